@@ -1,0 +1,112 @@
+"""An experience pool for LLM agents.
+
+A call of a decorated function goes this way; `exp_pool.flow` tells it whole:
+
+1. `request`: the call becomes a request, with a key (`keys`) and a text.
+2. `stores`: an identical request is looked up by key. Found and fresh: its answer is returned (`codecs`).
+3. `search`: only if someone wants similar experiences: embed (`embedders`), search (`indexes`), join to the store.
+4. `reuse`: a judge decides whether one of them may answer.
+5. `drivers`: the function runs.
+6. `stores`: its answer is stored.
+7. `upkeep`: later, one worker embeds, indexes, scores.
+
+Names are imported when first used: ``import exp_pool`` loads neither numpy nor pydantic, let alone torch or chromadb.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+if TYPE_CHECKING:
+    from exp_pool.capture import bypass, in_namespace, record
+    from exp_pool.config import ExpPoolConfig
+    from exp_pool.decorator import exp_cache
+    from exp_pool.experience import (
+        MISSING,
+        Answer,
+        Call,
+        Experience,
+        ExperienceKind,
+        Hit,
+        Metric,
+        Origin,
+        QueryType,
+        Score,
+        Step,
+        Trust,
+    )
+    from exp_pool.manager import ExpManager, get_exp_manager, set_exp_manager
+    from exp_pool.reuse.context import Inject, SimpleContextBuilder
+    from exp_pool.reuse.judges import ExactJudge, PerfectJudge, ThresholdJudge
+
+__version__ = "0.1.0"
+
+logger.disable("exp_pool")  # a library is silent until somebody calls logger.enable("exp_pool")
+
+_HOMES = {
+    "capture": ("bypass", "in_namespace", "record"),
+    "config": ("ExpPoolConfig",),
+    "decorator": ("exp_cache",),
+    "experience": (
+        "MISSING",
+        "Answer",
+        "Call",
+        "Experience",
+        "ExperienceKind",
+        "Hit",
+        "Metric",
+        "Origin",
+        "QueryType",
+        "Score",
+        "Step",
+        "Trust",
+    ),
+    "manager": ("ExpManager", "get_exp_manager", "set_exp_manager"),
+    "reuse.context": ("Inject", "SimpleContextBuilder"),
+    "reuse.judges": ("ExactJudge", "PerfectJudge", "ThresholdJudge"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "MISSING",
+    "Answer",
+    "Call",
+    "ExactJudge",
+    "ExpManager",
+    "ExpPoolConfig",
+    "Experience",
+    "ExperienceKind",
+    "Hit",
+    "Inject",
+    "Metric",
+    "Origin",
+    "PerfectJudge",
+    "QueryType",
+    "Score",
+    "SimpleContextBuilder",
+    "Step",
+    "ThresholdJudge",
+    "Trust",
+    "bypass",
+    "exp_cache",
+    "get_exp_manager",
+    "in_namespace",
+    "record",
+    "set_exp_manager",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'exp_pool' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"exp_pool.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

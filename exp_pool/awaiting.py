@@ -1,0 +1,50 @@
+"""Plugs may be ``def`` or ``async def``; who calls them is on a thread. One background loop awaits for all of them.
+
+Never the caller's own loop: a notebook's is always running, and nothing here patches loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import threading
+from collections.abc import Awaitable
+from concurrent.futures import Future
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_starting = threading.Lock()
+_loops: dict[int, asyncio.AbstractEventLoop] = {}  # by thread of a process: after a fork the child starts its own
+
+
+def settled(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
+    """The result itself, or what it comes to when awaited on the background loop.
+
+    Raises:
+        TimeoutError: it did not come within the time-out; it is cancelled.
+    """
+    if not inspect.isawaitable(result):
+        return result
+    future: Future[T] = asyncio.run_coroutine_threadsafe(_awaited(result), _loop())
+    try:
+        return future.result(timeout_s)
+    except TimeoutError:
+        future.cancel()
+        raise
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    with _starting:
+        loop = _loops.get(os.getpid())
+        if loop is None:
+            loop = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, name="exp_pool-awaiting", daemon=True).start()
+            _loops.clear()
+            _loops[os.getpid()] = loop
+        return loop

@@ -1,0 +1,115 @@
+"""Settings: arguments, then ``EXP_POOL_*`` in the environment, then ``exp_pool.toml`` or ``[tool.exp_pool]``."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from exp_pool.durations import to_seconds
+from exp_pool.errors import ConfigurationError
+
+
+class ExpPoolConfig(BaseSettings):
+    """The settings of one manager. Frozen; relative paths in URLs are relative to the project's root.
+
+    Raises:
+        pydantic.ValidationError: a setting is unknown (the message names the nearest) or has a wrong value.
+        ConfigurationError: a configuration file cannot be read.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="EXP_POOL_", frozen=True, extra="forbid")
+
+    store: str = "sqlite:///.exp_pool/pool.db"
+    """URL of the record store: ``sqlite:///file``, ``memory://``, ``null://``."""
+    index: str = "chroma:///.exp_pool/chroma"
+    """URL of the vector index: ``chroma:///folder``, ``exact://``, ``none://``."""
+    embedder: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """``sentence-transformers/NAME``, or ``none``."""
+    namespace: str = Field(default="default", min_length=1)
+    """The tenant whose experiences this manager reads and writes."""
+    enabled: bool = True
+    """The main switch: off, every call runs the function and nothing is stored."""
+    enable_read: bool = True
+    """Whether calls are answered from the pool."""
+    enable_write: bool = True
+    """Whether answers are stored."""
+    default_ttl: float | None = None
+    """Seconds (or text such as ``"1h"``) for which answers stay fresh, where the decorator says nothing; None: for ever."""
+    key_secret: SecretStr | None = None
+    """Makes keys an HMAC, so that who reads the store cannot guess what was asked. Another secret finds nothing stored before."""
+    store_timeout: float = Field(default=5.0, gt=0)
+    """Seconds to wait for another writer."""
+    embed_timeout: float = Field(default=2.0, gt=0)
+    """Seconds that a decorated call waits for the embedder, where it wants similar experiences."""
+    query_timeout: float = Field(default=60.0, gt=0)
+    """Seconds that a query waits until what it searches is embedded, and for the embedder."""
+    exit_timeout: float = Field(default=5.0, ge=0)
+    """Seconds that closing, and the interpreter's exit, wait for upkeep in progress. What is not done stays owed."""
+
+    _root: ClassVar[Path | None] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, data: Any) -> Any:
+        unknown = set(data) - set(cls.model_fields) if isinstance(data, dict) else set()
+        if unknown:
+            name = min(unknown)
+            close = difflib.get_close_matches(name, cls.model_fields, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(f"unknown setting {name!r}; {hint}known: {', '.join(cls.model_fields)}")
+        return data
+
+    @field_validator("default_ttl", mode="before")
+    @classmethod
+    def _duration(cls, value: Any) -> float | None:
+        return to_seconds(value)
+
+    @field_validator("store", "index", mode="after")
+    @classmethod
+    def _anchor(cls, value: str, info: ValidationInfo) -> str:
+        return _absolute(value)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, environment, files: in this order."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _from_files(project_root()))
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The nearest folder upward with pyproject.toml or .git, else the working directory."""
+    start = start or Path.cwd()
+    return next((f for f in (start, *start.parents) if (f / "pyproject.toml").exists() or (f / ".git").exists()), start)
+
+
+def _absolute(url: str) -> str:
+    """``scheme:///relative`` as ``scheme:////absolute``, so that a change of the working directory changes nothing."""
+    scheme, separator, path = url.partition(":///")
+    if not separator or not path or path.startswith("~") or Path(path).is_absolute():
+        return f"{scheme}:///{Path(path).expanduser()}" if path.startswith("~") else url
+    return f"{scheme}:///{project_root() / path}"
+
+
+def _from_files(root: Path) -> dict[str, Any]:
+    """``exp_pool.toml``, else the table ``[tool.exp_pool]`` of pyproject.toml."""
+    own, project = root / "exp_pool.toml", root / "pyproject.toml"
+    path = own if own.exists() else project
+    if not path.exists():
+        return {}
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise ConfigurationError(f"{path} cannot be read: {err}") from err
+    found = content if path is own else content.get("tool", {}).get("exp_pool", {})
+    return dict(found)

@@ -1,0 +1,79 @@
+"""Every error that the package raises.
+
+::
+
+    ExpPoolError
+    ├── ConfigurationError (ValueError)   a URL, option or setting that cannot work: raised where it is written
+    ├── InvalidInputError (ValueError)    a value handed to the API that it cannot take: where, top_k, a request, a score
+    ├── NotFoundError (LookupError)       no experience has this id
+    ├── ConflictError                     the experience changed meanwhile, or its id is taken
+    ├── UnkeyableError (TypeError)        an argument without a stable identity: the call cannot be told from others
+    ├── EncodingError (TypeError)         a value that would not come back as it was: it is not stored
+    ├── DecodingError (ValueError)        stored text that cannot be read back: treated as not stored
+    ├── StoreError                        the record store failed
+    ├── VectorIndexError                  the vector index failed: exact scan answers instead
+    ├── EmbedderError                     no vectors could be made; the message says what to install or to check
+    └── ClosedError                       the manager was closed
+
+    ExpPoolWarning (UserWarning)          what a developer should act on; given once
+
+Pydantic's ``ValidationError`` (itself a ``ValueError``) is raised for models and settings with wrong values.
+"""
+
+from __future__ import annotations
+
+
+class ExpPoolError(Exception):
+    """Base of every error that the package raises."""
+
+
+class ConfigurationError(ExpPoolError, ValueError):
+    """A URL, option or setting that cannot work. The message names it and the allowed values."""
+
+
+class InvalidInputError(ExpPoolError, ValueError):
+    """A value handed to the API that it cannot take. The message names it and the remedy."""
+
+
+class NotFoundError(ExpPoolError, LookupError):
+    """No experience has this id in this namespace."""
+
+
+class ConflictError(ExpPoolError):
+    """The experience was changed by someone else meanwhile, or its id is already taken."""
+
+
+class UnkeyableError(ExpPoolError, TypeError):
+    """A value without a stable identity cannot be part of a key. `path` says where in the call it stands."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class EncodingError(ExpPoolError, TypeError):
+    """A value that the codec could not restore as it was, so it is not stored."""
+
+
+class DecodingError(ExpPoolError, ValueError):
+    """Stored text that cannot be read back."""
+
+
+class StoreError(ExpPoolError):
+    """The record store failed. The driver's own error is its `__cause__`."""
+
+
+class VectorIndexError(ExpPoolError):
+    """The vector index failed. Nothing is lost: it is derived from the record store."""
+
+
+class EmbedderError(ExpPoolError):
+    """The embedder is missing, failed, timed out or returned something that is not vectors."""
+
+
+class ClosedError(ExpPoolError):
+    """The manager was closed; make a new one."""
+
+
+class ExpPoolWarning(UserWarning):
+    """What a developer should act on. Each is given once per manager."""

@@ -1,0 +1,313 @@
+"""`ExpManager`: the pool for async callers, and by `sync` for everyone else."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+from exp_pool.config import ExpPoolConfig
+from exp_pool.counters import Stats
+from exp_pool.current import get_exp_manager, set_exp_manager
+from exp_pool.decorator import exp_cache
+from exp_pool.drivers import aio
+from exp_pool.experience import MISSING, Call, Experience, Hit, QueryType
+from exp_pool.pool import Pool
+from exp_pool.protocols import Embedder, Observer, RecordStore, VectorIndex
+
+T = TypeVar("T")
+
+_PAGE = 200  # experiences fetched by one thread hop while iterating
+
+
+class ExpManager:
+    """Stores experiences, finds them again, and lets people correct them.
+
+    Everything that touches the pool is ``async``; `sync` has the same names, blocking. Each method works on the
+    namespace that surrounds it (`in_namespace`), else the manager's. Use it as ``with`` or ``async with``, or close it.
+
+    Args:
+        config: settings; by default from the environment and the project's files.
+        store: a record store, or its URL (``sqlite:///file``, ``memory://``, ``null://``).
+        index: a vector index, or its URL (``chroma:///folder``, ``exact://``, ``none://``).
+        embedder: ``sentence-transformers/NAME``, ``none``, an embedder, or any ``callable(list[str]) -> vectors``.
+        callbacks: called with (key, experience) after every store, in order.
+        feeds: asked with the `Call`, in order, before the lookup; the first that does not return ``...`` answers.
+        observers: hear of every `Event`.
+        settings: fields of `ExpPoolConfig`.
+
+    Raises:
+        pydantic.ValidationError: a setting is unknown or wrong.
+        ConfigurationError: a URL or an embedder is unknown, or a configuration file cannot be read.
+    """
+
+    def __init__(
+        self,
+        config: ExpPoolConfig | None = None,
+        *,
+        store: RecordStore | str | None = None,
+        index: VectorIndex | str | None = None,
+        embedder: Callable[..., Any] | Embedder | str | None = None,
+        callbacks: Sequence[Callable[[str, Experience], Any]] = (),
+        feeds: Sequence[Callable[[Call], Any]] = (),
+        observers: Sequence[Observer] = (),
+        **settings: Any,
+    ) -> None:
+        for name, given in (("store", store), ("index", index), ("embedder", embedder)):
+            if isinstance(given, str):
+                settings[name] = given
+        if config is None or settings:
+            settings = {**(config.model_dump(exclude_unset=True) if config else {}), **settings}
+            config = ExpPoolConfig(**settings)
+        self.sync = Pool(
+            config,
+            store=None if isinstance(store, str) else store,
+            index=None if isinstance(index, str) else index,
+            embedder=None if isinstance(embedder, str) else embedder,
+            callbacks=callbacks,
+            feeds=feeds,
+            observers=observers,
+        )
+
+    @property
+    def config(self) -> ExpPoolConfig:
+        """The settings."""
+        return self.sync.config
+
+    @property
+    def exp_cache(self) -> Any:
+        """The decorator `exp_pool.exp_cache`, bound to this manager; with or without parentheses."""
+        return functools.partial(exp_cache, manager=self)
+
+    # Switches
+
+    @property
+    def enabled(self) -> bool:
+        """The main switch: off, every call runs the function and nothing is stored."""
+        return self.sync.enabled
+
+    @enabled.setter
+    def enabled(self, value: bool) -> None:
+        self.sync.enabled = value
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether calls are answered from the pool."""
+        return self.sync.is_readable
+
+    @is_readable.setter
+    def is_readable(self, value: bool) -> None:
+        self.sync.is_readable = value
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether answers are stored."""
+        return self.sync.is_writable
+
+    @is_writable.setter
+    def is_writable(self, value: bool) -> None:
+        self.sync.is_writable = value
+
+    # Experiences
+
+    async def create_exp(self, experience: Experience) -> str:
+        """Store one experience; its id. It becomes the one that answers its call.
+
+        Raises:
+            ConflictError: there is one with this id already.
+            EncodingError: it holds something that cannot be restored from JSON.
+        """
+        return await self._hop(self.sync.create_exp, experience)
+
+    async def create_exps(self, experiences: Sequence[Experience]) -> list[str]:
+        """Store experiences; their ids. Those whose id is taken are refused after the others are stored.
+
+        Raises:
+            ConflictError: some ids are taken; the message says how many.
+            EncodingError: one holds something that cannot be restored from JSON; none is stored.
+        """
+        return await self._hop(self.sync.create_exps, experiences)
+
+    async def get_exp(self, id_: str) -> Experience | None:
+        """The experience of this id, history too; None if there is none in this namespace."""
+        return await self._hop(self.sync.get_exp, id_)
+
+    async def update_exp(self, id_: str, **changes: Any) -> Experience:
+        """Change fields of an experience; the changed one. What it is found by cannot change: see `Experience.clone`.
+
+        Raises:
+            NotFoundError: there is none of this id.
+            InvalidInputError: a field is unknown, or cannot be changed.
+            pydantic.ValidationError: a value is wrong.
+        """
+        return await self._hop(functools.partial(self.sync.update_exp, id_, **changes))
+
+    async def annotate(
+        self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None
+    ) -> Experience:
+        """Say what the answer should be (by default: the one it gave); from now on that answers. Audited.
+
+        Raises:
+            NotFoundError: there is none of this id.
+        """
+        return await self._hop(functools.partial(self.sync.annotate, id_, expected=expected, metadata=metadata))
+
+    async def delete_exp(self, id_: str) -> bool:
+        """Delete an experience; whether it was there. Its call misses from now on: history is not promoted."""
+        return await self._hop(self.sync.delete_exp, id_)
+
+    async def delete_exps(self, where: Mapping[str, Any]) -> int:
+        """Delete the current experiences that meet all conditions; how many.
+
+        Raises:
+            InvalidInputError: no condition, or an unknown field or operator.
+        """
+        return await self._hop(self.sync.delete_exps, where)
+
+    async def delete_all_exps(self) -> int:
+        """Delete everything in this namespace, history too; how many rows."""
+        return await self._hop(self.sync.delete_all_exps)
+
+    async def clear_expired(self) -> int:
+        """Delete what has expired; how many."""
+        return await self._hop(self.sync.clear_expired)
+
+    async def clear_by_key(self, key: str) -> int:
+        """Delete what is stored under a key (see ``.key()`` of a decorated function), its history too; how many rows."""
+        return await self._hop(self.sync.clear_by_key, key)
+
+    # Queries
+
+    async def query_exps(
+        self,
+        request: str,
+        *,
+        function: str | Callable[..., Any] | None = None,
+        query_type: QueryType | str = QueryType.SEMANTIC,
+        top_k: int = 5,
+        min_similarity: float | None = None,
+        namespace: str | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[Experience]:
+        """The experiences of `search`."""
+        return await self._hop(
+            functools.partial(
+                self.sync.query_exps,
+                request,
+                function=function,
+                query_type=query_type,
+                top_k=top_k,
+                min_similarity=min_similarity,
+                namespace=namespace,
+                where=where,
+            )
+        )
+
+    async def search(
+        self,
+        request: str,
+        *,
+        function: str | Callable[..., Any] | None = None,
+        query_type: QueryType | str = QueryType.SEMANTIC,
+        top_k: int = 5,
+        min_similarity: float | None = None,
+        namespace: str | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[Hit]:
+        """Experiences whose request is equal (``exact``: all of them, newest first) or similar (most similar first).
+
+        What was written before is found: a semantic search first embeds what is still owed, within `query_timeout`.
+        History, expired and quarantined experiences are left out.
+
+        Args:
+            request: the text.
+            function: only experiences of this function, or name.
+            query_type: ``"exact"`` or ``"semantic"``.
+            top_k: how many at most; an exact search is not limited by it.
+            min_similarity: the least cosine similarity, -1 to 1.
+            namespace: another one than the manager's.
+            where: conditions, for example ``{"score": {"gte": 0.8}, "metadata.team": "backend"}``.
+
+        Raises:
+            InvalidInputError: a value that cannot be, or this manager has no index.
+            EmbedderError: the text cannot be embedded; the message says what to install or to check.
+            StoreError: the store failed.
+        """
+        return await self._hop(
+            functools.partial(
+                self.sync.search,
+                request,
+                function=function,
+                query_type=query_type,
+                top_k=top_k,
+                min_similarity=min_similarity,
+                namespace=namespace,
+                where=where,
+            )
+        )
+
+    async def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
+        """How many current experiences, expired and quarantined ones too."""
+        return await self._hop(self.sync.get_exps_count, where)
+
+    async def iter_exps(
+        self,
+        where: Mapping[str, Any] | None = None,
+        *,
+        order_by: str = "created_at",
+        limit: int | None = None,
+        history: bool = False,
+    ) -> AsyncIterator[Experience]:
+        """Current experiences, expired and quarantined ones too, in the order of a field (``-field``: falling)."""
+        iterate = functools.partial(self.sync.iter_exps, where, order_by=order_by, limit=limit, history=history)
+        experiences = await self._hop(iterate)
+        while page := await self._hop(lambda: list(itertools.islice(experiences, _PAGE))):
+            for experience in page:
+                yield experience
+
+    # Upkeep
+
+    async def flush(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  (a bound on work, not on waiting)
+        """Do what is owed: embed, index, score, count; at most so many seconds. What cannot be done stays owed."""
+        await self._hop(self.sync.flush, timeout)
+
+    async def warm_up(self) -> None:
+        """Open the store and load the model, so that the first query does not wait for it."""
+        await self._hop(self.sync.warm_up)
+
+    def stats(self) -> Stats:
+        """What has happened in this process; plain numbers, no I/O."""
+        return self.sync.stats()
+
+    async def close(self) -> None:
+        """End upkeep after the batch in hand and release everything. What is owed stays owed. Closing twice is fine."""
+        await self._hop(self.sync.close)
+
+    def __enter__(self) -> ExpManager:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.sync.close()
+
+    async def __aenter__(self) -> ExpManager:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"ExpManager(store={self.config.store!r}, index={self.config.index!r}, namespace={self.config.namespace!r})"
+        )
+
+    async def _hop(self, job: Callable[..., T], *args: Any) -> T:
+        return await aio.hop(self.sync.threads, job, *args)
+
+
+__all__ = ["ExpManager", "get_exp_manager", "set_exp_manager"]

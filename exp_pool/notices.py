@@ -1,0 +1,30 @@
+"""What a developer must act on is said once: a Python warning, and a log line for those who read logs."""
+
+from __future__ import annotations
+
+import warnings
+
+from loguru import logger
+
+from exp_pool.errors import ExpPoolWarning
+
+
+class Notices:
+    """Remembers what has been said. Thread-safe: a set's ``add`` is, and saying a thing twice would do no harm."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def once(self, topic: str, message: str, *, stacklevel: int = 2) -> None:
+        """Warn, unless this topic has been warned about.
+
+        Under ``-W error`` a warning is an exception; it must not fail the call that the pool stands in front of.
+        """
+        if topic in self._said:
+            return
+        self._said.add(topic)
+        logger.warning("{}", message)
+        try:
+            warnings.warn(message, ExpPoolWarning, stacklevel=stacklevel + 1)
+        except ExpPoolWarning:
+            logger.debug("warnings are errors here; the warning above was only logged")

@@ -1,0 +1,426 @@
+"""The pool itself: its parts wired together, and everything a manager offers, blocking. `manager.sync` is one of these."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from loguru import logger
+
+from exp_pool._clock import monotonic, now, now_us
+from exp_pool.binding import function_name
+from exp_pool.capture import Switches, current_namespace, current_switches
+from exp_pool.config import ExpPoolConfig
+from exp_pool.counters import Counters, Stats
+from exp_pool.drivers.ports import Ports
+from exp_pool.embedders.service import EmbeddingService
+from exp_pool.encoding import to_plain
+from exp_pool.errors import ClosedError, ConflictError, InvalidInputError, NotFoundError, VectorIndexError
+from exp_pool.experience import MISSING, Call, Experience, Hit, QueryType
+from exp_pool.filters import Condition, parse_where
+from exp_pool.forks import reset_in_child
+from exp_pool.indexes.none import NoIndex
+from exp_pool.keys import make_key
+from exp_pool.notices import Notices
+from exp_pool.protocols import (
+    SCAN_ORDERS,
+    Embedder,
+    Observer,
+    Put,
+    PutMode,
+    PutStatus,
+    RecordQuery,
+    RecordStore,
+    VectorIndex,
+)
+from exp_pool.records import Record, to_experience, to_record
+from exp_pool.registry import embedder_maker, open_index, open_store
+from exp_pool.search import Search, Wanted
+from exp_pool.upkeep.indexer import Indexer
+from exp_pool.upkeep.scoring import Scored, Scoring
+from exp_pool.upkeep.worker import Upkeep
+
+# What `update_exp` may not touch: it is what the experience is found by. `clone` makes another experience.
+_FIXED = frozenset("id namespace function version key arguments request created_at".split())
+_AUDIT = "audit"
+_TRIES = 5  # of an update that others get in between
+_DELETE_BATCH = 500
+_IO_THREADS = 8
+
+_open_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+class Pool:
+    """Everything that touches the pool, blocking; see `ExpManager` for the arguments and for what each method does."""
+
+    def __init__(
+        self,
+        config: ExpPoolConfig,
+        *,
+        store: RecordStore | None = None,
+        index: VectorIndex | None = None,
+        embedder: Callable[..., Any] | Embedder | None = None,
+        callbacks: Sequence[Callable[[str, Experience], Any]] = (),
+        feeds: Sequence[Callable[[Call], Any]] = (),
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.config = config
+        self.enabled, self.is_readable, self.is_writable = config.enabled, config.enable_read, config.enable_write
+        self.secret = config.key_secret.get_secret_value().encode() if config.key_secret else None
+        self.notices = Notices()
+        self._counters = Counters()
+        self._store = store if store is not None else open_store(config.store, config)
+        self._index = index if index is not None else open_index(config.index, config, self._store)
+        make = embedder_maker(embedder if embedder is not None else config.embedder)
+        self._embeddings = EmbeddingService(make) if make and not isinstance(self._index, NoIndex) else None
+        self._scoring = Scoring(self._store, self._counters, self.notices)
+        self._indexer = Indexer(
+            self._store, self._index, self._embeddings, self._counters, self.notices, config.query_timeout
+        )
+        self._upkeep = Upkeep(self._store, self._index, self._indexer, self._scoring, self.notices)
+        self._search = Search(self._store, self._index, self._embeddings, self._counters, self.notices)
+        self.ports = Ports(
+            self._store,
+            self._search,
+            self._upkeep,
+            self._counters,
+            self.notices,
+            config.embed_timeout,
+            tuple(feeds),
+            tuple(callbacks),
+            tuple(observers),
+        )
+        self._closed = False
+        self._start_over()
+        reset_in_child(self._start_over)
+        _open_pools.add(self)
+
+    def _start_over(self) -> None:
+        self._threads: ThreadPoolExecutor | None = None
+
+    # Calls
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def switches(self) -> Switches:
+        """Whether this call may read and write, by the manager's switches and by what surrounds the call."""
+        around = current_switches()
+        usable = self.enabled and not self._closed
+        return Switches(usable and self.is_readable and around.read, usable and self.is_writable and around.write)
+
+    def threads(self) -> ThreadPoolExecutor:
+        """Where async callers' blocking work is done."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_IO_THREADS, "exp_pool-io")
+        return self._threads
+
+    def score_with(self, function: str, scored: Scored) -> None:
+        """From now on this scorer rates the function's experiences."""
+        self._scoring.configure(function, scored)
+
+    def uncached(self, function: str, err: Exception) -> None:
+        """A call could not be made a request: it runs without the pool, which is said once."""
+        self._counters.add("uncached")
+        message = f"{function} runs uncached: {err}"
+        logger.opt(exception=err).debug("{}", message)
+        self.notices.once(f"uncached:{function}:{type(err).__name__}", message, stacklevel=4)
+
+    # Experiences
+
+    def create_exp(self, experience: Experience) -> str:
+        """Store one experience; its id."""
+        return self.create_exps([experience])[0]
+
+    def create_exps(self, experiences: Sequence[Experience]) -> list[str]:
+        """Store experiences; their ids."""
+        self._check_open()
+        records = []
+        for experience in experiences:
+            if not isinstance(experience, Experience):
+                raise InvalidInputError(f"expected an Experience, got {experience!r:.80}")
+            space = experience.namespace or self._namespace(None)
+            records.append(to_record(experience, space, key=self._key(experience)))
+        statuses = self._store.put_many([Put(record) for record in records])
+        stored = [r for r, status in zip(records, statuses, strict=True) if status is not PutStatus.CONFLICT]
+        self._counters.add("stored", len(stored))
+        self.ports.stored(stored)
+        taken = [r.id for r, status in zip(records, statuses, strict=True) if status is PutStatus.CONFLICT]
+        if taken:
+            raise ConflictError(
+                f"{len(taken)} of {len(records)} were not stored, because there are experiences with their ids already, "
+                f"such as {taken[0]!r}; change those with update_exp, or store copies made by clone()"
+            )
+        return [record.id for record in records]
+
+    def _key(self, experience: Experience) -> str:
+        """The stored key. One that was not made from the arguments (redacted, by key=) is kept: it cannot be made again."""
+        if self.secret is None:
+            return experience.key
+        made_of = (experience.function, experience.version, experience.arguments)
+        return make_key(*made_of, self.secret) if experience.key == make_key(*made_of) else experience.key
+
+    def get_exp(self, id_: str) -> Experience | None:
+        """The experience of this id, history too; None if there is none in this namespace."""
+        record = self._get(id_)
+        return None if record is None else to_experience(record)
+
+    def update_exp(self, id_: str, **changes: Any) -> Experience:
+        """Change fields of an experience; the changed one."""
+        fixed = sorted(changes.keys() & _FIXED)
+        if fixed:
+            raise InvalidInputError(
+                f"{', '.join(fixed)} cannot be changed; store a copy made by clone({fixed[0]}=...) instead"
+            )
+        return self._change(id_, lambda experience: experience.model_copy()._with(**changes))[1]  # noqa: SLF001
+
+    def annotate(self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None) -> Experience:
+        """Say what the answer should be (by default: the one it gave); from now on that answers. Audited."""
+        before, after = self._change(id_, lambda experience: experience.annotate(expected=expected, metadata=metadata))
+        entry = {"what": "annotate", "id": id_, "at": now().isoformat(), "metadata": dict(metadata or {})}
+        if before.annotated:
+            entry["expected_before"] = before.expected
+        entry["expected"] = after.expected
+        self._store.append_log(self._namespace(None), _AUDIT, [json.dumps(to_plain(entry), ensure_ascii=True)])
+        return after
+
+    def _change(self, id_: str, change: Callable[[Experience], Experience]) -> tuple[Experience, Experience]:
+        """Read, change and write, again if somebody got in between: before and after."""
+        for _ in range(_TRIES):
+            record = self._get(id_)
+            if record is None:
+                raise NotFoundError(f"no experience {id_!r} in namespace {self._namespace(None)!r}")
+            before = to_experience(record)
+            after = change(before)
+            changed = to_record(after, record.namespace, key=record.key)
+            (status,) = self._store.put_many([Put(changed, PutMode.UPDATE, expected_revision=record.revision)])
+            if status is not PutStatus.CONFLICT:
+                return before, after
+        raise ConflictError(f"the experience {id_!r} is being changed by others all the time; try again")
+
+    def delete_exp(self, id_: str) -> bool:
+        """Delete an experience; whether it was there."""
+        return bool(self._delete([id_]))
+
+    def delete_exps(self, where: Mapping[str, Any]) -> int:
+        """Delete the current experiences that meet all conditions; how many."""
+        if not where:
+            raise InvalidInputError("delete_exps needs conditions; delete_all_exps() deletes everything")
+        return self._delete_matching(RecordQuery(self._namespace(None), parse_where(where)))
+
+    def delete_all_exps(self) -> int:
+        """Delete everything in the manager's namespace, history too; how many rows."""
+        self._check_open()
+        space = self._namespace(None)
+        deleted = self._store.clear(space)
+        try:
+            self._index.clear(space)
+        except VectorIndexError as err:
+            logger.warning("the index keeps deleted rows, which the join drops: {}", err)
+        return deleted
+
+    def clear_expired(self) -> int:
+        """Delete what has expired; how many."""
+        due = Condition("expires_at", "", "lte", now_us())
+        return self._delete_matching(RecordQuery(self._namespace(None), (due,), history=True))
+
+    def clear_by_key(self, key: str) -> int:
+        """Delete what is stored under a key (see ``.key()`` of a decorated function), its history too; how many rows."""
+        return self._delete_matching(RecordQuery(self._namespace(None), parse_where({"key": key}), history=True))
+
+    def invalidate(self, namespace: str, key: str) -> int:
+        """`clear_by_key` in a call's own namespace."""
+        return self._delete_matching(RecordQuery(namespace, parse_where({"key": key}), history=True))
+
+    def _delete_matching(self, query: RecordQuery) -> int:
+        self._check_open()
+        assert query.namespace is not None
+        ids = [record.id for record in self._store.scan(query)]
+        return sum(
+            len(self._delete(ids[start : start + _DELETE_BATCH], query.namespace))
+            for start in range(0, len(ids), _DELETE_BATCH)
+        )
+
+    def _delete(self, ids: Sequence[str], namespace: str | None = None) -> list[str]:
+        self._check_open()
+        space = self._namespace(namespace)
+        deleted = self._store.delete_many(space, ids)
+        if deleted and self._index.derived:
+            self._upkeep.forget(space, deleted)
+        return deleted
+
+    # Queries
+
+    def query_exps(
+        self,
+        request: str,
+        *,
+        function: str | Callable[..., Any] | None = None,
+        query_type: QueryType | str = QueryType.SEMANTIC,
+        top_k: int = 5,
+        min_similarity: float | None = None,
+        namespace: str | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[Experience]:
+        """`search`, without how each was found."""
+        hits = self.search(
+            request,
+            function=function,
+            query_type=query_type,
+            top_k=top_k,
+            min_similarity=min_similarity,
+            namespace=namespace,
+            where=where,
+        )
+        return [hit.experience for hit in hits]
+
+    def search(
+        self,
+        request: str,
+        *,
+        function: str | Callable[..., Any] | None = None,
+        query_type: QueryType | str = QueryType.SEMANTIC,
+        top_k: int = 5,
+        min_similarity: float | None = None,
+        namespace: str | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[Hit]:
+        """Experiences whose request is equal (`query_type` exact, newest first) or similar, most similar first."""
+        self._check_open()
+        kind = _query_type(query_type)
+        if not isinstance(request, str):
+            raise InvalidInputError(f"request must be text, got {type(request).__name__}: {request!r:.80}")
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+            raise InvalidInputError(f"top_k={top_k!r} must be a whole number of at least 1")
+        if min_similarity is not None and not -1 <= min_similarity <= 1:
+            raise InvalidInputError(f"min_similarity={min_similarity!r} must be between -1 and 1")
+        space, conditions = self._namespace(namespace), parse_where(where)
+        name = None if function is None else function_name(function)
+        if kind is QueryType.EXACT:
+            return self._search_exact(request, space, name, conditions)
+        wanted = Wanted(space, request, top_k, min_similarity, name, where=conditions)
+        matches = self._search_similar(wanted)
+        return [Hit(to_experience(match.record), match.similarity, match.found_by) for match in matches]
+
+    def _search_exact(self, request: str, space: str, name: str | None, where: tuple[Condition, ...]) -> list[Hit]:
+        same = (Condition("request", "", "eq", request),)
+        of_function = () if name is None else (Condition("function", "", "eq", name),)
+        query = RecordQuery(space, (*same, *of_function, *where), expired=False, quarantined=False)
+        return [Hit(to_experience(record), 1.0, "exact") for record in self._store.scan(query, descending=True)]
+
+    def _search_similar(self, wanted: Wanted) -> list[Any]:
+        if self._embeddings is None:
+            what = "index='none://'" if isinstance(self._index, NoIndex) else "embedder='none'"
+            raise InvalidInputError(
+                f"this manager has {what}, so nothing is similar to anything; ask with query_type='exact', "
+                "or make a manager with index='exact://' or 'chroma:///folder' and an embedder"
+            )
+        deadline = monotonic() + self.config.query_timeout
+        if not self._search.anything(wanted):
+            return []
+        embedded = self._embeddings.embed([wanted.text], self.config.query_timeout)
+        self._upkeep.catch_up(wanted.namespace, embedded.embedder, deadline)
+        return self._search.nearest(wanted, embedded)
+
+    def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
+        """How many current experiences, expired and quarantined ones too."""
+        self._check_open()
+        return self._store.count(RecordQuery(self._namespace(None), parse_where(where)))
+
+    def iter_exps(
+        self,
+        where: Mapping[str, Any] | None = None,
+        *,
+        order_by: str = "created_at",
+        limit: int | None = None,
+        history: bool = False,
+    ) -> Iterator[Experience]:
+        """Current experiences, expired and quarantined ones too, in the order of a field (``-field``: falling)."""
+        self._check_open()
+        field = order_by.removeprefix("-")
+        if field not in SCAN_ORDERS:
+            raise InvalidInputError(
+                f"order_by={order_by!r} is unknown; known, with or without '-': {', '.join(SCAN_ORDERS)}"
+            )
+        if limit is not None and limit < 0:
+            raise InvalidInputError(f"limit={limit!r} must not be negative")
+        query = RecordQuery(self._namespace(None), parse_where(where), history=history)
+        records = self._store.scan(query, order_by=field, descending=order_by.startswith("-"), limit=limit)
+        return map(to_experience, records)
+
+    # Upkeep
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Do what is owed: embed, index, score, count; at most so many seconds. What cannot be done stays owed."""
+        self._check_open()
+        self._upkeep.run_once(float("inf") if timeout is None else monotonic() + timeout)
+
+    def warm_up(self) -> None:
+        """Open the store and load the model, so that the first query does not wait for it."""
+        self._check_open()
+        self._store.count(RecordQuery(self._namespace(None)), limit=1)
+        if self._embeddings is not None:
+            self._embeddings.embed(["warm up"], self.config.query_timeout)
+
+    def stats(self) -> Stats:
+        """What has happened in this process; plain numbers, no I/O."""
+        return self._counters.snapshot()
+
+    def close(self) -> None:
+        """End upkeep after the batch in hand and release everything. What is owed stays owed. Closing twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        _open_pools.discard(self)
+        self._upkeep.stop(self.config.exit_timeout)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+        if self._embeddings is not None:
+            self._embeddings.close(0.0)
+        for part in (self._index, self._store):
+            try:
+                part.close()
+            except Exception as err:
+                logger.warning("closing went wrong, nothing is lost: {}", err)
+
+    # Small things
+
+    def _namespace(self, given: str | None) -> str:
+        if given is not None and (not isinstance(given, str) or not given):
+            raise InvalidInputError(f"namespace={given!r} must be text, not empty")
+        return given or current_namespace() or self.config.namespace
+
+    def _get(self, id_: str) -> Record | None:
+        self._check_open()
+        if not isinstance(id_, str):
+            raise InvalidInputError(f"an id is text, got {id_!r:.80}")
+        return self._store.get_many(self._namespace(None), [id_], by="id")[0]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this manager was closed; make a new one")
+
+
+def _query_type(value: QueryType | str) -> QueryType:
+    try:
+        kind = QueryType(value)
+    except ValueError:
+        raise InvalidInputError(f"query_type={value!r} is unknown; known: {', '.join(QueryType)}") from None
+    if kind in (QueryType.LEXICAL, QueryType.HYBRID):
+        raise InvalidInputError(
+            f"query_type={kind.value!r} is not available in this version; use 'exact' or 'semantic'"
+        )
+    return kind
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    """Interpreter exit waits for the batch in hand, at most `exit_timeout` for each manager that nobody closed."""
+    for pool in list(_open_pools):
+        pool.close()

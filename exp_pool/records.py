@@ -1,0 +1,235 @@
+"""Rows as stores keep them: plain columns and JSON text, no user objects. And an experience as a row and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from exp_pool._clock import now_us, to_datetime, to_us
+from exp_pool.binding import request_text, reuse_scope
+from exp_pool.encoding import dumps, json_dumps, loads
+from exp_pool.errors import DecodingError
+from exp_pool.experience import (
+    MISSING,
+    Experience,
+    ExperienceKind,
+    Metric,
+    Origin,
+    Score,
+    Step,
+    Trust,
+    json_form,
+)
+
+SCHEMA_VERSION = 1
+
+
+class Duty(StrEnum):
+    """What may still be owed to a record: done later, off the caller's path, and remembered by the record itself."""
+
+    EMBED = "embed"
+    INDEX = "index"
+    SCORE = "score"
+
+
+@dataclass(slots=True, kw_only=False)
+class Record:
+    """One row. Times are microseconds since 1970 UTC; the columns named below as JSON hold JSON text.
+
+    Treat it as immutable: `dataclasses.replace` makes a changed copy. (It is not frozen because building a frozen row of
+    forty columns costs as much as reading it from SQLite.)
+    """
+
+    id: str
+    namespace: str
+    function: str
+    version: str
+    key: str
+    request: str
+    request_hash: str
+    arguments: str  # JSON, typed encoding
+    response: str | None  # JSON in the encoding of `codec`; None where there is none
+    expected: str | None  # likewise; None where nobody annotated
+    codec: str
+    kind: str = "success"
+    origin: str = "automatic"
+    trust: str = "trusted"
+    scores: str = "{}"  # JSON, the deciding one last
+    score: float | None = None
+    metric: str = "{}"  # JSON
+    trajectory: str = "[]"  # JSON
+    model: str | None = None
+    strategy: str | None = None
+    parents: str = "[]"  # JSON
+    metadata: str = "{}"  # JSON, typed encoding
+    created_at: int = 0
+    expires_at: int | None = None
+    last_access: int | None = None
+    access_count: int = 0
+    schema_version: int = SCHEMA_VERSION
+    reuse_scope: str = ""
+    principal: str | None = None  # whose record this is
+    size_bytes: int = 0
+    revision: int = 1
+    is_current: bool = True
+    superseded_by: str | None = None
+    embed_due: int | None = None  # when to try next; None: nothing is owed
+    embed_tries: int = 0
+    index_due: int | None = None
+    index_tries: int = 0
+    score_due: int | None = None
+    score_tries: int = 0
+    index_generation: str | None = None  # which generation of the derived index holds it
+
+    @property
+    def annotated(self) -> bool:
+        """A person said what the answer should be."""
+        return self.expected is not None
+
+    @property
+    def protected(self) -> bool:
+        """Never evicted: what people annotated or added by hand, and insights."""
+        return self.annotated or self.origin == "manual" or self.kind == "insight"
+
+    @property
+    def answer(self) -> str | None:
+        """The JSON text that answers a call: what a person set, else what the function returned."""
+        return self.response if self.expected is None else self.expected
+
+    def expired(self, now: int) -> bool:
+        """Whether the row may no longer answer at this time."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """A vector as stored: float32, little endian, unit length. It belongs to one embedder.
+
+    `whole` says that the embedder read the whole text; a truncated text is never answered by similarity.
+    """
+
+    embedder: str
+    values: bytes
+    whole: bool = True
+
+
+def hash_text(text: str) -> str:
+    """What exact lookup by request text is indexed by: engines limit the length of what they index."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def measure(*texts: str | None) -> int:
+    """Bytes of UTF-8 in all of these."""
+    return sum(len(t) if t.isascii() else len(t.encode("utf-8", "surrogatepass")) for t in texts if t)
+
+
+def to_record(experience: Experience, namespace: str, *, key: str | None = None) -> Record:
+    """The row of an experience. `key` replaces the experience's own, where a secret is configured.
+
+    Raises:
+        EncodingError: the arguments, the response, the expected answer or the metadata cannot be restored from JSON.
+    """
+    arguments = dumps(experience.arguments)
+    response = _encode(experience.response, experience.codec)
+    expected = _encode(experience.expected, experience.codec)
+    metadata = dumps(experience.metadata)
+    parameter, text = request_text(experience.arguments)
+    if text != experience.request:  # the text was given, not derived: no argument is known to hold it
+        parameter = None
+    scores = write_scores(experience.scores)
+    trajectory = json_dumps([step.model_dump(exclude_defaults=True) for step in experience.trajectory])
+    return Record(
+        id=experience.id,
+        namespace=namespace,
+        function=experience.function,
+        version=experience.version,
+        key=key or experience.key,
+        request=experience.request,
+        request_hash=hash_text(experience.request),
+        arguments=arguments,
+        response=response,
+        expected=expected,
+        codec=experience.codec,
+        kind=experience.kind.value,
+        origin=experience.origin.value,
+        trust=experience.trust.value,
+        scores=scores,
+        score=None if experience.score is None else experience.score.value,
+        metric=json_dumps(experience.metric.model_dump(exclude_defaults=True)),
+        trajectory=trajectory,
+        model=experience.model,
+        strategy=experience.strategy,
+        parents=json_dumps(experience.parents),
+        metadata=metadata,
+        created_at=to_us(experience.created_at),
+        expires_at=None if experience.expires_at is None else to_us(experience.expires_at),
+        last_access=None if experience.last_access is None else to_us(experience.last_access),
+        access_count=experience.access_count,
+        reuse_scope=reuse_scope(experience.function, experience.version, experience.arguments, parameter),
+        size_bytes=measure(experience.request, arguments, response, expected, metadata, trajectory, scores),
+        embed_due=now_us(),
+    )
+
+
+def to_experience(record: Record) -> Experience:
+    """The experience of a row.
+
+    Raises:
+        DecodingError: the row holds something that this version cannot read.
+    """
+    try:
+        return Experience.model_construct(
+            id=record.id,
+            namespace=record.namespace,
+            function=record.function,
+            version=record.version,
+            key=record.key,
+            arguments=loads(record.arguments),
+            request=record.request,
+            response=_decode(record.response, record.codec),
+            codec=record.codec,
+            expected=_decode(record.expected, record.codec),
+            kind=ExperienceKind(record.kind),
+            origin=Origin(record.origin),
+            trust=Trust(record.trust),
+            scores=read_scores(record.scores),
+            metric=Metric(**json.loads(record.metric)),
+            trajectory=[Step(**step) for step in json.loads(record.trajectory)],
+            model=record.model,
+            strategy=record.strategy,
+            parents=json.loads(record.parents),
+            metadata=loads(record.metadata),
+            created_at=to_datetime(record.created_at),
+            expires_at=None if record.expires_at is None else to_datetime(record.expires_at),
+            last_access=None if record.last_access is None else to_datetime(record.last_access),
+            access_count=record.access_count,
+            schema_version=record.schema_version,
+        )
+    except (TypeError, ValueError, OverflowError, RecursionError) as err:
+        raise DecodingError(f"the record {record.id} cannot be read: {err}") from err
+
+
+def read_scores(text: str) -> dict[str, Score]:
+    """Scores by scorer, in their order."""
+    return {name: Score(**score) for name, score in json.loads(text).items()}
+
+
+def write_scores(scores: dict[str, Score]) -> str:
+    """The JSON text of scores; order is kept, the deciding one is last."""
+    return json_dumps({name: score.model_dump(exclude_defaults=True) for name, score in scores.items()})
+
+
+def _encode(value: Any, codec: str) -> str | None:
+    """Typed JSON for the package's own encoding; plain JSON for the form that a codec of the function's reads."""
+    if value is MISSING:
+        return None
+    return dumps(value) if codec == "json" else json_dumps(json_form(value))
+
+
+def _decode(text: str | None, codec: str) -> Any:
+    if text is None:
+        return MISSING
+    return loads(text) if codec == "json" else json.loads(text)

@@ -1,0 +1,269 @@
+"""A call becomes a `Request`: who is asked, what, under which key. With an answer it becomes a row."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from exp_pool._clock import now_us
+from exp_pool.binding import bind, closed_over, function_name, json_text, request_text, reuse_scope, text_of
+from exp_pool.encoding import json_dumps, to_plain
+from exp_pool.errors import ConfigurationError, EncodingError, UnkeyableError
+from exp_pool.experience import json_form
+from exp_pool.keys import make_key, qualified_name
+from exp_pool.records import Record, hash_text, measure
+
+REDACTED = "[redacted]"
+_SECRET = re.compile(
+    r"(.*_)?(api_?key|access_?key|private_?key|secret(_?key)?|password|passwd|passphrase|authorization|credentials?)"
+    r"|((access|auth|bearer|refresh|api|id|session|hf|github)_)?token",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call, bound. What an exact hit does not need is computed when first asked for."""
+
+    namespace: str
+    key: str
+    spec: CallSpec
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    named: Mapping[str, Any]  # what the key was made of, secrets included
+    function: str
+    version: str
+
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments as they may be stored and shown."""
+        return {name: REDACTED if name in self.spec.redact else value for name, value in self.named.items()}
+
+    @cached_property
+    def _parameter_and_text(self) -> tuple[str | None, str]:
+        return self.spec.text_of(self)
+
+    @property
+    def text(self) -> str:
+        """The text that similarity compares."""
+        return self._parameter_and_text[1]
+
+    @property
+    def parameter(self) -> str | None:
+        """The parameter that holds the text; None where the text was put together."""
+        return self._parameter_and_text[0]
+
+    @cached_property
+    def scope(self) -> str:
+        """Digest of everything but the text; of the key, where an argument has no stable identity."""
+        try:
+            return reuse_scope(self.function, self.version, self.named, self.parameter)
+        except UnkeyableError:
+            return self.key
+
+    def passes(self, parameter: str) -> bool:
+        """Whether the caller passed this parameter."""
+        return parameter in self.spec.signature.bind(*self.args, **self.kwargs).arguments
+
+    def with_context(self, experiences: Sequence[Any] | None, text: str | None) -> Request:
+        """The call as the function gets it: experiences passed to its parameter, the request text rewritten."""
+        if experiences is None and text is None:
+            return self
+        bound = self.spec.signature.bind(*self.args, **self.kwargs)
+        if experiences is not None and self.spec.inject is not None:
+            bound.arguments[self.spec.inject] = list(experiences)
+        if text is not None and self.parameter is not None:
+            bound.arguments[self.parameter] = text
+        return replace(self, args=bound.args, kwargs=bound.kwargs)
+
+    def to_record(self, id_: str, answer: str, codec: str, **fields: Any) -> Record:
+        """The row of this call and its encoded answer."""
+        now = now_us()
+        arguments = json_dumps({name: _storable(value) for name, value in self.arguments.items()})
+        return Record(
+            id=id_,
+            namespace=self.namespace,
+            function=self.function,
+            version=self.version,
+            key=self.key,
+            request=self.text,
+            request_hash=hash_text(self.text),
+            arguments=arguments,
+            response=answer,
+            expected=None,
+            codec=codec,
+            created_at=now,
+            reuse_scope=self.scope,
+            size_bytes=measure(self.text, arguments, answer, fields.get("metadata")),
+            embed_due=now,
+            **fields,
+        )
+
+
+def _storable(value: Any) -> Any:
+    """An argument for people to read; keys are never made from it, so what JSON cannot hold is only named."""
+    try:
+        return to_plain(json_form(value))
+    except (EncodingError, ValueError):
+        return f"<{qualified_name(type(value))}>"
+
+
+class CallSpec:
+    """What a decorator was told about a function's calls, checked when it is applied.
+
+    Raises:
+        ConfigurationError: an option names no parameter, or does not apply; the message lists what there is.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        version: str = "",
+        exclude: Collection[str] = (),
+        redact: Collection[str] = (),
+        self_key: Collection[str] | None = None,
+        key: Callable[..., Any] | None = None,
+        request: str | Callable[..., Any] | None = None,
+        inject: str | None = None,
+    ) -> None:
+        self.function = function
+        self.name = function_name(name if name is not None else function)
+        self.version = version
+        self.signature = inspect.signature(function)
+        self.inject = inject
+        self._receiver = _receiver(function, self.signature)
+        self._self_key = self._attributes(self_key)
+        self._key = key
+        self._request = request
+        self._exclude = frozenset((*self._names("exclude", exclude), *self._names("inject", inject and [inject])))
+        by_hand = self._names("redact", redact)
+        self.redact = frozenset((*by_hand, *(p for p in self.signature.parameters if _SECRET.fullmatch(p))))
+        if isinstance(request, str):
+            self._names("request", [request])
+        elif request is not None and not callable(request):
+            raise ConfigurationError(f"request={request!r} must name a parameter, or be a callable that gives the text")
+        if key is not None and not callable(key):
+            raise ConfigurationError(f"key={key!r} must be a callable of the call's arguments")
+        if not isinstance(version, str):
+            raise ConfigurationError(f"version={version!r} must be text")
+
+    def _attributes(self, names: Any) -> tuple[str, ...] | None:
+        """The attributes of self that matter; None where nobody said."""
+        if names is None:
+            return None
+        if self._receiver is None:
+            raise ConfigurationError(f"self_key={names!r} applies to methods; {self.name} has no self")
+        return _tuple_of_names("self_key", names)
+
+    def _names(self, option: str, names: Any) -> tuple[str, ...]:
+        """The option as a tuple of names of parameters."""
+        listed = _tuple_of_names(option, names or ())
+        parameters = self.signature.parameters
+        open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        for name in listed:
+            if name not in parameters and not open_ended:
+                known = ", ".join(parameters) or "none"
+                raise ConfigurationError(
+                    f"{option} names {name!r}, which is no parameter of {self.name}; its parameters: {known}"
+                )
+        return listed
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The named arguments that identify the call.
+
+        Raises:
+            TypeError: the call does not fit the signature.
+            UnkeyableError: the object whose method is called has state that nobody said how to key.
+        """
+        named = bind(self.signature, args, kwargs, self._exclude)
+        if self._receiver in named:
+            identity = self._identify(named.pop(self._receiver))
+            if identity is not None:
+                named = {self._receiver: identity, **named}
+        return named | closed_over(self.function)
+
+    def request(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], namespace: str, secret: bytes | None
+    ) -> Request:
+        """The call as a request.
+
+        Raises:
+            TypeError: the call does not fit the signature.
+            UnkeyableError: an argument has no stable identity; the message names the ways out.
+        """
+        named = self.bind(args, kwargs)
+        try:
+            of_key = named if self._key is None else {"key": self._key(*args, **kwargs)}
+            key = make_key(self.name, self.version, of_key, secret)
+        except UnkeyableError as err:
+            raise UnkeyableError(
+                f"{err}. Leave it out with exclude=[{err.path!r}], name what matters with key= "
+                "(self_key= for attributes of self), or give its class __exp_key__()",
+                err.path,
+            ) from err
+        return Request(namespace, key, self, args, kwargs, named, self.name, self.version)
+
+    def text_of(self, request: Request) -> tuple[str | None, str]:
+        """The parameter that holds the request text, if one does, and the text."""
+        shown = request.arguments
+        if callable(self._request):
+            found = self._request(*request.args, **request.kwargs)
+            text = found if isinstance(found, str) else json_text(found)
+            # Only an argument that is the text, word for word, may be left out of the reuse scope.
+            same = (name for name, value in shown.items() if name not in self.redact and text_of(value) == text)
+            return next(same, None), text
+        if isinstance(self._request, str) and self._request in shown and self._request not in self.redact:
+            held = text_of(shown[self._request])
+            return (self._request, held) if held is not None else (None, json_text(shown[self._request]))
+        # The receiver, and what is redacted, never is the text: two calls that differ there must not look the same.
+        open_ = {n: v for n, v in shown.items() if n != self._receiver and n not in self.redact}
+        parameter, text = request_text(open_)
+        return (parameter, text) if parameter is not None else (None, json_text(shown))
+
+    def _identify(self, receiver: Any) -> Any:
+        """What stands for self or cls in the key; None where nothing does."""
+        if isinstance(receiver, type):
+            return receiver
+        if self._self_key is not None:
+            return {name: getattr(receiver, name) for name in self._self_key} or None
+        if hasattr(type(receiver), "__exp_key__"):
+            return receiver
+        if _has_state(receiver):
+            raise UnkeyableError(
+                f"{self.name}: {type(receiver).__qualname__} has attributes, and it is not known which of them matter. Name "
+                "them with self_key=('model',), say that none do with self_key=(), or give the class __exp_key__()",
+                self._receiver or "self",
+            )
+        return type(receiver)
+
+
+def _tuple_of_names(option: str, names: Any) -> tuple[str, ...]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise ConfigurationError(f"{option}={names!r} must be a list or tuple of names")
+    return tuple(names)
+
+
+def _has_state(receiver: Any) -> bool:
+    if getattr(receiver, "__dict__", None):
+        return True
+    slots = (name for cls in type(receiver).__mro__ for name in _slots(cls))
+    return any(hasattr(receiver, name) for name in slots if not name.startswith("__"))
+
+
+def _slots(cls: type) -> tuple[str, ...]:
+    declared = cls.__dict__.get("__slots__", ())
+    return (declared,) if isinstance(declared, str) else tuple(declared)
+
+
+def _receiver(function: Callable[..., Any], signature: inspect.Signature) -> str | None:
+    """The parameter that holds self or cls: the first one of a function defined in a class, by its usual name."""
+    first = next(iter(signature.parameters), None)
+    owner = getattr(function, "__qualname__", "").rpartition(".")[0]
+    in_class = bool(owner) and not owner.endswith("<locals>")
+    return first if in_class and first in ("self", "cls") else None

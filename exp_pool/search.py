@@ -1,0 +1,157 @@
+"""Similar experiences: embed the text, look for neighbours, join them back to the record store.
+
+The join is where the store's authority shows: whatever an index answers, a row is only returned if the store has it,
+current, fresh, trusted and in scope, with its similarity computed from the stored vector. So an index that is stale,
+damaged or lying can hide a row, never serve a wrong one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from loguru import logger
+
+from exp_pool._clock import now_us
+from exp_pool.counters import Counters
+from exp_pool.embedders.service import Embedded, EmbeddingService
+from exp_pool.errors import ConfigurationError, VectorIndexError
+from exp_pool.filters import Condition, holds
+from exp_pool.flow import Match
+from exp_pool.indexes.exact import ExactIndex
+from exp_pool.notices import Notices
+from exp_pool.protocols import RecordQuery, RecordStore, VectorIndex, VectorQuery
+from exp_pool.records import Record
+from exp_pool.vectors import from_bytes
+
+_SPARE = 10  # neighbours asked for beyond the limit, for those that the join drops
+_WIDER = 4  # how much more is asked for when it dropped too many
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to look for. What is None does not restrict."""
+
+    namespace: str
+    text: str
+    limit: int
+    min_similarity: float | None = None
+    function: str | None = None
+    version: str | None = None
+    reuse_scope: str | None = None
+    where: tuple[Condition, ...] = ()
+    whole: bool = False  # only if the embedder read both texts to their end
+
+
+class Search:
+    """Looks in the index, and by exact scan of the store's vectors where the index fails."""
+
+    def __init__(
+        self,
+        store: RecordStore,
+        index: VectorIndex,
+        embeddings: EmbeddingService | None,
+        counters: Counters,
+        notices: Notices,
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._scan = index if isinstance(index, ExactIndex) else ExactIndex(store)
+        self._embeddings = embeddings
+        self._counters = counters
+        self._notices = notices
+
+    def similar(self, wanted: Wanted, timeout_s: float) -> list[Match]:
+        """At most `limit` matches, most similar first. Nothing is embedded where there is nothing to compare with.
+
+        Raises:
+            ConfigurationError: this manager has no index or no embedder.
+            EmbedderError: the text could not be embedded within the time-out.
+            StoreError: the store failed.
+        """
+        if self._embeddings is None:
+            raise ConfigurationError(
+                "nothing can be similar with index='none://' or embedder='none'; use another of these"
+            )
+        if not self.anything(wanted):
+            return []
+        embedded = self._embeddings.embed([wanted.text], timeout_s)
+        if wanted.whole and not embedded.whole[0]:
+            return []
+        return self.nearest(wanted, embedded)
+
+    def anything(self, wanted: Wanted) -> bool:
+        """Whether there is anything to compare with; if not, nothing need be embedded."""
+        function = () if wanted.function is None else (Condition("function", "", "eq", wanted.function),)
+        return bool(
+            self._store.count(RecordQuery(wanted.namespace, function, expired=False, quarantined=False), limit=1)
+        )
+
+    def nearest(self, wanted: Wanted, embedded: Embedded) -> list[Match]:
+        """At most `limit` matches of a text that is embedded already, most similar first.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        asked = wanted.limit + _SPARE
+        while True:
+            ids = self._neighbours(
+                VectorQuery(
+                    namespace=wanted.namespace,
+                    embedder=embedded.embedder,
+                    vectors=embedded.vectors,
+                    limit=asked,
+                    function=wanted.function,
+                    version=wanted.version,
+                    reuse_scope=wanted.reuse_scope,
+                )
+            )
+            matches = self._joined(wanted, ids, embedded.vectors[0], embedded.embedder)
+            if len(matches) >= wanted.limit or len(ids) < asked:
+                return matches[: wanted.limit]
+            asked *= _WIDER
+
+    def _neighbours(self, query: VectorQuery) -> list[str]:
+        try:
+            found = self._index.search(query)
+        except VectorIndexError as err:
+            self._counters.add("degraded")
+            logger.warning("exact scan answers, because the index failed: {}", err)
+            self._notices.once("index", f"the index failed, exact scan answers until it is back: {err}")
+            found = self._scan.search(query)
+        return [neighbour.id for neighbour in found[0]]
+
+    def _joined(self, wanted: Wanted, ids: list[str], vector: np.ndarray, embedder: str) -> list[Match]:
+        records = self._store.get_many(wanted.namespace, ids, by="id")
+        stored = self._store.get_vectors(wanted.namespace, ids)
+        now = now_us()
+        kept = [
+            (record, found.values)
+            for record, found in zip(records, stored, strict=True)
+            if record is not None
+            and found is not None
+            and found.embedder == embedder
+            and (found.whole or not wanted.whole)
+            and _fits(record, wanted, now)
+        ]
+        if not kept:
+            return []
+        similarities = np.clip(from_bytes([values for _, values in kept]) @ vector, -1.0, 1.0)
+        matches = [
+            Match(record, float(similarity), "semantic")
+            for (record, _), similarity in zip(kept, similarities, strict=True)
+            if wanted.min_similarity is None or similarity >= wanted.min_similarity
+        ]
+        return sorted(matches, key=lambda match: -match.similarity)
+
+
+def _fits(record: Record, wanted: Wanted, now: int) -> bool:
+    return (
+        record.is_current
+        and record.trust == "trusted"
+        and not record.expired(now)
+        and wanted.function in (None, record.function)
+        and wanted.version in (None, record.version)
+        and wanted.reuse_scope in (None, record.reuse_scope)
+        and all(holds(condition, record) for condition in wanted.where)
+    )

@@ -1,0 +1,124 @@
+"""What one writing transaction of an SQLite pool does to its rows. The caller holds the transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from exp_pool._clock import now_us
+from exp_pool.protocols import Put, PutMode, PutStatus, Settlement
+from exp_pool.records import Vector
+from exp_pool.stores._sql import COLUMNS, CONTENT_COLUMNS, keep, to_row
+
+_INSERT = f"INSERT INTO experiences ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+_UPDATE = (
+    f"UPDATE experiences SET {', '.join(f'{name} = ?' for name in CONTENT_COLUMNS)}, revision = revision + 1 "
+    "WHERE namespace = ? AND id = ? AND revision = ?"
+)
+_TO_HISTORY = (
+    "UPDATE experiences SET is_current = 0, superseded_by = ?, revision = revision + 1, embed_due = NULL, "
+    "index_due = NULL, score_due = NULL WHERE namespace = ? AND id = ?"
+)
+_CONTENT_AT = tuple(COLUMNS.index(name) for name in CONTENT_COLUMNS)
+
+
+def next_value(connection: sqlite3.Connection, counter: str) -> int:
+    """The next value of a counter."""
+    connection.execute("UPDATE counters SET value = value + 1 WHERE name = ?", (counter,))
+    (value,) = connection.execute("SELECT value FROM counters WHERE name = ?", (counter,)).fetchone()
+    return int(value)
+
+
+def set_vector(connection: sqlite3.Connection, ref: tuple[str, str], vector: Vector) -> None:
+    """Store a row's vector at a new position."""
+    values = (*ref, keep(vector.embedder), vector.whole, next_value(connection, "position"), vector.values)
+    connection.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?, ?)", values)
+
+
+def forget_vector(connection: sqlite3.Connection, namespace: str, id_: str) -> None:
+    """Erase a row's vector, at a new position, so that readers hear of it."""
+    known = connection.execute(
+        "SELECT 1 FROM vectors WHERE namespace = ? AND id = ? AND data IS NOT NULL", (namespace, id_)
+    ).fetchone()
+    if known is not None:
+        values = (next_value(connection, "position"), namespace, id_)
+        connection.execute("UPDATE vectors SET data = NULL, position = ? WHERE namespace = ? AND id = ?", values)
+
+
+def update_row(connection: sqlite3.Connection, put: Put) -> PutStatus:
+    """Replace a row's content, if it still has the expected revision."""
+    row = to_row(put.record)
+    ref = (keep(put.record.namespace), keep(put.record.id))
+    content = (row[position] for position in _CONTENT_AT)
+    if not connection.execute(_UPDATE, (*content, *ref, put.expected_revision)).rowcount:
+        return PutStatus.CONFLICT
+    (current,) = connection.execute("SELECT is_current FROM experiences WHERE namespace = ? AND id = ?", ref).fetchone()
+    return PutStatus.CURRENT if current else PutStatus.HISTORY
+
+
+def insert_row(connection: sqlite3.Connection, put: Put) -> PutStatus:
+    """Add a row and settle which one is current; the rules are those of `protocols.Put`."""
+    record = put.record
+    row = to_row(record)
+    values = dict(zip(COLUMNS, row, strict=True))
+    namespace, id_, key = values["namespace"], values["id"], values["key"]
+    if put.lease is not None:
+        held = connection.execute(
+            "SELECT token FROM leases WHERE namespace = ? AND key = ?", (namespace, key)
+        ).fetchone()
+        if held is None or held[0] != put.lease.token:
+            return PutStatus.STALE
+    if put.mode is PutMode.REPLICATE and _deleted_here(connection, namespace, id_, record.created_at):
+        return PutStatus.DELETED
+    present = connection.execute(
+        "SELECT id, expected IS NOT NULL FROM experiences WHERE (namespace = ? AND id = ?) "
+        "OR (namespace = ? AND key = ? AND is_current = 1)",
+        (namespace, id_, namespace, key),
+    ).fetchall()
+    if any(other == id_ for other, _ in present):
+        return PutStatus.CONFLICT
+    if record.is_current and present:
+        ((other, annotated),) = present
+        if annotated and record.origin in ("automatic", "refined"):
+            values |= {"is_current": False, "superseded_by": other}
+        else:
+            connection.execute(_TO_HISTORY, (id_, namespace, other))
+            forget_vector(connection, namespace, other)
+    if not values["is_current"]:
+        values |= {"embed_due": None, "index_due": None, "score_due": None}
+    connection.execute(_INSERT, tuple(values.values()))
+    connection.execute("DELETE FROM tombstones WHERE namespace = ? AND id = ?", (namespace, id_))
+    if not values["is_current"]:
+        return PutStatus.HISTORY
+    if put.vector is not None:
+        set_vector(connection, (namespace, id_), put.vector)
+    return PutStatus.CURRENT
+
+
+def _deleted_here(connection: sqlite3.Connection, namespace: str, id_: str, created_at: int) -> bool:
+    return (
+        connection.execute(
+            "SELECT 1 FROM tombstones WHERE namespace = ? AND id = ? UNION ALL "
+            "SELECT 1 FROM cutoffs WHERE namespace = ? AND cleared_at >= ?",
+            (namespace, id_, namespace, created_at),
+        ).fetchone()
+        is not None
+    )
+
+
+def settle(connection: sqlite3.Connection, settled: Settlement) -> None:
+    """Write down what upkeep did about one duty of a current row."""
+    ref, duty = (keep(settled.namespace), keep(settled.id)), settled.duty.value
+    changes, values = [f"{duty}_due = ?", f"{duty}_tries = {'0' if settled.done else f'{duty}_tries + 1'}"], []
+    values.append(None if settled.done else settled.retry_at)
+    if settled.then_index:
+        changes += ["index_due = ?", "index_tries = 0"]
+        values.append(now_us())
+    if settled.generation is not None:
+        changes.append("index_generation = ?")
+        values.append(settled.generation)  # type: ignore[arg-type]
+    statement = (
+        f"UPDATE experiences SET {', '.join(changes)} "
+        f"WHERE namespace = ? AND id = ? AND is_current = 1 AND {duty}_due IS NOT NULL"
+    )
+    if connection.execute(statement, (*values, *ref)).rowcount and settled.vector is not None:
+        set_vector(connection, ref, settled.vector)

@@ -1,0 +1,318 @@
+"""``memory://``: dicts under one lock. For tests, notebooks and as the meaning that other stores are compared with."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Literal
+
+from exp_pool._clock import now_us
+from exp_pool.config import ExpPoolConfig
+from exp_pool.filters import holds
+from exp_pool.forks import reset_in_child
+from exp_pool.protocols import (
+    SCAN_ORDERS,
+    Capabilities,
+    Claim,
+    Lease,
+    LogEntry,
+    Put,
+    PutMode,
+    PutStatus,
+    RecordQuery,
+    Settlement,
+    State,
+    Touch,
+    VectorRow,
+)
+from exp_pool.records import Duty, Record, Vector, hash_text
+
+_Ref = tuple[str, str]  # (namespace, id or key or name)
+
+# What an UPDATE leaves alone; see `Put`.
+_KEPT_BY_UPDATE = frozenset(
+    "id namespace function version key request request_hash arguments reuse_scope created_at is_current superseded_by "
+    "last_access access_count index_generation embed_due embed_tries index_due index_tries score_due score_tries".split()
+)
+_CONTENT = tuple(f.name for f in fields(Record) if f.name not in _KEPT_BY_UPDATE and f.name != "revision")
+
+
+class MemoryStore:
+    """The record store of one process's memory; gone with it."""
+
+    capabilities = Capabilities(durable=False, shared=False, leases=True, blocking=False, atomic_batches=True)
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._rows: dict[_Ref, Record] = {}  # in the order of insertion
+        self._current: dict[_Ref, str] = {}
+        self._by_request: defaultdict[_Ref, dict[str, None]] = defaultdict(dict)
+        self._vectors: dict[_Ref, VectorRow] = {}
+        self._position = 0
+        self._tombstones: dict[_Ref, int] = {}
+        self._cutoffs: dict[str, int] = {}
+        self._leases: dict[_Ref, Lease] = {}
+        self._tokens = itertools.count(1)  # one count for all keys: a token is never given out twice
+        self._states: dict[_Ref, State] = {}
+        self._logs: defaultdict[_Ref, list[LogEntry]] = defaultdict(list)
+        reset_in_child(self._after_fork)
+
+    @classmethod
+    def from_url(cls, location: str, config: ExpPoolConfig) -> MemoryStore:  # noqa: ARG003
+        """The store of ``memory://``; every manager has its own."""
+        return cls()
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()  # another thread of the parent may have held it
+
+    def get_many(self, namespace: str, refs: Sequence[str], *, by: Literal["key", "id"] = "key") -> list[Record | None]:
+        with self._lock:
+            if by == "id":
+                return [self._rows.get((namespace, ref)) for ref in refs]
+            return [self._current_row(namespace, ref) for ref in refs]
+
+    def _current_row(self, namespace: str, key: str) -> Record | None:
+        found = self._current.get((namespace, key))
+        return None if found is None else self._rows[namespace, found]
+
+    def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
+        with self._lock:
+            return [self._update(put) if put.mode is PutMode.UPDATE else self._insert(put) for put in puts]
+
+    def _update(self, put: Put) -> PutStatus:
+        new = put.record
+        old = self._rows.get((new.namespace, new.id))
+        if old is None or old.revision != put.expected_revision:
+            return PutStatus.CONFLICT
+        content = {name: getattr(new, name) for name in _CONTENT}
+        self._rows[new.namespace, new.id] = replace(old, **content, revision=old.revision + 1)
+        return PutStatus.CURRENT if old.is_current else PutStatus.HISTORY
+
+    def _insert(self, put: Put) -> PutStatus:
+        new = put.record
+        ref = (new.namespace, new.id)
+        if put.lease is not None and not self._holds(put.lease):
+            return PutStatus.STALE
+        if put.mode is PutMode.REPLICATE and (
+            ref in self._tombstones or new.created_at <= self._cutoffs.get(new.namespace, -1)
+        ):
+            return PutStatus.DELETED
+        if ref in self._rows:
+            return PutStatus.CONFLICT
+        self._tombstones.pop(ref, None)
+        current = self._current_row(new.namespace, new.key)
+        if new.is_current and current is not None:
+            if current.annotated and new.origin in ("automatic", "refined"):
+                new = replace(new, is_current=False, superseded_by=current.id)
+            else:
+                self._rows[new.namespace, current.id] = replace(
+                    current,
+                    is_current=False,
+                    superseded_by=new.id,
+                    revision=current.revision + 1,
+                    embed_due=None,
+                    index_due=None,
+                    score_due=None,
+                )
+                self._forget_vector(new.namespace, current.id)
+        if not new.is_current:
+            new = replace(new, embed_due=None, index_due=None, score_due=None)
+        self._rows[ref] = new
+        self._by_request[new.namespace, new.request_hash][new.id] = None
+        if not new.is_current:
+            return PutStatus.HISTORY
+        self._current[new.namespace, new.key] = new.id
+        if put.vector is not None:
+            self._set_vector(new, put.vector)
+        return PutStatus.CURRENT
+
+    def _set_vector(self, row: Record, vector: Vector | None) -> None:
+        self._position += 1
+        self._vectors[row.namespace, row.id] = VectorRow(
+            row.id, row.namespace, row.function, row.version, row.reuse_scope, self._position, vector
+        )
+
+    def _forget_vector(self, namespace: str, id_: str) -> None:
+        known = self._vectors.get((namespace, id_))
+        if known is not None and known.vector is not None:
+            self._position += 1
+            # The embedder is kept, so that readers of its vectors hear that the row is gone.
+            gone = Vector(known.vector.embedder, b"")
+            self._vectors[namespace, id_] = replace(known, position=self._position, vector=gone)
+
+    def delete_many(self, namespace: str, ids: Sequence[str]) -> list[str]:
+        with self._lock:
+            return [id_ for id_ in dict.fromkeys(ids) if self._delete(namespace, id_)]
+
+    def _delete(self, namespace: str, id_: str) -> bool:
+        row = self._rows.pop((namespace, id_), None)
+        if row is None:
+            return False
+        if row.is_current:
+            del self._current[namespace, row.key]
+        self._by_request[namespace, row.request_hash].pop(id_, None)
+        self._forget_vector(namespace, id_)
+        self._tombstones[namespace, id_] = now_us()
+        return True
+
+    def clear(self, namespace: str) -> int:
+        with self._lock:
+            ids = [id_ for space, id_ in self._rows if space == namespace]
+            for id_ in ids:
+                self._delete(namespace, id_)
+            self._cutoffs[namespace] = now_us()
+            return len(ids)
+
+    def scan(
+        self, query: RecordQuery, *, order_by: str = "created_at", descending: bool = False, limit: int | None = None
+    ) -> Iterator[Record]:
+        assert order_by in SCAN_ORDERS
+        with self._lock:
+            rows = [row for row in self._candidates(query) if _matches(row, query)]
+        rows.sort(key=lambda row: _sort_key(getattr(row, order_by)), reverse=descending)
+        return iter(rows[:limit])
+
+    def _candidates(self, query: RecordQuery) -> Iterable[Record]:
+        """Fewer rows to look at where the query names a request or a key."""
+        if query.namespace is not None:
+            for condition in query.where:
+                if condition.field == "request" and condition.operator == "eq":
+                    found = self._by_request.get((query.namespace, hash_text(str(condition.value))), {})
+                    return [self._rows[query.namespace, id_] for id_ in found]
+        return self._rows.values()
+
+    def count(self, query: RecordQuery, *, limit: int | None = None) -> int:
+        with self._lock:
+            found = 0
+            for row in self._candidates(query):
+                found += _matches(row, query)
+                if found == limit:
+                    break
+            return found
+
+    def touch_many(self, namespace: str, touches: Sequence[Touch]) -> None:
+        with self._lock:
+            for touch in touches:
+                row = self._rows.get((namespace, touch.id))
+                if row is not None:
+                    last = max(touch.last_access, row.last_access or 0)
+                    counted = replace(row, access_count=row.access_count + touch.count, last_access=last)
+                    self._rows[namespace, touch.id] = counted
+
+    def settle_many(self, settlements: Sequence[Settlement]) -> None:
+        with self._lock:
+            for settled in settlements:
+                row = self._rows.get((settled.namespace, settled.id))
+                if row is not None and row.is_current and getattr(row, f"{settled.duty}_due") is not None:
+                    self._settle(row, settled)
+
+    def _settle(self, row: Record, settled: Settlement) -> None:
+        duty = settled.duty.value
+        tries = 0 if settled.done else getattr(row, f"{duty}_tries") + 1
+        changes: dict[str, object] = {f"{duty}_due": None if settled.done else settled.retry_at, f"{duty}_tries": tries}
+        if settled.vector is not None:
+            self._set_vector(row, settled.vector)
+        if settled.then_index:
+            changes |= {"index_due": now_us(), "index_tries": 0}
+        if settled.generation is not None:
+            changes["index_generation"] = settled.generation
+        self._rows[row.namespace, row.id] = replace(row, **changes)  # type: ignore[arg-type]
+
+    def owe(self, query: RecordQuery, duty: Duty) -> int:
+        with self._lock:
+            rows = [row for row in self._candidates(query) if row.is_current and _matches(row, query)]
+            changes: dict[str, object] = {f"{duty}_due": now_us(), f"{duty}_tries": 0}
+            for row in rows:
+                self._rows[row.namespace, row.id] = replace(row, **changes)  # type: ignore[arg-type]
+            return len(rows)
+
+    def get_vectors(self, namespace: str, ids: Sequence[str]) -> list[Vector | None]:
+        with self._lock:
+            found = [self._vectors.get((namespace, id_)) for id_ in ids]
+        return [row.vector if row is not None and row.vector and row.vector.values else None for row in found]
+
+    def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
+        with self._lock:
+            if position >= self._position:
+                return []
+            rows = [
+                row
+                for row in self._vectors.values()
+                if row.namespace == namespace and row.position > position and row.vector.embedder == embedder  # type: ignore[union-attr]
+            ]
+        rows.sort(key=lambda row: row.position)
+        return [row if row.vector and row.vector.values else replace(row, vector=None) for row in rows[:limit]]
+
+    def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
+        with self._lock:
+            now = now_us()
+            row = self._current_row(namespace, key)
+            if row is not None and not row.expired(now):
+                return Claim(record=row)
+            held = self._leases.get((namespace, key))
+            if held is not None and held.expires_at > now and held.owner != owner:
+                return Claim()
+            lease = Lease(namespace, key, owner, next(self._tokens), now + int(ttl_s * 1e6))
+            self._leases[namespace, key] = lease
+            return Claim(lease=lease)
+
+    def _holds(self, lease: Lease) -> bool:
+        held = self._leases.get((lease.namespace, lease.key))
+        return held is not None and held.token == lease.token
+
+    def renew(self, lease: Lease, ttl_s: float) -> Lease | None:
+        with self._lock:
+            if not self._holds(lease):
+                return None
+            renewed = replace(lease, expires_at=now_us() + int(ttl_s * 1e6))
+            self._leases[lease.namespace, lease.key] = renewed
+            return renewed
+
+    def release(self, lease: Lease) -> None:
+        with self._lock:
+            if self._holds(lease):
+                del self._leases[lease.namespace, lease.key]
+
+    def read_state(self, namespace: str, name: str) -> State | None:
+        with self._lock:
+            return self._states.get((namespace, name))
+
+    def write_state(self, namespace: str, name: str, value: str, expected_revision: int | None) -> bool:
+        with self._lock:
+            known = self._states.get((namespace, name))
+            if (known.revision if known else None) != expected_revision:
+                return False
+            self._states[namespace, name] = State(value, (expected_revision or 0) + 1)
+            return True
+
+    def append_log(self, namespace: str, name: str, entries: Sequence[str]) -> int:
+        with self._lock:
+            log = self._logs[namespace, name]
+            log += [LogEntry(len(log) + offset, entry) for offset, entry in enumerate(entries, 1)]
+            return len(log)
+
+    def read_log(self, namespace: str, name: str, *, after: int = 0, limit: int = 1000) -> list[LogEntry]:
+        with self._lock:
+            return self._logs[namespace, name][after : after + limit]
+
+    def close(self) -> None:
+        pass
+
+
+def _matches(row: Record, query: RecordQuery) -> bool:
+    now = now_us()
+    return (
+        (query.namespace is None or row.namespace == query.namespace)
+        and (query.history or row.is_current)
+        and (query.expired or not row.expired(now))
+        and (query.quarantined or row.trust == "trusted")
+        and (query.owed is None or (row.is_current and (getattr(row, f"{query.owed}_due") or now + 1) <= now))
+        and all(holds(condition, row) for condition in query.where)
+    )
+
+
+def _sort_key(value: float | str | None) -> tuple[bool, float | str]:
+    return (value is not None, value if value is not None else 0)

@@ -1,0 +1,95 @@
+"""``null://``: stores nothing and finds nothing. Callbacks and observers still hear of what would have been stored."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from exp_pool._clock import now_us
+from exp_pool.config import ExpPoolConfig
+from exp_pool.protocols import (
+    Capabilities,
+    Claim,
+    Lease,
+    LogEntry,
+    Put,
+    PutStatus,
+    RecordQuery,
+    Settlement,
+    State,
+    Touch,
+    VectorRow,
+)
+from exp_pool.records import Duty, Record, Vector
+
+
+class NullStore:
+    """The record store that keeps nothing (AgentHeaven's NoCache)."""
+
+    capabilities = Capabilities(durable=False, shared=False, leases=False, blocking=False)
+
+    def __init__(self) -> None:
+        self._tokens = itertools.count(1)
+
+    @classmethod
+    def from_url(cls, location: str, config: ExpPoolConfig) -> NullStore:
+        """The store of ``null://``."""
+        return cls()
+
+    def get_many(self, namespace: str, refs: Sequence[str], *, by: Literal["key", "id"] = "key") -> list[Record | None]:
+        return [None] * len(refs)
+
+    def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
+        return [PutStatus.CONFLICT if put.mode == "update" else PutStatus.CURRENT for put in puts]
+
+    def delete_many(self, namespace: str, ids: Sequence[str]) -> list[str]:
+        return []
+
+    def clear(self, namespace: str) -> int:
+        return 0
+
+    def scan(self, query: RecordQuery, **_order: Any) -> Iterator[Record]:
+        return iter(())
+
+    def count(self, query: RecordQuery, *, limit: int | None = None) -> int:
+        return 0
+
+    def touch_many(self, namespace: str, touches: Sequence[Touch]) -> None:
+        pass
+
+    def settle_many(self, settlements: Sequence[Settlement]) -> None:
+        pass
+
+    def owe(self, query: RecordQuery, duty: Duty) -> int:
+        return 0
+
+    def get_vectors(self, namespace: str, ids: Sequence[str]) -> list[Vector | None]:
+        return [None] * len(ids)
+
+    def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
+        return []
+
+    def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
+        return Claim(lease=Lease(namespace, key, owner, next(self._tokens), now_us() + int(ttl_s * 1e6)))
+
+    def renew(self, lease: Lease, ttl_s: float) -> Lease | None:
+        return lease
+
+    def release(self, lease: Lease) -> None:
+        pass
+
+    def read_state(self, namespace: str, name: str) -> State | None:
+        return None
+
+    def write_state(self, namespace: str, name: str, value: str, expected_revision: int | None) -> bool:
+        return expected_revision is None
+
+    def append_log(self, namespace: str, name: str, entries: Sequence[str]) -> int:
+        return 0
+
+    def read_log(self, namespace: str, name: str, *, after: int = 0, limit: int = 1000) -> list[LogEntry]:
+        return []
+
+    def close(self) -> None:
+        pass

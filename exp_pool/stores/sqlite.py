@@ -1,0 +1,443 @@
+"""``sqlite:///file``: the embedded default. WAL, one writer at a time, readers beside it.
+
+Durability: an acknowledged write survives a killed process (WAL with ``synchronous=NORMAL``); a power cut may take the
+last ones, never the file. Files are 0600 in a folder of 0700, if this store creates it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sqlite3
+import threading
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal, ParamSpec, TypeVar
+
+from exp_pool._clock import now_us
+from exp_pool.config import ExpPoolConfig
+from exp_pool.errors import StoreError
+from exp_pool.forks import reset_in_child
+from exp_pool.protocols import (
+    SCAN_ORDERS,
+    Capabilities,
+    Claim,
+    Lease,
+    LogEntry,
+    Put,
+    PutMode,
+    PutStatus,
+    RecordQuery,
+    Settlement,
+    State,
+    Touch,
+    VectorRow,
+)
+from exp_pool.records import Duty, Record, Vector
+from exp_pool.stores._sql import COLUMNS, from_row, keep, restore, select
+from exp_pool.stores._sqlite_rows import forget_vector, insert_row, next_value, settle, update_row
+from exp_pool.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_ALL = ", ".join(COLUMNS)
+_BY_KEY = f"SELECT {_ALL} FROM experiences WHERE namespace = ? AND key = ? AND is_current = 1"
+_BY_ID = f"SELECT {_ALL} FROM experiences WHERE namespace = ? AND id = ?"
+_PAGE = 500  # rows fetched at once while scanning: well below the limit of bound values, enough to make queries cheap
+_IDLE_READERS = 16
+
+
+def _translated(method: Callable[P, R]) -> Callable[P, R]:
+    """Give the driver's errors as `StoreError` that names the file and the remedy."""
+
+    @functools.wraps(method)
+    def translating(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except (sqlite3.Error, OSError, UnicodeError, OverflowError) as err:
+            store = args[0]
+            assert isinstance(store, SqliteStore)
+            raise StoreError(f"{store.path}: {err}.{_remedy(err)}") from err
+
+    return translating
+
+
+def _remedy(err: Exception) -> str:
+    text = str(err).lower()
+    for sign, remedy in (
+        ("not a database", " It is no SQLite file: move it away, or give another path in store='sqlite:///...'"),
+        ("malformed", " The file is damaged: restore a backup, or move it away to start anew"),
+        ("readonly", " Make the file and its folder writable, or give another path in store='sqlite:///...'"),
+        ("read-only", " Make the file and its folder writable, or give another path in store='sqlite:///...'"),
+        ("permission", " Make the file and its folder writable, or give another path in store='sqlite:///...'"),
+        (
+            "unable to open",
+            " Check that the folder exists and is writable, or give another path in store='sqlite:///...'",
+        ),
+        ("locked", " Another process is writing for longer than store_timeout"),
+        ("full", " Free some disk space; nothing that was stored is lost"),
+    ):
+        if sign in text:
+            return remedy
+    return ""
+
+
+class SqliteStore:
+    """A record store in one SQLite file, shared by threads and processes of one machine.
+
+    Args:
+        path: the file; it and its folder are created at first use.
+        timeout_s: how long to wait for another writer before giving up.
+    """
+
+    capabilities = Capabilities(durable=True, shared=True, leases=True)
+
+    def __init__(self, path: str | Path, timeout_s: float = 5.0) -> None:
+        self.path = Path(path)
+        self._timeout_s = timeout_s
+        self._start_over()
+        reset_in_child(self._start_over)
+
+    @classmethod
+    def from_url(cls, location: str, config: ExpPoolConfig) -> SqliteStore:
+        """The store of ``sqlite:///file``."""
+        return cls(location, timeout_s=config.store_timeout)
+
+    def _start_over(self) -> None:
+        """Forget connections without closing them: after a fork they are the parent's, locks and all."""
+        self._readers: deque[sqlite3.Connection] = deque()
+        self._writer: sqlite3.Connection | None = None
+        self._writing = threading.RLock()
+        self._prepared = False
+
+    # Connections
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        if not self._writing.acquire(timeout=self._timeout_s):
+            raise StoreError(
+                f"{self.path}: another thread has been writing for longer than store_timeout={self._timeout_s}"
+            )
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that has the write lock from its start, so that what it read is still true when it writes."""
+        with self._lock():
+            connection = self._prepare()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        if not self._prepared:
+            with self._lock():
+                self._prepare()
+        try:
+            connection = self._readers.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()  # perhaps with a statement still running
+            raise
+        if len(self._readers) < _IDLE_READERS:
+            self._readers.append(connection)
+        else:
+            connection.close()
+
+    def _prepare(self) -> sqlite3.Connection:
+        """The writing connection; creates and migrates the file where that is still to be done."""
+        if self._writer is not None:
+            return self._writer
+        self._create_file()
+        connection = self._connect()
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            self._migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._writer, self._prepared = connection, True
+        return connection
+
+    def _create_file(self) -> None:
+        folder = self.path.parent
+        if not folder.exists():
+            folder.mkdir(parents=True, mode=0o700)
+            (folder / ".gitignore").write_text(
+                "*\n", encoding="utf-8"
+            )  # what agents were asked belongs in no repository
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if tables and application != APPLICATION_ID:
+                raise StoreError(
+                    f"{self.path}: this SQLite file is not a pool; give another path in store='sqlite:///...'"
+                )
+            if version > len(MIGRATIONS):
+                raise StoreError(
+                    f"{self.path}: written by a newer exp_pool (schema {version}, this one knows {len(MIGRATIONS)}); "
+                    "upgrade exp_pool. Nothing was changed"
+                )
+            for statement in (statement for migration in MIGRATIONS[version:] for statement in migration):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    @_translated
+    def close(self) -> None:
+        with self._lock():
+            while self._readers:
+                self._readers.pop().close()
+            if self._writer is not None:
+                self._writer.close()
+            self._writer, self._prepared = None, False
+
+    # Rows
+
+    @_translated
+    def get_many(self, namespace: str, refs: Sequence[str], *, by: Literal["key", "id"] = "key") -> list[Record | None]:
+        statement, space = _BY_KEY if by == "key" else _BY_ID, keep(namespace)
+        with self._read() as connection:
+            rows = [connection.execute(statement, (space, keep(ref))).fetchone() for ref in refs]
+        return [None if row is None else from_row(row) for row in rows]
+
+    @_translated
+    def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
+        statuses: list[PutStatus] = []
+        for start in range(0, len(puts), _PAGE):  # a bound on how long other writers wait
+            with self._write() as connection:
+                statuses += [
+                    update_row(connection, put) if put.mode is PutMode.UPDATE else insert_row(connection, put)
+                    for put in puts[start : start + _PAGE]
+                ]
+        return statuses
+
+    @_translated
+    def delete_many(self, namespace: str, ids: Sequence[str]) -> list[str]:
+        space, deleted = keep(namespace), []
+        for start in range(0, len(ids), _PAGE):
+            with self._write() as connection:
+                for id_ in dict.fromkeys(ids[start : start + _PAGE]):
+                    ref = (space, keep(id_))
+                    if connection.execute("DELETE FROM experiences WHERE namespace = ? AND id = ?", ref).rowcount:
+                        forget_vector(connection, *ref)
+                        connection.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", (*ref, now_us()))
+                        deleted.append(id_)
+        return deleted
+
+    @_translated
+    def clear(self, namespace: str) -> int:
+        space = keep(namespace)
+        with self._write() as connection:
+            position = next_value(connection, "position")
+            connection.execute(
+                "UPDATE vectors SET data = NULL, position = ? WHERE namespace = ? AND data IS NOT NULL",
+                (position, space),
+            )
+            deleted = connection.execute("DELETE FROM experiences WHERE namespace = ?", (space,)).rowcount
+            connection.execute("INSERT OR REPLACE INTO cutoffs VALUES (?, ?)", (space, now_us()))
+        return deleted
+
+    @_translated
+    def count(self, query: RecordQuery, *, limit: int | None = None) -> int:
+        where, values = select(query, now_us())
+        with self._read() as connection:
+            statement = f"SELECT count(*) FROM (SELECT 1 FROM experiences WHERE {where} LIMIT ?)"
+            (found,) = connection.execute(statement, (*values, -1 if limit is None else limit)).fetchone()
+        return int(found)
+
+    def scan(
+        self, query: RecordQuery, *, order_by: str = "created_at", descending: bool = False, limit: int | None = None
+    ) -> Iterator[Record]:
+        for page in self._pages(query, order_by, descending, limit):
+            yield from page
+
+    @_translated
+    def _pages(self, query: RecordQuery, order_by: str, descending: bool, limit: int | None) -> Iterator[list[Record]]:
+        """The handles of all rows first (8 bytes each), then the rows page by page, without holding a transaction."""
+        assert order_by in SCAN_ORDERS
+        where, values = select(query, now_us())
+        direction = "DESC" if descending else "ASC"
+        with self._read() as connection:
+            found = connection.execute(
+                f"SELECT seq FROM experiences WHERE {where} ORDER BY {order_by} {direction}, seq LIMIT ?",
+                (*values, -1 if limit is None else limit),
+            )
+            handles = array("q", (seq for (seq,) in found))
+        return (self._page(handles[start : start + _PAGE]) for start in range(0, len(handles), _PAGE))
+
+    @_translated
+    def _page(self, handles: Sequence[int]) -> list[Record]:
+        with self._read() as connection:
+            marks = ", ".join("?" * len(handles))
+            rows = connection.execute(f"SELECT seq, {_ALL} FROM experiences WHERE seq IN ({marks})", handles).fetchall()
+        by_handle = {row[0]: row[1:] for row in rows}
+        return [from_row(by_handle[handle]) for handle in handles if handle in by_handle]
+
+    @_translated
+    def touch_many(self, namespace: str, touches: Sequence[Touch]) -> None:
+        with self._write() as connection:
+            connection.executemany(
+                "UPDATE experiences SET access_count = access_count + ?, last_access = max(coalesce(last_access, 0), ?) "
+                "WHERE namespace = ? AND id = ?",
+                [(touch.count, touch.last_access, keep(namespace), keep(touch.id)) for touch in touches],
+            )
+
+    @_translated
+    def settle_many(self, settlements: Sequence[Settlement]) -> None:
+        with self._write() as connection:
+            for settled in settlements:
+                settle(connection, settled)
+
+    @_translated
+    def owe(self, query: RecordQuery, duty: Duty) -> int:
+        now = now_us()
+        where, values = select(query, now)
+        statement = f"UPDATE experiences SET {duty}_due = ?, {duty}_tries = 0 WHERE is_current = 1 AND {where}"
+        with self._write() as connection:
+            return connection.execute(statement, (now, *values)).rowcount
+
+    # Vectors
+
+    @_translated
+    def get_vectors(self, namespace: str, ids: Sequence[str]) -> list[Vector | None]:
+        statement = "SELECT embedder, data, whole FROM vectors WHERE namespace = ? AND id = ? AND data IS NOT NULL"
+        with self._read() as connection:
+            rows = [connection.execute(statement, (keep(namespace), keep(id_))).fetchone() for id_ in ids]
+        return [None if row is None else Vector(restore(row[0]), row[1], bool(row[2])) for row in rows]
+
+    @_translated
+    def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
+        with self._read() as connection:
+            rows = connection.execute(
+                "SELECT v.id, e.function, e.version, e.reuse_scope, v.position, v.data, v.whole FROM vectors v "
+                "LEFT JOIN experiences e ON e.namespace = v.namespace AND e.id = v.id AND e.is_current = 1 "
+                "WHERE v.namespace = ? AND v.embedder = ? AND v.position > ? ORDER BY v.position LIMIT ?",
+                (keep(namespace), keep(embedder), position, limit),
+            ).fetchall()
+        return [
+            VectorRow(
+                id=restore(id_),
+                namespace=namespace,
+                function=restore(function or ""),
+                version=restore(version or ""),
+                reuse_scope=scope or "",
+                position=at,
+                vector=None if data is None or function is None else Vector(embedder, data, bool(whole)),
+            )
+            for id_, function, version, scope, at, data, whole in rows
+        ]
+
+    # Leases, states, logs
+
+    @_translated
+    def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
+        (record,) = self.get_many(namespace, [key])  # most claims find the row; reading needs no write lock
+        if record is not None and not record.expired(now_us()):
+            return Claim(record=record)
+        ref = (keep(namespace), keep(key))
+        with self._write() as connection:
+            now = now_us()
+            row = connection.execute(_BY_KEY, ref).fetchone()
+            if row is not None and not (record := from_row(row)).expired(now):
+                return Claim(record=record)
+            held = connection.execute(
+                "SELECT owner, expires_at FROM leases WHERE namespace = ? AND key = ?", ref
+            ).fetchone()
+            if held is not None and held[1] > now and restore(held[0]) != owner:
+                return Claim()
+            lease = Lease(namespace, key, owner, next_value(connection, "token"), now + int(ttl_s * 1e6))
+            connection.execute(
+                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?)",
+                (*ref, keep(owner), lease.token, lease.expires_at),
+            )
+        return Claim(lease=lease)
+
+    @_translated
+    def renew(self, lease: Lease, ttl_s: float) -> Lease | None:
+        with self._write() as connection:
+            until = now_us() + int(ttl_s * 1e6)
+            kept = connection.execute(
+                "UPDATE leases SET expires_at = ? WHERE namespace = ? AND key = ? AND token = ?",
+                (until, keep(lease.namespace), keep(lease.key), lease.token),
+            ).rowcount
+        return Lease(lease.namespace, lease.key, lease.owner, lease.token, until) if kept else None
+
+    @_translated
+    def release(self, lease: Lease) -> None:
+        with self._write() as connection:
+            connection.execute(
+                "DELETE FROM leases WHERE namespace = ? AND key = ? AND token = ?",
+                (keep(lease.namespace), keep(lease.key), lease.token),
+            )
+
+    @_translated
+    def read_state(self, namespace: str, name: str) -> State | None:
+        with self._read() as connection:
+            row = connection.execute(
+                "SELECT value, revision FROM states WHERE namespace = ? AND name = ?", (keep(namespace), keep(name))
+            ).fetchone()
+        return None if row is None else State(restore(row[0]), row[1])
+
+    @_translated
+    def write_state(self, namespace: str, name: str, value: str, expected_revision: int | None) -> bool:
+        ref = (keep(namespace), keep(name))
+        with self._write() as connection:
+            if expected_revision is None:
+                statement, values = "INSERT OR IGNORE INTO states VALUES (?, ?, ?, 1)", (*ref, keep(value))
+            else:
+                statement = "UPDATE states SET value = ?, revision = revision + 1 WHERE namespace = ? AND name = ? AND revision = ?"
+                values = (keep(value), *ref, expected_revision)  # type: ignore[assignment]
+            return connection.execute(statement, values).rowcount == 1
+
+    @_translated
+    def append_log(self, namespace: str, name: str, entries: Sequence[str]) -> int:
+        last = 0
+        with self._write() as connection:
+            for entry in entries:
+                values = (keep(namespace), keep(name), keep(entry))
+                last = (
+                    connection.execute("INSERT INTO logs (namespace, name, entry) VALUES (?, ?, ?)", values).lastrowid
+                    or 0
+                )
+        return last
+
+    @_translated
+    def read_log(self, namespace: str, name: str, *, after: int = 0, limit: int = 1000) -> list[LogEntry]:
+        with self._read() as connection:
+            rows = connection.execute(
+                "SELECT position, entry FROM logs WHERE namespace = ? AND name = ? AND position > ? ORDER BY position LIMIT ?",
+                (keep(namespace), keep(name), after, limit),
+            ).fetchall()
+        return [LogEntry(position, restore(entry)) for position, entry in rows]

@@ -1,0 +1,1 @@
+"""What happens later, off the caller's path: embedding, indexing, scoring, counting usage."""

@@ -1,0 +1,182 @@
+"""Embeds what is owed vectors and hands vectors to a derived index, in batches that others can get in between."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from loguru import logger
+
+from exp_pool._clock import monotonic, now_us
+from exp_pool.counters import Counters
+from exp_pool.embedders.service import EmbeddingService
+from exp_pool.errors import EmbedderError, VectorIndexError
+from exp_pool.forks import reset_in_child
+from exp_pool.notices import Notices
+from exp_pool.protocols import RecordQuery, RecordStore, Settlement, VectorIndex, VectorRow
+from exp_pool.records import Duty, Record, Vector
+from exp_pool.vectors import to_bytes
+
+T = TypeVar("T")
+
+_EMBED_BATCH = 32  # 0.15 s of a small model on two cores: as long as a query waits for its turn
+_INDEX_BATCH = 500
+_BACKOFF_S, _LONGEST_BACKOFF_S = 2.0, 3600.0
+_OWNER_STATE = "index-owner"
+
+
+class Indexer:
+    """Settles EMBED and INDEX. Thread-safe: one batch at a time, whoever runs it."""
+
+    def __init__(
+        self,
+        store: RecordStore,
+        index: VectorIndex,
+        embeddings: EmbeddingService | None,
+        counters: Counters,
+        notices: Notices,
+        timeout_s: float = 60.0,
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._embeddings = embeddings  # None: this manager has no use for vectors; rows stay owed for one that has
+        self._counters = counters
+        self._notices = notices
+        self._timeout_s = timeout_s  # for a batch, the loading of the model by the first one included
+        self._stopped = False
+        self._checked: set[str] = set()
+        self._start_over()
+        reset_in_child(self._start_over)
+
+    def _start_over(self) -> None:
+        self._turn = threading.Lock()
+
+    def stop(self) -> None:
+        """No further batch begins."""
+        self._stopped = True
+
+    def run(self, namespace: str | None, deadline: float, *, embedder: str | None = None) -> None:
+        """Everything due now in one namespace, or in all of them, until the deadline (`_clock.monotonic`).
+
+        With the embedder's name, which who has just embedded a query knows, it is also noticed that the namespace's
+        vectors are another embedder's, or its index another one.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        if self._embeddings is None:
+            return
+        if namespace is not None and embedder is not None:
+            self._check_owner(namespace, embedder)
+        if self._embed_all(namespace, self._embeddings, deadline) and self._index.derived:
+            try:
+                self._index_all(namespace, deadline)
+            except VectorIndexError as err:
+                logger.warning("the index cannot be written, exact scan answers: {}", err)
+                self._notices.once("index", f"the index cannot be written, exact scan answers until it can: {err}")
+
+    def _embed_all(self, namespace: str | None, embeddings: EmbeddingService, deadline: float) -> bool:
+        """Whether all of it could be embedded."""
+        for batch in _chunks(self._store.scan(RecordQuery(namespace, owed=Duty.EMBED)), _EMBED_BATCH):
+            with self._turn:
+                if self._stopped or monotonic() >= deadline:
+                    return False
+                owing = self._still_owing(batch)
+                try:
+                    self._embed(owing, embeddings, deadline)
+                except EmbedderError as err:
+                    self._put_off(owing, err)
+                    return False
+        return True
+
+    def _still_owing(self, batch: Sequence[Record]) -> list[Record]:
+        """Others may have been faster while this batch waited for its turn."""
+        by_namespace = itertools.groupby(batch, key=lambda record: record.namespace)
+        found = [
+            record
+            for space, records in by_namespace
+            for record in self._store.get_many(space, [record.id for record in records], by="id")
+        ]
+        return [record for record in found if record is not None and record.is_current and record.embed_due is not None]
+
+    def _embed(self, batch: Sequence[Record], embeddings: EmbeddingService, deadline: float) -> None:
+        if not batch:
+            return
+        timeout_s = max(0.1, min(self._timeout_s, deadline - monotonic()))
+        embedded = embeddings.embed([record.request for record in batch], timeout_s, urgent=False)
+        for space in {record.namespace for record in batch}:
+            self._check_owner(space, embedded.embedder)
+        self._store.settle_many(
+            [
+                Settlement(
+                    record.namespace,
+                    record.id,
+                    Duty.EMBED,
+                    vector=Vector(embedded.embedder, to_bytes(vector), whole),
+                    then_index=True,
+                )
+                for record, vector, whole in zip(batch, embedded.vectors, embedded.whole, strict=True)
+            ]
+        )
+        self._counters.add("embedded", len(batch))
+
+    def _index_all(self, namespace: str | None, deadline: float) -> None:
+        generation = self._index.generation()
+        for batch in _chunks(self._store.scan(RecordQuery(namespace, owed=Duty.INDEX)), _INDEX_BATCH):
+            with self._turn:
+                if self._stopped or monotonic() >= deadline:
+                    return
+                for space, records in itertools.groupby(batch, key=lambda record: record.namespace):
+                    self._hand_over(space, list(records), generation)
+
+    def _hand_over(self, namespace: str, rows: Sequence[Record], generation: str) -> None:
+        vectors = self._store.get_vectors(namespace, [row.id for row in rows])
+        self._index.upsert_many(
+            [
+                VectorRow(row.id, namespace, row.function, row.version, row.reuse_scope, 0, vector)
+                for row, vector in zip(rows, vectors, strict=True)
+            ]
+        )
+        self._store.settle_many([Settlement(namespace, row.id, Duty.INDEX, generation=generation) for row in rows])
+        self._counters.add("indexed", len(rows))
+
+    def _check_owner(self, namespace: str, embedder: str) -> None:
+        """Notice, once per process, vectors of another embedder or an index that is another one: then all is owed again."""
+        if namespace in self._checked:
+            return
+        known = self._store.read_state(namespace, _OWNER_STATE)
+        before = json.loads(known.value) if known else {}
+        # A manager without a derived index leaves the note about the index as it is.
+        generation = self._index.generation() if self._index.derived else before.get("generation", "")
+        owner = {"embedder": embedder, "generation": generation}
+        if before.get("embedder", embedder) != embedder:
+            logger.info("{}: another embedder than before, so every row is embedded anew", namespace)
+            self._store.owe(RecordQuery(namespace), Duty.EMBED)
+        elif before.get("generation", generation) != generation:
+            logger.info("{}: another index than before, so every row is handed to it", namespace)
+            self._store.owe(RecordQuery(namespace), Duty.INDEX)
+        if owner != before:
+            self._store.write_state(namespace, _OWNER_STATE, json.dumps(owner), known.revision if known else None)
+        self._checked.add(namespace)
+
+    def _put_off(self, batch: Sequence[Record], err: EmbedderError) -> None:
+        """Try these rows again later, each time a little later, for as long as the embedder is in trouble."""
+        logger.warning("{} rows cannot be embedded and are tried again later: {}", len(batch), err)
+        self._notices.once("embedder", f"semantic lookup does not work: {err}")
+        now = now_us()
+        waits = [min(_BACKOFF_S * 2.0**record.embed_tries, _LONGEST_BACKOFF_S) for record in batch]
+        self._store.settle_many(
+            [
+                Settlement(record.namespace, record.id, Duty.EMBED, done=False, retry_at=now + int(wait * 1e6))
+                for record, wait in zip(batch, waits, strict=True)
+            ]
+        )
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,141 @@
+"""The one background worker of a manager: it does what rows are owed, off every caller's path.
+
+What is owed stands in the rows themselves, so a killed process loses nothing: the next one finds it. What stands only in
+memory are use counts and index rows to forget; closing writes them, and losing them costs nothing but a count.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from loguru import logger
+
+from exp_pool._clock import monotonic, now_us
+from exp_pool.errors import ExpPoolError, VectorIndexError
+from exp_pool.forks import reset_in_child
+from exp_pool.notices import Notices
+from exp_pool.protocols import RecordStore, Touch, VectorIndex
+from exp_pool.upkeep.indexer import Indexer
+from exp_pool.upkeep.scoring import Scoring
+
+# Between the first row that is owed something and the work on it: rows that come together are done together, and a
+# short script ends before the model is loaded in vain.
+_LINGER_S = 0.5
+_AGAIN_S = 30.0  # how often rows whose retry has come are looked for
+
+
+class Upkeep:
+    """Embeds, indexes, scores and counts use; see `flow` for who calls `owed` and `used`."""
+
+    def __init__(
+        self, store: RecordStore, index: VectorIndex, indexer: Indexer, scoring: Scoring, notices: Notices
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._indexer = indexer
+        self._scoring = scoring
+        self._notices = notices
+        self._start_over()
+        reset_in_child(self._start_over)
+
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._touches: dict[tuple[str, str], Touch] = {}
+        self._forgotten: dict[str, dict[str, None]] = {}
+
+    # Told by callers; never waits for I/O
+
+    def owed(self) -> None:
+        """Rows were stored that something is owed to."""
+        if not self._wake.is_set():
+            self._wake.set()
+        if self._thread is None:
+            self._start()
+
+    def used(self, namespace: str, id_: str) -> None:
+        """A row answered a call."""
+        with self._lock:
+            known = self._touches.get((namespace, id_))
+            self._touches[namespace, id_] = Touch(id_, known.count + 1 if known else 1, now_us())
+        self.owed()
+
+    def forget(self, namespace: str, ids: Sequence[str]) -> None:
+        """Rows were deleted: the index is to forget them. Until it has, the join drops them."""
+        with self._lock:
+            self._forgotten.setdefault(namespace, {}).update(dict.fromkeys(ids))
+        self.owed()
+
+    # The work
+
+    def run_once(self, deadline: float) -> None:
+        """Everything that is due now, on the calling thread, until the deadline (`_clock.monotonic`).
+
+        Raises:
+            StoreError: the store failed; what was not done stays owed.
+        """
+        self._write_touches()
+        self._forget_in_index()
+        self._scoring.run(deadline)
+        self._indexer.run(None, deadline)
+
+    def catch_up(self, namespace: str, embedder: str, deadline: float) -> None:
+        """Embed and index what is owed in one namespace: what was written there is found."""
+        self._indexer.run(namespace, deadline, embedder=embedder)
+
+    def _write_touches(self) -> None:
+        with self._lock:
+            touches, self._touches = self._touches, {}
+        by_namespace: dict[str, list[Touch]] = {}
+        for (namespace, _), touch in touches.items():
+            by_namespace.setdefault(namespace, []).append(touch)
+        for namespace, batch in by_namespace.items():
+            self._store.touch_many(namespace, batch)
+
+    def _forget_in_index(self) -> None:
+        with self._lock:
+            forgotten, self._forgotten = self._forgotten, {}
+        for namespace, ids in forgotten.items():
+            try:
+                self._index.delete_many(namespace, list(ids))
+            except VectorIndexError as err:
+                logger.warning("the index keeps {} deleted rows, which the join drops: {}", len(ids), err)
+
+    # The thread
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._stopping.is_set():
+                self._thread = threading.Thread(target=self._work, name="exp_pool-upkeep", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait(_AGAIN_S)
+            self._stopping.wait(_LINGER_S)
+            if self._stopping.is_set():
+                return
+            self._wake.clear()
+            try:
+                self.run_once(float("inf"))
+            except Exception as err:
+                logger.opt(exception=err).warning("upkeep failed and will try again: {}", err)
+                detail = str(err) if isinstance(err, ExpPoolError) else repr(err)
+                self._notices.once(f"upkeep:{type(err).__name__}", f"upkeep failed and will try again: {detail}")
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread after the batch in hand, waiting at most the time-out; write what stands only in memory."""
+        self._stopping.set()
+        self._indexer.stop()
+        self._wake.set()
+        deadline = monotonic() + timeout_s
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        if self._touches and monotonic() <= deadline:
+            try:
+                self._write_touches()
+            except ExpPoolError as err:
+                logger.warning("use counts of the last moments were not written: {}", err)

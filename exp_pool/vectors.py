@@ -1,0 +1,128 @@
+"""Vectors: unit length, float32; cosine similarity is then one product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from exp_pool.errors import EmbedderError
+
+_BYTES = np.dtype("<f4")  # stored little endian, whatever the machine
+
+
+def to_unit(vectors: Any, count: int) -> np.ndarray:
+    """(count, d) float32 of unit length, from whatever an embedder returned for `count` texts.
+
+    Raises:
+        EmbedderError: another shape, something that is no finite number, or a vector of length zero.
+    """
+    try:
+        array = np.asarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as err:
+        raise EmbedderError(
+            f"the embedder returned {type(vectors).__name__}, not vectors of one length: {err}"
+        ) from err
+    if array.ndim != 2 or array.shape[0] != count or array.shape[1] == 0:  # noqa: PLR2004  (rows and columns)
+        raise EmbedderError(
+            f"the embedder returned shape {array.shape} for {count} texts; expected ({count}, dimension)"
+        )
+    lengths = np.linalg.norm(array, axis=1, keepdims=True)
+    if not np.isfinite(lengths).all():
+        raise EmbedderError("the embedder returned NaN or infinity")
+    if not lengths.all():
+        raise EmbedderError("the embedder returned a vector of length zero, which is similar to nothing")
+    unit: np.ndarray = array / lengths
+    return unit
+
+
+def to_bytes(vector: np.ndarray) -> bytes:
+    """A vector as it is stored."""
+    return np.ascontiguousarray(vector, dtype=_BYTES).tobytes()
+
+
+def from_bytes(values: Sequence[bytes]) -> np.ndarray:
+    """(n, d) float32 of n stored vectors of one dimension."""
+    return np.frombuffer(b"".join(values), dtype=_BYTES).reshape(len(values), -1).astype(np.float32, copy=False)
+
+
+def top(similarities: np.ndarray, limit: int) -> np.ndarray:
+    """Positions of the largest values, largest first; ties in the order in which they stand."""
+    if limit < similarities.size:
+        cut = np.argpartition(-similarities, limit - 1)[:limit]
+        cut.sort()
+    else:
+        cut = np.arange(similarities.size)
+    return cut[np.argsort(-similarities[cut], kind="stable")]
+
+
+class VectorTable:
+    """Vectors of one namespace and embedder in memory, with what they are filtered by. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self._ids: list[str] = []
+        self._row_of: dict[str, int] = {}
+        self._matrix = np.empty((0, 0), dtype=np.float32)
+        self._labels = np.empty((0, 3), dtype=np.int64)  # function, version, reuse scope: a number for each text
+        self._numbers: dict[tuple[int, str], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def put(self, id_: str, values: bytes, labels: tuple[str, str, str]) -> None:
+        """Add or replace a row."""
+        vector = from_bytes([values])[0]
+        row = self._row_of.get(id_)
+        if row is None:
+            row = len(self._ids)
+            self._reserve(row + 1, vector.size)
+            self._ids.append(id_)
+            self._row_of[id_] = row
+        self._matrix[row] = vector
+        self._labels[row] = [self._numbers.setdefault((i, text), len(self._numbers)) for i, text in enumerate(labels)]
+
+    def remove(self, id_: str) -> None:
+        """Forget a row: the last one takes its place, so the matrix stays dense."""
+        row = self._row_of.pop(id_, None)
+        if row is None:
+            return
+        last = self._ids.pop()
+        if last != id_:
+            self._ids[row] = last
+            self._row_of[last] = row
+            self._matrix[row] = self._matrix[len(self._ids)]
+            self._labels[row] = self._labels[len(self._ids)]
+
+    def nearest(
+        self, query: np.ndarray, limit: int, labels: Iterable[str | None] = (None, None, None)
+    ) -> list[tuple[str, float]]:
+        """The ids most similar to a unit vector among the rows with these labels (None: any), nearest first."""
+        count = len(self._ids)
+        if not count or query.size != self._matrix.shape[1]:
+            return []
+        chosen = None
+        for column, text in enumerate(labels):
+            if text is not None:
+                number = self._numbers.get((column, text), -1)
+                match = self._labels[:count, column] == number
+                chosen = match if chosen is None else chosen & match
+        if chosen is None:
+            similarities = self._matrix[:count] @ query
+            return [(self._ids[row], float(similarities[row])) for row in top(similarities, limit)]
+        rows = np.flatnonzero(chosen)
+        similarities = self._matrix[rows] @ query
+        return [(self._ids[rows[at]], float(similarities[at])) for at in top(similarities, limit)]
+
+    def _reserve(self, rows: int, dimension: int) -> None:
+        """Room for so many rows, doubled each time, so that adding one costs the same at any size."""
+        if rows > self._matrix.shape[0]:
+            capacity = max(64, 2 * rows)
+            matrix = np.empty((capacity, dimension), dtype=np.float32)
+            labels = np.empty((capacity, 3), dtype=np.int64)
+            kept = len(self._ids)
+            if kept:
+                matrix[:kept] = self._matrix[:kept]
+                labels[:kept] = self._labels[:kept]
+            self._matrix, self._labels = matrix, labels

@@ -1,0 +1,26 @@
+"""``exact``: 1 where the function's answer equals what a person says it should be, else 0."""
+
+from __future__ import annotations
+
+from exp_pool.errors import InvalidInputError
+from exp_pool.experience import MISSING, Score
+from exp_pool.protocols import ScoreContext
+
+
+class ExactScorer:
+    """Compares the response with `expected`. Equal means equal in value and type."""
+
+    name = "exact"
+    version = "1"
+
+    def __call__(self, context: ScoreContext, /) -> Score:
+        """The score.
+
+        Raises:
+            InvalidInputError: nobody has said yet what the answer should be; it is scored once somebody has.
+        """
+        experience = context.experience
+        if experience.expected is MISSING:
+            raise InvalidInputError("there is no expected answer to compare with; annotate the experience first")
+        same = type(experience.response) is type(experience.expected) and experience.response == experience.expected
+        return Score(value=float(same), reason="equals expected" if same else "differs from expected", scorer=self.name)
