@@ -9,16 +9,20 @@ import os
 import weakref
 from collections.abc import Callable
 
-_resets: set[weakref.WeakMethod[Callable[[], None]]] = set()
+_PRUNE_EVERY = 256
+
+_resets: list[weakref.WeakMethod[Callable[[], None]]] = []
 
 
 def reset_in_child(method: Callable[[], None]) -> None:
     """Call this bound method in every child process, before anything else of the child runs."""
-    _resets.add(weakref.WeakMethod(method, _resets.discard))
+    if len(_resets) % _PRUNE_EVERY == _PRUNE_EVERY - 1:
+        _resets[:] = [reference for reference in _resets if reference() is not None]
+    _resets.append(weakref.WeakMethod(method))
 
 
 def _in_child() -> None:
-    for reference in list(_resets):
+    for reference in _resets:
         reset = reference()
         if reset is not None:
             reset()

@@ -74,7 +74,7 @@ class ChromaIndex:
 
     def _create(self) -> None:
         if not self._path.parent.exists():
-            self._path.parent.mkdir(parents=True, mode=0o700)
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             (self._path.parent / ".gitignore").write_text("*\n", encoding="utf-8")
         self._path.mkdir(exist_ok=True, mode=0o700)
 

@@ -137,7 +137,7 @@ class MemoryStore:
 
     def _forget_vector(self, namespace: str, id_: str) -> None:
         known = self._vectors.get((namespace, id_))
-        if known is not None and known.vector is not None:
+        if known is not None and known.vector is not None and known.vector.values:
             self._position += 1
             # The embedder is kept, so that readers of its vectors hear that the row is gone.
             gone = Vector(known.vector.embedder, b"")

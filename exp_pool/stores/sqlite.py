@@ -172,18 +172,32 @@ class SqliteStore:
         self._create_file()
         connection = self._connect()
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
             self._migrate(connection)
+            self._use_wal(connection)
         except BaseException:
             connection.close()
             raise
         self._writer, self._prepared = connection, True
         return connection
 
+    def _use_wal(self, connection: sqlite3.Connection) -> None:
+        """Switching needs the file for itself, and SQLite does not wait for that, so two that open a new pool at once would fail."""
+        if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            return
+        from tenacity import Retrying, retry_if_exception_message, stop_after_delay, wait_random
+
+        patient = Retrying(
+            retry=retry_if_exception_message(match=".*locked"),
+            stop=stop_after_delay(self._timeout_s),
+            wait=wait_random(0.005, 0.05),
+            reraise=True,
+        )
+        patient(connection.execute, "PRAGMA journal_mode = WAL")
+
     def _create_file(self) -> None:
         folder = self.path.parent
         if not folder.exists():
-            folder.mkdir(parents=True, mode=0o700)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # another process may be faster
             (folder / ".gitignore").write_text(
                 "*\n", encoding="utf-8"
             )  # what agents were asked belongs in no repository
@@ -260,11 +274,9 @@ class SqliteStore:
     def clear(self, namespace: str) -> int:
         space = keep(namespace)
         with self._write() as connection:
-            position = next_value(connection, "position")
-            connection.execute(
-                "UPDATE vectors SET data = NULL, position = ? WHERE namespace = ? AND data IS NOT NULL",
-                (position, space),
-            )
+            held = "SELECT id FROM vectors WHERE namespace = ? AND data IS NOT NULL"
+            for (id_,) in connection.execute(held, (space,)).fetchall():
+                forget_vector(connection, space, id_)
             deleted = connection.execute("DELETE FROM experiences WHERE namespace = ?", (space,)).rowcount
             connection.execute("INSERT OR REPLACE INTO cutoffs VALUES (?, ?)", (space, now_us()))
         return deleted
@@ -289,9 +301,12 @@ class SqliteStore:
         assert order_by in SCAN_ORDERS
         where, values = select(query, now_us())
         direction = "DESC" if descending else "ASC"
+        # The sign keeps SQLite from walking a whole namespace in this order to save sorting the few rows that match.
+        few = query.owed or any(c.operator == "eq" and c.field in ("request", "key", "id") for c in query.where)
+        order = f"{'+' if few else ''}{order_by} {direction}"
         with self._read() as connection:
             found = connection.execute(
-                f"SELECT seq FROM experiences WHERE {where} ORDER BY {order_by} {direction}, seq LIMIT ?",
+                f"SELECT seq FROM experiences WHERE {where} ORDER BY {order}, seq LIMIT ?",
                 (*values, -1 if limit is None else limit),
             )
             handles = array("q", (seq for (seq,) in found))

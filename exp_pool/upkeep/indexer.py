@@ -84,7 +84,7 @@ class Indexer:
             with self._turn:
                 if self._stopped or monotonic() >= deadline:
                     return False
-                owing = self._still_owing(batch)
+                owing = self._still_owing(batch, Duty.EMBED)
                 try:
                     self._embed(owing, embeddings, deadline)
                 except EmbedderError as err:
@@ -92,15 +92,15 @@ class Indexer:
                     return False
         return True
 
-    def _still_owing(self, batch: Sequence[Record]) -> list[Record]:
+    def _still_owing(self, batch: Sequence[Record], duty: Duty) -> list[Record]:
         """Others may have been faster while this batch waited for its turn."""
-        by_namespace = itertools.groupby(batch, key=lambda record: record.namespace)
         found = [
             record
-            for space, records in by_namespace
+            for space, records in itertools.groupby(batch, key=lambda record: record.namespace)
             for record in self._store.get_many(space, [record.id for record in records], by="id")
         ]
-        return [record for record in found if record is not None and record.is_current and record.embed_due is not None]
+        due = f"{duty}_due"
+        return [record for record in found if record and record.is_current and getattr(record, due) is not None]
 
     def _embed(self, batch: Sequence[Record], embeddings: EmbeddingService, deadline: float) -> None:
         if not batch:
@@ -129,7 +129,8 @@ class Indexer:
             with self._turn:
                 if self._stopped or monotonic() >= deadline:
                     return
-                for space, records in itertools.groupby(batch, key=lambda record: record.namespace):
+                owing = self._still_owing(batch, Duty.INDEX)
+                for space, records in itertools.groupby(owing, key=lambda record: record.namespace):
                     self._hand_over(space, list(records), generation)
 
     def _hand_over(self, namespace: str, rows: Sequence[Record], generation: str) -> None:

@@ -1,0 +1,67 @@
+"""What every test gets: no model hub, a working directory of its own, no manager left over from another test."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+DATA = Path(os.environ.get("EXP_POOL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def _own_world(tmp_path, monkeypatch):
+    from exp_pool import set_exp_manager
+
+    for name in [name for name in os.environ if name.startswith("EXP_POOL_") and "TEST" not in name and "REQUIRE" not in name]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    set_exp_manager(None)
+    yield
+    set_exp_manager(None)
+
+
+def letters(texts):
+    """A tiny deterministic embedder: how often each letter occurs. Says nothing about meaning."""
+    vectors = np.zeros((len(texts), 27), dtype=np.float32)
+    for row, text in enumerate(texts):
+        vectors[row, 26] = 0.1  # no text is nowhere
+        for letter in text.lower():
+            if "a" <= letter <= "z":
+                vectors[row, ord(letter) - ord("a")] += 1
+    return vectors
+
+
+@pytest.fixture
+def embedder():
+    return letters
+
+
+@pytest.fixture
+def make_manager(tmp_path):
+    """Managers that are closed when the test ends; by default in memory, exact scan, the tiny embedder."""
+    from exp_pool import ExpManager
+
+    made = []
+
+    def make(**settings):
+        made.append(ExpManager(**{"store": "memory://", "index": "exact://", "embedder": letters, **settings}))
+        return made[-1]
+
+    yield make
+    for manager in made:
+        manager.sync.close()
+
+
+@pytest.fixture(scope="session")
+def question_pairs():
+    """(a, b, same) of the labelled question pairs; a visible skip where the file is not there."""
+    path = DATA / "question_pairs.jsonl.gz"
+    if not path.exists():
+        pytest.skip(f"no {path.name}: set EXP_POOL_TEST_DATA to the folder that holds it")
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [(pair["a"], pair["b"], bool(pair["same"])) for pair in map(json.loads, lines)]

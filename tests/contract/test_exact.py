@@ -1,0 +1,18 @@
+import pytest
+from exp_pool.indexes.exact import ExactIndex
+from exp_pool.stores.memory import MemoryStore
+from exp_pool.stores.sqlite import SqliteStore
+
+from contract.vector_index import VectorIndexContract
+
+
+class TestExact(VectorIndexContract):
+    @pytest.fixture(params=["memory", "sqlite"])
+    def store(self, request, tmp_path):
+        store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "pool.db")
+        yield store
+        store.close()
+
+    @pytest.fixture
+    def index(self, store):
+        return ExactIndex(store)
