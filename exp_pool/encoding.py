@@ -29,6 +29,13 @@ _BIG = 1 << 4096  # json reads and writes integers in decimal, which Python limi
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")  # written as a tag; bare, it is somebody else's
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse).decode
+
+
 def dumps(value: Any) -> str:
     """The value as JSON text.
 
@@ -45,7 +52,7 @@ def loads(text: str) -> Any:
         DecodingError: the text is not JSON, or holds a tag that this version does not know.
     """
     try:
-        return from_plain(json.loads(text))
+        return from_plain(_decode(text))
     except RecursionError as err:
         raise DecodingError("stored text is nested too deeply") from err
     except ValueError as err:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +19,7 @@ from exp_pool.counters import Counters, Stats
 from exp_pool.drivers.ports import Ports
 from exp_pool.embedders.service import EmbeddingService
 from exp_pool.encoding import to_plain
-from exp_pool.errors import ClosedError, ConflictError, InvalidInputError, NotFoundError, VectorIndexError
+from exp_pool.errors import ClosedError, ConflictError, DecodingError, InvalidInputError, NotFoundError, VectorIndexError
 from exp_pool.experience import MISSING, Call, Experience, Hit, QueryType
 from exp_pool.filters import Condition, parse_where
 from exp_pool.forks import reset_in_child
@@ -306,13 +306,13 @@ class Pool:
             return self._search_exact(request, space, name, conditions)
         wanted = Wanted(space, request, top_k, min_similarity, name, where=conditions)
         matches = self._search_similar(wanted)
-        return [Hit(to_experience(match.record), match.similarity, match.found_by) for match in matches]
+        return [Hit(found, match.similarity, match.found_by) for match in matches for found in self._read([match.record])]
 
     def _search_exact(self, request: str, space: str, name: str | None, where: tuple[Condition, ...]) -> list[Hit]:
         same = (Condition("request", "", "eq", request),)
         of_function = () if name is None else (Condition("function", "", "eq", name),)
         query = RecordQuery(space, (*same, *of_function, *where), expired=False, quarantined=False)
-        return [Hit(to_experience(record), 1.0, "exact") for record in self._store.scan(query, descending=True)]
+        return [Hit(experience, 1.0, "exact") for experience in self._read(self._store.scan(query, descending=True))]
 
     def _search_similar(self, wanted: Wanted) -> list[Any]:
         if self._embeddings is None:
@@ -352,7 +352,7 @@ class Pool:
             raise InvalidInputError(f"limit={limit!r} must not be negative")
         query = RecordQuery(self._namespace(None), parse_where(where), history=history)
         records = self._store.scan(query, order_by=field, descending=order_by.startswith("-"), limit=limit)
-        return map(to_experience, records)
+        return self._read(records)
 
     # Upkeep
 
@@ -395,6 +395,15 @@ class Pool:
         if given is not None and (not isinstance(given, str) or not given):
             raise InvalidInputError(f"namespace={given!r} must be text, not empty")
         return given or current_namespace() or self.config.namespace
+
+    def _read(self, records: Iterable[Record]) -> Iterator[Experience]:
+        """The experiences of rows; one that cannot be read is named once, counted and left out, not the end of the query."""
+        for record in records:
+            try:
+                yield to_experience(record)
+            except DecodingError as err:
+                self._counters.add("degraded")
+                self.notices.once(f"unreadable:{record.id}", f"left out of what was asked for: {err}")
 
     def _get(self, id_: str) -> Record | None:
         self._check_open()

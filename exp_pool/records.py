@@ -208,7 +208,7 @@ def to_experience(record: Record) -> Experience:
             access_count=record.access_count,
             schema_version=record.schema_version,
         )
-    except (TypeError, ValueError, OverflowError, RecursionError) as err:
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as err:
         raise DecodingError(f"the record {record.id} cannot be read: {err}") from err
 
 

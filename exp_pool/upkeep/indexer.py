@@ -75,8 +75,11 @@ class Indexer:
             try:
                 self._index_all(namespace, deadline)
             except VectorIndexError as err:
-                logger.warning("the index cannot be written, exact scan answers: {}", err)
-                self._notices.once("index", f"the index cannot be written, exact scan answers until it can: {err}")
+                self._index_failed(err)
+
+    def _index_failed(self, err: VectorIndexError) -> None:
+        logger.warning("the index cannot be written, exact scan answers: {}", err)
+        self._notices.once("index", f"the index cannot be written, exact scan answers until it can: {err}")
 
     def _embed_all(self, namespace: str | None, embeddings: EmbeddingService, deadline: float) -> bool:
         """Whether all of it could be embedded."""
@@ -150,8 +153,13 @@ class Indexer:
             return
         known = self._store.read_state(namespace, _OWNER_STATE)
         before = json.loads(known.value) if known else {}
-        # A manager without a derived index leaves the note about the index as it is.
-        generation = self._index.generation() if self._index.derived else before.get("generation", "")
+        generation = before.get("generation", "")
+        if self._index.derived:  # a manager without one leaves the note about the index as it is
+            try:
+                generation = self._index.generation()
+            except VectorIndexError as err:
+                self._index_failed(err)
+                return
         owner = {"embedder": embedder, "generation": generation}
         if before.get("embedder", embedder) != embedder:
             logger.info("{}: another embedder than before, so every row is embedded anew", namespace)
