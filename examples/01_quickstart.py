@@ -1,7 +1,7 @@
 """An agent action, answered from the pool the second time, found again by other words, and corrected by a person.
 
-The action is slow for real: it reads the documentation of Python's standard library, hundreds of source files, and looks
-for what answers the question. Run it with ``make demo``, or ``python examples/01_quickstart.py [FOLDER]``.
+The action is slow for real: it reads the documentation of Python's standard library, hundreds of source files, and
+looks for what answers the question. Run it with ``make demo``, or ``python examples/01_quickstart.py [FOLDER]``.
 """
 
 import ast

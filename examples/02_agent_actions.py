@@ -9,7 +9,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from exp_pool import ExpManager, Experience, Inject, Step, bypass, record
+from exp_pool import Experience, ExpManager, Inject, Step, bypass, record
 
 FOLDER = Path(tempfile.mkdtemp(prefix="exp_pool_"))
 manager = ExpManager(store=f"sqlite:///{FOLDER}/pool.db", index="exact://")
@@ -31,7 +31,9 @@ class Planner:
         self.strategy = strategy
         self.runs = 0
 
-    @manager.exp_cache(name="Planner.plan", self_key=("strategy",), inject=Inject("experiences", top_k=1, min_similarity=0.4))
+    @manager.exp_cache(
+        name="Planner.plan", self_key=("strategy",), inject=Inject("experiences", top_k=1, min_similarity=0.4)
+    )
     def plan(self, request: str, experiences: list[Experience] | None = None) -> list[str]:
         """The parts that the request names and what they need, in an order in which they can be built."""
         self.runs += 1
@@ -57,7 +59,7 @@ def main() -> None:
     second = planner.plan.call("Build the interpreter, the debugger and the docs")
     third = planner.plan.call("Build the interpreter and its docs")
     print(f"first   {first.value}")
-    print(f"second  {second.value}  shown: {len(second.parents)} experience, it is the first: {second.parents == (first.id,)}")
+    print(f"second  {second.value}  shown the first: {second.parents == (first.id,)}")
     print(f"third   {third.value}  found by: {third.found_by}, the planner ran {planner.runs} times")
 
     other = Planner("fresh").plan.call("Build the interpreter and its docs")

@@ -1,7 +1,8 @@
 """Replays chat prompts from a file of JSON lines through a decorated function, and says what the pool made of them.
 
-``python examples/03_replay_prompts.py FILE [--limit N]``: each line is an object with a ``prompt`` (plain or gzip). Without
-a file it writes a small one of its own. The function is a local stand-in for a model: it summarises by word statistics.
+``python examples/03_replay_prompts.py FILE [--limit N]``: each line is an object with a ``prompt`` (plain or gzip).
+Without a file it writes a small one of its own. The function is a local stand-in for a model: it summarises by word
+statistics.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Codecs: a response to JSON text and back, typed. Pure.
 
-`TypedCodec` restores what Python itself provides; `AnnotatedCodec` also the models and dataclasses that a function's return
-annotation names. Which one wrote a record stands in the record, and only that one reads it.
+`TypedCodec` restores what Python itself provides; `AnnotatedCodec` also the models and dataclasses that a function's
+return annotation names. Which one wrote a record stands in the record, and only that one reads it.
 """
 
 from __future__ import annotations

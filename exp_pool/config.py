@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exp_pool.durations import to_seconds
@@ -39,9 +39,15 @@ class ExpPoolConfig(BaseSettings):
     enable_write: bool = True
     """Whether answers are stored."""
     default_ttl: float | None = None
-    """Seconds (or text such as ``"1h"``) for which answers stay fresh, where the decorator says nothing; None: for ever."""
+    """Seconds (or text such as ``"1h"``) for which answers stay fresh, where the decorator says nothing.
+
+    None: for ever.
+    """
     key_secret: SecretStr | None = None
-    """Makes keys an HMAC, so that who reads the store cannot guess what was asked. Another secret finds nothing stored before."""
+    """Makes keys an HMAC, so that who reads the store cannot guess what was asked.
+
+    Another secret finds nothing stored before.
+    """
     store_timeout: float = Field(default=5.0, gt=0)
     """Seconds to wait for another writer."""
     embed_timeout: float = Field(default=2.0, gt=0)
@@ -71,7 +77,7 @@ class ExpPoolConfig(BaseSettings):
 
     @field_validator("store", "index", mode="after")
     @classmethod
-    def _anchor(cls, value: str, info: ValidationInfo) -> str:
+    def _anchor(cls, value: str) -> str:
         return _absolute(value)
 
     @classmethod
@@ -80,8 +86,8 @@ class ExpPoolConfig(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, environment, files: in this order."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, _from_files(project_root()))

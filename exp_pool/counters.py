@@ -10,7 +10,10 @@ from exp_pool.forks import reset_in_child
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A moment's numbers. Every decorated call that may read the pool is a hit or a miss; what it cost in trouble is beside."""
+    """A moment's numbers. Every decorated call that may read the pool is a hit or a miss.
+
+    What it cost in trouble is beside.
+    """
 
     hits: int = 0
     misses: int = 0

@@ -87,7 +87,7 @@ class _Decorated(Generic[P, R]):
     def _bind_to(self, instance: Any) -> Self:
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
-        bound._bound = (instance,)  # noqa: SLF001
+        bound._bound = (instance,)
         return bound
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
@@ -298,7 +298,7 @@ def exp_cache(
     scorer: str | Scorer | None = None,
     min_score: float | None = None,
 ) -> Any:
-    """Put the experience pool in front of a function: with or without parentheses, on functions and methods, sync and async.
+    """Put the experience pool in front of a function or method, sync or async; with or without parentheses.
 
     Args:
         func: the function, where there are no parentheses.

@@ -206,7 +206,10 @@ class Experience(_Frozen):
         )
 
     def clone(self, **changes: Any) -> Experience:
-        """A new experience (its own id) that differs in these fields; the key is made anew where they are part of it."""
+        """A new experience (its own id) that differs in these fields.
+
+        The key is made anew where they are part of it.
+        """
         if "request" in changes and "arguments" not in changes:
             changes["arguments"] = None  # or it would keep answering the old request
         if changes.keys() & {"function", "version", "arguments"}:
@@ -217,7 +220,7 @@ class Experience(_Frozen):
         unknown = changes.keys() - type(self).model_fields.keys()
         if unknown:
             raise InvalidInputError(
-                f"an experience has no field {sorted(unknown)[0]!r}; fields: {', '.join(type(self).model_fields)}"
+                f"an experience has no field {min(unknown)!r}; fields: {', '.join(type(self).model_fields)}"
             )
         return Experience.model_validate({**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
 
@@ -361,7 +364,8 @@ class Answer(Generic[T]):
     """What a decorated call gave: its value, and where from.
 
     `id` is that of the experience which answered, or was stored; None if nothing was stored. `found_by` is exact,
-    semantic, lexical, semantic+lexical, feed or coalesced; None for a live call. `parents` are the ids shown to the function.
+    semantic, lexical, semantic+lexical, feed or coalesced; None for a live call. `parents` are the ids shown to the
+    function.
     """
 
     value: T

@@ -1,4 +1,4 @@
-"""``where``: conditions over an allowlist of fields, parsed once, so that no store ever sees a user's key or operator."""
+"""``where``: conditions over an allowlist of fields, parsed once: no store ever sees a user's key or operator."""
 
 from __future__ import annotations
 
@@ -57,10 +57,12 @@ def parse_where(where: Mapping[str, Any] | None) -> tuple[Condition, ...]:
     """The conditions, all of which must hold: ``{"function": f, "score": {"gte": 0.8}, "metadata.team": "backend"}``.
 
     ``ne`` and ``exists: False`` hold where the field is absent; every other operator is false there. ``contains`` looks
-    for a part of a text, or for an element of a list in metadata. ``eq`` and ``in`` tell ``1`` from ``True`` and ``"1"``.
+    for a part of a text, or for an element of a list in metadata. ``eq`` and ``in`` tell ``1`` from ``True`` and
+    ``"1"``.
 
     Raises:
-        InvalidInputError: an unknown field or operator (the message names the known ones), or a value that it cannot take.
+        InvalidInputError: an unknown field or operator (the message names the known ones), or a value that it cannot
+        take.
     """
     if where is None:
         return ()

@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Stats
@@ -55,9 +55,8 @@ class ExpManager:
         observers: Sequence[Observer] = (),
         **settings: Any,
     ) -> None:
-        for name, given in (("store", store), ("index", index), ("embedder", embedder)):
-            if isinstance(given, str):
-                settings[name] = given
+        plugs = {"store": store, "index": index, "embedder": embedder}
+        settings |= {name: plug for name, plug in plugs.items() if isinstance(plug, str)}
         if config is None or settings:
             settings = {**(config.model_dump(exclude_unset=True) if config else {}), **settings}
             config = ExpPoolConfig(**settings)
@@ -175,7 +174,10 @@ class ExpManager:
         return await self._hop(self.sync.clear_expired)
 
     async def clear_by_key(self, key: str) -> int:
-        """Delete what is stored under a key (see ``.key()`` of a decorated function), its history too; how many rows."""
+        """Delete what is stored under a key (see ``.key()`` of a decorated function), its history too.
+
+        How many rows.
+        """
         return await self._hop(self.sync.clear_by_key, key)
 
     # Queries
@@ -285,7 +287,7 @@ class ExpManager:
         """End upkeep after the batch in hand and release everything. What is owed stays owed. Closing twice is fine."""
         await self._hop(self.sync.close)
 
-    def __enter__(self) -> ExpManager:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -293,7 +295,7 @@ class ExpManager:
     ) -> None:
         self.sync.close()
 
-    async def __aenter__(self) -> ExpManager:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

@@ -1,7 +1,8 @@
 """One daemon thread that does jobs one at a time, for parts that must be used by one thread, or may hang.
 
-Whoever waits has a deadline; the job itself cannot be stopped. While a job runs on that somebody has given up on, others
-who would wait no longer than it has run already are refused at once: a hung model costs its time-out once, not per call.
+Whoever waits has a deadline; the job itself cannot be stopped. While a job runs on that somebody has given up on,
+others who would wait no longer than it has run already are refused at once: a hung model costs its time-out once, not
+per call.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ _STOP = 99  # after every waiting job
 
 
 class OneThread:
-    """Runs jobs on a thread of its own, in order of priority, then of submission. The thread starts with the first job."""
+    """Runs jobs on a thread of its own, in order of priority, then of submission.
+
+    The thread starts with the first job.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -59,7 +63,10 @@ class OneThread:
             raise TimeoutError(f"{self._name} gave no result within {timeout_s:g} s") from None
 
     def stop(self, timeout_s: float) -> None:
-        """Let what waits be done, then end the thread; wait for that at most the time-out. A later job starts a new one."""
+        """Let what waits be done, then end the thread.
+
+        Wait for that at most the time-out. A later job starts a new one.
+        """
         with self._starting:
             thread, self._thread = self._thread, None
         if thread is not None and thread.is_alive():

@@ -1,4 +1,7 @@
-"""The pool itself: its parts wired together, and everything a manager offers, blocking. `manager.sync` is one of these."""
+"""The pool itself: its parts wired together, and everything a manager offers, blocking.
+
+`manager.sync` is one of these.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,14 @@ from exp_pool.counters import Counters, Stats
 from exp_pool.drivers.ports import Ports
 from exp_pool.embedders.service import EmbeddingService
 from exp_pool.encoding import to_plain
-from exp_pool.errors import ClosedError, ConflictError, DecodingError, InvalidInputError, NotFoundError, VectorIndexError
+from exp_pool.errors import (
+    ClosedError,
+    ConflictError,
+    DecodingError,
+    InvalidInputError,
+    NotFoundError,
+    VectorIndexError,
+)
 from exp_pool.experience import MISSING, Call, Experience, Hit, QueryType
 from exp_pool.filters import Condition, parse_where
 from exp_pool.forks import reset_in_child
@@ -154,13 +164,16 @@ class Pool:
         taken = [r.id for r, status in zip(records, statuses, strict=True) if status is PutStatus.CONFLICT]
         if taken:
             raise ConflictError(
-                f"{len(taken)} of {len(records)} were not stored, because there are experiences with their ids already, "
+                f"{len(taken)} of {len(records)} were not stored, because their ids are taken, "
                 f"such as {taken[0]!r}; change those with update_exp, or store copies made by clone()"
             )
         return [record.id for record in records]
 
     def _key(self, experience: Experience) -> str:
-        """The stored key. One that was not made from the arguments (redacted, by key=) is kept: it cannot be made again."""
+        """The stored key. One that was not made from the arguments (redacted, by key=) is kept.
+
+        It cannot be made again.
+        """
         if self.secret is None:
             return experience.key
         made_of = (experience.function, experience.version, experience.arguments)
@@ -231,7 +244,10 @@ class Pool:
         return self._delete_matching(RecordQuery(self._namespace(None), (due,), history=True))
 
     def clear_by_key(self, key: str) -> int:
-        """Delete what is stored under a key (see ``.key()`` of a decorated function), its history too; how many rows."""
+        """Delete what is stored under a key (see ``.key()`` of a decorated function), its history too.
+
+        How many rows.
+        """
         return self._delete_matching(RecordQuery(self._namespace(None), parse_where({"key": key}), history=True))
 
     def invalidate(self, namespace: str, key: str) -> int:
@@ -306,7 +322,9 @@ class Pool:
             return self._search_exact(request, space, name, conditions)
         wanted = Wanted(space, request, top_k, min_similarity, name, where=conditions)
         matches = self._search_similar(wanted)
-        return [Hit(found, match.similarity, match.found_by) for match in matches for found in self._read([match.record])]
+        return [
+            Hit(found, match.similarity, match.found_by) for match in matches for found in self._read([match.record])
+        ]
 
     def _search_exact(self, request: str, space: str, name: str | None, where: tuple[Condition, ...]) -> list[Hit]:
         same = (Condition("request", "", "eq", request),)
@@ -397,7 +415,10 @@ class Pool:
         return given or current_namespace() or self.config.namespace
 
     def _read(self, records: Iterable[Record]) -> Iterator[Experience]:
-        """The experiences of rows; one that cannot be read is named once, counted and left out, not the end of the query."""
+        """The experiences of rows.
+
+        One that cannot be read is named once, counted and left out, not the end of the query.
+        """
         for record in records:
             try:
                 yield to_experience(record)

@@ -61,10 +61,10 @@ class Put:
     """One row to write.
 
     INSERT adds a row. It becomes the current one of its (namespace, key) and the row that was current becomes history
-    (``superseded_by`` names the new one; its vector is removed and nothing is owed to it any more). Where the current row
-    is annotated and the new one's origin is automatic or refined, the new one is stored as history instead.
-    UPDATE replaces the content of a row that has `expected_revision`: everything but id, namespace, function, version,
-    key, request, arguments, created_at, currency, access counts, and what upkeep settles. The revision goes up by one.
+    (``superseded_by`` names the new one; its vector is removed and nothing is owed to it any more). Where the current
+    row is annotated and the new one's origin is automatic or refined, the new one is stored as history instead. UPDATE
+    replaces the content of a row that has `expected_revision`: everything but id, namespace, function, version, key,
+    request, arguments, created_at, currency, access counts, and what upkeep settles. The revision goes up by one.
     REPLICATE is an INSERT that comes from another pool: it is refused where this pool has deleted the id, or everything
     that was created up to then.
     """
@@ -166,10 +166,10 @@ class RecordStore(Protocol):
     """Where experiences live: the authority.
 
     Every row has its own id; at most one row per (namespace, key) is current. Nothing crosses a namespace: an id of
-    another one is not found, and may be the same. Both sides treat rows as immutable. Text may hold any character, NUL and lone surrogates
-    included, and comes back as it was. A batch is atomic per (namespace, key), not as a whole, unless `capabilities`
-    say so; where one item fails by trouble, items before it may have been written. Thread-safe. After a fork the child
-    opens its own connections.
+    another one is not found, and may be the same. Both sides treat rows as immutable. Text may hold any character, NUL
+    and lone surrogates included, and comes back as it was. A batch is atomic per (namespace, key), not as a whole,
+    unless `capabilities` say so; where one item fails by trouble, items before it may have been written. Thread-safe.
+    After a fork the child opens its own connections.
 
     Opening is lazy: a constructor touches no file and no network. Every method raises `StoreError` on trouble (with the
     driver's error as its cause), after waiting for others at most the configured time-out, and never anything else.
@@ -178,7 +178,10 @@ class RecordStore(Protocol):
     capabilities: Capabilities
 
     def get_many(self, namespace: str, refs: Sequence[str], *, by: Literal["key", "id"] = "key") -> list[Record | None]:
-        """The current rows of these keys, or the rows (history too) of these ids; in the order asked, None where absent."""
+        """The current rows of these keys, or the rows (history too) of these ids.
+
+        In the order asked, None where absent.
+        """
         ...
 
     def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
@@ -186,7 +189,10 @@ class RecordStore(Protocol):
         ...
 
     def delete_many(self, namespace: str, ids: Sequence[str]) -> list[str]:
-        """Delete rows and leave tombstones; the ids that were there. A deleted current row is not replaced by history."""
+        """Delete rows and leave tombstones.
+
+        The ids that were there. A deleted current row is not replaced by history.
+        """
         ...
 
     def clear(self, namespace: str) -> int:
@@ -199,9 +205,10 @@ class RecordStore(Protocol):
     def scan(
         self, query: RecordQuery, *, order_by: str = "created_at", descending: bool = False, limit: int | None = None
     ) -> Iterator[Record]:
-        """Rows in the order of one column, ties in the order of insertion. No lock is held between rows; each row is seen at most once.
+        """Rows in the order of one column, ties in the order of insertion.
 
-        `order_by` is one of `SCAN_ORDERS`. Rows without a value come first (last where descending).
+        No lock is held between rows; each row is seen at most once. `order_by` is one of `SCAN_ORDERS`. Rows without a
+        value come first (last where descending).
         """
         ...
 
@@ -226,7 +233,7 @@ class RecordStore(Protocol):
         ...
 
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
-        """What changed about vectors of this embedder after `position`, in order of position: new ones, and rows to forget.
+        """What changed about vectors of this embedder after `position`, in order: new ones, and rows to forget.
 
         Positions grow with every change, and become visible in order: a reader that continues from the last position
         that it saw misses nothing. From position 0 it sees everything that is there.
@@ -298,8 +305,9 @@ class Neighbour:
 class VectorIndex(Protocol):
     """Similarity over vectors: derived from the record store, may be thrown away and rebuilt at any time.
 
-    It gets ids, vectors and scope, never texts. Whatever it answers is joined back to the store, so a row too many costs
-    nothing and a row too few is found again by exact scan. Thread-safe. Every method raises `VectorIndexError` on trouble.
+    It gets ids, vectors and scope, never texts. Whatever it answers is joined back to the store, so a row too many
+    costs nothing and a row too few is found again by exact scan. Thread-safe. Every method raises `VectorIndexError` on
+    trouble.
     """
 
     derived: bool
@@ -353,8 +361,9 @@ class Embedder(Protocol):
 class Question:
     """What a judge decides: may one of these hits answer the request?
 
-    `hits` are of the same namespace, function, version and reuse scope, trusted, fresh, whole, and good enough where the
-    call has a `min_score`: the identical request first (similarity 1.0, ``found_by`` exact), then by falling similarity.
+    `hits` are of the same namespace, function, version and reuse scope, trusted, fresh, whole, and good enough where
+    the call has a `min_score`: the identical request first (similarity 1.0, ``found_by`` exact), then by falling
+    similarity.
     """
 
     function: str
@@ -396,7 +405,7 @@ class ContextBuilder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ScoreContext:
-    """What a scorer gets: the experience, the decorated function where this process has it, the live value if it is still there."""
+    """What a scorer gets: the experience, the function where this process has decorated it, the value typed."""
 
     experience: Experience
     function: Callable[..., Any] | None = None

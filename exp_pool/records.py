@@ -39,8 +39,8 @@ class Duty(StrEnum):
 class Record:
     """One row. Times are microseconds since 1970 UTC; the columns named below as JSON hold JSON text.
 
-    Treat it as immutable: `dataclasses.replace` makes a changed copy. (It is not frozen because building a frozen row of
-    forty columns costs as much as reading it from SQLite.)
+    Treat it as immutable: `dataclasses.replace` makes a changed copy. (It is not frozen because building a frozen row
+    of forty columns costs as much as reading it from SQLite.)
     """
 
     id: str

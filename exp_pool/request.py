@@ -236,8 +236,8 @@ class CallSpec:
             return receiver
         if _has_state(receiver):
             raise UnkeyableError(
-                f"{self.name}: {type(receiver).__qualname__} has attributes, and it is not known which of them matter. Name "
-                "them with self_key=('model',), say that none do with self_key=(), or give the class __exp_key__()",
+                f"{self.name}: {type(receiver).__qualname__} has attributes, and it is not known which of them matter. "
+                "Name them with self_key=('model',), say that none do with self_key=(), or define __exp_key__()",
                 self._receiver or "self",
             )
         return type(receiver)

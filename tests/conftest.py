@@ -17,7 +17,9 @@ DATA = Path(os.environ.get("EXP_POOL_TEST_DATA", Path(__file__).parents[2] / "sh
 def _own_world(tmp_path, monkeypatch):
     from exp_pool import set_exp_manager
 
-    for name in [name for name in os.environ if name.startswith("EXP_POOL_") and "TEST" not in name and "REQUIRE" not in name]:
+    for name in [
+        name for name in os.environ if name.startswith("EXP_POOL_") and "TEST" not in name and "REQUIRE" not in name
+    ]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     set_exp_manager(None)

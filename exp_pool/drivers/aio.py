@@ -1,4 +1,7 @@
-"""Performs the story for a coroutine function: what may wait for I/O is done by a thread, the function by its own task."""
+"""Performs the story for a coroutine function.
+
+What may wait for I/O is done by a thread, the function by its own task.
+"""
 
 from __future__ import annotations
 

@@ -72,13 +72,13 @@ class Ports:
         match step:
             case LookUp(request):
                 return self.store.get_many(request.namespace, [request.key])[0]
-            case Found(request, match):
-                return self._found(request, match)
+            case Found(_, match):
+                return self._found(match)
             case NotFound(request):
                 self.counters.add("misses")
                 return self.tell(Event(EventKind.MISS, request.namespace, request.function, request.key))
-            case Keep(request, record):
-                return self._keep(request, record)
+            case Keep(_, record):
+                return self._keep(record)
             case FindSimilar():
                 return self._find_similar(step)
             case AskJudge(judge, question):
@@ -104,7 +104,7 @@ class Ports:
         )
         return self.search.similar(wanted, self.embed_timeout_s)
 
-    def _keep(self, request: Request, record: Record) -> bool:
+    def _keep(self, record: Record) -> bool:
         (status,) = self.store.put_many([Put(record)])
         stored = status in (PutStatus.CURRENT, PutStatus.HISTORY)
         if stored:
@@ -122,7 +122,7 @@ class Ports:
                     self._guarded("callback", callback, record.key, experience)
             self.tell(Event(EventKind.STORE, record.namespace, record.function, record.key, record.id))
 
-    def _found(self, request: Request, match: Match) -> None:
+    def _found(self, match: Match) -> None:
         record = match.record
         self.counters.add("hits")
         self.later.used(record.namespace, record.id)

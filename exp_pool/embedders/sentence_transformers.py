@@ -1,7 +1,7 @@
 """``sentence-transformers/NAME``: the default. The model is loaded once per process, by the first text embedded.
 
-It comes from a folder of that name, the hub's cache, the package of the extra ``offline``, or the hub, in this order: the
-network is asked last, and not at all under ``HF_HUB_OFFLINE=1``.
+It comes from a folder of that name, the hub's cache, the package of the extra ``offline``, or the hub, in this order:
+the network is asked last, and not at all under ``HF_HUB_OFFLINE=1``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from exp_pool.errors import EmbedderError
 _PACKAGED = "sentence-transformers/all-MiniLM-L6-v2"
 _BATCH = 32
 _SPECIAL_TOKENS = 2
-# Models read some hundred tokens; of a text of megabytes only the start is given to the tokenizer, which would take seconds.
+# Models read some hundred tokens; of a text of megabytes only the start is given to the tokenizer, which would take
+# seconds.
 _LONGEST = 20_000
 
 _loading = threading.Lock()
@@ -79,8 +80,9 @@ def _load(name: str) -> tuple[Any, str]:
         model = SentenceTransformer(_find(name))
     except Exception as err:
         raise EmbedderError(
-            f"the model {name!r} is neither on this machine nor to be had from the hub: pip install 'exp_pool[offline]' "
-            f"for {_PACKAGED}, or give the folder of a model as embedder='sentence-transformers//path/to/folder' ({err})"
+            f"the model {name!r} is neither on this machine nor to be had from the hub: pip install "
+            f"'exp_pool[offline]' for {_PACKAGED}, or give the folder of a model as "
+            f"embedder='sentence-transformers//path/to/folder' ({err})"
         ) from err
     finally:
         if bars:

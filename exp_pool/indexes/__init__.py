@@ -1,1 +1,4 @@
-"""Vector indexes: similarity, derived from the record store. Each is one file behind `exp_pool.protocols.VectorIndex`."""
+"""Vector indexes: similarity, derived from the record store.
+
+Each is one file behind `exp_pool.protocols.VectorIndex`.
+"""

@@ -1,9 +1,9 @@
 """``chroma:///folder``: an embedded Chroma. It gets ids, vectors and scope, never texts, and embeds nothing itself.
 
 Chroma is loaded and opened by the first search or upkeep, never by an exact hit. One thread of our own talks to it: it
-waits up to 1000 s for its own locks, so whoever waits here has a deadline instead. A collection belongs to one namespace
-and one embedder, so nothing crosses either before the nearest neighbours are looked for. Ids are not ranked by Chroma's
-distance in the end: `exp_pool.search` computes it again from the stored vector.
+waits up to 1000 s for its own locks, so whoever waits here has a deadline instead. A collection belongs to one
+namespace and one embedder, so nothing crosses either before the nearest neighbours are looked for. Ids are not ranked
+by Chroma's distance in the end: `exp_pool.search` computes it again from the stored vector.
 """
 
 from __future__ import annotations
@@ -175,7 +175,10 @@ class ChromaIndex:
         return [c for c in self._open().list_collections() if c.name.startswith(prefix)]
 
     def _protect(self) -> None:
-        """Chroma creates its files for everyone to read; vectors tell what was asked, so they are for this user only."""
+        """Chroma creates its files for everyone to read.
+
+        Vectors tell what was asked, so they are for this user only.
+        """
         for folder, _, files in os.walk(self._path):
             os.chmod(folder, 0o700)  # noqa: PTH101  (one call of many in a walk over strings)
             for name in files:

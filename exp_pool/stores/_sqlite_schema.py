@@ -42,8 +42,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX owed_index ON experiences (index_due) WHERE index_due IS NOT NULL",
         "CREATE INDEX owed_score ON experiences (score_due) WHERE score_due IS NOT NULL",
         # Beside the rows, so that an exact hit reads no vector. data NULL: the row is gone or history.
-        "CREATE TABLE vectors (namespace TEXT NOT NULL, id TEXT NOT NULL, embedder TEXT NOT NULL, whole INTEGER NOT NULL,"
-        " position INTEGER NOT NULL, data BLOB, PRIMARY KEY (namespace, id))",
+        "CREATE TABLE vectors (namespace TEXT NOT NULL, id TEXT NOT NULL, embedder TEXT NOT NULL,"
+        " whole INTEGER NOT NULL, position INTEGER NOT NULL, data BLOB, PRIMARY KEY (namespace, id))",
         "CREATE INDEX vectors_position ON vectors (namespace, embedder, position)",
         "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
         "INSERT INTO counters VALUES ('position', 0), ('token', 0)",
@@ -52,8 +52,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE cutoffs (namespace TEXT PRIMARY KEY, cleared_at INTEGER NOT NULL) WITHOUT ROWID",
         "CREATE TABLE leases (namespace TEXT NOT NULL, key TEXT NOT NULL, owner TEXT NOT NULL, token INTEGER NOT NULL,"
         " expires_at INTEGER NOT NULL, PRIMARY KEY (namespace, key)) WITHOUT ROWID",
-        "CREATE TABLE states (namespace TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, revision INTEGER NOT NULL,"
-        " PRIMARY KEY (namespace, name)) WITHOUT ROWID",
+        "CREATE TABLE states (namespace TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,"
+        " revision INTEGER NOT NULL, PRIMARY KEY (namespace, name)) WITHOUT ROWID",
         "CREATE TABLE logs (position INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, name TEXT NOT NULL,"
         " entry TEXT NOT NULL)",
         "CREATE INDEX logs_name ON logs (namespace, name, position)",

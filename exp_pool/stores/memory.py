@@ -35,7 +35,8 @@ _Ref = tuple[str, str]  # (namespace, id or key or name)
 # What an UPDATE leaves alone; see `Put`.
 _KEPT_BY_UPDATE = frozenset(
     "id namespace function version key request request_hash arguments reuse_scope created_at is_current superseded_by "
-    "last_access access_count index_generation embed_due embed_tries index_due index_tries score_due score_tries".split()
+    "last_access access_count index_generation embed_due embed_tries index_due index_tries score_due "
+    "score_tries".split()
 )
 _CONTENT = tuple(f.name for f in fields(Record) if f.name not in _KEPT_BY_UPDATE and f.name != "revision")
 

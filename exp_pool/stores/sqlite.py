@@ -181,7 +181,7 @@ class SqliteStore:
         return connection
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
-        """Switching needs the file for itself, and SQLite does not wait for that, so two that open a new pool at once would fail."""
+        """Switching needs the file for itself, and SQLite does not wait for that: of two openers one would fail."""
         if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
             return
         from tenacity import Retrying, retry_if_exception_message, stop_after_delay, wait_random
@@ -324,8 +324,8 @@ class SqliteStore:
     def touch_many(self, namespace: str, touches: Sequence[Touch]) -> None:
         with self._write() as connection:
             connection.executemany(
-                "UPDATE experiences SET access_count = access_count + ?, last_access = max(coalesce(last_access, 0), ?) "
-                "WHERE namespace = ? AND id = ?",
+                "UPDATE experiences SET access_count = access_count + ?, "
+                "last_access = max(coalesce(last_access, 0), ?) WHERE namespace = ? AND id = ?",
                 [(touch.count, touch.last_access, keep(namespace), keep(touch.id)) for touch in touches],
             )
 
@@ -430,11 +430,14 @@ class SqliteStore:
         ref = (keep(namespace), keep(name))
         with self._write() as connection:
             if expected_revision is None:
-                statement, values = "INSERT OR IGNORE INTO states VALUES (?, ?, ?, 1)", (*ref, keep(value))
+                written = connection.execute("INSERT OR IGNORE INTO states VALUES (?, ?, ?, 1)", (*ref, keep(value)))
             else:
-                statement = "UPDATE states SET value = ?, revision = revision + 1 WHERE namespace = ? AND name = ? AND revision = ?"
-                values = (keep(value), *ref, expected_revision)  # type: ignore[assignment]
-            return connection.execute(statement, values).rowcount == 1
+                written = connection.execute(
+                    "UPDATE states SET value = ?, revision = revision + 1 "
+                    "WHERE namespace = ? AND name = ? AND revision = ?",
+                    (keep(value), *ref, expected_revision),
+                )
+            return written.rowcount == 1
 
     @_translated
     def append_log(self, namespace: str, name: str, entries: Sequence[str]) -> int:
@@ -452,7 +455,8 @@ class SqliteStore:
     def read_log(self, namespace: str, name: str, *, after: int = 0, limit: int = 1000) -> list[LogEntry]:
         with self._read() as connection:
             rows = connection.execute(
-                "SELECT position, entry FROM logs WHERE namespace = ? AND name = ? AND position > ? ORDER BY position LIMIT ?",
+                "SELECT position, entry FROM logs WHERE namespace = ? AND name = ? AND position > ? "
+                "ORDER BY position LIMIT ?",
                 (keep(namespace), keep(name), after, limit),
             ).fetchall()
         return [LogEntry(position, restore(entry)) for position, entry in rows]

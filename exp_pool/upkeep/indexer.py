@@ -148,7 +148,10 @@ class Indexer:
         self._counters.add("indexed", len(rows))
 
     def _check_owner(self, namespace: str, embedder: str) -> None:
-        """Notice, once per process, vectors of another embedder or an index that is another one: then all is owed again."""
+        """Notice, once per process, vectors of another embedder or an index that is another one.
+
+        Then all is owed again.
+        """
         if namespace in self._checked:
             return
         known = self._store.read_state(namespace, _OWNER_STATE)

@@ -1,7 +1,7 @@
 """The one background worker of a manager: it does what rows are owed, off every caller's path.
 
-What is owed stands in the rows themselves, so a killed process loses nothing: the next one finds it. What stands only in
-memory are use counts and index rows to forget; closing writes them, and losing them costs nothing but a count.
+What is owed stands in the rows themselves, so a killed process loses nothing: the next one finds it. What stands only
+in memory are use counts and index rows to forget; closing writes them, and losing them costs nothing but a count.
 """
 
 from __future__ import annotations

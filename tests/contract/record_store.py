@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+
 from exp_pool import Experience, _clock
 from exp_pool.filters import holds, parse_where
 from exp_pool.protocols import (
@@ -21,13 +22,29 @@ from exp_pool.protocols import (
 )
 from exp_pool.records import Duty, Vector, to_record
 
-NASTY = ["", " ", "\0", "a\0b", "\x1a0000", "\ud800", "a\udfff\ud83d", "'; DROP TABLE experiences; --", "%_*$.\"\\", "日本語 🤷", "\x1a"]
+NASTY = [
+    "",
+    " ",
+    "\0",
+    "a\0b",
+    "\x1a0000",
+    "\ud800",
+    "a\udfff\ud83d",
+    "'; DROP TABLE experiences; --",
+    '%_*$."\\',
+    "日本語 🤷",
+    "\x1a",
+]
 
 
 def row(request="r", response="a", namespace="n", **fields):
     """A row of the function f; fields of Record replace what an Experience makes of it."""
     fields = {"origin": "automatic", **fields}
-    of_exp = {k: fields.pop(k) for k in list(fields) if k in Experience.model_fields and k not in ("id", "created_at", "expires_at")}
+    of_exp = {
+        k: fields.pop(k)
+        for k in list(fields)
+        if k in Experience.model_fields and k not in ("id", "created_at", "expires_at")
+    }
     record = to_record(Experience(**{"function": "f", "request": request, "response": response, **of_exp}), namespace)
     return replace(record, **fields)
 
@@ -64,8 +81,16 @@ class RecordStoreContract:
     @pytest.mark.parametrize("text", NASTY)
     def test_any_text_comes_back_as_it_was(self, store, text):
         kept = row(
-            text or "-", text, namespace=text or "-", function=text.strip() and text or "f", version=text, model=text, strategy=text,
-            id=text or "id", principal=text, metadata={"k": text, text: 1},
+            text or "-",
+            text,
+            namespace=text or "-",
+            function=text.strip() and text or "f",
+            version=text,
+            model=text,
+            strategy=text,
+            id=text or "id",
+            principal=text,
+            metadata={"k": text, text: 1},
         )
         put(store, kept)
         assert store.get_many(kept.namespace, [kept.key]) == [kept]
@@ -242,25 +267,70 @@ class RecordStoreContract:
     def test_where_means_what_filters_say(self, store):
         """Every operator over every kind of value, against the one definition of their meaning."""
         chance = random.Random(7)
-        values = [None, True, False, 0, 1, 1.0, 2.5, -3, "", "1", "true", "abc", "a%c", "é", ["abc", 1], [], {"a": 1}, "x.y"]
+        values = [
+            None,
+            True,
+            False,
+            0,
+            1,
+            1.0,
+            2.5,
+            -3,
+            "",
+            "1",
+            "true",
+            "abc",
+            "a%c",
+            "é",
+            ["abc", 1],
+            [],
+            {"a": 1},
+            "x.y",
+        ]
         rows = [
             row(
-                f"r{i}", metadata={name: chance.choice(values) for name in chance.sample(["a", "b c", "d.e", "é"], 3)},
-                model=chance.choice([None, "gpt", "gp_", ""]), score=chance.choice([None, 0.0, 0.5, 1.0]),
-                scores={}, expected=chance.choice(["x", "y"]) if i % 3 else None, access_count=chance.randrange(3),
-                kind=chance.choice(["success", "failure"]), version=chance.choice(["", "1"]),
+                f"r{i}",
+                metadata={name: chance.choice(values) for name in chance.sample(["a", "b c", "d.e", "é"], 3)},
+                model=chance.choice([None, "gpt", "gp_", ""]),
+                score=chance.choice([None, 0.0, 0.5, 1.0]),
+                scores={},
+                expected=chance.choice(["x", "y"]) if i % 3 else None,
+                access_count=chance.randrange(3),
+                kind=chance.choice(["success", "failure"]),
+                version=chance.choice(["", "1"]),
             )
             for i in range(120)
         ]
         put(store, *rows)
         scalars = [v for v in values if not isinstance(v, list | dict)]
-        wheres = [{f"metadata.{name}": {op: v}} for name in ("a", "b c", "d.e", "é", "none") for v in scalars for op in ("eq", "ne", "contains")]
-        wheres += [{f"metadata.{name}": {op: v}} for name in ("a", "é") for v in (0, 1.5, "abc", "") for op in ("gte", "lte")]
-        wheres += [{"metadata.a": {"in": scalars[:n]}} for n in (0, 1, 5, 12)] + [{"metadata.a": {"exists": e}} for e in (True, False)]
+        wheres = [
+            {f"metadata.{name}": {op: v}}
+            for name in ("a", "b c", "d.e", "é", "none")
+            for v in scalars
+            for op in ("eq", "ne", "contains")
+        ]
+        wheres += [
+            {f"metadata.{name}": {op: v}} for name in ("a", "é") for v in (0, 1.5, "abc", "") for op in ("gte", "lte")
+        ]
+        wheres += [{"metadata.a": {"in": scalars[:n]}} for n in (0, 1, 5, 12)] + [
+            {"metadata.a": {"exists": e}} for e in (True, False)
+        ]
         wheres += [{"model": {op: v}} for v in ("gpt", "gp_", "", "p") for op in ("eq", "ne", "contains", "gte", "lte")]
-        wheres += [{"model": {"exists": e}} for e in (True, False)] + [{"score": {op: v}} for v in (0, 0.5, 1) for op in ("eq", "ne", "gte", "lte")]
-        wheres += [{"annotated": True}, {"annotated": {"ne": True}}, {"annotated": {"in": [True, False]}}, {"access_count": {"gte": 1, "lte": 1}}]
-        wheres += [{"request": "r7"}, {"request": {"ne": "r7"}}, {"request": {"in": ["r1", "r2"]}}, {"version": "1", "kind": "failure"}]
+        wheres += [{"model": {"exists": e}} for e in (True, False)] + [
+            {"score": {op: v}} for v in (0, 0.5, 1) for op in ("eq", "ne", "gte", "lte")
+        ]
+        wheres += [
+            {"annotated": True},
+            {"annotated": {"ne": True}},
+            {"annotated": {"in": [True, False]}},
+            {"access_count": {"gte": 1, "lte": 1}},
+        ]
+        wheres += [
+            {"request": "r7"},
+            {"request": {"ne": "r7"}},
+            {"request": {"in": ["r1", "r2"]}},
+            {"version": "1", "kind": "failure"},
+        ]
         for where in wheres:
             conditions = parse_where(where)
             expected = {r.id for r in rows if all(holds(c, r) for c in conditions)}
@@ -319,7 +389,9 @@ class RecordStoreContract:
         rest = store.vectors_after("n", "e", first[-1].position, 100)
         assert [r.id for r in first + rest] == [r.id for r in rows]
         assert [r.vector for r in first] == [vector(i, 1) for i in range(3)]
-        assert {(r.function, r.version, r.reuse_scope, r.namespace) for r in first} == {("g", "v", rows[0].reuse_scope, "n")}
+        assert {(r.function, r.version, r.reuse_scope, r.namespace) for r in first} == {
+            ("g", "v", rows[0].reuse_scope, "n")
+        }
         position = rest[-1].position
         assert store.vectors_after("n", "e", position, 100) == []
         assert store.vectors_after("n", "other", 0, 100) == []

@@ -2,11 +2,11 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from contract.vector_index import VectorIndexContract, unit
+
 from exp_pool.errors import VectorIndexError
 from exp_pool.indexes.chroma import ChromaIndex
 from exp_pool.stores.memory import MemoryStore
-
-from contract.vector_index import VectorIndexContract, unit
 
 
 class TestChroma(VectorIndexContract):

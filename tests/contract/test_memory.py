@@ -1,7 +1,7 @@
 import pytest
-from exp_pool.stores.memory import MemoryStore
-
 from contract.record_store import RecordStoreContract
+
+from exp_pool.stores.memory import MemoryStore
 
 
 class TestMemory(RecordStoreContract):

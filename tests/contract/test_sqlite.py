@@ -4,12 +4,12 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from contract.record_store import RecordStoreContract, put, row
+
 from exp_pool.errors import StoreError
 from exp_pool.protocols import RecordQuery
 from exp_pool.stores._sqlite_schema import MIGRATIONS
 from exp_pool.stores.sqlite import SqliteStore
-
-from contract.record_store import RecordStoreContract, put, row
 
 
 class TestSqlite(RecordStoreContract):

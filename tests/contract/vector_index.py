@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from contract.record_store import row
+
 from exp_pool.protocols import Put, VectorIndex, VectorQuery, VectorRow
 from exp_pool.records import Vector
 from exp_pool.vectors import to_unit
-
-from contract.record_store import row
 
 DIMENSION = 16
 
@@ -21,7 +21,10 @@ class VectorIndexContract:
         vectors = [Vector(embedder, v.tobytes()) for v in unit(seed, count)]
         store.put_many([Put(r, vector=v) for r, v in zip(rows, vectors, strict=True)])
         index.upsert_many(
-            [VectorRow(r.id, namespace, r.function, r.version, r.reuse_scope, 0, v) for r, v in zip(rows, vectors, strict=True)]
+            [
+                VectorRow(r.id, namespace, r.function, r.version, r.reuse_scope, 0, v)
+                for r, v in zip(rows, vectors, strict=True)
+            ]
         )
         return rows
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from exp_pool import Experience, Inject, PerfectJudge, SimpleContextBuilder, ThresholdJudge
 from exp_pool.capture import Capture
 from exp_pool.codecs import codec_for
@@ -37,7 +38,9 @@ EXACT = Policy(codec_for(ask))
 
 
 def record(request="hi", answer="hello", **fields):
-    kept = to_record(Experience(function="ask", arguments={"req": request, "model": "a"}, response=answer), "n", key=REQUEST.key)
+    kept = to_record(
+        Experience(function="ask", arguments={"req": request, "model": "a"}, response=answer), "n", key=REQUEST.key
+    )
     return replace(kept, **fields)
 
 
@@ -67,10 +70,18 @@ def test_an_exact_hit_asks_for_nothing_but_the_lookup():
 
 def test_a_miss_runs_and_keeps():
     outcome = Outcome("hello", capture=Capture(model="m", strategy="s", tokens_in=3, metadata={"k": 1}), time_s=0.5)
-    steps, ending = tell(story(REQUEST, replace(EXACT, ttl_s=60, metadata={"team": "x"})), ..., None, None, outcome, True)
+    steps, ending = tell(
+        story(REQUEST, replace(EXACT, ttl_s=60, metadata={"team": "x"})), ..., None, None, outcome, True
+    )
     assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run, Keep]
     kept = steps[-1].record
-    assert (kept.key, kept.response, kept.codec, kept.model, kept.strategy) == (REQUEST.key, '"hello"', "json", "m", "s")
+    assert (kept.key, kept.response, kept.codec, kept.model, kept.strategy) == (
+        REQUEST.key,
+        '"hello"',
+        "json",
+        "m",
+        "s",
+    )
     assert kept.metric == '{"time_s":0.5,"tokens_in":3}'
     assert kept.metadata == '{"team":"x","k":1}'
     assert kept.expires_at - kept.created_at == 60_000_000
@@ -82,12 +93,26 @@ def test_a_miss_runs_and_keeps():
 
 @pytest.mark.parametrize(
     "unusable",
-    [{"trust": "quarantined"}, {"expires_at": 1}, {"kind": "failure"}, {"kind": "insight"}, {"response": None}, {"response": "{"}, {"codec": "other"}],
+    [
+        {"trust": "quarantined"},
+        {"expires_at": 1},
+        {"kind": "failure"},
+        {"kind": "insight"},
+        {"response": None},
+        {"response": "{"},
+        {"codec": "other"},
+    ],
     ids=str,
 )
 def test_what_may_not_answer_is_a_miss(unusable):
     telling = story(REQUEST, EXACT, write=False)
-    came = [..., record(**unusable), *([None] if {"response": "{"} == unusable or "codec" in unusable else []), None, Outcome("live")]
+    came = [
+        ...,
+        record(**unusable),
+        *([None] if {"response": "{"} == unusable or "codec" in unusable else []),
+        None,
+        Outcome("live"),
+    ]
     steps, ending = tell(telling, *came)
     assert (ending.answer.value, ending.answer.found_by, ending.answer.id) == ("live", None, None)
     assert Found not in kinds(steps)
@@ -175,7 +200,9 @@ def test_an_answer_that_cannot_be_encoded_is_trouble_not_an_error():
 
 
 def test_similar_requests_are_only_looked_for_if_the_judge_wants_them():
-    steps, match = tell(match_to_answer(REQUEST, replace(EXACT, judge=PerfectJudge())), record(score=1.0), Verdict(None))
+    steps, match = tell(
+        match_to_answer(REQUEST, replace(EXACT, judge=PerfectJudge())), record(score=1.0), Verdict(None)
+    )
     assert kinds(steps) == [LookUp, AskJudge]
     assert match is None
 

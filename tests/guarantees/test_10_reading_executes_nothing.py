@@ -7,8 +7,9 @@ import sqlite3
 import sys
 from pathlib import Path
 
-import exp_pool
 import pytest
+
+import exp_pool
 from exp_pool import Experience, ExpManager
 
 HOSTILE = [
@@ -47,7 +48,9 @@ def test_no_module_of_the_package_can_load_code_from_data():
 def test_hostile_rows_are_misses_and_run_nothing(tmp_path):
     path = tmp_path / "pool.db"
     with ExpManager(store=f"sqlite:///{path}", index="none://") as manager:
-        manager.sync.create_exps([Experience(function="f", request=str(i), response="ok") for i in range(len(HOSTILE) * 4 + 1)])
+        manager.sync.create_exps(
+            [Experience(function="f", request=str(i), response="ok") for i in range(len(HOSTILE) * 4 + 1)]
+        )
     columns = ("response", "arguments", "metadata", "scores")
     with sqlite3.connect(path) as raw:
         for i, (text, column) in enumerate((t, c) for c in columns for t in HOSTILE):
@@ -55,7 +58,15 @@ def test_hostile_rows_are_misses_and_run_nothing(tmp_path):
     events, watching = [], True
 
     def audit(event, args):
-        if watching and event in ("exec", "compile", "pickle.find_class", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"):
+        if watching and event in (
+            "exec",
+            "compile",
+            "pickle.find_class",
+            "subprocess.Popen",
+            "os.system",
+            "os.exec",
+            "os.posix_spawn",
+        ):
             events.append((event, args))
 
     with ExpManager(store=f"sqlite:///{path}", index="none://") as manager:
@@ -70,7 +81,9 @@ def test_hostile_rows_are_misses_and_run_nothing(tmp_path):
         answers = [f(str(i)) for i in range(len(HOSTILE) * 4)]
         for i in range(len(HOSTILE) * 4):
             manager.sync.query_exps(str(i), query_type="exact")
-        assert len(list(manager.sync.iter_exps())) < len(HOSTILE) * 4, "unreadable ones are left out, the others are there"
+        assert len(list(manager.sync.iter_exps())) < len(HOSTILE) * 4, (
+            "unreadable ones are left out, the others are there"
+        )
         watching = False
         assert f(last) == "ok"
     assert events == []
@@ -85,7 +98,24 @@ def test_random_bytes_give_typed_errors_only(seed):
     from exp_pool.encoding import loads
     from exp_pool.errors import DecodingError
 
-    alphabet = ["$exp:", '"', "{", "}", "[", "]", ":", ",", "tuple", "dict", "datetime", "zone", "1", "null", "\\u", "e9"]
+    alphabet = [
+        "$exp:",
+        '"',
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "tuple",
+        "dict",
+        "datetime",
+        "zone",
+        "1",
+        "null",
+        "\\u",
+        "e9",
+    ]
     for _ in range(4000):
         text = "".join(chance.choices(alphabet, k=chance.randrange(1, 14)))
         try:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from exp_pool import Experience, Hit, ThresholdJudge, in_namespace
 
 EVERYTHING_ALIKE = {"embedder": lambda texts: np.ones((len(texts), 3))}
@@ -38,7 +39,9 @@ def test_reuse_is_asked_for_and_says_what_it_found(make_manager):
 DIFFERENT = {
     "another argument": lambda ask, call: ask("dogs", model="b"),
     "a redacted argument": lambda ask, call: ask("dogs", api_key="other"),
-    "another conversation": lambda ask, call: call([{"role": "system", "content": "be rude"}, {"role": "user", "content": "dogs"}]),
+    "another conversation": lambda ask, call: call(
+        [{"role": "system", "content": "be rude"}, {"role": "user", "content": "dogs"}]
+    ),
 }
 
 
@@ -80,7 +83,9 @@ def test_other_functions_versions_namespaces_and_tenants_do_not_answer(make_mana
         assert decorated(**options)("dogs") == options
     with in_namespace("tenant"):
         assert decorated(namespace="default").call("dogs").found_by is None, "the tenant around a call wins"
-        assert manager.sync.query_exps("cats") == [] or {e.namespace for e in manager.sync.query_exps("cats")} == {"tenant"}
+        assert manager.sync.query_exps("cats") == [] or {e.namespace for e in manager.sync.query_exps("cats")} == {
+            "tenant"
+        }
 
 
 def test_nothing_without_a_request_text_is_answered_by_similarity(make_manager):

@@ -1,6 +1,7 @@
 """Guarantee 1: a stored, fresh request is found every time, at any size, with the embedder off, regardless of top_k."""
 
 import pytest
+
 from exp_pool import Experience, ExpManager, ThresholdJudge
 
 
@@ -12,7 +13,11 @@ def refuses(texts):
 def test_metagpts_case_500_of_500(make_manager, url):
     """100 requests under 5 names each: a top-2 search that is filtered afterwards finds 200."""
     manager = make_manager(store=url)
-    exps = [Experience(function=name, request=f"how do I open door {i}", response=f"{name}{i}") for i in range(100) for name in "abcde"]
+    exps = [
+        Experience(function=name, request=f"how do I open door {i}", response=f"{name}{i}")
+        for i in range(100)
+        for name in "abcde"
+    ]
     manager.sync.create_exps(exps)
     found = [manager.sync.query_exps(e.request, function=e.function, query_type="exact", top_k=1) for e in exps]
     assert sum([f.id for f in fs] == [e.id] for fs, e in zip(found, exps, strict=True)) == 500

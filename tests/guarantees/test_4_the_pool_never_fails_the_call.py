@@ -7,12 +7,12 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import letters
+
 from exp_pool import ExpManager, Inject, SimpleContextBuilder, ThresholdJudge, exp_cache, get_exp_manager, record
 from exp_pool.errors import ExpPoolWarning, StoreError
 from exp_pool.protocols import RecordStore
 from exp_pool.stores.memory import MemoryStore
-
-from conftest import letters
 
 OPERATIONS = [name for name in vars(RecordStore) if not name.startswith("_") and callable(getattr(RecordStore, name))]
 
@@ -44,7 +44,9 @@ def use(manager, version=""):
     """Every kind of use; each call must run its function exactly once and give its own outcome."""
     runs = []
 
-    @manager.exp_cache(judge=ThresholdJudge(0.9), inject=Inject("experiences"), scorer=lambda ctx: 1 / 0, version=version)
+    @manager.exp_cache(
+        judge=ThresholdJudge(0.9), inject=Inject("experiences"), scorer=lambda ctx: 1 / 0, version=version
+    )
     def plain(req, experiences=()):
         runs.append(req)
         record(model="m")
@@ -260,7 +262,9 @@ def test_a_read_only_folder(tmp_path, with_pool_in_it):
     assert in_child_as_nobody(action) == 0
 
 
-@pytest.mark.parametrize("setting", ["EXP_POOL_STORE=nonsense://x", "EXP_POOL_STORE_TIMEOUT=soon", "EXP_POOL_EMBEDDER=magic"])
+@pytest.mark.parametrize(
+    "setting", ["EXP_POOL_STORE=nonsense://x", "EXP_POOL_STORE_TIMEOUT=soon", "EXP_POOL_EMBEDDER=magic"]
+)
 def test_a_wrong_default_configuration_warns_and_runs_uncached(monkeypatch, setting):
     from exp_pool import decorator
 

@@ -6,7 +6,20 @@ import inspect
 import threading
 
 import pytest
-from exp_pool import Answer, Experience, Inject, PerfectJudge, Score, Step, ThresholdJudge, bypass, exp_cache, in_namespace, record
+
+from exp_pool import (
+    Answer,
+    Experience,
+    Inject,
+    PerfectJudge,
+    Score,
+    Step,
+    ThresholdJudge,
+    bypass,
+    exp_cache,
+    in_namespace,
+    record,
+)
 from exp_pool.errors import ConfigurationError, ExpPoolWarning, UnkeyableError
 
 
@@ -202,7 +215,14 @@ def test_what_is_recorded_comes_back_with_the_experience(make_manager):
     @manager.exp_cache(annotation={"team": "x"})
     def f(req):
         record(model="small", tokens_in=3, money_usd=0.5, step=Step(action="think"))
-        record(model="large", strategy="s", tokens_in=4, money_usd=0.25, metadata={"k": 1}, step=Step(action="act", reward=1.0))
+        record(
+            model="large",
+            strategy="s",
+            tokens_in=4,
+            money_usd=0.25,
+            metadata={"k": 1},
+            step=Step(action="act", reward=1.0),
+        )
         return g(req)
 
     @manager.exp_cache
@@ -323,7 +343,11 @@ def test_an_async_scorer_and_an_installed_one(make_manager):
 def test_a_perfect_judge(make_manager):
     manager = make_manager()
     f = counted(manager, judge=PerfectJudge(min_score=0.8), name="f")
-    manager.sync.create_exp(Experience(function="f", arguments={"req": "x", "model": "a"}, response="stored", scores={"s": Score(value=0.9)}))
+    manager.sync.create_exp(
+        Experience(
+            function="f", arguments={"req": "x", "model": "a"}, response="stored", scores={"s": Score(value=0.9)}
+        )
+    )
     manager.sync.create_exp(Experience(function="f", arguments={"req": "y", "model": "a"}, response="stored"))
     assert (f("x"), f("y")) == ("stored", "a:y")
 

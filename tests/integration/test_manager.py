@@ -5,8 +5,16 @@ import inspect
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from exp_pool import MISSING, Experience, ExpManager, Score, exp_cache, in_namespace
-from exp_pool.errors import ClosedError, ConfigurationError, ConflictError, EncodingError, InvalidInputError, NotFoundError
+from exp_pool.errors import (
+    ClosedError,
+    ConfigurationError,
+    ConflictError,
+    EncodingError,
+    InvalidInputError,
+    NotFoundError,
+)
 from exp_pool.pool import Pool
 
 
@@ -31,7 +39,9 @@ def test_create_get_update_delete(manager):
     assert manager.sync.get_exp(made.id) is None
 
 
-@pytest.mark.parametrize("field", ["id", "namespace", "function", "version", "key", "arguments", "request", "created_at"])
+@pytest.mark.parametrize(
+    "field", ["id", "namespace", "function", "version", "key", "arguments", "request", "created_at"]
+)
 def test_what_an_experience_is_found_by_cannot_be_changed(manager, field):
     id_ = manager.sync.create_exp(exp())
     with pytest.raises(InvalidInputError, match=rf"{field} cannot be changed.*clone"):

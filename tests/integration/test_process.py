@@ -7,18 +7,30 @@ import sys
 import threading
 
 import pytest
+
 from exp_pool import ExpManager, exp_cache, get_exp_manager, set_exp_manager
 
 
 def modules_after(code, tmp_path):
     code += "\nimport sys; print(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
     return set(done.stdout.split())
 
 
 def test_importing_is_light(tmp_path):
     loaded = modules_after("import exp_pool", tmp_path)
-    assert not loaded & {"torch", "chromadb", "sentence_transformers", "transformers", "numpy", "pydantic", "pydantic_settings", "tenacity"}
+    assert not loaded & {
+        "torch",
+        "chromadb",
+        "sentence_transformers",
+        "transformers",
+        "numpy",
+        "pydantic",
+        "pydantic_settings",
+        "tenacity",
+    }
 
 
 def test_exact_lookup_loads_neither_model_nor_index(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from exp_pool import Experience, ExpManager
 
 pytestmark = pytest.mark.slow
@@ -33,7 +34,6 @@ def test_paraphrases_are_found_as_often_as_by_brute_force(urls, question_pairs):
     queries = np.concatenate([service.embed([b for _, b in asked[i : i + 50]], 60).vectors for i in range(0, 500, 50)])
     nearest = np.argsort(-(queries @ matrix.T), axis=1)[:, :5]
     brute = [a in [texts[rows[i].id] for i in near] for (a, _), near in zip(asked, nearest, strict=True)]
-    print(f"top 5: {sum(found)} of 500, by brute force {sum(brute)}")
     assert sum(brute) > 400
     assert sum(found) >= 0.98 * sum(brute)
 

@@ -9,12 +9,12 @@ import threading
 
 import numpy as np
 import pytest
+from conftest import letters
+
 from exp_pool import Experience, ExpManager, Score
 from exp_pool.errors import EmbedderError, ExpPoolWarning
 from exp_pool.protocols import RecordQuery
 from exp_pool.records import Duty
-
-from conftest import letters
 
 
 def exp(request, **fields):
@@ -176,7 +176,11 @@ def test_a_failed_scorer_leaves_it_unscored_and_is_asked_again(make_manager):
 
     f("x")
     for message in ("no", "eleven"):
-        with pytest.warns(ExpPoolWarning, match=f"scorer failed.*{message}") if message == "no" else pytest.MonkeyPatch.context():
+        with (
+            pytest.warns(ExpPoolWarning, match=f"scorer failed.*{message}")
+            if message == "no"
+            else pytest.MonkeyPatch.context()
+        ):
             manager.sync.flush()
         assert next(iter(manager.sync.iter_exps())).score is None
         assert owed(manager, Duty.SCORE) == 0
@@ -230,7 +234,9 @@ f("0")
 def run(tmp_path, *, embed="pass", end="", timeout=5.0):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT).format(embed=embed, end=end, timeout=timeout))
-    return subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 ENDS = {
@@ -247,7 +253,9 @@ def test_however_a_process_ends_nothing_that_is_owed_is_lost(tmp_path, end):
     done = run(tmp_path, **ENDS[end])
     assert done.returncode == (-signal.SIGKILL if end == "killed" else 0), done.stderr
     assert done.stderr == ""
-    with ExpManager(store=f"sqlite:///{tmp_path}/pool.db", index="exact://", embedder=lambda t: np.ones((len(t), 3))) as manager:
+    with ExpManager(
+        store=f"sqlite:///{tmp_path}/pool.db", index="exact://", embedder=lambda t: np.ones((len(t), 3))
+    ) as manager:
         assert manager.sync.get_exps_count() == 40
         assert len(manager.sync.query_exps("x", top_k=100)) == 40
 

@@ -1,0 +1,70 @@
+# Everything runs in .venv, which the first target makes. No root, no questions; a second run installs nothing.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p) 2>/dev/null && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(p))))
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports unit examples notebooks fix bench wheel-test clean
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "exp_pool needs Python 3.11 or newer; install it, or say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints-dev.txt | $(BIN)/python
+	@echo "installing into $(VENV); the first time takes some minutes"
+	$(PIP) -c constraints-dev.txt torch==2.13.0  # first and pinned, or other packages fetch a build of gigabytes
+	$(PIP) -c constraints-dev.txt -e '.[offline]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) -c constraints-dev.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.demo  ## the quickstart, on the real model, a real Chroma and a real SQLite file
+	$(BIN)/python examples/01_quickstart.py
+
+test: lint types imports unit examples notebooks  ## everything that must pass
+
+lint: $(VENV)/.dev  ## ruff
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev  ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev  ## the layers
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.dev  ## pytest
+	$(BIN)/python -m pytest
+
+examples: $(VENV)/.dev  ## every example, as a user would run it
+	@set -e; for example in examples/*.py; do echo "== $$example"; $(BIN)/python $$example > $(VENV)/.example.log 2>&1 || { cat $(VENV)/.example.log; exit 1; }; done
+
+notebooks: $(VENV)/.dev  ## every notebook (none yet)
+	@set -e; for notebook in $(wildcard notebooks/*.ipynb); do $(BIN)/python -m jupyter nbconvert --to notebook --execute --stdout $$notebook > /dev/null; done
+
+fix: $(VENV)/.dev  ## format, and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev  ## times, as ratios to diskcache and raw Chroma in the same run
+	$(BIN)/python benchmarks/hot_paths.py
+
+wheel-test: $(VENV)/.dev  ## the wheel without the source tree, in an environment of its own
+	rm -rf dist $(VENV)/wheel
+	$(BIN)/python -m build --quiet --wheel
+	$(BIN)/python -m venv $(VENV)/wheel
+	$(VENV)/wheel/bin/python -m pip --disable-pip-version-check install --quiet -c constraints-dev.txt torch==2.13.0
+	$(VENV)/wheel/bin/python -m pip --disable-pip-version-check install --quiet -c constraints-dev.txt "$$(ls dist/*.whl)[offline]"
+	cp examples/01_quickstart.py $(VENV)/wheel/
+	cd $(VENV)/wheel && ./bin/python 01_quickstart.py pool
+	rm -rf $(VENV)/wheel
+
+clean:  ## remove what was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
