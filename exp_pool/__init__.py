@@ -23,7 +23,6 @@ from loguru import logger
 if TYPE_CHECKING:
     from exp_pool.capture import bypass, in_namespace, record
     from exp_pool.config import ExpPoolConfig
-    from exp_pool.decorator import exp_cache
     from exp_pool.experience import (
         MISSING,
         Answer,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
         Step,
         Trust,
     )
-    from exp_pool.manager import ExpManager, get_exp_manager, set_exp_manager
+    from exp_pool.manager import ExpManager, exp_cache, get_exp_manager, set_exp_manager
     from exp_pool.reuse.context import Inject, SimpleContextBuilder
     from exp_pool.reuse.judges import ExactJudge, PerfectJudge, ThresholdJudge
 
@@ -49,7 +48,6 @@ logger.disable("exp_pool")  # a library is silent until somebody calls logger.en
 _HOMES = {
     "capture": ("bypass", "in_namespace", "record"),
     "config": ("ExpPoolConfig",),
-    "decorator": ("exp_cache",),
     "experience": (
         "MISSING",
         "Answer",
@@ -64,7 +62,7 @@ _HOMES = {
         "Step",
         "Trust",
     ),
-    "manager": ("ExpManager", "get_exp_manager", "set_exp_manager"),
+    "manager": ("ExpManager", "exp_cache", "get_exp_manager", "set_exp_manager"),
     "reuse.context": ("Inject", "SimpleContextBuilder"),
     "reuse.judges": ("ExactJudge", "PerfectJudge", "ThresholdJudge"),
 }

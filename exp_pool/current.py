@@ -1,53 +1,52 @@
-"""The process's one manager, made at first use."""
+"""The process's one manager, made at first use. It knows managers by protocol only: no import runs in a circle."""
 
 from __future__ import annotations
 
-import importlib
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 from exp_pool.forks import reset_in_child
-
-if TYPE_CHECKING:
-    from exp_pool.manager import ExpManager
+from exp_pool.pool import Pool
 
 
-class _Slot:
+class HasPool(Protocol):
+    """What a decorated function knows of a manager."""
+
+    @property
+    def sync(self) -> Pool:
+        """The pool."""
+        ...
+
+
+class Current:
     """Holds the manager. After a fork the child makes its own: the parent's goes on with its files and threads."""
 
     def __init__(self) -> None:
-        self.start_over()
-        reset_in_child(self.start_over)
+        self.make: Callable[[], HasPool] | None = None  # `manager` says how, when it is imported
+        self._start_over()
+        reset_in_child(self._start_over)
 
-    def start_over(self) -> None:
-        self.lock = threading.Lock()
-        self.manager: ExpManager | None = None
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
+        self._manager: HasPool | None = None
 
+    def get(self) -> HasPool:
+        """The manager, made now if there is none."""
+        manager = self._manager
+        if manager is not None:
+            return manager
+        with self._lock:
+            if self._manager is None:
+                assert self.make is not None, "exp_pool.manager has not been imported"
+                self._manager = self.make()
+            return self._manager
 
-_slot = _Slot()
-
-
-def get_exp_manager() -> ExpManager:
-    """The manager that decorated functions use where none is named: made at first use, by the default configuration.
-
-    Raises:
-        pydantic.ValidationError: a setting in the environment or in a file is wrong.
-        ConfigurationError: a URL is wrong, or a file cannot be read.
-    """
-    manager = _slot.manager
-    if manager is not None:
-        return manager
-    with _slot.lock:
-        if _slot.manager is None:
-            # By name: `manager` imports the decorator, which asks here.
-            _slot.manager = importlib.import_module("exp_pool.manager").ExpManager()
-        assert _slot.manager is not None
-        return _slot.manager
+    def replace(self, manager: HasPool | None) -> HasPool | None:
+        """Hold this one; what was held before."""
+        with self._lock:
+            before, self._manager = self._manager, manager
+        return before
 
 
-def set_exp_manager(manager: ExpManager | None) -> None:
-    """Make this the process's manager; None closes and forgets the present one, and the next use makes a new one."""
-    with _slot.lock:
-        old, _slot.manager = _slot.manager, manager
-    if manager is None and old is not None:
-        old.sync.close()
+current = Current()

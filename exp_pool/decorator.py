@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 from exp_pool.capture import current_namespace
 from exp_pool.codecs import codec_for
-from exp_pool.current import get_exp_manager
+from exp_pool.current import HasPool, current
 from exp_pool.drivers import aio, sync
 from exp_pool.durations import Duration, to_seconds
 from exp_pool.errors import ConfigurationError
@@ -34,15 +34,6 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 _notices = Notices()  # for calls that have no manager to say it
-
-
-class HasPool(Protocol):
-    """What the decorator knows of a manager."""
-
-    @property
-    def sync(self) -> Pool:
-        """The pool."""
-        ...
 
 
 class _Decorated(Generic[P, R]):
@@ -99,7 +90,7 @@ class _Decorated(Generic[P, R]):
         return self._request(self._pool(), (*self._bound, *args), kwargs).key
 
     def _pool(self) -> Pool:
-        pool = (self._manager or get_exp_manager()).sync
+        pool = (self._manager or current.get()).sync
         if self._scored is not None:
             pool.score_with(self._spec.name, self._scored)
         return pool

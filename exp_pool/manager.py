@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Stats
-from exp_pool.current import get_exp_manager, set_exp_manager
+from exp_pool.current import current
 from exp_pool.decorator import exp_cache
 from exp_pool.drivers import aio
 from exp_pool.experience import MISSING, Call, Experience, Hit, QueryType
@@ -312,4 +312,26 @@ class ExpManager:
         return await aio.hop(self.sync.threads, job, *args)
 
 
-__all__ = ["ExpManager", "get_exp_manager", "set_exp_manager"]
+current.make = ExpManager
+
+
+def get_exp_manager() -> ExpManager:
+    """The manager that decorated functions use where none is named: made at first use, by the default configuration.
+
+    Raises:
+        pydantic.ValidationError: a setting in the environment or in a file is wrong.
+        ConfigurationError: a URL is wrong, or a file cannot be read.
+    """
+    manager = current.get()
+    assert isinstance(manager, ExpManager)
+    return manager
+
+
+def set_exp_manager(manager: ExpManager | None) -> None:
+    """Make this the process's manager; None closes and forgets the present one, and the next use makes a new one."""
+    before = current.replace(manager)
+    if manager is None and before is not None:
+        before.sync.close()
+
+
+__all__ = ["ExpManager", "exp_cache", "get_exp_manager", "set_exp_manager"]
