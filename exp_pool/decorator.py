@@ -141,7 +141,7 @@ class CachedFunction(_Decorated[P, R]):
         full = (*self._bound, *args)
         begun = self._begin(full, kwargs)
         if begun is None:
-            answer: R = self._function(*full, **kwargs)
+            answer: R = self._function(*full, **self._spec.complete(full, kwargs))
             return answer
         pool, telling = begun
         value: R = _value(sync.drive(telling, pool.ports, self._function))
@@ -159,7 +159,7 @@ class CachedFunction(_Decorated[P, R]):
         full = (*self._bound, *args)
         begun = self._begin(full, kwargs)
         if begun is None:
-            return Answer(self._function(*full, **kwargs))
+            return Answer(self._function(*full, **self._spec.complete(full, kwargs)))
         pool, telling = begun
         return _answer(sync.drive(telling, pool.ports, self._function))
 
@@ -183,7 +183,7 @@ class AsyncCachedFunction(_Decorated[P, R]):
         full = (*self._bound, *args)
         begun = self._begin(full, kwargs)
         if begun is None:
-            answer: R = await self._function(*full, **kwargs)
+            answer: R = await self._function(*full, **self._spec.complete(full, kwargs))
             return answer
         pool, telling = begun
         value: R = _value(await aio.drive(telling, pool.ports, self._function, pool.threads))
@@ -203,7 +203,7 @@ class AsyncCachedFunction(_Decorated[P, R]):
         full = (*self._bound, *args)
         begun = self._begin(full, kwargs)
         if begun is None:
-            return Answer(await self._function(*full, **kwargs))
+            return Answer(await self._function(*full, **self._spec.complete(full, kwargs)))
         pool, telling = begun
         return _answer(await aio.drive(telling, pool.ports, self._function, pool.threads))
 

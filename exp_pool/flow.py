@@ -236,7 +236,7 @@ def _may_answer(record: Record, policy: Policy) -> bool:
 def _with_context(request: Request, policy: Policy) -> Story[tuple[Request, Sequence[Experience]]]:
     """The call as the function gets it, and the experiences that it is shown."""
     inject, builder = policy.inject, policy.context_builder
-    if inject is not None and request.passes(inject.parameter):  # the caller brought experiences along
+    if request.brings_context:
         inject = None
     limit = max(inject.top_k if inject else 0, builder.limit if builder else 0)
     if not limit:

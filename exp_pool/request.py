@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from exp_pool.keys import make_key, qualified_name
 from exp_pool.records import Record, hash_text, measure
 
 REDACTED = "[redacted]"
+_REQUIRED = inspect.Parameter.empty
 _SECRET = re.compile(
     r"(.*_)?(api_?key|access_?key|private_?key|secret(_?key)?|password|passwd|passphrase|authorization|credentials?)"
     r"|((access|auth|bearer|refresh|api|id|session|hf|github)_)?token",
@@ -37,6 +39,7 @@ class Request:
     named: Mapping[str, Any]  # what the key was made of, secrets included
     function: str
     version: str
+    brings_context: bool = False  # the caller passed the parameter that experiences would be injected into
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
@@ -64,10 +67,6 @@ class Request:
             return reuse_scope(self.function, self.version, self.named, self.parameter)
         except UnkeyableError:
             return self.key
-
-    def passes(self, parameter: str) -> bool:
-        """Whether the caller passed this parameter."""
-        return parameter in self.spec.signature.bind(*self.args, **self.kwargs).arguments
 
     def with_context(self, experiences: Sequence[Any] | None, text: str | None) -> Request:
         """The call as the function gets it: experiences passed to its parameter, the request text rewritten."""
@@ -197,7 +196,8 @@ class CallSpec:
             TypeError: the call does not fit the signature.
             UnkeyableError: an argument has no stable identity; the message names the ways out.
         """
-        named = self.bind(args, kwargs)
+        completed = self.complete(args, kwargs)
+        named = self.bind(args, completed)
         try:
             of_key = named if self._key is None else {"key": self._key(*args, **kwargs)}
             key = make_key(self.name, self.version, of_key, secret)
@@ -207,7 +207,19 @@ class CallSpec:
                 "(self_key= for attributes of self), or give its class __exp_key__()",
                 err.path,
             ) from err
-        return Request(namespace, key, self, args, kwargs, named, self.name, self.version)
+        brought = self.inject is not None and self._passed(self.inject, args, kwargs)
+        return Request(namespace, key, self, args, completed, named, self.name, self.version, brought)
+
+    def complete(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The keyword arguments, with no experiences where the function insists on some and the caller passed none."""
+        parameter = self.inject
+        if parameter is None or self._passed(parameter, args, kwargs):
+            return kwargs
+        required = parameter in self.signature.parameters and self.signature.parameters[parameter].default is _REQUIRED
+        return {**kwargs, parameter: []} if required else kwargs
+
+    def _passed(self, parameter: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        return parameter in kwargs or parameter in itertools.islice(self.signature.parameters, len(args))
 
     def text_of(self, request: Request) -> tuple[str | None, str]:
         """The parameter that holds the request text, if one does, and the text."""

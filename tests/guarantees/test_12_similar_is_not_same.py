@@ -118,15 +118,25 @@ def test_quarantined_expired_history_and_other_embedders_do_not_answer(make_mana
     from datetime import UTC, datetime, timedelta
 
     past = datetime.now(UTC) - timedelta(seconds=1)
+    manager.sync.create_exp(
+        Experience(function="f", request="good", arguments={"req": "good", "x": 1}, response="good")
+    )
     for fields in ({"trust": "quarantined"}, {"expires_at": past}, {"kind": "failure"}):
         manager.sync.create_exp(Experience(function="f", request=str(fields), response="stored", **fields))
+    for _ in range(2):
+        manager.sync.create_exp(Experience(function="f", request="twice", response="history", expires_at=past))
     manager.sync.flush()
+    shown = []
 
-    @manager.exp_cache(name="f", judge=ThresholdJudge(0.5))
-    def f(req):
+    @manager.exp_cache(name="f", judge=ThresholdJudge(0.5), inject="experiences")
+    def f(req, experiences):
+        shown.extend(e.value for e in experiences)
         return "live"
 
     assert f("anything") == "live"
+    assert "good" in shown
+    assert sorted(shown) == ["good", "stored"], "a failure is shown, but answers nothing"
+    assert sorted(e.value for e in manager.sync.query_exps("x", top_k=9)) == ["good", "live", "stored"]
 
 
 def test_a_text_longer_than_the_embedder_reads_is_never_answered_by_similarity(make_manager):

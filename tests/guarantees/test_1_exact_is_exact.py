@@ -37,6 +37,13 @@ def test_10_000_of_10_000_with_index_and_embedder_off(make_manager, url):
     assert sum([e.response for e in exps] == [i] for i, exps in enumerate(found)) == 10_000
 
 
+def test_an_exact_query_is_not_limited_by_top_k(make_manager):
+    manager = make_manager()
+    manager.sync.create_exps([Experience(function=f"f{i}", request="same", response=i) for i in range(20)])
+    found = manager.sync.query_exps("same", query_type="exact", top_k=1)
+    assert [e.response for e in found] == list(range(19, -1, -1))
+
+
 def test_an_exact_hit_embeds_nothing_and_opens_no_index(tmp_path):
     """Even under a judge that would take similar ones, and after the process that stored it is gone."""
     settings = {"store": f"sqlite:///{tmp_path}/pool.db", "index": f"chroma:///{tmp_path}/chroma"}

@@ -372,6 +372,23 @@ def test_similar_experiences_are_shown_and_recorded(make_manager):
     assert manager.sync.get_exp(second.id).parents == [first.id]
 
 
+def test_a_function_may_insist_on_experiences(make_manager):
+    """The caller never passes them; without the pool the function gets none."""
+    manager = make_manager()
+
+    @manager.exp_cache(inject="experiences")
+    def act(req, experiences):
+        return [e.request for e in experiences]
+
+    assert act("aaab") == []
+    manager.sync.flush()
+    assert act("aabb") == ["aaab"]
+    assert act("abbb", [Experience(function="f", request="mine", response=1)]) == ["mine"]
+    manager.enabled = False
+    assert act("aaab") == []
+    assert act.call("aaab").value == []
+
+
 def test_many_threads_get_their_own_answers(make_manager):
     manager = make_manager(store="sqlite:///pool.db")
     f = counted(manager)
