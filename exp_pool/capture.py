@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from exp_pool.errors import InvalidInputError
-from exp_pool.experience import Metric, Step
+from exp_pool.experience import Step
 
 
 @dataclass(slots=True)
@@ -60,8 +60,8 @@ def record(
         InvalidInputError: a negative amount, or a step that is none.
     """
     for name, amount in (("money_usd", money_usd), ("tokens_in", tokens_in), ("tokens_out", tokens_out)):
-        if amount is not None and not amount >= 0:
-            raise InvalidInputError(f"record({name}={amount!r}) must not be negative")
+        if amount is not None and not (isinstance(amount, int | float) and 0 <= amount < float("inf")):
+            raise InvalidInputError(f"record({name}={amount!r}) must be a number, finite and not negative")
     if step is not None and not isinstance(step, Step):
         raise InvalidInputError(f"record(step={step!r}) must be a Step(plan=, action=, observation=, reward=)")
     capture = _capture.get()
@@ -91,11 +91,16 @@ def end_capture(token: Token[Capture | None]) -> None:
     _capture.reset(token)
 
 
-def metric_of(capture: Capture, time_s: float) -> Metric:
-    """What the call cost."""
-    return Metric(
-        time_s=time_s, money_usd=capture.money_usd, tokens_in=capture.tokens_in, tokens_out=capture.tokens_out
-    )
+def cost_of(capture: Capture, time_s: float) -> dict[str, float]:
+    """What the call cost, by the names of `Metric`, without what is unknown."""
+    # A dict: making a Metric takes as long as reading a row from SQLite.
+    found = {
+        "time_s": time_s,
+        "money_usd": capture.money_usd,
+        "tokens_in": capture.tokens_in,
+        "tokens_out": capture.tokens_out,
+    }
+    return {name: amount for name, amount in found.items() if amount is not None}
 
 
 @contextmanager

@@ -33,7 +33,9 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")  # written as a tag; bare, it is somebody else's
 
 
+# Made once: json.dumps and json.loads make a coder for every call that names an option.
 _decode = json.JSONDecoder(parse_constant=_refuse).decode
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 def dumps(value: Any) -> str:
@@ -61,7 +63,7 @@ def loads(text: str) -> Any:
 
 def json_dumps(plain: Any) -> str:
     """Compact JSON text that every engine can keep: lone surrogates are written as escapes, which JSON allows."""
-    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = _compact(plain)
     return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) if not text.isascii() else text
 
 

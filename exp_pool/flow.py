@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
 from exp_pool._clock import now_us
-from exp_pool.capture import Capture, metric_of
+from exp_pool.capture import Capture, cost_of
 from exp_pool.codecs import ResponseCodec
 from exp_pool.encoding import dumps, json_dumps
 from exp_pool.experience import Answer, Experience, Hit
@@ -254,14 +254,13 @@ def _keep(request: Request, policy: Policy, outcome: Outcome, parents: tuple[str
     """Store the outcome; the new row's id, or None where it was not stored."""
     text, codec = policy.codec.encode(outcome.value)
     capture = outcome.capture
-    metric = metric_of(capture, round(outcome.time_s, 6))
     record = request.to_record(
         uuid.uuid4().hex,
         text,
         codec,
         model=capture.model,
         strategy=capture.strategy,
-        metric=json_dumps(metric.model_dump(exclude_none=True)),
+        metric=json_dumps(cost_of(capture, round(outcome.time_s, 6))),
         trajectory=json_dumps([step.model_dump(exclude_defaults=True) for step in capture.steps]),
         metadata=dumps({**policy.metadata, **capture.metadata}),
         parents=json_dumps(parents),

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from exp_pool._clock import now_us
-from exp_pool.binding import bind, closed_over, function_name, json_text, request_text, reuse_scope, text_of
+from exp_pool.binding import Binder, closed_over, function_name, json_text, request_text, reuse_scope, text_of
 from exp_pool.encoding import json_dumps, to_plain
 from exp_pool.errors import ConfigurationError, EncodingError, UnkeyableError
 from exp_pool.experience import json_form
@@ -140,7 +140,9 @@ class CallSpec:
         self._self_key = self._attributes(self_key)
         self._key = key
         self._request = request
-        self._exclude = frozenset((*self._names("exclude", exclude), *self._names("inject", inject and [inject])))
+        self._bind = Binder(
+            self.signature, (*self._names("exclude", exclude), *self._names("inject", inject and [inject]))
+        )
         by_hand = self._names("redact", redact)
         self.redact = frozenset((*by_hand, *(p for p in self.signature.parameters if _SECRET.fullmatch(p))))
         if isinstance(request, str):
@@ -180,7 +182,7 @@ class CallSpec:
             TypeError: the call does not fit the signature.
             UnkeyableError: the object whose method is called has state that nobody said how to key.
         """
-        named = bind(self.signature, args, kwargs, self._exclude)
+        named = self._bind(args, kwargs)
         if self._receiver in named:
             identity = self._identify(named.pop(self._receiver))
             if identity is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Sequence
 from dataclasses import fields
@@ -30,6 +31,9 @@ _TEXT_COLUMNS = tuple(
 )
 
 
+_columns_of = operator.attrgetter(*COLUMNS)
+
+
 def keep(text: str) -> str:
     """Text in a form that every engine keeps."""
     return _UNKEEPABLE.sub(lambda match: f"{_ESCAPE}{ord(match[0]):04x}", text)
@@ -42,7 +46,7 @@ def restore(text: str) -> str:
 
 def to_row(record: Record) -> list[Any]:
     """The values of `COLUMNS`."""
-    row = [getattr(record, name) for name in COLUMNS]
+    row = list(_columns_of(record))
     for position in _TEXT_COLUMNS:
         value = row[position]
         if value is not None and _UNKEEPABLE.search(value):
