@@ -49,7 +49,7 @@ class ExpPoolConfig(BaseSettings):
     Another secret finds nothing stored before.
     """
     store_timeout: float = Field(default=5.0, gt=0)
-    """Seconds to wait for another writer."""
+    """Seconds to wait for the store (another writer) and for the index."""
     embed_timeout: float = Field(default=2.0, gt=0)
     """Seconds that a decorated call waits for the embedder, where it wants similar experiences."""
     query_timeout: float = Field(default=60.0, gt=0)

@@ -12,7 +12,8 @@ from exp_pool.codecs import codec_for
 from exp_pool.current import HasPool, current
 from exp_pool.drivers import aio, sync
 from exp_pool.durations import Duration, to_seconds
-from exp_pool.errors import ConfigurationError
+from exp_pool.encoding import dumps
+from exp_pool.errors import ConfigurationError, EncodingError
 from exp_pool.experience import Answer, Call, Hit
 from exp_pool.flow import Ending, Match, Policy, Story, match_to_answer, story
 from exp_pool.notices import Notices
@@ -88,6 +89,17 @@ class _Decorated(Generic[P, R]):
             UnkeyableError: an argument has no stable identity.
         """
         return self._request(self._pool(), (*self._bound, *args), kwargs).key
+
+    def __exp_call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """What `Experience.from_call` needs to make the experience that answers this call."""
+        request = self._spec.request((*self._bound, *args), kwargs, "", None)
+        return {
+            "function": request.function,
+            "version": request.version,
+            "arguments": request.arguments,
+            "request": request.text,
+            "key": request.key,
+        }
 
     def _pool(self) -> Pool:
         pool = (self._manager or current.get()).sync
@@ -235,6 +247,15 @@ def _hit(match: Match | None) -> Hit | None:
     return None if match is None else Hit(to_experience(match.record), match.similarity, match.found_by)
 
 
+def _annotation(annotation: Mapping[str, Any] | None) -> dict[str, Any]:
+    try:
+        metadata = dict(annotation or {})
+        dumps(metadata)
+    except (EncodingError, TypeError, ValueError) as err:
+        raise ConfigurationError(f"annotation={annotation!r:.80} must be a dict that JSON can hold: {err}") from err
+    return metadata
+
+
 class Decorator(Protocol):
     """What ``exp_cache(...)`` gives."""
 
@@ -348,7 +369,7 @@ def _decorate(
         raise ConfigurationError(f"context_builder={context_builder!r} needs a limit and build(request, experiences)")
     if manager is not None and not hasattr(manager, "sync"):
         raise ConfigurationError(f"manager={manager!r} is no ExpManager")
-    metadata = dict(annotation or {})
+    metadata = _annotation(annotation)
     injected = Inject(inject) if isinstance(inject, str) else inject
     policy = Policy(
         codec=codec_for(function),

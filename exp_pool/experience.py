@@ -269,8 +269,14 @@ class Experience(_Frozen):
         expected: Any = MISSING,
         exclude: Sequence[str] = (),
     ) -> Experience:
-        """The experience of one call. `func` is the function or its stored name; a name takes `kwargs` only."""
+        """The experience of one call. `func` is the function or its stored name; a name takes `kwargs` only.
+
+        Of a decorated function it is the experience that answers this call: its options decide, `exclude` is not asked.
+        """
         given = dict(kwargs or {})
+        decorated = getattr(func, "__exp_call__", None)
+        if decorated is not None:
+            return cls(**decorated(tuple(args), given), response=response, expected=expected)
         if isinstance(func, str):
             if args:
                 raise InvalidInputError(
@@ -278,8 +284,7 @@ class Experience(_Frozen):
                 )
             arguments = {name: value for name, value in given.items() if name not in exclude}
         else:
-            original = getattr(func, "original", func)
-            arguments = bind(inspect.signature(original), args, given, exclude) | closed_over(original)
+            arguments = bind(inspect.signature(func), args, given, exclude) | closed_over(func)
         return cls(function=function_name(func), arguments=arguments, response=response, expected=expected)
 
     @classmethod

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 
 from loguru import logger
 
 from exp_pool.errors import ExpPoolWarning
+
+
+def log_with_trace(level: str, message: str, err: BaseException) -> None:
+    """Log where an error came from, formatted only if somebody listens.
+
+    Not loguru's own form, which may show the values of variables: requests and answers.
+    """
+    logger.opt(lazy=True, depth=1).log(
+        level, "{}\n{}", lambda: message, lambda: "".join(traceback.format_exception(err))
+    )
 
 
 class Notices:

@@ -35,7 +35,7 @@ from exp_pool.filters import Condition, parse_where
 from exp_pool.forks import reset_in_child
 from exp_pool.indexes.none import NoIndex
 from exp_pool.keys import make_key
-from exp_pool.notices import Notices
+from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import (
     SCAN_ORDERS,
     Embedder,
@@ -139,7 +139,7 @@ class Pool:
         """A call could not be made a request: it runs without the pool, which is said once."""
         self._counters.add("uncached")
         message = f"{function} runs uncached: {err}"
-        logger.opt(exception=err).debug("{}", message)
+        log_with_trace("DEBUG", message, err)
         self.notices.once(f"uncached:{function}:{type(err).__name__}", message, stacklevel=4)
 
     # Experiences

@@ -201,7 +201,7 @@ class CallSpec:
         completed = self.complete(args, kwargs)
         named = self.bind(args, completed)
         try:
-            of_key = named if self._key is None else {"key": self._key(*args, **kwargs)}
+            of_key = named if self._key is None else {"key": self._by_hand(self._key, args, completed)}
             key = make_key(self.name, self.version, of_key, secret)
         except UnkeyableError as err:
             raise UnkeyableError(
@@ -211,6 +211,12 @@ class CallSpec:
             ) from err
         brought = self.inject is not None and self._passed(self.inject, args, kwargs)
         return Request(namespace, key, self, args, completed, named, self.name, self.version, brought)
+
+    def _by_hand(self, key: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        try:
+            return key(*args, **kwargs)
+        except Exception as err:
+            raise UnkeyableError(f"key= raised {err!r}", "key") from err
 
     def complete(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         """The keyword arguments, with no experiences where the function insists on some and the caller passed none."""

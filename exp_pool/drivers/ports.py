@@ -24,7 +24,7 @@ from exp_pool.flow import (
     NotFound,
     Trouble,
 )
-from exp_pool.notices import Notices
+from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import Event, EventKind, Observer, Put, PutStatus, RecordStore
 from exp_pool.records import Record, to_experience
 from exp_pool.request import Request
@@ -149,7 +149,7 @@ class Ports:
         if isinstance(error, EncodingError):  # the function's to mend, so each function is told
             topic += f":{function}"
             message += ". Return what JSON can hold, or annotate the return type with its model or dataclass"
-        logger.opt(exception=error).debug("{}", message)
+        log_with_trace("DEBUG", message, error)
         self.notices.once(topic, message, stacklevel=3)
         detail = {"what": trouble.what, "error": type(error).__name__}
         self.tell(Event(EventKind.DEGRADE, trouble.request.namespace, function, trouble.request.key, None, detail))
@@ -165,5 +165,5 @@ class Ports:
             return settled(plug(*args))
         except Exception as err:
             self.counters.add("degraded")
-            logger.opt(exception=err).warning("a {} raised and was skipped: {!r}", kind, err)
+            log_with_trace("WARNING", f"a {kind} raised and was skipped: {err!r}", err)
             return ...

@@ -58,7 +58,7 @@ class ChromaIndex:
     @classmethod
     def from_url(cls, location: str, config: ExpPoolConfig, store: RecordStore) -> ChromaIndex:  # noqa: ARG003
         """The index of ``chroma:///folder``."""
-        return cls(location, timeout_s=config.query_timeout)
+        return cls(location, timeout_s=config.store_timeout)
 
     def generation(self) -> str:
         """A name written into the folder when it was created, so that an emptied or foreign folder is noticed."""

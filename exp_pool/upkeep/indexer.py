@@ -110,6 +110,8 @@ class Indexer:
             return
         timeout_s = max(0.1, min(self._timeout_s, deadline - monotonic()))
         embedded = embeddings.embed([record.request for record in batch], timeout_s, urgent=False)
+        if self._stopped:  # the pool was closed meanwhile, and its file may be gone: what is owed stays owed
+            return
         for space in {record.namespace for record in batch}:
             self._check_owner(space, embedded.embedder)
         self._store.settle_many(

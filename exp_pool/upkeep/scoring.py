@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from loguru import logger
-
 from exp_pool._clock import monotonic, now_us
 from exp_pool.awaiting import settled
 from exp_pool.codecs import ResponseCodec
@@ -15,7 +13,7 @@ from exp_pool.counters import Counters
 from exp_pool.errors import InvalidInputError
 from exp_pool.experience import MISSING, Score
 from exp_pool.filters import Condition
-from exp_pool.notices import Notices
+from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore, ScoreContext, Scorer, Settlement
 from exp_pool.records import Duty, Record, read_scores, to_experience, write_scores
 
@@ -64,10 +62,9 @@ class Scoring:
             changed = apply_score(record, self._ask(record, scored))
         except Exception as err:  # unscored, with the reason; tried again later
             wait = min(_BACKOFF_S * 2.0**record.score_tries, _LONGEST_BACKOFF_S)
-            logger.opt(exception=err).warning("{}: not scored, tried again in {:g} s: {!r}", record.function, wait, err)
-            self._notices.once(
-                f"score:{record.function}", f"{record.function}: its scorer failed, so it is unscored: {err!r}"
-            )
+            log_with_trace("WARNING", f"{record.function}: not scored, tried again in {wait:g} s: {err!r}", err)
+            failed = f"{record.function}: its scorer failed, so it is unscored: {err!r}"
+            self._notices.once(f"score:{record.function}", failed)
             retry_at = now_us() + int(wait * 1e6)
             self._store.settle_many(
                 [Settlement(record.namespace, record.id, Duty.SCORE, done=False, retry_at=retry_at)]

@@ -14,7 +14,7 @@ from loguru import logger
 from exp_pool._clock import monotonic, now_us
 from exp_pool.errors import ExpPoolError, VectorIndexError
 from exp_pool.forks import reset_in_child
-from exp_pool.notices import Notices
+from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import RecordStore, Touch, VectorIndex
 from exp_pool.upkeep.indexer import Indexer
 from exp_pool.upkeep.scoring import Scoring
@@ -122,7 +122,7 @@ class Upkeep:
             try:
                 self.run_once(float("inf"))
             except Exception as err:
-                logger.opt(exception=err).warning("upkeep failed and will try again: {}", err)
+                log_with_trace("WARNING", f"upkeep failed and will try again: {err}", err)
                 detail = str(err) if isinstance(err, ExpPoolError) else repr(err)
                 self._notices.once(f"upkeep:{type(err).__name__}", f"upkeep failed and will try again: {detail}")
 

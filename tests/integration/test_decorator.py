@@ -185,6 +185,20 @@ def test_what_has_no_identity_runs_uncached_and_names_the_ways_out(make_manager)
         f.key(object())
 
 
+def test_an_experience_made_by_hand_answers_the_call_whatever_the_options(make_manager):
+    for settings in ({}, {"key_secret": "s"}):
+        manager = make_manager(**settings)
+        f = counted(manager, exclude=["model"], version="2", name="f")
+        g = counted(manager, key=lambda req, **_: req.lower(), name="g")
+        method = methods(manager, self_key=("model",))("m").ask
+        for decorated in (f, g, method):
+            if decorated is g and settings:
+                continue  # what key= gave cannot be given a secret afterwards
+            manager.sync.create_exp(Experience.from_call(decorated, ("Q",), response="by hand"))
+            assert decorated("Q") == "by hand"
+        assert f("Q", model="other") == "by hand"
+
+
 def test_plain_values_in_the_closure_belong_to_the_key(make_manager):
     manager = make_manager()
 
@@ -457,6 +471,7 @@ BAD = {
     "version=2 must be text": {"version": 2},
     "a function name must not be empty": {"name": ""},
     "is no ExpManager": {"manager": object()},
+    "annotation=.*must be a dict that JSON can hold": {"annotation": {"x": object()}},
 }
 
 
