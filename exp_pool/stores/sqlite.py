@@ -50,6 +50,8 @@ _BY_ID = f"SELECT {_ALL} FROM experiences WHERE namespace = ? AND id = ?"
 _PAGE = 500  # rows fetched at once while scanning: well below the limit of bound values, enough to make queries cheap
 _IDLE_READERS = 16
 
+_inherited: list[sqlite3.Connection | None] = []  # by a child process; dropping them would close them
+
 
 def _translated(method: Callable[P, R]) -> Callable[P, R]:
     """Give the driver's errors as `StoreError` that names the file and the remedy."""
@@ -100,15 +102,23 @@ class SqliteStore:
         self.path = Path(path)
         self._timeout_s = timeout_s
         self._start_over()
-        reset_in_child(self._start_over)
+        reset_in_child(self._leave_to_parent)
 
     @classmethod
     def from_url(cls, location: str, config: ExpPoolConfig) -> SqliteStore:
         """The store of ``sqlite:///file``."""
         return cls(location, timeout_s=config.store_timeout)
 
+    def __del__(self) -> None:
+        with suppress(StoreError, AttributeError):  # it may not have been made whole
+            self.close()
+
+    def _leave_to_parent(self) -> None:
+        """After a fork connections are the parent's, locks and all: neither used nor closed, so they are kept."""
+        _inherited.extend((*self._readers, self._writer))
+        self._start_over()
+
     def _start_over(self) -> None:
-        """Forget connections without closing them: after a fork they are the parent's, locks and all."""
         self._readers: deque[sqlite3.Connection] = deque()
         self._writer: sqlite3.Connection | None = None
         self._writing = threading.RLock()
@@ -118,7 +128,11 @@ class SqliteStore:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            connection.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:  # the first look at the file: it may be no database
+            connection.close()
+            raise
         return connection
 
     @contextmanager
@@ -160,7 +174,7 @@ class SqliteStore:
         except BaseException:
             connection.close()  # perhaps with a statement still running
             raise
-        if len(self._readers) < _IDLE_READERS:
+        if self._prepared and len(self._readers) < _IDLE_READERS:  # else it was closed meanwhile
             self._readers.append(connection)
         else:
             connection.close()

@@ -2,6 +2,7 @@ import os
 import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from contract.record_store import RecordStoreContract, put, row
@@ -37,14 +38,14 @@ class TestSqlite(RecordStoreContract):
     def test_a_new_schema_is_refused_and_left_alone(self, store):
         put(store, row())
         store.close()
-        with sqlite3.connect(store.path) as raw:
+        with closing(sqlite3.connect(store.path)) as raw:
             raw.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
         with pytest.raises(StoreError, match="newer exp_pool.*Nothing was changed"):
             store.count(RecordQuery("n"))
 
     def test_somebody_elses_database_is_not_written_to(self, tmp_path):
         path = tmp_path / "other.db"
-        with sqlite3.connect(path) as raw:
+        with closing(sqlite3.connect(path)) as raw:
             raw.execute("CREATE TABLE theirs (x)")
         before = path.read_bytes()
         with pytest.raises(StoreError, match="not a pool"):

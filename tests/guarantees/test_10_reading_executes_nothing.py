@@ -5,6 +5,7 @@ import json
 import random
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_hostile_rows_are_misses_and_run_nothing(tmp_path):
             [Experience(function="f", request=str(i), response="ok") for i in range(len(HOSTILE) * 4 + 1)]
         )
     columns = ("response", "arguments", "metadata", "scores")
-    with sqlite3.connect(path) as raw:
+    with closing(sqlite3.connect(path)) as raw, raw:
         for i, (text, column) in enumerate((t, c) for c in columns for t in HOSTILE):
             raw.execute(f"UPDATE experiences SET {column} = ? WHERE request = ?", (text, str(i)))
     events, watching = [], True
