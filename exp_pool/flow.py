@@ -202,7 +202,8 @@ def match_to_answer(request: Request, policy: Policy) -> Story[Match | None]:
     if policy.judge is None:
         return exact
     similar: list[Match] = []
-    if exact is None and policy.judge.candidates:
+    # Without a request text only an identical call is in the same reuse scope, and that one was just looked up.
+    if exact is None and policy.judge.candidates and request.parameter is not None:
         similar = yield FindSimilar(request, policy.judge.candidates, min_similarity=-1.0, to_answer=True)
     matches = [match for match in (exact, *similar) if match is not None and _may_answer(match.record, policy)]
     if not matches:

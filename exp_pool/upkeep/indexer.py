@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from loguru import logger
@@ -84,16 +85,36 @@ class Indexer:
     def _embed_all(self, namespace: str | None, embeddings: EmbeddingService, deadline: float) -> bool:
         """Whether all of it could be embedded."""
         for batch in _chunks(self._store.scan(RecordQuery(namespace, owed=Duty.EMBED)), _EMBED_BATCH):
-            with self._turn:
-                if self._stopped or monotonic() >= deadline:
-                    return False
-                owing = self._still_owing(batch, Duty.EMBED)
-                try:
-                    self._embed(owing, embeddings, deadline)
-                except EmbedderError as err:
-                    self._put_off(owing, err)
+            with self._turn_before(deadline) as mine:
+                if not mine or not self._embed_what_can_be(self._still_owing(batch, Duty.EMBED), embeddings, deadline):
                     return False
         return True
+
+    def _embed_what_can_be(self, batch: Sequence[Record], embeddings: EmbeddingService, deadline: float) -> bool:
+        """Embed a batch; where that fails, its rows one by one, so that one bad text does not keep others waiting.
+
+        False where nothing could be embedded: then the embedder is at fault, and the rest would only take longer.
+        """
+        try:
+            self._embed(batch, embeddings, deadline)
+        except EmbedderError as err:
+            if len(batch) == 1 or isinstance(err.__cause__, TimeoutError):
+                self._put_off(batch, err)
+                return False
+            embedded = [self._embed_what_can_be([record], embeddings, deadline) for record in batch]
+            return any(embedded)
+        return True
+
+    @contextmanager
+    def _turn_before(self, deadline: float) -> Iterator[bool]:
+        """Whether it is this thread's turn for one batch: not if the deadline came first, or the pool is closing."""
+        waits = -1 if deadline == float("inf") else max(0.0, deadline - monotonic())
+        mine = not self._stopped and self._turn.acquire(timeout=waits)
+        try:
+            yield mine and not self._stopped and monotonic() < deadline
+        finally:
+            if mine:
+                self._turn.release()
 
     def _still_owing(self, batch: Sequence[Record], duty: Duty) -> list[Record]:
         """Others may have been faster while this batch waited for its turn."""
@@ -131,8 +152,8 @@ class Indexer:
     def _index_all(self, namespace: str | None, deadline: float) -> None:
         generation = self._index.generation()
         for batch in _chunks(self._store.scan(RecordQuery(namespace, owed=Duty.INDEX)), _INDEX_BATCH):
-            with self._turn:
-                if self._stopped or monotonic() >= deadline:
+            with self._turn_before(deadline) as mine:
+                if not mine:
                     return
                 owing = self._still_owing(batch, Duty.INDEX)
                 for space, records in itertools.groupby(owing, key=lambda record: record.namespace):

@@ -160,6 +160,23 @@ def test_a_broken_embedder_puts_rows_off_and_they_come_later(make_manager):
     assert [e.request for e in manager.sync.query_exps("abc")] == ["abc"]
 
 
+def test_one_bad_text_does_not_keep_the_others_from_being_found(make_manager):
+    def embed(texts):
+        if any("bad" in text for text in texts):
+            raise ValueError("cannot tokenize")
+        return letters(texts)
+
+    manager = make_manager(embedder=embed)
+    manager.sync.create_exps(
+        [exp(f"good {i}") for i in range(10)] + [exp("bad")] + [exp(f"fine {i}") for i in range(60)]
+    )
+    with pytest.warns(ExpPoolWarning, match="cannot tokenize"):
+        manager.sync.flush()
+    assert manager.stats().embedded == 70
+    assert len(manager.sync.query_exps("good", top_k=100)) == 70
+    assert [e.request for e in manager.sync.query_exps("bad", query_type="exact")] == ["bad"]
+
+
 def test_a_failed_scorer_leaves_it_unscored_and_is_asked_again(make_manager):
     manager = make_manager()
     answers = iter([RuntimeError("no"), "eleven", Score(value=0.5)])
