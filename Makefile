@@ -1,5 +1,4 @@
 # Everything runs in .venv, which the first target makes. No root, no questions; a second run installs nothing.
-PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p) 2>/dev/null && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(p))))
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
@@ -11,13 +10,19 @@ export HF_HUB_OFFLINE ?= 1
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
+# make PYTHON=/path/to/python chooses one; otherwise the first of these that is new enough.
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "exp_pool needs Python 3.11 or newer; install it, or say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+			echo "$$python -m venv $(VENV)"; $$python -m venv $(VENV) && exit 0; rm -rf $(VENV); exit 1; \
+		fi; \
+	done; \
+	echo "exp_pool needs Python 3.11 or newer: install it, or say where it is with make PYTHON=/path/to/python3.11"; exit 1
 
+# torch goes first and pinned, or other packages fetch a build of gigabytes.
 $(VENV)/.demo: pyproject.toml constraints-dev.txt | $(BIN)/python
 	@echo "installing into $(VENV); the first time takes some minutes"
-	$(PIP) -c constraints-dev.txt torch==2.13.0  # first and pinned, or other packages fetch a build of gigabytes
+	$(PIP) -c constraints-dev.txt torch==2.13.0
 	$(PIP) -c constraints-dev.txt -e '.[offline]'
 	@touch $@
 
