@@ -396,7 +396,9 @@ class Pool:
             return
         self._closed = True
         _open_pools.discard(self)
-        self._upkeep.stop(self.config.exit_timeout)
+        # A model still loading is not waited for: while the interpreter ends, its imports fail anyway.
+        loading = self._embeddings is not None and self._embeddings.loading
+        self._upkeep.stop(0.0 if loading else self.config.exit_timeout)
         if self._threads is not None:
             self._threads.shutdown(wait=False)
         if self._embeddings is not None:

@@ -37,14 +37,15 @@ class EmbeddingService:
     def __init__(self, make: Callable[[], Embedder]) -> None:
         self._make = make
         self._embedder: Embedder | None = None
+        self._loading = False
         self._dimension: int | None = None
         self._failure: tuple[float, EmbedderError] | None = None
         self._thread = OneThread("exp_pool-embedder")
 
     @property
-    def loaded(self) -> bool:
-        """Whether the embedder has been made."""
-        return self._embedder is not None
+    def loading(self) -> bool:
+        """Whether the embedder is being made now."""
+        return self._loading
 
     def embed(self, texts: Sequence[str], timeout_s: float, *, urgent: bool = True) -> Embedded:
         """Vectors of these texts.
@@ -66,6 +67,7 @@ class EmbeddingService:
 
     def _embed(self, texts: list[str]) -> Embedded:
         if self._embedder is None:
+            self._loading = True
             try:
                 self._embedder = self._make()
             except Exception as err:
@@ -74,6 +76,8 @@ class EmbeddingService:
                 )
                 self._failure = (monotonic() + _RETRY_AFTER_S, failure)
                 raise failure from err
+            finally:
+                self._loading = False
             self._failure = None
         vectors = to_unit(settled(self._embedder.embed(texts)), len(texts))
         if self._dimension not in (None, vectors.shape[1]):

@@ -98,6 +98,8 @@ class Indexer:
         try:
             self._embed(batch, embeddings, deadline)
         except EmbedderError as err:
+            if self._stopped:  # a process that ends makes much fail; the rows stay owed as they are
+                return False
             if len(batch) == 1 or isinstance(err.__cause__, TimeoutError):
                 self._put_off(batch, err)
                 return False

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from loguru import logger
 
-from exp_pool._clock import monotonic, now_us
+from exp_pool._clock import now_us
 from exp_pool.errors import ExpPoolError, VectorIndexError
 from exp_pool.forks import reset_in_child
 from exp_pool.notices import Notices, log_with_trace
@@ -131,10 +131,9 @@ class Upkeep:
         self._stopping.set()
         self._indexer.stop()
         self._wake.set()
-        deadline = monotonic() + timeout_s
         if self._thread is not None:
             self._thread.join(timeout_s)
-        if self._touches and monotonic() <= deadline:
+        if self._touches:
             try:
                 self._write_touches()
             except ExpPoolError as err:

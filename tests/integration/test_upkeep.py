@@ -256,6 +256,28 @@ def run(tmp_path, *, embed="pass", end="", timeout=5.0):
     )
 
 
+LOADING = """
+import sys
+from exp_pool import ExpManager, Experience
+manager = ExpManager(store="sqlite:///pool.db", index="chroma:///chroma", exit_timeout=30)
+for i in range(40):
+    manager.sync.create_exp(Experience(function="f", request=str(i), response=i))
+while not manager.sync._embeddings.loading:
+    pass
+"""
+
+
+def test_a_process_that_ends_while_the_model_loads_ends_quietly_and_loses_nothing(tmp_path):
+    """It does not wait: while the interpreter ends, the imports of the model fail anyway."""
+    (tmp_path / "script.py").write_text(LOADING)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=25, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    with ExpManager(store=f"sqlite:///{tmp_path}/pool.db", index="exact://", embedder=letters) as manager:
+        assert len(manager.sync.query_exps("x", top_k=100)) == 40
+
+
 ENDS = {
     "at once": {},
     "while it embeds": {"end": "going.wait()"},
