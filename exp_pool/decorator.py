@@ -110,13 +110,20 @@ class _Decorated(Generic[P, R]):
     def _request(self, pool: Pool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
         namespace = current_namespace()
         if namespace is None and callable(self._namespace):
-            call = Call(self._function, self._spec.name, self._spec.bind(args, kwargs))
-            namespace = self._namespace(call)
-            if not isinstance(namespace, str) or not namespace:
-                raise ConfigurationError(f"namespace= gave {namespace!r}; it must give text, not empty")
+            namespace = self._ask_namespace(self._namespace, args, kwargs)
         elif namespace is None and isinstance(self._namespace, str):
             namespace = self._namespace
         return self._spec.request(args, kwargs, namespace or pool.config.namespace, pool.secret)
+
+    def _ask_namespace(self, ask: Callable[[Call], str], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        call = Call(self._function, self._spec.name, self._spec.bind(args, kwargs))
+        try:
+            namespace = ask(call)
+        except Exception as err:
+            raise ConfigurationError(f"namespace= raised {err!r}") from err
+        if not isinstance(namespace, str) or not namespace:
+            raise ConfigurationError(f"namespace= gave {namespace!r}; it must give text, not empty")
+        return namespace
 
     def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Story[Ending]] | None:
         """The pool and the story of this call; None where it is to run without: never an exception."""

@@ -182,7 +182,7 @@ class CallSpec:
             TypeError: the call does not fit the signature.
             UnkeyableError: the object whose method is called has state that nobody said how to key.
         """
-        named = self._bind(args, kwargs)
+        named = self._bind(args, self.complete(args, kwargs))
         if self._receiver in named:
             identity = self._identify(named.pop(self._receiver))
             if identity is not None:
@@ -198,8 +198,8 @@ class CallSpec:
             TypeError: the call does not fit the signature.
             UnkeyableError: an argument has no stable identity; the message names the ways out.
         """
+        named = self.bind(args, kwargs)
         completed = self.complete(args, kwargs)
-        named = self.bind(args, completed)
         try:
             of_key = named if self._key is None else {"key": self._by_hand(self._key, args, completed)}
             key = make_key(self.name, self.version, of_key, secret)
