@@ -5,10 +5,14 @@ import json
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("patient")
 
 DATA = Path(os.environ.get("EXP_POOL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
