@@ -27,6 +27,7 @@ MAX_DEPTH = 200  # as in keys: a bound of our own, so that it does not depend on
 _TAG = "$exp:"
 _BIG = 1 << 4096  # json reads and writes integers in decimal, which Python limits to 4300 digits
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_JOINABLE = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def _refuse(constant: str) -> Any:
@@ -70,7 +71,9 @@ def json_dumps(plain: Any) -> str:
 def to_plain(value: Any, depth: int = 0) -> Any:
     """The value in JSON's own types, with tags for the rest."""
     kind = type(value)
-    if kind is str or kind is bool or value is None:
+    if kind is str:
+        return value if _is_plain_text(value) else _tag("text", _to_base64(value.encode("utf-8", "surrogatepass")))
+    if kind is bool or value is None:
         return value
     if kind is int:
         return value if -_BIG < value < _BIG else _tag("int", f"{value:x}")
@@ -110,9 +113,18 @@ def from_plain(plain: Any) -> Any:
 
 
 def _dict_to_plain(value: dict[Any, Any], depth: int) -> Any:
-    if all(type(name) is str for name in value) and not any(name.startswith(_TAG) for name in value):
+    if all(type(name) is str and not name.startswith(_TAG) and _is_plain_text(name) for name in value):
         return {name: to_plain(item, depth + 1) for name, item in value.items()}
     return _tag("dict", [[to_plain(name, depth + 1), to_plain(item, depth + 1)] for name, item in value.items()])
+
+
+def _is_plain_text(text: str) -> bool:
+    """Whether JSON gives the text back: two lone halves of a surrogate pair side by side it would join to one."""
+    return text.isascii() or _JOINABLE.search(text) is None
+
+
+def _to_base64(value: bytes | bytearray) -> str:
+    return base64.b64encode(value).decode("ascii")
 
 
 def _tag(name: str, content: Any) -> dict[str, Any]:
@@ -165,8 +177,8 @@ _WRITERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     tuple: ("tuple", list),
     set: ("set", _sorted_items),
     frozenset: ("frozenset", _sorted_items),
-    bytes: ("bytes", lambda v: base64.b64encode(v).decode("ascii")),
-    bytearray: ("bytearray", lambda v: base64.b64encode(v).decode("ascii")),
+    bytes: ("bytes", _to_base64),
+    bytearray: ("bytearray", _to_base64),
     complex: ("complex", lambda v: [v.real, v.imag]),
     decimal.Decimal: ("decimal", str),
     fractions.Fraction: ("fraction", str),
@@ -186,6 +198,7 @@ _WRITERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
 }
 
 _READERS: dict[str, Callable[[Any], Any]] = {
+    "text": lambda c: base64.b64decode(c, validate=True).decode("utf-8", "surrogatepass"),
     "int": lambda c: int(c, 16),
     "float": float,
     "dict": dict,

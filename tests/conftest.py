@@ -11,7 +11,9 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+hypothesis.settings.register_profile(
+    "patient", deadline=None, derandomize=True
+)  # no time limit on a busy machine; the same examples each time
 hypothesis.settings.load_profile("patient")
 
 DATA = Path(os.environ.get("EXP_POOL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

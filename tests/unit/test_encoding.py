@@ -24,12 +24,13 @@ def same(a, b):
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, float):
-        return math.copysign(1, a) == math.copysign(1, b) and (a == b or a != a and b != b)
+        both_nan = a != a and b != b  # one value, whatever its sign bit
+        return both_nan or (a == b and math.copysign(1, a) == math.copysign(1, b))
     return a == b
 
 
 ROUND_TRIPS = [
-    None, True, 1, -0.0, float("nan"), float("-inf"), "text", "\0\x1a\ud800", "日本", 10**5000, b"\xff", bytearray(b"x"), (1, (2,)), [()], {1, 2}, frozenset("ab"), {1: "a", (1,): 2},
+    None, True, 1, -0.0, float("nan"), float("-inf"), "text", "\0\x1a\ud800", "\ud83d\ude00", {"\ud83d\ude00": 1}, "日本", 10**5000, b"\xff", bytearray(b"x"), (1, (2,)), [()], {1, 2}, frozenset("ab"), {1: "a", (1,): 2},
     1 + 2j, Decimal("1.00"), Decimal("NaN").copy_abs() and Decimal("-0"), Fraction(1, 3), uuid.UUID(int=7), dt.date(2024, 2, 29), dt.datetime(1, 1, 1), dt.datetime(2024, 1, 1, 1, fold=1),
     dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")), dt.datetime(2024, 1, 1, tzinfo=dt.UTC), dt.time(1, 2, 3, 4, tzinfo=dt.timezone(dt.timedelta(hours=1), "x")),
     dt.timedelta(-1, 5, 7), dt.timezone(dt.timedelta(minutes=5)), range(1, 9, 2), slice(None, 3), pathlib.Path("/a"), pathlib.PurePosixPath("a"), pathlib.PureWindowsPath("c:\\a"),
@@ -58,7 +59,7 @@ values = st.recursive(
 def test_everything_listed_nested_comes_back_the_same(value):
     text = dumps(value)
     back = loads(text)
-    assert same(back, value) or "\\ud8" in text.lower()  # two lone halves side by side: refused by the codec, see below
+    assert same(back, value)
     text.encode()
 
 
