@@ -10,11 +10,12 @@ import inspect
 import os
 import threading
 from collections.abc import Awaitable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
+_NAME = "exp_pool-awaiting"
 _starting = threading.Lock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by thread of a process: after a fork the child starts its own
 
@@ -27,12 +28,25 @@ def settled(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
     """
     if not inspect.isawaitable(result):
         return result
+    if threading.current_thread().name == _NAME:  # a plug that is being awaited called one itself: this loop is busy
+        with ThreadPoolExecutor(1) as another:
+            nested: Future[T] = another.submit(asyncio.run, _awaited(result))
+            return nested.result(timeout_s)
     future: Future[T] = asyncio.run_coroutine_threadsafe(_awaited(result), _loop())
     try:
         return future.result(timeout_s)
     except TimeoutError:
         future.cancel()
         raise
+
+
+def _after_fork() -> None:
+    global _starting  # noqa: PLW0603  (a thread of the parent may have held it)
+    _starting = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:
@@ -44,7 +58,7 @@ def _loop() -> asyncio.AbstractEventLoop:
         loop = _loops.get(os.getpid())
         if loop is None:
             loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="exp_pool-awaiting", daemon=True).start()
+            threading.Thread(target=loop.run_forever, name=_NAME, daemon=True).start()
             _loops.clear()
             _loops[os.getpid()] = loop
         return loop

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
+import enum
+import fractions
 import functools
 import inspect
+import itertools
 import json
+import pathlib
+import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +22,7 @@ from exp_pool.keys import make_scope, qualified_name
 # The parameter whose value is the request text, where nobody said which: the first of these that holds text.
 REQUEST_PARAMETERS = ("request", "req", "prompt", "query", "question", "messages", "input", "text")
 
+CLOSURE = "<closure>"  # among the arguments, where closures' values stand: no parameter has this name
 _LEFT_OUT = ("text",)  # a tuple: message contents are strings and lists, so nothing that a user writes equals it
 
 
@@ -54,8 +62,9 @@ def bind(
     for parameter in signature.parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             rest = arguments.pop(parameter.name)
-            # A name in **kwargs may equal a positional-only parameter's; then the mapping stays whole under its name.
-            arguments.update({parameter.name: rest} if rest.keys() & arguments.keys() else rest)
+            # A name in it may equal a positional-only parameter's, or its own: then the mapping stays whole.
+            clash = parameter.name in rest or rest.keys() & arguments.keys()
+            arguments.update({parameter.name: rest} if clash else rest)
             break
     return {name: value for name, value in arguments.items() if name not in exclude}
 
@@ -108,7 +117,7 @@ def request_text(arguments: Mapping[str, Any], parameter: str | None = None) -> 
         strings = [name for name, value in arguments.items() if isinstance(value, str)]
         if len(strings) == 1:
             return strings[0], str(arguments[strings[0]])
-    return None, json_text(dict(arguments))
+    return None, json_text({name: value for name, value in arguments.items() if name != CLOSURE})
 
 
 def json_text(value: Any) -> str:
@@ -147,26 +156,43 @@ def text_of(value: Any) -> str | None:
 
 def without_text(value: Any) -> Any:
     """The argument with its request text left out: what remains of it belongs to the reuse scope."""
+    return _with_turn(value, _LEFT_OUT, _LEFT_OUT)
+
+
+def with_text(value: Any, text: str) -> Any:
+    """The argument with another request text: a string, or the messages with another last user turn."""
+    return _with_turn(value, text, "")
+
+
+def _with_turn(value: Any, text: Any, further: Any) -> Any:
+    """A copy with this text in place of the request text; where that has several parts, the others get `further`."""
     turn = _last_user_turn(value)
     if turn is None:
-        return _LEFT_OUT
+        return text
     message = dict(value[turn])
     content = message["content"]
     if isinstance(content, str):
-        message["content"] = _LEFT_OUT
+        message["content"] = text
     else:
-        message["content"] = [{**part, "text": _LEFT_OUT} if _is_text_part(part) else part for part in content]
+        texts = itertools.chain([text], itertools.repeat(further))
+        message["content"] = [{**part, "text": next(texts)} if _is_text_part(part) else part for part in content]
     return [*value[:turn], message, *value[turn + 1 :]]
 
 
-def reuse_scope(function: str, version: str, arguments: Mapping[str, Any], parameter: str | None) -> str:
+def reuse_scope(
+    function: str,
+    version: str,
+    arguments: Mapping[str, Any],
+    parameter: str | None,
+    secret: bytes | None = None,
+) -> str:
     """Digest of everything in the call but the text of `parameter`; of everything, where no parameter held the text.
 
     So a call without a request parameter, whose text is all its arguments as JSON, is only ever answered exactly.
     """
     if parameter is not None:
         arguments = {**arguments, parameter: without_text(arguments[parameter])}
-    return make_scope(function, version, arguments)
+    return make_scope(function, version, arguments, secret)
 
 
 def _last_user_turn(value: Any) -> int | None:
@@ -196,18 +222,24 @@ def closed_over(function: Callable[..., Any]) -> dict[str, Any]:
     cells = getattr(function, "__closure__", None)
     if not cells:
         return {}
-    found = {}
+    found: dict[str, Any] = {}
     for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
         try:
             value = cell.cell_contents
         except ValueError:  # not assigned yet
             continue
-        if _is_plain(value):
+        if value is not None and _is_plain(value):
             found[name] = value
-    return found
+    return {CLOSURE: found} if found else {}
 
 
 def _is_plain(value: Any) -> bool:
     if type(value) in (tuple, frozenset):
         return all(map(_is_plain, value))
-    return type(value) in (str, int, float, bool, bytes)
+    return value is None or type(value) in _PLAIN or isinstance(value, enum.Enum | pathlib.PurePath)
+
+
+_PLAIN = (
+    *(str, int, float, bool, bytes, complex, range, uuid.UUID, decimal.Decimal, fractions.Fraction),
+    *(dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone),
+)

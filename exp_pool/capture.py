@@ -11,7 +11,8 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Any
 
-from exp_pool.errors import InvalidInputError
+from exp_pool.encoding import dumps
+from exp_pool.errors import EncodingError, InvalidInputError
 from exp_pool.experience import Step
 
 
@@ -64,17 +65,21 @@ def record(
             raise InvalidInputError(f"record({name}={amount!r}) must be a number, finite and not negative")
     if step is not None and not isinstance(step, Step):
         raise InvalidInputError(f"record(step={step!r}) must be a Step(plan=, action=, observation=, reward=)")
+    try:
+        dumps(dict(metadata or {}))
+    except (EncodingError, TypeError, ValueError) as err:
+        raise InvalidInputError(f"record(metadata={metadata!r:.80}) must be a dict that JSON can hold: {err}") from err
     capture = _capture.get()
     if capture is None:
         return
-    capture.model = model if model is not None else capture.model
-    capture.strategy = strategy if strategy is not None else capture.strategy
+    capture.model = str(model) if model is not None else capture.model
+    capture.strategy = str(strategy) if strategy is not None else capture.strategy
     if money_usd is not None:
         capture.money_usd = (capture.money_usd or 0) + money_usd
     if tokens_in is not None:
-        capture.tokens_in = (capture.tokens_in or 0) + tokens_in
+        capture.tokens_in = (capture.tokens_in or 0) + int(tokens_in)
     if tokens_out is not None:
-        capture.tokens_out = (capture.tokens_out or 0) + tokens_out
+        capture.tokens_out = (capture.tokens_out or 0) + int(tokens_out)
     if step is not None:
         capture.steps.append(step)
     capture.metadata.update(metadata or {})

@@ -7,7 +7,7 @@ return annotation names. Which one wrote a record stands in the record, and only
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, get_type_hints
 
 from exp_pool.encoding import dumps, json_dumps, loads
@@ -45,8 +45,10 @@ class AnnotatedCodec:
         Raises:
             EncodingError: it would not.
         """
+        if isinstance(value, Iterator):  # looking would use it up, and it is the caller's
+            raise EncodingError(f"a {type(value).__qualname__} can be read only once")
         try:
-            text = json_dumps(self._adapter.dump_python(value, mode="json", warnings="error"))
+            text = json_dumps(self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error"))
             back = self.decode(text)
         except (DecodingError, TypeError, ValueError, RecursionError) as err:
             raise EncodingError(

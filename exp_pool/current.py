@@ -25,11 +25,17 @@ class Current:
     def __init__(self) -> None:
         self.make: Callable[[], HasPool] | None = None  # `manager` says how, when it is imported
         self._start_over()
-        reset_in_child(self._start_over)
+        reset_in_child(self._in_child)
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._manager: HasPool | None = None
+        self._given = False
+
+    def _in_child(self) -> None:
+        self._lock = threading.Lock()
+        if not self._given:  # one that was set by hand starts over by itself, with its own store and namespace
+            self._manager = None
 
     def get(self) -> HasPool:
         """The manager, made now if there is none."""
@@ -46,6 +52,7 @@ class Current:
         """Hold this one; what was held before."""
         with self._lock:
             before, self._manager = self._manager, manager
+            self._given = manager is not None
         return before
 
 

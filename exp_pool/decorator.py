@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from exp_pool.capture import current_namespace
@@ -49,6 +50,7 @@ class _Decorated(Generic[P, R]):
         namespace: str | Callable[[Call], str] | None,
         scorer: Scorer | None,
     ) -> None:
+        functools.update_wrapper(self, function, updated=())  # type: ignore[arg-type]  # it wants no __call__
         self._function = function
         self._spec = spec
         self._policy = policy
@@ -56,7 +58,6 @@ class _Decorated(Generic[P, R]):
         self._namespace = namespace
         self._scored = Scored(scorer, function, policy.codec) if scorer is not None else None
         self._bound: tuple[Any, ...] = ()
-        functools.update_wrapper(self, function)  # type: ignore[arg-type]  # it wants no __call__
         self.__exp_function__ = spec.name
         # `inspect.iscoroutinefunction` looks at these to see what kind of function this is.
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
@@ -90,7 +91,7 @@ class _Decorated(Generic[P, R]):
         """
         return self._request(self._pool(), (*self._bound, *args), kwargs).key
 
-    def __exp_call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def __exp_call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> dict[str, Any]:
         """What `Experience.from_call` needs to make the experience that answers this call."""
         request = self._spec.request((*self._bound, *args), kwargs, "", None)
         return {
@@ -99,7 +100,13 @@ class _Decorated(Generic[P, R]):
             "arguments": request.arguments,
             "request": request.text,
             "key": request.key,
+            "codec": self._codec_of(value),
         }
+
+    def _codec_of(self, value: Any) -> str:
+        with suppress(EncodingError):
+            return self._policy.codec.encode(value)[1]
+        return "json"
 
     def _pool(self) -> Pool:
         pool = (self._manager or current.get()).sync
@@ -139,7 +146,7 @@ class _Decorated(Generic[P, R]):
                 policy = policy.lasting(pool.config.default_ttl)
             return pool, story(request, policy, read=switches.read, write=switches.write)
         except Exception as err:
-            if type(err) is TypeError:  # the call does not fit the signature: the function will say so itself
+            if not self._spec.fits(args, kwargs):  # the function will say so itself
                 return None
             if pool is not None:
                 pool.uncached(self._spec.name, err)
@@ -366,11 +373,16 @@ def _decorate(
     min_score: float | None,
     **of_call: Any,
 ) -> Any:
-    if not callable(function) or isinstance(function, type):
-        raise ConfigurationError(f"exp_cache decorates functions and methods, not {function!r}")
+    bound = isinstance(function, functools.partial) or inspect.ismethod(function)
+    plain = inspect.isroutine(function) or isinstance(function, _Decorated)
+    if bound or not plain:
+        raise ConfigurationError(
+            f"exp_cache decorates functions and methods, not {function!r}, which holds values that calls do not show; "
+            "write a function around it, whose parameters they are"
+        )
     if namespace is not None and not callable(namespace) and not (isinstance(namespace, str) and namespace):
         raise ConfigurationError(f"namespace={namespace!r} must be text, not empty, or a callable of the Call")
-    if min_score is not None and not 0 <= min_score <= 1:
+    if min_score is not None and not (isinstance(min_score, int | float) and 0 <= min_score <= 1):
         raise ConfigurationError(f"min_score={min_score!r} must be between 0 and 1")
     if context_builder is not None and not isinstance(context_builder, ContextBuilder):
         raise ConfigurationError(f"context_builder={context_builder!r} needs a limit and build(request, experiences)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import timedelta
 from typing import TypeAlias
@@ -11,6 +10,7 @@ from exp_pool.errors import ConfigurationError
 
 Duration: TypeAlias = float | timedelta | str
 
+_LONGEST_S = 100 * 366 * 86_400.0
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 
@@ -31,8 +31,8 @@ def to_seconds(duration: Duration | None) -> float | None:
         seconds = float(duration)
     else:
         raise ConfigurationError(f"ttl={duration!r} is no duration; give seconds, a timedelta or text such as '1h'")
-    if not (seconds > 0 and math.isfinite(seconds)):
-        raise ConfigurationError(f"ttl={duration!r} must be above zero and finite; None means for ever")
+    if not 0 < seconds <= _LONGEST_S:
+        raise ConfigurationError(f"ttl={duration!r} must be above zero and at most a century; None means for ever")
     return seconds
 
 

@@ -3,15 +3,17 @@
 ::
 
     ExpPoolError
-    ├── ConfigurationError (ValueError)   a URL, option or setting that cannot work: raised where it is written
-    ├── InvalidInputError (ValueError)    a value handed to the API that it cannot take: where, top_k, a request, a
-    score ├── NotFoundError (LookupError)       no experience has this id ├── ConflictError                     the
-    experience changed meanwhile, or its id is taken ├── UnkeyableError (TypeError)        an argument without a stable
-    identity: the call cannot be told from others ├── EncodingError (TypeError)         a value that would not come back
-    as it was: it is not stored ├── DecodingError (ValueError)        stored text that cannot be read back: treated as
-    not stored ├── StoreError                        the record store failed ├── VectorIndexError                  the
-    vector index failed: exact scan answers instead ├── EmbedderError                     no vectors could be made; the
-    message says what to install or to check └── ClosedError                       the manager was closed
+    ├── ConfigurationError (ValueError)   a URL, option or setting that cannot work; raised where it is written
+    ├── InvalidInputError (ValueError)    a value handed to the API that it cannot take: where, top_k, a request
+    ├── NotFoundError (LookupError)       no experience has this id
+    ├── ConflictError                     the experience changed meanwhile, or its id is taken
+    ├── UnkeyableError (TypeError)        an argument without a stable identity: the call cannot be told from others
+    ├── EncodingError (TypeError)         a value that would not come back as it was: it is not stored
+    ├── DecodingError (ValueError)        stored text that cannot be read back: treated as not stored
+    ├── StoreError                        the record store failed
+    ├── VectorIndexError                  the vector index failed: exact scan answers instead
+    ├── EmbedderError                     no vectors could be made; the message says what to install or to check
+    └── ClosedError                       the manager was closed
 
     ExpPoolWarning (UserWarning)          what a developer should act on; given once
 

@@ -276,7 +276,8 @@ class Experience(_Frozen):
         given = dict(kwargs or {})
         decorated = getattr(func, "__exp_call__", None)
         if decorated is not None:
-            return cls(**decorated(tuple(args), given), response=response, expected=expected)
+            fields = decorated(tuple(args), given, response if expected is MISSING else expected)
+            return cls(**fields, response=response, expected=expected)
         if isinstance(func, str):
             if args:
                 raise InvalidInputError(

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
@@ -27,6 +28,7 @@ from exp_pool._clock import now_us
 from exp_pool.capture import Capture, cost_of
 from exp_pool.codecs import ResponseCodec
 from exp_pool.encoding import dumps, json_dumps
+from exp_pool.errors import DecodingError
 from exp_pool.experience import Answer, Experience, Hit
 from exp_pool.protocols import ContextBuilder, Judge, Question, Verdict
 from exp_pool.records import Record, to_experience
@@ -184,6 +186,8 @@ def story(request: Request, policy: Policy, *, read: bool = True, write: bool = 
         request, shown = yield from _attempt(
             request, "show similar experiences", _with_context(request, policy), default=(request, _NOTHING_SHOWN)
         )
+    if write:
+        yield from _attempt(as_called, "describe the call", _described(as_called), default=None)
     yield NotFound(as_called)
     outcome: Outcome = yield Run(request)
     parents = tuple(experience.id for experience in shown)
@@ -193,6 +197,11 @@ def story(request: Request, policy: Policy, *, read: bool = True, write: bool = 
         keeping = _keep(as_called, policy, outcome, parents)
         stored = yield from _attempt(as_called, "store the answer", keeping, default=None)
     return Ending(Answer(outcome.value, id=stored, parents=parents))
+
+
+def _described(request: Request) -> Story[None]:
+    request.describe()
+    yield from ()
 
 
 def match_to_answer(request: Request, policy: Policy) -> Story[Match | None]:
@@ -208,7 +217,7 @@ def match_to_answer(request: Request, policy: Policy) -> Story[Match | None]:
     matches = [match for match in (exact, *similar) if match is not None and _may_answer(match.record, policy)]
     if not matches:
         return None
-    hits = tuple(Hit(to_experience(match.record), match.similarity, match.found_by) for match in matches)
+    hits = tuple(Hit(experience, match.similarity, match.found_by) for match, experience in _readable(matches))
     verdict: Verdict = yield AskJudge(policy.judge, Question(request.function, request.text, hits))
     chosen = verdict.hit
     return next((match for match in matches if chosen and match.record.id == chosen.experience.id), None)
@@ -221,6 +230,15 @@ def _answer_from_pool(request: Request, policy: Policy) -> Story[Answer[Any] | N
     value = policy.codec.decode(match.record.answer, match.record.codec)
     yield Found(request, match)
     return Answer(value, match.record.id, match.found_by, match.similarity)
+
+
+def _readable(matches: Sequence[Match]) -> list[tuple[Match, Experience]]:
+    """Those that can be read: a damaged row among them takes nothing from the others."""
+    readable = []
+    for match in matches:
+        with suppress(DecodingError):
+            readable.append((match, to_experience(match.record)))
+    return readable
 
 
 def _may_answer(record: Record, policy: Policy) -> bool:
@@ -244,7 +262,7 @@ def _with_context(request: Request, policy: Policy) -> Story[tuple[Request, Sequ
         return request, _NOTHING_SHOWN
     least = inject.min_similarity if inject else 0.0
     matches: list[Match] = yield FindSimilar(request, limit, least, to_answer=False)
-    experiences = [to_experience(match.record) for match in matches]
+    experiences = [experience for _, experience in _readable(matches)]
     rewritten = builder.build(request.text, experiences[: builder.limit]) if builder and experiences else None
     injected = experiences[: inject.top_k] if inject is not None else None
     shown = experiences[: max(builder.limit if builder and rewritten else 0, len(injected or ()))]

@@ -47,15 +47,18 @@ def make_key(function: str, version: str, arguments: Mapping[str, Any], secret: 
     Raises:
         UnkeyableError: an argument has no stable identity; ``path`` names it.
     """
-    message = _message(_KEY_FORMAT, function, version, arguments)
+    return _digest(_message(_KEY_FORMAT, function, version, arguments), secret)
+
+
+def make_scope(function: str, version: str, arguments: Mapping[str, Any], secret: bytes | None = None) -> str:
+    """The reuse scope: a digest of everything in the call but the request text (which the caller has left out)."""
+    return _digest(_message(_SCOPE_FORMAT, function, version, arguments), secret)
+
+
+def _digest(message: bytes, secret: bytes | None) -> str:
     if secret is None:
         return hashlib.sha256(message).hexdigest()
     return hmac.new(secret, message, hashlib.sha256).hexdigest()
-
-
-def make_scope(function: str, version: str, arguments: Mapping[str, Any]) -> str:
-    """The reuse scope: a digest of everything in the call but the request text (which the caller has left out)."""
-    return hashlib.sha256(_message(_SCOPE_FORMAT, function, version, arguments)).hexdigest()
 
 
 def _message(purpose: bytes, function: str, version: str, arguments: Mapping[str, Any]) -> bytes:
@@ -198,7 +201,7 @@ def _other(value: Any, depth: int) -> bytes:
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
         return _by_name(value)
     if isinstance(value, enum.Enum):
-        return _named("enum:" + qualified_name(cls), _string(value.name, depth), encode(value.value, depth + 1))
+        return _named("enum:" + qualified_name(cls), _string(str(value.name), depth), encode(value.value, depth + 1))
     if isinstance(value, pathlib.PurePath):  # by what it says, so that the key is the same on every platform
         return _named("path", _string(value.as_posix(), depth))
     if isinstance(value, dt.tzinfo):
@@ -218,6 +221,9 @@ def _other(value: Any, depth: int) -> bytes:
 
 
 def _by_name(value: Any) -> bytes:
+    owner = getattr(value, "__self__", None)
+    if isinstance(value, types.BuiltinFunctionType) and owner is not None and not isinstance(owner, types.ModuleType):
+        raise UnkeyableError(f"{value.__qualname__} is bound to an object")
     name = qualified_name(value)
     if isinstance(value, types.FunctionType) and ("<locals>" in name or "<lambda>" in name):
         raise UnkeyableError(f"the function {name} has no name that tells it from others")

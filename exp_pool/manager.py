@@ -285,7 +285,8 @@ class ExpManager:
 
     async def close(self) -> None:
         """End upkeep after the batch in hand and release everything. What is owed stays owed. Closing twice is fine."""
-        await self._hop(self.sync.close)
+        if not self.sync.closed:
+            await self._hop(self.sync.close)
 
     def __enter__(self) -> Self:
         return self
@@ -309,6 +310,8 @@ class ExpManager:
         )
 
     async def _hop(self, job: Callable[..., T], *args: Any) -> T:
+        if self.sync.closed:
+            return job(*args)  # which says that the manager was closed
         return await aio.hop(self.sync.threads, job, *args)
 
 

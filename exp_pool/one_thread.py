@@ -40,7 +40,7 @@ class OneThread:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._began = 0.0
-        self._given_up = False
+        self._given_up: Future[Any] | None = None
 
     def run(self, job: Callable[[], T], timeout_s: float, *, priority: int = 0) -> T:
         """The job's result, or what it raised. Lower priorities go first.
@@ -48,7 +48,8 @@ class OneThread:
         Raises:
             TimeoutError: no result within the time-out. A job that had not begun is dropped; one that had runs on.
         """
-        if self._given_up and monotonic() - self._began >= timeout_s:
+        given_up = self._given_up
+        if given_up is not None and not given_up.done() and monotonic() - self._began >= timeout_s:
             raise TimeoutError(f"{self._name} is still busy with a job that somebody has given up on")
         future: Future[T] = Future()
         self._ensure_thread()
@@ -59,7 +60,7 @@ class OneThread:
             if future.done():  # it finished just now, or raised a time-out of its own
                 return future.result()
             if not future.cancel():
-                self._given_up = True
+                self._given_up = future
             raise TimeoutError(f"{self._name} gave no result within {timeout_s:g} s") from None
 
     def stop(self, timeout_s: float) -> None:
@@ -89,7 +90,8 @@ class OneThread:
             self._began = monotonic()
             try:
                 future.set_result(job())
-            except BaseException as err:
+            except Exception as err:
                 future.set_exception(err)
-            self._given_up = False
+            except BaseException as err:  # a panic in a library's native code must not pass for the end of the process
+                future.set_exception(RuntimeError(repr(err)))
             del future, job  # or the last result would live as long as the thread waits

@@ -55,7 +55,7 @@ from exp_pool.upkeep.scoring import Scored, Scoring
 from exp_pool.upkeep.worker import Upkeep
 
 # What `update_exp` may not touch: it is what the experience is found by. `clone` makes another experience.
-_FIXED = frozenset("id namespace function version key arguments request created_at".split())
+_FIXED = frozenset("id namespace function version key arguments request created_at access_count last_access".split())
 _AUDIT = "audit"
 _TRIES = 5  # of an update that others get in between
 _DELETE_BATCH = 500
@@ -156,7 +156,7 @@ class Pool:
             if not isinstance(experience, Experience):
                 raise InvalidInputError(f"expected an Experience, got {experience!r:.80}")
             space = experience.namespace or self._namespace(None)
-            records.append(to_record(experience, space, key=self._key(experience)))
+            records.append(to_record(experience, space, key=self._key(experience), secret=self.secret))
         statuses = self._store.put_many([Put(record) for record in records])
         stored = [r for r, status in zip(records, statuses, strict=True) if status is not PutStatus.CONFLICT]
         self._counters.add("stored", len(stored))
@@ -401,6 +401,7 @@ class Pool:
         self._upkeep.stop(0.0 if loading else self.config.exit_timeout)
         if self._threads is not None:
             self._threads.shutdown(wait=False)
+            self._threads = None
         if self._embeddings is not None:
             self._embeddings.close(0.0)
         for part in (self._index, self._store):

@@ -64,7 +64,8 @@ class Put:
     (``superseded_by`` names the new one; its vector is removed and nothing is owed to it any more). Where the current
     row is annotated and the new one's origin is automatic or refined, the new one is stored as history instead. UPDATE
     replaces the content of a row that has `expected_revision`: everything but id, namespace, function, version, key,
-    request, arguments, created_at, currency, access counts, and what upkeep settles. The revision goes up by one.
+    request, arguments, created_at, principal, currency, access counts, and what upkeep settles. The revision goes up
+    by one.
     REPLICATE is an INSERT that comes from another pool: it is refused where this pool has deleted the id, or everything
     that was created up to then.
     """
@@ -362,8 +363,8 @@ class Question:
     """What a judge decides: may one of these hits answer the request?
 
     `hits` are of the same namespace, function, version and reuse scope, trusted, fresh, whole, and good enough where
-    the call has a `min_score`: the identical request first (similarity 1.0, ``found_by`` exact), then by falling
-    similarity.
+    the call has a `min_score`: the identical request alone (similarity 1.0, ``found_by`` exact) where it is stored,
+    else similar ones by falling similarity.
     """
 
     function: str

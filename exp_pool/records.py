@@ -126,8 +126,8 @@ def measure(*texts: str | None) -> int:
     return sum(len(t) if t.isascii() else len(t.encode("utf-8", "surrogatepass")) for t in texts if t)
 
 
-def to_record(experience: Experience, namespace: str, *, key: str | None = None) -> Record:
-    """The row of an experience. `key` replaces the experience's own, where a secret is configured.
+def to_record(experience: Experience, namespace: str, *, key: str | None = None, secret: bytes | None = None) -> Record:
+    """The row of an experience. `key` replaces the experience's own, and `secret` goes into the scope.
 
     Raises:
         EncodingError: the arguments, the response, the expected answer or the metadata cannot be restored from JSON.
@@ -168,7 +168,7 @@ def to_record(experience: Experience, namespace: str, *, key: str | None = None)
         expires_at=None if experience.expires_at is None else to_us(experience.expires_at),
         last_access=None if experience.last_access is None else to_us(experience.last_access),
         access_count=experience.access_count,
-        reuse_scope=reuse_scope(experience.function, experience.version, experience.arguments, parameter),
+        reuse_scope=reuse_scope(experience.function, experience.version, experience.arguments, parameter, secret),
         size_bytes=measure(experience.request, arguments, response, expected, metadata, trajectory, scores),
         embed_due=now_us(),
     )

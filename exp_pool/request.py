@@ -11,7 +11,17 @@ from functools import cached_property
 from typing import Any
 
 from exp_pool._clock import now_us
-from exp_pool.binding import Binder, closed_over, function_name, json_text, request_text, reuse_scope, text_of
+from exp_pool.binding import (
+    CLOSURE,
+    Binder,
+    closed_over,
+    function_name,
+    json_text,
+    request_text,
+    reuse_scope,
+    text_of,
+    with_text,
+)
 from exp_pool.encoding import json_dumps, to_plain
 from exp_pool.errors import ConfigurationError, EncodingError, UnkeyableError
 from exp_pool.experience import json_form
@@ -39,12 +49,22 @@ class Request:
     named: Mapping[str, Any]  # what the key was made of, secrets included
     function: str
     version: str
+    secret: bytes | None
     brings_context: bool = False  # the caller passed the parameter that experiences would be injected into
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
         """The arguments as they may be stored and shown."""
-        return {name: REDACTED if name in self.spec.redact else value for name, value in self.named.items()}
+        return self.spec.redacted(self.named)
+
+    @cached_property
+    def stored_arguments(self) -> str:
+        """The arguments as JSON text."""
+        return json_dumps({name: _storable(value) for name, value in self.arguments.items()})
+
+    def describe(self) -> None:
+        """Look at everything that is stored now: the function may change its arguments while it runs."""
+        _ = self.stored_arguments, self.text, self.scope
 
     @cached_property
     def _parameter_and_text(self) -> tuple[str | None, str]:
@@ -63,8 +83,10 @@ class Request:
     @cached_property
     def scope(self) -> str:
         """Digest of everything but the text; of the key, where an argument has no stable identity."""
+        if self.spec.keyed_by_hand:  # what key= looks at is not known, so nothing but the same key is the same scope
+            return self.key
         try:
-            return reuse_scope(self.function, self.version, self.named, self.parameter)
+            return reuse_scope(self.function, self.version, self.named, self.parameter, self.secret)
         except UnkeyableError:
             return self.key
 
@@ -76,13 +98,13 @@ class Request:
         if experiences is not None and self.spec.inject is not None:
             bound.arguments[self.spec.inject] = list(experiences)
         if text is not None and self.parameter is not None:
-            bound.arguments[self.parameter] = text
+            bound.arguments[self.parameter] = with_text(bound.arguments[self.parameter], text)
         return replace(self, args=bound.args, kwargs=bound.kwargs)
 
     def to_record(self, id_: str, answer: str, codec: str, **fields: Any) -> Record:
         """The row of this call and its encoded answer."""
         now = now_us()
-        arguments = json_dumps({name: _storable(value) for name, value in self.arguments.items()})
+        arguments = self.stored_arguments
         return Record(
             id=id_,
             namespace=self.namespace,
@@ -141,7 +163,8 @@ class CallSpec:
         self._key = key
         self._request = request
         self._bind = Binder(
-            self.signature, (*self._names("exclude", exclude), *self._names("inject", inject and [inject]))
+            self.signature,
+            (*self._names("exclude", exclude), *self._names("inject", inject and [inject], open_ended=False)),
         )
         by_hand = self._names("redact", redact)
         self.redact = frozenset((*by_hand, *(p for p in self.signature.parameters if _SECRET.fullmatch(p))))
@@ -162,11 +185,11 @@ class CallSpec:
             raise ConfigurationError(f"self_key={names!r} applies to methods; {self.name} has no self")
         return _tuple_of_names("self_key", names)
 
-    def _names(self, option: str, names: Any) -> tuple[str, ...]:
+    def _names(self, option: str, names: Any, *, open_ended: bool = True) -> tuple[str, ...]:
         """The option as a tuple of names of parameters."""
         listed = _tuple_of_names(option, names or ())
         parameters = self.signature.parameters
-        open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        open_ended = open_ended and any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         for name in listed:
             if name not in parameters and not open_ended:
                 known = ", ".join(parameters) or "none"
@@ -174,6 +197,25 @@ class CallSpec:
                     f"{option} names {name!r}, which is no parameter of {self.name}; its parameters: {known}"
                 )
         return listed
+
+    @property
+    def keyed_by_hand(self) -> bool:
+        """Whether `key=` was given."""
+        return self._key is not None
+
+    def redacted(self, named: Mapping[str, Any]) -> dict[str, Any]:
+        """Without the values of secrets: by name, also among the attributes of self and in the closure."""
+        return {
+            name: REDACTED
+            if self._is_secret(name)
+            else self.redacted(value)
+            if name in (self._receiver, CLOSURE) and isinstance(value, dict)
+            else value
+            for name, value in named.items()
+        }
+
+    def _is_secret(self, name: str) -> bool:
+        return name in self.redact or _SECRET.fullmatch(name) is not None
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The named arguments that identify the call.
@@ -210,13 +252,21 @@ class CallSpec:
                 err.path,
             ) from err
         brought = self.inject is not None and self._passed(self.inject, args, kwargs)
-        return Request(namespace, key, self, args, completed, named, self.name, self.version, brought)
+        return Request(namespace, key, self, args, completed, named, self.name, self.version, secret, brought)
 
     def _by_hand(self, key: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         try:
             return key(*args, **kwargs)
         except Exception as err:
             raise UnkeyableError(f"key= raised {err!r}", "key") from err
+
+    def fits(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether the function could be called so at all."""
+        try:
+            self.signature.bind(*args, **self.complete(args, kwargs))
+        except TypeError:
+            return False
+        return True
 
     def complete(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         """The keyword arguments, with no experiences where the function insists on some and the caller passed none."""
@@ -236,15 +286,23 @@ class CallSpec:
             found = self._request(*request.args, **request.kwargs)
             text = found if isinstance(found, str) else json_text(found)
             # Only an argument that is the text, word for word, may be left out of the reuse scope.
-            same = (name for name, value in shown.items() if name not in self.redact and text_of(value) == text)
+            same = (name for name, value in shown.items() if not self._is_secret(name) and text_of(value) == text)
             return next(same, None), text
         if isinstance(self._request, str) and self._request in shown and self._request not in self.redact:
             held = text_of(shown[self._request])
             return (self._request, held) if held is not None else (None, json_text(shown[self._request]))
         # The receiver, and what is redacted, never is the text: two calls that differ there must not look the same.
-        open_ = {n: v for n, v in shown.items() if n != self._receiver and n not in self.redact}
+        open_ = {
+            name: value
+            for name, value in shown.items()
+            if name not in (self._receiver, CLOSURE) and not self._is_secret(name)
+        }
         parameter, text = request_text(open_)
-        return (parameter, text) if parameter is not None else (None, json_text(shown))
+        return (
+            (parameter, text)
+            if parameter is not None
+            else (None, json_text({name: value for name, value in shown.items() if name != CLOSURE}))
+        )
 
     def _identify(self, receiver: Any) -> Any:
         """What stands for self or cls in the key; None where nothing does."""
@@ -264,7 +322,7 @@ class CallSpec:
 
 
 def _tuple_of_names(option: str, names: Any) -> tuple[str, ...]:
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, Collection) or isinstance(names, str) or not all(isinstance(n, str) for n in names):
         raise ConfigurationError(f"{option}={names!r} must be a list or tuple of names")
     return tuple(names)
 

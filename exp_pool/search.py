@@ -21,7 +21,7 @@ from exp_pool.flow import Match
 from exp_pool.indexes.exact import ExactIndex
 from exp_pool.notices import Notices
 from exp_pool.protocols import RecordQuery, RecordStore, VectorIndex, VectorQuery
-from exp_pool.records import Record
+from exp_pool.records import Duty, Record
 from exp_pool.vectors import from_bytes
 
 _SPARE = 10  # neighbours asked for beyond the limit, for those that the join drops
@@ -112,6 +112,9 @@ class Search:
             asked *= _WIDER
 
     def _neighbours(self, query: VectorQuery) -> list[str]:
+        owing = RecordQuery(query.namespace, owed=Duty.INDEX)
+        if self._index.derived and self._store.count(owing, limit=1):  # it does not have them all yet
+            return [neighbour.id for neighbour in self._scan.search(query)[0]]
         try:
             found = self._index.search(query)
         except VectorIndexError as err:

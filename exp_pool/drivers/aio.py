@@ -47,7 +47,14 @@ async def drive(
 async def hop(threads: Callable[[], Executor], job: Callable[..., T], *args: Any) -> T:
     """The job's result, done by a thread, with the caller's context variables."""
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(threads(), lambda: context.run(job, *args))
+
+    def work() -> T:
+        try:
+            return context.run(job, *args)
+        except StopIteration as err:  # a future cannot carry it, and the caller would wait for ever
+            raise RuntimeError(f"a plug raised {err!r}") from err
+
+    return await asyncio.get_running_loop().run_in_executor(threads(), work)
 
 
 async def _run(function: Callable[..., Awaitable[Any]], step: Run) -> Outcome:

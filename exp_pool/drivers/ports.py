@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -86,7 +87,9 @@ class Ports:
             case AskFeeds(request):
                 return self._ask_feeds(request)
             case Trouble():
-                return self._trouble(step)
+                with suppress(Exception):  # an error that cannot even be shown, a log that cannot be written
+                    self._trouble(step)
+                return None
             case _:
                 raise TypeError(f"no driver gives {type(step).__name__} away")
 
@@ -165,5 +168,6 @@ class Ports:
             return settled(plug(*args))
         except Exception as err:
             self.counters.add("degraded")
-            log_with_trace("WARNING", f"a {kind} raised and was skipped: {err!r}", err)
+            with suppress(Exception):
+                log_with_trace("WARNING", f"a {kind} raised and was skipped: {err!r}", err)
             return ...

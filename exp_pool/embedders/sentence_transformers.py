@@ -28,6 +28,15 @@ _loading = threading.Lock()
 _models: dict[tuple[int, str], tuple[Any, str]] = {}  # by process: after a fork the child loads its own
 
 
+def _after_fork() -> None:
+    global _loading  # noqa: PLW0603  (a thread of the parent may have held it)
+    _loading = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class SentenceTransformerEmbedder:
     """A sentence-transformers model.
 

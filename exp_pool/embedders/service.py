@@ -55,7 +55,7 @@ class EmbeddingService:
         """
         failure = self._failure
         if failure is not None and monotonic() < failure[0]:
-            raise failure[1]
+            raise EmbedderError(str(failure[1]))  # a new one: an error that is raised again and again grows
         try:
             return self._thread.run(lambda: self._embed(list(texts)), timeout_s, priority=_URGENT if urgent else _LATER)
         except EmbedderError:

@@ -50,10 +50,12 @@ class ChromaIndex:
         self._thread = OneThread("exp_pool-chroma")
         self._client: Any = None
         self._collections: dict[str, Any] = {}
-        reset_in_child(self._start_over)
+        self._inherited: Any = None
+        reset_in_child(self._leave_to_parent)
 
-    def _start_over(self) -> None:
-        self._client, self._collections = None, {}
+    def _leave_to_parent(self) -> None:
+        """After a fork: Chroma's threads are gone, and it would hang for ever, with the interpreter's lock in hand."""
+        self._inherited, self._client, self._collections = self._client or self._inherited, None, {}
 
     @classmethod
     def from_url(cls, location: str, config: ExpPoolConfig, store: RecordStore) -> ChromaIndex:  # noqa: ARG003
@@ -147,6 +149,10 @@ class ChromaIndex:
             raise VectorIndexError(f"Chroma at {self._path}: {err}") from err
 
     def _open(self) -> Any:
+        if self._inherited is not None:
+            raise VectorIndexError(
+                "opened by the parent process before it forked; start workers by spawn to have it here"
+            )
         if self._client is None:
             import chromadb
             from chromadb.config import Settings

@@ -27,9 +27,9 @@ class Inject:
     def __post_init__(self) -> None:
         if not isinstance(self.parameter, str) or not self.parameter:
             raise ConfigurationError(f"inject={self.parameter!r} must name a parameter of the function")
-        if self.top_k < 1:
+        if not isinstance(self.top_k, int) or self.top_k < 1:
             raise ConfigurationError(f"Inject(top_k={self.top_k!r}) must be at least 1")
-        if not -1 <= self.min_similarity <= 1:
+        if not isinstance(self.min_similarity, int | float) or not -1 <= self.min_similarity <= 1:
             raise ConfigurationError(f"Inject(min_similarity={self.min_similarity!r}) must be between -1 and 1")
 
 

@@ -9,7 +9,7 @@ from exp_pool.protocols import Judge, Question, Verdict
 
 
 def _check_share(name: str, value: float | None, low: float = 0.0) -> None:
-    if value is not None and (isinstance(value, bool) or not low <= value <= 1):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= 1):
         raise ConfigurationError(f"{name}={value!r} must be between {low:g} and 1")
 
 
@@ -49,7 +49,7 @@ class PerfectJudge:
 
 @dataclass(frozen=True, slots=True)
 class ThresholdJudge:
-    """The most similar request in the same reuse scope answers, if it is similar enough. An identical one always does.
+    """The most similar request in the same reuse scope answers, if it is similar enough; an identical one before it.
 
     A fixed threshold promises no error rate: on real question pairs a cosine of 0.92 is wrong for one request in fifty,
     and some of those pairs differ in nothing but a "not".
@@ -67,7 +67,7 @@ class ThresholdJudge:
     def __post_init__(self) -> None:
         _check_share("min_similarity", self.min_similarity)
         _check_share("min_score", self.min_score)
-        if self.candidates < 1:
+        if not isinstance(self.candidates, int) or self.candidates < 1:
             raise ConfigurationError(
                 f"candidates={self.candidates!r} must be at least 1; for identical requests use ExactJudge()"
             )

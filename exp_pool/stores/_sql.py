@@ -17,7 +17,7 @@ COLUMNS = tuple(f.name for f in fields(Record))
 # What an UPDATE writes; see `protocols.Put`.
 CONTENT_COLUMNS = tuple(
     "response expected codec kind origin trust scores score metric trajectory model strategy parents metadata "
-    "expires_at schema_version principal size_bytes".split()
+    "expires_at schema_version size_bytes".split()
 )
 
 # Engines refuse NUL (PostgreSQL) or lone surrogates (all of them) in text. Both, and the escape itself, are written as

@@ -36,7 +36,7 @@ _Ref = tuple[str, str]  # (namespace, id or key or name)
 _KEPT_BY_UPDATE = frozenset(
     "id namespace function version key request request_hash arguments reuse_scope created_at is_current superseded_by "
     "last_access access_count index_generation embed_due embed_tries index_due index_tries score_due "
-    "score_tries".split()
+    "score_tries principal".split()
 )
 _CONTENT = tuple(f.name for f in fields(Record) if f.name not in _KEPT_BY_UPDATE and f.name != "revision")
 
@@ -149,6 +149,12 @@ class MemoryStore:
             return [id_ for id_ in dict.fromkeys(ids) if self._delete(namespace, id_)]
 
     def _delete(self, namespace: str, id_: str) -> bool:
+        removed = self._remove(namespace, id_)
+        if removed:
+            self._tombstones[namespace, id_] = now_us()
+        return removed
+
+    def _remove(self, namespace: str, id_: str) -> bool:
         row = self._rows.pop((namespace, id_), None)
         if row is None:
             return False
@@ -156,14 +162,13 @@ class MemoryStore:
             del self._current[namespace, row.key]
         self._by_request[namespace, row.request_hash].pop(id_, None)
         self._forget_vector(namespace, id_)
-        self._tombstones[namespace, id_] = now_us()
         return True
 
     def clear(self, namespace: str) -> int:
         with self._lock:
             ids = [id_ for space, id_ in self._rows if space == namespace]
             for id_ in ids:
-                self._delete(namespace, id_)
+                self._remove(namespace, id_)  # the cut-off stands for their tombstones
             self._cutoffs[namespace] = now_us()
             return len(ids)
 

@@ -79,6 +79,7 @@ class Indexer:
                 self._index_failed(err)
 
     def _index_failed(self, err: VectorIndexError) -> None:
+        self._counters.add("degraded")
         logger.warning("the index cannot be written, exact scan answers: {}", err)
         self._notices.once("index", f"the index cannot be written, exact scan answers until it can: {err}")
 

@@ -41,6 +41,7 @@ class Upkeep:
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()
+        self._turn = threading.RLock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -53,7 +54,7 @@ class Upkeep:
         """Rows were stored that something is owed to."""
         if not self._wake.is_set():
             self._wake.set()
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._start()
 
     def used(self, namespace: str, id_: str) -> None:
@@ -77,9 +78,10 @@ class Upkeep:
         Raises:
             StoreError: the store failed; what was not done stays owed.
         """
-        self._write_touches()
-        self._forget_in_index()
-        self._scoring.run(deadline)
+        with self._turn:  # or the worker and a flush would score a row twice, or count half of its uses
+            self._write_touches()
+            self._forget_in_index()
+            self._scoring.run(deadline)
         self._indexer.run(None, deadline)
 
     def catch_up(self, namespace: str, embedder: str, deadline: float) -> None:
@@ -108,7 +110,8 @@ class Upkeep:
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is None and not self._stopping.is_set():
+            gone = self._thread is None or not self._thread.is_alive()
+            if gone and not self._stopping.is_set():
                 self._thread = threading.Thread(target=self._work, name="exp_pool-upkeep", daemon=True)
                 self._thread.start()
 
@@ -121,7 +124,7 @@ class Upkeep:
             self._wake.clear()
             try:
                 self.run_once(float("inf"))
-            except Exception as err:
+            except BaseException as err:
                 log_with_trace("WARNING", f"upkeep failed and will try again: {err}", err)
                 detail = str(err) if isinstance(err, ExpPoolError) else repr(err)
                 self._notices.once(f"upkeep:{type(err).__name__}", f"upkeep failed and will try again: {detail}")
@@ -133,8 +136,8 @@ class Upkeep:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
-        if self._touches:
-            try:
-                self._write_touches()
-            except ExpPoolError as err:
-                logger.warning("use counts of the last moments were not written: {}", err)
+        try:
+            self._write_touches()
+            self._forget_in_index()
+        except ExpPoolError as err:
+            logger.warning("use counts of the last moments were not written: {}", err)

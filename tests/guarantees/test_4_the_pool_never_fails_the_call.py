@@ -342,3 +342,120 @@ def test_the_default_manager_survives_a_broken_home(monkeypatch, tmp_path):
 
     assert [f("x"), f("x")] == ["x", "x"]
     assert get_exp_manager().stats().degraded >= 2
+
+
+def test_a_one_time_answer_reaches_the_caller_unread(make_manager):
+    from collections.abc import Iterable
+
+    def words(req) -> Iterable[str]:
+        return (word for word in req.split())
+
+    words.__annotations__["return"] = Iterable[str]
+    assert list(make_manager().exp_cache(words)("a b")) == ["a", "b"]
+
+
+@pytest.mark.timeout(30)
+def test_a_judge_that_raises_stop_iteration_does_not_stop_an_async_call(make_manager):
+    class Judge:
+        candidates = 0
+
+        def judge(self, question):
+            return next(iter(()))
+
+    @make_manager().exp_cache(judge=Judge())
+    async def f(req):
+        return req
+
+    async def main():
+        return [await f("x"), await f("x")]
+
+    assert asyncio.run(main()) == ["x", "x"]
+
+
+@pytest.mark.timeout(30)
+def test_an_async_callback_may_use_the_pool(make_manager):
+    seen = []
+
+    async def callback(key, experience):
+        if experience.request != "inner":
+            seen.append(f("inner"))
+
+    manager = make_manager(callbacks=[callback], embedder=letters)
+
+    @manager.exp_cache
+    def f(req):
+        return req
+
+    assert f("outer") == "outer"
+    assert seen == ["inner"]
+
+
+class Panic(BaseException):
+    """As native code gives it: no Exception, and not the end of the process."""
+
+
+def test_a_panic_in_native_code_is_trouble_like_any_other(make_manager):
+    calls = []
+
+    def embed(texts):
+        calls.append(texts)
+        raise Panic("native")
+
+    manager = make_manager(embedder=embed)
+
+    @manager.exp_cache(judge=ThresholdJudge(0.5))
+    def f(req):
+        return req
+
+    assert [f("x"), f("y")] == ["x", "y"]
+    manager.sync.flush()
+    assert calls
+
+
+def test_an_error_that_cannot_be_shown(make_manager):
+    class Unspeakable(Exception):
+        def __str__(self):
+            raise RuntimeError("no")
+
+    manager = make_manager(store=Broken(MemoryStore(), "get_many", error=lambda text: Unspeakable()))
+
+    @manager.exp_cache
+    def f(req):
+        return req
+
+    assert f("x") == "x"
+
+
+def test_closing_twice_and_using_afterwards(make_manager):
+    from exp_pool.errors import ClosedError
+
+    async def main():
+        manager = make_manager()
+        await manager.get_exps_count()
+        await manager.close()
+        await manager.close()
+        with pytest.raises(ClosedError):
+            await manager.get_exps_count()
+
+    asyncio.run(main())
+
+
+@pytest.mark.timeout(60)
+def test_a_forked_child_is_not_frozen_by_chroma(tmp_path):
+    urls = {"store": f"sqlite:///{tmp_path}/pool.db", "index": f"chroma:///{tmp_path}/chroma"}
+    with ExpManager(**urls, embedder=letters) as manager:
+
+        @manager.exp_cache(judge=ThresholdJudge(0.99))
+        def f(req):
+            return req
+
+        f("parent")
+        assert len(manager.sync.query_exps("parent")) == 1
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                status = 0 if f("xyz") == "xyz" and len(manager.sync.query_exps("xyz")) == 2 else 2
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0

@@ -85,7 +85,7 @@ def test_excluded_and_redacted(make_manager):
     f("x", secret="1", api_key="2"), f("x", secret="3", api_key="2"), f("x", secret="1", api_key="2")
     assert len(f.runs) == 3
     stored = [e.arguments for e in manager.sync.iter_exps()]
-    assert stored == [{"req": "x"}] + [{"req": "x", "secret": "[redacted]", "api_key": "2"}] * 2
+    assert stored == [{"req": "x"}] + [{"req": "x", "secret": "[redacted]", "api_key": "[redacted]"}] * 2
 
 
 def test_parameters_named_like_secrets_are_not_stored(make_manager, tmp_path):

@@ -124,7 +124,7 @@ def test_an_index_that_fails_is_replaced_by_exact_scan(make_manager, tmp_path):
     manager.sync.create_exps([exp("abc"), exp("xyz")])
     with pytest.warns(ExpPoolWarning, match="exact scan answers"):
         assert [e.request for e in manager.sync.query_exps("xyz", top_k=1)] == ["xyz"]
-    assert manager.stats().degraded == 1
+    assert manager.stats().degraded >= 1
 
 
 def test_deleted_rows_leave_the_index(settings):

@@ -2,7 +2,7 @@ import inspect
 
 import pytest
 
-from exp_pool.binding import Binder, bind, closed_over, function_name, request_text
+from exp_pool.binding import CLOSURE, Binder, bind, closed_over, function_name, request_text
 from exp_pool.errors import ConfigurationError, InvalidInputError, UnkeyableError
 from exp_pool.request import CallSpec
 
@@ -126,7 +126,7 @@ def test_what_is_stored_of_arguments():
     record = request(ask, "hi", token="t", thing=Thing(), spec={"redact": ("model",)}).to_record("i", '"x"', "json")
     assert (
         record.arguments
-        == f'{{"req":"hi","model":"[redacted]","token":"t","thing":"<{__name__}.test_what_is_stored_of_arguments.<locals>.Thing>"}}'
+        == f'{{"req":"hi","model":"[redacted]","token":"[redacted]","thing":"<{__name__}.test_what_is_stored_of_arguments.<locals>.Thing>"}}'
     )
     assert record.request == "hi"
 
@@ -168,7 +168,7 @@ def test_closures():
 
         return inner
 
-    assert closed_over(outer(1, "x", [1], (1, ("y",)))) == {"a": 1, "b": "x", "d": (1, ("y",))}
+    assert closed_over(outer(1, "x", [1], (1, ("y",)))) == {CLOSURE: {"a": 1, "b": "x", "d": (1, ("y",))}}
     assert closed_over(ask) == {}
 
 
