@@ -10,9 +10,10 @@ from exp_pool.forks import reset_in_child
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A moment's numbers. Every decorated call that may read the pool is a hit or a miss.
+    """A moment's numbers.
 
-    What it cost in trouble is beside.
+    `hits`: calls answered from the pool. `misses`: calls that ran the function with the pool in use. `uncached`: calls
+    that could not be told from others. `degraded`: how often something went wrong with the pool and was left out.
     """
 
     hits: int = 0

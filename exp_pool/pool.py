@@ -314,7 +314,7 @@ class Pool:
             raise InvalidInputError(f"request must be text, got {type(request).__name__}: {request!r:.80}")
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
             raise InvalidInputError(f"top_k={top_k!r} must be a whole number of at least 1")
-        if min_similarity is not None and not -1 <= min_similarity <= 1:
+        if min_similarity is not None and not (isinstance(min_similarity, int | float) and -1 <= min_similarity <= 1):
             raise InvalidInputError(f"min_similarity={min_similarity!r} must be between -1 and 1")
         space, conditions = self._namespace(namespace), parse_where(where)
         name = None if function is None else function_name(function)
@@ -361,13 +361,13 @@ class Pool:
     ) -> Iterator[Experience]:
         """Current experiences, expired and quarantined ones too, in the order of a field (``-field``: falling)."""
         self._check_open()
-        field = order_by.removeprefix("-")
+        field = order_by.removeprefix("-") if isinstance(order_by, str) else ""
         if field not in SCAN_ORDERS:
             raise InvalidInputError(
                 f"order_by={order_by!r} is unknown; known, with or without '-': {', '.join(SCAN_ORDERS)}"
             )
-        if limit is not None and limit < 0:
-            raise InvalidInputError(f"limit={limit!r} must not be negative")
+        if limit is not None and (not isinstance(limit, int) or limit < 0):
+            raise InvalidInputError(f"limit={limit!r} must be a whole number, not negative")
         query = RecordQuery(self._namespace(None), parse_where(where), history=history)
         records = self._store.scan(query, order_by=field, descending=order_by.startswith("-"), limit=limit)
         return self._read(records)

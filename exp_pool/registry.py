@@ -71,8 +71,8 @@ def embedder_maker(embedder: str | Callable[..., Any] | Embedder) -> Callable[[]
             full = name if "/" in name else f"{kind}/{name}"
             return lambda: _load(EMBEDDERS[kind])(full)
     elif callable(embedder):
-        function = embedder
-        return lambda: CallableEmbedder(function)
+        wrapped = CallableEmbedder(embedder)
+        return lambda: wrapped
     known = ", ".join(f"'{kind}/NAME'" for kind in EMBEDDERS)
     raise ConfigurationError(
         f"embedder={embedder!r} is unknown; use {known}, 'none' or a callable(list[str]) -> vectors"

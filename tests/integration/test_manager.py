@@ -1,6 +1,7 @@
 """What `ExpManager` offers, on memory and on SQLite."""
 
 import asyncio
+import functools
 import inspect
 from datetime import UTC, datetime, timedelta
 
@@ -144,6 +145,7 @@ BAD = {
     "top_k=0 must be a whole number": {"top_k": 0},
     "top_k=True must be": {"top_k": True},
     "min_similarity=2 must be between": {"min_similarity": 2},
+    "min_similarity='a' must be between": {"min_similarity": "a"},
     "query_type='fuzzy' is unknown; known: exact, semantic": {"query_type": "fuzzy"},
     "'lexical' is not available": {"query_type": "lexical"},
     "where: unknown field 'scoer'; did you mean 'score'": {"where": {"scoer": 1}},
@@ -200,6 +202,10 @@ def test_one_without_an_index_says_what_to_do(make_manager):
         ({"index": "faiss://"}, "known: chroma:///path, exact://, none://"),
         ({"embedder": "word2vec"}, "'sentence-transformers/NAME', 'none' or a callable"),
         ({"embedder": 3}, "embedder=3 is unknown"),
+        ({"embedder": "x".join}, "has values bound to it"),
+        ({"embedder": functools.partial(len)}, "has values bound to it"),
+        ({"store": 5}, "store=5 is neither a URL nor a RecordStore"),
+        ({"index": object()}, "is neither a URL nor a VectorIndex"),
     ],
 )
 def test_wrong_urls_raise_where_the_manager_is_made(settings, message):
