@@ -23,6 +23,7 @@ from loguru import logger
 if TYPE_CHECKING:
     from exp_pool.capture import bypass, in_namespace, record
     from exp_pool.config import ExpPoolConfig
+    from exp_pool.encoding import register_type
     from exp_pool.experience import (
         MISSING,
         Answer,
@@ -48,6 +49,7 @@ logger.disable("exp_pool")  # a library is silent until somebody calls logger.en
 _HOMES = {
     "capture": ("bypass", "in_namespace", "record"),
     "config": ("ExpPoolConfig",),
+    "encoding": ("register_type",),
     "experience": (
         "MISSING",
         "Answer",
@@ -93,6 +95,7 @@ __all__ = [
     "get_exp_manager",
     "in_namespace",
     "record",
+    "register_type",
     "set_exp_manager",
 ]
 

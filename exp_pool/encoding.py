@@ -3,7 +3,9 @@
 Plain JSON values stand for themselves. Everything else is a *tag*: an object with exactly one member whose name starts
 with ``$exp:``. A user's dict that has such a member is itself written as a tag (``$exp:dict``), so user data can never
 pass for one. Types are matched exactly: a subclass would come back as its base, so it is refused.
-Reading builds values of the types listed here and of no others; nothing is ever imported because stored text says so.
+Reading builds values of the types listed here, of those that this process registered (`register_type`), of numpy
+(`arrays`) and of a fixed list of SDK classes (`sdk_types`), and of no others; no other module is ever imported because
+stored text says so.
 """
 
 from __future__ import annotations
@@ -19,9 +21,13 @@ import re
 import uuid
 import zoneinfo
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from exp_pool.errors import DecodingError, EncodingError
+from exp_pool import arrays, sdk_types
+from exp_pool.errors import ConfigurationError, DecodingError, EncodingError
+
+T = TypeVar("T")
 
 MAX_DEPTH = 200  # as in keys: a bound of our own, so that it does not depend on the caller's stack
 _TAG = "$exp:"
@@ -45,14 +51,20 @@ def dumps(value: Any) -> str:
     Raises:
         EncodingError: the value has a type that could not be restored, or is nested deeper than `MAX_DEPTH`.
     """
-    return json_dumps(to_plain(value))
+    try:
+        return json_dumps(to_plain(value))
+    except _Refused as err:
+        raise EncodingError(str(err)) from err.__cause__
+    except RecursionError as err:
+        raise EncodingError("nested too deeply for the stack that is left") from err
 
 
 def loads(text: str) -> Any:
     """The value of what `dumps` wrote.
 
     Raises:
-        DecodingError: the text is not JSON, or holds a tag that this version does not know.
+        DecodingError: the text is not JSON, holds a tag that this version does not know, or a type that is not
+            registered in this process.
     """
     try:
         return from_plain(_decode(text))
@@ -86,13 +98,59 @@ def to_plain(value: Any, depth: int = 0) -> Any:
             return [to_plain(item, depth + 1) for item in value]
         if kind is dict:
             return _dict_to_plain(value, depth)
-        name_and_write = _WRITERS.get(kind)
-        if name_and_write is not None:
-            name, write = name_and_write
-            return _tag(name, to_plain(write(value), depth + 1))
+        name, content = _written(kind, value)
+        return _tag(name, to_plain(content, depth + 1))
     except RecursionError as err:
         raise EncodingError("nested too deeply for the stack that is left") from err
-    raise EncodingError(f"a value of type {kind.__module__}.{kind.__qualname__} could not be restored from JSON")
+    except _Refused as err:
+        err.step_out(value)
+        raise
+
+
+def _written(kind: type, value: Any) -> tuple[str, Any]:
+    """The tag that stands for a value, and what is in it."""
+    try:
+        name_and_write = _WRITERS.get(kind)
+        if name_and_write is not None:
+            return name_and_write[0], name_and_write[1](value)
+        registered = _REGISTERED.get(kind)
+        if registered is not None:
+            return "type", [registered.name, registered.write(value)]
+        write = _WRITERS_BY_PACKAGE.get(str(kind.__module__).partition(".")[0])
+        if write is not None:
+            return write(value)
+    except _Refused:
+        raise
+    except (EncodingError, ValueError) as err:  # ValueError: a Fraction of more digits than Python writes
+        raise _Refused(str(err), value) from err
+    raise _Refused(
+        f"a value of type {kind.__module__}.{kind.__qualname__} could not be restored from JSON; "
+        "exp_pool.register_type teaches a type, and so does naming it in the return annotation of its function",
+        value,
+    )
+
+
+class _Refused(EncodingError):
+    """A value that cannot be written; on its way out it gathers where that stands."""
+
+    def __init__(self, what: str, at: Any) -> None:
+        super().__init__(what)
+        self._at = at
+        self._path = ""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} (at {self._path})" if self._path else str(self.args[0])
+
+    def step_out(self, value: Any) -> None:
+        """The error leaves this value, which may hold what was refused."""
+        if isinstance(value, dict):
+            if any(name is self._at for name in value):
+                self._path = "a key" + self._path
+            else:
+                self._path = next((f"[{name!r:.40}]" for name, v in value.items() if v is self._at), "") + self._path
+        elif isinstance(value, list | tuple):
+            self._path = next((f"[{i}]" for i, v in enumerate(value) if v is self._at), "") + self._path
+        self._at = value
 
 
 def from_plain(plain: Any) -> Any:
@@ -139,13 +197,14 @@ def _read_tag(name: str, content: Any) -> Any:
         return read(from_plain(content))
     except DecodingError:
         raise
-    except (ArithmeticError, LookupError, TypeError, ValueError) as err:
+    except (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError) as err:
+        # OSError: a time zone named "Europe", which is a folder. SyntaxError: numpy on a dtype that is none.
         raise DecodingError(f"the content of {_TAG + name!r} does not fit it: {err}") from err
 
 
 def _sorted_items(value: set[Any] | frozenset[Any]) -> list[Any]:
     """Set items in a fixed order, so that equal sets are equal text."""
-    return sorted(value, key=dumps)
+    return sorted(value, key=lambda item: json_dumps(to_plain(item)))
 
 
 def _zone(value: dt.tzinfo | None) -> Any:
@@ -153,7 +212,7 @@ def _zone(value: dt.tzinfo | None) -> Any:
         return value and [value.utcoffset(None) // dt.timedelta(microseconds=1), value.tzname(None)]
     if type(value) is zoneinfo.ZoneInfo and value.key:
         return value.key
-    raise EncodingError(f"a time zone of type {type(value).__qualname__} could not be restored")
+    raise _Refused(f"a time zone of type {type(value).__qualname__} could not be restored", value)
 
 
 def _read_zone(content: Any) -> dt.tzinfo | None:
@@ -171,6 +230,17 @@ def _write_moment(value: dt.datetime | dt.time) -> list[Any]:
 
 def _moment_reader(kind: type[dt.datetime | dt.time]) -> Callable[[Any], Any]:
     return lambda c: kind.fromisoformat(c[0]).replace(fold=c[1], tzinfo=_read_zone(c[2]))
+
+
+def _read_registered(content: Any) -> Any:
+    name, plain = content
+    registered = next((known for known in tuple(_REGISTERED.values()) if known.name == name), None)
+    if registered is None:
+        raise DecodingError(
+            f"a value of the type registered as {name!r}, which this process has not registered: call "
+            "exp_pool.register_type for it before its values are read"
+        )
+    return registered.read(plain)
 
 
 _WRITERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
@@ -221,4 +291,113 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "path": pathlib.Path,
     "posixpath": pathlib.PurePosixPath,
     "windowspath": pathlib.PureWindowsPath,
+    "array": arrays.read_array,
+    "scalar": arrays.read_scalar,
+    "sdk": sdk_types.read,
+    "type": _read_registered,
 }
+
+# By the package that the type comes from, so that the package is not imported before there is such a value.
+_WRITERS_BY_PACKAGE: dict[str, Callable[[Any], tuple[str, Any]]] = {
+    "numpy": arrays.write,
+    "openai": sdk_types.write,
+    "anthropic": sdk_types.write,
+}
+
+
+# ── Types that the process registers ──────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    cls: type
+    name: str
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+
+    def write(self, value: Any) -> Any:
+        try:
+            return self.encode(value)
+        except Exception as err:  # the user's code: whatever it raises, the value cannot be stored
+            raise EncodingError(f"the encode registered for {self.name!r} raised {type(err).__name__}: {err}") from err
+
+    def read(self, plain: Any) -> Any:
+        try:
+            value = self.decode(plain)
+        except Exception as err:  # the user's code: whatever it raises, the text cannot be read
+            raise DecodingError(f"the decode registered for {self.name!r} raised {type(err).__name__}: {err}") from err
+        if type(value) is not self.cls:
+            raise DecodingError(f"the decode registered for {self.name!r} gave a {type(value).__qualname__}")
+        return value
+
+
+_REGISTERED: dict[type, _Registered] = {}
+
+
+def register_type(
+    cls: type[T], encode: Callable[[T], Any], decode: Callable[[Any], T], *, name: str | None = None
+) -> None:
+    """Teach the pool a type of your own, for the whole process: responses and arguments may hold its values.
+
+    Values come back as instances of exactly this class; a subclass is refused until it is registered itself. Registering
+    again replaces what was registered: for the class, or for one of the same qualified name (a notebook cell run again).
+    A process that reads such values must have registered the type as well; without, they count as not stored.
+
+    Args:
+        cls: The class.
+        encode: Gives what makes up a value: anything the pool can store, other registered types included.
+        decode: Makes the value of what `encode` gave.
+        name: What stored data calls the type; by default ``module.qualname``. A class that moves keeps its old name.
+
+    Raises:
+        ConfigurationError: `cls` is no class or one that the pool knows by itself, `encode` or `decode` cannot be
+            called, or `name` is not text, is empty, or belongs to another class.
+    """
+    if not isinstance(cls, type):
+        raise ConfigurationError(f"register_type({cls!r}, ...) takes a class; give the class of the values")
+    if cls in _WRITERS or cls in _JSON:
+        raise ConfigurationError(f"{cls.__qualname__} is known already and cannot be registered; wrap it in a class")
+    for what, function in (("encode", encode), ("decode", decode)):
+        if not callable(function):
+            raise ConfigurationError(f"{what}={function!r} cannot be called; give a function of one value")
+    own = f"{cls.__module__}.{cls.__qualname__}"
+    label = own if name is None else name
+    if not isinstance(label, str) or not label:
+        raise ConfigurationError(f"name={name!r} must be text that is not empty, or left out")
+    mine = [known for known in _REGISTERED if known is cls or f"{known.__module__}.{known.__qualname__}" == own]
+    for known in _REGISTERED.values():
+        if known.name == label and known.cls not in mine:
+            raise ConfigurationError(
+                f"name={label!r} belongs to {known.cls.__module__}.{known.cls.__qualname__}; choose another name"
+            )
+    for known_cls in mine:
+        del _REGISTERED[known_cls]
+    _REGISTERED[cls] = _Registered(cls, label, encode, decode)
+
+
+def is_registered(cls: type) -> bool:
+    """Whether `register_type` taught this class."""
+    return cls in _REGISTERED
+
+
+# ── What nobody can change ────────────────────────────────────────────────────────────────────────────────────────────
+
+_JSON = (type(None), bool, int, float, str, list, dict)
+_IMMUTABLE = frozenset(
+    (type(None), bool, int, float, complex, str, bytes, range, decimal.Decimal, fractions.Fraction, uuid.UUID)
+    + (dt.date, dt.timedelta, dt.timezone, zoneinfo.ZoneInfo)
+    + (pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath)
+)
+_IMMUTABLE_DEPTH = 20  # deeper ones are rare, and a copy of them is right as well
+
+
+def immutable(value: Any, depth: int = 0) -> bool:
+    """Whether nobody can change the value, so that it needs no copy: immutable built-in types all through."""
+    kind = type(value)
+    if kind in _IMMUTABLE:
+        return True
+    if kind is tuple or kind is frozenset:
+        return depth < _IMMUTABLE_DEPTH and all(immutable(item, depth + 1) for item in value)
+    if kind is dt.datetime or kind is dt.time:
+        return value.tzinfo is None or type(value.tzinfo) in _IMMUTABLE
+    return False
