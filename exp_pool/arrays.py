@@ -49,7 +49,9 @@ def read_array(content: Any) -> np.ndarray:
         DecodingError: dtype, shape and bytes do not fit each other.
     """
     spec, shape, text, *order = content
-    array = _build(spec, shape, text, "F" if order == ["F"] else "C")
+    if order not in ([], ["F"]):
+        raise DecodingError("the order of an array is not as this package writes it")
+    array = _build(spec, shape, text, "F" if order else "C")
     if array.dtype.itemsize == 0:
         raise DecodingError("an array whose items have no bytes")
     return array

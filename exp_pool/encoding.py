@@ -53,7 +53,7 @@ def dumps(value: Any) -> str:
     """
     try:
         return json_dumps(to_plain(value))
-    except _Refused as err:
+    except _RefusedError as err:
         raise EncodingError(str(err)) from err.__cause__
     except RecursionError as err:
         raise EncodingError("nested too deeply for the stack that is left") from err
@@ -102,7 +102,7 @@ def to_plain(value: Any, depth: int = 0) -> Any:
         return _tag(name, to_plain(content, depth + 1))
     except RecursionError as err:
         raise EncodingError("nested too deeply for the stack that is left") from err
-    except _Refused as err:
+    except _RefusedError as err:
         err.step_out(value)
         raise
 
@@ -119,18 +119,18 @@ def _written(kind: type, value: Any) -> tuple[str, Any]:
         write = _WRITERS_BY_PACKAGE.get(str(kind.__module__).partition(".")[0])
         if write is not None:
             return write(value)
-    except _Refused:
+    except _RefusedError:
         raise
     except (EncodingError, ValueError) as err:  # ValueError: a Fraction of more digits than Python writes
-        raise _Refused(str(err), value) from err
-    raise _Refused(
+        raise _RefusedError(str(err), value) from err
+    raise _RefusedError(
         f"a value of type {kind.__module__}.{kind.__qualname__} could not be restored from JSON; "
         "exp_pool.register_type teaches a type, and so does naming it in the return annotation of its function",
         value,
     )
 
 
-class _Refused(EncodingError):
+class _RefusedError(EncodingError):
     """A value that cannot be written; on its way out it gathers where that stands."""
 
     def __init__(self, what: str, at: Any) -> None:
@@ -212,7 +212,7 @@ def _zone(value: dt.tzinfo | None) -> Any:
         return value and [value.utcoffset(None) // dt.timedelta(microseconds=1), value.tzname(None)]
     if type(value) is zoneinfo.ZoneInfo and value.key:
         return value.key
-    raise _Refused(f"a time zone of type {type(value).__qualname__} could not be restored", value)
+    raise _RefusedError(f"a time zone of type {type(value).__qualname__} could not be restored", value)
 
 
 def _read_zone(content: Any) -> dt.tzinfo | None:
@@ -339,9 +339,10 @@ def register_type(
 ) -> None:
     """Teach the pool a type of your own, for the whole process: responses and arguments may hold its values.
 
-    Values come back as instances of exactly this class; a subclass is refused until it is registered itself. Registering
-    again replaces what was registered: for the class, or for one of the same qualified name (a notebook cell run again).
-    A process that reads such values must have registered the type as well; without, they count as not stored.
+    Values come back as instances of exactly this class; a subclass is refused until it is registered itself.
+    Registering again replaces what was registered: for the class, or for one of the same qualified name (a notebook
+    cell run again). A process that reads such values must have registered the type as well; without, they count as not
+    stored.
 
     Args:
         cls: The class.
@@ -384,9 +385,11 @@ def is_registered(cls: type) -> bool:
 
 _JSON = (type(None), bool, int, float, str, list, dict)
 _IMMUTABLE = frozenset(
-    (type(None), bool, int, float, complex, str, bytes, range, decimal.Decimal, fractions.Fraction, uuid.UUID)
-    + (dt.date, dt.timedelta, dt.timezone, zoneinfo.ZoneInfo)
-    + (pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath)
+    (
+        *(type(None), bool, int, float, complex, str, bytes, range),
+        *(decimal.Decimal, fractions.Fraction, uuid.UUID, dt.date, dt.timedelta, dt.timezone, zoneinfo.ZoneInfo),
+        *(pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath),
+    )
 )
 _IMMUTABLE_DEPTH = 20  # deeper ones are rare, and a copy of them is right as well
 

@@ -12,6 +12,7 @@ import enum
 import functools
 import inspect
 import math
+import pathlib
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -22,7 +23,8 @@ from exp_pool.encoding import is_registered
 # Where (".items[0].price", seen from the value) and what.
 _Difference = tuple[str, str] | None
 
-_ABSENT: Any = enum.Enum("_ABSENT", ["is not there"])["is not there"]
+_ABSENT: Any = object()
+_DEEPEST = 200  # as in encoding: what is nested deeper is refused there
 
 
 def difference(given: Any, back: Any) -> str | None:
@@ -38,7 +40,7 @@ def difference(given: Any, back: Any) -> str | None:
 
 
 def iterator_in(value: Any) -> str | None:
-    """Where a value holds an iterator, which a look would use up ("" where it is one itself); None where it holds none."""
+    """Where a value holds an iterator, which a look would use up: "" where it is one itself, None where none is."""
     return _iterator_in(value, set(), 0)
 
 
@@ -59,6 +61,8 @@ def _compare(a: Any, b: Any) -> _Difference:
     exactly = _EXACTLY.get(kind)
     if exactly is not None:
         return None if exactly(a, b) else _changed(a, b)
+    if kind.__module__.partition(".")[0] == "numpy" and hasattr(a, "tobytes"):
+        return None if arrays.same_bytes(a, b) else _changed(a, b)
     if is_registered(kind) and _equal(a, b) is True:
         return None  # whoever registered the class says by its __eq__ what makes up a value
     if isinstance(a, enum.Enum):
@@ -68,16 +72,13 @@ def _compare(a: Any, b: Any) -> _Difference:
     if isinstance(a, dt.datetime | dt.time):
         return None if _same_moment(a, b) else _changed(a, b)
     if isinstance(a, str | bytes | int | float | complex):  # subclasses
-        base = next(base for base in kind.__mro__ if base in _EQUAL or base in _EXACTLY)
-        same = _EXACTLY.get(base, base.__eq__)(a, b) is True
-        if kind.__module__.partition(".")[0] == "numpy":
-            same = arrays.same_bytes(a, b)
-        return _attributes(a, b) if same else _changed(a, b)
-    if kind.__module__.partition(".")[0] == "numpy" and hasattr(a, "tobytes"):
-        return None if arrays.same_bytes(a, b) else _changed(a, b)
+        base: Any = next(base for base in kind.__mro__ if base in _EQUAL or base in _EXACTLY)
+        return _attributes(a, b) if _EXACTLY.get(base, base.__eq__)(a, b) is True else _changed(a, b)
     if hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__pydantic_fields__"):
         return _attributes(a, b)
-    if kind.__eq__ is object.__eq__:
+    if isinstance(a, pathlib.PurePath):
+        return None if str(a) == str(b) else _changed(a, b)  # == knows no case in Windows paths
+    if _has_no_equality(kind):
         return _attributes(a, b)
     # Neither True nor False is what arrays and tables of other libraries answer: then the text is the evidence.
     return _changed(a, b) if _equal(a, b) is False else None
@@ -85,12 +86,16 @@ def _compare(a: Any, b: Any) -> _Difference:
 
 def _equal(a: Any, b: Any) -> Any:
     """What the class's own ``==`` says; None where it has none, or raises."""
-    if type(a).__eq__ is object.__eq__:
+    if _has_no_equality(type(a)):
         return None
     try:
         return a == b
     except Exception:  # a class's own code; without an answer other evidence decides
         return None
+
+
+def _has_no_equality(kind: Any) -> bool:
+    return kind.__eq__ is object.__eq__
 
 
 def _changed(a: Any, b: Any) -> _Difference:
@@ -131,12 +136,13 @@ def _same_zone(a: dt.tzinfo | None, b: dt.tzinfo | None) -> bool:
 
 # The types whose == takes only equal content of the same types for equal, once both are of the type.
 _EQUAL = frozenset((str, int, bool, bytes, bytearray, type(None), dt.date, dt.timedelta))
-_EXACTLY: dict[type, Callable[[Any, Any], bool]] = {
+_EXACTLY: dict[type, Callable[..., bool]] = {
     float: _same_float,
     complex: lambda a, b: _same_float(a.real, b.real) and _same_float(a.imag, b.imag),
     decimal.Decimal: lambda a, b: str(a) == str(b),  # 1.0 and 1.00 are equal, and print differently
-    slice: lambda a, b: all(_compare(*pair) is None for pair in ((a.start, b.start), (a.stop, b.stop), (a.step, b.step))),
+    slice: lambda a, b: _compare((a.start, a.stop, a.step), (b.start, b.stop, b.step)) is None,
     range: lambda a, b: (a.start, a.stop, a.step) == (b.start, b.stop, b.step),  # == compares what they give
+    dt.timezone: lambda a, b: repr(a) == repr(b),  # == does not look at the name
     dt.datetime: _same_moment,
     dt.time: _same_moment,
 }
@@ -242,7 +248,7 @@ def _within(step: str, found: tuple[str, str]) -> tuple[str, str]:
 def _iterator_in(value: Any, seen: set[int], depth: int) -> str | None:
     if isinstance(value, Iterator):
         return ""
-    if isinstance(value, str | bytes | int | float) or value is None or id(value) in seen or depth > 200:
+    if isinstance(value, str | bytes | int | float) or value is None or id(value) in seen or depth > _DEEPEST:
         return None
     seen.add(id(value))
     inside: Iterable[tuple[str, Any]] = ()

@@ -125,8 +125,8 @@ def read(content: Any) -> Any:
 def _name(kind: type) -> str | None:
     package = kind.__module__.partition(".")[0]
     for module, names in MODELS.items():
-        if kind.__name__ in names and module.partition(".")[0] == package:
-            # Its package is loaded already, since here is a value of its class.
-            if getattr(importlib.import_module(module), kind.__name__, None) is kind:
-                return f"{module}.{kind.__name__}"
+        if kind.__name__ not in names or module.partition(".")[0] != package:
+            continue
+        if getattr(importlib.import_module(module), kind.__name__, None) is kind:  # loaded: here is one of its values
+            return f"{module}.{kind.__name__}"
     return None
