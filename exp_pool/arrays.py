@@ -1,7 +1,7 @@
 """Numpy arrays and scalars as plain values and back: dtype with its byte order, shape, bytes. Pure.
 
 Numpy is imported where a value or a stored text needs it, never before. What the bytes alone do not tell is refused:
-objects (pointers), subclasses (masked arrays, memory maps, records), metadata and titles of a dtype, and
+objects (pointers), subclasses (masked arrays, memory maps, records), metadata and gaps of a dtype, and
 ``longdouble``, whose sixteen bytes mean another number on another processor.
 """
 
@@ -27,13 +27,12 @@ def write(value: Any) -> tuple[str, list[Any]]:
 
     if type(value) is np.ndarray:
         # Order "A": a Fortran-ordered array is written and comes back that way, so that sums over it come out the same.
-        fortran = value.flags.fnc
-        content = [_spec(value.dtype), list(value.shape), _text(value.tobytes("A")), *(["F"] if fortran else [])]
         if value.dtype.itemsize == 0:
             raise EncodingError("a numpy array whose items have no bytes could not be restored")
-        return "array", content
+        order = ["F"] if value.flags.fnc else []
+        return "array", [_spec(value.dtype), list(value.shape), _text(value.tobytes("A")), *order]
     if isinstance(value, np.generic):
-        content = [_spec(value.dtype), _text(value.tobytes())]
+        content = [_spec(value.dtype), _text(value.tobytes()[: value.dtype.itemsize])]  # of "" numpy gives four bytes
         back = read_scalar(content)
         # `np.str_("a\0")` loses its end in numpy's own buffers; `np.longlong` is the twin of `np.int64`.
         if type(back) is type(value) and back.dtype == value.dtype and back.tobytes() == value.tobytes():
@@ -51,10 +50,7 @@ def read_array(content: Any) -> np.ndarray:
     spec, shape, text, *order = content
     if order not in ([], ["F"]):
         raise DecodingError("the order of an array is not as this package writes it")
-    array = _build(spec, shape, text, "F" if order else "C")
-    if array.dtype.itemsize == 0:
-        raise DecodingError("an array whose items have no bytes")
-    return array
+    return _build(spec, shape, text, "F" if order else "C")
 
 
 def read_scalar(content: Any) -> Any:
@@ -64,7 +60,7 @@ def read_scalar(content: Any) -> Any:
         DecodingError: dtype and bytes do not fit each other.
     """
     spec, text = content
-    return _build(spec, [], text, "C")[()]
+    return _build(spec, None, text, "C")[()]
 
 
 def same_bytes(one: Any, other: Any) -> bool:
@@ -83,6 +79,10 @@ def _build(spec: Any, shape: Any, text: Any, order: Any) -> np.ndarray:
     dtype = np.dtype(_tupled(spec))
     data = bytearray(base64.b64decode(text, validate=True))
     # Checked before numpy sees it: numpy 2.4 takes the process down on a negative length of items without bytes.
+    if shape is None:
+        shape = []
+    elif dtype.itemsize == 0:
+        raise DecodingError("an array whose items have no bytes")
     if type(shape) is not list or not all(type(length) is int and length >= 0 for length in shape):
         raise DecodingError("the shape of an array is a list of lengths")
     if math.prod(shape) * dtype.itemsize != len(data):
