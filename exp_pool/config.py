@@ -48,6 +48,13 @@ class ExpPoolConfig(BaseSettings):
 
     Another secret finds nothing stored before.
     """
+    lease_timeout: float = Field(default=10.0, gt=0)
+    """Seconds without a sign of life after which a process that computes an answer is given up by those who wait.
+
+    The sign is given three times as often; a slow function is waited for.
+    """
+    max_stream_bytes: int = Field(default=16 * 2**20, gt=0)
+    """Bytes (of JSON text) up to which a stream is held to be stored, and for others to join it."""
     store_timeout: float = Field(default=5.0, gt=0)
     """Seconds to wait for the store (another writer) and for the index."""
     embed_timeout: float = Field(default=2.0, gt=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import dataclass, fields
 
@@ -12,8 +13,10 @@ from exp_pool.forks import reset_in_child
 class Stats:
     """A moment's numbers.
 
-    `hits`: calls answered from the pool. `misses`: calls that ran the function with the pool in use. `uncached`: calls
-    that could not be told from others. `degraded`: how often something went wrong with the pool and was left out.
+    `hits`: calls answered from the pool. `misses`: calls that ran the function with the pool in use. `coalesced`: calls
+    that were given the answer of an identical one that was running. `uncached`: calls that could not be told from
+    others. `degraded`: how often something went wrong with the pool and was left out. `saved_...`: what hits and
+    coalesced calls did not have to do: calls, and of hits the seconds, US dollars and tokens recorded with each answer.
     """
 
     hits: int = 0
@@ -25,13 +28,29 @@ class Stats:
     embedded: int = 0
     indexed: int = 0
     scored: int = 0
+    saved_calls: int = 0
+    saved_time_s: float = 0.0
+    saved_money_usd: float = 0.0
+    saved_tokens_in: int = 0
+    saved_tokens_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """A decorated function's numbers in this process, and how many of its answers are stored now."""
+
+    hits: int
+    misses: int
+    coalesced: int
+    currsize: int
 
 
 class Counters:
     """Counts from any thread."""
 
     def __init__(self) -> None:
-        self._counts = {field.name: 0 for field in fields(Stats)}
+        self._counts: dict[str, float] = {field.name: 0 for field in fields(Stats)}
+        self._of_function: dict[tuple[str, str], int] = {}
         self._start_over()
         reset_in_child(self._start_over)
 
@@ -43,7 +62,27 @@ class Counters:
         with self._lock:
             self._counts[name] += count
 
+    def called(self, function: str, how: str, metric: str = "{}") -> None:
+        """A call of the function ended as `hits`, `misses` or `coalesced`; an answer that cost so much was reused."""
+        with self._lock:
+            self._counts[how] += 1
+            self._of_function[function, how] = self._of_function.get((function, how), 0) + 1
+            if how != "misses":
+                self._counts["saved_calls"] += 1
+                for name, amount in json.loads(metric).items():
+                    saved = f"saved_{name}"
+                    if saved in self._counts and isinstance(amount, int | float):
+                        self._counts[saved] += amount
+
+    def of_function(self, function: str) -> tuple[int, int, int]:
+        """Hits, misses and coalesced calls of a function."""
+        with self._lock:
+            hits, misses, coalesced = (
+                self._of_function.get((function, how), 0) for how in ("hits", "misses", "coalesced")
+            )
+        return hits, misses, coalesced
+
     def snapshot(self) -> Stats:
         """The numbers now."""
         with self._lock:
-            return Stats(**self._counts)
+            return Stats(**self._counts)  # type: ignore[arg-type]  # counts of whole things stay whole

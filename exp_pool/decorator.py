@@ -1,273 +1,40 @@
-"""``@exp_cache``: what a decorated function is, and what can be asked of it."""
+"""``@exp_cache``: its options, checked where they are written."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+import sys
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
-from exp_pool.capture import current_namespace
 from exp_pool.codecs import codec_for
-from exp_pool.current import HasPool, current
-from exp_pool.drivers import aio, sync
-from exp_pool.durations import Duration, to_seconds
+from exp_pool.current import HasPool
+from exp_pool.drivers.tape import Recording, StreamCodec
+from exp_pool.durations import Duration, Ttl
 from exp_pool.encoding import dumps
 from exp_pool.errors import ConfigurationError, EncodingError
-from exp_pool.experience import Answer, Call, Hit
-from exp_pool.flow import Ending, Match, Policy, Story, match_to_answer, story
-from exp_pool.notices import Notices
-from exp_pool.pool import Pool
-from exp_pool.protocols import ContextBuilder, Judge, Scorer
-from exp_pool.records import to_experience
+from exp_pool.experience import Call
+from exp_pool.functions import Decorated, Setup
+from exp_pool.kinds import (
+    AsyncCachedBatch,
+    AsyncCachedFunction,
+    AsyncCachedGenerator,
+    CachedBatch,
+    CachedFunction,
+    CachedGenerator,
+)
+from exp_pool.places import Standing, register
+from exp_pool.protocols import Codec, ContextBuilder, Judge, Scorer
 from exp_pool.registry import load_scorer
-from exp_pool.request import CallSpec, Request
+from exp_pool.request import CallSpec
 from exp_pool.reuse.context import Inject
 from exp_pool.reuse.judges import resolve_judge
+from exp_pool.steps import Policy
 from exp_pool.upkeep.scoring import Scored
 
-if TYPE_CHECKING:
-    from typing import Self
-
 P = ParamSpec("P")
-Q = ParamSpec("Q")
 R = TypeVar("R")
-S = TypeVar("S")
-
-_notices = Notices()  # for calls that have no manager to say it
-
-
-class _Decorated(Generic[P, R]):
-    """A decorated function. On instances it is bound like a method, and so is everything that can be asked of it."""
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        spec: CallSpec,
-        policy: Policy,
-        manager: HasPool | None,
-        namespace: str | Callable[[Call], str] | None,
-        scorer: Scorer | None,
-    ) -> None:
-        functools.update_wrapper(self, function, updated=())  # type: ignore[arg-type]  # it wants no __call__
-        self._function = function
-        self._spec = spec
-        self._policy = policy
-        self._manager = manager
-        self._namespace = namespace
-        self._scored = Scored(scorer, function, policy.codec) if scorer is not None else None
-        self._bound: tuple[Any, ...] = ()
-        self.__exp_function__ = spec.name
-        # `inspect.iscoroutinefunction` looks at these to see what kind of function this is.
-        for name in ("__code__", "__defaults__", "__kwdefaults__"):
-            if hasattr(function, name):
-                setattr(self, name, getattr(function, name))
-
-    @property
-    def original(self) -> Callable[..., Any]:
-        """The function without the pool."""
-        return functools.partial(self._function, *self._bound) if self._bound else self._function
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        parameters = list(self._spec.signature.parameters.values())[len(self._bound) :]
-        return self._spec.signature.replace(parameters=parameters)
-
-    def __repr__(self) -> str:
-        return f"<exp_cache of {self._spec.name}>"
-
-    def _bind_to(self, instance: Any) -> Self:
-        bound = object.__new__(type(self))
-        bound.__dict__.update(self.__dict__)
-        bound._bound = (instance,)
-        return bound
-
-    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """The key of this call.
-
-        Raises:
-            UnkeyableError: an argument has no stable identity.
-        """
-        return self._request(self._pool(), (*self._bound, *args), kwargs).key
-
-    def __exp_call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> dict[str, Any]:
-        """What `Experience.from_call` needs to make the experience that answers this call."""
-        request = self._spec.request((*self._bound, *args), kwargs, "", None)
-        return {
-            "function": request.function,
-            "version": request.version,
-            "arguments": request.arguments,
-            "request": request.text,
-            "key": request.key,
-            "codec": self._codec_of(value),
-        }
-
-    def _codec_of(self, value: Any) -> str:
-        with suppress(EncodingError):
-            return self._policy.codec.encode(value)[1]
-        return "json"
-
-    def _pool(self) -> Pool:
-        pool = (self._manager or current.get()).sync
-        if self._scored is not None:
-            pool.score_with(self._spec.name, self._scored)
-        return pool
-
-    def _request(self, pool: Pool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
-        namespace = current_namespace()
-        if namespace is None and callable(self._namespace):
-            namespace = self._ask_namespace(self._namespace, args, kwargs)
-        elif namespace is None and isinstance(self._namespace, str):
-            namespace = self._namespace
-        return self._spec.request(args, kwargs, namespace or pool.config.namespace, pool.secret)
-
-    def _ask_namespace(self, ask: Callable[[Call], str], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        call = Call(self._function, self._spec.name, self._spec.bind(args, kwargs))
-        try:
-            namespace = ask(call)
-        except Exception as err:
-            raise ConfigurationError(f"namespace= raised {err!r}") from err
-        if not isinstance(namespace, str) or not namespace:
-            raise ConfigurationError(f"namespace= gave {namespace!r}; it must give text, not empty")
-        return namespace
-
-    def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Story[Ending]] | None:
-        """The pool and the story of this call; None where it is to run without: never an exception."""
-        pool: Pool | None = None
-        try:
-            pool = self._pool()
-            switches = pool.switches()
-            if not (switches.read or switches.write):
-                return None
-            request = self._request(pool, args, kwargs)
-            policy = self._policy
-            if policy.ttl_s is None and pool.config.default_ttl is not None:
-                policy = policy.lasting(pool.config.default_ttl)
-            return pool, story(request, policy, read=switches.read, write=switches.write)
-        except Exception as err:
-            if not self._spec.fits(args, kwargs):  # the function will say so itself
-                return None
-            if pool is not None:
-                pool.uncached(self._spec.name, err)
-            else:
-                _notices.once(f"manager:{type(err).__name__}", f"{self._spec.name} runs uncached: {err}", stacklevel=3)
-            return None
-
-    def _looking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Story[Match | None]]:
-        pool = self._pool()
-        return pool, match_to_answer(self._request(pool, (*self._bound, *args), kwargs), self._policy)
-
-
-class CachedFunction(_Decorated[P, R]):
-    """A plain function behind the pool."""
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The function's answer, from the pool where it has it."""
-        full = (*self._bound, *args)
-        begun = self._begin(full, kwargs)
-        if begun is None:
-            answer: R = self._function(*full, **self._spec.complete(full, kwargs))
-            return answer
-        pool, telling = begun
-        value: R = _value(sync.drive(telling, pool.ports, self._function))
-        return value
-
-    @overload
-    def __get__(self, instance: None, owner: Any = None) -> Self: ...
-    @overload
-    def __get__(self: CachedFunction[Concatenate[S, Q], R], instance: S, owner: Any = None) -> CachedFunction[Q, R]: ...
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else self._bind_to(instance)
-
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
-        """The same as calling it, with where the answer came from."""
-        full = (*self._bound, *args)
-        begun = self._begin(full, kwargs)
-        if begun is None:
-            return Answer(self._function(*full, **self._spec.complete(full, kwargs)))
-        pool, telling = begun
-        return _answer(sync.drive(telling, pool.ports, self._function))
-
-    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Hit | None:
-        """What would answer this call now, or None. Runs nothing, counts nothing; the pool's troubles are raised."""
-        pool, looking = self._looking(args, kwargs)
-        return _hit(sync.drive(looking, pool.ports, self._function))
-
-    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> int:
-        """Delete what is stored for this call, its history too; how many rows."""
-        pool = self._pool()
-        request = self._request(pool, (*self._bound, *args), kwargs)
-        return pool.invalidate(request.namespace, request.key)
-
-
-class AsyncCachedFunction(_Decorated[P, R]):
-    """A coroutine function behind the pool; `R` is what awaiting it gives."""
-
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The function's answer, from the pool where it has it."""
-        full = (*self._bound, *args)
-        begun = self._begin(full, kwargs)
-        if begun is None:
-            answer: R = await self._function(*full, **self._spec.complete(full, kwargs))
-            return answer
-        pool, telling = begun
-        value: R = _value(await aio.drive(telling, pool.ports, self._function, pool.threads))
-        return value
-
-    @overload
-    def __get__(self, instance: None, owner: Any = None) -> Self: ...
-    @overload
-    def __get__(
-        self: AsyncCachedFunction[Concatenate[S, Q], R], instance: S, owner: Any = None
-    ) -> AsyncCachedFunction[Q, R]: ...
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else self._bind_to(instance)
-
-    async def call(self, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
-        """The same as calling it, with where the answer came from."""
-        full = (*self._bound, *args)
-        begun = self._begin(full, kwargs)
-        if begun is None:
-            return Answer(await self._function(*full, **self._spec.complete(full, kwargs)))
-        pool, telling = begun
-        return _answer(await aio.drive(telling, pool.ports, self._function, pool.threads))
-
-    async def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Hit | None:
-        """What would answer this call now, or None. Runs nothing, counts nothing; the pool's troubles are raised."""
-        pool, looking = self._looking(args, kwargs)
-        return _hit(await aio.drive(looking, pool.ports, self._function, pool.threads))
-
-    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> int:
-        """Delete what is stored for this call, its history too; how many rows."""
-        pool = self._pool()
-        request = self._request(pool, (*self._bound, *args), kwargs)
-        return await aio.hop(pool.threads, pool.invalidate, request.namespace, request.key)
-
-
-def _value(ending: Ending) -> Any:
-    if ending.error is not None:
-        raise ending.error
-    return ending.answer.value
-
-
-def _answer(ending: Ending) -> Answer[Any]:
-    if ending.error is not None:
-        raise ending.error
-    return ending.answer
-
-
-def _hit(match: Match | None) -> Hit | None:
-    return None if match is None else Hit(to_experience(match.record), match.similarity, match.found_by)
-
-
-def _annotation(annotation: Mapping[str, Any] | None) -> dict[str, Any]:
-    try:
-        metadata = dict(annotation or {})
-        dumps(metadata)
-    except (EncodingError, TypeError, ValueError) as err:
-        raise ConfigurationError(f"annotation={annotation!r:.80} must be a dict that JSON can hold: {err}") from err
-    return metadata
 
 
 class Decorator(Protocol):
@@ -276,11 +43,19 @@ class Decorator(Protocol):
     @overload
     def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCachedFunction[P, R]: ...  # type: ignore[overload-overlap]
     @overload
+    def __call__(self, func: Callable[P, AsyncIterator[R]], /) -> AsyncCachedGenerator[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, func: Callable[P, Iterator[R]], /) -> CachedGenerator[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
     def __call__(self, func: Callable[P, R], /) -> CachedFunction[P, R]: ...
 
 
 @overload
 def exp_cache(func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCachedFunction[P, R]: ...  # type: ignore[overload-overlap]
+@overload
+def exp_cache(func: Callable[P, AsyncIterator[R]], /) -> AsyncCachedGenerator[P, R]: ...  # type: ignore[overload-overlap]
+@overload
+def exp_cache(func: Callable[P, Iterator[R]], /) -> CachedGenerator[P, R]: ...  # type: ignore[overload-overlap]
 @overload
 def exp_cache(func: Callable[P, R], /) -> CachedFunction[P, R]: ...
 @overload
@@ -299,10 +74,15 @@ def exp_cache(
     judge: str | Judge = "exact",
     inject: str | Inject | None = None,
     context_builder: ContextBuilder | None = None,
-    ttl: Duration | None = None,
+    codec: Codec | None = None,
+    cache_if: Callable[..., Any] | None = None,
+    ttl: Duration | Ttl | Callable[[Any], Duration | Ttl | None] | None = None,
     annotation: Mapping[str, Any] | None = None,
     scorer: str | Scorer | None = None,
     min_score: float | None = None,
+    record_failures: bool = False,
+    batch: str | None = None,
+    single_flight: bool = True,
 ) -> Decorator: ...
 def exp_cache(
     func: Callable[..., Any] | None = None,
@@ -319,12 +99,19 @@ def exp_cache(
     judge: str | Judge = "exact",
     inject: str | Inject | None = None,
     context_builder: ContextBuilder | None = None,
-    ttl: Duration | None = None,
+    codec: Codec | None = None,
+    cache_if: Callable[..., Any] | None = None,
+    ttl: Duration | Ttl | Callable[[Any], Duration | Ttl | None] | None = None,
     annotation: Mapping[str, Any] | None = None,
     scorer: str | Scorer | None = None,
     min_score: float | None = None,
+    record_failures: bool = False,
+    batch: str | None = None,
+    single_flight: bool = True,
 ) -> Any:
-    """Put the experience pool in front of a function or method, sync or async; with or without parentheses.
+    """Put the experience pool in front of a function, method, generator or callable object, sync or async.
+
+    With or without parentheses, above or below ``@staticmethod`` and ``@classmethod``.
 
     Args:
         func: the function, where there are no parentheses.
@@ -341,45 +128,128 @@ def exp_cache(
         judge: ``"exact"`` (an identical request is answered) or a `Judge`.
         inject: the parameter to which similar experiences are passed; see `Inject`.
         context_builder: writes similar experiences into the request text instead.
-        ttl: how long an answer stays fresh: seconds, a timedelta or ``"1h"``.
+        codec: how responses are stored, instead of the package's own: `name`, `encode` and `decode`.
+        cache_if: called as ``cache_if(value)`` or ``cache_if(call, value)``; what it is false for is not stored. Where
+            it raises, nothing is stored.
+        ttl: how long an answer stays fresh: seconds, a timedelta, ``"1h"``, a `Ttl`, or a callable of the response.
         annotation: goes into each experience's metadata; its ``ttl`` entry, if any, is the ttl.
         scorer: rates each stored experience, later: a callable of a `ScoreContext`, or the name of an installed one.
         min_score: an experience with a lower score, or none, is not reused.
+        record_failures: exceptions are stored too, for curators; they answer nothing.
+        batch: the list parameter whose items are calls of their own: only missing ones are computed, in one call.
+        single_flight: whether concurrent identical calls run the function once.
 
     Raises:
         ConfigurationError: an option names no parameter, or cannot apply; the message lists the allowed values.
     """
     options: dict[str, Any] = {name: value for name, value in locals().items() if name != "func"}
+    names = sys._getframe(1).f_locals if func is not None else None  # noqa: SLF001  (classes local to a function)
 
     def decorate(function: Any) -> Any:
+        local = names if names is not None else sys._getframe(1).f_locals  # noqa: SLF001
         if isinstance(function, staticmethod | classmethod):  # applied above these: decorate what they hold
-            return type(function)(decorate(function.__func__))
-        return _decorate(function, **options)
+            return type(function)(_decorate(function.__func__, local, **options))
+        return _decorate(function, local, **options)
 
     return decorate if func is None else decorate(func)
 
 
 def _decorate(
     function: Any,
+    localns: Mapping[str, Any],
     *,
     manager: HasPool | None,
+    name: str | None,
     namespace: str | Callable[[Call], str] | None,
     judge: str | Judge,
     inject: str | Inject | None,
     context_builder: ContextBuilder | None,
-    ttl: Duration | None,
+    codec: Codec | None,
+    cache_if: Callable[..., Any] | None,
+    ttl: Any,
     annotation: Mapping[str, Any] | None,
     scorer: str | Scorer | None,
     min_score: float | None,
+    record_failures: bool,
+    batch: str | None,
+    single_flight: bool,
     **of_call: Any,
 ) -> Any:
-    bound = isinstance(function, functools.partial) or inspect.ismethod(function)
-    plain = inspect.isroutine(function) or isinstance(function, _Decorated)
-    if bound or not plain:
+    target, bound, by_name = _unbound(function)
+    kind = _kind(target, batch)
+    streams = kind in (CachedGenerator, AsyncCachedGenerator)
+    _check(namespace, min_score, context_builder, manager)
+    for option, value in (("record_failures", record_failures), ("single_flight", single_flight)):
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{option}={value!r} must be True or False")
+    metadata = _annotation(annotation)
+    injected = Inject(inject) if isinstance(inject, str) else inject
+    if batch is not None and (injected is not None or context_builder is not None):
         raise ConfigurationError(
-            f"exp_cache decorates functions and methods, not {function!r}, which holds values that calls do not show; "
-            "write a function around it, whose parameters they are"
+            f"batch={batch!r} goes with neither inject= nor context_builder=: one call of the function stands for many"
         )
+    items = codec_for(target, codec, items=streams or batch is not None, localns=localns)
+    policy = Policy(
+        codec=StreamCodec(items) if streams else items,
+        judge=resolve_judge(judge),
+        min_score=min_score,
+        inject=injected,
+        context_builder=context_builder,
+        ttl=_ttl(metadata.get("ttl") if ttl is None else ttl, streams=streams),
+        metadata=metadata,
+        scored=scorer is not None,
+        cache_if=_condition(cache_if, streams=streams),
+        record_failures=record_failures,
+        single_flight=single_flight and not streams,
+        first_stays=streams,
+    )
+    spec = CallSpec(target, name=name, inject=injected.parameter if injected else None, **of_call)
+    if batch is not None and batch not in spec.signature.parameters:
+        known = ", ".join(spec.signature.parameters) or "none"
+        raise ConfigurationError(f"batch={batch!r} names no parameter of {spec.name}; its parameters: {known}")
+    standing = register(spec.name, target) if name is None else Standing()
+    scored = None if scorer is None else Scored(load_scorer(scorer), target, policy.codec)
+    setup = Setup(
+        target, spec, policy, manager, namespace, scored, bound, by_name, standing.refusal, standing.notice, batch or ""
+    )
+    return kind(setup, function)
+
+
+def _unbound(function: Any) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
+    """The function itself, and what a partial, a bound method or a callable object holds of its arguments."""
+    if isinstance(function, functools.partial):
+        target, bound, by_name = _unbound(function.func)
+        return target, (*bound, *function.args), {**by_name, **function.keywords}
+    if inspect.ismethod(function):
+        target, bound, by_name = _unbound(function.__func__)
+        return target, (function.__self__, *bound), by_name
+    if isinstance(function, Decorated) or inspect.isfunction(function):
+        return function, (), {}
+    if isinstance(function, type):
+        raise ConfigurationError(
+            f"exp_cache decorates functions and methods, not the class {function.__qualname__}: decorate its methods, "
+            "or a function that makes its objects"
+        )
+    if inspect.isbuiltin(function):
+        return function, (), {}
+    called = inspect.getattr_static(type(function), "__call__", None)
+    if inspect.isfunction(called):
+        return called, (function,), {}
+    raise ConfigurationError(f"exp_cache decorates functions, methods and callable objects, not {function!r}")
+
+
+def _kind(function: Callable[..., Any], batch: str | None) -> type[Decorated[..., Any]]:
+    of_async = inspect.iscoroutinefunction(function)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if batch is not None:
+            raise ConfigurationError(f"batch={batch!r} does not go with a generator: it needs a list to be returned")
+        return AsyncCachedGenerator if inspect.isasyncgenfunction(function) else CachedGenerator
+    if batch is not None:
+        return AsyncCachedBatch if of_async else CachedBatch
+    return AsyncCachedFunction if of_async else CachedFunction
+
+
+def _check(namespace: Any, min_score: Any, context_builder: ContextBuilder | None, manager: HasPool | None) -> None:
     if namespace is not None and not callable(namespace) and not (isinstance(namespace, str) and namespace):
         raise ConfigurationError(f"namespace={namespace!r} must be text, not empty, or a callable of the Call")
     if min_score is not None and not (isinstance(min_score, int | float) and 0 <= min_score <= 1):
@@ -388,19 +258,47 @@ def _decorate(
         raise ConfigurationError(f"context_builder={context_builder!r} needs a limit and build(request, experiences)")
     if manager is not None and not hasattr(manager, "sync"):
         raise ConfigurationError(f"manager={manager!r} is no ExpManager")
-    metadata = _annotation(annotation)
-    injected = Inject(inject) if isinstance(inject, str) else inject
-    policy = Policy(
-        codec=codec_for(function),
-        judge=resolve_judge(judge),
-        min_score=min_score,
-        inject=injected,
-        context_builder=context_builder,
-        ttl_s=to_seconds(metadata.get("ttl") if ttl is None else ttl),
-        metadata=metadata,
-        scored=scorer is not None,
-    )
-    spec = CallSpec(function, inject=injected.parameter if injected else None, **of_call)
-    rating = None if scorer is None else load_scorer(scorer)
-    kind: type[_Decorated[..., Any]] = AsyncCachedFunction if inspect.iscoroutinefunction(function) else CachedFunction
-    return kind(function, spec, policy, manager, namespace, rating)
+
+
+def _annotation(annotation: Mapping[str, Any] | None) -> dict[str, Any]:
+    try:
+        metadata = dict(annotation or {})
+        dumps(metadata)
+    except (EncodingError, TypeError, ValueError) as err:
+        raise ConfigurationError(f"annotation={annotation!r:.80} must be a dict that JSON can hold: {err}") from err
+    return metadata
+
+
+def _ttl(ttl: Any, *, streams: bool) -> Ttl | Callable[[Any], Any] | None:
+    if not callable(ttl):
+        return Ttl.of(ttl)
+    if not streams:
+        return ttl  # type: ignore[no-any-return]
+    return lambda recording: ttl(recording.chunks)
+
+
+def _condition(cache_if: Any, *, streams: bool) -> Callable[[Call, Any], Any] | None:
+    """``cache_if`` as a callable of call and value; of a stream the value is the list of its chunks."""
+    if cache_if is None:
+        return None
+    if not callable(cache_if):
+        raise ConfigurationError(f"cache_if={cache_if!r} must be a callable: cache_if(value) or cache_if(call, value)")
+    alone = _takes_one(cache_if)
+
+    def condition(call: Call, value: Any) -> Any:
+        shown = value.chunks if streams and isinstance(value, Recording) else value
+        return cache_if(shown) if alone else cache_if(call, shown)
+
+    return condition
+
+
+def _takes_one(condition: Callable[..., Any]) -> bool:
+    """Whether ``cache_if`` wants the value alone, not the call before it."""
+    try:
+        parameters = inspect.signature(condition).parameters.values()
+    except (TypeError, ValueError):  # written in C, such as bool
+        return True
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p for p in places if p.default is p.empty]
+    several = any(p.kind is p.VAR_POSITIONAL for p in parameters) and not places
+    return len(needed) <= 1 and not several

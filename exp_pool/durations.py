@@ -1,8 +1,9 @@
-"""How long an answer stays fresh: seconds, a timedelta, or text such as ``"1h"``."""
+"""How long an answer stays fresh: seconds, a timedelta, text such as ``"1h"``, or a `Ttl` that says more."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -44,3 +45,47 @@ def _from_text(text: str) -> float:
     if not re.fullmatch(rf"(?:{_TEXT.pattern}\s*)+", stripped):
         raise ConfigurationError(f"ttl={text!r} is no duration; write for example '30s', '15m', '1h', '7d' or '1h30m'")
     return sum(float(amount) * _UNITS[unit] for amount, unit in _TEXT.findall(stripped))
+
+
+@dataclass(frozen=True)
+class Ttl:
+    """How long an answer stays fresh, and what may be served after that.
+
+    Args:
+        after: fresh for so long (seconds, a timedelta or ``"1h"``).
+        jitter: 0 to 1: the share of `after` by which each answer may expire earlier, at random, so that answers stored
+            together are not renewed together.
+        stale: so long after its expiry the answer is still served to calls that come while one call renews it.
+        if_error: so long after its expiry the answer is still served where renewing it raises.
+
+    Raises:
+        ConfigurationError: a value that is no duration, or out of range.
+    """
+
+    after: Duration
+    jitter: float = 0.0
+    stale: Duration = 0.0
+    if_error: Duration = 0.0
+    after_s: float = field(init=False, repr=False, compare=False)
+    stale_s: float = field(init=False, repr=False, compare=False)
+    if_error_s: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.jitter, bool) or not isinstance(self.jitter, int | float) or not 0 <= self.jitter <= 1:
+            raise ConfigurationError(f"Ttl(jitter={self.jitter!r}) must be between 0 and 1: a share of `after`")
+        if self.after is None:
+            raise ConfigurationError("Ttl(after=None): nothing would expire; give a duration, or no ttl at all")
+        object.__setattr__(self, "after_s", to_seconds(self.after))
+        for name in ("stale", "if_error"):
+            value = getattr(self, name)
+            seconds = 0.0 if value in (0, None) and not isinstance(value, bool) else to_seconds(value)
+            object.__setattr__(self, f"{name}_s", seconds)
+
+    @classmethod
+    def of(cls, duration: Duration | Ttl | None) -> Ttl | None:
+        """The duration as a `Ttl`; None stays None (for ever).
+
+        Raises:
+            ConfigurationError: the value is no duration.
+        """
+        return duration if isinstance(duration, Ttl) or duration is None else cls(duration)

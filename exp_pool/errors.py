@@ -13,6 +13,8 @@
     ├── StoreError                        the record store failed
     ├── VectorIndexError                  the vector index failed: exact scan answers instead
     ├── EmbedderError                     no vectors could be made; the message says what to install or to check
+    ├── BatchError (ValueError)           a batch function returned another number of answers than it got items
+    ├── ReplayMissError (LookupError)     replay is on and the pool has no answer: the message says what is nearest
     └── ClosedError                       the manager was closed
 
     ExpPoolWarning (UserWarning)          what a developer should act on; given once
@@ -69,6 +71,14 @@ class VectorIndexError(ExpPoolError):
 
 class EmbedderError(ExpPoolError):
     """The embedder is missing, failed, timed out or returned something that is not vectors."""
+
+
+class BatchError(ExpPoolError, ValueError):
+    """A function decorated with ``batch=`` returned no list, or one of another length than the items it got."""
+
+
+class ReplayMissError(ExpPoolError, LookupError):
+    """Replay is on, and nothing stored answers the call. The message says how it differs from the nearest one."""
 
 
 class ClosedError(ExpPoolError):

@@ -383,8 +383,15 @@ class Answer(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a decorated function, as namespaces, feeds and conditions see it."""
+    """One call of a decorated function, as namespaces, feeds and conditions see it.
+
+    What was recorded while it ran is there for ``cache_if=`` only, which is asked after the function has run.
+    """
 
     func: Callable[..., Any]
     function: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    strategy: str | None = None
+    metric: Metric | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)

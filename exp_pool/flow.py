@@ -5,12 +5,14 @@ It does no I/O, knows no thread and no event loop; `drivers.sync` and `drivers.a
 function, so the story is never written twice, and a test tells it by feeding literals.
 
 1. **Bind.** `request.CallSpec` has made the call a `Request` before the story begins.
-2. **Exact lookup**, by key. Found, fresh and good enough: decode and return. Nothing is embedded, no index is opened.
-3. **Similar experiences**, only if the judge or the context wants them.
-4. **Judge**: may one of them answer? Only one from the same reuse scope is asked about.
-5. **Run** the function, with similar experiences where it wants them.
-6. **Keep** its answer in one transaction, and return the live value.
-7. **Later**, off the caller's path (`upkeep`): embed, index, score. The record itself says what it is owed.
+2. **Once**: of concurrent identical calls one tells the rest of the story, the others get their copy of its end.
+3. **Exact lookup**, by key. Found, fresh and good enough: decode and return. Nothing is embedded, no index is opened.
+   Not found: the same step takes the key's lease, where the store is shared, so that other processes wait.
+4. **Similar experiences**, only if the judge or the context wants them.
+5. **Judge**: may one of them answer? Only one from the same reuse scope is asked about.
+6. **Run** the function, with similar experiences where it wants them.
+7. **Keep** its answer in one transaction, and return the live value.
+8. **Later**, off the caller's path (`upkeep`): embed, index, score. The record itself says what it is owed.
 
 Whatever goes wrong with the pool is yielded as `Trouble` and the story goes on as if nothing had been found: a broken
 pool never breaks the call. Only the function's own outcome is the caller's.
@@ -18,23 +20,52 @@ pool never breaks the call. Only the function's own outcome is the caller's.
 
 from __future__ import annotations
 
+import copy
+import functools
+import hashlib
+import random
+import traceback
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from exp_pool._clock import now_us
-from exp_pool.capture import Capture, cost_of
-from exp_pool.codecs import ResponseCodec
+from exp_pool.capture import cost_of
+from exp_pool.durations import Ttl
 from exp_pool.encoding import dumps, json_dumps
-from exp_pool.errors import DecodingError
-from exp_pool.experience import Answer, Experience, Hit
-from exp_pool.protocols import ContextBuilder, Judge, Question, Verdict
+from exp_pool.errors import DecodingError, ReplayMissError
+from exp_pool.experience import Answer, Call, Experience, Hit, Metric
+from exp_pool.protocols import Lease, Question, Verdict
 from exp_pool.records import Record, to_experience
+from exp_pool.redaction import redacted, redacted_text
 from exp_pool.request import Request
-from exp_pool.reuse.context import Inject
 from exp_pool.reuse.judges import good_enough
+from exp_pool.steps import (
+    Ask,
+    AskFeeds,
+    AskJudge,
+    Claim,
+    Claimed,
+    Coalesced,
+    Ending,
+    Explain,
+    FindSimilar,
+    FlowStep,
+    Found,
+    Keep,
+    LookUp,
+    Match,
+    Mode,
+    NotFound,
+    Once,
+    Outcome,
+    Policy,
+    Run,
+    Shared,
+    Story,
+    Trouble,
+)
 
 T = TypeVar("T")
 
@@ -42,161 +73,75 @@ _MICROSECONDS = 1_000_000
 _NOTHING_SHOWN: Sequence[Experience] = ()
 
 
-# ── What the decorator decided, and what the story may ask for ────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What a decorated function was told about reuse and storing; the same for all its calls."""
-
-    codec: ResponseCodec
-    judge: Judge | None = None  # None: identical requests are answered, which needs no step of its own
-    min_score: float | None = None
-    inject: Inject | None = None
-    context_builder: ContextBuilder | None = None
-    ttl_s: float | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    scored: bool = False
-
-    def lasting(self, ttl_s: float) -> Policy:
-        """The same, for answers that stay fresh so long."""
-        return replace(self, ttl_s=ttl_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A record that was found, how, and how similar its request is (cosine)."""
-
-    record: Record
-    similarity: float
-    found_by: str
-
-
-@dataclass(frozen=True, slots=True)
-class AskFeeds:
-    """Ask each feed in turn. Comes to the first value that is not ``...``, else ``...``."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class LookUp:
-    """Comes to the current `Record` of the request's key, or None."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class FindSimilar:
-    """Comes to at most `limit` `Match`es of the same function and version: trusted, fresh, most similar first.
-
-    With `to_answer` they are also of the same reuse scope, and both texts were read whole by the embedder.
-    """
-
-    request: Request
-    limit: int
-    min_similarity: float
-    to_answer: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AskJudge:
-    """Comes to the judge's `Verdict`."""
-
-    judge: Judge
-    question: Question
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Run the function on the request's arguments. Comes to an `Outcome`; the function's exception is part of it."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Store a row. Comes to whether it was stored."""
-
-    request: Request
-    record: Record
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Tell who listens that the pool answered with this."""
-
-    request: Request
-    match: Match
-
-
-@dataclass(frozen=True, slots=True)
-class NotFound:
-    """Tell who listens that the function is about to run."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Tell who listens that something went wrong with the pool, and that the call goes on without it."""
-
-    request: Request
-    what: str
-    error: Exception
-
-
-FlowStep: TypeAlias = AskFeeds | LookUp | FindSimilar | AskJudge | Run | Keep | Found | NotFound | Trouble
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What running the function came to: a value, or its exception; what it recorded, and how long it took."""
-
-    value: Any = None
-    error: Exception | None = None
-    capture: Capture = field(default_factory=Capture)
-    time_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """What the caller gets: an answer, or the exception that its function raised."""
-
-    answer: Answer[Any]
-    error: Exception | None = None
-
-
-Story: TypeAlias = Generator[FlowStep, Any, T]
-
-
 # ── The story ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def story(request: Request, policy: Policy, *, read: bool = True, write: bool = True) -> Story[Ending]:
-    """One call, from request to answer. `read` and `write` say whether the pool may be used for either."""
-    as_called, shown, stored = request, _NOTHING_SHOWN, None
-    if read:
+def story(request: Request, policy: Policy, mode: Mode = Mode()) -> Story[Ending]:  # noqa: B008  (frozen)
+    """One call, from request to answer."""
+    if mode.read:
         fed = yield from _attempt(request, "ask the feeds", _step(AskFeeds(request)), default=...)
         if fed is not ...:
             return Ending(Answer(fed, found_by="feed"))
-        answer = yield from _attempt(request, "look for an answer", _answer_from_pool(request, policy), default=None)
-        if answer is not None:
-            return Ending(answer)
+        if policy.single_flight:
+            ending = yield from _told_once(request, policy, mode)
+            if ending is not None:
+                return ending
+    return (yield from _told(request, policy, mode, claim=False))
+
+
+def _told_once(request: Request, policy: Policy, mode: Mode) -> Story[Ending | None]:
+    """The end that this call shares with concurrent identical ones; None if it has to go alone."""
+    part = functools.partial(_told, request, policy, mode, claim=mode.write)
+    together = "wait for the same call"
+    if policy.stale_s:
+        alone = Once(request, part, mode.write, wait=False)
+        shared: Shared | None = yield from _attempt(request, together, _step(alone), default=None)
+        if shared is None:  # somebody is renewing it
+            stale = yield from _attempt(
+                request, "look for an answer", _expired_answer(request, policy, policy.stale_s), default=None
+            )
+            if stale is not None:
+                return stale
+    else:
+        shared = None
+    if shared is None:
+        shared = yield from _attempt(request, together, _step(Once(request, part, mode.write)), default=None)
+    if shared is None or shared.led:
+        return None if shared is None else shared.ending
+    return (yield from _attempt(request, "copy the answer", _copied(request, policy, shared.ending), default=None))
+
+
+def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story[Ending]:
+    """The call without its company: look, judge, run, keep."""
+    as_called, shown, lease = request, _NOTHING_SHOWN, None
+    if mode.read:
+        looking = _first_look(request, policy, claim=claim)
+        looked = yield from _attempt(request, "look for an answer", looking, default=None)
+        if looked is not None:
+            lease = looked.lease
+            answering = _answer_from_pool(request, policy, looked)
+            ending = yield from _attempt(request, "look for an answer", answering, default=None)
+            if ending is not None:
+                return ending
         request, shown = yield from _attempt(
             request, "show similar experiences", _with_context(request, policy), default=(request, _NOTHING_SHOWN)
         )
-    if write:
+    if mode.write:
         yield from _attempt(as_called, "describe the call", _described(as_called), default=None)
+    if mode.replay:
+        why = yield from _attempt(as_called, "explain the miss", _step(Explain(as_called)), default="no explanation")
+        return Ending(Answer(None), ReplayMissError(f"{as_called.function} is replayed, so it does not run: {why}"))
     yield NotFound(as_called)
     outcome: Outcome = yield Run(request)
     parents = tuple(experience.id for experience in shown)
     if outcome.error is not None:
-        return Ending(Answer(None, parents=parents), outcome.error)
-    if write:
-        keeping = _keep(as_called, policy, outcome, parents)
+        return (yield from _failed(as_called, policy, mode, outcome, parents))
+    stored = None
+    encoded = yield from _attempt(as_called, "store the answer", _encoded(policy, outcome), default=None)
+    if mode.write and encoded is not None:
+        keeping = _keep(as_called, policy, outcome, parents, lease, *encoded)
         stored = yield from _attempt(as_called, "store the answer", keeping, default=None)
-    return Ending(Answer(outcome.value, id=stored, parents=parents))
+    return Ending(Answer(outcome.value, id=stored, parents=parents), encoded=encoded)
 
 
 def _described(request: Request) -> Story[None]:
@@ -204,17 +149,41 @@ def _described(request: Request) -> Story[None]:
     yield from ()
 
 
-def match_to_answer(request: Request, policy: Policy) -> Story[Match | None]:
-    """What would answer this call now; None if nothing would."""
-    record: Record | None = yield LookUp(request)
-    exact = Match(record, 1.0, "exact") if record is not None and _may_answer(record, policy) else None
+def _encoded(policy: Policy, outcome: Outcome) -> Story[tuple[str, str]]:
+    yield from ()
+    return policy.codec.encode(outcome.value)
+
+
+# ── Looking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _first_look(request: Request, policy: Policy, *, claim: bool) -> Story[Claimed]:
+    """The row of this key; where there is none, and it is to be computed, the right to do so."""
+    if not claim:
+        return Claimed((yield LookUp(request)))
+    claimed: Claimed = yield Claim(request, wait=not policy.stale_s)
+    if claimed.busy:
+        expired: Record | None = yield LookUp(request)
+        if expired is None or not _may_answer(expired, policy, policy.stale_s):
+            claimed = yield Claim(request)
+        else:
+            return Claimed(expired)
+    return claimed
+
+
+def match_to_answer(
+    request: Request, policy: Policy, record: Record | None, late_s: float = 0.0
+) -> Story[Match | None]:
+    """What would answer this call now, given the row of its key; None if nothing would."""
+    usable = record is not None and _may_answer(record, policy, late_s)
+    exact = Match(record, 1.0, "exact") if usable and record is not None else None
     if policy.judge is None:
         return exact
     similar: list[Match] = []
     # Without a request text only an identical call is in the same reuse scope, and that one was just looked up.
     if exact is None and policy.judge.candidates and request.parameter is not None:
         similar = yield FindSimilar(request, policy.judge.candidates, min_similarity=-1.0, to_answer=True)
-    matches = [match for match in (exact, *similar) if match is not None and _may_answer(match.record, policy)]
+    matches = [match for match in (exact, *similar) if match is not None and _may_answer(match.record, policy, late_s)]
     if not matches:
         return None
     hits = tuple(Hit(experience, match.similarity, match.found_by) for match, experience in _readable(matches))
@@ -223,13 +192,61 @@ def match_to_answer(request: Request, policy: Policy) -> Story[Match | None]:
     return next((match for match in matches if chosen and match.record.id == chosen.experience.id), None)
 
 
-def _answer_from_pool(request: Request, policy: Policy) -> Story[Answer[Any] | None]:
-    match = yield from match_to_answer(request, policy)
+def look(request: Request, policy: Policy) -> Story[Match | None]:
+    """What would answer this call now: nothing runs, nobody is told."""
+    return (yield from match_to_answer(request, policy, (yield LookUp(request))))
+
+
+def _answer_from_pool(request: Request, policy: Policy, looked: Claimed) -> Story[Ending | None]:
+    match = yield from match_to_answer(request, policy, looked.record, policy.stale_s)
+    return (yield from _given(request, policy, match))
+
+
+def _expired_answer(request: Request, policy: Policy, late_s: float) -> Story[Ending | None]:
+    """An answer that has expired, but not for longer than this."""
+    record: Record | None = yield LookUp(request)
+    match = yield from match_to_answer(request, policy, record, late_s)
+    return (yield from _given(request, policy, match))
+
+
+def _given(request: Request, policy: Policy, match: Match | None) -> Story[Ending | None]:
     if match is None or match.record.answer is None:
         return None
-    value = policy.codec.decode(match.record.answer, match.record.codec)
+    record = match.record
+    encoded = (match.record.answer, record.codec)
+    value = policy.codec.decode(*encoded)
     yield Found(request, match)
-    return Answer(value, match.record.id, match.found_by, match.similarity)
+    return Ending(Answer(value, record.id, match.found_by, match.similarity), encoded=encoded)
+
+
+def _copied(request: Request, policy: Policy, ending: Ending) -> Story[Ending | None]:
+    """The end of an identical call as this caller's own; None where there is no copy to be had."""
+    if ending.error is not None:
+        yield Coalesced(request)
+        return Ending(Answer(None, parents=ending.answer.parents), own_exception(ending.error))
+    if ending.encoded is None:
+        return None
+    value = policy.codec.decode(*ending.encoded)
+    yield Coalesced(request)
+    answer = Answer(value, ending.answer.id, "coalesced", ending.answer.similarity, ending.answer.parents)
+    return Ending(answer, encoded=ending.encoded)
+
+
+def own_exception(error: Exception) -> Exception:
+    """A copy with the same traceback, so that callers who raise it do not write into each other's.
+
+    The exception itself where copying, which calls its class, does not give its like.
+    """
+    try:
+        own = copy.copy(error)
+        same = type(own) is type(error) and own.args == error.args and own is not error
+    except Exception:
+        return error
+    if not same:
+        return error
+    own.__cause__, own.__context__ = error.__cause__, error.__context__
+    own.__suppress_context__ = error.__suppress_context__
+    return own.with_traceback(error.__traceback__)
 
 
 def _readable(matches: Sequence[Match]) -> list[tuple[Match, Experience]]:
@@ -241,13 +258,13 @@ def _readable(matches: Sequence[Match]) -> list[tuple[Match, Experience]]:
     return readable
 
 
-def _may_answer(record: Record, policy: Policy) -> bool:
-    """Whether a row may answer at all, whatever a judge thinks of it."""
+def _may_answer(record: Record, policy: Policy, late_s: float = 0.0) -> bool:
+    """Whether a row may answer at all, whatever a judge thinks of it; expired by at most `late_s`."""
     return (
         record.answer is not None
         and record.kind == "success"
         and record.trust == "trusted"
-        and not record.expired(now_us())
+        and not record.expired(now_us() - int(late_s * _MICROSECONDS))
         and good_enough(record.score, policy.min_score)
     )
 
@@ -269,27 +286,103 @@ def _with_context(request: Request, policy: Policy) -> Story[tuple[Request, Sequ
     return request.with_context(injected, rewritten), shown
 
 
-def _keep(request: Request, policy: Policy, outcome: Outcome, parents: tuple[str, ...]) -> Story[str | None]:
-    """Store the outcome; the new row's id, or None where it was not stored."""
-    text, codec = policy.codec.encode(outcome.value)
+# ── Keeping ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _keep(
+    request: Request,
+    policy: Policy,
+    outcome: Outcome,
+    parents: tuple[str, ...],
+    lease: Lease | None,
+    answer: str,
+    codec: str,
+) -> Story[str | None]:
+    """The new row's id; None where it was not stored."""
+    if policy.cache_if is not None and not (yield Ask(policy.cache_if, (_call_of(request, outcome), outcome.value))):
+        return None
+    if policy.first_stays:
+        first: Record | None = yield LookUp(request)
+        if first is not None and _may_answer(first, policy):
+            return first.id
+    ttl = policy.ttl
+    if callable(ttl):
+        ttl = Ttl.of((yield Ask(ttl, (outcome.value,))))
+    record = _row(request, policy, outcome, parents, answer, codec)
+    if ttl is not None:
+        lasting_s = ttl.after_s * (1 - ttl.jitter * random.random())  # noqa: S311  (it spreads load, it hides nothing)
+        record.expires_at = record.created_at + int(lasting_s * _MICROSECONDS)
+    if policy.scored:
+        record.score_due = record.created_at
+    kept: bool = yield Keep(request, record, lease)
+    return record.id if kept else None
+
+
+def _row(
+    request: Request, policy: Policy, outcome: Outcome, parents: tuple[str, ...], answer: str, codec: str, **fields: Any
+) -> Record:
     capture = outcome.capture
-    record = request.to_record(
+    return request.to_record(
         uuid.uuid4().hex,
-        text,
+        answer,
         codec,
         model=capture.model,
         strategy=capture.strategy,
         metric=json_dumps(cost_of(capture, round(outcome.time_s, 6))),
-        trajectory=json_dumps([step.model_dump(exclude_defaults=True) for step in capture.steps]),
-        metadata=dumps({**policy.metadata, **capture.metadata}),
+        trajectory=json_dumps([redacted(step.model_dump(exclude_defaults=True)) for step in capture.steps]),
+        metadata=dumps(redacted({**policy.metadata, **capture.metadata})),
         parents=json_dumps(parents),
+        **fields,
     )
-    if policy.ttl_s is not None:
-        record.expires_at = record.created_at + int(policy.ttl_s * _MICROSECONDS)
-    if policy.scored:
-        record.score_due = record.created_at
-    kept: bool = yield Keep(request, record)
-    return record.id if kept else None
+
+
+def _failed(request: Request, policy: Policy, mode: Mode, outcome: Outcome, parents: tuple[str, ...]) -> Story[Ending]:
+    """The function raised: keep that for people, if they asked for it; serve what has expired, if they allowed that."""
+    error = outcome.error
+    assert error is not None
+    if mode.write and policy.record_failures:
+        keeping = _keep_failure(request, policy, outcome, parents)
+        yield from _attempt(request, "store the failure", keeping, default=None)
+    if mode.read and policy.if_error_s:
+        rescuing = _expired_answer(request, policy, policy.if_error_s)
+        rescued = yield from _attempt(request, "look for an answer", rescuing, default=None)
+        if rescued is not None:
+            yield Trouble(request, "get a new answer, so it gave one that has expired", error)
+            return rescued
+    return Ending(Answer(None, parents=parents), error)
+
+
+def _keep_failure(request: Request, policy: Policy, outcome: Outcome, parents: tuple[str, ...]) -> Story[None]:
+    """A row for curators, under a key of its own: it takes the place of no answer, and no lookup finds it."""
+    error = outcome.error
+    assert error is not None
+    what = {"error": type(error).__qualname__, "message": redacted_text(str(error))}
+    trace = redacted_text("".join(traceback.format_exception(error)))
+    capture = copy.copy(outcome.capture)
+    capture.metadata = {**capture.metadata, "traceback": trace}
+    described = Outcome(None, None, capture, outcome.time_s)
+    record = _row(request, policy, described, parents, dumps(what), "json", kind="failure")
+    record.key = failure_key(request.key)
+    yield Keep(request, record)
+
+
+def failure_key(key: str) -> str:
+    """The key under which the failures of a call are kept."""
+    return hashlib.sha256(f"failure:{key}".encode()).hexdigest()
+
+
+def _call_of(request: Request, outcome: Outcome) -> Call:
+    """The call with what was recorded while it ran."""
+    capture = outcome.capture
+    return Call(
+        request.spec.function,
+        request.function,
+        request.named,
+        model=capture.model,
+        strategy=capture.strategy,
+        metric=Metric.model_validate(cost_of(capture, outcome.time_s)),
+        metadata=dict(capture.metadata),
+    )
 
 
 def _step(step: FlowStep) -> Story[Any]:

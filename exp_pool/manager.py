@@ -113,6 +113,15 @@ class ExpManager:
     def is_writable(self, value: bool) -> None:
         self.sync.is_writable = value
 
+    @property
+    def replay(self) -> bool:
+        """Whether a call that the pool cannot answer is an error (`ReplayMissError`) instead of running."""
+        return self.sync.replay
+
+    @replay.setter
+    def replay(self, value: bool) -> None:
+        self.sync.replay = value
+
     # Experiences
 
     async def create_exp(self, experience: Experience) -> str:

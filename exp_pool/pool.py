@@ -19,7 +19,10 @@ from exp_pool.binding import function_name
 from exp_pool.capture import Switches, current_namespace, current_switches
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Counters, Stats
+from exp_pool.drivers.leases import Leases
 from exp_pool.drivers.ports import Ports
+from exp_pool.drivers.single_flight import Flights
+from exp_pool.drivers.tape import Streams
 from exp_pool.embedders.service import EmbeddingService
 from exp_pool.encoding import to_plain
 from exp_pool.errors import (
@@ -31,7 +34,9 @@ from exp_pool.errors import (
     VectorIndexError,
 )
 from exp_pool.experience import MISSING, Call, Experience, Hit, QueryType
+from exp_pool.explain import explain
 from exp_pool.filters import Condition, parse_where
+from exp_pool.flow import failure_key
 from exp_pool.forks import reset_in_child
 from exp_pool.indexes.none import NoIndex
 from exp_pool.keys import make_key
@@ -49,6 +54,7 @@ from exp_pool.protocols import (
 )
 from exp_pool.records import Record, to_experience, to_record
 from exp_pool.registry import embedder_maker, open_index, open_store
+from exp_pool.request import Request
 from exp_pool.search import Search, Wanted
 from exp_pool.upkeep.indexer import Indexer
 from exp_pool.upkeep.scoring import Scored, Scoring
@@ -60,6 +66,7 @@ _AUDIT = "audit"
 _TRIES = 5  # of an update that others get in between
 _DELETE_BATCH = 500
 _IO_THREADS = 8
+_COMPARED = 1000  # of a function's newest calls, when a miss is explained
 
 _open_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
@@ -79,27 +86,32 @@ class Pool:
         observers: Sequence[Observer] = (),
     ) -> None:
         self.config = config
+        self.replay = False
         self.enabled, self.is_readable, self.is_writable = config.enabled, config.enable_read, config.enable_write
         self.secret = config.key_secret.get_secret_value().encode() if config.key_secret else None
         self.notices = Notices()
-        self._counters = Counters()
+        self.counters = Counters()
         self._store = store if store is not None else open_store(config.store, config)
         self._index = index if index is not None else open_index(config.index, config, self._store)
         make = embedder_maker(embedder if embedder is not None else config.embedder)
         self._embeddings = EmbeddingService(make) if make and not isinstance(self._index, NoIndex) else None
-        self._scoring = Scoring(self._store, self._counters, self.notices)
+        self._scoring = Scoring(self._store, self.counters, self.notices)
         self._indexer = Indexer(
-            self._store, self._index, self._embeddings, self._counters, self.notices, config.query_timeout
+            self._store, self._index, self._embeddings, self.counters, self.notices, config.query_timeout
         )
         self._upkeep = Upkeep(self._store, self._index, self._indexer, self._scoring, self.notices)
-        self._search = Search(self._store, self._index, self._embeddings, self._counters, self.notices)
+        self._search = Search(self._store, self._index, self._embeddings, self.counters, self.notices)
         self.ports = Ports(
             self._store,
             self._search,
             self._upkeep,
-            self._counters,
+            self.counters,
             self.notices,
             config.embed_timeout,
+            Leases(self._store, config.lease_timeout),
+            Flights(),
+            Streams(),
+            self.explain,
             tuple(feeds),
             tuple(callbacks),
             tuple(observers),
@@ -137,7 +149,7 @@ class Pool:
 
     def uncached(self, function: str, err: Exception) -> None:
         """A call could not be made a request: it runs without the pool, which is said once."""
-        self._counters.add("uncached")
+        self.counters.add("uncached")
         message = f"{function} runs uncached: {err}"
         log_with_trace("DEBUG", message, err)
         self.notices.once(f"uncached:{function}:{type(err).__name__}", message, stacklevel=4)
@@ -159,7 +171,7 @@ class Pool:
             records.append(to_record(experience, space, key=self._key(experience), secret=self.secret))
         statuses = self._store.put_many([Put(record) for record in records])
         stored = [r for r, status in zip(records, statuses, strict=True) if status is not PutStatus.CONFLICT]
-        self._counters.add("stored", len(stored))
+        self.counters.add("stored", len(stored))
         self.ports.stored(stored)
         taken = [r.id for r, status in zip(records, statuses, strict=True) if status is PutStatus.CONFLICT]
         if taken:
@@ -251,8 +263,23 @@ class Pool:
         return self._delete_matching(RecordQuery(self._namespace(None), parse_where({"key": key}), history=True))
 
     def invalidate(self, namespace: str, key: str) -> int:
-        """`clear_by_key` in a call's own namespace."""
-        return self._delete_matching(RecordQuery(namespace, parse_where({"key": key}), history=True))
+        """`clear_by_key` in a call's own namespace, and what is kept of its failures."""
+        both = parse_where({"key": {"in": [key, failure_key(key)]}})
+        return self._delete_matching(RecordQuery(namespace, both, history=True))
+
+    def clear_of(self, function: str) -> int:
+        """Delete everything of a function, its history too; how many rows."""
+        return self._delete_matching(RecordQuery(self._namespace(None), _of(function), history=True))
+
+    def count_of(self, function: str) -> int:
+        """How many answers of a function are stored."""
+        return self._store.count(RecordQuery(self._namespace(None), _of(function)))
+
+    def explain(self, request: Request) -> str:
+        """Why nothing stored answers this call."""
+        (current,) = self._store.get_many(request.namespace, [request.key])
+        others = RecordQuery(request.namespace, (*_of(request.function), Condition("kind", "", "ne", "failure")))
+        return explain(request, current, self._store.scan(others, descending=True, limit=_COMPARED))
 
     def _delete_matching(self, query: RecordQuery) -> int:
         self._check_open()
@@ -388,7 +415,7 @@ class Pool:
 
     def stats(self) -> Stats:
         """What has happened in this process; plain numbers, no I/O."""
-        return self._counters.snapshot()
+        return self.counters.snapshot()
 
     def close(self) -> None:
         """End upkeep after the batch in hand and release everything. What is owed stays owed. Closing twice is fine."""
@@ -404,6 +431,7 @@ class Pool:
             self._threads = None
         if self._embeddings is not None:
             self._embeddings.close(0.0)
+        self.ports.leases.close()
         for part in (self._index, self._store):
             try:
                 part.close()
@@ -426,7 +454,7 @@ class Pool:
             try:
                 yield to_experience(record)
             except DecodingError as err:
-                self._counters.add("degraded")
+                self.counters.add("degraded")
                 self.notices.once(f"unreadable:{record.id}", f"left out of what was asked for: {err}")
 
     def _get(self, id_: str) -> Record | None:
@@ -438,6 +466,10 @@ class Pool:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("this manager was closed; make a new one")
+
+
+def _of(function: str) -> tuple[Condition, ...]:
+    return (Condition("function", "", "eq", function),)
 
 
 def _query_type(value: QueryType | str) -> QueryType:

@@ -74,7 +74,7 @@ class Put:
     mode: PutMode = PutMode.INSERT
     vector: Vector | None = None
     expected_revision: int | None = None
-    lease: Lease | None = None  # with a lease, a write is refused once the lease has been taken over by someone else
+    lease: Lease | None = None  # INSERT: refused once someone else has taken it over, else given back with the write
 
 
 class PutStatus(StrEnum):

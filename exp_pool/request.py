@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,14 +26,9 @@ from exp_pool.errors import ConfigurationError, EncodingError, UnkeyableError
 from exp_pool.experience import json_form
 from exp_pool.keys import make_key, qualified_name
 from exp_pool.records import Record, hash_text, measure
+from exp_pool.redaction import REDACTED, is_secret_name, redacted, redacted_text
 
-REDACTED = "[redacted]"
 _REQUIRED = inspect.Parameter.empty
-_SECRET = re.compile(
-    r"(.*_)?(api_?key|access_?key|private_?key|secret(_?key)?|password|passwd|passphrase|authorization|credentials?)"
-    r"|((access|auth|bearer|refresh|api|id|session|hf|github)_)?token",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,8 @@ class Request:
     @cached_property
     def stored_arguments(self) -> str:
         """The arguments as JSON text."""
-        return json_dumps({name: _storable(value) for name, value in self.arguments.items()})
+        # Once more, in the form that is stored: models and dataclasses show their fields only there.
+        return json_dumps(redacted({name: _storable(value) for name, value in self.arguments.items()}))
 
     def describe(self) -> None:
         """Look at everything that is stored now: the function may change its arguments while it runs."""
@@ -68,7 +63,12 @@ class Request:
 
     @cached_property
     def _parameter_and_text(self) -> tuple[str | None, str]:
-        return self.spec.text_of(self)
+        parameter, text = self.spec.text_of(self)
+        shown = redacted_text(text)
+        # Two texts that differ in a token only look the same, so what lost one is only answered exactly.
+        if shown == text and (parameter is None or self.arguments.get(parameter) is self.named.get(parameter)):
+            return parameter, text
+        return None, shown
 
     @property
     def text(self) -> str:
@@ -167,7 +167,7 @@ class CallSpec:
             (*self._names("exclude", exclude), *self._names("inject", inject and [inject], open_ended=False)),
         )
         by_hand = self._names("redact", redact)
-        self.redact = frozenset((*by_hand, *(p for p in self.signature.parameters if _SECRET.fullmatch(p))))
+        self.redact = frozenset((*by_hand, *(p for p in self.signature.parameters if is_secret_name(p))))
         if isinstance(request, str):
             self._names("request", [request])
         elif request is not None and not callable(request):
@@ -204,18 +204,18 @@ class CallSpec:
         return self._key is not None
 
     def redacted(self, named: Mapping[str, Any]) -> dict[str, Any]:
-        """Without the values of secrets: by name, also among the attributes of self and in the closure."""
+        """Without secrets: by name, among the attributes of self, in the closure, in dicts; and by their shape."""
         return {
             name: REDACTED
             if self._is_secret(name)
             else self.redacted(value)
             if name in (self._receiver, CLOSURE) and isinstance(value, dict)
-            else value
+            else redacted(value)
             for name, value in named.items()
         }
 
     def _is_secret(self, name: str) -> bool:
-        return name in self.redact or _SECRET.fullmatch(name) is not None
+        return name in self.redact or is_secret_name(name)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The named arguments that identify the call.

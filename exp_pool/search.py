@@ -17,11 +17,11 @@ from exp_pool.counters import Counters
 from exp_pool.embedders.service import Embedded, EmbeddingService
 from exp_pool.errors import ConfigurationError, VectorIndexError
 from exp_pool.filters import Condition, holds
-from exp_pool.flow import Match
 from exp_pool.indexes.exact import ExactIndex
 from exp_pool.notices import Notices
 from exp_pool.protocols import RecordQuery, RecordStore, VectorIndex, VectorQuery
 from exp_pool.records import Duty, Record
+from exp_pool.steps import Match
 from exp_pool.vectors import from_bytes
 
 _SPARE = 10  # neighbours asked for beyond the limit, for those that the join drops

@@ -1,47 +1,200 @@
 """Performs the story for a coroutine function.
 
-What may wait for I/O is done by a thread, the function by its own task.
+What may wait for I/O is done by a thread. From the moment that the function runs, the rest of the story is a task of
+its own: a caller who is cancelled takes nothing from others who wait for the same call, and the last one cancels it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+import inspect
+from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from exp_pool._clock import monotonic
 from exp_pool.capture import begin_capture, end_capture
+from exp_pool.drivers import single_flight
 from exp_pool.drivers.ports import Ports
-from exp_pool.flow import Outcome, Run, Story
+from exp_pool.drivers.single_flight import Flight
+from exp_pool.steps import Ask, Claim, Claimed, Ending, FlowStep, NotFound, Once, Outcome, Run, Shared, Story
 
 T = TypeVar("T")
 
+_UNSET = object()
 
-async def drive(
-    telling: Story[T], ports: Ports, function: Callable[..., Awaitable[Any]], threads: Callable[[], Executor]
-) -> T:
-    """The story's end. A cancelled caller ends the story; a write already under way is finished by its thread."""
-    try:
-        step = next(telling)
-        while True:
-            try:
-                if isinstance(step, Run):
-                    came_of_it: Any = await _run(function, step)
-                elif ports.quick(step):
-                    came_of_it = ports.perform(step)
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a story."""
+
+    value: Any
+
+
+class Driver:
+    """Performs stories of one coroutine function.
+
+    Args:
+        ports: the parts of the pool.
+        function: what `Run` runs.
+        threads: where blocking work is done.
+    """
+
+    def __init__(self, ports: Ports, function: Callable[..., Any], threads: Callable[[], Executor]) -> None:
+        self.ports = ports
+        self.function = function
+        self.threads = threads
+
+    async def drive(self, telling: Story[T]) -> T:
+        """The story's end. A cancelled caller ends the story; a write already under way is finished by its thread."""
+        try:
+            end = await self.tell(telling)
+            assert isinstance(end, End)
+            ending: T = end.value
+            return ending
+        finally:
+            telling.close()
+
+    async def tell(self, telling: Story[Any], *, came_of_it: Any = None, until_run: bool = False) -> Any:
+        """Tell the story from what the last step came to (None at its beginning) to its `End`.
+
+        With `until_run` up to the step `Run`, which is returned, and silent about the call being a miss.
+        """
+        try:
+            step = telling.send(came_of_it)
+            while not (until_run and isinstance(step, Run)):
+                if until_run and isinstance(step, NotFound):
+                    step = telling.send(None)
+                    continue
+                try:
+                    came_of_it = await self.perform(step)
+                except Exception as err:
+                    step = telling.throw(err)
                 else:
-                    came_of_it = await hop(threads, ports.perform, step)
-            except Exception as err:
-                step = telling.throw(err)
-            else:
-                step = telling.send(came_of_it)
-    except StopIteration as end:
-        ending: T = end.value
-        return ending
-    finally:
+                    step = telling.send(came_of_it)
+            return step
+        except StopIteration as end:  # a coroutine must not raise it
+            return End(end.value)
+
+    async def perform(self, step: FlowStep) -> Any:
+        """What one step comes to."""
+        match step:
+            case Run():
+                return await self._run(step)
+            case Once():
+                return await self._once(step)
+            case Claim():
+                return await self._claim(step)
+            case Ask(question, arguments):
+                answer = question(*arguments)
+                return await answer if inspect.isawaitable(answer) else answer
+            case _ if self.ports.quick(step):
+                return self.ports.perform(step)
+            case _:
+                return await hop(self.threads, self.ports.perform, step)
+
+    async def _run(self, step: Run) -> Outcome:
+        capture, token = begin_capture()
+        began = monotonic()
+        try:
+            value = await self.function(*step.request.args, **step.request.kwargs)
+        except Exception as err:
+            return Outcome(error=err, capture=capture, time_s=monotonic() - began)
+        finally:
+            end_capture(token)
+        return Outcome(value, None, capture, monotonic() - began)
+
+    async def _claim(self, step: Claim) -> Claimed:
+        claimed = await self._look(step)
+        if claimed.busy and step.wait:
+            for seconds in self.ports.leases.waits(nested=len(single_flight.inside()) > 1):
+                await asyncio.sleep(seconds)
+                claimed = await self._look(step)
+                if not claimed.busy:
+                    break
+        return claimed
+
+    async def _look(self, step: Claim) -> Claimed:
+        if self.ports.quick(step):
+            quick: Claimed = self.ports.perform(step)
+            return quick
+        return await hop(self.threads, self.ports.perform, step)
+
+    # One call, once
+
+    async def _once(self, step: Once) -> Shared | None:
+        while True:
+            flight, leads = self.ports.flights.board(step, asyncio.get_running_loop())
+            if leads:
+                return Shared(await self._lead(step, flight), led=True)
+            try:
+                with single_flight.waiting_for(flight, blocking=False) as may_wait:
+                    if not (may_wait and step.wait):
+                        return None
+                    ending = await single_flight.wait_async(flight)
+            finally:
+                if self.ports.flights.leave(step, flight):
+                    single_flight.cancel(flight)
+            if ending is not None:
+                return Shared(ending, led=False)
+
+    async def _lead(self, step: Once, flight: Flight) -> Ending:
+        """Tell the part: up to the function as the caller, from there on as a task that others depend on, too."""
+        telling, task = step.part(), None
+        ending: Ending | None = None
+        try:
+            with single_flight.leading(flight):
+                run = await self.tell(telling, until_run=True)
+                if isinstance(run, End):
+                    ending = told = run.value
+                    assert isinstance(told, Ending)
+                    return told
+                self.ports.perform(NotFound(step.request))
+                before = contextvars.copy_context()
+                context = before.copy()
+                task = asyncio.create_task(self._fly(step, flight, telling, run), context=context)
+                flight.task = task
+        finally:
+            if task is None:
+                self._over(step, flight, telling, ending)
+        landed = await self._accompany(step, flight, task)
+        for variable, value in context.items():  # what the function set, as if it had run in the caller's own task
+            if value is not before.get(variable, _UNSET):
+                variable.set(value)
+        return landed
+
+    async def _fly(self, step: Once, flight: Flight, telling: Story[Ending], run: Run) -> Ending:
+        ending: Ending | None = None
+        try:
+            ending = told = (await self.tell(telling, came_of_it=await self._run(run))).value
+            assert isinstance(told, Ending)
+            return told
+        finally:
+            self._over(step, flight, telling, ending)
+
+    def _over(self, step: Once, flight: Flight, telling: Story[Ending], ending: Ending | None) -> None:
         telling.close()
+        self.ports.flights.land(step, flight, ending)
+        self.ports.leases.give_back(step.request.namespace, step.request.key)
+
+    async def _accompany(self, step: Once, flight: Flight, task: asyncio.Task[Ending]) -> Ending:
+        """Wait for one's own flight. Cancelled: get off; the last one takes the function down, and sees it out."""
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            if not self.ports.flights.leave(step, flight):
+                raise
+            task.cancel()
+            while not task.done():
+                try:
+                    await asyncio.wait({task})
+                except asyncio.CancelledError:
+                    task.cancel()
+            if task.cancelled():
+                raise
+        return task.result()
 
 
 async def hop(threads: Callable[[], Executor], job: Callable[..., T], *args: Any) -> T:
@@ -55,15 +208,3 @@ async def hop(threads: Callable[[], Executor], job: Callable[..., T], *args: Any
             raise RuntimeError(f"a plug raised {err!r}") from err
 
     return await asyncio.get_running_loop().run_in_executor(threads(), work)
-
-
-async def _run(function: Callable[..., Awaitable[Any]], step: Run) -> Outcome:
-    capture, token = begin_capture()
-    began = monotonic()
-    try:
-        value = await function(*step.request.args, **step.request.kwargs)
-    except Exception as err:
-        return Outcome(error=err, capture=capture, time_s=monotonic() - began)
-    finally:
-        end_capture(token)
-    return Outcome(value, None, capture, monotonic() - began)

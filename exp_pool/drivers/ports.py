@@ -11,11 +11,23 @@ from loguru import logger
 
 from exp_pool.awaiting import settled
 from exp_pool.counters import Counters
+from exp_pool.drivers.leases import Leases
+from exp_pool.drivers.single_flight import Flights
+from exp_pool.drivers.tape import Streams
 from exp_pool.errors import EncodingError
 from exp_pool.experience import Call, Experience
-from exp_pool.flow import (
+from exp_pool.filters import Condition
+from exp_pool.notices import Notices, log_with_trace
+from exp_pool.protocols import Event, EventKind, Lease, Observer, Put, PutStatus, RecordStore
+from exp_pool.records import Record, to_experience
+from exp_pool.request import Request
+from exp_pool.search import Search, Wanted
+from exp_pool.steps import (
     AskFeeds,
     AskJudge,
+    Claim,
+    Coalesced,
+    Explain,
     FindSimilar,
     FlowStep,
     Found,
@@ -25,11 +37,8 @@ from exp_pool.flow import (
     NotFound,
     Trouble,
 )
-from exp_pool.notices import Notices, log_with_trace
-from exp_pool.protocols import Event, EventKind, Observer, Put, PutStatus, RecordStore
-from exp_pool.records import Record, to_experience
-from exp_pool.request import Request
-from exp_pool.search import Search, Wanted
+
+_NO_FAILURES = Condition("kind", "", "ne", "failure")  # they are for curators, not for functions to learn from
 
 
 class Later(Protocol):
@@ -52,6 +61,10 @@ class Ports:
     counters: Counters
     notices: Notices
     embed_timeout_s: float
+    leases: Leases
+    flights: Flights
+    streams: Streams
+    explain: Callable[[Request], str]
     feeds: Sequence[Callable[[Call], Any]] = ()
     callbacks: Sequence[Callable[[str, Experience], Any]] = ()
     observers: Sequence[Observer] = ()
@@ -59,9 +72,9 @@ class Ports:
     def quick(self, step: FlowStep) -> bool:
         """Whether the step is done without waiting for I/O, so that an event loop may do it itself."""
         match step:
-            case Found() | NotFound() | Trouble():
+            case Found() | Coalesced() | NotFound() | Trouble():
                 return True
-            case LookUp() | Keep():
+            case LookUp() | Claim() | Keep():
                 return not self.store.capabilities.blocking
             case AskFeeds():
                 return not self.feeds
@@ -69,23 +82,29 @@ class Ports:
                 return False
 
     def perform(self, step: FlowStep) -> Any:
-        """Do one step (any but `flow.Run`, which is the driver's) and give what it comes to."""
+        """Do one step and give what it comes to. Those about the function itself and about waiting are the drivers'."""
         match step:
             case LookUp(request):
                 return self.store.get_many(request.namespace, [request.key])[0]
+            case Claim(request):
+                return self.leases.claim(request.namespace, request.key)
             case Found(_, match):
                 return self._found(match)
+            case Coalesced(request):
+                return self.counters.called(request.function, "coalesced")
             case NotFound(request):
-                self.counters.add("misses")
+                self.counters.called(request.function, "misses")
                 return self.tell(Event(EventKind.MISS, request.namespace, request.function, request.key))
-            case Keep(_, record):
-                return self._keep(record)
+            case Keep(_, record, lease):
+                return self._keep(record, lease)
             case FindSimilar():
                 return self._find_similar(step)
             case AskJudge(judge, question):
                 return settled(judge.judge(question))
             case AskFeeds(request):
                 return self._ask_feeds(request)
+            case Explain(request):
+                return self.explain(request)
             case Trouble():
                 with suppress(Exception):  # an error that cannot even be shown, a log that cannot be written
                     self._trouble(step)
@@ -103,13 +122,16 @@ class Ports:
             function=request.function,
             version=request.version,
             reuse_scope=request.scope if step.to_answer else None,
+            where=(_NO_FAILURES,),
             whole=step.to_answer,
         )
         return self.search.similar(wanted, self.embed_timeout_s)
 
-    def _keep(self, record: Record) -> bool:
-        (status,) = self.store.put_many([Put(record)])
+    def _keep(self, record: Record, lease: Lease | None) -> bool:
+        (status,) = self.store.put_many([Put(record, lease=lease)])
         stored = status in (PutStatus.CURRENT, PutStatus.HISTORY)
+        if lease is not None:
+            self.leases.settle(lease)
         if stored:
             self.counters.add("stored")
             self.stored([record])
@@ -127,7 +149,7 @@ class Ports:
 
     def _found(self, match: Match) -> None:
         record = match.record
-        self.counters.add("hits")
+        self.counters.called(record.function, "hits", record.metric)
         self.later.used(record.namespace, record.id)
         # The line that document 004 asks for; loguru skips it at once where the package is not enabled.
         logger.debug("{} [CACHED|{}|{}]", record.function, record.strategy or "unknown", record.model or "unknown")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from exp_pool._clock import monotonic
+from exp_pool.awaiting import settled
 from exp_pool.capture import begin_capture, end_capture
+from exp_pool.drivers import single_flight
 from exp_pool.drivers.ports import Ports
-from exp_pool.flow import Outcome, Run, Story
+from exp_pool.steps import Ask, Claim, Claimed, FlowStep, Once, Outcome, Run, Shared, Story
 
 T = TypeVar("T")
 
@@ -18,17 +21,36 @@ def drive(telling: Story[T], ports: Ports, function: Callable[..., Any]) -> T:
     try:
         step = next(telling)
         while True:
-            try:
-                came_of_it = _run(function, step) if isinstance(step, Run) else ports.perform(step)
-            except Exception as err:
-                step = telling.throw(err)
-            else:
-                step = telling.send(came_of_it)
+            step = advance(telling, step, ports, function)
     except StopIteration as end:
         ending: T = end.value
         return ending
     finally:
         telling.close()
+
+
+def advance(telling: Story[Any], step: FlowStep, ports: Ports, function: Callable[..., Any]) -> FlowStep:
+    """Perform one step and give the next one. Raises StopIteration at the story's end."""
+    try:
+        came_of_it = perform(step, ports, function)
+    except Exception as err:
+        return telling.throw(err)
+    return telling.send(came_of_it)
+
+
+def perform(step: FlowStep, ports: Ports, function: Callable[..., Any]) -> Any:
+    """What one step comes to."""
+    match step:
+        case Run():
+            return _run(function, step)
+        case Once():
+            return _once(step, ports, function)
+        case Claim():
+            return _claim(step, ports)
+        case Ask(question, arguments):
+            return settled(question(*arguments))
+        case _:
+            return ports.perform(step)
 
 
 def _run(function: Callable[..., Any], step: Run) -> Outcome:
@@ -41,3 +63,38 @@ def _run(function: Callable[..., Any], step: Run) -> Outcome:
     finally:
         end_capture(token)
     return Outcome(value, None, capture, monotonic() - began)
+
+
+def _once(step: Once, ports: Ports, function: Callable[..., Any]) -> Shared | None:
+    while True:
+        flight, leads = ports.flights.board(step)
+        ending = None
+        if leads:
+            try:
+                with single_flight.leading(flight):
+                    ending = drive(step.part(), ports, function)
+            finally:
+                ports.flights.land(step, flight, ending)
+                ports.leases.give_back(step.request.namespace, step.request.key)
+            return Shared(ending, led=True)
+        try:
+            with single_flight.waiting_for(flight, blocking=True) as may_wait:
+                if not (may_wait and step.wait):
+                    return None
+                ending = single_flight.wait(flight)
+        finally:
+            if ports.flights.leave(step, flight):
+                single_flight.cancel(flight)
+        if ending is not None:
+            return Shared(ending, led=False)
+
+
+def _claim(step: Claim, ports: Ports) -> Claimed:
+    claimed: Claimed = ports.perform(step)
+    if claimed.busy and step.wait:
+        for seconds in ports.leases.waits(nested=len(single_flight.inside()) > 1):
+            time.sleep(seconds)
+            claimed = ports.perform(step)
+            if not claimed.busy:
+                break
+    return claimed

@@ -62,10 +62,8 @@ def insert_row(connection: sqlite3.Connection, put: Put) -> PutStatus:
     values = dict(zip(COLUMNS, row, strict=True))
     namespace, id_, key = values["namespace"], values["id"], values["key"]
     if put.lease is not None:
-        held = connection.execute(
-            "SELECT token FROM leases WHERE namespace = ? AND key = ?", (namespace, key)
-        ).fetchone()
-        if held is None or held[0] != put.lease.token:
+        mine = (namespace, key, put.lease.token)
+        if not connection.execute("DELETE FROM leases WHERE namespace = ? AND key = ? AND token = ?", mine).rowcount:
             return PutStatus.STALE
     if put.mode is PutMode.REPLICATE and _deleted_here(connection, namespace, id_, record.created_at):
         return PutStatus.DELETED

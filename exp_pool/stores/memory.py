@@ -105,6 +105,8 @@ class MemoryStore:
             return PutStatus.CONFLICT
         self._tombstones.pop(ref, None)
         current = self._current_row(new.namespace, new.key)
+        if put.lease is not None:
+            del self._leases[put.lease.namespace, put.lease.key]
         if new.is_current and current is not None:
             if current.annotated and new.origin in ("automatic", "refined"):
                 new = replace(new, is_current=False, superseded_by=current.id)

@@ -175,13 +175,15 @@ hashable = st.recursive(
 )  # fmt: skip
 values = st.recursive(
     atoms | taglike,
-    lambda v: st.lists(v, max_size=4)
-    | st.tuples(v, v)
-    | st.dictionaries(st.text() | taglike | hashable, v, max_size=4)
-    | st.dictionaries(taglike, v, min_size=1, max_size=1)
-    | st.frozensets(hashable, max_size=3)
-    | st.sets(hashable, max_size=3)
-    | v.map(Node),
+    lambda v: (
+        st.lists(v, max_size=4)
+        | st.tuples(v, v)
+        | st.dictionaries(st.text() | taglike | hashable, v, max_size=4)
+        | st.dictionaries(taglike, v, min_size=1, max_size=1)
+        | st.frozensets(hashable, max_size=3)
+        | st.sets(hashable, max_size=3)
+        | v.map(Node)
+    ),
     max_leaves=12,
 )
 

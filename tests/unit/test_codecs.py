@@ -368,7 +368,9 @@ def test_what_does_not_say_its_item_is_typed(annotation):
         codec.encode(Item(1.0))
 
 
-@pytest.mark.parametrize("items", [[], [""], ["a", None, 0], [(1, 2), {"$exp:tuple": [1]}, b"x"], [[1], [[]]]], ids=repr)
+@pytest.mark.parametrize(
+    "items", [[], [""], ["a", None, 0], [(1, 2), {"$exp:tuple": [1]}, b"x"], [[1], [[]]]], ids=repr
+)
 def test_a_stored_stream_reads_as_a_plain_list(items):
     codec = codec_for(returning(None), items=True)
     text, name = codec.join([codec.encode(item) for item in items])
@@ -402,7 +404,9 @@ def test_lists_that_people_give_are_read_as_items():
     assert own.decode_items('[1.0e5, "\\u00e9" ,{"a" : [2]}]', "mine") == ["1.0e5", '"\\u00e9"', '{"a" : [2]}']
 
 
-@pytest.mark.parametrize("text", ["", "{}", "1", "[", "[1", "[1 2]", "[1,]", "[,1]", "[1]]", '["a', "[NaN]", "[" * 10**5])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "1", "[", "[1", "[1 2]", "[1,]", "[,1]", "[1]]", '["a', "[NaN]", "[" * 10**5]
+)
 @pytest.mark.parametrize("name", ["json", "annotated", "nobody's"])
 def test_what_is_no_list_of_items_cannot_be_read(text, name):
     with pytest.raises(DecodingError):

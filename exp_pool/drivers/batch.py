@@ -1,0 +1,308 @@
+"""Performs the stories of a batch: each item is a call of its own, and the function runs once for all that is missing.
+
+`Batch.tell` is one generator for both kinds of drivers. It yields steps, `RunAll` and `WaitFor`; the drivers at the end
+of this file perform them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from exp_pool._clock import monotonic
+from exp_pool.capture import Capture, begin_capture, end_capture
+from exp_pool.drivers import single_flight, sync
+from exp_pool.drivers.aio import Driver
+from exp_pool.drivers.ports import Ports
+from exp_pool.drivers.single_flight import Flight
+from exp_pool.errors import BatchError
+from exp_pool.experience import Answer
+from exp_pool.steps import Ending, FlowStep, Once, Outcome, Run, Shared, Story
+
+
+@dataclass(slots=True)
+class Item:
+    """One distinct item: its value, and its story; no story where it cannot be told from others."""
+
+    value: Any
+    key: str = ""
+    telling: Story[Ending] | None = None
+    outer: Story[Ending] | None = None  # while `telling` is the part that is told once
+    once: Once | None = None
+    flight: Flight | None = None
+    waits: bool = False
+    ending: Ending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunAll:
+    """Run the function on these values. Comes to one `Outcome` for all, whose value is what the function returned."""
+
+    values: list[Any]
+    flights: list[Flight]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitFor:
+    """Wait for somebody else's flight. Comes to its `Ending`, or to None."""
+
+    flight: Flight
+
+
+@dataclass(frozen=True, slots=True)
+class Straggler:
+    """Tell one item's story by itself: whoever computed it came to nothing. Comes to its `Ending`."""
+
+    item: Item
+
+
+Telling: TypeAlias = Generator[FlowStep | RunAll | WaitFor | Straggler, Any, None]
+
+
+@dataclass(slots=True)
+class Batch:
+    """The distinct items of one call, in order."""
+
+    items: list[Item]
+    ports: Ports
+    again: Callable[[Item], Story[Ending]]  # an item's story from its beginning
+    loop: asyncio.AbstractEventLoop | None = None
+    missing: list[Item] = field(default_factory=list)
+
+    def tell(self) -> Telling:
+        """Every item's story, as far as the function; the function; the rest."""
+        try:
+            # By key, so that two batches that claim the same keys never wait for each other in a circle.
+            for item in sorted(self.items, key=lambda item: item.key):
+                yield from self._look(item)
+            self.missing = [item for item in self.items if item.ending is None and not item.waits]
+            if self.missing:
+                yield from self._run()
+            for item in self.items:
+                if item.waits:
+                    yield from self._wait(item)
+        finally:
+            for item in self.items:
+                self._close(item)
+
+    def _look(self, item: Item) -> Telling:
+        """Tell the story until the function is to run, or somebody else runs it, or the end."""
+        if item.telling is None:
+            return
+        step = next(item.telling)
+        while not isinstance(step, Run):
+            if isinstance(step, Once):
+                flight, leads = self.ports.flights.board(step, self.loop)
+                if not leads:
+                    item.once, item.flight, item.waits = step, flight, True
+                    return
+                item.once, item.flight, item.outer, item.telling = step, flight, item.telling, step.part()
+                step = next(item.telling)
+                continue
+            following = yield from self._advance(item, step)
+            if following is None:
+                return
+            step = following
+
+    def _advance(self, item: Item, step: FlowStep) -> Generator[FlowStep, Any, FlowStep | None]:
+        """Have one step performed and give the next one; None at the end, which the item then has."""
+        assert item.telling is not None
+        try:
+            try:
+                came_of_it = yield step
+            except Exception as err:
+                return item.telling.throw(err)
+            return item.telling.send(came_of_it)
+        except StopIteration as end:
+            return self._ended(item, end.value)
+
+    def _ended(self, item: Item, ending: Ending) -> FlowStep | None:
+        if item.outer is None:
+            item.ending = ending
+            return None
+        assert item.once is not None
+        assert item.flight is not None
+        self.ports.flights.land(item.once, item.flight, ending)
+        self._close(item)
+        item.ending = ending
+        return None
+
+    def _run(self) -> Telling:
+        flights = [item.flight for item in self.missing if item.flight is not None]
+        outcome: Outcome = yield RunAll([item.value for item in self.missing], flights)
+        outcomes = _one_each(outcome, len(self.missing))
+        for item, own in zip(self.missing, outcomes, strict=True):
+            if item.telling is None:
+                item.ending = Ending(Answer(own.value), own.error)
+                continue
+            try:
+                step: FlowStep | None = item.telling.send(own)
+            except StopIteration as end:
+                step = self._ended(item, end.value)
+            while step is not None:
+                step = yield from self._advance(item, step)
+
+    def _wait(self, item: Item) -> Telling:
+        assert item.telling is not None
+        assert item.flight is not None
+        ending = yield WaitFor(item.flight)
+        if ending is None:
+            item.telling.close()
+            item.ending = yield Straggler(replace(item, telling=self.again(item)))
+            return
+        try:
+            step: FlowStep | None = item.telling.send(Shared(ending, led=False))
+        except StopIteration as end:
+            item.ending = end.value
+            return
+        while step is not None and not isinstance(step, Once | Run):
+            step = yield from self._advance(item, step)
+        if step is not None:  # there is no copy to be had
+            item.telling.close()
+            item.ending = yield Straggler(replace(item, telling=self.again(item)))
+
+    def _close(self, item: Item) -> None:
+        """Whatever happened: nobody waits for this item any more."""
+        for telling in (item.telling, item.outer):
+            if telling is not None:
+                telling.close()
+        if item.flight is None or item.once is None:
+            return
+        if item.waits:
+            if self.ports.flights.leave(item.once, item.flight):
+                single_flight.cancel(item.flight)
+        else:
+            self.ports.flights.land(item.once, item.flight, None)
+            self.ports.leases.give_back(item.once.request.namespace, item.once.request.key)
+        item.flight = None
+
+
+def _one_each(outcome: Outcome, count: int) -> list[Outcome]:
+    """What the batch came to, for each item: what it cost is divided evenly."""
+    error, values = outcome.error, outcome.value
+    if error is None and not (isinstance(values, list | tuple) and len(values) == count):
+        what = f"{len(values)} answers" if isinstance(values, list | tuple) else f"{type(values).__name__}, no list,"
+        error = BatchError(f"the batch function returned {what} for {count} items; nothing was stored")
+    if error is not None:
+        return [replace(outcome, value=None, error=error)] * count
+    whole = outcome.capture
+    tokens = [(whole.tokens_in, "tokens_in"), (whole.tokens_out, "tokens_out")]
+    each = []
+    for position, value in enumerate(values):
+        capture = Capture(
+            model=whole.model,
+            strategy=whole.strategy,
+            money_usd=None if whole.money_usd is None else whole.money_usd / count,
+            steps=whole.steps,
+            metadata=whole.metadata,
+        )
+        for amount, name in tokens:
+            if amount is not None:
+                setattr(capture, name, amount // count + (position < amount % count))
+        each.append(Outcome(value, None, capture, outcome.time_s / count))
+    return each
+
+
+def drive(batch: Batch, function: Callable[[list[Any]], Sequence[Any]]) -> None:
+    """Perform it on the caller's thread. `function` takes the list of missing values."""
+    telling = batch.tell()
+    came_of_it: Any = None
+    error: Exception | None = None
+    try:
+        while True:
+            step = telling.send(came_of_it) if error is None else telling.throw(error)
+            came_of_it, error = None, None
+            try:
+                match step:
+                    case RunAll(values, flights):
+                        came_of_it = _run_all(function, values, flights)
+                    case WaitFor(flight):
+                        with single_flight.waiting_for(flight, blocking=True) as may_wait:
+                            came_of_it = single_flight.wait(flight) if may_wait else None
+                    case Straggler(item):
+                        assert item.telling is not None
+                        came_of_it = sync.drive(item.telling, batch.ports, lambda *_, **__: _single(function, item))
+                    case _:
+                        came_of_it = sync.perform(step, batch.ports, function)
+            except Exception as err:
+                error = err
+    except StopIteration:
+        return
+    finally:
+        telling.close()
+
+
+def _single(function: Callable[[list[Any]], Sequence[Any]], item: Item) -> Any:
+    (own,) = _one_each(Outcome(function([item.value])), 1)
+    if own.error is not None:
+        raise own.error
+    return own.value
+
+
+def _run_all(function: Callable[[list[Any]], Any], values: list[Any], flights: list[Flight]) -> Outcome:
+    capture, token = begin_capture()
+    began = monotonic()
+    try:
+        with ExitStack() as stack:
+            for flight in flights:
+                stack.enter_context(single_flight.leading(flight))
+            value = function(values)
+    except Exception as err:
+        return Outcome(error=err, capture=capture, time_s=monotonic() - began)
+    finally:
+        end_capture(token)
+    return Outcome(value, None, capture, monotonic() - began)
+
+
+async def drive_async(batch: Batch, function: Callable[[list[Any]], Any], driver: Driver) -> None:
+    """The same for a coroutine function."""
+    telling = batch.tell()
+    came_of_it: Any = None
+    error: Exception | None = None
+
+    async def single(*_: Any, **__: Any) -> Any:
+        (own,) = _one_each(Outcome(await function([item.value])), 1)
+        if own.error is not None:
+            raise own.error
+        return own.value
+
+    try:
+        while True:
+            step = telling.send(came_of_it) if error is None else telling.throw(error)
+            came_of_it, error = None, None
+            try:
+                match step:
+                    case RunAll(values, flights):
+                        came_of_it = await _run_all_async(function, values, flights)
+                    case WaitFor(flight):
+                        with single_flight.waiting_for(flight, blocking=False) as may_wait:
+                            came_of_it = await single_flight.wait_async(flight) if may_wait else None
+                    case Straggler(item):
+                        assert item.telling is not None
+                        came_of_it = await Driver(driver.ports, single, driver.threads).drive(item.telling)
+                    case _:
+                        came_of_it = await driver.perform(step)
+            except Exception as err:
+                error = err
+    except StopIteration:
+        return
+    finally:
+        telling.close()
+
+
+async def _run_all_async(function: Callable[[list[Any]], Any], values: list[Any], flights: list[Flight]) -> Outcome:
+    capture, token = begin_capture()
+    began = monotonic()
+    try:
+        with ExitStack() as stack:
+            for flight in flights:
+                stack.enter_context(single_flight.leading(flight))
+            value = await function(values)
+    except Exception as err:
+        return Outcome(error=err, capture=capture, time_s=monotonic() - began)
+    finally:
+        end_capture(token)
+    return Outcome(value, None, capture, monotonic() - began)

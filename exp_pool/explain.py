@@ -1,0 +1,80 @@
+"""Why a call missed: how it differs from the nearest one that is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+from typing import Any
+
+from exp_pool._clock import now_us, to_datetime
+from exp_pool.records import Record
+from exp_pool.request import Request
+
+_SHORT = 80  # characters of a value
+_COMPARED = 500  # characters of two texts, when it is asked how much alike they are
+
+
+def explain(request: Request, current: Record | None, others: Iterable[Record]) -> str:
+    """One sentence for people.
+
+    Args:
+        request: the call.
+        current: the row of its key, if there is one.
+        others: rows of the same function, in any version.
+    """
+    if current is not None:
+        return f"{request.function}: {_state(current)}"
+    arguments = json.loads(request.stored_arguments)
+    nearest = max(others, key=lambda row: _likeness(row, request, arguments), default=None)
+    if nearest is None:
+        return f"{request.function}: nothing is stored for it in namespace {request.namespace!r}"
+    if nearest.version != request.version:
+        return (
+            f"{request.function}: the nearest stored call is of version {nearest.version!r}, this one of "
+            f"{request.version!r}"
+        )
+    differences = _differences(arguments, json.loads(nearest.arguments))
+    if not differences:
+        return (
+            f"{request.function}: a call with these arguments is stored, but they differ in what is not shown: "
+            "a redacted value, an object's state, or what key= looks at"
+        )
+    return f"{request.function}: the nearest stored call differs in {'; '.join(differences)}"
+
+
+def _state(record: Record) -> str:
+    """Why a row of just this call does not answer it, or that it does."""
+    if record.expired(now_us()):
+        assert record.expires_at is not None
+        return f"this call is stored, but expired at {to_datetime(record.expires_at):%Y-%m-%d %H:%M:%S} UTC"
+    if record.trust != "trusted":
+        return "this call is stored, but quarantined until a person sets trust to trusted"
+    if record.answer is None:
+        return "this call is stored without an answer"
+    return f"this call is stored and answers, unless a judge or min_score refuses it (its score: {record.score})"
+
+
+def _likeness(record: Record, request: Request, arguments: dict[str, Any]) -> tuple[bool, int, float]:
+    """Same version first, then how many arguments are equal, then how alike the texts are."""
+    stored = json.loads(record.arguments)
+    equal = sum(name in stored and stored[name] == value for name, value in arguments.items())
+    alike = SequenceMatcher(None, record.request[:_COMPARED], request.text[:_COMPARED]).quick_ratio()
+    return record.version == request.version, equal, alike
+
+
+def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    differences = []
+    for name in dict.fromkeys((*mine, *theirs)):
+        if name not in theirs:
+            differences.append(f"{name}: {_short(mine[name])} here, absent there")
+        elif name not in mine:
+            differences.append(f"{name}: absent here, {_short(theirs[name])} there")
+        elif mine[name] != theirs[name] or type(mine[name]) is not type(theirs[name]):
+            differences.append(f"{name}: {_short(mine[name])} here, {_short(theirs[name])} there")
+    return differences
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"

@@ -1,0 +1,346 @@
+"""What a decorated function is, for each kind of function, and what can be asked of it.
+
+`Decorated` knows how a call becomes a request and begins its story; the kinds below it differ in who performs it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from exp_pool.capture import current_namespace
+from exp_pool.counters import CacheInfo
+from exp_pool.current import HasPool, current
+from exp_pool.drivers import aio, sync
+from exp_pool.durations import Ttl
+from exp_pool.errors import ConfigurationError, EncodingError, ReplayMissError
+from exp_pool.experience import Answer, Call, Hit
+from exp_pool.flow import look, story
+from exp_pool.notices import Notices
+from exp_pool.pool import Pool
+from exp_pool.prefill import as_call, progress
+from exp_pool.records import to_experience
+from exp_pool.request import CallSpec, Request
+from exp_pool.steps import Ending, Match, Mode, Policy, Story
+from exp_pool.upkeep.scoring import Scored
+
+if TYPE_CHECKING:
+    from typing import Self
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_notices = Notices()  # for calls that have no manager to say it
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the decorator made of its options."""
+
+    function: Callable[..., Any]
+    spec: CallSpec
+    policy: Policy
+    manager: HasPool | None
+    namespace: str | Callable[[Call], str] | None
+    scored: Scored | None
+    bound: tuple[Any, ...] = ()  # what a partial, a bound method or a callable object holds
+    bound_by_name: Mapping[str, Any] | None = None
+    refusal: str = ""  # why it always runs uncached
+    notice: str = ""
+    batch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A call on its way."""
+
+    pool: Pool
+    request: Request
+    policy: Policy
+    telling: Story[Ending]
+
+
+class Decorated(Generic[P, R]):
+    """A decorated function. On instances it is bound like a method, and so is everything that can be asked of it."""
+
+    def __init__(self, setup: Setup, looks_like: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, looks_like, updated=())  # type: ignore[arg-type]  # it wants no __call__
+        self._setup = setup
+        self._function = setup.function
+        self._spec = setup.spec
+        self._policy = setup.policy
+        self._bound = setup.bound
+        self._by_name: Mapping[str, Any] = setup.bound_by_name or {}
+        self._like = looks_like
+        self.__exp_function__ = setup.spec.name
+        # `inspect.iscoroutinefunction` looks at these to see what kind of function this is.
+        for name in ("__code__", "__defaults__", "__kwdefaults__"):
+            if hasattr(setup.function, name):
+                setattr(self, name, getattr(setup.function, name))
+
+    @property
+    def original(self) -> Callable[..., Any]:
+        """The function without the pool."""
+        if len(self._bound) > len(self._setup.bound):
+            return functools.partial(self._function, *self._bound, **self._by_name)
+        return self._like
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        if len(self._bound) == len(self._setup.bound):
+            return inspect.signature(self._like)
+        parameters = list(self._spec.signature.parameters.values())[len(self._bound) :]
+        return self._spec.signature.replace(parameters=parameters)
+
+    def __repr__(self) -> str:
+        return f"<exp_cache of {self._spec.name}>"
+
+    def _bind_to(self, instance: Any) -> Self:
+        bound = object.__new__(type(self))
+        bound.__dict__.update(self.__dict__)
+        bound._bound = (*self._bound, instance)
+        return bound
+
+    def _full(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """The arguments with those that are bound."""
+        if not self._by_name:
+            return ((*self._bound, *args) if self._bound else args), kwargs
+        return (*self._bound, *args), {**self._by_name, **kwargs}
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The key of this call.
+
+        Raises:
+            UnkeyableError: an argument has no stable identity.
+        """
+        return self._request(self._pool(), *self._full(args, kwargs)).key
+
+    def __exp_call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> dict[str, Any]:
+        """What `Experience.from_call` needs to make the experience that answers this call."""
+        request = self._spec.request(*self._full(args, kwargs), "", None)
+        return {
+            "function": request.function,
+            "version": request.version,
+            "arguments": request.arguments,
+            "request": request.text,
+            "key": request.key,
+            "codec": self._codec_of(value),
+        }
+
+    def _codec_of(self, value: Any) -> str:
+        with suppress(EncodingError, AttributeError, TypeError):
+            return self._policy.codec.encode(value)[1]
+        return "json"
+
+    def _pool(self) -> Pool:
+        pool = (self._setup.manager or current.get()).sync
+        if self._setup.scored is not None:
+            pool.score_with(self._spec.name, self._setup.scored)
+        return pool
+
+    def _request(self, pool: Pool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
+        wanted = self._setup.namespace
+        namespace = current_namespace()
+        if namespace is None and wanted is not None:
+            namespace = wanted if isinstance(wanted, str) else self._ask_namespace(wanted, args, kwargs)
+        return self._spec.request(args, kwargs, namespace or pool.config.namespace, pool.secret)
+
+    def _ask_namespace(self, ask: Callable[[Call], str], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        call = Call(self._function, self._spec.name, self._spec.bind(args, kwargs))
+        try:
+            namespace = ask(call)
+        except Exception as err:
+            raise ConfigurationError(f"namespace= raised {err!r}") from err
+        if not isinstance(namespace, str) or not namespace:
+            raise ConfigurationError(f"namespace= gave {namespace!r}; it must give text, not empty")
+        return namespace
+
+    def _policy_in(self, pool: Pool) -> Policy:
+        """The policy under this manager's settings."""
+        if self._policy.ttl is None and pool.config.default_ttl is not None:
+            return replace(self._policy, ttl=Ttl(pool.config.default_ttl))
+        return self._policy
+
+    def _mode(self, pool: Pool, *, fresh: bool = False) -> Mode | None:
+        """What the call may do with the pool; None where it runs without."""
+        switches = pool.switches()
+        if not (switches.read or switches.write):
+            return None
+        if self._setup.notice:
+            pool.notices.once(f"source:{self._spec.name}", self._setup.notice, stacklevel=4)
+        return Mode(switches.read and not fresh, switches.write, pool.replay and switches.read and not fresh)
+
+    def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Begun | None:
+        """The story of this call; None where it is to run without the pool: never an exception but in replay."""
+        pool: Pool | None = None
+        try:
+            pool = self._pool()
+            mode = self._mode(pool, fresh=fresh)
+            if mode is None:
+                return None
+            if self._setup.refusal:
+                raise ConfigurationError(self._setup.refusal)
+            request = self._request(pool, args, kwargs)
+            policy = self._policy_in(pool)
+            return Begun(pool, request, policy, story(request, policy, mode))
+        except Exception as err:
+            self._without(pool, args, kwargs, err)
+            return None
+
+    def _without(self, pool: Pool | None, args: tuple[Any, ...], kwargs: Mapping[str, Any], err: Exception) -> None:
+        """Say that the call runs uncached, and why."""
+        if not self._spec.fits(args, kwargs):  # the function will say so itself
+            return
+        if pool is None:
+            _notices.once(f"manager:{type(err).__name__}", f"{self._spec.name} runs uncached: {err}", stacklevel=4)
+            return
+        pool.uncached(self._spec.name, err)
+        if pool.replay and pool.switches().read:
+            raise ReplayMissError(f"{self._spec.name} is replayed, so it does not run: it is uncached. {err}") from err
+
+    def _looking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Story[Match | None]]:
+        pool = self._pool()
+        return pool, look(self._request(pool, *self._full(args, kwargs)), self._policy_in(pool))
+
+    def _explanation(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        pool = self._pool()
+        try:
+            request = self._request(pool, *self._full(args, kwargs))
+        except TypeError as err:  # it does not fit, or has no stable identity
+            return f"this call runs uncached: {err}"
+        if self._setup.refusal:
+            return f"this call runs uncached: {self._setup.refusal}"
+        return pool.explain(request)
+
+    def _info(self) -> CacheInfo:
+        pool = self._pool()
+        return CacheInfo(*pool.counters.of_function(self._spec.name), pool.count_of(self._spec.name))
+
+    def _invalidate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+        pool = self._pool()
+        request = self._request(pool, *self._full(args, kwargs))
+        return pool.invalidate(request.namespace, request.key)
+
+
+def hit_of(match: Match | None) -> Hit | None:
+    """The match as people see it."""
+    return None if match is None else Hit(to_experience(match.record), match.similarity, match.found_by)
+
+
+class Blocking(Decorated[P, R]):
+    """What can be asked of functions that are called without ``await``."""
+
+    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Hit | None:
+        """What would answer this call now, or None. Runs nothing, counts nothing; the pool's troubles are raised."""
+        pool, looking = self._looking(args, kwargs)
+        return hit_of(sync.drive(looking, pool.ports, self._function))
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> int:
+        """Delete what is stored for this call, its history and its failures too; how many rows."""
+        return self._invalidate(args, kwargs)
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Why this call is not answered from the pool: which argument differs from the nearest stored call."""
+        return self._explanation(args, kwargs)
+
+    def cache_info(self) -> CacheInfo:
+        """Hits, misses and coalesced calls in this process, and how many answers are stored."""
+        return self._info()
+
+    def cache_clear(self) -> int:
+        """Delete everything that is stored for this function, its history too; how many rows."""
+        return self._pool().clear_of(self._spec.name)
+
+    def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
+        """The answer, and where it came from."""
+        raise NotImplementedError
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
+        """The same as calling it, with where the answer came from. Of a generator the value is the list of chunks."""
+        return self._answer(args, kwargs)
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
+        """Run the function whatever is stored, and store its answer; what people annotated stays."""
+        return self._answer(args, kwargs, fresh=True)
+
+    def prefill(self, items: Iterable[Any]) -> int:
+        """Run these calls where the pool has no answer yet; how many ran.
+
+        Args:
+            items: a tuple of positional arguments, a dict of named ones, or the only argument.
+
+        Raises:
+            ExceptionGroup: what the function raised, after all other calls were made.
+        """
+        ran, errors = 0, []
+        for item in progress(items, self._spec.name):
+            args, kwargs = as_call(item)
+            try:
+                ran += self._answer(args, kwargs).found_by is None
+            except Exception as err:
+                errors.append(err)
+        if errors:
+            raise ExceptionGroup(f"{len(errors)} calls of {self._spec.name} failed; {ran} ran", errors)
+        return ran
+
+
+class Awaitable(Decorated[P, R]):
+    """The same for functions that are awaited."""
+
+    async def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Hit | None:
+        """What would answer this call now, or None. Runs nothing, counts nothing; the pool's troubles are raised."""
+        pool, looking = self._looking(args, kwargs)
+        return hit_of(await aio.Driver(pool.ports, self._function, pool.threads).drive(looking))
+
+    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> int:
+        """Delete what is stored for this call, its history and its failures too; how many rows."""
+        return await aio.hop(self._pool().threads, self._invalidate, args, kwargs)
+
+    async def explain(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Why this call is not answered from the pool: which argument differs from the nearest stored call."""
+        return await aio.hop(self._pool().threads, self._explanation, args, kwargs)
+
+    async def cache_info(self) -> CacheInfo:
+        """Hits, misses and coalesced calls in this process, and how many answers are stored."""
+        return await aio.hop(self._pool().threads, self._info)
+
+    async def cache_clear(self) -> int:
+        """Delete everything that is stored for this function, its history too; how many rows."""
+        pool = self._pool()
+        return await aio.hop(pool.threads, pool.clear_of, self._spec.name)
+
+    async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
+        """The answer, and where it came from."""
+        raise NotImplementedError
+
+    async def call(self, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
+        """The same as calling it, with where the answer came from. Of a generator the value is the list of chunks."""
+        return await self._answer(args, kwargs)
+
+    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
+        """Run the function whatever is stored, and store its answer; what people annotated stays."""
+        return await self._answer(args, kwargs, fresh=True)
+
+    async def prefill(self, items: Iterable[Any]) -> int:
+        """Run these calls, one after the other, where the pool has no answer yet; how many ran.
+
+        Args:
+            items: a tuple of positional arguments, a dict of named ones, or the only argument.
+
+        Raises:
+            ExceptionGroup: what the function raised, after all other calls were made.
+        """
+        ran, errors = 0, []
+        for item in progress(items, self._spec.name):
+            args, kwargs = as_call(item)
+            try:
+                ran += (await self._answer(args, kwargs)).found_by is None
+            except Exception as err:
+                errors.append(err)
+        if errors:
+            raise ExceptionGroup(f"{len(errors)} calls of {self._spec.name} failed; {ran} ran", errors)
+        return ran

@@ -1,0 +1,95 @@
+"""Which function in the source goes by a name: two functions never share one that was given to them automatically.
+
+A function that is defined again (a module reloaded, a notebook cell run again, a factory called again) is the same
+function. That its source changed meanwhile is worth a word, because what the old source answered is still given.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import linecache
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a function stands in the source, and what it does."""
+
+    file: str
+    line: int
+    name: str
+    interactive: bool
+    code: bytes
+
+
+_known: dict[str, _Place] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is to be said about a function's name. `refusal`: it is another one's; `notice`: its source changed."""
+
+    refusal: str = ""
+    notice: str = ""
+
+
+def register(name: str, function: Callable[..., Any]) -> Standing:
+    """Take an automatic name for a function; the message says what to do where it is taken."""
+    new = _place_of(function)
+    if new is None:
+        return Standing()
+    old = _known.get(name)
+    if old is not None and not _same(old, new):
+        return Standing(
+            refusal=f"another function of the name {name} is at {old.file}:{old.line}, and calls of the two could not "
+            f"be told apart; give this one ({new.file}:{new.line}) its own with name="
+        )
+    _known[name] = new
+    if old is not None and old.code != new.code:
+        return Standing(
+            notice=f"the source of {name} has changed; what the old source answered is still given, unless you change "
+            "version= or delete it"
+        )
+    return Standing()
+
+
+def _place_of(function: Callable[..., Any]) -> _Place | None:
+    """None for what was not written in Python: its name is unique."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if not isinstance(code, types.CodeType):
+        return None
+    file = code.co_filename
+    interactive = file.startswith("<") or "ipykernel" in file
+    return _Place(file, code.co_firstlineno, code.co_name, interactive, _what_it_does(code))
+
+
+def _what_it_does(code: types.CodeType) -> bytes:
+    """Byte code, names and constants, nested functions' too: comments, line numbers and files do not matter."""
+    constants = [_what_it_does(c) if isinstance(c, types.CodeType) else repr(c).encode() for c in code.co_consts]
+    return b"\0".join((code.co_code, repr(code.co_names).encode(), *constants))
+
+
+def _same(old: _Place, new: _Place) -> bool:
+    if new.name == "<lambda>":  # several may stand in one line, and nothing but what they do tells them apart
+        return old.code == new.code
+    if (old.file, old.line) == (new.file, new.line):
+        return True
+    if old.file != new.file:  # a later cell of a notebook takes a name over; a module of the same name does not
+        return old.interactive and new.interactive
+    # Where the old line is still one of its definitions, there are two. Otherwise the source was edited, and reloaded.
+    return old.line not in _lines_of(new.file, new.name)
+
+
+def _lines_of(file: str, name: str) -> set[int]:
+    """The lines where functions of this name begin, with their first decorator, in the file as it is now."""
+    linecache.checkcache(file)
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return set()
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and n.name == name]
+    return {min((decorator.lineno for decorator in node.decorator_list), default=node.lineno) for node in found}

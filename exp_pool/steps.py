@@ -1,0 +1,249 @@
+"""What a story may ask for, and what comes of it: the words between `flow`, which tells, and `drivers`, which do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+from exp_pool.capture import Capture
+from exp_pool.codecs import ResponseCodec
+from exp_pool.durations import Duration, Ttl
+from exp_pool.experience import Answer, Call
+from exp_pool.protocols import ContextBuilder, Judge, Lease, Question
+from exp_pool.records import Record
+from exp_pool.request import Request
+from exp_pool.reuse.context import Inject
+
+T = TypeVar("T")
+
+
+# ── What the decorator decided, and what the story may ask for ────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a decorated function was told about reuse and storing; the same for all its calls."""
+
+    codec: ResponseCodec
+    judge: Judge | None = None  # None: identical requests are answered, which needs no step of its own
+    min_score: float | None = None
+    inject: Inject | None = None
+    context_builder: ContextBuilder | None = None
+    ttl: Ttl | Callable[[Any], Duration | Ttl | None] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    scored: bool = False
+    cache_if: Callable[[Call, Any], Any] | None = None
+    record_failures: bool = False
+    single_flight: bool = True
+    first_stays: bool = False  # where identical calls may run side by side, the first to finish is stored
+
+    @property
+    def stale_s(self) -> float:
+        """How long after its expiry an answer is still served while a call renews it."""
+        return self.ttl.stale_s if isinstance(self.ttl, Ttl) else 0.0
+
+    @property
+    def if_error_s(self) -> float:
+        """How long after its expiry an answer is still served in place of the function's exception."""
+        return self.ttl.if_error_s if isinstance(self.ttl, Ttl) else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """What this call may do with the pool."""
+
+    read: bool = True
+    write: bool = True
+    replay: bool = False  # a miss is an error, the function does not run
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A record that was found, how, and how similar its request is (cosine)."""
+
+    record: Record
+    similarity: float
+    found_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskFeeds:
+    """Ask each feed in turn. Comes to the first value that is not ``...``, else ``...``."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """Tell this part of the story once for all concurrent identical calls. Comes to `Shared`.
+
+    None where this call must not wait: that would close a circle, or `wait` says so; then nothing was told.
+    """
+
+    request: Request
+    part: Callable[[], Story[Ending]]
+    write: bool  # calls that may write do not ride with calls that may not
+    wait: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Comes to the current `Record` of the request's key, or None."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Look up and, where nothing fresh is stored, take the lease of the key. Comes to `Claimed`.
+
+    With `wait` a leader of another process is waited for as long as its heart beats.
+    """
+
+    request: Request
+    wait: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FindSimilar:
+    """Comes to at most `limit` `Match`es of the same function and version: trusted, fresh, most similar first.
+
+    With `to_answer` they are also of the same reuse scope, and both texts were read whole by the embedder.
+    """
+
+    request: Request
+    limit: int
+    min_similarity: float
+    to_answer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AskJudge:
+    """Comes to the judge's `Verdict`."""
+
+    judge: Judge
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run the function on the request's arguments. Comes to an `Outcome`; the function's exception is part of it."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask something of the user's, ``def`` or ``async def``, where the function ran. Comes to what it returns."""
+
+    question: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Store a row. Comes to whether it was stored; not where the lease was taken over by someone else."""
+
+    request: Request
+    record: Record
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """Comes to text that says why nothing stored answers this call."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Tell who listens that the pool answered with this."""
+
+    request: Request
+    match: Match
+
+
+@dataclass(frozen=True, slots=True)
+class Coalesced:
+    """Tell who listens that the answer of an identical call that was running answered this one, too."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """Tell who listens that the function is about to run."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Tell who listens that something went wrong with the pool, and that the call goes on without it."""
+
+    request: Request
+    what: str
+    error: Exception
+
+
+FlowStep: TypeAlias = (
+    AskFeeds
+    | Once
+    | LookUp
+    | Claim
+    | FindSimilar
+    | AskJudge
+    | Run
+    | Ask
+    | Keep
+    | Explain
+    | Found
+    | Coalesced
+    | NotFound
+    | Trouble
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The current fresh row; or none, perhaps with the lease; or `busy`: someone else computes it."""
+
+    record: Record | None = None
+    lease: Lease | None = None
+    busy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What running the function came to: a value, or its exception; what it recorded, and how long it took."""
+
+    value: Any = None
+    error: Exception | None = None
+    capture: Capture = field(default_factory=Capture)
+    time_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What the caller gets: an answer, or the exception that its function raised.
+
+    `encoded` is the answer as JSON text with its codec's name, from which others get their own copies; None where it
+    could not be encoded.
+    """
+
+    answer: Answer[Any]
+    error: Exception | None = None
+    encoded: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The end of a part that was told once, and whether this call told it."""
+
+    ending: Ending
+    led: bool
+
+
+Story: TypeAlias = Generator[FlowStep, Any, T]
