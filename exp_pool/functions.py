@@ -111,7 +111,7 @@ class Decorated(Generic[P, R]):
             return ((*self._bound, *args) if self._bound else args), kwargs
         return (*self._bound, *args), {**self._by_name, **kwargs}
 
-    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+    def key(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key of this call.
 
         Raises:
@@ -234,16 +234,16 @@ def hit_of(match: Match | None) -> Hit | None:
 class Blocking(Decorated[P, R]):
     """What can be asked of functions that are called without ``await``."""
 
-    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Hit | None:
+    def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> Hit | None:
         """What would answer this call now, or None. Runs nothing, counts nothing; the pool's troubles are raised."""
         pool, looking = self._looking(args, kwargs)
         return hit_of(sync.drive(looking, pool.ports, self._function))
 
-    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> int:
+    def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> int:
         """Delete what is stored for this call, its history and its failures too; how many rows."""
         return self._invalidate(args, kwargs)
 
-    def explain(self, *args: P.args, **kwargs: P.kwargs) -> str:
+    def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Why this call is not answered from the pool: which argument differs from the nearest stored call."""
         return self._explanation(args, kwargs)
 
@@ -259,11 +259,11 @@ class Blocking(Decorated[P, R]):
         """The answer, and where it came from."""
         raise NotImplementedError
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
         """The same as calling it, with where the answer came from. Of a generator the value is the list of chunks."""
         return self._answer(args, kwargs)
 
-    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
+    def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
         """Run the function whatever is stored, and store its answer; what people annotated stays."""
         return self._answer(args, kwargs, fresh=True)
 
@@ -291,16 +291,16 @@ class Blocking(Decorated[P, R]):
 class Awaitable(Decorated[P, R]):
     """The same for functions that are awaited."""
 
-    async def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Hit | None:
+    async def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> Hit | None:
         """What would answer this call now, or None. Runs nothing, counts nothing; the pool's troubles are raised."""
         pool, looking = self._looking(args, kwargs)
         return hit_of(await aio.Driver(pool.ports, self._function, pool.threads).drive(looking))
 
-    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> int:
+    async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> int:
         """Delete what is stored for this call, its history and its failures too; how many rows."""
         return await aio.hop(self._pool().threads, self._invalidate, args, kwargs)
 
-    async def explain(self, *args: P.args, **kwargs: P.kwargs) -> str:
+    async def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Why this call is not answered from the pool: which argument differs from the nearest stored call."""
         return await aio.hop(self._pool().threads, self._explanation, args, kwargs)
 
@@ -317,11 +317,11 @@ class Awaitable(Decorated[P, R]):
         """The answer, and where it came from."""
         raise NotImplementedError
 
-    async def call(self, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
+    async def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
         """The same as calling it, with where the answer came from. Of a generator the value is the list of chunks."""
         return await self._answer(args, kwargs)
 
-    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
+    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
         """Run the function whatever is stored, and store its answer; what people annotated stays."""
         return await self._answer(args, kwargs, fresh=True)
 

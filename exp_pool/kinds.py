@@ -40,7 +40,7 @@ def answer_of(ending: Ending) -> Answer[Any]:
 class CachedFunction(Blocking[P, R]):
     """A plain function behind the pool."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's answer, from the pool where it has it."""
         value: R = self._answer(args, kwargs).value
         return value
@@ -63,7 +63,7 @@ class CachedFunction(Blocking[P, R]):
 class AsyncCachedFunction(Awaitable[P, R]):
     """A coroutine function behind the pool; `R` is what awaiting it gives."""
 
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's answer, from the pool where it has it."""
         value: R = (await self._answer(args, kwargs)).value
         return value
@@ -98,7 +98,7 @@ def _tape(begun: Begun) -> Tape:
 class CachedGenerator(Blocking[P, R]):
     """A generator function behind the pool; `R` is one chunk."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Generator[R, Any, Any]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Generator[R, Any, Any]:
         """The function's chunks, from the pool where it has them all. As ever, nothing happens before the first one."""
         return self._stream(args, kwargs)
 
@@ -136,7 +136,7 @@ class CachedGenerator(Blocking[P, R]):
 class AsyncCachedGenerator(Awaitable[P, R]):
     """An async generator function behind the pool; `R` is one chunk."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[R, Any]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[R, Any]:
         """The function's chunks, from the pool where it has them all. As ever, nothing happens before the first one."""
         args_, kwargs_ = self._full(args, kwargs)
         begun = self._begin(args_, kwargs_)
@@ -201,13 +201,13 @@ class _Batched(Decorated[P, R]):
                 raise UnkeyableError(self._setup.refusal)
             values, with_items = split
             policy = self._policy_in(pool)
-            requests = [self._item_request(pool, with_items(value), value) for value in values]
+            requests = [self._item_request(pool, with_items(value)) for value in values]
             return self._items(pool, mode, policy, values, requests, with_items)
         except Exception as err:
             self._without(pool, args, kwargs, err)
             return None
 
-    def _item_request(self, pool: Pool, call: tuple[Any, Any], value: Any) -> Request | None:
+    def _item_request(self, pool: Pool, call: tuple[Any, Any]) -> Request | None:
         try:
             return self._request(pool, *call)
         except UnkeyableError as err:
@@ -289,7 +289,7 @@ class CachedBatch(_Batched[P, R], CachedFunction[P, R]):
         drive(batch, run)
         return self._join(positions)
 
-    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
+    def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
         """For each item what would answer it now, or None."""
         pool = self._pool()
         found = [look(request, self._policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
@@ -313,7 +313,7 @@ class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
         await drive_async(replace(batch), run, aio.Driver(pool.ports, self._function, pool.threads))
         return self._join(positions)
 
-    async def lookup(self, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
+    async def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
         """For each item what would answer it now, or None."""
         pool = self._pool()
         driver = aio.Driver(pool.ports, self._function, pool.threads)

@@ -63,15 +63,12 @@ async def stream(
 
 
 async def _replayed(chunks: Iterable[Any], request: Request, function: Callable[..., Any]) -> AsyncGenerator[Any, Any]:
-    position, sent = 0, None
     for position, chunk in enumerate(chunks, 1):
         sent = yield chunk
         if sent is not None:  # what it would answer is not stored: the function itself has to say
-            break
-    if sent is None:
-        return
-    async for chunk in _alone(request, function, position, sent):
-        yield chunk
+            async for own in _alone(request, function, position, sent):
+                yield own
+            return
 
 
 async def _alone(

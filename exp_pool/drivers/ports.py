@@ -16,7 +16,6 @@ from exp_pool.drivers.single_flight import Flights
 from exp_pool.drivers.tape import Streams
 from exp_pool.errors import EncodingError
 from exp_pool.experience import Call, Experience
-from exp_pool.filters import Condition
 from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import Event, EventKind, Lease, Observer, Put, PutStatus, RecordStore
 from exp_pool.records import Record, to_experience
@@ -37,9 +36,6 @@ from exp_pool.steps import (
     NotFound,
     Trouble,
 )
-
-_NO_FAILURES = Condition("kind", "", "ne", "failure")  # they are for curators, not for functions to learn from
-
 
 class Later(Protocol):
     """What is told of work that can wait (`upkeep.worker`)."""
@@ -122,7 +118,6 @@ class Ports:
             function=request.function,
             version=request.version,
             reuse_scope=request.scope if step.to_answer else None,
-            where=(_NO_FAILURES,),
             whole=step.to_answer,
         )
         return self.search.similar(wanted, self.embed_timeout_s)

@@ -4,28 +4,38 @@ from dataclasses import replace
 
 import pytest
 
-from exp_pool import Experience, Inject, PerfectJudge, SimpleContextBuilder, ThresholdJudge
+from exp_pool import Answer, Experience, Inject, PerfectJudge, SimpleContextBuilder, ThresholdJudge
 from exp_pool.capture import Capture
 from exp_pool.codecs import codec_for
-from exp_pool.flow import (
+from exp_pool.durations import Ttl
+from exp_pool.errors import ReplayMissError
+from exp_pool.flow import failure_key, look, own_exception, story
+from exp_pool.protocols import Lease, Verdict
+from exp_pool.records import to_record
+from exp_pool.request import CallSpec
+from exp_pool.steps import (
+    Ask,
     AskFeeds,
     AskJudge,
+    Claim,
+    Claimed,
+    Coalesced,
+    Ending,
+    Explain,
     FindSimilar,
     Found,
     Keep,
     LookUp,
     Match,
+    Mode,
     NotFound,
+    Once,
     Outcome,
     Policy,
     Run,
+    Shared,
     Trouble,
-    match_to_answer,
-    story,
 )
-from exp_pool.protocols import Verdict
-from exp_pool.records import to_record
-from exp_pool.request import CallSpec
 
 
 def ask(req, model="a", experiences=()):
@@ -34,7 +44,8 @@ def ask(req, model="a", experiences=()):
 
 SPEC = CallSpec(ask, name="ask", inject="experiences")
 REQUEST = SPEC.request(("hi",), {}, "n", None)
-EXACT = Policy(codec_for(ask))
+ALONE = Policy(codec_for(ask), single_flight=False)
+TOGETHER = Policy(codec_for(ask))
 
 
 def record(request="hi", answer="hello", **fields):
@@ -63,7 +74,7 @@ def kinds(steps):
 
 
 def test_an_exact_hit_asks_for_nothing_but_the_lookup():
-    steps, ending = tell(story(REQUEST, EXACT), ..., record(), None)
+    steps, ending = tell(story(REQUEST, ALONE), ..., record(), None)
     assert kinds(steps) == [AskFeeds, LookUp, Found]
     assert (ending.answer.value, ending.answer.found_by, ending.answer.similarity) == ("hello", "exact", 1.0)
 
@@ -71,7 +82,7 @@ def test_an_exact_hit_asks_for_nothing_but_the_lookup():
 def test_a_miss_runs_and_keeps():
     outcome = Outcome("hello", capture=Capture(model="m", strategy="s", tokens_in=3, metadata={"k": 1}), time_s=0.5)
     steps, ending = tell(
-        story(REQUEST, replace(EXACT, ttl_s=60, metadata={"team": "x"})), ..., None, None, outcome, True
+        story(REQUEST, replace(ALONE, ttl=Ttl(60), metadata={"team": "x"})), ..., None, None, outcome, True
     )
     assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run, Keep]
     kept = steps[-1].record
@@ -105,7 +116,7 @@ def test_a_miss_runs_and_keeps():
     ids=str,
 )
 def test_what_may_not_answer_is_a_miss(unusable):
-    telling = story(REQUEST, EXACT, write=False)
+    telling = story(REQUEST, ALONE, Mode(write=False))
     came = [
         ...,
         record(**unusable),
@@ -119,36 +130,36 @@ def test_what_may_not_answer_is_a_miss(unusable):
 
 
 def test_a_correction_answers_instead_of_the_response():
-    _, ending = tell(story(REQUEST, EXACT), ..., record(expected='"right"'), None)
+    _, ending = tell(story(REQUEST, ALONE), ..., record(expected='"right"'), None)
     assert ending.answer.value == "right"
 
 
 @pytest.mark.parametrize(("score", "answered"), [(None, False), (0.7, False), (0.8, True), (1.0, True)])
 def test_a_least_score(score, answered):
-    _, ending = tell(match_to_answer(REQUEST, replace(EXACT, min_score=0.8)), record(score=score))
+    _, ending = tell(look(REQUEST, replace(ALONE, min_score=0.8)), record(score=score))
     assert (ending is not None) == answered
 
 
 def test_a_feed_answers_and_nothing_is_stored():
-    steps, ending = tell(story(REQUEST, EXACT), None)
+    steps, ending = tell(story(REQUEST, ALONE), None)
     assert kinds(steps) == [AskFeeds]
     assert (ending.answer.value, ending.answer.found_by) == (None, "feed")
 
 
 def test_without_reading_nothing_is_looked_up():
-    steps, _ = tell(story(REQUEST, EXACT, read=False), None, Outcome("x"), True)
+    steps, _ = tell(story(REQUEST, ALONE, Mode(read=False)), None, Outcome("x"), True)
     assert kinds(steps) == [NotFound, Run, Keep]
 
 
 def test_without_writing_nothing_is_kept():
-    steps, ending = tell(story(REQUEST, EXACT, write=False), ..., None, None, Outcome("x"))
+    steps, ending = tell(story(REQUEST, ALONE, Mode(write=False)), ..., None, None, Outcome("x"))
     assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run]
     assert ending.answer.id is None
 
 
 def test_the_functions_exception_is_the_end_and_nothing_is_kept():
     error = ValueError("boom")
-    steps, ending = tell(story(REQUEST, EXACT), ..., None, None, Outcome(error=error))
+    steps, ending = tell(story(REQUEST, ALONE), ..., None, None, Outcome(error=error))
     assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run]
     assert ending.error is error
 
@@ -171,7 +182,7 @@ def healthy(step):
 
 @pytest.mark.parametrize("broken", range(7))
 def test_whatever_step_breaks_the_function_runs_once_and_its_value_is_the_answer(broken):
-    policy = replace(EXACT, judge=ThresholdJudge(0.99), inject=Inject("experiences"))
+    policy = replace(ALONE, judge=ThresholdJudge(0.99), inject=Inject("experiences"))
     telling, steps = story(REQUEST, policy), []
     step = next(telling)
     with pytest.raises(StopIteration) as end:
@@ -187,30 +198,30 @@ def test_whatever_step_breaks_the_function_runs_once_and_its_value_is_the_answer
 
 
 def test_a_store_that_breaks_while_keeping_changes_nothing_for_the_caller():
-    steps, ending = tell(story(REQUEST, EXACT), ..., None, None, Outcome("live"), OSError("disk full"), None)
+    steps, ending = tell(story(REQUEST, ALONE), ..., None, None, Outcome("live"), OSError("disk full"), None)
     assert kinds(steps)[-2:] == [Keep, Trouble]
     assert (ending.answer.value, ending.answer.id) == ("live", None)
 
 
 def test_an_answer_that_cannot_be_encoded_is_trouble_not_an_error():
     value = object()
-    steps, ending = tell(story(REQUEST, EXACT), ..., None, None, Outcome(value), None)
+    steps, ending = tell(story(REQUEST, ALONE), ..., None, None, Outcome(value), None)
     assert kinds(steps)[-1] is Trouble
     assert ending.answer.value is value
 
 
 def test_similar_requests_are_only_looked_for_if_the_judge_wants_them():
     steps, match = tell(
-        match_to_answer(REQUEST, replace(EXACT, judge=PerfectJudge())), record(score=1.0), Verdict(None)
+        look(REQUEST, replace(ALONE, judge=PerfectJudge())), record(score=1.0), Verdict(None)
     )
     assert kinds(steps) == [LookUp, AskJudge]
     assert match is None
 
 
 def test_the_judge_decides_among_hits_of_the_scope():
-    policy = replace(EXACT, judge=ThresholdJudge(0.9, candidates=3))
+    policy = replace(ALONE, judge=ThresholdJudge(0.9, candidates=3))
     similar = record("hey", "similar")
-    telling = match_to_answer(REQUEST, policy)
+    telling = look(REQUEST, policy)
     assert isinstance(telling.send(None), LookUp)
     wanted = telling.send(None)
     assert (type(wanted), wanted.limit, wanted.to_answer) == (FindSimilar, 3, True)
@@ -222,8 +233,8 @@ def test_the_judge_decides_among_hits_of_the_scope():
 
 
 def test_an_exact_match_is_not_searched_beyond():
-    policy = replace(EXACT, judge=ThresholdJudge(0.9))
-    steps, _ = tell(match_to_answer(REQUEST, policy), record(), Verdict(None))
+    policy = replace(ALONE, judge=ThresholdJudge(0.9))
+    steps, _ = tell(look(REQUEST, policy), record(), Verdict(None))
     assert kinds(steps) == [LookUp, AskJudge]
 
 
@@ -231,12 +242,12 @@ def test_a_judge_that_names_somebody_elses_hit_has_abstained():
     from exp_pool import Hit
 
     stranger = Hit(Experience(function="ask", request="x", response=1), 1.0, "exact")
-    _, match = tell(match_to_answer(REQUEST, replace(EXACT, judge=PerfectJudge())), record(), Verdict(stranger))
+    _, match = tell(look(REQUEST, replace(ALONE, judge=PerfectJudge())), record(), Verdict(stranger))
     assert match is None
 
 
 def test_injected_experiences_are_parents_and_reach_the_function():
-    policy = replace(EXACT, inject=Inject("experiences", top_k=2, min_similarity=0.3))
+    policy = replace(ALONE, inject=Inject("experiences", top_k=2, min_similarity=0.3))
     similar = record("hey")
     steps, ending = tell(story(REQUEST, policy), ..., None, [Match(similar, 0.9, "semantic")], None, Outcome("x"), True)
     assert kinds(steps) == [AskFeeds, LookUp, FindSimilar, NotFound, Run, Keep]
@@ -251,14 +262,14 @@ def test_injected_experiences_are_parents_and_reach_the_function():
 def test_a_caller_who_brings_experiences_keeps_them():
     request = SPEC.request(("hi",), {"experiences": ["mine"]}, "n", None)
     assert request.key == REQUEST.key
-    policy = replace(EXACT, inject=Inject("experiences"))
+    policy = replace(ALONE, inject=Inject("experiences"))
     steps, _ = tell(story(request, policy), ..., None, None, Outcome("x"), True)
     assert FindSimilar not in kinds(steps)
     assert steps[3].request.kwargs == {"experiences": ["mine"]}
 
 
 def test_a_context_builder_rewrites_the_text_but_not_what_is_stored():
-    policy = replace(EXACT, context_builder=SimpleContextBuilder(limit=1))
+    policy = replace(ALONE, context_builder=SimpleContextBuilder(limit=1))
     similar = record("hey", "you")
     steps, ending = tell(story(REQUEST, policy), ..., None, [Match(similar, 0.9, "semantic")], None, Outcome("x"), True)
     assert steps[4].request.args[0].startswith("hi\n")
@@ -268,6 +279,141 @@ def test_a_context_builder_rewrites_the_text_but_not_what_is_stored():
 
 
 def test_with_nothing_found_the_call_is_unchanged():
-    policy = replace(EXACT, context_builder=SimpleContextBuilder())
+    policy = replace(ALONE, context_builder=SimpleContextBuilder())
     steps, _ = tell(story(REQUEST, policy), ..., None, [], None, Outcome("x"), True)
     assert steps[4].request.args == ("hi",)
+
+
+# Together with others
+
+LEASE = Lease("n", REQUEST.key, "me", 1, 0)
+
+
+def test_of_identical_calls_one_tells_the_story_and_the_others_get_copies():
+    steps, ending = tell(
+        story(REQUEST, TOGETHER), ..., Shared(Ending(Answer([1], "id"), encoded=("[1]", "json")), led=False), None
+    )
+    assert kinds(steps) == [AskFeeds, Once, Coalesced]
+    assert (ending.answer.value, ending.answer.id, ending.answer.found_by) == ([1], "id", "coalesced")
+    led = Ending(Answer([1]))
+    _, ending = tell(story(REQUEST, TOGETHER), ..., Shared(led, led=True))
+    assert ending is led
+
+
+def test_the_part_told_once_claims_the_key_and_writes_under_the_lease():
+    telling = story(REQUEST, TOGETHER)
+    assert isinstance(telling.send(None), AskFeeds)
+    once = telling.send(...)
+    steps, ending = tell(once.part(), Claimed(lease=LEASE), None, Outcome("x"), True)
+    assert kinds(steps) == [Claim, NotFound, Run, Keep]
+    assert steps[-1].lease is LEASE
+    assert ending.encoded == ('"x"', "json")
+    steps, ending = tell(once.part(), Claimed(record()), None)
+    assert kinds(steps) == [Claim, Found]
+
+
+@pytest.mark.parametrize("shared", [None, Shared(Ending(Answer(object())), led=False)], ids=["alone", "no copy"])
+def test_who_cannot_share_goes_alone_without_a_lease(shared):
+    steps, ending = tell(story(REQUEST, TOGETHER), ..., shared, None, None, Outcome("x"), True)
+    assert kinds(steps) == [AskFeeds, Once, LookUp, NotFound, Run, Keep]
+    assert steps[-1].lease is None
+    assert ending.answer.value == "x"
+
+
+def test_a_copy_that_cannot_be_read_is_trouble_and_the_call_goes_alone():
+    broken = Shared(Ending(Answer(1), encoded=("{", "json")), led=False)
+    steps, _ = tell(story(REQUEST, TOGETHER), ..., broken, None, None, None, Outcome("x"), True)
+    assert kinds(steps) == [AskFeeds, Once, Trouble, LookUp, NotFound, Run, Keep]
+
+
+def test_an_exception_reaches_those_who_wait_as_their_own():
+    error = ValueError("boom")
+    _, ending = tell(story(REQUEST, TOGETHER), ..., Shared(Ending(Answer(None), error), led=False), None)
+    assert (type(ending.error), ending.error.args) == (ValueError, ("boom",))
+    assert ending.error is not error
+
+
+def test_an_exception_that_cannot_be_copied_is_shared():
+    class Odd(Exception):
+        def __init__(self, a, b):
+            super().__init__("only one")
+
+    error = Odd(1, 2)
+    assert own_exception(error) is error
+
+
+def test_an_answer_that_is_not_to_be_stored_still_reaches_those_who_wait():
+    policy = replace(TOGETHER, cache_if=lambda call, value: False)
+    telling = story(REQUEST, policy)
+    next(telling)
+    part = telling.send(...).part()
+    steps, ending = tell(part, Claimed(lease=LEASE), None, Outcome("x"), False)
+    assert kinds(steps) == [Claim, NotFound, Run, Ask]
+    assert (ending.answer.id, ending.encoded) == (None, ('"x"', "json"))
+
+
+def test_stale_is_served_while_somebody_renews_it_here_or_in_another_process():
+    policy = replace(TOGETHER, ttl=Ttl(60, stale="1w"))
+    old = record(expires_at=record().created_at)
+    steps, ending = tell(story(REQUEST, policy), ..., None, old, None)
+    assert kinds(steps) == [AskFeeds, Once, LookUp, Found]
+    assert not steps[1].wait
+    assert ending.answer.value == "hello"
+    telling = story(REQUEST, policy)
+    next(telling)
+    steps, ending = tell(telling.send(...).part(), Claimed(busy=True), old, None)
+    assert kinds(steps) == [Claim, LookUp, Found]
+
+
+def test_too_stale_is_waited_for():
+    policy = replace(TOGETHER, ttl=Ttl(60, stale=1))
+    old = record(expires_at=1)
+    shared = Shared(Ending(Answer(1), encoded=("1", "json")), led=False)
+    steps, ending = tell(story(REQUEST, policy), ..., None, old, shared, None)
+    assert kinds(steps) == [AskFeeds, Once, LookUp, Once, Coalesced]
+    assert ending.answer.value == 1
+
+
+def test_what_has_expired_answers_in_place_of_an_exception_where_that_is_allowed():
+    old, error = record(expires_at=record().created_at), ValueError("down")
+    policy = replace(ALONE, ttl=Ttl(60, if_error="1w"))
+    steps, ending = tell(story(REQUEST, policy), ..., old, None, Outcome(error=error), old, None, None)
+    assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run, LookUp, Found, Trouble]
+    assert (ending.answer.value, ending.error) == ("hello", None)
+    steps, ending = tell(story(REQUEST, policy), ..., None, None, Outcome(error=error), record(expires_at=1))
+    assert ending.error is error
+
+
+def test_a_failure_is_kept_under_a_key_of_its_own():
+    policy = replace(ALONE, record_failures=True)
+    error = ValueError("no sk-abcdefghijklmnopqrstuvwxyz0123")
+    steps, ending = tell(story(REQUEST, policy), ..., None, None, Outcome(error=error), True)
+    kept = steps[-1].record
+    assert (kept.kind, kept.key) == ("failure", failure_key(REQUEST.key))
+    assert kept.response == '{"error":"ValueError","message":"no [redacted]"}'
+    assert "sk-abc" not in kept.metadata
+    assert ending.error is error
+
+
+def test_in_replay_a_miss_is_an_error_and_nothing_runs():
+    steps, ending = tell(story(REQUEST, ALONE, Mode(replay=True)), ..., None, "the model differs")
+    assert kinds(steps) == [AskFeeds, LookUp, Explain]
+    assert isinstance(ending.error, ReplayMissError)
+    assert "the model differs" in str(ending.error)
+
+
+def test_the_ttl_may_depend_on_the_response():
+    policy = replace(ALONE, ttl=lambda value: "1m" if value == "x" else None)
+    steps, _ = tell(story(REQUEST, policy), ..., None, None, Outcome("x"), "1m", True)
+    assert kinds(steps)[-2:] == [Ask, Keep]
+    assert steps[-1].record.expires_at - steps[-1].record.created_at == 60_000_000
+
+
+def test_jitter_shortens_only():
+    policy = replace(ALONE, ttl=Ttl(100, jitter=0.5))
+    lasting = set()
+    for _ in range(20):
+        steps, _ = tell(story(REQUEST, policy), ..., None, None, Outcome("x"), True)
+        lasting.add(steps[-1].record.expires_at - steps[-1].record.created_at)
+    assert len(lasting) > 1
+    assert all(50_000_000 <= us <= 100_000_000 for us in lasting)

@@ -62,17 +62,45 @@ def test_keyword_mappings_cannot_pass_for_others(make_manager):
         assert [f(**call) for call in calls] == [repr(((), call)) for call in calls]
 
 
-def test_bound_values_that_calls_do_not_show_are_refused():
-    def ask(model, req): ...
+def test_values_bound_by_a_partial_or_a_method_belong_to_the_call(make_manager):
+    cache = make_manager().exp_cache
+
+    def ask(model, req, times=1):
+        return [model, req, times]
+
+    def answers(hidden):
+        return [cache(hidden)("hi"), cache(hidden)("hi")]
+
+    assert answers(functools.partial(ask, "a")) == [["a", "hi", 1]] * 2
+    assert answers(functools.partial(ask, "b")) == [["b", "hi", 1]] * 2
+    assert answers(functools.partial(ask, "b", times=2)) == [["b", "hi", 2]] * 2
+    assert answers(functools.partial(functools.partial(ask, times=3), "b")) == [["b", "hi", 3]] * 2
+    assert cache(ask).lookup("b", "hi", 2) is not None, "the same call, written out"
 
     class Agent:
-        def ask(self, req): ...
+        def __init__(self, name):
+            self.name = name
 
-        def __call__(self, req): ...
+        def ask(self, req):
+            return [self.name, req]
 
-    for hidden in (functools.partial(ask, "gpt"), Agent().ask, Agent()):
-        with pytest.raises(ConfigurationError, match="write a function around it"):
-            exp_cache(hidden)
+        def __call__(self, req):
+            return ["called", self.name, req]
+
+    for name in ("x", "y"):
+        agent = Agent(name)
+        assert cache(agent.ask, self_key=["name"])("hi") == [name, "hi"]
+        assert cache(agent, self_key=["name"])("hi") == ["called", name, "hi"]
+        assert cache(agent.ask, self_key=["name"]).lookup("hi").experience.response == [name, "hi"]
+        with pytest.warns(ExpPoolWarning, match="it is not known which of them matter"):
+            assert make_manager().exp_cache(agent)("hi") == ["called", name, "hi"]
+
+
+def test_a_class_is_no_function():
+    class Agent: ...
+
+    with pytest.raises(ConfigurationError, match="not the class"):
+        exp_cache(Agent)
 
 
 def test_bound_builtins_have_no_identity(make_manager):

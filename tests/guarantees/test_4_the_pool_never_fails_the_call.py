@@ -272,10 +272,10 @@ def test_a_read_only_folder(tmp_path, with_pool_in_it):
     "setting", ["EXP_POOL_STORE=nonsense://x", "EXP_POOL_STORE_TIMEOUT=soon", "EXP_POOL_EMBEDDER=magic"]
 )
 def test_a_wrong_default_configuration_warns_and_runs_uncached(monkeypatch, setting):
-    from exp_pool import decorator
+    from exp_pool import functions
 
     monkeypatch.setenv(*setting.split("="))
-    monkeypatch.setattr(decorator, "_notices", type(decorator._notices)())
+    monkeypatch.setattr(functions, "_notices", type(functions._notices)())
     runs = []
 
     @exp_cache

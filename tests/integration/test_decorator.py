@@ -442,15 +442,6 @@ def test_a_cancelled_caller_is_cancelled_and_stores_nothing(make_manager):
     assert manager.sync.get_exps_count() == 0
 
 
-def test_generators_pass_through_untouched(make_manager):
-    @make_manager().exp_cache
-    def stream(n):
-        yield from range(n)
-
-    with pytest.warns(ExpPoolWarning, match="generator"):
-        assert [list(stream(3)), list(stream(3))] == [[0, 1, 2], [0, 1, 2]]
-
-
 BAD = {
     "exclude names 'modle', which is no parameter of .*its parameters: req, model": {"exclude": ["modle"]},
     "exclude='model' must be a list": {"exclude": "model"},
