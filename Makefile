@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit examples notebooks fix bench wheel-test clean
+.PHONY: help demo test lint types imports unit examples notebooks fix bench peers wheel-test clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -28,6 +28,10 @@ $(VENV)/.demo: pyproject.toml constraints-dev.txt | $(BIN)/python
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) -c constraints-dev.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.dev
+	$(PIP) -c constraints-dev.txt -e '.[peers]'
 	@touch $@
 
 demo: $(VENV)/.demo  ## the quickstart, on the real model, a real Chroma and a real SQLite file
@@ -60,6 +64,9 @@ fix: $(VENV)/.dev  ## format, and mend what ruff can mend
 
 bench: $(VENV)/.dev  ## times, as ratios to diskcache and raw Chroma in the same run
 	$(BIN)/python benchmarks/hot_paths.py
+
+peers: $(VENV)/.peers  ## what other caches get wrong, by the same cases as exp_pool
+	$(BIN)/python benchmarks/correctness_vs_peers.py
 
 wheel-test: $(VENV)/.dev  ## the wheel without the source tree, in an environment of its own
 	rm -rf dist $(VENV)/wheel

@@ -1,7 +1,7 @@
 """What caches get wrong: one list of cases, asked of exp_pool and of its peers in the same way.
 
-``python benchmarks/correctness_vs_peers.py [--case TEXT] [--library NAME] [--json]``. How each library is asked, and with
-which options, stands in `peers/adapters.py`. Nothing here is a measure of speed.
+``python benchmarks/correctness_vs_peers.py [--case TEXT] [--library NAME] [--json]``. How each library is asked, and
+with which options, stands in `peers/adapters.py`. Nothing here is a measure of speed.
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ def results_of(cases: list[Case], peers: list, timeout: float) -> list[Result]:
     results = []
     for one in cases:
         for peer in peers:
-            installed = peer.installed()
+            installed = peer.version() is not None
             results.append(run(one, peer, timeout) if installed else Result(one.name, peer.name, "not installed"))
     return results
 
 
-def show(console: Console, cases: list[Case], names: list[str], results: list[Result]) -> None:
+def show(console: Console, cases: list[Case], peers: list, results: list[Result]) -> None:
+    names = [peer.name for peer in peers]
     found = {(result.case, result.library): result.verdict for result in results}
     table = Table("case", *names, title="What caches get wrong")
     for one, following in zip(cases, [*cases[1:], None], strict=True):
@@ -56,9 +57,9 @@ def show(console: Console, cases: list[Case], names: list[str], results: list[Re
         table.add_row(one.name, *row, end_section=following is None or following.group != one.group)
     console.print(table)
     totals = collections.Counter((result.library, result.verdict) for result in results)
-    table = Table("library", *VERDICTS, title=f"Totals of {len(cases)} cases")
-    for name in names:
-        table.add_row(name, *(str(totals[name, verdict]) for verdict in VERDICTS))
+    table = Table("library", "version", *VERDICTS, title=f"Totals of {len(cases)} cases")
+    for peer in peers:
+        table.add_row(peer.name, peer.version() or "", *(str(totals[peer.name, verdict]) for verdict in VERDICTS))
     console.print(table)
     for verdict, meaning in _MEANINGS.items():
         console.print(f"{verdict}: {meaning}", markup=False, highlight=False)
@@ -81,7 +82,7 @@ def main() -> None:
     if options.json:
         print(json.dumps([asdict(result) for result in results], indent=1))
     else:
-        show(console, cases, [peer.name for peer in peers], results)
+        show(console, cases, peers, results)
         if options.case or options.library:
             for result in results:
                 if result.why:

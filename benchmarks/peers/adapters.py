@@ -8,8 +8,9 @@ worse in another were chosen by trying both and keeping the one with more right 
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib.metadata
 import inspect
+import platform
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +23,10 @@ class Peer:
     """A library. Subclasses say what it is for."""
 
     name = ""
-    module = ""
+    package = ""  # as pip calls it, where that is another name
     sync = True  # plain functions
     asynchronous = False  # coroutine functions
+    generators = False  # claims to replay what generator functions yield
     durable = False  # keeps answers on a disk, for another process
     not_for: dict[str, str] = {}  # noqa: RUF012  (case: what the documentation says)
     refuses: tuple[tuple[type[BaseException], str, str], ...] = ()  # exception, part of its text, the documentation
@@ -36,9 +38,12 @@ class Peer:
         self.open()
 
     @classmethod
-    def installed(cls) -> bool:
-        """Whether it can be imported."""
-        return importlib.util.find_spec(cls.module.partition(".")[0]) is not None
+    def version(cls) -> str | None:
+        """Which one is installed, if any: verdicts are about versions."""
+        try:
+            return importlib.metadata.version(cls.package or cls.name)
+        except importlib.metadata.PackageNotFoundError:
+            return None
 
     @classmethod
     def excuse(cls, group: str, name: str) -> str | None:
@@ -79,8 +84,8 @@ class Peer:
 class ExpPool(Peer):
     """`exp_cache` with a store in memory and no index. `self_key` names the attributes that matter, as README says."""
 
-    name, module = "exp_pool", "exp_pool"
-    asynchronous = durable = True
+    name = "exp_pool"
+    asynchronous = generators = durable = True
 
     def open(self) -> None:
         from exp_pool import ExpManager
@@ -102,12 +107,13 @@ class ExpPool(Peer):
 
 
 class Cashews(Peer):
-    """`@cache(ttl=)` on ``mem://``; its protection against stampedes (`protected`) is on by default.
+    """`@cache(ttl=)` on ``mem://`` with `pickle_type`, so that callers do not change what is stored.
 
-    `@cache.iterator(ttl=)` for async generators. On a disk: ``disk://``, as its documentation has it.
+    Where a crowd comes: `lock=True`, which is documented for that. `@cache.iterator(ttl=)` for async generators. On a
+    disk: ``disk://``.
     """
 
-    name, module = "cashews", "cashews"
+    name = "cashews"
     sync = False
     asynchronous = durable = True
 
@@ -118,13 +124,13 @@ class Cashews(Peer):
         if self.keep:
             self.cache.setup("disk://", directory=str(self.folder), shards=0)
         else:
-            self.cache.setup("mem://", size=10_000)
+            self.cache.setup("mem://", size=10_000, pickle_type="default")
 
     async def close(self) -> None:
         await self.cache.close()
 
     def cached_async(self, function: Callable[..., Any]) -> Any:
-        return self.cache(ttl="1h")(function)
+        return self.cache(ttl="1h", lock=self.crowd)(function)
 
     def cached_async_generator(self, function: Callable[..., Any]) -> Any:
         return self.cache.iterator(ttl="1h")(function)
@@ -140,7 +146,7 @@ class Cachebox(Peer):
     A cache for each object, as its documentation has it for methods.
     """
 
-    name, module = "cachebox", "cachebox"
+    name = "cachebox"
     asynchronous = True
     refuses = ((TypeError, "unhashable", _HASHABLE),)
 
@@ -174,7 +180,7 @@ class Cachetools(Peer):
     Where a crowd comes: `condition`, which is documented for that.
     """
 
-    name, module = "cachetools", "cachetools"
+    name = "cachetools"
     refuses = ((TypeError, "unhashable", _HASHABLE),)
 
     def cached(self, function: Callable[..., Any]) -> Any:
@@ -193,17 +199,18 @@ class Cachetools(Peer):
 
 
 _LEAVES_SELF_OUT = "its documentation: a first parameter called self or cls is not part of the key"
+_NAMESPACE = "its documentation: functions of one name need a namespace= each, which only their author can give"
 
 
 class Dogpile(Peer):
     """`cache_on_arguments` on ``memory_pickle``, which its documentation has against changed values.
 
-    `to_str=repr`, since `str` (the default) takes None for "None" and 1 for "1"; `namespace=` the qualified name, which is
-    documented against functions of one name; `kwarg_function_key_generator` for arguments by name, and the default one
-    where there are `*args`, which the other cannot take. On a disk: ``dbm``.
+    `to_str=repr`, since `str` (the default) takes None for "None" and 1 for "1"; `namespace=` the qualified name, which
+    is documented against functions of one name; `kwarg_function_key_generator` for arguments by name, and the default
+    one where there are `*args`, which the other cannot take. On a disk: ``dbm``.
     """
 
-    name, module = "dogpile", "dogpile.cache"
+    name, package = "dogpile", "dogpile.cache"
     durable = True
     not_for = {  # noqa: RUF012
         "objects of one class with different state": _LEAVES_SELF_OUT,
@@ -211,6 +218,10 @@ class Dogpile(Peer):
         "methods of objects that come and go": _LEAVES_SELF_OUT,
         "a classmethod of two classes": _LEAVES_SELF_OUT,
         "a parameter called self": _LEAVES_SELF_OUT,
+        "two functions of one qualified name": _NAMESPACE,
+        "closures from one factory": _NAMESPACE,
+        "two lambdas": _NAMESPACE,
+        "two lambdas on one line": _NAMESPACE,
     }
     refuses = ((ValueError, "does not accept keyword arguments", "no key generator of its own for *args and keywords"),)
 
@@ -233,14 +244,21 @@ class Dogpile(Peer):
         )(function)
 
 
+_BARRIER = "its documentation: the barrier lets in one call of the function at a time, whatever its arguments"
+
+
 class Diskcache(Peer):
     """`Cache.memoize(typed=True)`.
 
     Where a crowd comes: a barrier between two of them, which its documentation has against stampedes.
     """
 
-    name, module = "diskcache", "diskcache"
+    name = "diskcache"
     durable = True
+    not_for = {  # noqa: RUF012
+        "threads with another key do not wait": _BARRIER,
+        "two threads whose calls cross": _BARRIER,
+    }
 
     def open(self) -> None:
         import diskcache
@@ -260,18 +278,20 @@ class Diskcache(Peer):
 
 
 _PURE = "its documentation advises against methods"
-_LAMBDAS = "its documentation: it cannot tell lambdas apart"
+_LAMBDAS = "it says, by a warning of its own, that it cannot tell lambdas apart"
 
 
 class Joblib(Peer):
     """`Memory.cache`, which has no option about keys. Its documentation excludes methods and lambdas."""
 
-    name, module = "joblib", "joblib"
+    name = "joblib"
     asynchronous = durable = True
     not_for = {  # noqa: RUF012
+        "found again on the same object": _PURE,
         "objects of one class with different state": _PURE,
         "an object that changes between the calls": _PURE,
         "methods of objects that come and go": _PURE,
+        "an async method": _PURE,
         "two lambdas": _LAMBDAS,
         "two lambdas on one line": _LAMBDAS,
     }
@@ -286,16 +306,21 @@ class Joblib(Peer):
 
 
 class Aiocache(Peer):
-    """`cached` on its memory; where a crowd comes: `cached_stampede`, which is documented for that."""
+    """`cached` on its memory, with `PickleSerializer`, so that callers do not change what is stored.
 
-    name, module = "aiocache", "aiocache"
+    Where a crowd comes: `cached_stampede`, which is documented for that.
+    """
+
+    name = "aiocache"
     sync = False
     asynchronous = True
 
     def cached_async(self, function: Callable[..., Any]) -> Any:
         import aiocache
+        from aiocache.serializers import PickleSerializer
 
-        return (aiocache.cached_stampede(lease=10) if self.crowd else aiocache.cached())(function)
+        decorator = aiocache.cached_stampede if self.crowd else aiocache.cached
+        return decorator(serializer=PickleSerializer())(function)
 
 
 _BY_COMPUTE = "its documentation gives single flight for get_or_compute, not for the decorator"
@@ -304,7 +329,7 @@ _BY_COMPUTE = "its documentation gives single flight for get_or_compute, not for
 class MemoryReuse(Peer):
     """`cached_tool`, the decorator for functions of any framework; it always gives a coroutine function."""
 
-    name, module = "memory-reuse", "memory_reuse"
+    name = "memory-reuse"
     sync = False
     asynchronous = True
     not_for = {  # noqa: RUF012
@@ -329,7 +354,7 @@ _ENTRIES = "its documentation: an object whose attributes change must define equ
 class LruCache(Peer):
     """`lru_cache(typed=True)` without a bound."""
 
-    name, module = "functools", "functools"
+    name = "functools"
     refuses = ((TypeError, "unhashable", _HASHABLE),)
     not_for = {  # noqa: RUF012
         "True inside a tuple": "its documentation: types count for the arguments themselves, not for what is in them",
@@ -337,6 +362,10 @@ class LruCache(Peer):
         "an object that changes between the calls": _ENTRIES,
         "eight threads, one cold call": "its documentation: the function may run more than once before it is cached",
     }
+
+    @classmethod
+    def version(cls) -> str | None:
+        return f"Python {platform.python_version()}"
 
     @classmethod
     def excuse(cls, group: str, name: str) -> str | None:

@@ -16,15 +16,15 @@ from typing import Any
 VERDICTS = ("right", "wrong", "crashed", "recomputed", "unsupported", "not installed")
 
 
-class Wrong(Exception):
+class Wrong(Exception):  # noqa: N818  (a verdict)
     """An answer of another call, of another type, a stale one, or a function run more often than the case allows."""
 
 
-class Recomputed(Exception):
+class Recomputed(Exception):  # noqa: N818  (a verdict)
     """The function ran again although the library had the answer: harmless, but no cache."""
 
 
-class Unsupported(Exception):
+class Unsupported(Exception):  # noqa: N818  (a verdict)
     """The library's documentation says that it is not made for this, or speaks of another kind of function only."""
 
 
@@ -100,10 +100,16 @@ class Lab:
             raise Unsupported("not made for coroutine functions")
         return self.peer.cached_async(function)
 
-    def generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A generator function behind the library."""
+    def generator(self, function: Callable[..., Any], *, claimed: bool = True) -> Callable[..., Any]:
+        """A generator function behind the library.
+
+        Libraries that do not speak of generators take them without a word, so one case (`claimed=False`) asks all of
+        them; the others would only count the same fault again.
+        """
         if not self.peer.sync:
             raise Unsupported("not made for functions without await")
+        if claimed and not self.peer.generators:
+            raise Unsupported("does not speak of generators; see the first case about them")
         return self.peer.cached(function)
 
     def async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -224,7 +230,7 @@ def same(got: Any, wanted: Any) -> bool:
 def shown(value: Any) -> str:
     """Short enough for a table's foot."""
     text = f"{type(value).__name__} {value!r}"
-    return text if len(text) < 100 else text[:97] + "..."  # noqa: PLR2004  (as wide as reads well)
+    return text if len(text) < 100 else text[:97] + "..."
 
 
 def run(one: Case, peer_type: Any, timeout: float) -> Result:

@@ -16,9 +16,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from peers.adapters import PEERS  # noqa: E402  (where it stands is known only now)
-from peers.bench import RUNS, twin  # noqa: E402
-from peers.durable import question  # noqa: E402
+from peers.adapters import PEERS
+from peers.bench import RUNS, twin
+from peers.durable import question
+
+
+def wait_for(go: Path) -> None:
+    """Say that this process is ready; return when the file exists."""
+    go.with_suffix(f".{os.getpid()}").touch()
+    while not go.exists():
+        time.sleep(0.01)
 
 
 async def main() -> None:
@@ -28,9 +35,7 @@ async def main() -> None:
     peer.crowd = bool(go)
     f: Any = peer.cached(question) if peer.sync else peer.cached_async(twin(question))
     if go:
-        Path(f"{go[0]}.{os.getpid()}").touch()
-        while not Path(go[0]).exists():
-            time.sleep(0.01)  # noqa: ASYNC251  (nothing else is going on here)
+        wait_for(Path(go[0]))
     answer = f("x")
     if inspect.isawaitable(answer):
         answer = await answer

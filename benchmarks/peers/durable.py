@@ -83,7 +83,7 @@ async def _(lab: Lab) -> None:
     folder.mkdir()
     go = lab.peer.folder / "go"
     tasks = [asyncio.create_task(child(lab, folder, str(go))) for _ in range(_PROCESSES)]
-    while len(list(lab.peer.folder.glob("go.*"))) < _PROCESSES and not any(task.done() for task in tasks):
+    while len(list(lab.peer.folder.glob("go.*"))) < _PROCESSES and not any(t.done() for t in tasks):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     go.touch()
     results = await asyncio.gather(*tasks)

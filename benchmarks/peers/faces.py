@@ -9,43 +9,43 @@ from typing import Any
 from peers.bench import Lab, Wrong, case, of, ran, said
 
 
-def with_self(self: Any) -> str:  # noqa: D103
+def with_self(self: Any) -> str:
     return said(self)
 
 
-def with_f(f: Any) -> str:  # noqa: D103
+def with_f(f: Any) -> str:
     return said(f)
 
 
-def with_func(func: Any) -> str:  # noqa: D103
+def with_func(func: Any) -> str:
     return said(func)
 
 
-def with_key(key: Any) -> str:  # noqa: D103
+def with_key(key: Any) -> str:
     return said(key)
 
 
-def with_args(args: Any) -> str:  # noqa: D103
+def with_args(args: Any) -> str:
     return said(args)
 
 
-def with_kwargs(kwargs: Any) -> str:  # noqa: D103
+def with_kwargs(kwargs: Any) -> str:
     return said(kwargs)
 
 
-def with_output(output: Any) -> str:  # noqa: D103
+def with_output(output: Any) -> str:
     return said(output)
 
 
-def with_ttl(ttl: Any) -> str:  # noqa: D103
+def with_ttl(ttl: Any) -> str:
     return said(ttl)
 
 
-def with_name(name: Any) -> str:  # noqa: D103
+def with_name(name: Any) -> str:
     return said(name)
 
 
-def with_namespace(namespace: Any) -> str:  # noqa: D103
+def with_namespace(namespace: Any) -> str:
     return said(namespace)
 
 
@@ -92,7 +92,7 @@ def positional(first: Any, /, **given: Any) -> str:
 
 @case("parameters", "*args and one tuple")
 async def _(lab: Lab) -> None:
-    await lab.apart(many, lambda: of(1, 2), lambda: of((1, 2)), lambda: of(), lambda: of(()))
+    await lab.apart(many, lambda: of(1, 2), lambda: of((1, 2)), of, lambda: of(()))
 
 
 @case("parameters", "*args of one and of two texts")

@@ -53,8 +53,10 @@ def result_of(function: Callable[[], Any]) -> Any:
     return function()
 
 
-_UTC, _PARIS = dt.UTC, dt.timezone(dt.timedelta(hours=1))
+_UTC_TIME = dt.datetime(2024, 1, 1, 12, tzinfo=dt.UTC)
+_PARIS = dt.timezone(dt.timedelta(hours=1))
 _LONG = 5000  # an array of so many numbers is printed with dots in the middle
+_COLLIDING = (0, 8, 16)  # in a small set they collide, so that they are shown in the order of insertion
 _SEQUENCE = list(range(_LONG))
 
 # Calls that must not share an answer.
@@ -63,7 +65,7 @@ _DIFFERENT: dict[str, tuple[Callable[..., Any], tuple[Arguments, ...]]] = {
     "a colon and the parameter's name": (asked, (lambda: of("1:second:2", "3"), lambda: of("1", "2:second:3"))),
     "a space in the text": (asked, (lambda: of("a b", "c"), lambda: of("a", "b c"))),
     "a quote and a comma in the text": (asked, (lambda: of("a', 'b", "c"), lambda: of("a", "b', 'c"))),
-    "1, '1', True and 1.0": (asked, (lambda: of(1), lambda: of("1"), lambda: of(True), lambda: of(1.0))),  # noqa: FBT003
+    "1, '1', True and 1.0": (asked, (lambda: of(1), lambda: of("1"), lambda: of(True), lambda: of(1.0))),
     "None and ''": (asked, (lambda: of(None), lambda: of(""))),
     "None and 'None'": (asked, (lambda: of(None), lambda: of("None"))),
     "b'a' and 'a'": (asked, (lambda: of(b"a"), lambda: of("a"))),
@@ -83,12 +85,15 @@ _DIFFERENT: dict[str, tuple[Callable[..., Any], tuple[Arguments, ...]]] = {
     "integers of 5000 digits": (digits_of, (lambda: of(10**5000), lambda: of(10**5000 + 1))),
     "lone surrogates": (asked, (lambda: of("\ud800"), lambda: of("\ud801"))),
     "a NUL in the text": (asked, (lambda: of("a\0b"), lambda: of("a"), lambda: of("a\0c"))),
-    "naive and aware times": (asked, (lambda: of(dt.datetime(2024, 1, 1)), lambda: of(dt.datetime(2024, 1, 1, tzinfo=_UTC)))),  # noqa: DTZ001, E501
+    "naive and aware times": (
+        asked,
+        (lambda: of(_UTC_TIME.replace(tzinfo=None)), lambda: of(_UTC_TIME)),
+    ),
     "one instant in two zones": (
         asked,
         (
-            lambda: of(dt.datetime(2024, 1, 1, 12, tzinfo=_UTC)),
-            lambda: of(dt.datetime(2024, 1, 1, 13, tzinfo=_PARIS)),
+            lambda: of(_UTC_TIME),
+            lambda: of(_UTC_TIME.astimezone(_PARIS)),
         ),
     ),
     "a path and its text": (asked, (lambda: of(Path("a/b")), lambda: of("a/b"))),
@@ -122,7 +127,7 @@ _ONE: dict[str, tuple[Callable[..., Any], tuple[Arguments, ...]]] = {
     ),
     "a set in another order": (
         sorted_of,
-        (lambda: of({8, 0, 16}), lambda: of({16, 8, 0})),  # they collide, so the order of insertion is the one shown
+        (lambda: of({*_COLLIDING}), lambda: of({*_COLLIDING[::-1]})),
     ),
     "NaN again": (asked, (lambda: of(float("nan")), lambda: of(float("nan")))),
     "an equal list again": (asked, (lambda: of([1, [2, "x"]]), lambda: of([1, [2, "x"]]))),

@@ -103,12 +103,21 @@ def _both(name: str) -> Callable[[Any], Any]:
     return enter
 
 
-@_both("replays in full, twice")
-async def _(lab: Lab, decorate: Any, functions: dict[str, Any]) -> None:
-    f = decorate(functions["stream"])
+async def replay(lab: Lab, f: Any) -> None:
+    """It gives the same three times."""
     for _ in range(3):
         lab.check(await read(f, "numbers"), _STREAMS["numbers"])
     lab.ran_at_most(1)
+
+
+@case("streams", "generator: replays in full, twice")
+async def _(lab: Lab) -> None:
+    await replay(lab, lab.generator(stream, claimed=False))
+
+
+@case("streams", "async generator: replays in full, twice")
+async def _(lab: Lab) -> None:
+    await replay(lab, lab.async_generator(stream_async))
 
 
 @_both("falsy items")

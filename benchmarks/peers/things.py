@@ -66,7 +66,7 @@ class Unspeakable:
         raise ValueError("nothing to say")
 
 
-class Boom(Exception):
+class Boom(Exception):  # noqa: N818  (not a fault of anybody)
     """An exception with something on it."""
 
     def __init__(self, text: str, code: int = 0) -> None:
