@@ -78,7 +78,7 @@ def main() -> None:
         parser.error(f"no case contains {options.case!r}")
     peers = [peer for peer in PEERS if options.library in (None, peer.name)]
     results = results_of(cases, peers, options.timeout)
-    console = Console(width=max(Console().width, 150))
+    console = Console(width=max(Console().width, 175))  # a case a line
     if options.json:
         print(json.dumps([asdict(result) for result in results], indent=1))
     else:
