@@ -33,6 +33,7 @@ MAX_DEPTH = 200  # as in keys: a bound of our own, so that it does not depend on
 _TAG = "$exp:"
 _BIG = 1 << 4096  # json reads and writes integers in decimal, which Python limits to 4300 digits
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_FRACTION = re.compile("-?[0-9]+(/[0-9]+)?")
 _JOINABLE = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
@@ -232,6 +233,12 @@ def _moment_reader(kind: type[dt.datetime | dt.time]) -> Callable[[Any], Any]:
     return lambda c: kind.fromisoformat(c[0]).replace(fold=c[1], tzinfo=_read_zone(c[2]))
 
 
+def _read_fraction(content: Any) -> fractions.Fraction:
+    if not _FRACTION.fullmatch(content):  # of "1e999999999" Python would write out every digit
+        raise ValueError("no fraction")
+    return fractions.Fraction(content)
+
+
 def _read_registered(content: Any) -> Any:
     name, plain = content
     registered = next((known for known in tuple(_REGISTERED.values()) if known.name == name), None)
@@ -279,7 +286,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "bytearray": lambda c: bytearray(base64.b64decode(c, validate=True)),
     "complex": lambda c: complex(*c),
     "decimal": decimal.Decimal,
-    "fraction": fractions.Fraction,
+    "fraction": _read_fraction,
     "uuid": uuid.UUID,
     "date": dt.date.fromisoformat,
     "datetime": _moment_reader(dt.datetime),

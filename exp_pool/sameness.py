@@ -224,10 +224,11 @@ def _state(value: Any) -> dict[str, Any]:
             content = getattr(value, name, _ABSENT) if name not in ("__dict__", "__weakref__") else _ABSENT
             if name in ("__pydantic_extra__", "__pydantic_private__"):
                 state.update(content or {})
-            elif name == "__pydantic_fields_set__" and kind.__module__.partition(".")[0] not in _TELL_UNSET:
-                # The JSON form of a model writes every field, so afterwards all are set; only the SDKs' models,
-                # which tell absent from null on the wire by this, are stored with what was set.
-                continue
+            elif name == "__pydantic_fields_set__":
+                # The JSON form of a model writes every field, so afterwards all are set. Only the SDKs' models, which
+                # tell absent from null on the wire by this, are stored with what was set; extras they count or not.
+                if kind.__module__.partition(".")[0] in _TELL_UNSET:
+                    state["model_fields_set"] = content & kind.__pydantic_fields__.keys()
             elif content is not _ABSENT:
                 state[name] = content
     return state

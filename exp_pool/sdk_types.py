@@ -112,7 +112,7 @@ def read(content: Any) -> Any:
         kind = getattr(importlib.import_module(module), class_name)
     except (ImportError, AttributeError) as err:
         raise DecodingError(f"{name} needs a version of {package} that has it: pip install -U {package}") from err
-    if not set(attributes) <= set(_ATTRIBUTES):
+    if "_fields_set" in fields or not set(attributes) <= set(_ATTRIBUTES):  # `construct` has a parameter of that name
         raise DecodingError(f"{name} has attributes that this package does not write")
     try:
         value = kind.construct(**fields)

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exp_pool import encoding, register_type
@@ -113,6 +113,9 @@ def test_cycles_and_depth_are_refused():
         '{"$exp:set": [[]]}',
         '{"$exp:bytes": "?"}',
         '{"$exp:zone": "../x"}',
+        '{"$exp:fraction": "1e999999999"}',
+        '{"$exp:tuple":[' * 500 + "]}" * 500,
+        '{"$exp:tuple":' * 100_000,
     ],
 )
 def test_what_cannot_be_read_is_a_typed_error(text):
@@ -363,3 +366,38 @@ def test_immutable():
         deep = (deep,)
     for value in ([], {}, set(), bytearray(), ([],), (1, (2, [3])), Text("x"), slice(1), np.float64(1), np.zeros(1), Money(1), object(), deep, dt.datetime(1, 1, 1, tzinfo=MyZone())):  # fmt: skip
         assert not encoding.immutable(value)
+
+
+tag_names = st.sampled_from(sorted(encoding._READERS) + ["", "what"]).map("$exp:".__add__)
+stored = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.sampled_from(["", "a", "<f8", "AAAAAAAAAAA=", "1/2", "2024-01-01", "UTC", f"{__name__}.Money", "openai.types.Model"]),
+    lambda v: st.lists(v, max_size=4) | st.dictionaries(tag_names | st.just("a"), v, max_size=2),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@settings(max_examples=500)
+@given(stored)
+def test_whatever_is_stored_gives_a_value_or_a_typed_error(plain):
+    try:
+        value = loads(json.dumps(plain, allow_nan=True))
+    except DecodingError:
+        return
+    try:
+        dumps(value)
+    except EncodingError:
+        pass
+
+
+def test_a_row_of_random_characters_in_a_tag_gives_a_value_or_a_typed_error():
+    import random
+
+    chance = random.Random(7)
+    for name in encoding._READERS:
+        for _ in range(200):
+            text = "".join(chance.choices('0123456789abcdef/<>|fiUVSOM8,()[]{}:-+.eT "', k=chance.randrange(12)))
+            for content in (text, [text], [text, [1], "AAAAAAAA"]):
+                try:
+                    loads(json.dumps({f"$exp:{name}": content}))
+                except DecodingError:
+                    pass
