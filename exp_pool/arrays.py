@@ -77,7 +77,7 @@ def _build(spec: Any, shape: Any, text: Any, order: Any) -> np.ndarray:
     import numpy as np
 
     dtype = np.dtype(_tupled(spec))
-    data = bytearray(base64.b64decode(text, validate=True))
+    data = base64.b64decode(text, validate=True)
     # Checked before numpy sees it: numpy 2.4 takes the process down on a negative length of items without bytes.
     if shape is None:
         shape = []

@@ -128,6 +128,14 @@ def test_what_would_be_lost_is_refused():
         TypedCodec().encode(other.construct())
 
 
+def test_absent_on_the_wire_is_not_null():
+    kind = model("openai.types.chat.ChatCompletion")
+    absent, null = kind.construct(id="x"), kind.construct(id="x", usage=None)
+    assert absent == null
+    assert "model_fields_set" in difference(absent, null)
+    assert TypedCodec().encode(absent) != TypedCodec().encode(null)
+
+
 @pytest.mark.parametrize(
     "content",
     [
