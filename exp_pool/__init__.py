@@ -3,12 +3,13 @@
 A call of a decorated function goes this way; `exp_pool.flow` tells it whole:
 
 1. `request`: the call becomes a request, with a key (`keys`) and a text.
-2. `stores`: an identical request is looked up by key. Found and fresh: its answer is returned (`codecs`).
-3. `search`: only if someone wants similar experiences: embed (`embedders`), search (`indexes`), join to the store.
-4. `reuse`: a judge decides whether one of them may answer.
-5. `drivers`: the function runs.
-6. `stores`: its answer is stored.
-7. `upkeep`: later, one worker embeds, indexes, scores.
+2. `drivers`: of concurrent identical calls one goes on, the others wait for it and get copies.
+3. `stores`: an identical request is looked up by key. Found and fresh: its answer is returned (`codecs`).
+4. `search`: only if someone wants similar experiences: embed (`embedders`), search (`indexes`), join to the store.
+5. `reuse`: a judge decides whether one of them may answer.
+6. `drivers`: the function runs.
+7. `stores`: its answer is stored.
+8. `upkeep`: later, one worker embeds, indexes, scores.
 
 Names are imported when first used: ``import exp_pool`` loads neither numpy nor pydantic, let alone torch or chromadb.
 """
@@ -23,6 +24,7 @@ from loguru import logger
 if TYPE_CHECKING:
     from exp_pool.capture import bypass, in_namespace, record
     from exp_pool.config import ExpPoolConfig
+    from exp_pool.durations import Ttl
     from exp_pool.encoding import register_type
     from exp_pool.experience import (
         MISSING,
@@ -49,6 +51,7 @@ logger.disable("exp_pool")  # a library is silent until somebody calls logger.en
 _HOMES = {
     "capture": ("bypass", "in_namespace", "record"),
     "config": ("ExpPoolConfig",),
+    "durations": ("Ttl",),
     "encoding": ("register_type",),
     "experience": (
         "MISSING",
@@ -90,6 +93,7 @@ __all__ = [
     "Step",
     "ThresholdJudge",
     "Trust",
+    "Ttl",
     "bypass",
     "exp_cache",
     "get_exp_manager",

@@ -155,6 +155,8 @@ class Driver:
                 before = contextvars.copy_context()
                 context = before.copy()
                 task = asyncio.create_task(self._fly(step, flight, telling, run), context=context)
+                # Also where it is cancelled before its first step, and so never runs at all.
+                task.add_done_callback(lambda _: self._over(step, flight, telling, None))
                 flight.task = task
         finally:
             if task is None:
