@@ -11,6 +11,7 @@ from exp_pool._clock import now_us, to_datetime
 from exp_pool.records import Record
 from exp_pool.request import Request
 
+_ABSENT = object()
 _SHORT = 80  # characters of a value
 _COMPARED = 500  # characters of two texts, when it is asked how much alike they are
 
@@ -66,15 +67,20 @@ def _likeness(record: Record, request: Request, arguments: dict[str, Any]) -> tu
 def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     differences = []
     for name in dict.fromkeys((*mine, *theirs)):
-        if name not in theirs:
-            differences.append(f"{name}: {_short(mine[name])} here, absent there")
-        elif name not in mine:
-            differences.append(f"{name}: absent here, {_short(theirs[name])} there")
-        elif mine[name] != theirs[name] or type(mine[name]) is not type(theirs[name]):
-            differences.append(f"{name}: {_short(mine[name])} here, {_short(theirs[name])} there")
+        here, there = mine.get(name, _ABSENT), theirs.get(name, _ABSENT)
+        if here != there or type(here) is not type(there):
+            differences.append(f"{name}: {_short(here, there)} here, {_short(there, here)} there")
     return differences
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
+def _short(value: Any, other: Any) -> str:
+    """The value as JSON text; where that is long, the part around the place where it differs from the other."""
+    if value is _ABSENT:
+        return "absent"
+    text, beside = (json.dumps(each, ensure_ascii=False, default=repr) for each in (value, other))
+    if len(text) <= _SHORT:
+        return text
+    differ = (at for at, (a, b) in enumerate(zip(text, beside, strict=False)) if a != b)
+    same = next(differ, min(len(text), len(beside)))
+    start = max(0, min(same - _SHORT // 3, len(text) - _SHORT))
+    return f"{'…' * (start > 0)}{text[start : start + _SHORT]}{'…' * (start + _SHORT < len(text))}"

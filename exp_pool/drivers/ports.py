@@ -37,6 +37,7 @@ from exp_pool.steps import (
     Trouble,
 )
 
+
 class Later(Protocol):
     """What is told of work that can wait (`upkeep.worker`)."""
 

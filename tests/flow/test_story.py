@@ -211,9 +211,7 @@ def test_an_answer_that_cannot_be_encoded_is_trouble_not_an_error():
 
 
 def test_similar_requests_are_only_looked_for_if_the_judge_wants_them():
-    steps, match = tell(
-        look(REQUEST, replace(ALONE, judge=PerfectJudge())), record(score=1.0), Verdict(None)
-    )
+    steps, match = tell(look(REQUEST, replace(ALONE, judge=PerfectJudge())), record(score=1.0), Verdict(None))
     assert kinds(steps) == [LookUp, AskJudge]
     assert match is None
 
