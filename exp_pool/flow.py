@@ -168,7 +168,7 @@ def _first_look(request: Request, policy: Policy, *, claim: bool) -> Story[Claim
         if expired is None or not _may_answer(expired, policy, policy.stale_s):
             claimed = yield Claim(request)
         else:
-            return Claimed(expired)
+            return Claimed(expired, busy=True)
     return claimed
 
 
@@ -199,7 +199,9 @@ def look(request: Request, policy: Policy) -> Story[Match | None]:
 
 
 def _answer_from_pool(request: Request, policy: Policy, looked: Claimed) -> Story[Ending | None]:
-    match = yield from match_to_answer(request, policy, looked.record, policy.stale_s)
+    # What has expired is for those who come while another call, here or elsewhere, renews it.
+    late_s = policy.stale_s if looked.busy else 0.0
+    match = yield from match_to_answer(request, policy, looked.record, late_s)
     return (yield from _given(request, policy, match))
 
 

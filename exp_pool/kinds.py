@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
@@ -310,7 +311,9 @@ class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
             call_args, call_kwargs = with_items(values)
             return await self._function(*call_args, **call_kwargs)
 
-        await drive_async(replace(batch), run, aio.Driver(pool.ports, self._function, pool.threads))
+        await drive_async(
+            replace(batch, loop=asyncio.get_running_loop()), run, aio.Driver(pool.ports, self._function, pool.threads)
+        )
         return self._join(positions)
 
     async def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
