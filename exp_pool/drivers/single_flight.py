@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeAlias
@@ -28,18 +25,42 @@ Ref: TypeAlias = tuple[str, str, bool]  # namespace, key, and whether the call m
 class Flight:
     """A call that is being computed, and who waits for it. Lands on an `Ending`, or on None: it came to none."""
 
+    # Every call makes one, most of them for nobody else: what only those who wait need is made when one does.
+    __slots__ = ("_heard", "_lock", "aboard", "ending", "landed", "loop", "task", "thread", "waits_for")
+
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        self.landed: Future[Ending | None] = Future()
+        self.landed = False
+        self.ending: Ending | None = None
         self.loop = loop  # of the task that leads; None where a thread does
         self.thread = threading.current_thread()
         self.task: asyncio.Task[Ending] | None = None
         self.aboard = 1  # callers who are still interested, the leader's among them
-        self.waits_for: Counter[Flight] = Counter()
+        self.waits_for: dict[Flight, int] = {}
+        self._lock = threading.Lock()
+        self._heard: list[Callable[[], None]] = []
 
     @property
     def lost(self) -> bool:
         """Whether the leader can no longer land."""
         return not self.thread.is_alive() or (self.loop is not None and self.loop.is_closed())
+
+    def land(self, ending: Ending | None) -> None:
+        """Tell everybody; the second time nothing happens."""
+        with self._lock:
+            if self.landed:
+                return
+            self.ending, self.landed = ending, True
+            heard, self._heard = self._heard, []
+        for tell in heard:
+            tell()
+
+    def when_landed(self, tell: Callable[[], None]) -> None:
+        """Call this when it has landed; at once if it has."""
+        with self._lock:
+            if not self.landed:
+                self._heard.append(tell)
+                return
+        tell()
 
 
 # The flights that this context is inside of, outermost first: what runs there must not wait for them.
@@ -56,14 +77,19 @@ def lead_in(flight: Flight) -> None:
     _inside.set((*_inside.get(), flight))
 
 
-@contextmanager
-def leading(flight: Flight) -> Iterator[None]:
+class leading:  # noqa: N801  (used as one writes a function; a generator would cost every call 2 us)
     """What runs here is inside of the flight."""
-    token = _inside.set((*_inside.get(), flight))
-    try:
-        yield
-    finally:
-        _inside.reset(token)
+
+    __slots__ = ("_flight", "_token")
+
+    def __init__(self, flight: Flight) -> None:
+        self._flight = flight
+
+    def __enter__(self) -> None:
+        self._token = _inside.set((*_inside.get(), self._flight))
+
+    def __exit__(self, *_: object) -> None:
+        _inside.reset(self._token)
 
 
 class Flights:
@@ -104,8 +130,7 @@ class Flights:
         with self._lock:
             if self._flights.get(ref) is flight:
                 del self._flights[ref]
-        if not flight.landed.done():
-            flight.landed.set_result(ending)
+        flight.land(ending)
 
 
 _graph = threading.Lock()  # over all managers: calls of one may be made inside calls of another
@@ -123,14 +148,16 @@ def waiting_for(flight: Flight, *, blocking: bool) -> Iterator[bool]:
         circle = (here and (blocking or flight.loop is None)) or _reaches(flight, set(around))
         if not circle:
             for outer in around:
-                outer.waits_for[flight] += 1
+                outer.waits_for[flight] = outer.waits_for.get(flight, 0) + 1
     try:
         yield not circle
     finally:
         if not circle:
             with _graph:
                 for outer in around:
-                    outer.waits_for -= Counter((flight,))
+                    outer.waits_for[flight] -= 1
+                    if not outer.waits_for[flight]:
+                        del outer.waits_for[flight]
 
 
 def _reaches(start: Flight, targets: set[Flight]) -> bool:
@@ -147,31 +174,27 @@ def _reaches(start: Flight, targets: set[Flight]) -> bool:
 
 def wait(flight: Flight) -> Ending | None:
     """Where the flight landed; None: it came to nothing, or its leader is gone. Blocks the thread."""
-    while True:
-        try:
-            return flight.landed.result(_LOOK_S)
-        except FutureTimeoutError:
-            if flight.lost:
-                return None
+    landed = threading.Event()
+    flight.when_landed(landed.set)
+    while not landed.wait(_LOOK_S):
+        if flight.lost:
+            return None
+    return flight.ending
 
 
 async def wait_async(flight: Flight) -> Ending | None:
     """The same for a coroutine, on any loop."""
     loop = asyncio.get_running_loop()
-    woken = asyncio.Event()
-
-    def wake(_: object) -> None:
-        soon(loop, woken.set)
-
-    flight.landed.add_done_callback(wake)
-    while not flight.landed.done():
+    landed = asyncio.Event()
+    flight.when_landed(lambda: soon(loop, landed.set))
+    while not flight.landed:
         try:
             async with asyncio.timeout(_LOOK_S):
-                await woken.wait()
+                await landed.wait()
         except TimeoutError:
             if flight.lost:
                 return None
-    return flight.landed.result()
+    return flight.ending
 
 
 def cancel(flight: Flight) -> None:
