@@ -48,6 +48,15 @@ class ExpPoolConfig(BaseSettings):
 
     Another secret finds nothing stored before.
     """
+    hot_ttl: float = Field(default=1.0, ge=0)
+    """Seconds for which answers are given from memory without looking into a store that other processes write to.
+
+    What this process writes it sees at once. 0: no answer is kept in memory.
+    """
+    hot_entries: int = Field(default=10_000, ge=0)
+    """How many answers are kept in memory at most."""
+    hot_bytes: int = Field(default=64 * 2**20, ge=0)
+    """How many bytes they may have at most, as stored."""
     lease_timeout: float = Field(default=10.0, gt=0)
     """Seconds without a sign of life after which a process that computes an answer is given up by those who wait.
 

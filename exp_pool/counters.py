@@ -62,17 +62,17 @@ class Counters:
         with self._lock:
             self._counts[name] += count
 
-    def called(self, function: str, how: str, metric: str = "{}") -> None:
-        """A call of the function ended as `hits`, `misses` or `coalesced`; an answer that cost so much was reused."""
+    def called(self, function: str, how: str, metric: str = "{}", count: int = 1) -> None:
+        """Calls of the function ended as `hits`, `misses` or `coalesced`; an answer that cost so much was reused."""
         with self._lock:
-            self._counts[how] += 1
-            self._of_function[function, how] = self._of_function.get((function, how), 0) + 1
+            self._counts[how] += count
+            self._of_function[function, how] = self._of_function.get((function, how), 0) + count
             if how != "misses":
-                self._counts["saved_calls"] += 1
+                self._counts["saved_calls"] += count
                 for name, amount in json.loads(metric).items():
                     saved = f"saved_{name}"
                     if saved in self._counts and isinstance(amount, int | float):
-                        self._counts[saved] += amount
+                        self._counts[saved] += amount * count
 
     def of_function(self, function: str) -> tuple[int, int, int]:
         """Hits, misses and coalesced calls of a function."""

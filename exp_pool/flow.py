@@ -4,7 +4,8 @@
 It does no I/O, knows no thread and no event loop; `drivers.sync` and `drivers.aio` perform the steps for each kind of
 function, so the story is never written twice, and a test tells it by feeding literals.
 
-1. **Bind.** `request.CallSpec` has made the call a `Request` before the story begins.
+0. **Hot?** Plain calls that were answered a moment ago are answered from memory (`hot`), before the story begins.
+1. **Bind.** `request.CallSpec` has made the call a `Request`.
 2. **Once**: of concurrent identical calls one tells the rest of the story, the others get their copy of its end.
 3. **Exact lookup**, by key. Found, fresh and good enough: decode and return. Nothing is embedded, no index is opened.
    Not found: the same step takes the key's lease, where the store is shared, so that other processes wait.
@@ -218,7 +219,7 @@ def _given(request: Request, policy: Policy, match: Match | None) -> Story[Endin
     record = match.record
     encoded = (match.record.answer, record.codec)
     value = policy.codec.decode(*encoded)
-    yield Found(request, match)
+    yield Found(request, match, functools.partial(policy.codec.decode, *encoded))
     return Ending(Answer(value, record.id, match.found_by, match.similarity), encoded=encoded)
 
 

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
+from loguru import logger
+
 from exp_pool.capture import current_namespace
 from exp_pool.counters import CacheInfo
 from exp_pool.current import HasPool, current
@@ -20,11 +22,12 @@ from exp_pool.durations import Ttl
 from exp_pool.errors import ConfigurationError, EncodingError, ReplayMissError
 from exp_pool.experience import Answer, Call, Hit
 from exp_pool.flow import look, story
+from exp_pool.hot import memo_of
 from exp_pool.notices import Notices
 from exp_pool.pool import Pool
 from exp_pool.prefill import as_call, progress
 from exp_pool.records import to_experience
-from exp_pool.request import CallSpec, Request
+from exp_pool.request import CallSpec, Memo, Request
 from exp_pool.steps import Ending, Match, Mode, Policy, Story
 from exp_pool.upkeep.scoring import Scored
 
@@ -34,10 +37,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+MISS: Any = object()
+
 _notices = Notices()  # for calls that have no manager to say it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setup:
     """What the decorator made of its options."""
 
@@ -52,6 +57,13 @@ class Setup:
     refusal: str = ""  # why it always runs uncached
     notice: str = ""
     batch: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether an identical call always has the same answer, whatever else is the case: what the hot tier needs."""
+        policy, closure = self.policy, getattr(self.function, "__closure__", None)
+        asks_nobody = policy.judge is None and policy.min_score is None and not callable(self.namespace)
+        return asks_nobody and self.spec.plain and not (self.bound or self.bound_by_name or closure or self.batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,7 @@ class Decorated(Generic[P, R]):
         self._by_name: Mapping[str, Any] = setup.bound_by_name or {}
         self._like = looks_like
         self.__exp_function__ = setup.spec.name
+        self._hot = setup.plain
         # `inspect.iscoroutinefunction` looks at these to see what kind of function this is.
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             if hasattr(setup.function, name):
@@ -142,12 +155,15 @@ class Decorated(Generic[P, R]):
             pool.score_with(self._spec.name, self._setup.scored)
         return pool
 
-    def _request(self, pool: Pool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
+    def _request(
+        self, pool: Pool, args: tuple[Any, ...], kwargs: Mapping[str, Any], memo: Memo | None = None
+    ) -> Request:
         wanted = self._setup.namespace
         namespace = current_namespace()
         if namespace is None and wanted is not None:
             namespace = wanted if isinstance(wanted, str) else self._ask_namespace(wanted, args, kwargs)
-        return self._spec.request(args, kwargs, namespace or pool.config.namespace, pool.secret)
+        before = None if memo is None else (memo, pool.hot.writes)
+        return self._spec.request(args, kwargs, namespace or pool.config.namespace, pool.secret, before)
 
     def _ask_namespace(self, ask: Callable[[Call], str], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         call = Call(self._function, self._spec.name, self._spec.bind(args, kwargs))
@@ -174,7 +190,9 @@ class Decorated(Generic[P, R]):
             pool.notices.once(f"source:{self._spec.name}", self._setup.notice, stacklevel=4)
         return Mode(switches.read and not fresh, switches.write, pool.replay and switches.read and not fresh)
 
-    def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Begun | None:
+    def _begin(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
+    ) -> Begun | None:
         """The story of this call; None where it is to run without the pool: never an exception but in replay."""
         pool: Pool | None = None
         try:
@@ -184,7 +202,7 @@ class Decorated(Generic[P, R]):
                 return None
             if self._setup.refusal:
                 raise ConfigurationError(self._setup.refusal)
-            request = self._request(pool, args, kwargs)
+            request = self._request(pool, args, kwargs, memo)
             policy = self._policy_in(pool)
             return Begun(pool, request, policy, story(request, policy, mode))
         except Exception as err:
@@ -202,6 +220,22 @@ class Decorated(Generic[P, R]):
         if pool.replay and pool.switches().read:
             raise ReplayMissError(f"{self._spec.name} is replayed, so it does not run: it is uncached. {err}") from err
 
+    def _memo(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Memo | None:
+        """What the hot tier finds this call by; None where it is not a matter for it."""
+        return memo_of(self._setup, current_namespace(), args, kwargs) if self._hot else None
+
+    def _from_hot(self, memo: Memo) -> Any:
+        """The answer of a moment ago, or `MISS`: never an exception."""
+        try:
+            pool = (self._setup.manager or current.get()).sync
+            entry = pool.hot.get(memo) if pool.answers_hot() else None
+            if entry is None:
+                return MISS
+            logger.debug(entry.line)
+            return entry.copy()
+        except Exception:
+            return MISS  # the story will say what is wrong
+
     def _looking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Story[Match | None]]:
         pool = self._pool()
         return pool, look(self._request(pool, *self._full(args, kwargs)), self._policy_in(pool))
@@ -218,6 +252,7 @@ class Decorated(Generic[P, R]):
 
     def _info(self) -> CacheInfo:
         pool = self._pool()
+        pool.stats()  # counts what the hot tier has not told yet
         return CacheInfo(*pool.counters.of_function(self._spec.name), pool.count_of(self._spec.name))
 
     def _invalidate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:

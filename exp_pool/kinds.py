@@ -13,9 +13,9 @@ from exp_pool.drivers.tape import StreamCodec, Tape
 from exp_pool.errors import UnkeyableError
 from exp_pool.experience import Answer, Hit
 from exp_pool.flow import look, story
-from exp_pool.functions import Awaitable, Begun, Blocking, Decorated, hit_of
+from exp_pool.functions import MISS, Awaitable, Begun, Blocking, Decorated, hit_of
 from exp_pool.pool import Pool
-from exp_pool.request import Request
+from exp_pool.request import Memo, Request
 from exp_pool.steps import Ending, Mode, Policy, Story
 
 if TYPE_CHECKING:
@@ -43,12 +43,17 @@ class CachedFunction(Blocking[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's answer, from the pool where it has it."""
-        value: R = self._answer(args, kwargs).value
+        memo = self._memo(args, kwargs)
+        if memo is not None and (hot := self._from_hot(memo)) is not MISS:
+            return hot  # type: ignore[no-any-return]
+        value: R = self._answer(args, kwargs, memo=memo).value
         return value
 
-    def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
+    def _answer(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
+    ) -> Answer[Any]:
         args, kwargs = self._full(args, kwargs)
-        begun = self._begin(args, kwargs, fresh=fresh)
+        begun = self._begin(args, kwargs, fresh=fresh, memo=memo)
         if begun is None:
             return Answer(self._function(*args, **self._spec.complete(args, kwargs)))
         return answer_of(sync.drive(begun.telling, begun.pool.ports, self._function))
@@ -66,12 +71,17 @@ class AsyncCachedFunction(Awaitable[P, R]):
 
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's answer, from the pool where it has it."""
-        value: R = (await self._answer(args, kwargs)).value
+        memo = self._memo(args, kwargs)
+        if memo is not None and (hot := self._from_hot(memo)) is not MISS:
+            return hot  # type: ignore[no-any-return]
+        value: R = (await self._answer(args, kwargs, memo=memo)).value
         return value
 
-    async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
+    async def _answer(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
+    ) -> Answer[Any]:
         args, kwargs = self._full(args, kwargs)
-        begun = self._begin(args, kwargs, fresh=fresh)
+        begun = self._begin(args, kwargs, fresh=fresh, memo=memo)
         if begun is None:
             return Answer(await self._function(*args, **self._spec.complete(args, kwargs)))
         driver = aio.Driver(begun.pool.ports, self._function, begun.pool.threads)
@@ -276,7 +286,10 @@ class _Batched(Decorated[P, R]):
 class CachedBatch(_Batched[P, R], CachedFunction[P, R]):
     """A plain function that takes a list and returns one of the same length: cached item by item."""
 
-    def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
+    def _answer(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
+    ) -> Answer[Any]:
+        del memo  # of items there is none
         args, kwargs = self._full(args, kwargs)
         begun = self._begin_batch(args, kwargs, fresh=fresh)
         if begun is None:
@@ -300,7 +313,10 @@ class CachedBatch(_Batched[P, R], CachedFunction[P, R]):
 class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
     """The same for a coroutine function."""
 
-    async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
+    async def _answer(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
+    ) -> Answer[Any]:
+        del memo  # of items there is none
         args, kwargs = self._full(args, kwargs)
         begun = self._begin_batch(args, kwargs, fresh=fresh)
         if begun is None:

@@ -38,6 +38,7 @@ from exp_pool.explain import explain
 from exp_pool.filters import Condition, parse_where
 from exp_pool.flow import failure_key
 from exp_pool.forks import reset_in_child
+from exp_pool.hot import Hot, watched
 from exp_pool.indexes.none import NoIndex
 from exp_pool.keys import make_key
 from exp_pool.notices import Notices, log_with_trace
@@ -91,7 +92,10 @@ class Pool:
         self.secret = config.key_secret.get_secret_value().encode() if config.key_secret else None
         self.notices = Notices()
         self.counters = Counters()
-        self._store = store if store is not None else open_store(config.store, config)
+        opened = store if store is not None else open_store(config.store, config)
+        self.hot = Hot(config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared)
+        self._store = watched(opened, self.hot)
+        self._plain = not feeds and not observers  # nobody wants to hear of a hit before or while it is given
         self._index = index if index is not None else open_index(config.index, config, self._store)
         make = embedder_maker(embedder if embedder is not None else config.embedder)
         self._embeddings = EmbeddingService(make) if make and not isinstance(self._index, NoIndex) else None
@@ -99,7 +103,9 @@ class Pool:
         self._indexer = Indexer(
             self._store, self._index, self._embeddings, self.counters, self.notices, config.query_timeout
         )
-        self._upkeep = Upkeep(self._store, self._index, self._indexer, self._scoring, self.notices)
+        self._upkeep = Upkeep(
+            self._store, self._index, self._indexer, self._scoring, self.notices, self._count_hot_uses
+        )
         self._search = Search(self._store, self._index, self._embeddings, self.counters, self.notices)
         self.ports = Ports(
             self._store,
@@ -110,6 +116,7 @@ class Pool:
             config.embed_timeout,
             Leases(self._store, config.lease_timeout),
             Flights(),
+            self.hot,
             Streams(),
             self.explain,
             tuple(feeds),
@@ -136,6 +143,15 @@ class Pool:
         around = current_switches()
         usable = self.enabled and not self._closed
         return Switches(usable and self.is_readable and around.read, usable and self.is_writable and around.write)
+
+    def answers_hot(self) -> bool:
+        """Whether this call may be answered by the hot tier. Costs half a microsecond: each hot hit asks."""
+        return self._plain and self.enabled and self.is_readable and not self._closed and current_switches().read
+
+    def _count_hot_uses(self) -> None:
+        for record, count, last in self.hot.uses():
+            self.counters.called(record.function, "hits", record.metric, count)
+            self._upkeep.used(record.namespace, record.id, count, last)
 
     def threads(self) -> ThreadPoolExecutor:
         """Where async callers' blocking work is done."""
@@ -415,6 +431,7 @@ class Pool:
 
     def stats(self) -> Stats:
         """What has happened in this process; plain numbers, no I/O."""
+        self._count_hot_uses()
         return self.counters.snapshot()
 
     def close(self) -> None:

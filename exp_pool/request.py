@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 from exp_pool._clock import now_us
 from exp_pool.binding import (
@@ -28,6 +28,8 @@ from exp_pool.keys import make_key, qualified_name
 from exp_pool.records import Record, hash_text, measure
 from exp_pool.redaction import REDACTED, is_secret_name, redacted, redacted_text
 
+Memo: TypeAlias = tuple[Any, ...]
+
 _REQUIRED = inspect.Parameter.empty
 
 
@@ -44,6 +46,7 @@ class Request:
     function: str
     version: str
     secret: bytes | None
+    memo: tuple[Memo, int] | None = None  # what the hot tier finds it by, and its count of writes before the call
     brings_context: bool = False  # the caller passed the parameter that experiences would be injected into
 
     @cached_property
@@ -199,6 +202,11 @@ class CallSpec:
         return listed
 
     @property
+    def plain(self) -> bool:
+        """Whether the arguments, as they are, say everything about the call: no ``key=``, no secrets, no callable."""
+        return self._key is None and not self.redact and not callable(self._request)
+
+    @property
     def keyed_by_hand(self) -> bool:
         """Whether `key=` was given."""
         return self._key is not None
@@ -232,7 +240,12 @@ class CallSpec:
         return named | closed_over(self.function)
 
     def request(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], namespace: str, secret: bytes | None
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        namespace: str,
+        secret: bytes | None,
+        memo: tuple[Memo, int] | None = None,
     ) -> Request:
         """The call as a request.
 
@@ -252,7 +265,7 @@ class CallSpec:
                 err.path,
             ) from err
         brought = self.inject is not None and self._passed(self.inject, args, kwargs)
-        return Request(namespace, key, self, args, completed, named, self.name, self.version, secret, brought)
+        return Request(namespace, key, self, args, completed, named, self.name, self.version, secret, memo, brought)
 
     def _by_hand(self, key: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         try:

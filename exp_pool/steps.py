@@ -159,10 +159,11 @@ class Explain:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Tell who listens that the pool answered with this."""
+    """Tell who listens that the pool answered with this, and the hot tier, which may give it `again`."""
 
     request: Request
     match: Match
+    again: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

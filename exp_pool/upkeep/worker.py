@@ -7,7 +7,7 @@ in memory are use counts and index rows to forget; closing writes them, and losi
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from loguru import logger
 
@@ -29,8 +29,15 @@ class Upkeep:
     """Embeds, indexes, scores and counts use; see `flow` for who calls `owed` and `used`."""
 
     def __init__(
-        self, store: RecordStore, index: VectorIndex, indexer: Indexer, scoring: Scoring, notices: Notices
+        self,
+        store: RecordStore,
+        index: VectorIndex,
+        indexer: Indexer,
+        scoring: Scoring,
+        notices: Notices,
+        count_hot_uses: Callable[[], None] = lambda: None,
     ) -> None:
+        self._count_hot_uses = count_hot_uses
         self._store = store
         self._index = index
         self._indexer = indexer
@@ -57,11 +64,12 @@ class Upkeep:
         if self._thread is None or not self._thread.is_alive():
             self._start()
 
-    def used(self, namespace: str, id_: str) -> None:
-        """A row answered a call."""
+    def used(self, namespace: str, id_: str, count: int = 1, at: int | None = None) -> None:
+        """A row answered a call, or so many, the last one then (microseconds)."""
         with self._lock:
             known = self._touches.get((namespace, id_))
-            self._touches[namespace, id_] = Touch(id_, known.count + 1 if known else 1, now_us())
+            total, last = (known.count, known.last_access) if known else (0, 0)
+            self._touches[namespace, id_] = Touch(id_, total + count, max(last, now_us() if at is None else at))
         self.owed()
 
     def forget(self, namespace: str, ids: Sequence[str]) -> None:
@@ -78,6 +86,7 @@ class Upkeep:
         Raises:
             StoreError: the store failed; what was not done stays owed.
         """
+        self._count_hot_uses()
         with self._turn:  # or the worker and a flush would score a row twice, or count half of its uses
             self._write_touches()
             self._forget_in_index()
@@ -136,6 +145,7 @@ class Upkeep:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
+        self._count_hot_uses()
         try:
             self._write_touches()
             self._forget_in_index()
