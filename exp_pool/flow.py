@@ -141,7 +141,7 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
     stored = None
     encoded = yield from _attempt(as_called, "store the answer", _encoded(policy, outcome), default=None)
     if mode.write and encoded is not None:
-        keeping = _keep(as_called, policy, outcome, parents, lease, *encoded)
+        keeping = _keep(as_called, policy, mode, outcome, parents, lease, *encoded)
         stored = yield from _attempt(as_called, "store the answer", keeping, default=None)
     return Ending(Answer(outcome.value, id=stored, parents=parents), encoded=encoded)
 
@@ -296,6 +296,7 @@ def _with_context(request: Request, policy: Policy) -> Story[tuple[Request, Sequ
 def _keep(
     request: Request,
     policy: Policy,
+    mode: Mode,
     outcome: Outcome,
     parents: tuple[str, ...],
     lease: Lease | None,
@@ -305,7 +306,7 @@ def _keep(
     """The new row's id; None where it was not stored."""
     if policy.cache_if is not None and not (yield Ask(policy.cache_if, (_call_of(request, outcome), outcome.value))):
         return None
-    if policy.first_stays:
+    if policy.first_stays and mode.read:  # a call that read nothing was asked to renew it
         first: Record | None = yield LookUp(request)
         if first is not None and _may_answer(first, policy):
             return first.id

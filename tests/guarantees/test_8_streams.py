@@ -511,3 +511,16 @@ def test_the_first_of_two_that_ran_side_by_side_is_stored(tmp_path, make_manager
         assert list(other) == []
         assert list(running) == []
         assert [e.response for e in one.sync.iter_exps(history=True)] == [["two"]]
+
+
+def test_refresh_replaces_a_stored_stream(manager, kind):
+    chunks = [1]
+    stream = kind.decorate(manager, chunks)
+    kind.read(stream("q"))
+    chunks[:] = [2, 3]
+
+    def refresh():
+        return asyncio.run(stream.refresh("q")) if kind.of_async else stream.refresh("q")
+
+    assert refresh().value == [2, 3]
+    assert kind.read(stream("q")) == [2, 3]
