@@ -50,66 +50,8 @@ class Decorator(Protocol):
     def __call__(self, func: Callable[P, R], /) -> CachedFunction[P, R]: ...
 
 
-@overload
-def exp_cache(func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCachedFunction[P, R]: ...  # type: ignore[overload-overlap]
-@overload
-def exp_cache(func: Callable[P, AsyncIterator[R]], /) -> AsyncCachedGenerator[P, R]: ...  # type: ignore[overload-overlap]
-@overload
-def exp_cache(func: Callable[P, Iterator[R]], /) -> CachedGenerator[P, R]: ...  # type: ignore[overload-overlap]
-@overload
-def exp_cache(func: Callable[P, R], /) -> CachedFunction[P, R]: ...
-@overload
-def exp_cache(
-    func: None = None,
-    *,
-    manager: HasPool | None = None,
-    name: str | None = None,
-    version: str = "",
-    namespace: str | Callable[[Call], str] | None = None,
-    exclude: Collection[str] = (),
-    redact: Collection[str] = (),
-    self_key: Collection[str] | None = None,
-    key: Callable[..., Any] | None = None,
-    request: str | Callable[..., str] | None = None,
-    judge: str | Judge = "exact",
-    inject: str | Inject | None = None,
-    context_builder: ContextBuilder | None = None,
-    codec: Codec | None = None,
-    cache_if: Callable[..., Any] | None = None,
-    ttl: Duration | Ttl | Callable[[Any], Duration | Ttl | None] | None = None,
-    annotation: Mapping[str, Any] | None = None,
-    scorer: str | Scorer | None = None,
-    min_score: float | None = None,
-    record_failures: bool = False,
-    batch: str | None = None,
-    single_flight: bool = True,
-) -> Decorator: ...
-def exp_cache(
-    func: Callable[..., Any] | None = None,
-    *,
-    manager: HasPool | None = None,
-    name: str | None = None,
-    version: str = "",
-    namespace: str | Callable[[Call], str] | None = None,
-    exclude: Collection[str] = (),
-    redact: Collection[str] = (),
-    self_key: Collection[str] | None = None,
-    key: Callable[..., Any] | None = None,
-    request: str | Callable[..., str] | None = None,
-    judge: str | Judge = "exact",
-    inject: str | Inject | None = None,
-    context_builder: ContextBuilder | None = None,
-    codec: Codec | None = None,
-    cache_if: Callable[..., Any] | None = None,
-    ttl: Duration | Ttl | Callable[[Any], Duration | Ttl | None] | None = None,
-    annotation: Mapping[str, Any] | None = None,
-    scorer: str | Scorer | None = None,
-    min_score: float | None = None,
-    record_failures: bool = False,
-    batch: str | None = None,
-    single_flight: bool = True,
-) -> Any:
-    """Put the experience pool in front of a function, method, generator or callable object, sync or async.
+class ExpCache:
+    """Puts the experience pool in front of a function, method, generator or callable object, sync or async.
 
     With or without parentheses, above or below ``@staticmethod`` and ``@classmethod``.
 
@@ -142,16 +84,89 @@ def exp_cache(
     Raises:
         ConfigurationError: an option names no parameter, or cannot apply; the message lists the allowed values.
     """
-    options: dict[str, Any] = {name: value for name, value in locals().items() if name != "func"}
-    names = sys._getframe(1).f_locals if func is not None else None  # noqa: SLF001  (classes local to a function)
 
-    def decorate(function: Any) -> Any:
-        local = names if names is not None else sys._getframe(1).f_locals  # noqa: SLF001
-        if isinstance(function, staticmethod | classmethod):  # applied above these: decorate what they hold
-            return type(function)(_decorate(function.__func__, local, **options))
-        return _decorate(function, local, **options)
+    def __init__(self, manager: HasPool | None = None) -> None:
+        self._manager = manager
 
-    return decorate if func is None else decorate(func)
+    @overload
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCachedFunction[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, func: Callable[P, AsyncIterator[R]], /) -> AsyncCachedGenerator[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, func: Callable[P, Iterator[R]], /) -> CachedGenerator[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, func: Callable[P, R], /) -> CachedFunction[P, R]: ...
+    @overload
+    def __call__(
+        self,
+        func: None = None,
+        *,
+        manager: HasPool | None = None,
+        name: str | None = None,
+        version: str = "",
+        namespace: str | Callable[[Call], str] | None = None,
+        exclude: Collection[str] = (),
+        redact: Collection[str] = (),
+        self_key: Collection[str] | None = None,
+        key: Callable[..., Any] | None = None,
+        request: str | Callable[..., str] | None = None,
+        judge: str | Judge = "exact",
+        inject: str | Inject | None = None,
+        context_builder: ContextBuilder | None = None,
+        codec: Codec | None = None,
+        cache_if: Callable[..., Any] | None = None,
+        ttl: Duration | Ttl | Callable[[Any], Duration | Ttl | None] | None = None,
+        annotation: Mapping[str, Any] | None = None,
+        scorer: str | Scorer | None = None,
+        min_score: float | None = None,
+        record_failures: bool = False,
+        batch: str | None = None,
+        single_flight: bool = True,
+    ) -> Decorator: ...
+    def __call__(
+        self,
+        func: Callable[..., Any] | None = None,
+        *,
+        manager: HasPool | None = None,
+        name: str | None = None,
+        version: str = "",
+        namespace: str | Callable[[Call], str] | None = None,
+        exclude: Collection[str] = (),
+        redact: Collection[str] = (),
+        self_key: Collection[str] | None = None,
+        key: Callable[..., Any] | None = None,
+        request: str | Callable[..., str] | None = None,
+        judge: str | Judge = "exact",
+        inject: str | Inject | None = None,
+        context_builder: ContextBuilder | None = None,
+        codec: Codec | None = None,
+        cache_if: Callable[..., Any] | None = None,
+        ttl: Duration | Ttl | Callable[[Any], Duration | Ttl | None] | None = None,
+        annotation: Mapping[str, Any] | None = None,
+        scorer: str | Scorer | None = None,
+        min_score: float | None = None,
+        record_failures: bool = False,
+        batch: str | None = None,
+        single_flight: bool = True,
+    ) -> Any:
+        """The decorated function; without `func`, what decorates one."""
+        options: dict[str, Any] = {name: value for name, value in locals().items() if name not in ("self", "func")}
+        options["manager"] = manager if manager is not None else self._manager
+        names = sys._getframe(1).f_locals if func is not None else None  # noqa: SLF001  (classes local to a function)
+
+        def decorate(function: Any) -> Any:
+            local = names if names is not None else sys._getframe(1).f_locals  # noqa: SLF001
+            if isinstance(function, staticmethod | classmethod):  # applied above these: decorate what they hold
+                return type(function)(_decorate(function.__func__, local, **options))
+            return _decorate(function, local, **options)
+
+        return decorate if func is None else decorate(func)
+
+    def __repr__(self) -> str:
+        return "<exp_cache>" if self._manager is None else f"<exp_cache of {self._manager!r}>"
+
+
+exp_cache = ExpCache()
 
 
 def _decorate(

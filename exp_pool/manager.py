@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Stats
 from exp_pool.current import current
-from exp_pool.decorator import exp_cache
+from exp_pool.decorator import ExpCache, exp_cache
 from exp_pool.drivers import aio
 from exp_pool.errors import ConfigurationError
 from exp_pool.experience import MISSING, Call, Experience, Hit, QueryType
@@ -80,9 +80,9 @@ class ExpManager:
         return self.sync.config
 
     @property
-    def exp_cache(self) -> Any:
+    def exp_cache(self) -> ExpCache:
         """The decorator `exp_pool.exp_cache`, bound to this manager; with or without parentheses."""
-        return functools.partial(exp_cache, manager=self)
+        return ExpCache(self)
 
     # Switches
 

@@ -81,7 +81,9 @@ def test_methods_of_two_classes_of_one_name(module):
 
 
 def test_lambdas_do_not_share_an_answer_not_even_on_one_line(module):
-    found = module("one, two = exp_cache(lambda q: [1, q]), exp_cache(lambda q: [2, q])\nthree = exp_cache(lambda q: 3)")
+    found = module(
+        "one, two = exp_cache(lambda q: [1, q]), exp_cache(lambda q: [2, q])\nthree = exp_cache(lambda q: 3)"
+    )
     assert [found.one("q"), found.two("q"), found.three("q")] == [[1, "q"], [2, "q"], 3]
 
 

@@ -416,7 +416,7 @@ def test_a_leader_whose_loop_is_closed_under_it_is_given_up(make_manager, monkey
         return await call
 
     assert asyncio.run(wait()) == "fine"
-    del task, loop
+    task = loop = None
     gc.collect()
 
 
