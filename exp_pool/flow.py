@@ -131,8 +131,7 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
         yield from _attempt(as_called, "describe the call", _described(as_called), default=None)
     if mode.replay:
         why = yield from _attempt(as_called, "explain the miss", _step(Explain(as_called)), default="no explanation")
-        missing = f"{as_called.function} is replayed, so it does not run. {why}. Record it first"
-        return Ending(Answer(None), ReplayMissError(missing))
+        return Ending(Answer(None), ReplayMissError(f"{why}. Replay is on, so it does not run: record it first"))
     yield NotFound(as_called)
     outcome: Outcome = yield Run(request)
     parents = tuple(experience.id for experience in shown)

@@ -218,7 +218,7 @@ class Decorated(Generic[P, R]):
             return
         pool.uncached(self._spec.name, err)
         if pool.replay and pool.switches().read:
-            raise ReplayMissError(f"{self._spec.name} is replayed, so it does not run: it is uncached. {err}") from err
+            raise ReplayMissError(f"{self._spec.name} is uncached: {err}. Replay is on, so it does not run") from err
 
     def _memo(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Memo | None:
         """What the hot tier finds this call by; None where it is not a matter for it."""
