@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit examples notebooks fix bench peers wheel-test clean
+.PHONY: help demo test test-slow lint types imports unit examples notebooks fix bench peers wheel-test clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ imports: $(VENV)/.dev  ## the layers
 
 unit: $(VENV)/.dev  ## pytest
 	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.dev  ## what takes minutes: a million calls against the key encoding
+	EXP_POOL_FULL=1 $(BIN)/python -m pytest tests/guarantees/test_2_a_million_calls.py
 
 examples: $(VENV)/.dev  ## every example, as a user would run it
 	@set -e; for example in examples/*.py; do echo "== $$example"; $(BIN)/python $$example > $(VENV)/.example.log 2>&1 || { cat $(VENV)/.example.log; exit 1; }; done

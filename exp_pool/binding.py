@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
-import enum
-import fractions
 import functools
 import inspect
 import itertools
 import json
-import pathlib
-import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from exp_pool.encoding import to_plain
 from exp_pool.errors import EncodingError, InvalidInputError
-from exp_pool.keys import make_scope, qualified_name
+from exp_pool.keys import closure_values, make_scope, qualified_name
 
 # The parameter whose value is the request text, where nobody said which: the first of these that holds text.
 REQUEST_PARAMETERS = ("request", "req", "prompt", "query", "question", "messages", "input", "text")
@@ -219,27 +213,5 @@ def closed_over(function: Callable[..., Any]) -> dict[str, Any]:
 
     Everything else there (other functions, lists that collect, clients) is left out: it is not part of what was asked.
     """
-    cells = getattr(function, "__closure__", None)
-    if not cells:
-        return {}
-    found: dict[str, Any] = {}
-    for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
-        try:
-            value = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-        if value is not None and _is_plain(value):
-            found[name] = value
+    found = closure_values(function)
     return {CLOSURE: found} if found else {}
-
-
-def _is_plain(value: Any) -> bool:
-    if type(value) in (tuple, frozenset):
-        return all(map(_is_plain, value))
-    return value is None or type(value) in _PLAIN or isinstance(value, enum.Enum | pathlib.PurePath)
-
-
-_PLAIN = (
-    *(str, int, float, bool, bytes, complex, range, uuid.UUID, decimal.Decimal, fractions.Fraction),
-    *(dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone),
-)

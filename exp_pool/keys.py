@@ -12,6 +12,7 @@ A class of one's own settles it by ``__exp_key__()``, which returns anything tha
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import datetime as dt
 import decimal
@@ -20,13 +21,15 @@ import fractions
 import functools
 import hashlib
 import hmac
+import ipaddress
 import pathlib
+import re
 import struct
 import sys
 import types
 import uuid
 import zoneinfo
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -171,6 +174,14 @@ _BY_TYPE: dict[type, Callable[[Any, int], bytes]] = {
     slice: _parts_of("slice", lambda v: (v.start, v.stop, v.step)),
     deque: _parts_of("deque", lambda v: (list(v), v.maxlen)),
     OrderedDict: _parts_of("ordered", lambda v: (list(v.items()),)),
+    defaultdict: _parts_of("defaultdict", lambda v: (v.default_factory, dict(v))),
+    types.MappingProxyType: _parts_of("mappingproxy", lambda v: (dict(v),)),
+    array.array: _parts_of("array", lambda v: (v.typecode, list(v))),
+    re.Pattern: _parts_of("pattern", lambda v: (v.pattern, v.flags)),
+    ipaddress.IPv4Address: _text_of("ip4"),
+    ipaddress.IPv6Address: _text_of("ip6"),
+    ipaddress.IPv4Network: _text_of("net4"),
+    ipaddress.IPv6Network: _text_of("net6"),
     functools.partial: _parts_of("partial", lambda v: (v.func, v.args, v.keywords)),
     types.EllipsisType: lambda _v, _d: b"E",
 }
@@ -197,41 +208,115 @@ def _other(value: Any, depth: int) -> bytes:
     cls = type(value)
     by_hand = getattr(cls, "__exp_key__", None)
     if by_hand is not None and not isinstance(value, type):
-        return _named("key:" + qualified_name(cls), encode(value.__exp_key__(), depth + 1))
+        return _named("key:" + qualified_name(cls), encode(value.__exp_key__(), depth + 1), *_local(cls, depth))
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
-        return _by_name(value)
+        return _by_name(value, depth)
     if isinstance(value, enum.Enum):
-        return _named("enum:" + qualified_name(cls), _string(str(value.name), depth), encode(value.value, depth + 1))
+        member = (_string(str(value.name), depth), encode(value.value, depth + 1))
+        return _named("enum:" + qualified_name(cls), *member, *_local(cls, depth))
     if isinstance(value, pathlib.PurePath):  # by what it says, so that the key is the same on every platform
         return _named("path", _string(value.as_posix(), depth))
     if isinstance(value, dt.tzinfo):
         return _zone(value, depth)
     if dataclasses.is_dataclass(value):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return _named("data:" + qualified_name(cls), _dict(fields, depth))
+        return _named("data:" + qualified_name(cls), _dict(_state(value) | fields, depth), *_local(cls, depth))
     if hasattr(cls, "__pydantic_fields__"):
         fields = {name: getattr(value, name) for name in cls.__pydantic_fields__}
-        return _named("data:" + qualified_name(cls), _dict(fields | (value.__pydantic_extra__ or {}), depth))
+        beyond = _state(value) | (value.__pydantic_extra__ or {}) | (value.__pydantic_private__ or {})
+        return _named("data:" + qualified_name(cls), _dict(beyond | fields, depth), *_local(cls, depth))
     if cls.__module__ == "numpy":
         return _numpy(value)
     for base in (str, int, float, bytes, tuple, list, dict, set, frozenset):  # subclasses, namedtuples among them
-        if isinstance(value, base) and not getattr(value, "__dict__", None):
-            return _named("sub:" + qualified_name(cls), _BY_TYPE[base](value, depth))
+        if isinstance(value, base) and not _state(value):
+            return _named("sub:" + qualified_name(cls), _BY_TYPE[base](value, depth), *_local(cls, depth))
     raise UnkeyableError(f"{cls.__module__}.{cls.__qualname__} has no stable identity")
 
 
-def _by_name(value: Any) -> bytes:
+def _state(value: Any) -> dict[str, Any]:
+    """What an object holds in attributes; not what a cached_property has put there, which follows from the rest."""
+    cls = type(value)
+    held = dict(getattr(value, "__dict__", None) or {})
+    for base in cls.__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if not name.startswith("__") and hasattr(value, name):
+                held[name] = getattr(value, name)
+    return {n: item for n, item in held.items() if not isinstance(getattr(cls, n, None), functools.cached_property)}
+
+
+def _local(cls: type, depth: int) -> tuple[bytes, ...]:
+    """For a class that is made anew by each call of a function, what tells it from its twins of other calls.
+
+    These are its plain immutable attributes and those in the closures of its methods, as for functions.
+    """
+    if "<locals>" not in cls.__qualname__:
+        return ()
+    found: dict[str, Any] = {}
+    for base in cls.__mro__:
+        if "<locals>" not in base.__qualname__:
+            continue
+        if issubclass(base, enum.Enum):
+            found[base.__qualname__] = {name: member.value for name, member in base.__members__.items()}
+            continue
+        own: dict[str, Any] = {}
+        for name, value in vars(base).items():
+            function = getattr(value, "__func__", value)
+            if isinstance(function, types.FunctionType):
+                own |= {f"{name}: {free}": item for free, item in closure_values(function).items()}
+            elif not (name.startswith("__") and name.endswith("__")) and is_plain(value):
+                own[name] = value
+        found[base.__qualname__] = own
+    return (_dict(found, depth + 1),)
+
+
+def closure_values(function: Callable[..., Any]) -> dict[str, Any]:
+    """Plain immutable values in a nested function's closure, by name; everything else there is left out."""
+    cells = getattr(function, "__closure__", None)
+    found: dict[str, Any] = {}
+    for name, cell in zip(function.__code__.co_freevars, cells, strict=True) if cells else ():
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+        if value is not None and is_plain(value):
+            found[name] = value
+    return found
+
+
+def is_plain(value: Any) -> bool:
+    """Whether the value is of Python's own immutable types all through."""
+    if type(value) in (tuple, frozenset):
+        return all(map(is_plain, value))
+    return value is None or type(value) in _IMMUTABLE or isinstance(value, enum.Enum | pathlib.PurePath)
+
+
+_IMMUTABLE = frozenset(
+    {str, int, float, bool, bytes, complex, range, uuid.UUID, decimal.Decimal, fractions.Fraction}
+    | {dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone}
+)
+
+
+def _by_name(value: Any, depth: int) -> bytes:
     owner = getattr(value, "__self__", None)
     if isinstance(value, types.BuiltinFunctionType) and owner is not None and not isinstance(owner, types.ModuleType):
         raise UnkeyableError(f"{value.__qualname__} is bound to an object")
     name = qualified_name(value)
     if isinstance(value, types.FunctionType) and ("<locals>" in name or "<lambda>" in name):
         raise UnkeyableError(f"the function {name} has no name that tells it from others")
-    return _named("name", _string(name, 0))
+    return _named("name", _string(name, 0), *(_local(value, depth) if isinstance(value, type) else ()))
 
 
 def _numpy(value: Any) -> bytes:
-    if value.dtype.hasobject:
+    """By dtype, shape and bytes; so NaN and -0.0 inside count by their bits."""
+    dtype, bases = getattr(value, "dtype", None), {base.__name__ for base in type(value).__mro__[1:]}
+    if dtype is None or "ndarray" in bases:  # ufuncs and the like; matrices, records, whose operators differ
+        raise UnkeyableError(f"{type(value).__module__}.{type(value).__qualname__} has no stable identity")
+    if dtype.hasobject:
         raise UnkeyableError("a numpy array of objects has no stable identity")
-    kind = "array" if hasattr(value, "__array_interface__") and type(value).__name__ == "ndarray" else "scalar"
-    return _named("numpy:" + kind, _string(value.dtype.str, 0), encode(value.shape), _framed(b"b", value.tobytes()))
+    if dtype.char in "gG":  # longdouble: bytes that pad it are arbitrary, and each platform has its own
+        raise UnkeyableError("a numpy value of extended precision has no stable identity")
+    kind = "array" if type(value).__name__ == "ndarray" else "scalar"
+    # The short form of a structured dtype is its size alone.
+    described = dtype.str if dtype.names is None else repr((dtype.descr, dtype.itemsize))
+    return _named("numpy:" + kind, _string(described, 0), encode(value.shape), _framed(b"b", value.tobytes()))

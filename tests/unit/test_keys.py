@@ -5,6 +5,7 @@ import functools
 import itertools
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import uuid
@@ -12,12 +13,14 @@ import zoneinfo
 from collections import Counter, OrderedDict, deque, namedtuple
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
+import golden_calls
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, PrivateAttr
 
 from exp_pool.errors import UnkeyableError
 from exp_pool.keys import encode, make_key, make_scope
@@ -134,35 +137,47 @@ def test_function_version_arguments_and_secret_are_told_apart():
     assert make_key("f", "", {"a": 1, "b": 2}) == make_key("f", "", {"b": 2, "a": 1})
 
 
-GOLDEN_KEYS = ["c3693c19ff84", "bcde0278fc2a", "b96ee505422a", "f74cfbd4fb8f", "9a4adc2f5e22", "49032a123443", "71da20fa71f7", "d8b2ca0b03d4", "432ea1fd015e", "c187808f4277", "1c795db5eb38", "3ef0dce7882c", "2ba898ad105a", "aef570ffdb64", "6679611fbc6f", "31af9641657f", "535941c84c18", "eb843c32051e", "bd89ce97bc1c", "08584224d017"]  # fmt: skip
-
-
-def golden_calls():
-    values = [None, True, 1, 1.5, "x", b"x", [1], (1,), {"a": 1}, {1}, Decimal("1.0"), dt.datetime(2024, 1, 2, 3, tzinfo=UTC), uuid.UUID(int=5), pathlib.PurePath("a/b"), range(3), 2**80, "日本\ud800", [[], {}, ()], len, 1j]  # fmt: skip
-    return [make_key("module.f", "v1", {"x": value, "y": None}) for value in values]
+HERE = Path(__file__).parent
+GOLDEN = [line.split("\t") for line in (HERE / "golden_keys.txt").read_text(encoding="utf-8").splitlines()]
 
 
 def test_keys_are_those_of_earlier_versions():
-    """Keys are stored: if this fails, every pool in the world misses. Change `_KEY_FORMAT` and this list together, or neither."""
-    assert [key[:12] for key in golden_calls()] == GOLDEN_KEYS
+    """Keys are stored: if this fails, every pool in the world misses. Change `_KEY_FORMAT` and the file together, or neither."""
+    assert len(GOLDEN) >= 200
+    assert [golden_calls.key_of(expression) for _, expression in GOLDEN] == [key for key, _ in GOLDEN]
 
 
-def test_keys_do_not_depend_on_the_process_or_its_hash_seed():
-    code = f"import sys; sys.path[:0] = {sys.path!r}; from unit import test_keys as t; print(*t.golden_calls())"
-    code = code.replace(
-        "from unit import test_keys as t",
-        "import importlib.util as u; s = u.spec_from_file_location('t', %r); t = u.module_from_spec(s); s.loader.exec_module(t)"
-        % __file__,
+def keys_elsewhere(python, **environment):
+    """The keys of the same calls as another process makes them."""
+    done = subprocess.run(
+        [python, str(HERE / "golden_calls.py")],
+        input="\n".join(expression for _, expression in GOLDEN),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parents[1]}",
+            "PYTHONIOENCODING": "utf-8",
+            **environment,
+        },
     )
-    for seed in ("0", "12345"):
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "PYTHONHASHSEED": seed},
-        )
-        assert done.stdout.split() == golden_calls()
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("seed", ["0", "12345"])
+def test_keys_do_not_depend_on_the_process_or_its_hash_seed(seed):
+    assert keys_elsewhere(sys.executable, PYTHONHASHSEED=seed) == [key for key, _ in GOLDEN]
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_keys_do_not_depend_on_the_python_version(version):
+    python = shutil.which(f"python{version}")
+    needed = [python or "", "-c", "import numpy, pydantic, loguru"]
+    if python is None or subprocess.run(needed, capture_output=True).returncode:
+        pytest.skip(f"no python{version} with numpy, pydantic and loguru on PATH")
+    assert keys_elsewhere(python) == [key for key, _ in GOLDEN]
 
 
 plain = st.recursive(
@@ -189,3 +204,98 @@ def typed(value):
 @given(plain, plain)
 def test_equal_keys_mean_equal_values(a, b):
     assert (encode(a) == encode(b)) == (typed(a) == typed(b))
+
+
+# Classes made anew by each call of a function, and state beyond the declared fields
+
+
+def classes(n):
+    @dataclasses.dataclass
+    class Data:
+        x: int
+        factor = n
+
+    class Kind(enum.Enum):
+        A = n
+
+    class Plain(str):
+        __slots__ = ()
+
+        def times(self):
+            return n
+
+    return Data(1), Kind.A, Plain("a"), Data, Kind, Plain
+
+
+def test_local_classes_are_told_apart_by_their_plain_attributes_and_closures():
+    for one, same, other in zip(classes(1), classes(1), classes(2), strict=True):
+        assert encode(one) == encode(same)
+        assert encode(one) != encode(other)
+
+
+class Stateful(Point):
+    def __init__(self, x, extra):
+        super().__init__(x)
+        self.extra = extra
+
+    @functools.cached_property
+    def slow(self):
+        return object()
+
+
+class Private(BaseModel):
+    x: int
+    _hidden: int = PrivateAttr(default=0)
+
+
+class Slots(str):
+    __slots__ = ("more",)
+
+
+def test_state_beyond_the_fields_belongs_to_the_key():
+    assert encode(Stateful(1, 2)) == encode(Stateful(1, 2))
+    assert encode(Stateful(1, 2)) != encode(Stateful(1, 3))
+    one, two = Private(x=1), Private(x=1)
+    assert encode(one) == encode(two)
+    two._hidden = 5
+    assert encode(one) != encode(two)
+    used = Stateful(1, 2)
+    used.slow
+    assert encode(used) == encode(Stateful(1, 2)), "what a cached property has put there follows from the rest"
+    text = Slots("a")
+    assert encode(text) == encode(Slots("a"))
+    text.more = 1
+    with pytest.raises(UnkeyableError):
+        encode(text)
+
+
+NUMPY = [
+    np.zeros(1, [("a", "i4"), ("b", "f4")]),
+    np.zeros(1, [("b", "i4"), ("a", "f4")]),
+    np.zeros(1, [("a", "f4"), ("b", "i4")]),
+    np.zeros(1, "V8"),
+    np.zeros(1, "i8"),
+    np.zeros(1, "M8[s]"),
+    np.zeros(1, "M8[ms]"),
+    np.zeros(1, ">i8"),
+    np.zeros(()),
+    np.float64(0),
+    0.0,
+]
+
+
+def test_numpy_values_of_equal_bytes_are_told_apart():
+    assert len({encode(value) for value in NUMPY}) == len(NUMPY)
+    array = np.arange(10)
+    assert encode(array[::2]) == encode(array[::2].copy())
+    assert encode(np.asfortranarray(np.ones((2, 3)))) == encode(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.ones((1, 1)).view(np.recarray), np.ma.array([1], mask=[True]), np.zeros(1, object), np.longdouble(1), np.add, np.random.default_rng()],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_numpy_values_without_identity_are_refused(value):
+    with pytest.raises(UnkeyableError):
+        encode(value)
