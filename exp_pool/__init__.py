@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from exp_pool.manager import ExpManager, exp_cache, get_exp_manager, set_exp_manager
     from exp_pool.reuse.context import Inject, SimpleContextBuilder
     from exp_pool.reuse.judges import ExactJudge, PerfectJudge, ThresholdJudge
+    from exp_pool.reuse.refine import Refine
 
 __version__ = "0.1.0"
 
@@ -70,6 +71,7 @@ _HOMES = {
     "manager": ("ExpManager", "exp_cache", "get_exp_manager", "set_exp_manager"),
     "reuse.context": ("Inject", "SimpleContextBuilder"),
     "reuse.judges": ("ExactJudge", "PerfectJudge", "ThresholdJudge"),
+    "reuse.refine": ("Refine",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -88,6 +90,7 @@ __all__ = [
     "Origin",
     "PerfectJudge",
     "QueryType",
+    "Refine",
     "Score",
     "SimpleContextBuilder",
     "Step",

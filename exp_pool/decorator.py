@@ -30,6 +30,7 @@ from exp_pool.registry import load_scorer
 from exp_pool.request import CallSpec
 from exp_pool.reuse.context import Inject
 from exp_pool.reuse.judges import resolve_judge
+from exp_pool.reuse.refine import Refine
 from exp_pool.steps import Policy
 from exp_pool.upkeep.scoring import Scored
 
@@ -78,6 +79,8 @@ class ExpCache:
         scorer: rates each stored experience, later: a callable of a `ScoreContext`, or the name of an installed one.
         min_score: an experience with a lower score, or none, is not reused.
         record_failures: exceptions are stored too, for curators; they answer nothing.
+        refine: a slower, better function of the same signature, or a `Refine`: started together with the call, its
+            answer takes the place of the quick one in the pool when it arrives.
         batch: the list parameter whose items are calls of their own: only missing ones are computed, in one call.
         single_flight: whether concurrent identical calls run the function once.
 
@@ -120,6 +123,7 @@ class ExpCache:
         scorer: str | Scorer | None = None,
         min_score: float | None = None,
         record_failures: bool = False,
+        refine: Refine | Callable[..., Any] | None = None,
         batch: str | None = None,
         single_flight: bool = True,
     ) -> Decorator: ...
@@ -146,6 +150,7 @@ class ExpCache:
         scorer: str | Scorer | None = None,
         min_score: float | None = None,
         record_failures: bool = False,
+        refine: Refine | Callable[..., Any] | None = None,
         batch: str | None = None,
         single_flight: bool = True,
     ) -> Any:
@@ -186,6 +191,7 @@ def _decorate(
     scorer: str | Scorer | None,
     min_score: float | None,
     record_failures: bool,
+    refine: Refine | Callable[..., Any] | None,
     batch: str | None,
     single_flight: bool,
     **of_call: Any,
@@ -216,6 +222,7 @@ def _decorate(
         cache_if=_condition(cache_if, streams=streams),
         record_failures=record_failures,
         single_flight=single_flight and not streams,
+        refine=_refinement(refine, kind),
         first_stays=streams,
     )
     spec = CallSpec(target, name=name, inject=injected.parameter if injected else None, **of_call)
@@ -228,6 +235,18 @@ def _decorate(
         target, spec, policy, manager, namespace, scored, bound, by_name, standing.refusal, standing.notice, batch or ""
     )
     return kind(setup, function)
+
+
+def _refinement(refine: Any, kind: type[Decorated[..., Any]]) -> Refine | None:
+    if refine is None:
+        return None
+    if kind not in (CachedFunction, AsyncCachedFunction):
+        raise ConfigurationError(f"refine={refine!r} goes with plain and coroutine functions, not with {kind.__name__}")
+    refinement = refine if isinstance(refine, Refine) else Refine(refine)
+    if inspect.iscoroutinefunction(refinement.func) != (kind is AsyncCachedFunction):
+        wanted = "async def" if kind is AsyncCachedFunction else "def"
+        raise ConfigurationError(f"refine={refinement.func!r} must be of the decorated function's kind: {wanted}")
+    return refinement
 
 
 def _unbound(function: Any) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:

@@ -46,6 +46,7 @@ from exp_pool.steps import (
     Ask,
     AskFeeds,
     AskJudge,
+    Better,
     Claim,
     Claimed,
     Coalesced,
@@ -54,6 +55,7 @@ from exp_pool.steps import (
     FindSimilar,
     FlowStep,
     Found,
+    Improve,
     Keep,
     LookUp,
     Match,
@@ -133,15 +135,44 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
         why = yield from _attempt(as_called, "explain the miss", _step(Explain(as_called)), default="no explanation")
         return Ending(Answer(None), ReplayMissError(f"{why}. Replay is on, so it does not run: record it first"))
     yield NotFound(as_called)
-    outcome: Outcome = yield Run(request)
+    better = yield from _attempt(as_called, "refine the answer", _begin_better(request, policy, mode), default=None)
     parents = tuple(experience.id for experience in shown)
+    try:
+        outcome: Outcome = yield Run(request)
+        if better is None or better.outcome is None:
+            return (yield from _concluded(as_called, policy, mode, outcome, parents, lease))
+        outcome = better.outcome  # it was there first
+        better.decide(None)
+        better = None
+        return (yield from _concluded(as_called, policy, mode, outcome, parents, lease, "refined"))
+    finally:
+        if better is not None:
+            better.decide(lambda refined: _concluded(as_called, policy, mode, refined, parents, None, "refined"))
+
+
+def _begin_better(request: Request, policy: Policy, mode: Mode) -> Story[Better | None]:
+    if policy.refine is None or not mode.write:
+        return None
+    return (yield Improve(request, policy.refine.func, policy.refine.timeout))  # type: ignore[no-any-return]
+
+
+def _concluded(
+    request: Request,
+    policy: Policy,
+    mode: Mode,
+    outcome: Outcome,
+    parents: tuple[str, ...],
+    lease: Lease | None,
+    origin: str = "automatic",
+) -> Story[Ending]:
+    """The function has run: keep what is to be kept."""
     if outcome.error is not None:
-        return (yield from _failed(as_called, policy, mode, outcome, parents))
+        return (yield from _failed(request, policy, mode, outcome, parents))
     stored = None
-    encoded = yield from _attempt(as_called, "store the answer", _encoded(policy, outcome), default=None)
+    encoded = yield from _attempt(request, "store the answer", _encoded(policy, outcome), default=None)
     if mode.write and encoded is not None:
-        keeping = _keep(as_called, policy, mode, outcome, parents, lease, *encoded)
-        stored = yield from _attempt(as_called, "store the answer", keeping, default=None)
+        keeping = _keep(request, policy, mode, outcome, parents, lease, origin, *encoded)
+        stored = yield from _attempt(request, "store the answer", keeping, default=None)
     return Ending(Answer(outcome.value, id=stored, parents=parents), encoded=encoded)
 
 
@@ -299,6 +330,7 @@ def _keep(
     outcome: Outcome,
     parents: tuple[str, ...],
     lease: Lease | None,
+    origin: str,
     answer: str,
     codec: str,
 ) -> Story[str | None]:
@@ -312,7 +344,7 @@ def _keep(
     ttl = policy.ttl
     if callable(ttl):
         ttl = Ttl.of((yield Ask(ttl, (outcome.value,))))
-    record = _row(request, policy, outcome, parents, answer, codec)
+    record = _row(request, policy, outcome, parents, answer, codec, origin=origin)
     if ttl is not None:
         lasting_s = ttl.after_s * (1 - ttl.jitter * random.random())  # noqa: S311  (it spreads load, it hides nothing)
         record.expires_at = record.created_at + int(lasting_s * _MICROSECONDS)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from exp_pool.background import Background
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Stats
 from exp_pool.current import current
@@ -121,6 +122,11 @@ class ExpManager:
     @replay.setter
     def replay(self, value: bool) -> None:
         self.sync.replay = value
+
+    @property
+    def background(self) -> Background:
+        """What goes on beside the calls: refinements, and tasks that you register."""
+        return self.sync.background
 
     # Experiences
 
@@ -285,7 +291,8 @@ class ExpManager:
     # Upkeep
 
     async def flush(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  (a bound on work, not on waiting)
-        """Do what is owed: embed, index, score, count; at most so many seconds. What cannot be done stays owed."""
+        """Wait for refinements and do what is owed: embed, index, score, count; at most so many seconds for each."""
+        await self.background.refined(timeout)
         await self._hop(self.sync.flush, timeout)
 
     async def warm_up(self) -> None:

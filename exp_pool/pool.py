@@ -15,6 +15,7 @@ from typing import Any
 from loguru import logger
 
 from exp_pool._clock import monotonic, now, now_us
+from exp_pool.background import Background
 from exp_pool.binding import function_name
 from exp_pool.capture import Switches, current_namespace, current_switches
 from exp_pool.config import ExpPoolConfig
@@ -95,6 +96,7 @@ class Pool:
         opened = store if store is not None else open_store(config.store, config)
         self.hot = Hot(config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared)
         self._store = watched(opened, self.hot)
+        self.background = Background(self.notices)
         self._plain = not feeds and not observers  # nobody wants to hear of a hit before or while it is given
         self._index = index if index is not None else open_index(config.index, config, self._store)
         make = embedder_maker(embedder if embedder is not None else config.embedder)
@@ -117,6 +119,7 @@ class Pool:
             Leases(self._store, config.lease_timeout),
             Flights(),
             self.hot,
+            self.background,
             Streams(),
             self.explain,
             tuple(feeds),
@@ -420,7 +423,9 @@ class Pool:
     def flush(self, timeout: float | None = None) -> None:
         """Do what is owed: embed, index, score, count; at most so many seconds. What cannot be done stays owed."""
         self._check_open()
-        self._upkeep.run_once(float("inf") if timeout is None else monotonic() + timeout)
+        deadline = float("inf") if timeout is None else monotonic() + timeout
+        self.background.wait_for_refinements(deadline)
+        self._upkeep.run_once(deadline)
 
     def warm_up(self) -> None:
         """Open the store and load the model, so that the first query does not wait for it."""
@@ -448,6 +453,7 @@ class Pool:
             self._threads = None
         if self._embeddings is not None:
             self._embeddings.close(0.0)
+        self.background.cancel()
         self.ports.leases.close()
         for part in (self._index, self._store):
             try:

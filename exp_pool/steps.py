@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from exp_pool.capture import Capture
 from exp_pool.codecs import ResponseCodec
@@ -14,6 +14,7 @@ from exp_pool.protocols import ContextBuilder, Judge, Lease, Question
 from exp_pool.records import Record
 from exp_pool.request import Request
 from exp_pool.reuse.context import Inject
+from exp_pool.reuse.refine import Refine
 
 T = TypeVar("T")
 
@@ -36,6 +37,7 @@ class Policy:
     cache_if: Callable[[Call, Any], Any] | None = None
     record_failures: bool = False
     single_flight: bool = True
+    refine: Refine | None = None
     first_stays: bool = False  # where identical calls may run side by side, the first to finish is stored
 
     @property
@@ -134,6 +136,24 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Improve:
+    """Run the better function beside the quick one. Comes to a `Better`."""
+
+    request: Request
+    function: Callable[..., Any]
+    timeout_s: float
+
+
+class Better(Protocol):
+    """A better answer on its way. `outcome` is there once the function has returned."""
+
+    outcome: Outcome | None
+
+    def decide(self, keep: Callable[[Outcome], Story[Any]] | None) -> None:
+        """The call is over: the story to be told with the outcome, whenever it comes; None where it has been used."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """Ask something of the user's, ``def`` or ``async def``, where the function ran. Comes to what it returns."""
 
@@ -197,6 +217,7 @@ FlowStep: TypeAlias = (
     | FindSimilar
     | AskJudge
     | Run
+    | Improve
     | Ask
     | Keep
     | Explain

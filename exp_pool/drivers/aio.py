@@ -18,8 +18,9 @@ from exp_pool._clock import monotonic
 from exp_pool.capture import begin_capture, end_capture
 from exp_pool.drivers import single_flight
 from exp_pool.drivers.ports import Ports
+from exp_pool.drivers.refining import refine_as_task
 from exp_pool.drivers.single_flight import Flight
-from exp_pool.steps import Ask, Claim, Claimed, Ending, FlowStep, NotFound, Once, Outcome, Run, Shared, Story
+from exp_pool.steps import Ask, Claim, Claimed, Ending, FlowStep, Improve, NotFound, Once, Outcome, Run, Shared, Story
 
 T = TypeVar("T")
 
@@ -87,6 +88,10 @@ class Driver:
                 return await self._once(step)
             case Claim():
                 return await self._claim(step)
+            case Improve(request):
+                better, task = refine_as_task(step, self.drive)
+                self.ports.background.refine(task, f"refine {request.function}")
+                return better
             case Ask(question, arguments):
                 answer = question(*arguments)
                 return await answer if inspect.isawaitable(answer) else answer

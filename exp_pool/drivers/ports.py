@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from loguru import logger
 
 from exp_pool.awaiting import settled
+from exp_pool.background import Background
 from exp_pool.counters import Counters
 from exp_pool.drivers.leases import Leases
 from exp_pool.drivers.single_flight import Flights
@@ -62,6 +63,7 @@ class Ports:
     leases: Leases
     flights: Flights
     hot: Hot
+    background: Background
     streams: Streams
     explain: Callable[[Request], str]
     feeds: Sequence[Callable[[Call], Any]] = ()

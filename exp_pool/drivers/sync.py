@@ -11,7 +11,8 @@ from exp_pool.awaiting import settled
 from exp_pool.capture import begin_capture, end_capture
 from exp_pool.drivers import single_flight
 from exp_pool.drivers.ports import Ports
-from exp_pool.steps import Ask, Claim, Claimed, FlowStep, Once, Outcome, Run, Shared, Story
+from exp_pool.drivers.refining import refine_on_thread
+from exp_pool.steps import Ask, Claim, Claimed, FlowStep, Improve, Once, Outcome, Run, Shared, Story
 
 T = TypeVar("T")
 
@@ -47,6 +48,10 @@ def perform(step: FlowStep, ports: Ports, function: Callable[..., Any]) -> Any:
             return _once(step, ports, function)
         case Claim():
             return _claim(step, ports)
+        case Improve(request):
+            better, ended = refine_on_thread(step, lambda telling: drive(telling, ports, function))
+            ports.background.refine(ended, f"refine {request.function}")
+            return better
         case Ask(question, arguments):
             return settled(question(*arguments))
         case _:
