@@ -54,10 +54,11 @@ from exp_pool.protocols import (
     RecordStore,
     VectorIndex,
 )
+from exp_pool.queries import Queries
 from exp_pool.records import Record, to_experience, to_record
 from exp_pool.registry import embedder_maker, open_index, open_store
 from exp_pool.request import Request
-from exp_pool.search import Search, Wanted
+from exp_pool.search import Search
 from exp_pool.upkeep.indexer import Indexer
 from exp_pool.upkeep.scoring import Scored, Scoring
 from exp_pool.upkeep.worker import Upkeep
@@ -108,10 +109,10 @@ class Pool:
         self._upkeep = Upkeep(
             self._store, self._index, self._indexer, self._scoring, self.notices, self._count_hot_uses
         )
-        self._search = Search(self._store, self._index, self._embeddings, self.counters, self.notices)
+        search = Search(self._store, self._index, self._embeddings, self.counters, self.notices)
         self.ports = Ports(
             self._store,
-            self._search,
+            search,
             self._upkeep,
             self.counters,
             self.notices,
@@ -126,6 +127,7 @@ class Pool:
             tuple(callbacks),
             tuple(observers),
         )
+        self._queries = Queries(self._store, self._index, search, self._embeddings, self._upkeep, config.query_timeout)
         self._closed = False
         self._start_over()
         reset_in_child(self._start_over)
@@ -355,42 +357,15 @@ class Pool:
     ) -> list[Hit]:
         """Experiences whose request is equal (`query_type` exact, newest first) or similar, most similar first."""
         self._check_open()
-        kind = _query_type(query_type)
-        if not isinstance(request, str):
-            raise InvalidInputError(f"request must be text, got {type(request).__name__}: {request!r:.80}")
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise InvalidInputError(f"top_k={top_k!r} must be a whole number of at least 1")
-        if min_similarity is not None and not (isinstance(min_similarity, int | float) and -1 <= min_similarity <= 1):
-            raise InvalidInputError(f"min_similarity={min_similarity!r} must be between -1 and 1")
-        space, conditions = self._namespace(namespace), parse_where(where)
         name = None if function is None else function_name(function)
-        if kind is QueryType.EXACT:
-            return self._search_exact(request, space, name, conditions)
-        wanted = Wanted(space, request, top_k, min_similarity, name, where=conditions)
-        matches = self._search_similar(wanted)
+        found = self._queries.find(
+            self._namespace(namespace), request, name, query_type, top_k, min_similarity, parse_where(where)
+        )
         return [
-            Hit(found, match.similarity, match.found_by) for match in matches for found in self._read([match.record])
+            Hit(experience, match.similarity, match.found_by)
+            for match in found
+            for experience in self._read([match.record])
         ]
-
-    def _search_exact(self, request: str, space: str, name: str | None, where: tuple[Condition, ...]) -> list[Hit]:
-        same = (Condition("request", "", "eq", request),)
-        of_function = () if name is None else (Condition("function", "", "eq", name),)
-        query = RecordQuery(space, (*same, *of_function, *where), expired=False, quarantined=False)
-        return [Hit(experience, 1.0, "exact") for experience in self._read(self._store.scan(query, descending=True))]
-
-    def _search_similar(self, wanted: Wanted) -> list[Any]:
-        if self._embeddings is None:
-            what = "index='none://'" if isinstance(self._index, NoIndex) else "embedder='none'"
-            raise InvalidInputError(
-                f"this manager has {what}, so nothing is similar to anything; ask with query_type='exact', "
-                "or make a manager with index='exact://' or 'chroma:///folder' and an embedder"
-            )
-        deadline = monotonic() + self.config.query_timeout
-        if not self._search.anything(wanted):
-            return []
-        embedded = self._embeddings.embed([wanted.text], self.config.query_timeout)
-        self._upkeep.catch_up(wanted.namespace, embedded.embedder, deadline)
-        return self._search.nearest(wanted, embedded)
 
     def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
         """How many current experiences, expired and quarantined ones too."""
@@ -493,18 +468,6 @@ class Pool:
 
 def _of(function: str) -> tuple[Condition, ...]:
     return (Condition("function", "", "eq", function),)
-
-
-def _query_type(value: QueryType | str) -> QueryType:
-    try:
-        kind = QueryType(value)
-    except ValueError:
-        raise InvalidInputError(f"query_type={value!r} is unknown; known: {', '.join(QueryType)}") from None
-    if kind in (QueryType.LEXICAL, QueryType.HYBRID):
-        raise InvalidInputError(
-            f"query_type={kind.value!r} is not available in this version; use 'exact' or 'semantic'"
-        )
-    return kind
 
 
 @atexit.register

@@ -1,0 +1,98 @@
+"""What people ask the pool by text: equal requests, or similar ones, after what is owed has been done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from exp_pool._clock import monotonic
+from exp_pool.embedders.service import EmbeddingService
+from exp_pool.errors import InvalidInputError
+from exp_pool.experience import QueryType
+from exp_pool.filters import Condition
+from exp_pool.indexes.none import NoIndex
+from exp_pool.protocols import RecordQuery, RecordStore, VectorIndex
+from exp_pool.search import Search, Wanted
+from exp_pool.steps import Match
+from exp_pool.upkeep.worker import Upkeep
+
+
+class Queries:
+    """Finds records by the text of their request."""
+
+    def __init__(
+        self,
+        store: RecordStore,
+        index: VectorIndex,
+        search: Search,
+        embeddings: EmbeddingService | None,
+        upkeep: Upkeep,
+        timeout_s: float,
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._search = search
+        self._embeddings = embeddings
+        self._upkeep = upkeep
+        self._timeout_s = timeout_s
+
+    def find(
+        self,
+        namespace: str,
+        request: str,
+        function: str | None,
+        query_type: QueryType | str,
+        top_k: int,
+        min_similarity: float | None,
+        where: tuple[Condition, ...],
+    ) -> Iterable[Match]:
+        """Rows whose request is equal (all of them, newest first) or similar (at most `top_k`, most similar first).
+
+        Raises:
+            InvalidInputError: a value that cannot be, or there is no index to ask.
+            EmbedderError: the text cannot be embedded.
+            StoreError: the store failed.
+        """
+        kind = _query_type(query_type)
+        if not isinstance(request, str):
+            raise InvalidInputError(f"request must be text, got {type(request).__name__}: {request!r:.80}")
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+            raise InvalidInputError(f"top_k={top_k!r} must be a whole number of at least 1")
+        if min_similarity is not None and not (isinstance(min_similarity, int | float) and -1 <= min_similarity <= 1):
+            raise InvalidInputError(f"min_similarity={min_similarity!r} must be between -1 and 1")
+        if kind is QueryType.EXACT:
+            return self._equal(namespace, request, function, where)
+        return self._similar(Wanted(namespace, request, top_k, min_similarity, function, where=where))
+
+    def _equal(
+        self, namespace: str, request: str, function: str | None, where: tuple[Condition, ...]
+    ) -> Iterable[Match]:
+        same = (Condition("request", "", "eq", request),)
+        of_function = () if function is None else (Condition("function", "", "eq", function),)
+        query = RecordQuery(namespace, (*same, *of_function, *where), expired=False, quarantined=False)
+        return (Match(record, 1.0, "exact") for record in self._store.scan(query, descending=True))
+
+    def _similar(self, wanted: Wanted) -> Iterable[Match]:
+        if self._embeddings is None:
+            what = "index='none://'" if isinstance(self._index, NoIndex) else "embedder='none'"
+            raise InvalidInputError(
+                f"this manager has {what}, so nothing is similar to anything; ask with query_type='exact', "
+                "or make a manager with index='exact://' or 'chroma:///folder' and an embedder"
+            )
+        deadline = monotonic() + self._timeout_s
+        if not self._search.anything(wanted):
+            return []
+        embedded = self._embeddings.embed([wanted.text], self._timeout_s)
+        self._upkeep.catch_up(wanted.namespace, embedded.embedder, deadline)
+        return self._search.nearest(wanted, embedded)
+
+
+def _query_type(value: QueryType | str) -> QueryType:
+    try:
+        kind = QueryType(value)
+    except ValueError:
+        raise InvalidInputError(f"query_type={value!r} is unknown; known: {', '.join(QueryType)}") from None
+    if kind in (QueryType.LEXICAL, QueryType.HYBRID):
+        raise InvalidInputError(
+            f"query_type={kind.value!r} is not available in this version; use 'exact' or 'semantic'"
+        )
+    return kind
