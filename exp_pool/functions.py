@@ -116,6 +116,7 @@ class Decorated(Generic[P, R]):
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
         bound._bound = (*self._bound, instance)
+        bound._hot = False  # the arguments no longer say everything about the call
         return bound
 
     def _full(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

@@ -90,6 +90,26 @@ def kinds(value, *more):
     return " ".join(map(repr, (value, *more)))
 
 
+class Agent:
+    def __init__(self, name):
+        self.name = name
+
+    def act(self, q):
+        return [self.name, q]
+
+    def made(cls, q):
+        return [cls.__name__, q]
+
+
+def test_objects_and_classes_are_told_apart(manager):
+    act = manager.exp_cache(self_key=["name"])(Agent.act)
+    Acting = type("Acting", (Agent,), {"act": act, "made": classmethod(manager.exp_cache(Agent.made))})
+    Other = type("Other", (Acting,), {})
+    for _ in range(3):
+        assert [Acting("a").act("q"), Acting("b").act("q")] == [["a", "q"], ["b", "q"]]
+        assert [Acting.made("q"), Other.made("q")] == [["Acting", "q"], ["Other", "q"]]
+
+
 def test_what_a_caller_does_to_an_answer_changes_nothing(manager):
     for function in (flat, ask):
         cached = manager.exp_cache(function)
