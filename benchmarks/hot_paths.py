@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,17 @@ def hits_and_misses(folder: Path, rounds: int) -> dict[str, dict[str, list[float
     cache = diskcache.Cache(str(folder / "diskcache"))
     cached = cache.memoize()(answer)
     managers = {
-        "exp_pool on SQLite": ExpManager(store=f"sqlite:///{folder}/pool.db", index="none://"),
-        "exp_pool in memory": ExpManager(store="memory://", index="none://"),
+        "exp_pool on SQLite, hot": ExpManager(store=f"sqlite:///{folder}/hot.db", index="none://"),
+        "exp_pool on SQLite, read": ExpManager(store=f"sqlite:///{folder}/cold.db", index="none://", hot_ttl=0),
+        "exp_pool in memory, hot": ExpManager(store="memory://", index="none://"),
+        "exp_pool in memory, read": ExpManager(store="memory://", index="none://", hot_entries=0),
     }
     functions: dict[str, Callable[[str], Any]] = {"diskcache": cached, "the function alone": answer}
     functions |= {name: manager.exp_cache(name="answer")(answer) for name, manager in managers.items()}
+    with suppress(ImportError):
+        import cachebox
+
+        functions["cachebox"] = cachebox.cached(cachebox.LRUCache(100_000))(answer)
     numbers = itertools.count()
     times: dict[str, dict[str, list[float]]] = {"exact hit": {}, "miss": {}}
     for _ in range(rounds):
@@ -72,14 +79,25 @@ def hits_and_misses(folder: Path, rounds: int) -> dict[str, dict[str, list[float
             await function(text())
         return (time.perf_counter() - began) / calls * 1e6
 
-    for name, manager in managers.items():
-        wrapped = manager.exp_cache(name="coroutine")(coroutine)
-        for _ in range(rounds):
-            asyncio.run(wrapped("the same question"))
-            hit = asyncio.run(timed(wrapped, lambda: "the same question", CALLS))
-            miss = asyncio.run(timed(wrapped, lambda: f"question {next(numbers)}", MISSES))
+    coroutines = {name: manager.exp_cache(name="coroutine")(coroutine) for name, manager in managers.items()}
+    with suppress(ImportError):
+        import cashews
+
+        memory = cashews.Cache()
+        memory.setup("mem://")
+        coroutines["cashews"] = memory(ttl="1h")(coroutine)
+    for _ in range(rounds):
+        for name, wrapped in coroutines.items():
+
+            async def measure(wrapped: Callable[[str], Any] = wrapped) -> tuple[float, float]:
+                await wrapped("the same question"), await wrapped("the same question")
+                hit = await timed(wrapped, lambda: "the same question", CALLS)
+                return hit, await timed(wrapped, lambda: f"question {next(numbers)}", MISSES)
+
+            hit, miss = asyncio.run(measure())
             times["exact hit"].setdefault(f"{name}, async", []).append(hit)
             times["miss"].setdefault(f"{name}, async", []).append(miss)
+    for manager in managers.values():
         manager.sync.close()
     cache.close()
     return times

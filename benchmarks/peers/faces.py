@@ -185,11 +185,11 @@ async def _(lab: Lab) -> None:
 @case("functions", "functions with other defaults from one factory")
 async def _(lab: Lab) -> None:
     def make(factor: int) -> Callable[..., int]:
-        def times(number: int, factor: int = factor) -> int:
+        def times_a_default(number: int, factor: int = factor) -> int:
             ran()
             return number * factor
 
-        return times
+        return times_a_default
 
     double, triple = lab.cached(make(2)), lab.cached(make(3))
     for _ in range(2):
