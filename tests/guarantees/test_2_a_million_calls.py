@@ -41,6 +41,7 @@ class Colour(enum.Enum):
 
 
 TEXTS = [
+    *("as:b", "bs:a", "as:a", "bs:b", "s:a", "a:s", "as:", "b:a", "i:1", "1i:1"),  # for an encoding without lengths
     *(
         "",
         "a",
