@@ -111,6 +111,12 @@ LEAVES = [
     ("none", None),
     ("ellipsis", None),
 ]
+# Drawn so often that whole calls of them come again and again, put together in every way.
+FEW = [("str", text) for text in ("a", "b", "as:b", "bs:a", "s1:a", "1", "")] + [
+    ("int", 1),
+    ("bool", True),
+    ("none", None),
+]
 CONTAINERS = ["list", "tuple", "set", "frozenset", "dict", "Point", "Other", "Pair"]
 HASHABLE = frozenset({"str", "bytes", "int", "float", "bool", "decimal", "path", "enum", "none", "ellipsis"})
 # Values that Python holds equal cannot stand beside each other in a set or as names in a dict.
@@ -122,7 +128,7 @@ DEFAULTS = {"b": ("none", None), "c": ("int", 1)}
 def draw(rng, depth=0):
     """A specification: (type, payload); containers hold specifications."""
     if depth >= 3 or rng.random() < 0.6:
-        return rng.choice(LEAVES)
+        return rng.choice(FEW if rng.random() < 0.4 else LEAVES)
     kind = rng.choice(CONTAINERS)
     if kind in ("Point", "Other", "Pair"):
         return kind, (draw(rng, depth + 1), draw(rng, depth + 1))
