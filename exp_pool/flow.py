@@ -258,7 +258,10 @@ def _copied(request: Request, policy: Policy, ending: Ending) -> Story[Ending | 
     if ending.error is not None:
         yield Coalesced(request)
         return Ending(Answer(None, parents=ending.answer.parents), own_exception(ending.error))
-    if ending.encoded is None:
+    found_by = ending.answer.found_by
+    # Functions may share a name and differ in what they reuse; a live answer is everybody's.
+    stricter = policy.min_score is not None or (policy.judge is None and found_by != "exact")
+    if ending.encoded is None or (found_by is not None and stricter):
         return None
     value = policy.codec.decode(*ending.encoded)
     yield Coalesced(request)

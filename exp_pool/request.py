@@ -24,7 +24,7 @@ from exp_pool.binding import (
 from exp_pool.encoding import json_dumps, to_plain
 from exp_pool.errors import ConfigurationError, EncodingError, UnkeyableError
 from exp_pool.experience import json_form
-from exp_pool.keys import make_key, qualified_name
+from exp_pool.keys import is_plain, make_key, qualified_name
 from exp_pool.records import Record, hash_text, measure
 from exp_pool.redaction import REDACTED, is_secret_name, redacted, redacted_text
 
@@ -203,8 +203,12 @@ class CallSpec:
 
     @property
     def plain(self) -> bool:
-        """Whether the arguments, as they are, say everything about the call: no ``key=``, no secrets, no callable."""
-        return self._key is None and not self.redact and not callable(self._request)
+        """Whether the arguments, as they are, say everything about the call: no ``key=``, no secrets, no callable.
+
+        And no default that might be changed between two calls.
+        """
+        defaults = (p.default for p in self.signature.parameters.values() if p.default is not _REQUIRED)
+        return self._key is None and not self.redact and not callable(self._request) and all(map(is_plain, defaults))
 
     @property
     def keyed_by_hand(self) -> bool:

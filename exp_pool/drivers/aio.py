@@ -199,7 +199,7 @@ class Driver:
                     await asyncio.wait({task})
                 except asyncio.CancelledError:
                     task.cancel()
-            if task.cancelled():
+            if task.cancelled() or not isinstance(task.exception(), Exception | None):  # the loop has raised it itself
                 raise
         return task.result()
 

@@ -415,3 +415,18 @@ def test_jitter_shortens_only():
         lasting.add(steps[-1].record.expires_at - steps[-1].record.created_at)
     assert len(lasting) > 1
     assert all(50_000_000 <= us <= 100_000_000 for us in lasting)
+
+
+@pytest.mark.parametrize(
+    ("policy", "found_by"),
+    [
+        (TOGETHER, "semantic"),
+        (replace(TOGETHER, min_score=0.5), "exact"),
+        (replace(TOGETHER, min_score=0.5), "semantic"),
+    ],
+)
+def test_what_another_functions_judge_found_is_not_taken_over(policy, found_by):
+    reused = Ending(Answer(1, "id", found_by), encoded=("1", "json"))
+    steps, ending = tell(story(REQUEST, policy), ..., Shared(reused, led=False), None, None, Outcome("x"), True)
+    assert kinds(steps) == [AskFeeds, Once, LookUp, NotFound, Run, Keep]
+    assert ending.answer.value == "x"

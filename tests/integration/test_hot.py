@@ -297,3 +297,15 @@ def test_functions_that_share_a_name_do_not_share_what_they_decode(make_manager)
     one, two = manager.exp_cache(name="shared")(flat), manager.exp_cache(name="shared")(kinds)
     warm(one, "q"), warm(two, "q")
     assert [one("q"), two("q")] == [{"q": "q"}, "'q'"], "their parameters differ, so the calls do"
+
+
+def collecting(q, seen=[]):  # noqa: B006
+    seen.append(q)
+    return len(seen)
+
+
+def test_a_default_that_changes_makes_other_calls(manager):
+    collecting.__defaults__[0].clear()
+    cached = manager.exp_cache(collecting)
+    assert [cached("q"), cached("q"), cached("q")] == [1, 2, 3]
+    assert manager.sync.hot._entries == {}
