@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exp_pool.durations import to_seconds
 from exp_pool.errors import ConfigurationError
+from exp_pool.sizes import to_bytes
 
 
 class ExpPoolConfig(BaseSettings):
@@ -43,6 +44,18 @@ class ExpPoolConfig(BaseSettings):
 
     None: for ever.
     """
+    max_entries: int | None = Field(default=None, ge=1)
+    """How many experiences a namespace holds at most, history too. None: any number.
+
+    Beyond it the background worker evicts; what people annotated or added by hand, and insights, never go.
+    """
+    max_bytes: int | None = None
+    """Bytes (or text such as ``"200MB"``, ``"1GiB"``) of text that a namespace holds at most; the files are larger.
+
+    An SQLite file has about three times that, and does not shrink by itself.
+    """
+    eviction: Literal["lru", "lfu", "fifo", "ttl"] = "lru"
+    """What goes first: the longest unused, the least often used, the oldest, or the soonest to expire."""
     key_secret: SecretStr | None = None
     """Makes keys an HMAC, so that who reads the store cannot guess what was asked.
 
@@ -90,6 +103,11 @@ class ExpPoolConfig(BaseSettings):
     @classmethod
     def _duration(cls, value: Any) -> float | None:
         return to_seconds(value)
+
+    @field_validator("max_bytes", mode="before")
+    @classmethod
+    def _size(cls, value: Any) -> int | None:
+        return to_bytes(value)
 
     @field_validator("store", "index", mode="after")
     @classmethod

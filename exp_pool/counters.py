@@ -28,6 +28,7 @@ class Stats:
     embedded: int = 0
     indexed: int = 0
     scored: int = 0
+    evicted: int = 0
     saved_calls: int = 0
     saved_time_s: float = 0.0
     saved_money_usd: float = 0.0

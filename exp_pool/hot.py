@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, cast
 from exp_pool._clock import now_us
 from exp_pool.encoding import immutable
 from exp_pool.forks import reset_in_child
-from exp_pool.protocols import Put, PutStatus, RecordStore
+from exp_pool.protocols import Evicted, EvictionOrder, Put, PutStatus, RecordStore
 from exp_pool.records import Record
 from exp_pool.request import Memo
 
@@ -221,6 +221,12 @@ class WatchedStore:
             return self._store.delete_many(namespace, ids)
         finally:
             self._hot.forget_ids(namespace, ids)
+
+    def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
+        """The store's own; afterwards none of these rows answers."""
+        evicted = self._store.evict(namespace, order, count)
+        self._hot.forget([(namespace, row.key) for row in evicted])
+        return evicted
 
     def clear(self, namespace: str) -> int:
         """The store's own; afterwards nothing of the namespace answers."""

@@ -46,6 +46,9 @@ from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import (
     SCAN_ORDERS,
     Embedder,
+    Event,
+    EventKind,
+    Evicted,
     Observer,
     Put,
     PutMode,
@@ -59,6 +62,7 @@ from exp_pool.records import Record, to_experience, to_record
 from exp_pool.registry import embedder_maker, open_index, open_store
 from exp_pool.request import Request
 from exp_pool.search import Search
+from exp_pool.upkeep.eviction import Eviction
 from exp_pool.upkeep.indexer import Indexer
 from exp_pool.upkeep.scoring import Scored, Scoring
 from exp_pool.upkeep.worker import Upkeep
@@ -106,8 +110,9 @@ class Pool:
         self._indexer = Indexer(
             self._store, self._index, self._embeddings, self.counters, self.notices, config.query_timeout
         )
+        eviction = Eviction(self._store, config, self.counters, self.notices, self._evicted)
         self._upkeep = Upkeep(
-            self._store, self._index, self._indexer, self._scoring, self.notices, self._count_hot_uses
+            self._store, self._index, self._indexer, self._scoring, self.notices, eviction, self._count_hot_uses
         )
         search = Search(self._store, self._index, self._embeddings, self.counters, self.notices)
         self.ports = Ports(
@@ -157,6 +162,12 @@ class Pool:
         for record, count, last in self.hot.uses():
             self.counters.called(record.function, "hits", record.metric, count)
             self._upkeep.used(record.namespace, record.id, count, last)
+
+    def _evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
+        if self._index.derived:
+            self._upkeep.forget(namespace, [row.id for row in rows])
+        for row in rows:
+            self.ports.tell(Event(EventKind.EVICT, namespace, row.function, row.key, row.id))
 
     def threads(self) -> ThreadPoolExecutor:
         """Where async callers' blocking work is done."""

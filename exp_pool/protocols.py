@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from exp_pool.experience import MISSING, Experience, Hit, Score
 
@@ -87,6 +87,31 @@ class PutStatus(StrEnum):
     DELETED = "deleted"  # REPLICATE: it was deleted here
 
 
+class EvictionOrder(StrEnum):
+    """Which rows go first, among those that have not expired."""
+
+    LRU = "lru"  # the longest unused; a row that was never used counts from its creation
+    LFU = "lfu"  # the least often used, of these the longest unused
+    FIFO = "fifo"  # the oldest
+    TTL = "ttl"  # the soonest to expire; those that never do last, the oldest first
+
+
+class Evicted(NamedTuple):
+    """A row that was evicted."""
+
+    id: str
+    function: str
+    key: str
+    size_bytes: int
+
+
+class Usage(NamedTuple):
+    """What a namespace holds: rows, history too, and the sum of their `size_bytes`."""
+
+    rows: int
+    bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """What upkeep did about one duty of one current row. Ignored where the row is gone or owes the duty no longer.
@@ -105,8 +130,7 @@ class Settlement:
     retry_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Touch:
+class Touch(NamedTuple):
     """A row was used `count` times, last at `last_access` (microseconds)."""
 
     id: str
@@ -146,16 +170,14 @@ class VectorRow:
     vector: Vector | None
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """A small named value with its revision."""
 
     value: str
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(NamedTuple):
     """One entry of an append-only log."""
 
     position: int
@@ -193,6 +215,17 @@ class RecordStore(Protocol):
         """Delete rows and leave tombstones.
 
         The ids that were there. A deleted current row is not replaced by history.
+        """
+        ...
+
+    def usage(self, namespace: str) -> Usage:
+        """How much the namespace holds."""
+        ...
+
+    def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
+        """Delete up to so many rows, in one step: expired ones first, then history, then by the order. No tombstones.
+
+        Protected rows (annotated, origin manual, kind insight) stay.
         """
         ...
 
@@ -274,8 +307,8 @@ class RecordStore(Protocol):
         ...
 
 
+# What `RecordStore.scan` can order by.
 SCAN_ORDERS = ("created_at", "last_access", "access_count", "score", "expires_at", "size_bytes", "function")
-"""Columns that `RecordStore.scan` can order by."""
 
 
 # ── Vector index and embedder ─────────────────────────────────────────────────────────────────────────────────────────
@@ -294,8 +327,7 @@ class VectorQuery:
     reuse_scope: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(NamedTuple):
     """A row's id and its cosine similarity, -1 to 1, as the index sees it."""
 
     id: str

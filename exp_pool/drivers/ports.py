@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -43,8 +43,8 @@ from exp_pool.steps import (
 class Later(Protocol):
     """What is told of work that can wait (`upkeep.worker`)."""
 
-    def owed(self) -> None:
-        """A row was stored that something is owed to."""
+    def stored(self, namespaces: Iterable[str]) -> None:
+        """Rows were stored there."""
 
     def used(self, namespace: str, id_: str, count: int = 1, at: int | None = None) -> None:
         """A row answered a call, or so many, the last one then (microseconds)."""
@@ -139,7 +139,7 @@ class Ports:
 
     def stored(self, records: Sequence[Record]) -> None:
         """Tell callbacks, observers and upkeep of rows that were stored."""
-        self.later.owed()
+        self.later.stored({record.namespace for record in records})
         for record in records:
             if self.callbacks:
                 experience = to_experience(record)

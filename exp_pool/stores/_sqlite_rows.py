@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 
 from exp_pool._clock import now_us
-from exp_pool.protocols import Put, PutMode, PutStatus, Settlement
+from exp_pool.protocols import Evicted, EvictionOrder, Put, PutMode, PutStatus, Settlement
 from exp_pool.records import Vector
-from exp_pool.stores._sql import COLUMNS, CONTENT_COLUMNS, keep, to_row
+from exp_pool.stores._sql import COLUMNS, CONTENT_COLUMNS, keep, restore, to_row
 
 _INSERT = f"INSERT INTO experiences ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _UPDATE = (
@@ -90,6 +90,28 @@ def insert_row(connection: sqlite3.Connection, put: Put) -> PutStatus:
     if put.vector is not None:
         set_vector(connection, (namespace, id_), put.vector)
     return PutStatus.CURRENT
+
+
+_TURNS = {
+    EvictionOrder.LRU: "coalesce(last_access, created_at)",
+    EvictionOrder.LFU: "access_count, coalesce(last_access, created_at)",
+    EvictionOrder.FIFO: "created_at",
+    EvictionOrder.TTL: "expires_at IS NULL, coalesce(expires_at, created_at)",
+}
+
+
+def evict_rows(connection: sqlite3.Connection, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
+    """Delete the first so many rows in this order; see `protocols.RecordStore.evict`."""
+    rows = connection.execute(
+        "SELECT id, function, key, size_bytes FROM experiences "
+        "WHERE namespace = ? AND expected IS NULL AND origin <> 'manual' AND kind <> 'insight' "
+        f"ORDER BY expires_at IS NULL OR expires_at > ?, is_current, {_TURNS[order]}, seq LIMIT ?",
+        (namespace, now_us(), count),
+    ).fetchall()
+    for id_, *_ in rows:
+        connection.execute("DELETE FROM experiences WHERE namespace = ? AND id = ?", (namespace, id_))
+        forget_vector(connection, namespace, id_)
+    return [Evicted(restore(id_), restore(function), restore(key), size) for id_, function, key, size in rows]
 
 
 def _deleted_here(connection: sqlite3.Connection, namespace: str, id_: str, created_at: int) -> bool:

@@ -17,6 +17,8 @@ from exp_pool.protocols import (
     SCAN_ORDERS,
     Capabilities,
     Claim,
+    Evicted,
+    EvictionOrder,
     Lease,
     LogEntry,
     Put,
@@ -26,6 +28,7 @@ from exp_pool.protocols import (
     Settlement,
     State,
     Touch,
+    Usage,
     VectorRow,
 )
 from exp_pool.records import Duty, Record, Vector, hash_text
@@ -165,6 +168,20 @@ class MemoryStore:
         self._by_request[namespace, row.request_hash].pop(id_, None)
         self._forget_vector(namespace, id_)
         return True
+
+    def usage(self, namespace: str) -> Usage:
+        with self._lock:
+            sizes = [row.size_bytes for (space, _), row in self._rows.items() if space == namespace]
+        return Usage(len(sizes), sum(sizes))
+
+    def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
+        with self._lock:
+            now = now_us()
+            rows = [row for (space, _), row in self._rows.items() if space == namespace and not row.protected]
+            rows.sort(key=lambda row: (not row.expired(now), row.is_current, *_turn(row, order)))
+            for row in rows[:count]:
+                self._remove(namespace, row.id)
+        return [Evicted(row.id, row.function, row.key, row.size_bytes) for row in rows[:count]]
 
     def clear(self, namespace: str) -> int:
         with self._lock:
@@ -320,6 +337,20 @@ def _matches(row: Record, query: RecordQuery) -> bool:
         and (query.owed is None or (row.is_current and (getattr(row, f"{query.owed}_due") or now + 1) <= now))
         and all(holds(condition, row) for condition in query.where)
     )
+
+
+def _turn(row: Record, order: EvictionOrder) -> tuple[int, ...]:
+    """Sorts rows by when they are evicted; ties stay in the order of insertion."""
+    used = row.created_at if row.last_access is None else row.last_access
+    match order:
+        case EvictionOrder.LRU:
+            return (used,)
+        case EvictionOrder.LFU:
+            return (row.access_count, used)
+        case EvictionOrder.FIFO:
+            return (row.created_at,)
+        case EvictionOrder.TTL:
+            return (row.expires_at is None, row.expires_at or row.created_at)
 
 
 def _sort_key(value: float | str | None) -> tuple[bool, float | str]:

@@ -11,6 +11,8 @@ from exp_pool.config import ExpPoolConfig
 from exp_pool.protocols import (
     Capabilities,
     Claim,
+    Evicted,
+    EvictionOrder,
     Lease,
     LogEntry,
     Put,
@@ -19,6 +21,7 @@ from exp_pool.protocols import (
     Settlement,
     State,
     Touch,
+    Usage,
     VectorRow,
 )
 from exp_pool.records import Duty, Record, Vector
@@ -44,6 +47,12 @@ class NullStore:
         return [PutStatus.CONFLICT if put.mode == "update" else PutStatus.CURRENT for put in puts]
 
     def delete_many(self, namespace: str, ids: Sequence[str]) -> list[str]:
+        return []
+
+    def usage(self, namespace: str) -> Usage:
+        return Usage(0, 0)
+
+    def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
         return []
 
     def clear(self, namespace: str) -> int:

@@ -26,6 +26,8 @@ from exp_pool.protocols import (
     SCAN_ORDERS,
     Capabilities,
     Claim,
+    Evicted,
+    EvictionOrder,
     Lease,
     LogEntry,
     Put,
@@ -35,11 +37,12 @@ from exp_pool.protocols import (
     Settlement,
     State,
     Touch,
+    Usage,
     VectorRow,
 )
 from exp_pool.records import Duty, Record, Vector
 from exp_pool.stores._sql import COLUMNS, from_row, keep, restore, select
-from exp_pool.stores._sqlite_rows import forget_vector, insert_row, settle, update_row
+from exp_pool.stores._sqlite_rows import evict_rows, forget_vector, insert_row, settle, update_row
 from exp_pool.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
 
 P = ParamSpec("P")
@@ -294,6 +297,17 @@ class SqliteStore:
                         connection.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", (*ref, now_us()))
                         deleted.append(id_)
         return deleted
+
+    @_translated
+    def usage(self, namespace: str) -> Usage:
+        with self._read() as connection:
+            statement = "SELECT count(*), coalesce(sum(size_bytes), 0) FROM experiences WHERE namespace = ?"
+            return Usage(*connection.execute(statement, (keep(namespace),)).fetchone())
+
+    @_translated
+    def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
+        with self._write() as connection:
+            return evict_rows(connection, keep(namespace), order, count)
 
     @_translated
     def clear(self, namespace: str) -> int:

@@ -7,7 +7,7 @@ in memory are use counts and index rows to forget; closing writes them, and losi
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from loguru import logger
 
@@ -16,6 +16,7 @@ from exp_pool.errors import ExpPoolError, VectorIndexError
 from exp_pool.forks import reset_in_child
 from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import RecordStore, Touch, VectorIndex
+from exp_pool.upkeep.eviction import Eviction
 from exp_pool.upkeep.indexer import Indexer
 from exp_pool.upkeep.scoring import Scoring
 
@@ -35,8 +36,10 @@ class Upkeep:
         indexer: Indexer,
         scoring: Scoring,
         notices: Notices,
-        count_hot_uses: Callable[[], None] = lambda: None,
+        eviction: Eviction,
+        count_hot_uses: Callable[[], None],
     ) -> None:
+        self._eviction = eviction
         self._count_hot_uses = count_hot_uses
         self._store = store
         self._index = index
@@ -54,11 +57,18 @@ class Upkeep:
         self._thread: threading.Thread | None = None
         self._touches: dict[tuple[str, str], Touch] = {}
         self._forgotten: dict[str, dict[str, None]] = {}
+        self._grown: set[str] = set()
 
     # Told by callers; never waits for I/O
 
+    def stored(self, namespaces: Iterable[str]) -> None:
+        """Rows were stored there: something is owed to them, and they may be too many."""
+        if self._eviction.wanted:
+            self._grown.update(namespaces)
+        self.owed()
+
     def owed(self) -> None:
-        """Rows were stored that something is owed to."""
+        """Something is to be done."""
         if not self._wake.is_set():
             self._wake.set()
         if self._thread is None or not self._thread.is_alive():
@@ -88,7 +98,8 @@ class Upkeep:
         """
         self._count_hot_uses()
         with self._turn:  # or the worker and a flush would score a row twice, or count half of its uses
-            self._write_touches()
+            self._write_touches()  # before eviction, which goes by them
+            self._evict()
             self._forget_in_index()
             self._scoring.run(deadline)
         self._indexer.run(None, deadline)
@@ -96,6 +107,14 @@ class Upkeep:
     def catch_up(self, namespace: str, embedder: str, deadline: float) -> None:
         """Embed and index what is owed in one namespace: what was written there is found."""
         self._indexer.run(namespace, deadline, embedder=embedder)
+
+    def _evict(self) -> None:
+        grown, self._grown = self._grown, set()
+        try:
+            self._eviction.run(grown)
+        except ExpPoolError:
+            self._grown |= grown
+            raise
 
     def _write_touches(self) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ from exp_pool import Experience, _clock
 from exp_pool.filters import holds, parse_where
 from exp_pool.protocols import (
     SCAN_ORDERS,
+    EvictionOrder,
     Put,
     PutMode,
     PutStatus,
@@ -19,6 +20,7 @@ from exp_pool.protocols import (
     RecordStore,
     Settlement,
     Touch,
+    Usage,
 )
 from exp_pool.records import Duty, Vector, to_record
 
@@ -452,6 +454,20 @@ class RecordStoreContract:
 
         with ThreadPoolExecutor(12) as threads:
             assert sum(lease is not None for lease in threads.map(claim, range(12))) == 1
+
+    # Eviction
+
+    @pytest.mark.parametrize(("order", "first"), [("lru", "b"), ("lfu", "b"), ("fifo", "a"), ("ttl", "a")])
+    def test_eviction_spares_the_protected_and_leaves_no_tombstone(self, store, order, first):
+        rows = {name: row(name, created_at=at) for at, name in enumerate("abc", 1)}
+        mine = [row("m", origin="manual"), row("e", expected="x"), row("i", kind="insight"), row("p", expires_at=1)]
+        put(store, *rows.values(), *mine)
+        store.touch_many("n", [Touch(rows["a"].id, 2, 9)])
+        assert store.usage("n") == Usage(7, sum(r.size_bytes for r in (*rows.values(), *mine)))
+        assert [gone.id for gone in store.evict("n", EvictionOrder(order), 2)] == [mine[3].id, rows[first].id]
+        assert len(store.evict("n", EvictionOrder(order), 99)) == 2
+        assert (store.usage("n").rows, store.usage("other")) == (3, Usage(0, 0))
+        assert put(store, rows["a"], mode=PutMode.REPLICATE) == [PutStatus.CURRENT]
 
     # States and logs
 

@@ -1,0 +1,31 @@
+"""How large something may be: bytes, or text such as ``"200MB"``."""
+
+from __future__ import annotations
+
+import re
+
+from exp_pool.errors import ConfigurationError
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+def to_bytes(size: object) -> int | None:
+    """The size in bytes; None stays None (no limit).
+
+    Raises:
+        ConfigurationError: the value is no size, or not above zero.
+    """
+    if size is None:
+        return None
+    found: float | None = None
+    if isinstance(size, int) and not isinstance(size, bool):
+        found = size
+    elif isinstance(size, str) and (match := _TEXT.fullmatch(size.strip().lower())) and match[2] in _UNITS:
+        found = float(match[1]) * _UNITS[match[2]]
+    if found is None:
+        raise ConfigurationError(f"max_bytes={size!r} is no size; write a number of bytes, or '200MB', '1GiB'")
+    if found < 1:
+        raise ConfigurationError(f"max_bytes={size!r} must be above zero; None means no limit")
+    return int(found)
