@@ -330,6 +330,12 @@ class Pool:
             self._upkeep.forget(space, deleted)
         return deleted
 
+    @property
+    def store(self) -> RecordStore:
+        """The record store, for those who move whole rows: `snapshots`."""
+        self._check_open()
+        return self._store
+
     # Queries
 
     def query_exps(

@@ -62,7 +62,7 @@ class Put:
 
     INSERT adds a row. It becomes the current one of its (namespace, key) and the row that was current becomes history
     (``superseded_by`` names the new one; its vector is removed and nothing is owed to it any more). Where the current
-    row is annotated and the new one's origin is automatic or refined, the new one is stored as history instead. UPDATE
+    row is annotated, the new one is not, and its origin is automatic or refined, it is stored as history instead. UPDATE
     replaces the content of a row that has `expected_revision`: everything but id, namespace, function, version, key,
     request, arguments, created_at, principal, currency, access counts, and what upkeep settles. The revision goes up
     by one.
@@ -130,7 +130,8 @@ class Settlement:
     retry_at: int | None = None
 
 
-class Touch(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Touch:
     """A row was used `count` times, last at `last_access` (microseconds)."""
 
     id: str
@@ -307,7 +308,6 @@ class RecordStore(Protocol):
         ...
 
 
-# What `RecordStore.scan` can order by.
 SCAN_ORDERS = ("created_at", "last_access", "access_count", "score", "expires_at", "size_bytes", "function")
 
 

@@ -76,7 +76,7 @@ def insert_row(connection: sqlite3.Connection, put: Put) -> PutStatus:
         return PutStatus.CONFLICT
     if record.is_current and present:
         ((other, annotated),) = present
-        if annotated and record.origin in ("automatic", "refined"):
+        if annotated and not record.annotated and record.origin in ("automatic", "refined"):
             values |= {"is_current": False, "superseded_by": other}
         else:
             connection.execute(_TO_HISTORY, (id_, namespace, other))

@@ -111,7 +111,7 @@ class MemoryStore:
         if put.lease is not None:
             del self._leases[put.lease.namespace, put.lease.key]
         if new.is_current and current is not None:
-            if current.annotated and new.origin in ("automatic", "refined"):
+            if current.annotated and not new.annotated and new.origin in ("automatic", "refined"):
                 new = replace(new, is_current=False, superseded_by=current.id)
             else:
                 self._rows[new.namespace, current.id] = replace(

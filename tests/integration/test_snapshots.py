@@ -1,0 +1,212 @@
+"""Snapshots: files that nodes exchange. What was saved is loaded, once; what was deleted stays deleted."""
+
+import gzip
+import json
+import random
+import stat
+
+import pytest
+
+from exp_pool import Experience, Score, in_namespace, snapshots
+from exp_pool.errors import ConfigurationError, ExpPoolWarning, InvalidInputError
+
+PLAIN = {"index": "none://", "embedder": "none"}
+
+
+@pytest.fixture
+def node(make_manager, tmp_path):
+    numbers = iter(range(100))
+
+    def make(kind="memory", **settings):
+        store = "memory://" if kind == "memory" else f"sqlite:///{tmp_path}/node{next(numbers)}.db"
+        return make_manager(store=store, **{**PLAIN, **settings})
+
+    return make
+
+
+def filled(manager):
+    """A pool with a bit of everything."""
+
+    @manager.exp_cache(name="ask", record_failures=True)
+    def ask(q):
+        if q == "bad":
+            raise ValueError("boom")
+        return {"q": q, "tuple": (1, b"x", "\ud800")}
+
+    for q in ("a", "b", "c"):
+        ask(q)
+    with pytest.raises(ValueError, match="boom"):
+        ask("bad")
+    ask.refresh("a")
+    manager.sync.annotate(ask.lookup("b").experience.id, expected=["right"])
+    manager.sync.update_exp(ask.lookup("c").experience.id, scores={"s": Score(value=0.5, reason="so so", scorer="s")})
+    ask("b"), ask("c")
+    manager.sync.create_exp(Experience(function="other", request="by hand", response=None, trust="quarantined"))
+    manager.sync.flush()
+    return ask
+
+
+def state(manager):
+    rows = manager.sync.iter_exps(history=True)
+    return sorted((e.id, str(e.to_dict())) for e in rows)
+
+
+@pytest.mark.parametrize("kinds", [("memory", "sqlite"), ("sqlite", "memory")])
+def test_everything_comes_back_as_it_was(node, tmp_path, kinds):
+    one, two = (node(kind) for kind in kinds)
+    ask = filled(one)
+    paths = snapshots.save(one, tmp_path / "cache", partition_size=3)
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in paths)
+    assert snapshots.load(two, tmp_path / "cache") == len(state(one)) == 6
+    assert state(two) == state(one)
+    again = two.exp_cache(name="ask")(ask.original)
+    assert again.call("a").found_by == "exact"
+    assert again("b") == ["right"]
+    assert again("c") == {"q": "c", "tuple": (1, b"x", "\ud800")}
+
+
+def test_loading_twice_changes_nothing_and_changes_are_brought_in(node, tmp_path):
+    one, two = node(), node()
+    ask = filled(one)
+    snapshots.save(one, tmp_path / "cache")
+    snapshots.load(two, tmp_path / "cache")
+    before = state(two)
+    assert snapshots.load(two, tmp_path / "cache") == 0
+    assert snapshots.load(two, tmp_path / "cache", incremental=True) == 0
+    assert state(two) == before
+    one.sync.annotate(ask.lookup("a").experience.id, expected="corrected later")
+    snapshots.save(one, tmp_path / "cache")
+    assert snapshots.load(two, tmp_path / "cache", incremental=True) == 0, "only what is not there yet"
+    assert snapshots.load(two, tmp_path / "cache") == 1
+    assert snapshots.load(two, tmp_path / "cache") == 0
+    assert two.exp_cache(name="ask")(ask.original)("a") == "corrected later"
+
+
+def test_saving_again_leaves_no_old_file_and_equal_content_is_equal_bytes(node, tmp_path):
+    manager = node()
+    filled(manager)
+    first = {path: path.read_bytes() for path in snapshots.save(manager, tmp_path / "cache", partition_size=2)}
+    assert {path: path.read_bytes() for path in snapshots.save(manager, tmp_path / "cache", partition_size=2)} == first
+    (tmp_path / "cache" / "notes.txt").write_text("mine")
+    paths = snapshots.save(manager, tmp_path / "cache")
+    assert sorted(p for p in (tmp_path / "cache").rglob("*") if p.is_file()) == sorted([*paths, tmp_path / "cache" / "notes.txt"])  # fmt: skip
+
+
+def test_what_this_pool_deleted_is_not_brought_back(node, tmp_path):
+    one = node()
+    ask = filled(one)
+    snapshots.save(one, tmp_path / "cache")
+    gone = ask.lookup("c").experience.id
+    one.sync.delete_exp(gone)
+    assert snapshots.load(one, tmp_path / "cache") == 0
+    assert one.sync.get_exp(gone) is None
+    one.sync.delete_all_exps()
+    assert snapshots.load(one, tmp_path / "cache") == 0
+    assert one.sync.get_exps_count() == 0
+
+
+def test_rows_come_into_the_loading_managers_namespace_and_no_other(node, tmp_path):
+    one, two = node(namespace="a"), node(namespace="b")
+    filled(one)
+    with in_namespace("secret"):
+        one.sync.create_exp(Experience(function="f", request="of another tenant", response=1))
+    snapshots.save(one, tmp_path / "cache")
+    content = b"".join(gzip.decompress(p.read_bytes()) for p in (tmp_path / "cache").rglob("*.cache"))
+    assert b"of another tenant" not in content
+    snapshots.load(two, tmp_path / "cache")
+    assert {e.namespace for e in two.sync.iter_exps(history=True)} == {"b"}
+
+
+def test_nodes_that_exchange_files_agree_whatever_the_order(node, tmp_path):
+    rng = random.Random(8)
+    for number in range(60):
+        nodes = [node() for _ in range(3)]
+        for at, manager in enumerate(nodes):
+            ask = manager.exp_cache(name="ask")(lambda q, at=at: [at, q])
+            ask.prefill([(q, 0) for q in rng.sample("abcd", 3)])
+            if rng.random() < 0.5:
+                stored = rng.choice(list(manager.sync.iter_exps()))
+                manager.sync.annotate(stored.id, expected=f"right {at}")
+        folders = [tmp_path / f"{number}-{at}" for at in range(3)]
+        for manager, folder in zip(nodes, folders, strict=True):
+            snapshots.save(manager, folder)
+        for manager in nodes:
+            for folder in rng.sample(folders, 3):
+                snapshots.load(manager, folder)
+        states = [sorted((e.id, str(e.value), e.annotated) for e in m.sync.iter_exps()) for m in nodes]
+        assert states[0] == states[1] == states[2]
+
+
+def damaged(path, how):
+    entries = json.loads(gzip.decompress(path.read_bytes()))
+    first = next(iter(entries))
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:40])
+    elif how == "no gzip":
+        path.write_text("{}")
+    elif how == "no JSON":
+        path.write_bytes(gzip.compress(b"{"))
+    elif how == "a list":
+        path.write_bytes(gzip.compress(b"[]"))
+    elif how == "deep":
+        path.write_bytes(gzip.compress(b"[" * 100_000))
+    else:
+        if how == "a changed result":
+            entries[first]["result"] = "forged"
+        elif how == "another format":
+            entries[first]["metadata"]["format"] = 99
+        elif how == "no entry":
+            entries[first] = None
+        elif how == "another id":
+            entries["x"] = entries.pop(first)
+        path.write_bytes(gzip.compress(json.dumps(entries).encode()))
+
+
+@pytest.mark.parametrize("how", ["truncated", "no gzip", "no JSON", "a list", "deep", "a changed result", "another format", "no entry", "another id"])  # fmt: skip
+def test_what_is_damaged_is_named_and_skipped(node, tmp_path, how):
+    one, two = node(), node()
+    filled(one)
+    paths = snapshots.save(one, tmp_path / "cache", partition_size=1)
+    damaged(paths[0], how)
+    with pytest.warns(ExpPoolWarning, match=paths[0].name):
+        assert snapshots.load(two, tmp_path / "cache") == len(paths) - 1
+
+
+def test_bombs_and_links_are_refused(node, tmp_path, monkeypatch):
+    one, two = node(), node()
+    filled(one)
+    (path,) = snapshots.save(one, tmp_path / "cache", partition_size=100)[:1]
+    outside = tmp_path / "outside.cache"
+    path.rename(outside)
+    path.symlink_to(outside)
+    with pytest.warns(ExpPoolWarning, match="links are not followed"):
+        snapshots.load(two, tmp_path / "cache")
+    path.unlink()
+    outside.rename(path)
+    monkeypatch.setattr(snapshots, "_MAX_BYTES", 100)
+    two.sync.notices._said.clear()
+    with pytest.warns(ExpPoolWarning, match="more than 100 bytes"):
+        assert snapshots.load(two, tmp_path / "cache") == 0
+
+
+def test_merge_keeps_the_later_of_two(node, tmp_path):
+    one, two = node(), node()
+    ask = filled(one)
+    before = snapshots.save(one, tmp_path / "before")
+    one.sync.annotate(ask.lookup("a").experience.id, expected="later")
+    after = snapshots.save(one, tmp_path / "after")
+    merged = snapshots.merge([*after, *before], tmp_path / "merged.cache")
+    assert snapshots.load(two, merged) == 6
+    assert state(two) == state(one)
+    with pytest.raises(ConfigurationError, match="is there already"):
+        snapshots.merge(before, merged)
+    with pytest.raises(ConfigurationError, match="cannot be merged"):
+        snapshots.merge([tmp_path / "nothing"], tmp_path / "new.cache")
+
+
+def test_wrong_values_are_named(node, tmp_path):
+    for size in (0, -1, True, "10"):
+        with pytest.raises(InvalidInputError, match="partition_size"):
+            snapshots.save(node(), tmp_path, partition_size=size)
+    with pytest.raises(ConfigurationError, match="is not there"):
+        snapshots.load(node(), tmp_path / "nowhere")
