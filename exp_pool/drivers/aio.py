@@ -14,11 +14,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from exp_pool._clock import monotonic
-from exp_pool.capture import begin_capture, end_capture
 from exp_pool.drivers import single_flight
 from exp_pool.drivers.ports import Ports
 from exp_pool.drivers.refining import refine_as_task
+from exp_pool.drivers.running import Running
 from exp_pool.drivers.single_flight import Flight
 from exp_pool.steps import Ask, Claim, Claimed, Ending, FlowStep, Improve, NotFound, Once, Outcome, Run, Shared, Story
 
@@ -101,15 +100,9 @@ class Driver:
                 return await hop(self.threads, self.ports.perform, step)
 
     async def _run(self, step: Run) -> Outcome:
-        capture, token = begin_capture()
-        began = monotonic()
-        try:
-            value = await self.function(*step.request.args, **step.request.kwargs)
-        except Exception as err:
-            return Outcome(error=err, capture=capture, time_s=monotonic() - began)
-        finally:
-            end_capture(token)
-        return Outcome(value, None, capture, monotonic() - began)
+        with Running() as run:
+            run.value = await self.function(*step.request.args, **step.request.kwargs)
+        return run.outcome
 
     async def _claim(self, step: Claim) -> Claimed:
         claimed = await self._look(step)

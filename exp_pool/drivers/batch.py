@@ -7,16 +7,16 @@ of this file perform them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from exp_pool._clock import monotonic
-from exp_pool.capture import Capture, begin_capture, end_capture
+from exp_pool.capture import Capture
 from exp_pool.drivers import single_flight, sync
 from exp_pool.drivers.aio import Driver
 from exp_pool.drivers.ports import Ports
+from exp_pool.drivers.running import Running
 from exp_pool.drivers.single_flight import Flight
 from exp_pool.errors import BatchError
 from exp_pool.experience import Answer
@@ -206,6 +206,15 @@ def _one_each(outcome: Outcome, count: int) -> list[Outcome]:
     return each
 
 
+@contextmanager
+def _leading(flights: list[Flight]) -> Iterator[None]:
+    """What runs here is inside of all these flights."""
+    with ExitStack() as stack:
+        for flight in flights:
+            stack.enter_context(single_flight.leading(flight))
+        yield
+
+
 def drive(batch: Batch, function: Callable[[list[Any]], Sequence[Any]]) -> None:
     """Perform it on the caller's thread. `function` takes the list of missing values."""
     telling = batch.tell()
@@ -218,7 +227,9 @@ def drive(batch: Batch, function: Callable[[list[Any]], Sequence[Any]]) -> None:
             try:
                 match step:
                     case RunAll(values, flights):
-                        came_of_it = _run_all(function, values, flights)
+                        with Running() as run, _leading(flights):
+                            run.value = function(values)
+                        came_of_it = run.outcome
                     case WaitFor(flight):
                         with single_flight.waiting_for(flight, blocking=True) as may_wait:
                             came_of_it = single_flight.wait(flight) if may_wait else None
@@ -242,21 +253,6 @@ def _single(function: Callable[[list[Any]], Sequence[Any]], item: Item) -> Any:
     return own.value
 
 
-def _run_all(function: Callable[[list[Any]], Any], values: list[Any], flights: list[Flight]) -> Outcome:
-    capture, token = begin_capture()
-    began = monotonic()
-    try:
-        with ExitStack() as stack:
-            for flight in flights:
-                stack.enter_context(single_flight.leading(flight))
-            value = function(values)
-    except Exception as err:
-        return Outcome(error=err, capture=capture, time_s=monotonic() - began)
-    finally:
-        end_capture(token)
-    return Outcome(value, None, capture, monotonic() - began)
-
-
 async def drive_async(batch: Batch, function: Callable[[list[Any]], Any], driver: Driver) -> None:
     """The same for a coroutine function."""
     telling = batch.tell()
@@ -276,7 +272,9 @@ async def drive_async(batch: Batch, function: Callable[[list[Any]], Any], driver
             try:
                 match step:
                     case RunAll(values, flights):
-                        came_of_it = await _run_all_async(function, values, flights)
+                        with Running() as run, _leading(flights):
+                            run.value = await function(values)
+                        came_of_it = run.outcome
                     case WaitFor(flight):
                         with single_flight.waiting_for(flight, blocking=False) as may_wait:
                             came_of_it = await single_flight.wait_async(flight) if may_wait else None
@@ -291,18 +289,3 @@ async def drive_async(batch: Batch, function: Callable[[list[Any]], Any], driver
         return
     finally:
         telling.close()
-
-
-async def _run_all_async(function: Callable[[list[Any]], Any], values: list[Any], flights: list[Flight]) -> Outcome:
-    capture, token = begin_capture()
-    began = monotonic()
-    try:
-        with ExitStack() as stack:
-            for flight in flights:
-                stack.enter_context(single_flight.leading(flight))
-            value = await function(values)
-    except Exception as err:
-        return Outcome(error=err, capture=capture, time_s=monotonic() - began)
-    finally:
-        end_capture(token)
-    return Outcome(value, None, capture, monotonic() - began)

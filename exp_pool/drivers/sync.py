@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from exp_pool._clock import monotonic
 from exp_pool.awaiting import settled
-from exp_pool.capture import begin_capture, end_capture
 from exp_pool.drivers import single_flight
 from exp_pool.drivers.ports import Ports
 from exp_pool.drivers.refining import refine_on_thread
+from exp_pool.drivers.running import Running
 from exp_pool.steps import Ask, Claim, Claimed, FlowStep, Improve, Once, Outcome, Run, Shared, Story
 
 T = TypeVar("T")
@@ -59,15 +58,9 @@ def perform(step: FlowStep, ports: Ports, function: Callable[..., Any]) -> Any:
 
 
 def _run(function: Callable[..., Any], step: Run) -> Outcome:
-    capture, token = begin_capture()
-    began = monotonic()
-    try:
-        value = function(*step.request.args, **step.request.kwargs)
-    except Exception as err:
-        return Outcome(error=err, capture=capture, time_s=monotonic() - began)
-    finally:
-        end_capture(token)
-    return Outcome(value, None, capture, monotonic() - began)
+    with Running() as run:
+        run.value = function(*step.request.args, **step.request.kwargs)
+    return run.outcome
 
 
 def _once(step: Once, ports: Ports, function: Callable[..., Any]) -> Shared | None:
