@@ -7,7 +7,15 @@ value. The encoding never depends on the process, the hash seed, the platform or
 way means a new ``_KEY_FORMAT``, because keys are stored.
 
 What has no stable identity (a plain object, a generator, an open file, a lambda, a cycle) raises `UnkeyableError`.
-A class of one's own settles it by ``__exp_key__()``, which returns anything that can be keyed.
+So does what others may change unseen, or what may hold more than can be seen: memoryviews, masked arrays and other
+subclasses of numpy's array, subclasses written in C. A class of one's own settles it by ``__exp_key__()``, which
+returns anything that can be keyed.
+
+Functions and classes are known by name. A function that its name does not lead to is refused; a class that its name
+does not lead to (made anew by each call of a function) is known by what it is made of (`classes.make_up`) as well.
+
+A numpy array or scalar is its data type, byte order included, its shape and its values' bytes, so ``-0.0`` and the
+payload of a NaN count; its layout in memory does not. Of a path only what it says counts.
 """
 
 from __future__ import annotations
@@ -27,13 +35,17 @@ import re
 import struct
 import sys
 import types
+import typing
 import uuid
 import zoneinfo
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from exp_pool.classes import attributes_of, closure_values, hides_content, is_known_by_name, make_up
 from exp_pool.errors import UnkeyableError
+
+__all__ = ["closure_values", "encode", "make_key", "make_scope", "qualified_name"]
 
 _KEY_FORMAT = b"exp_pool/key/1"
 _SCOPE_FORMAT = b"exp_pool/scope/1"
@@ -71,6 +83,8 @@ def _message(purpose: bytes, function: str, version: str, arguments: Mapping[str
             encoded.append(_string(name, 0) + encode(value))
         except UnkeyableError as err:
             raise UnkeyableError(f"argument {name!r}: {err}", path=name) from err
+        except Exception as err:  # of __exp_key__, a property, a field never set, a dict that changed meanwhile
+            raise UnkeyableError(f"argument {name!r}: looking at it raised {err!r}", path=name) from err
     encoded.sort()
     return b"".join((_framed(b"k", purpose), _string(function, 0), _string(version, 0), _counted(b"m", encoded)))
 
@@ -134,7 +148,11 @@ def _parts_of(name: str, parts: Callable[[Any], Iterable[Any]]) -> Callable[[Any
 
 
 def _zone(value: dt.tzinfo, depth: int) -> bytes:
-    if isinstance(value, zoneinfo.ZoneInfo) and value.key:
+    if type(value) is zoneinfo.ZoneInfo and value.key:
+        try:
+            value.__reduce__()
+        except Exception as err:
+            raise UnkeyableError(f"the time zone {value.key} was read from a file of its own") from err
         return _named("zoneinfo", _string(value.key, depth))
     if isinstance(value, dt.timezone):
         return _named("timezone", encode(value.utcoffset(None), depth + 1))
@@ -163,7 +181,7 @@ _BY_TYPE: dict[type, Callable[[Any, int], bytes]] = {
     frozenset: _unordered(b"z"),
     dict: _dict,
     complex: lambda v, d: _named("complex", _float(v.real, d), _float(v.imag, d)),
-    decimal.Decimal: _text_of("decimal"),
+    decimal.Decimal: _text_of("decimal", lambda v: str(v).replace("e", "E")),  # whatever the caller's context prefers
     fractions.Fraction: _text_of("fraction"),
     uuid.UUID: _text_of("uuid"),
     dt.date: _text_of("date", dt.date.isoformat),
@@ -182,7 +200,8 @@ _BY_TYPE: dict[type, Callable[[Any, int], bytes]] = {
     ipaddress.IPv6Address: _text_of("ip6"),
     ipaddress.IPv4Network: _text_of("net4"),
     ipaddress.IPv6Network: _text_of("net6"),
-    functools.partial: _parts_of("partial", lambda v: (v.func, v.args, v.keywords)),
+    types.SimpleNamespace: _parts_of("namespace", lambda v: (vars(v),)),
+    functools.partial: _parts_of("partial", lambda v: (v.func, v.args, v.keywords, *([vars(v)] if vars(v) else []))),
     types.EllipsisType: lambda _v, _d: b"E",
 }
 
@@ -205,118 +224,147 @@ def _module_name(name: str) -> str:
 
 def _other(value: Any, depth: int) -> bytes:
     """Everything that is recognised by more than its exact type."""
-    cls = type(value)
-    by_hand = getattr(cls, "__exp_key__", None)
-    if by_hand is not None and not isinstance(value, type):
-        return _named("key:" + qualified_name(cls), encode(value.__exp_key__(), depth + 1), *_local(cls, depth))
-    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
-        return _by_name(value, depth)
-    if isinstance(value, enum.Enum):
-        member = (_string(str(value.name), depth), encode(value.value, depth + 1))
-        return _named("enum:" + qualified_name(cls), *member, *_local(cls, depth))
-    if isinstance(value, pathlib.PurePath):  # by what it says, so that the key is the same on every platform
-        return _named("path", _string(value.as_posix(), depth))
-    if isinstance(value, dt.tzinfo):
+    cls = type(value)  # never isinstance: proxies and mocks pass for what they stand for
+    if issubclass(cls, type):
+        return _class("name", value, depth)
+    if issubclass(cls, types.FunctionType | types.BuiltinFunctionType):
+        return _function(value)
+    if getattr(cls, "__exp_key__", None) is not None:
+        return _class("key:", cls, depth, encode(value.__exp_key__(), depth + 1))
+    if issubclass(cls, enum.Enum):
+        return _class("enum:", cls, depth, _string(str(value.name), depth), encode(value.value, depth + 1))
+    if issubclass(cls, pathlib.PurePath) and cls.__module__.partition(".")[0] == "pathlib":
+        return _named("path", _string(value.as_posix(), depth))  # the same on every platform
+    if issubclass(cls, dt.tzinfo):
         return _zone(value, depth)
-    if dataclasses.is_dataclass(value):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return _named("data:" + qualified_name(cls), _dict(_state(value) | fields, depth), *_local(cls, depth))
+    if dataclasses.is_dataclass(cls):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(cls)}
+        base = BaseException if issubclass(cls, BaseException) else _built_in(cls)
+        content = () if base is None else (encode(_CONTENT[base](value), depth + 1),)
+        return _class("data:", cls, depth, _dict(attributes_of(value) | fields, depth), *content)
     if hasattr(cls, "__pydantic_fields__"):
-        fields = {name: getattr(value, name) for name in cls.__pydantic_fields__}
-        beyond = _state(value) | (value.__pydantic_extra__ or {}) | (value.__pydantic_private__ or {})
-        return _named("data:" + qualified_name(cls), _dict(beyond | fields, depth), *_local(cls, depth))
-    if cls.__module__ == "numpy":
-        return _numpy(value)
-    for base in (str, int, float, bytes, tuple, list, dict, set, frozenset):  # subclasses, namedtuples among them
-        if isinstance(value, base) and not _state(value):
-            return _named("sub:" + qualified_name(cls), _BY_TYPE[base](value, depth), *_local(cls, depth))
+        return _class("data:", cls, depth, *_model(value, depth))
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and issubclass(cls, numpy.ndarray | numpy.generic | numpy.dtype):
+        return _numpy(value, numpy)
+    base = _built_in(cls)
+    if base is not None and not attributes_of(value):  # subclasses, namedtuples among them
+        return _class("sub:", cls, depth, _BY_TYPE[base](_CONTENT[base](value), depth))
+    if cls.__module__ in ("types", "typing", "collections.abc") and typing.get_origin(value) is not None:
+        return _generic(value, depth)
     raise UnkeyableError(f"{cls.__module__}.{cls.__qualname__} has no stable identity")
 
 
-def _state(value: Any) -> dict[str, Any]:
-    """What an object holds in attributes; not what a cached_property has put there, which follows from the rest."""
-    cls = type(value)
-    held = dict(getattr(value, "__dict__", None) or {})
-    for base in cls.__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if not name.startswith("__") and hasattr(value, name):
-                held[name] = getattr(value, name)
-    return {n: item for n, item in held.items() if not isinstance(getattr(cls, n, None), functools.cached_property)}
+def _class(kind: str, cls: type, depth: int, *parts: bytes) -> bytes:
+    """A class, or a value of it with these parts: by the class's name, and by its make-up where that is not enough."""
+    name = qualified_name(cls)
+    if not is_known_by_name(cls):
+        kind, parts = "local " + kind, (*parts, encode(make_up(cls), depth + 1))
+    return _named(kind + name, *parts) if kind[-1] == ":" else _named(kind, _string(name, depth), *parts)
 
 
-def _local(cls: type, depth: int) -> tuple[bytes, ...]:
-    """For a class that is made anew by each call of a function, what tells it from its twins of other calls.
-
-    These are its plain immutable attributes and those in the closures of its methods, as for functions.
-    """
-    if "<locals>" not in cls.__qualname__:
-        return ()
-    found: dict[str, Any] = {}
-    for base in cls.__mro__:
-        if "<locals>" not in base.__qualname__:
-            continue
-        if issubclass(base, enum.Enum):
-            found[base.__qualname__] = {name: member.value for name, member in base.__members__.items()}
-            continue
-        own: dict[str, Any] = {}
-        for name, value in vars(base).items():
-            function = getattr(value, "__func__", value)
-            if isinstance(function, types.FunctionType):
-                own |= {f"{name}: {free}": item for free, item in closure_values(function).items()}
-            elif not (name.startswith("__") and name.endswith("__")) and is_plain(value):
-                own[name] = value
-        found[base.__qualname__] = own
-    return (_dict(found, depth + 1),)
+def _function(value: Any) -> bytes:
+    if isinstance(value, types.BuiltinFunctionType):
+        owner = getattr(value, "__self__", None)
+        if owner is not None and not isinstance(owner, types.ModuleType):
+            raise UnkeyableError(f"{value.__qualname__} is bound to an object")
+    elif not is_known_by_name(value):  # a lambda, a nested function, one whose name a wrapper has taken
+        raise UnkeyableError(f"the function {qualified_name(value)} has no name that tells it from others")
+    return _named("name", _string(qualified_name(value), 0))
 
 
-def closure_values(function: Callable[..., Any]) -> dict[str, Any]:
-    """Plain immutable values in a nested function's closure, by name; everything else there is left out."""
-    cells = getattr(function, "__closure__", None)
-    found: dict[str, Any] = {}
-    for name, cell in zip(function.__code__.co_freevars, cells, strict=True) if cells else ():
-        try:
-            value = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-        if value is not None and is_plain(value):
-            found[name] = value
-    return found
+def _model(value: Any, depth: int) -> tuple[bytes, ...]:
+    """A pydantic model's fields with what it holds beside them; where from, too, if names do not say it."""
+    held = attributes_of(value)
+    fields = {name: held.pop(name) for name in type(value).__pydantic_fields__ if name in held}
+    extra, private = value.__pydantic_extra__ or {}, value.__pydantic_private__ or {}
+    together = _dict(held | extra | private | fields, depth)
+    if not held and not any(name.startswith("_") or name in fields for name in extra):
+        return (together,)
+    return together, _dict({"held": held, "extra": extra, "private": private}, depth)
 
 
-def is_plain(value: Any) -> bool:
-    """Whether the value is of Python's own immutable types all through."""
-    if type(value) in (tuple, frozenset):
-        return all(map(is_plain, value))
-    return value is None or type(value) in _IMMUTABLE or isinstance(value, enum.Enum | pathlib.PurePath)
+# What an instance of a subclass holds as its built-in base sees it, whatever the subclass makes of its own methods.
+_CONTENT: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    int: int.__pos__,
+    float: float.__pos__,
+    bytes: lambda v: bytes.__getitem__(v, slice(None)),
+    tuple: lambda v: tuple(tuple.__iter__(v)),
+    list: lambda v: list(list.__iter__(v)),
+    set: lambda v: set(set.__iter__(v)),
+    frozenset: lambda v: frozenset(frozenset.__iter__(v)),
+    OrderedDict: lambda v: OrderedDict(OrderedDict.items(v)),
+    defaultdict: lambda v: defaultdict(v.default_factory, dict.items(v)),
+    dict: lambda v: dict(dict.items(v)),
+    BaseException: lambda v: v.args,
+}
 
 
-_IMMUTABLE = frozenset(
-    {str, int, float, bool, bytes, complex, range, uuid.UUID, decimal.Decimal, fractions.Fraction}
-    | {dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone}
-)
+def _built_in(cls: type) -> type | None:
+    """The built-in class whose content its instances hold; None where they hold none."""
+    base = next((base for base in cls.__mro__ if base in _CONTENT and base is not BaseException), None)
+    if base is not None and hides_content(cls, base):
+        raise UnkeyableError(f"{cls.__module__}.{cls.__qualname__} may hold more than can be seen")
+    return base
 
 
-def _by_name(value: Any, depth: int) -> bytes:
-    owner = getattr(value, "__self__", None)
-    if isinstance(value, types.BuiltinFunctionType) and owner is not None and not isinstance(owner, types.ModuleType):
-        raise UnkeyableError(f"{value.__qualname__} is bound to an object")
-    name = qualified_name(value)
-    if isinstance(value, types.FunctionType) and ("<locals>" in name or "<lambda>" in name):
-        raise UnkeyableError(f"the function {name} has no name that tells it from others")
-    return _named("name", _string(name, 0), *(_local(value, depth) if isinstance(value, type) else ()))
+def _generic(value: Any, depth: int) -> bytes:
+    """``list[int]``, ``int | str`` and what else ``typing`` makes of types."""
+    origin, arguments = typing.get_origin(value), encode(typing.get_args(value), depth + 1)
+    if origin is types.UnionType or origin is typing.Union:
+        return _named("union", arguments)
+    module = "types" if type(value).__module__ == "types" else "typing"
+    if getattr(origin, "__module__", None) == "typing":  # Literal and the like, which are classes or not by version
+        return _named("form", _string(origin.__name__, depth), arguments)
+    return _named("generic", _string(module, depth), encode(origin, depth + 1), arguments)
 
 
-def _numpy(value: Any) -> bytes:
-    """By dtype, shape and bytes; so NaN and -0.0 inside count by their bits."""
-    dtype, bases = getattr(value, "dtype", None), {base.__name__ for base in type(value).__mro__[1:]}
-    if dtype is None or "ndarray" in bases:  # ufuncs and the like; matrices, records, whose operators differ
-        raise UnkeyableError(f"{type(value).__module__}.{type(value).__qualname__} has no stable identity")
+def _numpy(value: Any, numpy: Any) -> bytes:
+    if isinstance(value, numpy.dtype):
+        return _named("numpy:dtype", _dtype(value))
+    cls, dtype = type(value), value.dtype
+    if cls is not numpy.ndarray and cls is not dtype.type:
+        raise UnkeyableError(f"{cls.__module__}.{cls.__qualname__} may hold more than an array; pass numpy.asarray(it)")
+    described = _dtype(dtype)
+    kind, values = ("array", value) if cls is numpy.ndarray else ("scalar", numpy.asarray(value))
+    content = _framed(b"b", value.tobytes()) if _is_packed(dtype) else _field_by_field(values)
+    return _named("numpy:" + kind, described, encode(value.shape), content)
+
+
+def _dtype(dtype: Any) -> bytes:
+    """A data type, with what its short form leaves out where it has fields."""
     if dtype.hasobject:
         raise UnkeyableError("a numpy array of objects has no stable identity")
-    if dtype.char in "gG":  # longdouble: bytes that pad it are arbitrary, and each platform has its own
-        raise UnkeyableError("a numpy value of extended precision has no stable identity")
-    kind = "array" if type(value).__name__ == "ndarray" else "scalar"
-    # The short form of a structured dtype is its size alone.
-    described = dtype.str if dtype.names is None else repr((dtype.descr, dtype.itemsize))
-    return _named("numpy:" + kind, _string(described, 0), encode(value.shape), _framed(b"b", value.tobytes()))
+    if dtype.subdtype is not None:
+        inner, shape = dtype.subdtype
+        return _named("numpy:inner", _dtype(inner), encode(shape))
+    if dtype.names is not None:
+        fields = [(name, *dtype.fields[name]) for name in dtype.names]
+        inside = [encode((name, offset, *title)) + _dtype(inner) for name, inner, offset, *title in fields]
+        if _is_packed(dtype) and dtype.type.__name__ == "void":
+            return _string(repr((dtype.descr, dtype.itemsize)), 0)
+        return _named("numpy:fields", _string(dtype.type.__name__, 0), encode(dtype.itemsize), _counted(b"l", inside))
+    # Of longdouble some bytes mean nothing, and each platform has its own. Types that others add share their names.
+    if dtype.char in "gG" or dtype.kind not in "biufcmMSUV" or dtype.isbuiltin == 2:  # noqa: PLR2004  (added by others)
+        raise UnkeyableError(f"numpy's data type {dtype} has no stable form")
+    return _string(dtype.str, 0)
+
+
+def _is_packed(dtype: Any) -> bool:
+    """Whether its fields follow each other with nothing in between."""
+    if dtype.subdtype is not None:
+        return _is_packed(dtype.subdtype[0])
+    end = 0
+    for inner, offset, *_ in (dtype.fields[name] for name in dtype.names or ()):
+        if offset != end or not _is_packed(inner):
+            return False
+        end = offset + inner.itemsize
+    return dtype.names is None or end == dtype.itemsize
+
+
+def _field_by_field(values: Any) -> bytes:
+    """The bytes of the fields: those in between mean nothing."""
+    if values.dtype.names is None:
+        return _framed(b"b", values.tobytes())
+    return _counted(b"l", [_field_by_field(values[name]) for name in values.dtype.names])

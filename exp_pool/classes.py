@@ -1,0 +1,179 @@
+"""Which class is meant: by its name, or, where the name does not lead to it, by what it is made of.
+
+A class statement in a function, ``namedtuple``, ``create_model`` and the like make a new class each time they run, and
+all of them have one name. What tells them apart is what they were made of: bases, attributes, fields, and the plain
+values that their functions close over or have as defaults. What a function does follows from where it stands in the
+source, so it is never looked at; a function that does not stand in the class counts by its own name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import fractions
+import functools
+import pathlib
+import sys
+import types
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+_HEAP_TYPE = 1 << 9  # of type.__flags__: made at run time, by a class statement or otherwise
+_MAKERS = ("abc", "collections", "dataclasses", "enum", "functools", "pydantic", "typing")  # they add methods of theirs
+_NOTHING = ("PydanticUndefinedType", "_MISSING_TYPE")  # the types of what stands for "no default"
+# What dataclasses write, each version of Python in its own way; the fields tell all that it depends on.
+_GENERATED = frozenset(
+    f"__{name}__" for name in "init repr eq lt le gt ge hash setattr delattr replace getstate setstate".split()
+)
+_SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType, type(vars(decimal.DecimalTuple)["sign"]))
+_IMMUTABLE = frozenset(
+    {str, int, float, bool, bytes, complex, range, uuid.UUID, decimal.Decimal, fractions.Fraction}
+    | {dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone}
+)
+
+
+def is_known_by_name(obj: type | types.FunctionType) -> bool:
+    """Whether its qualified name leads to this very object."""
+    if isinstance(obj, type) and not obj.__flags__ & _HEAP_TYPE:  # there is one of it, even if its name is elsewhere
+        return True
+    found: Any = sys.modules.get(obj.__module__)
+    for name in obj.__qualname__.split("."):  # "<locals>" and "<lambda>" lead nowhere
+        found = getattr(found, name, None)
+    return found is obj
+
+
+def hides_content(cls: type, below: type) -> bool:
+    """Whether instances may hold what nobody can see: a class written in C stands below the built-in one."""
+    if getattr(cls, "n_fields", 0) != getattr(cls, "n_sequence_fields", 0):  # time.struct_time and the like
+        return True
+    own = cls.__mro__[: cls.__mro__.index(below)]
+    return any(not base.__flags__ & _HEAP_TYPE and base.__basicsize__ > object.__basicsize__ for base in own)
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """What an object holds in ``__dict__`` and slots; not what cached_property has put there, which follows from it."""
+    cls = type(value)
+    held = dict(getattr(value, "__dict__", None) or {})
+    for base in cls.__mro__:
+        if "__slots__" in vars(base):
+            for name, slot in vars(base).items():
+                if isinstance(slot, types.MemberDescriptorType) and not name.startswith("__"):
+                    with contextlib.suppress(AttributeError):  # nothing in it
+                        held[name] = slot.__get__(value)
+    return {n: item for n, item in held.items() if not isinstance(getattr(cls, n, None), functools.cached_property)}
+
+
+def closure_values(function: Any) -> dict[str, Any]:
+    """Plain immutable values in a nested function's closure, by name; everything else there is left out."""
+    cells = getattr(function, "__closure__", None)
+    found: dict[str, Any] = {}
+    for name, cell in zip(function.__code__.co_freevars, cells, strict=True) if cells else ():
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+        if value is not None and is_plain(value):
+            found[name] = value
+    return found
+
+
+def is_plain(value: Any) -> bool:
+    """Whether the value is of Python's own immutable types all through."""
+    if type(value) in (tuple, frozenset):
+        return all(map(is_plain, value))
+    return value is None or type(value) in _IMMUTABLE or isinstance(value, enum.Enum | pathlib.PurePath)
+
+
+def make_up(cls: type) -> tuple[Any, ...]:
+    """What tells a class from others of its name: its bases, its members, its fields.
+
+    Members are either values as they are or the functions in them; which of both is said beside each. What has no
+    stable identity is still in it: the class then has none either.
+    """
+    members: dict[str, Any] = {}
+    for name, member in _members(cls):
+        if is_code(member):
+            functions = _functions(cls, name, member)
+            if functions:
+                members[name] = ("code", functions)
+        elif not isinstance(member, _SLOTS):
+            members[name] = ("value", member)
+    return tuple(base for base in cls.__bases__ if base is not object), members, _fields(cls)
+
+
+def _members(cls: type) -> Iterator[tuple[str, Any]]:
+    """What stands in the class's body, less what Python and the class's kind put there."""
+    members = dict(vars(cls))
+    if issubclass(cls, enum.Enum):
+        given = {name: member.value for name, member in cls.__members__.items()}
+        members = {name: item for name, item in members.items() if not name[:1] == name[-1:] == "_"} | given
+    for name, member in members.items():
+        dunder = name.startswith("__") and name.endswith("__")
+        if not name.startswith("_abc_") and (is_code(member) or not dunder):
+            yield name, member
+
+
+def is_code(member: Any) -> bool:
+    """Whether it is a function, or what a class's body has around one: a property, a classmethod, a wrapper."""
+    if isinstance(member, types.FunctionType | property | functools.cached_property | functools.partialmethod):
+        return True
+    return hasattr(type(member), "__get__") and hasattr(member, "__wrapped__")
+
+
+def _functions(cls: type, name: str, member: Any) -> list[Any]:
+    """The functions in a member, each with the plain values it brings along; none if Python itself made them."""
+    found: list[Any] = []
+    for function, is_cached in _unwrapped(member):
+        if dataclasses.is_dataclass(cls) and name in _GENERATED and function.__code__.co_filename == "<string>":
+            continue
+        brought = closure_values(function) | _defaults(function)
+        # Of a cached function the pool sees to it that its name means this one.
+        if is_cached or function.__qualname__.startswith((cls.__qualname__ + ".", cls.__name__ + ".")):
+            if brought or not name.startswith("__"):
+                found.append((function.__qualname__, brought))
+        elif function.__module__.partition(".")[0] not in _MAKERS:
+            found.append((function, brought))
+    if isinstance(member, functools.partialmethod):
+        found.append((member.args, member.keywords))
+    return found
+
+
+def _unwrapped(member: Any, *, is_cached: bool = False) -> Iterator[tuple[types.FunctionType, bool]]:
+    """The functions in a member, and whether they are called through the pool."""
+    is_cached = is_cached or hasattr(member, "__exp_function__")
+    inside: tuple[str, ...] = ("fget", "fset", "fdel", "func", "__wrapped__")
+    if isinstance(member, types.FunctionType):
+        yield member, is_cached
+        inside = ("__wrapped__",)
+    for name in inside:
+        within = getattr(member, name, None)
+        if within is not None:
+            yield from _unwrapped(within, is_cached=is_cached)
+
+
+def _defaults(function: types.FunctionType) -> dict[str, Any]:
+    given = {f"={place}": value for place, value in enumerate(function.__defaults__ or ())}
+    given |= {f"={name}": value for name, value in (function.__kwdefaults__ or {}).items()}
+    return {name: value for name, value in given.items() if is_plain(value)}
+
+
+def _fields(cls: type) -> dict[str, dict[str, Any]]:
+    """What is declared of each field: its type, its default and, of pydantic's, everything else that is said of it."""
+    declared = {name: {"type": kind} for name, kind in cls.__annotations__.items()}
+    if "__pydantic_fields__" in vars(cls):
+        declared |= {name: attributes_of(field) for name, field in vars(cls)["__pydantic_fields__"].items()}
+    elif dataclasses.is_dataclass(cls):
+        for field in dataclasses.fields(cls):
+            declared[field.name] = {"type": field.type, "default": field.default, "factory": field.default_factory}
+    return {
+        name: {
+            key: _functions(cls, key, item) if is_code(item) else item
+            for key, item in about.items()
+            if not key.startswith("_") and item is not None and type(item).__name__ not in _NOTHING
+        }
+        for name, about in declared.items()
+    }
