@@ -11,6 +11,7 @@ import enum
 import hashlib
 import os
 import random
+import sys
 from collections import namedtuple
 from decimal import Decimal
 from pathlib import PurePosixPath
@@ -125,6 +126,49 @@ PARAMETERS = ["a", "b", "c"]
 DEFAULTS = {"b": ("none", None), "c": ("int", 1)}
 
 
+JOINERS = [
+    "",
+    ",",
+    ", ",
+    ":",
+    ";",
+    "|",
+    "=",
+    "&",
+    " ",
+    "\x00",
+    "\n",
+    "s:",
+    "s1:",
+    ",s:",
+    ", s:",
+    "','",
+    "', '",
+    '", "',
+    "b:",
+]
+
+
+def draw_joined(rng):
+    """Three texts in a row, or fewer that look like them once they are joined without saying where each ends."""
+    joiner = rng.choice(JOINERS)
+    shapes = [("a", "b", "c"), ("a", f"b{joiner}c"), (f"a{joiner}b", "c"), (f"a{joiner}b{joiner}c",)]
+    texts = [("str", text) for text in rng.choice(shapes)]
+    if rng.random() < 0.5:
+        return rng.choice(["list", "tuple", "frozenset"]), tuple(sorted(texts))
+    return "dict", tuple((text, ("str", "a")) for text in sorted(texts))
+
+
+def draw_bracketed(rng):
+    """The same three leaves in the same order, in brackets that stand elsewhere."""
+    items = [("int", 1), ("str", "a"), ("none", None)]
+    for _ in range(rng.randrange(4)):
+        start = rng.randrange(len(items) + 1)
+        end = rng.randrange(start, len(items) + 1)
+        items[start:end] = [(rng.choice(["list", "tuple"]), tuple(items[start:end]))]
+    return "list", tuple(items)
+
+
 def draw(rng, depth=0):
     """A specification: (type, payload); containers hold specifications."""
     if depth >= 3 or rng.random() < 0.6:
@@ -172,6 +216,13 @@ def build(spec, rng):
 
 def draw_call(rng):
     """What a call binds: parameters, further positional ones, further named ones."""
+    alike = rng.random()
+    if alike < 0.1:  # calls that differ in nothing but where something ends
+        found = draw_joined(rng) if alike < 0.06 else draw_bracketed(rng)
+        place = rng.choice(["a", "rest", "more"])
+        bound = {"a": found if place == "a" else ("none", None), **DEFAULTS}
+        rest = found[1] if place == "rest" and found[0] != "dict" else ()
+        return bound, rest, (("d", found),) if place == "more" else ()
     bound = {"a": draw(rng)}
     for name in PARAMETERS[1:]:
         bound[name] = draw(rng) if rng.random() < 0.4 else DEFAULTS[name]
@@ -217,5 +268,6 @@ def test_different_calls_never_share_a_key_and_equal_calls_always_do(make_manage
             again += 1
     # Two equal calls drawn apart must share a key, too: as many forms as keys.
     assert len(set(seen.values())) == len(seen)
+    sys.stdout.write(f"{CALLS} calls, {len(seen)} different ones, {again} of them made twice in two ways\n")
     assert again == CALLS // 4
     assert len(seen) > CALLS / 2, "they are different calls, for the most part"
