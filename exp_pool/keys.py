@@ -42,10 +42,10 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from exp_pool.classes import attributes_of, closure_values, hides_content, is_known_by_name, make_up
+from exp_pool.classes import attributes_of, closure_values, hides_content, is_known_by_name, is_plain, make_up
 from exp_pool.errors import UnkeyableError
 
-__all__ = ["closure_values", "encode", "make_key", "make_scope", "qualified_name"]
+__all__ = ["closure_values", "encode", "is_plain", "make_key", "make_scope", "qualified_name"]
 
 _KEY_FORMAT = b"exp_pool/key/1"
 _SCOPE_FORMAT = b"exp_pool/scope/1"
