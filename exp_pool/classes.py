@@ -29,7 +29,6 @@ _NOTHING = ("PydanticUndefinedType", "_MISSING_TYPE")  # the types of what stand
 _GENERATED = frozenset(
     f"__{name}__" for name in "init repr eq lt le gt ge hash setattr delattr replace getstate setstate".split()
 )
-_SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType, type(vars(decimal.DecimalTuple)["sign"]))
 _IMMUTABLE = frozenset(
     {str, int, float, bool, bytes, complex, range, uuid.UUID, decimal.Decimal, fractions.Fraction}
     | {dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone}
@@ -91,8 +90,7 @@ def is_plain(value: Any) -> bool:
 def make_up(cls: type) -> tuple[Any, ...]:
     """What tells a class from others of its name: its bases, its members, its fields.
 
-    Members are either values as they are or the functions in them; which of both is said beside each. What has no
-    stable identity is still in it: the class then has none either.
+    Members are either plain values, nested classes, or the functions in them; which of these is said beside each.
     """
     members: dict[str, Any] = {}
     for name, member in _members(cls):
@@ -100,7 +98,8 @@ def make_up(cls: type) -> tuple[Any, ...]:
             functions = _functions(cls, name, member)
             if functions:
                 members[name] = ("code", functions)
-        elif not isinstance(member, _SLOTS):
+        elif is_plain(member) or isinstance(member, type):
+            # As in closures: what collects (a list of calls, a client) is not part of what was asked.
             members[name] = ("value", member)
     return tuple(base for base in cls.__bases__ if base is not object), members, _fields(cls)
 

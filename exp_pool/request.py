@@ -241,6 +241,8 @@ class CallSpec:
             identity = self._identify(named.pop(self._receiver))
             if identity is not None:
                 named = {self._receiver: identity, **named}
+        if CLOSURE in named:  # among **kwargs: nobody's parameter, and it must not pass for the closure
+            raise UnkeyableError(f"{CLOSURE!r} is no name for an argument", CLOSURE)
         return named | closed_over(self.function)
 
     def request(

@@ -216,3 +216,20 @@ def test_a_child_process_keeps_a_manager_that_was_set_by_hand(make_manager):
     if not child:
         os._exit(0 if get_exp_manager() is mine else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_an_argument_does_not_pass_for_the_closure(make_manager):
+    manager = make_manager(index="none://", embedder="none")
+
+    def make(n):
+        @manager.exp_cache
+        def f(q, **more):
+            return [n, q, more]
+
+        return f
+
+    f = make(5)
+    with pytest.warns(ExpPoolWarning, match="no name for an argument"):
+        assert f(1, **{"<closure>": 1}) == [5, 1, {"<closure>": 1}]
+    assert f(1, **{"<closure>": 2}) == [5, 1, {"<closure>": 2}]
+    assert f(1) == f(1) == [5, 1, {}]
