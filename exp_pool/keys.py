@@ -155,7 +155,9 @@ def _zone(value: dt.tzinfo, depth: int) -> bytes:
             raise UnkeyableError(f"the time zone {value.key} was read from a file of its own") from err
         return _named("zoneinfo", _string(value.key, depth))
     if isinstance(value, dt.timezone):
-        return _named("timezone", encode(value.utcoffset(None), depth + 1))
+        offset, name = value.utcoffset(None), value.tzname(None)
+        of_its_own = () if name == dt.timezone(offset).tzname(None) else (_string(name, depth),)
+        return _named("timezone", encode(offset, depth + 1), *of_its_own)
     raise UnkeyableError(f"a time zone of type {type(value).__qualname__} has no name")
 
 

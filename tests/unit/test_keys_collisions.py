@@ -138,6 +138,7 @@ def partial_with(**attributes):
         (complex(0.0, -0.0), complex(0.0, 0.0)),
         (dt.date(2024, 1, 1), dt.datetime(2024, 1, 1)),
         (zoneinfo.ZoneInfo("UTC"), dt.UTC),
+        (dt.timezone(dt.timedelta(hours=1)), dt.timezone(dt.timedelta(hours=1), "CET")),
         (pathlib.PurePosixPath("a"), pathlib.PurePosixPath("/a")),
         ("\ud800\udc00", "\U00010000"),
         (range(0), range(1, 1)),
@@ -237,6 +238,7 @@ def test_equal_values_have_one_key_whatever_surrounds_them():
         context.capitals = 0
         small = encode(decimal.Decimal("1E+3"))
     assert small == encode(decimal.Decimal("1E+3"))
+    assert encode(dt.timezone(dt.timedelta(0), "UTC")) == encode(dt.UTC)
     assert encode(typing.Optional[int]) == encode(int | None)  # noqa: UP045
     assert encode(functools.partial(functools.partial(max, 1), 2)) == encode(functools.partial(max, 1, 2))
 
