@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from exp_pool.drivers import aio, aio_streams, streams, sync
-from exp_pool.drivers.batch import Batch, Item, drive, drive_async
+from exp_pool.drivers.batch import Batch, Item, drive, drive_in_own_task
 from exp_pool.drivers.tape import StreamCodec, Tape
 from exp_pool.errors import UnkeyableError
 from exp_pool.experience import Answer, Hit
@@ -327,7 +327,7 @@ class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
             call_args, call_kwargs = with_items(values)
             return await self._function(*call_args, **call_kwargs)
 
-        await drive_async(
+        await drive_in_own_task(
             replace(batch, loop=asyncio.get_running_loop()), run, aio.Driver(pool.ports, self._function, pool.threads)
         )
         return self._join(positions)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -150,19 +150,14 @@ class Driver:
                     assert isinstance(told, Ending)
                     return told
                 self.ports.perform(NotFound(step.request))
-                before = contextvars.copy_context()
-                context = before.copy()
-                task = asyncio.create_task(self._fly(step, flight, telling, run), context=context)
+                task = InOwnTask(self._fly(step, flight, telling, run), lambda: self.ports.flights.leave(step, flight))
                 # Also where it is cancelled before its first step, and so never runs at all.
-                task.add_done_callback(lambda _: self._over(step, flight, telling, None))
-                flight.task = task
+                task.add_done_callback(lambda: self._over(step, flight, telling, None))
+                flight.when_empty = task.cancel
         finally:
             if task is None:
                 self._over(step, flight, telling, ending)
-        landed = await self._accompany(step, flight, task)
-        for variable, value in context.items():  # what the function set, as if it had run in the caller's own task
-            if value is not before.get(variable, _UNSET):
-                variable.set(value)
+        landed: Ending = await task.result()
         return landed
 
     async def _fly(self, step: Once, flight: Flight, telling: Story[Ending], run: Run) -> Ending:
@@ -176,15 +171,41 @@ class Driver:
 
     def _over(self, step: Once, flight: Flight, telling: Story[Ending], ending: Ending | None) -> None:
         telling.close()
-        self.ports.flights.land(step, flight, ending)
-        self.ports.leases.give_back(step.request.namespace, step.request.key)
+        self.ports.land(step, flight, ending)
 
-    async def _accompany(self, step: Once, flight: Flight, task: asyncio.Task[Ending]) -> Ending:
-        """Wait for one's own flight. Cancelled: get off; the last one takes the function down, and sees it out."""
+
+class InOwnTask:
+    """Work that others depend on, too, in a task of its own, on behalf of one caller.
+
+    Args:
+        work: what is done, in a copy of the caller's context.
+        leave: called when the caller is cancelled; whether nobody else depends on the work.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, Any], leave: Callable[[], bool]) -> None:
+        self._leave = leave
+        self._before = contextvars.copy_context()
+        self._context = self._before.copy()
+        self._task = asyncio.create_task(work, context=self._context)
+
+    def cancel(self) -> None:
+        """Cancel it."""
+        self._task.cancel()
+
+    def add_done_callback(self, call: Callable[[], None]) -> None:
+        """Call this when it has ended, however it has."""
+        self._task.add_done_callback(lambda _: call())
+
+    async def result(self) -> Any:
+        """What it comes to. Cancelled: leave it; the last one takes it down, and sees it out.
+
+        What it set in context variables is set for the caller, as if it had been done in the caller's own task.
+        """
+        task = self._task
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:
-            if not self.ports.flights.leave(step, flight):
+            if not self._leave():
                 raise
             task.cancel()
             while not task.done():
@@ -194,6 +215,9 @@ class Driver:
                     task.cancel()
             if task.cancelled() or not isinstance(task.exception(), Exception | None):  # the loop has raised it itself
                 raise
+        for variable, value in self._context.items():
+            if value is not self._before.get(variable, _UNSET):
+                variable.set(value)
         return task.result()
 
 

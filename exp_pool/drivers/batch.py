@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from exp_pool.capture import Capture
 from exp_pool.drivers import single_flight, sync
-from exp_pool.drivers.aio import Driver
+from exp_pool.drivers.aio import Driver, InOwnTask
 from exp_pool.drivers.ports import Ports
 from exp_pool.drivers.running import Running
 from exp_pool.drivers.single_flight import Flight
@@ -71,6 +71,12 @@ class Batch:
     again: Callable[[Item], Story[Ending]]  # an item's story from its beginning
     loop: asyncio.AbstractEventLoop | None = None
     missing: list[Item] = field(default_factory=list)
+    when_empty: Callable[[], object] | None = None
+
+    @property
+    def led(self) -> list[tuple[Once, Flight]]:
+        """The flights that this batch leads and that have not landed."""
+        return [(i.once, i.flight) for i in self.items if i.once and i.flight and not i.waits and not i.flight.landed]
 
     def tell(self) -> Telling:
         """Every item's story, as far as the function; the function; the rest."""
@@ -100,6 +106,7 @@ class Batch:
                     item.once, item.flight, item.waits = step, flight, True
                     return
                 item.once, item.flight, item.outer, item.telling = step, flight, item.telling, step.part()
+                flight.when_empty = self.when_empty
                 step = next(item.telling)
                 continue
             following = yield from self._advance(item, step)
@@ -125,7 +132,7 @@ class Batch:
             return None
         assert item.once is not None
         assert item.flight is not None
-        self.ports.flights.land(item.once, item.flight, ending)
+        self.ports.land(item.once, item.flight, ending)
         self._close(item)
         item.ending = ending
         return None
@@ -175,8 +182,7 @@ class Batch:
             if self.ports.flights.leave(item.once, item.flight):
                 single_flight.cancel(item.flight)
         else:
-            self.ports.flights.land(item.once, item.flight, None)
-            self.ports.leases.give_back(item.once.request.namespace, item.once.request.key)
+            self.ports.land(item.once, item.flight, None)
         item.flight = None
 
 
@@ -289,3 +295,18 @@ async def drive_async(batch: Batch, function: Callable[[list[Any]], Any], driver
         return
     finally:
         telling.close()
+
+
+async def drive_in_own_task(batch: Batch, function: Callable[[list[Any]], Any], driver: Driver) -> None:
+    """The same in a task of its own: a cancelled caller takes no item from others who wait for it."""
+
+    def leave() -> bool:
+        return all([batch.ports.flights.leave(once, flight) for once, flight in batch.led])  # noqa: C419  (each one)
+
+    def cancel_if_empty() -> None:
+        if not any(flight.aboard for _, flight in batch.led):
+            task.cancel()
+
+    batch.when_empty = cancel_if_empty
+    task = InOwnTask(drive_async(batch, function, driver), leave)
+    await task.result()

@@ -70,8 +70,10 @@ class Leases:
 
     def settle(self, lease: Lease) -> None:
         """The answer was stored, and the store has taken the lease back with it."""
+        ref = (lease.namespace, lease.key)
         with self._changed:
-            self._held.pop((lease.namespace, lease.key), None)
+            if ref in self._held and self._held[ref][0].token == lease.token:
+                del self._held[ref]
 
     def give_back(self, namespace: str, key: str) -> None:
         """Nothing was stored: let others try. Done by the heart's thread, not by the caller."""

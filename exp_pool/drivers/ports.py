@@ -13,7 +13,7 @@ from exp_pool.awaiting import settled
 from exp_pool.background import Background
 from exp_pool.counters import Counters
 from exp_pool.drivers.leases import Leases
-from exp_pool.drivers.single_flight import Flights
+from exp_pool.drivers.single_flight import Flight, Flights
 from exp_pool.drivers.tape import Streams
 from exp_pool.errors import EncodingError
 from exp_pool.experience import Call, Experience
@@ -28,6 +28,7 @@ from exp_pool.steps import (
     AskJudge,
     Claim,
     Coalesced,
+    Ending,
     Explain,
     FindSimilar,
     FlowStep,
@@ -36,6 +37,7 @@ from exp_pool.steps import (
     LookUp,
     Match,
     NotFound,
+    Once,
     Trouble,
 )
 
@@ -112,6 +114,16 @@ class Ports:
                 return None
             case _:
                 raise TypeError(f"no driver gives {type(step).__name__} away")
+
+    def land(self, step: Once, flight: Flight, ending: Ending | None) -> None:
+        """A flight is over: give back a lease that it still holds, then tell those aboard. The second time: nothing.
+
+        In this order, or the next flight of the key might already hold a lease of its own.
+        """
+        if not flight.landed:
+            if step.write:  # others claim nothing
+                self.leases.give_back(step.request.namespace, step.request.key)
+            self.flights.land(step, flight, ending)
 
     def _find_similar(self, step: FindSimilar) -> list[Match]:
         request = step.request

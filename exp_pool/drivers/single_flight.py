@@ -26,14 +26,14 @@ class Flight:
     """A call that is being computed, and who waits for it. Lands on an `Ending`, or on None: it came to none."""
 
     # Every call makes one, most of them for nobody else: what only those who wait need is made when one does.
-    __slots__ = ("_heard", "_lock", "aboard", "ending", "landed", "loop", "task", "thread", "waits_for")
+    __slots__ = ("_heard", "_lock", "aboard", "ending", "landed", "loop", "thread", "waits_for", "when_empty")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self.landed = False
         self.ending: Ending | None = None
         self.loop = loop  # of the task that leads; None where a thread does
         self.thread = threading.current_thread()
-        self.task: asyncio.Task[Ending] | None = None
+        self.when_empty: Callable[[], object] | None = None  # on the loop: nobody is interested any more
         self.aboard = 1  # callers who are still interested, the leader's among them
         self.waits_for: dict[Flight, int] = {}
         self._lock = threading.Lock()
@@ -199,8 +199,8 @@ async def wait_async(flight: Flight) -> Ending | None:
 
 def cancel(flight: Flight) -> None:
     """Nobody waits any more: the function is cancelled."""
-    if flight.task is not None and flight.loop is not None:
-        soon(flight.loop, flight.task.cancel)
+    if flight.when_empty is not None and flight.loop is not None:
+        soon(flight.loop, flight.when_empty)
 
 
 def soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:

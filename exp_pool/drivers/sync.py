@@ -72,8 +72,7 @@ def _once(step: Once, ports: Ports, function: Callable[..., Any]) -> Shared | No
                 with single_flight.leading(flight):
                     ending = drive(step.part(), ports, function)
             finally:
-                ports.flights.land(step, flight, ending)
-                ports.leases.give_back(step.request.namespace, step.request.key)
+                ports.land(step, flight, ending)
             return Shared(ending, led=True)
         try:
             with single_flight.waiting_for(flight, blocking=True) as may_wait:

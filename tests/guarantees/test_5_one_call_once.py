@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from exp_pool import in_namespace
+from exp_pool import bypass, in_namespace
 from exp_pool.drivers import single_flight
 
 PLAIN = {"index": "none://", "embedder": "none"}
@@ -410,8 +410,8 @@ def test_a_leader_whose_loop_is_closed_under_it_is_given_up(make_manager, monkey
         while aboard(manager) < 2:
             await asyncio.sleep(0)
         task._log_destroy_pending = False
-        for flight in list(manager.sync.ports.flights._flights.values()):
-            flight.task._log_destroy_pending = False
+        for other in asyncio.all_tasks(loop):
+            other._log_destroy_pending = False
         loop.close()
         return await call
 
@@ -593,3 +593,26 @@ def test_a_broken_store_still_runs_it_once(make_manager, tmp_path):
         until(lambda: aboard(manager) == 16)
         gate.open.set()
         assert [call.result(30) for call in calls] == [{"run": 1}] * 16
+
+
+def test_a_call_that_may_not_write_gives_back_no_lease_of_others(tmp_path, make_manager):
+    """Leases are by key; calls under `bypass(read=False)` claim nothing, and must not end what they did not begin."""
+    manager = make_manager(store=f"sqlite:///{tmp_path}/pool.db", **PLAIN)
+    entered, gate = threading.Event(), threading.Event()
+
+    @manager.exp_cache
+    def ask(q):
+        if not entered.is_set():
+            entered.set()
+            assert gate.wait(30)
+        return "answer"
+
+    writer = threading.Thread(target=ask, args=("q",))
+    writer.start()
+    assert entered.wait(30)
+    with bypass(read=False):
+        assert ask("q") == "answer"
+    assert len(manager.sync.ports.leases._held) == 1
+    gate.set()
+    writer.join(30)
+    assert manager.stats().stored == 1

@@ -239,3 +239,49 @@ def test_options_that_cannot_go_together():
 
     with pytest.raises(ConfigurationError, match="does not go with a generator"):
         exp_cache(batch="items")(stream)
+
+
+def test_a_cancelled_batch_takes_no_item_from_others_and_the_last_one_ends_it(manager):
+    runs, cleaned = [], []
+
+    @manager.exp_cache(batch="items")
+    async def slow(items):
+        runs.append(list(items))
+        try:
+            while not gate:
+                await asyncio.sleep(0)
+        finally:
+            cleaned.append(list(items))
+        return [[item] for item in items]
+
+    gate = []
+
+    def aboard():
+        return sum(flight.aboard for flight in manager.sync.ports.flights._flights.values())
+
+    async def main():
+        first = asyncio.create_task(slow([1, 2]))
+        while not runs:
+            await asyncio.sleep(0)
+        second = asyncio.create_task(slow([2, 3]))
+        while aboard() < 4:
+            await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        gate.append(1)
+        assert await second == [[2], [3]]
+        gate.clear()
+        third, fourth = asyncio.create_task(slow([7])), asyncio.create_task(slow([7]))
+        while aboard() < 2 or len(runs) < 3:
+            await asyncio.sleep(0)
+        for task in (third, fourth):
+            task.cancel()
+        assert [type(e) for e in await asyncio.gather(third, fourth, return_exceptions=True)] == [asyncio.CancelledError] * 2  # fmt: skip
+        while len(cleaned) < 3:
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    assert runs == [[1, 2], [3], [7]]
+    assert manager.sync.ports.flights._flights == {}
+    assert manager.sync.get_exps_count() == 3
