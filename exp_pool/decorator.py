@@ -25,6 +25,7 @@ from exp_pool.kinds import (
     CachedGenerator,
 )
 from exp_pool.places import Standing, register
+from exp_pool.plugs import offers
 from exp_pool.protocols import Codec, ContextBuilder, Judge, Scorer
 from exp_pool.registry import load_scorer
 from exp_pool.request import CallSpec
@@ -288,7 +289,7 @@ def _check(namespace: Any, min_score: Any, context_builder: ContextBuilder | Non
         raise ConfigurationError(f"namespace={namespace!r} must be text, not empty, or a callable of the Call")
     if min_score is not None and not (isinstance(min_score, int | float) and 0 <= min_score <= 1):
         raise ConfigurationError(f"min_score={min_score!r} must be between 0 and 1")
-    if context_builder is not None and not isinstance(context_builder, ContextBuilder):
+    if context_builder is not None and not offers(context_builder, ContextBuilder):
         raise ConfigurationError(f"context_builder={context_builder!r} needs a limit and build(request, experiences)")
     if manager is not None and not hasattr(manager, "sync"):
         raise ConfigurationError(f"manager={manager!r} is no ExpManager")

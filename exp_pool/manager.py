@@ -16,6 +16,7 @@ from exp_pool.decorator import ExpCache, exp_cache
 from exp_pool.drivers import aio
 from exp_pool.errors import ConfigurationError
 from exp_pool.experience import MISSING, Call, Experience, Hit, QueryType
+from exp_pool.plugs import offers
 from exp_pool.pool import Pool
 from exp_pool.protocols import Embedder, Observer, RecordStore, VectorIndex
 
@@ -59,7 +60,7 @@ class ExpManager:
     ) -> None:
         plugs = {"store": store, "index": index, "embedder": embedder}
         for name, plug, contract in (("store", store, RecordStore), ("index", index, VectorIndex)):
-            if plug is not None and not isinstance(plug, str | contract):
+            if plug is not None and not (isinstance(plug, str) or offers(plug, contract)):
                 raise ConfigurationError(f"{name}={plug!r} is neither a URL nor a {contract.__name__}")
         settings |= {name: plug for name, plug in plugs.items() if isinstance(plug, str)}
         if config is None or settings:

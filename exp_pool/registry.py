@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, cast
 
 from exp_pool.config import ExpPoolConfig
 from exp_pool.embedders.callable import CallableEmbedder
 from exp_pool.errors import ConfigurationError
+from exp_pool.plugs import offers
 from exp_pool.protocols import Embedder, RecordStore, Scorer, VectorIndex
 
 # A class with `from_url(location, config)`; location is what follows ``scheme://``, a path for ``scheme:///path``.
@@ -60,8 +61,8 @@ def embedder_maker(embedder: str | Callable[..., Any] | Embedder) -> Callable[[]
     Raises:
         ConfigurationError: it is no known name, no callable and no embedder.
     """
-    if isinstance(embedder, Embedder) and not isinstance(embedder, type):
-        given = embedder
+    if offers(embedder, Embedder):
+        given = cast("Embedder", embedder)
         return lambda: given
     if isinstance(embedder, str):
         if embedder == "none":

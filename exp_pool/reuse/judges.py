@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from exp_pool.errors import ConfigurationError
+from exp_pool.plugs import offers
 from exp_pool.protocols import Judge, Question, Verdict
 
 
@@ -96,8 +98,8 @@ def resolve_judge(judge: object) -> Judge | None:
     """
     if judge == "exact" or isinstance(judge, ExactJudge):
         return None
-    if isinstance(judge, Judge) and not isinstance(judge, type):
-        return judge
+    if offers(judge, Judge):
+        return cast("Judge", judge)
     raise ConfigurationError(
         f"judge={judge!r} is no judge; use 'exact', PerfectJudge(), ThresholdJudge(0.9) or one of your own"
     )
