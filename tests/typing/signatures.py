@@ -54,7 +54,7 @@ class Agent:
 
     @staticmethod
     @exp_cache
-    def helper(q: str) -> bool:
+    def check(q: str) -> bool:
         return True
 
     @classmethod
@@ -76,7 +76,7 @@ assert_type(plain.cache_info(), CacheInfo)
 assert_type(many(["a"]), list[int])
 assert_type(Agent().act("q"), float)
 assert_type(Agent().act.call("q"), Answer[float])
-assert_type(Agent.helper("q"), bool)
+assert_type(Agent.check("q"), bool)
 
 
 async def awaited() -> None:
