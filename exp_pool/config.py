@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exp_pool.durations import to_seconds
@@ -43,6 +43,23 @@ class ExpPoolConfig(BaseSettings):
     """Seconds (or text such as ``"1h"``) for which answers stay fresh, where the decorator says nothing.
 
     None: for ever.
+    """
+    index_from: int = Field(default=200_000, ge=0)
+    """Vectors of a namespace from which the index is used. Below, exact scan is faster and misses nothing."""
+    scan_bytes: int = 2 * 2**30
+    """Bytes (or text such as ``"2GiB"``) of vectors kept in memory for exact scan at most: 170 MB for 100,000.
+
+    What is more is read from the store for each search.
+    """
+    tombstone_retention: float = 90 * 86400.0
+    """Seconds (or text such as ``"90d"``) for which deletions are remembered.
+
+    Snapshots and other nodes that are older may bring back what was deleted.
+    """
+    compress_above: int | None = 65536
+    """Bytes (or text such as ``"64KiB"``) of arguments, a response or a correction above which they are compressed.
+
+    None: never.
     """
     max_entries: int | None = Field(default=None, ge=1)
     """How many experiences a namespace holds at most, history too. None: any number.
@@ -99,15 +116,15 @@ class ExpPoolConfig(BaseSettings):
             raise ValueError(f"unknown setting {name!r}; {hint}known: {', '.join(cls.model_fields)}")
         return data
 
-    @field_validator("default_ttl", mode="before")
+    @field_validator("default_ttl", "tombstone_retention", mode="before")
     @classmethod
     def _duration(cls, value: Any) -> float | None:
         return to_seconds(value)
 
-    @field_validator("max_bytes", mode="before")
+    @field_validator("max_bytes", "scan_bytes", "compress_above", mode="before")
     @classmethod
-    def _size(cls, value: Any) -> int | None:
-        return to_bytes(value)
+    def _size(cls, value: Any, info: ValidationInfo) -> int | None:
+        return to_bytes(value, str(info.field_name))
 
     @field_validator("store", "index", mode="after")
     @classmethod

@@ -15,7 +15,8 @@ class Stats:
 
     `hits`: calls answered from the pool. `misses`: calls that ran the function with the pool in use. `coalesced`: calls
     that were given the answer of an identical one that was running. `uncached`: calls that could not be told from
-    others. `degraded`: how often something went wrong with the pool and was left out. `saved_...`: what hits and
+    others. `degraded`: how often something went wrong with the pool and was left out. `repaired`: how often
+    the index was built anew because it was damaged. `saved_...`: what hits and
     coalesced calls did not have to do: calls, and of hits the seconds, US dollars and tokens recorded with each answer.
     """
 
@@ -27,6 +28,7 @@ class Stats:
     uncached: int = 0
     embedded: int = 0
     indexed: int = 0
+    repaired: int = 0
     scored: int = 0
     evicted: int = 0
     saved_calls: int = 0

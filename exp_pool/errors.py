@@ -12,6 +12,7 @@
     ├── DecodingError (ValueError)        stored text that cannot be read back: treated as not stored
     ├── StoreError                        the record store failed
     ├── VectorIndexError                  the vector index failed: exact scan answers instead
+    │   └── IndexOwnedError               it is another process's for the time being: exact scan answers here
     ├── EmbedderError                     no vectors could be made; the message says what to install or to check
     ├── BatchError (ValueError)           a batch function returned another number of answers than it got items
     ├── ReplayMissError (LookupError)     replay is on and the pool has no answer: the message says what is nearest
@@ -67,6 +68,10 @@ class StoreError(ExpPoolError):
 
 class VectorIndexError(ExpPoolError):
     """The vector index failed. Nothing is lost: it is derived from the record store."""
+
+
+class IndexOwnedError(VectorIndexError):
+    """Another process has the embedded index open; this one scans the store's vectors, which is exact but slower."""
 
 
 class EmbedderError(ExpPoolError):

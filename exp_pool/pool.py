@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,34 +13,28 @@ from typing import Any
 
 from loguru import logger
 
-from exp_pool._clock import monotonic, now, now_us
+from exp_pool._clock import monotonic
 from exp_pool.background import Background
 from exp_pool.binding import function_name
-from exp_pool.capture import Switches, current_namespace, current_switches
+from exp_pool.capture import Switches, current_switches
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Counters, Stats
 from exp_pool.drivers.leases import Leases
 from exp_pool.drivers.ports import Ports
 from exp_pool.drivers.single_flight import Flights
 from exp_pool.drivers.tape import Streams
+from exp_pool.editing import Editing
 from exp_pool.embedders.service import EmbeddingService
-from exp_pool.encoding import to_plain
 from exp_pool.errors import (
-    ClosedError,
-    ConflictError,
     DecodingError,
     InvalidInputError,
-    NotFoundError,
-    VectorIndexError,
 )
-from exp_pool.experience import MISSING, Call, Experience, Hit, QueryType
-from exp_pool.explain import explain
+from exp_pool.experience import Call, Experience, Hit, QueryType
 from exp_pool.filters import Condition, parse_where
-from exp_pool.flow import failure_key
 from exp_pool.forks import reset_in_child
 from exp_pool.hot import Hot, watched
 from exp_pool.indexes.none import NoIndex
-from exp_pool.keys import make_key
+from exp_pool.neighbours import Neighbours
 from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import (
     SCAN_ORDERS,
@@ -50,35 +43,26 @@ from exp_pool.protocols import (
     EventKind,
     Evicted,
     Observer,
-    Put,
-    PutMode,
-    PutStatus,
     RecordQuery,
     RecordStore,
     VectorIndex,
 )
 from exp_pool.queries import Queries
-from exp_pool.records import Record, to_experience, to_record
+from exp_pool.records import Record, to_experience
 from exp_pool.registry import embedder_maker, open_index, open_store
-from exp_pool.request import Request
 from exp_pool.search import Search
+from exp_pool.upkeep.embedding import Embedding
 from exp_pool.upkeep.eviction import Eviction
-from exp_pool.upkeep.indexer import Indexer
+from exp_pool.upkeep.follower import Follower, Progress
 from exp_pool.upkeep.scoring import Scored, Scoring
 from exp_pool.upkeep.worker import Upkeep
 
-# What `update_exp` may not touch: it is what the experience is found by. `clone` makes another experience.
-_FIXED = frozenset("id namespace function version key arguments request created_at access_count last_access".split())
-_AUDIT = "audit"
-_TRIES = 5  # of an update that others get in between
-_DELETE_BATCH = 500
 _IO_THREADS = 8
-_COMPARED = 1000  # of a function's newest calls, when a miss is explained
 
 _open_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
-class Pool:
+class Pool(Editing):
     """Everything that touches the pool, blocking; see `ExpManager` for the arguments and for what each method does."""
 
     def __init__(
@@ -107,14 +91,21 @@ class Pool:
         make = embedder_maker(embedder if embedder is not None else config.embedder)
         self._embeddings = EmbeddingService(make) if make and not isinstance(self._index, NoIndex) else None
         self._scoring = Scoring(self._store, self.counters, self.notices)
-        self._indexer = Indexer(
-            self._store, self._index, self._embeddings, self.counters, self.notices, config.query_timeout
-        )
+        neighbours = Neighbours(self._store, self._index, self.counters, self.notices, config.scan_bytes)
+        embedding = Embedding(self._store, self._embeddings, self.counters, self.notices, config.query_timeout)
+        self._follower = Follower(self._store, self._index, neighbours, self.counters, self.notices, config.index_from)
         eviction = Eviction(self._store, config, self.counters, self.notices, self._evicted)
         self._upkeep = Upkeep(
-            self._store, self._index, self._indexer, self._scoring, self.notices, eviction, self._count_hot_uses
+            self._store,
+            embedding,
+            self._follower,
+            self._scoring,
+            self.notices,
+            eviction,
+            self._count_hot_uses,
+            config.tombstone_retention,
         )
-        search = Search(self._store, self._index, self._embeddings, self.counters, self.notices)
+        search = Search(self._store, neighbours, self._embeddings)
         self.ports = Ports(
             self._store,
             search,
@@ -164,8 +155,6 @@ class Pool:
             self._upkeep.used(record.namespace, record.id, count, last)
 
     def _evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
-        if self._index.derived:
-            self._upkeep.forget(namespace, [row.id for row in rows])
         for row in rows:
             self.ports.tell(Event(EventKind.EVICT, namespace, row.function, row.key, row.id))
 
@@ -185,150 +174,6 @@ class Pool:
         message = f"{function} runs uncached: {err}"
         log_with_trace("DEBUG", message, err)
         self.notices.once(f"uncached:{function}:{type(err).__name__}", message, stacklevel=4)
-
-    # Experiences
-
-    def create_exp(self, experience: Experience) -> str:
-        """Store one experience; its id."""
-        return self.create_exps([experience])[0]
-
-    def create_exps(self, experiences: Sequence[Experience]) -> list[str]:
-        """Store experiences; their ids."""
-        self._check_open()
-        records = []
-        for experience in experiences:
-            if not isinstance(experience, Experience):
-                raise InvalidInputError(f"expected an Experience, got {experience!r:.80}")
-            space = experience.namespace or self._namespace(None)
-            records.append(to_record(experience, space, key=self._key(experience), secret=self.secret))
-        statuses = self._store.put_many([Put(record) for record in records])
-        stored = [r for r, status in zip(records, statuses, strict=True) if status is not PutStatus.CONFLICT]
-        self.counters.add("stored", len(stored))
-        self.ports.stored(stored)
-        taken = [r.id for r, status in zip(records, statuses, strict=True) if status is PutStatus.CONFLICT]
-        if taken:
-            raise ConflictError(
-                f"{len(taken)} of {len(records)} were not stored, because their ids are taken, "
-                f"such as {taken[0]!r}; change those with update_exp, or store copies made by clone()"
-            )
-        return [record.id for record in records]
-
-    def _key(self, experience: Experience) -> str:
-        """The stored key. One that was not made from the arguments (redacted, by key=) is kept.
-
-        It cannot be made again.
-        """
-        if self.secret is None:
-            return experience.key
-        made_of = (experience.function, experience.version, experience.arguments)
-        return make_key(*made_of, self.secret) if experience.key == make_key(*made_of) else experience.key
-
-    def get_exp(self, id_: str) -> Experience | None:
-        """The experience of this id, history too; None if there is none in this namespace."""
-        record = self._get(id_)
-        return None if record is None else to_experience(record)
-
-    def update_exp(self, id_: str, **changes: Any) -> Experience:
-        """Change fields of an experience; the changed one."""
-        fixed = sorted(changes.keys() & _FIXED)
-        if fixed:
-            raise InvalidInputError(
-                f"{', '.join(fixed)} cannot be changed; store a copy made by clone({fixed[0]}=...) instead"
-            )
-        return self._change(id_, lambda experience: experience.model_copy()._with(**changes))[1]  # noqa: SLF001
-
-    def annotate(self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None) -> Experience:
-        """Say what the answer should be (by default: the one it gave); from now on that answers. Audited."""
-        before, after = self._change(id_, lambda experience: experience.annotate(expected=expected, metadata=metadata))
-        entry = {"what": "annotate", "id": id_, "at": now().isoformat(), "metadata": dict(metadata or {})}
-        if before.annotated:
-            entry["expected_before"] = before.expected
-        entry["expected"] = after.expected
-        self._store.append_log(self._namespace(None), _AUDIT, [json.dumps(to_plain(entry), ensure_ascii=True)])
-        return after
-
-    def _change(self, id_: str, change: Callable[[Experience], Experience]) -> tuple[Experience, Experience]:
-        """Read, change and write, again if somebody got in between: before and after."""
-        for _ in range(_TRIES):
-            record = self._get(id_)
-            if record is None:
-                raise NotFoundError(f"no experience {id_!r} in namespace {self._namespace(None)!r}")
-            before = to_experience(record)
-            after = change(before)
-            changed = to_record(after, record.namespace, key=record.key)
-            (status,) = self._store.put_many([Put(changed, PutMode.UPDATE, expected_revision=record.revision)])
-            if status is not PutStatus.CONFLICT:
-                return before, after
-        raise ConflictError(f"the experience {id_!r} is being changed by others all the time; try again")
-
-    def delete_exp(self, id_: str) -> bool:
-        """Delete an experience; whether it was there."""
-        return bool(self._delete([id_]))
-
-    def delete_exps(self, where: Mapping[str, Any]) -> int:
-        """Delete the current experiences that meet all conditions; how many."""
-        if not where:
-            raise InvalidInputError("delete_exps needs conditions; delete_all_exps() deletes everything")
-        return self._delete_matching(RecordQuery(self._namespace(None), parse_where(where)))
-
-    def delete_all_exps(self) -> int:
-        """Delete everything in the manager's namespace, history too; how many rows."""
-        self._check_open()
-        space = self._namespace(None)
-        deleted = self._store.clear(space)
-        try:
-            self._index.clear(space)
-        except VectorIndexError as err:
-            logger.warning("the index keeps deleted rows, which the join drops: {}", err)
-        return deleted
-
-    def clear_expired(self) -> int:
-        """Delete what has expired; how many."""
-        due = Condition("expires_at", "", "lte", now_us())
-        return self._delete_matching(RecordQuery(self._namespace(None), (due,), history=True))
-
-    def clear_by_key(self, key: str) -> int:
-        """Delete what is stored under a key (see ``.key()`` of a decorated function), its history too.
-
-        How many rows.
-        """
-        return self._delete_matching(RecordQuery(self._namespace(None), parse_where({"key": key}), history=True))
-
-    def invalidate(self, namespace: str, key: str) -> int:
-        """`clear_by_key` in a call's own namespace, and what is kept of its failures."""
-        both = parse_where({"key": {"in": [key, failure_key(key)]}})
-        return self._delete_matching(RecordQuery(namespace, both, history=True))
-
-    def clear_of(self, function: str) -> int:
-        """Delete everything of a function, its history too; how many rows."""
-        return self._delete_matching(RecordQuery(self._namespace(None), _of(function), history=True))
-
-    def count_of(self, function: str) -> int:
-        """How many answers of a function are stored."""
-        return self._store.count(RecordQuery(self._namespace(None), _of(function)))
-
-    def explain(self, request: Request) -> str:
-        """Why nothing stored answers this call."""
-        (current,) = self._store.get_many(request.namespace, [request.key])
-        others = RecordQuery(request.namespace, (*_of(request.function), Condition("kind", "", "ne", "failure")))
-        return explain(request, current, self._store.scan(others, descending=True, limit=_COMPARED))
-
-    def _delete_matching(self, query: RecordQuery) -> int:
-        self._check_open()
-        assert query.namespace is not None
-        ids = [record.id for record in self._store.scan(query)]
-        return sum(
-            len(self._delete(ids[start : start + _DELETE_BATCH], query.namespace))
-            for start in range(0, len(ids), _DELETE_BATCH)
-        )
-
-    def _delete(self, ids: Sequence[str], namespace: str | None = None) -> list[str]:
-        self._check_open()
-        space = self._namespace(namespace)
-        deleted = self._store.delete_many(space, ids)
-        if deleted and self._index.derived:
-            self._upkeep.forget(space, deleted)
-        return deleted
 
     @property
     def store(self) -> RecordStore:
@@ -426,6 +271,12 @@ class Pool:
         if self._embeddings is not None:
             self._embeddings.embed(["warm up"], self.config.query_timeout)
 
+    def reindex(self, progress: Progress | None = None) -> int:
+        """Build the index anew from the store, beside the old one, which answers meanwhile; how many rows it has."""
+        self._check_open()
+        self._upkeep.run_once(float("inf"))
+        return self._follower.rebuild(progress)
+
     def stats(self) -> Stats:
         """What has happened in this process; plain numbers, no I/O."""
         self._count_hot_uses()
@@ -455,11 +306,6 @@ class Pool:
 
     # Small things
 
-    def _namespace(self, given: str | None) -> str:
-        if given is not None and (not isinstance(given, str) or not given):
-            raise InvalidInputError(f"namespace={given!r} must be text, not empty")
-        return given or current_namespace() or self.config.namespace
-
     def _read(self, records: Iterable[Record]) -> Iterator[Experience]:
         """The experiences of rows.
 
@@ -471,16 +317,6 @@ class Pool:
             except DecodingError as err:
                 self.counters.add("degraded")
                 self.notices.once(f"unreadable:{record.id}", f"left out of what was asked for: {err}")
-
-    def _get(self, id_: str) -> Record | None:
-        self._check_open()
-        if not isinstance(id_, str):
-            raise InvalidInputError(f"an id is text, got {id_!r:.80}")
-        return self._store.get_many(self._namespace(None), [id_], by="id")[0]
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("this manager was closed; make a new one")
 
 
 def _of(function: str) -> tuple[Condition, ...]:

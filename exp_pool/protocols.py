@@ -13,12 +13,64 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from exp_pool.experience import MISSING, Experience, Hit, Score
+from exp_pool.records import Duty, Record, Vector
+from exp_pool.rows import (
+    SCAN_ORDERS,
+    Claim,
+    Evicted,
+    EvictionOrder,
+    Lease,
+    LogEntry,
+    Put,
+    PutMode,
+    PutStatus,
+    RecordQuery,
+    Settlement,
+    Space,
+    State,
+    Touch,
+    Usage,
+    VectorRow,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from exp_pool.filters import Condition
-    from exp_pool.records import Duty, Record, Vector
+__all__ = [  # the words of `rows` too, so that whoever writes a plug needs this module only
+    "SCAN_ORDERS",
+    "Capabilities",
+    "Claim",
+    "Codec",
+    "ContextBuilder",
+    "Embedder",
+    "Event",
+    "EventKind",
+    "Evicted",
+    "EvictionOrder",
+    "Judge",
+    "Lease",
+    "LogEntry",
+    "Neighbour",
+    "Observer",
+    "Put",
+    "PutMode",
+    "PutStatus",
+    "Question",
+    "RecordQuery",
+    "RecordStore",
+    "RenewableIndex",
+    "ScoreContext",
+    "Scorer",
+    "Settlement",
+    "Space",
+    "State",
+    "Touch",
+    "Usage",
+    "VectorIndex",
+    "VectorQuery",
+    "VectorRow",
+    "Verdict",
+]
 
 
 # ── Record store ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -34,155 +86,6 @@ class Capabilities:
     blocking: bool = True  # calls may wait for I/O, so async callers reach it by a thread
     transactional_vectors: bool = True  # a vector is written in the same transaction as its record
     atomic_batches: bool = False  # a whole batch is written or none of it, beyond atomic per (namespace, key)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordQuery:
-    """Which rows. `namespace` None means all of them: for upkeep only, never on behalf of a caller."""
-
-    namespace: str | None
-    where: tuple[Condition, ...] = ()
-    history: bool = False  # rows that are no longer current, too
-    expired: bool = True  # rows past `expires_at`, too
-    quarantined: bool = True  # rows not trusted, too
-    owed: Duty | None = None  # only rows that owe this by now
-
-
-class PutMode(StrEnum):
-    """How a row is written."""
-
-    INSERT = "insert"
-    UPDATE = "update"
-    REPLICATE = "replicate"
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """One row to write.
-
-    INSERT adds a row. It becomes the current one of its (namespace, key) and the row that was current becomes history
-    (``superseded_by`` names the new one; its vector is removed and nothing is owed to it any more). Where the current
-    row is annotated and the new one is not, and is automatic or refined, it is stored as history instead. UPDATE
-    replaces the content of a row that has `expected_revision`: everything but id, namespace, function, version, key,
-    request, arguments, created_at, principal, currency, access counts, and what upkeep settles. The revision goes up
-    by one.
-    REPLICATE is an INSERT that comes from another pool: it is refused where this pool has deleted the id, or everything
-    that was created up to then.
-    """
-
-    record: Record
-    mode: PutMode = PutMode.INSERT
-    vector: Vector | None = None
-    expected_revision: int | None = None
-    lease: Lease | None = None  # INSERT: refused once someone else has taken it over, else given back with the write
-
-
-class PutStatus(StrEnum):
-    """What became of one row."""
-
-    CURRENT = "current"
-    HISTORY = "history"
-    CONFLICT = "conflict"  # INSERT: the id is taken. UPDATE: the row is gone, or has another revision
-    STALE = "stale"  # the lease was taken over
-    DELETED = "deleted"  # REPLICATE: it was deleted here
-
-
-class EvictionOrder(StrEnum):
-    """Which rows go first, among those that have not expired."""
-
-    LRU = "lru"  # the longest unused; a row that was never used counts from its creation
-    LFU = "lfu"  # the least often used, of these the longest unused
-    FIFO = "fifo"  # the oldest
-    TTL = "ttl"  # the soonest to expire; those that never do last, the oldest first
-
-
-class Evicted(NamedTuple):
-    """A row that was evicted."""
-
-    id: str
-    function: str
-    key: str
-    size_bytes: int
-
-
-class Usage(NamedTuple):
-    """What a namespace holds: rows, history too, and the sum of their `size_bytes`."""
-
-    rows: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What upkeep did about one duty of one current row. Ignored where the row is gone or owes the duty no longer.
-
-    Not done: `retry_at` (microseconds) says when to try again, and the tries go up by one. Done with a vector (EMBED):
-    the vector is stored in the same transaction, and INDEX becomes owed where `then_index`.
-    """
-
-    namespace: str
-    id: str
-    duty: Duty
-    done: bool = True
-    vector: Vector | None = None
-    then_index: bool = False
-    generation: str | None = None
-    retry_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Touch:
-    """A row was used `count` times, last at `last_access` (microseconds)."""
-
-    id: str
-    count: int
-    last_access: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to compute one key. `token` grows with every lease of the key: the fencing token."""
-
-    namespace: str
-    key: str
-    owner: str
-    token: int
-    expires_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Either the current row, or the lease, or neither: then someone else holds the lease."""
-
-    record: Record | None = None
-    lease: Lease | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class VectorRow:
-    """A vector with what an index may filter by. `vector` None: the row is gone or history, forget it."""
-
-    id: str
-    namespace: str
-    function: str
-    version: str
-    reuse_scope: str
-    position: int
-    vector: Vector | None
-
-
-class State(NamedTuple):
-    """A small named value with its revision."""
-
-    value: str
-    revision: int
-
-
-class LogEntry(NamedTuple):
-    """One entry of an append-only log."""
-
-    position: int
-    entry: str
 
 
 @runtime_checkable
@@ -233,7 +136,7 @@ class RecordStore(Protocol):
     def clear(self, namespace: str) -> int:
         """Delete every row of the namespace, history too, and remember the time as its cut-off; how many there were.
 
-        Named states, logs and leases of the namespace stay.
+        Logs of the namespace go, too; named states and leases stay.
         """
         ...
 
@@ -275,6 +178,10 @@ class RecordStore(Protocol):
         """
         ...
 
+    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+        """How many vectors there are of each (namespace, embedder), in one namespace or all."""
+        ...
+
     def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
         """Read and, where there is no current unexpired row, take the lease, in one step. The store's clock decides."""
         ...
@@ -303,12 +210,28 @@ class RecordStore(Protocol):
         """Entries after a position, oldest first."""
         ...
 
+    def drop_logs(self, namespace: str, names: Sequence[str]) -> None:
+        """Delete logs; unknown names are skipped. Positions of entries that come later still grow."""
+        ...
+
+    def tidy(self, forget_before: int) -> None:
+        """What the store needs done every now and then; called by the worker after each round of work.
+
+        What was remembered of deletions before that time (microseconds) is dropped: tombstones, rows to forget.
+        """
+        ...
+
+    def vacuum(self) -> None:
+        """Give back the space of what was deleted, so that none of its bytes is left. May take long, and block."""
+        ...
+
+    def check(self) -> list[str]:
+        """What is damaged, in words for people, each with what to do; empty where nothing is. May take long."""
+        ...
+
     def close(self) -> None:
         """Release everything. Closing twice is fine."""
         ...
-
-
-SCAN_ORDERS = ("created_at", "last_access", "access_count", "score", "expires_at", "size_bytes", "function")
 
 
 # ── Vector index and embedder ─────────────────────────────────────────────────────────────────────────────────────────
@@ -338,23 +261,28 @@ class Neighbour(NamedTuple):
 class VectorIndex(Protocol):
     """Similarity over vectors: derived from the record store, may be thrown away and rebuilt at any time.
 
-    It gets ids, vectors and scope, never texts. Whatever it answers is joined back to the store, so a row too many
-    costs nothing and a row too few is found again by exact scan. Thread-safe. Every method raises `VectorIndexError` on
-    trouble.
+    It gets ids, vectors and scope, never texts. `upkeep.follower` hands it everything that `RecordStore.vectors_after`
+    tells, in order, and remembers in the store how far that went for each space and generation. Whatever it answers is
+    joined back to the store, so a row too many costs nothing; what it does not have yet is scanned. Thread-safe. Every
+    method raises `VectorIndexError` on trouble.
     """
 
     derived: bool
     """Whether rows must be handed to it; False where it reads the store's vectors itself, or finds nothing."""
 
-    def generation(self) -> str:
-        """Names what it holds: another one, and every row is handed to it again. ``""`` where it is not derived."""
+    def generation(self, space: Space, pool: str) -> str:
+        """Take hold of what it has of a space of this pool, and name it: another name, and all is handed over again.
+
+        Raises:
+            VectorIndexError: it is another process's or another pool's, or cannot be opened.
+        """
         ...
 
-    def upsert_many(self, rows: Sequence[VectorRow]) -> None:
-        """Add or replace rows, each with its vector; they may be of several namespaces and embedders."""
+    def upsert_many(self, space: Space, rows: Sequence[VectorRow]) -> None:
+        """Add or replace rows, each with its vector."""
         ...
 
-    def delete_many(self, namespace: str, ids: Sequence[str]) -> None:
+    def delete_many(self, space: Space, ids: Sequence[str]) -> None:
         """Forget rows; unknown ids are skipped."""
         ...
 
@@ -362,12 +290,44 @@ class VectorIndex(Protocol):
         """For each query vector at most `limit` neighbours, nearest first."""
         ...
 
-    def clear(self, namespace: str) -> None:
-        """Forget the whole namespace."""
+    def clear(self, namespace: str, pool: str) -> None:
+        """Forget the whole namespace of this pool, so that no byte of it is left."""
         ...
 
     def close(self) -> None:
         """Release everything. Closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class RenewableIndex(VectorIndex, Protocol):
+    """A derived index of files of its own, which may be damaged, and which is then built anew beside the old."""
+
+    def doubt(self, space: Space) -> str:
+        """Why what it holds may be damaged; ``""`` where nothing says so."""
+        ...
+
+    def findable(self, space: Space) -> set[str] | None:
+        """The ids that searching can find, asked in a process that may die of it; None where it does or cannot say.
+
+        Afterwards it is in doubt no longer.
+        """
+        ...
+
+    def count(self, space: Space) -> int:
+        """How many rows it has."""
+        ...
+
+    def renew(self, space: Space) -> str:
+        """Begin a new generation, which is filled from now on; the old one, if it is sound, answers until `complete`.
+
+        Returns:
+            its name.
+        """
+        ...
+
+    def complete(self, space: Space) -> None:
+        """Everything has been handed over: the generation being filled answers from now on, the old one is removed."""
         ...
 
 

@@ -31,7 +31,6 @@ class Duty(StrEnum):
     """What may still be owed to a record: done later, off the caller's path, and remembered by the record itself."""
 
     EMBED = "embed"
-    INDEX = "index"
     SCORE = "score"
 
 
@@ -78,11 +77,8 @@ class Record:
     superseded_by: str | None = None
     embed_due: int | None = None  # when to try next; None: nothing is owed
     embed_tries: int = 0
-    index_due: int | None = None
-    index_tries: int = 0
     score_due: int | None = None
     score_tries: int = 0
-    index_generation: str | None = None  # which generation of the derived index holds it
 
     @property
     def annotated(self) -> bool:

@@ -7,24 +7,23 @@ damaged or lying can hide a row, never serve a wrong one.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from loguru import logger
 
 from exp_pool._clock import now_us
-from exp_pool.counters import Counters
 from exp_pool.embedders.service import Embedded, EmbeddingService
-from exp_pool.errors import ConfigurationError, VectorIndexError
+from exp_pool.errors import ConfigurationError
 from exp_pool.filters import Condition, holds
-from exp_pool.indexes.exact import ExactIndex
-from exp_pool.notices import Notices
-from exp_pool.protocols import RecordQuery, RecordStore, VectorIndex, VectorQuery
-from exp_pool.records import Duty, Record
+from exp_pool.neighbours import Neighbours
+from exp_pool.protocols import RecordQuery, RecordStore, VectorQuery
+from exp_pool.records import Record
 from exp_pool.steps import Match
 from exp_pool.vectors import from_bytes
 
 _SPARE = 10  # neighbours asked for beyond the limit, for those that the join drops
+_JOINED_AT_ONCE = 500
 _WIDER = 4  # how much more is asked for when it dropped too many
 
 
@@ -44,22 +43,12 @@ class Wanted:
 
 
 class Search:
-    """Looks in the index, and by exact scan of the store's vectors where the index fails."""
+    """Finds the rows of neighbours."""
 
-    def __init__(
-        self,
-        store: RecordStore,
-        index: VectorIndex,
-        embeddings: EmbeddingService | None,
-        counters: Counters,
-        notices: Notices,
-    ) -> None:
+    def __init__(self, store: RecordStore, neighbours: Neighbours, embeddings: EmbeddingService | None) -> None:
         self._store = store
-        self._index = index
-        self._scan = index if isinstance(index, ExactIndex) else ExactIndex(store)
+        self._neighbours = neighbours
         self._embeddings = embeddings
-        self._counters = counters
-        self._notices = notices
 
     def similar(self, wanted: Wanted, timeout_s: float) -> list[Match]:
         """At most `limit` matches, most similar first. Nothing is embedded where there is nothing to compare with.
@@ -95,7 +84,7 @@ class Search:
         """
         asked = wanted.limit + _SPARE
         while True:
-            ids = self._neighbours(
+            ids = self._neighbours.find(
                 VectorQuery(
                     namespace=wanted.namespace,
                     embedder=embedded.embedder,
@@ -109,20 +98,19 @@ class Search:
             matches = self._joined(wanted, ids, embedded.vectors[0], embedded.embedder)
             if len(matches) >= wanted.limit or len(ids) < asked:
                 return matches[: wanted.limit]
+            if wanted.where and asked > wanted.limit + _SPARE:  # few rows meet the conditions: rank those
+                return self._among_those_that_meet(wanted, embedded)
             asked *= _WIDER
 
-    def _neighbours(self, query: VectorQuery) -> list[str]:
-        owing = RecordQuery(query.namespace, owed=Duty.INDEX)
-        if self._index.derived and self._store.count(owing, limit=1):  # it does not have them all yet
-            return [neighbour.id for neighbour in self._scan.search(query)[0]]
-        try:
-            found = self._index.search(query)
-        except VectorIndexError as err:
-            self._counters.add("degraded")
-            logger.warning("exact scan answers, because the index failed: {}", err)
-            self._notices.once("index", f"the index failed, exact scan answers until it is back: {err}")
-            found = self._scan.search(query)
-        return [neighbour.id for neighbour in found[0]]
+    def _among_those_that_meet(self, wanted: Wanted, embedded: Embedded) -> list[Match]:
+        function = () if wanted.function is None else (Condition("function", "", "eq", wanted.function),)
+        query = RecordQuery(wanted.namespace, (*function, *wanted.where), expired=False, quarantined=False)
+        best: list[Match] = []
+        ids = (record.id for record in self._store.scan(query))
+        while page := list(itertools.islice(ids, _JOINED_AT_ONCE)):
+            best += self._joined(wanted, page, embedded.vectors[0], embedded.embedder)
+            best = sorted(best, key=lambda match: -match.similarity)[: wanted.limit]
+        return best
 
     def _joined(self, wanted: Wanted, ids: list[str], vector: np.ndarray, embedder: str) -> list[Match]:
         records = self._store.get_many(wanted.namespace, ids, by="id")

@@ -11,7 +11,7 @@ _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
 
-def to_bytes(size: object) -> int | None:
+def to_bytes(size: object, name: str = "max_bytes") -> int | None:
     """The size in bytes; None stays None (no limit).
 
     Raises:
@@ -25,7 +25,7 @@ def to_bytes(size: object) -> int | None:
     elif isinstance(size, str) and (match := _TEXT.fullmatch(size.strip().lower())) and match[2] in _UNITS:
         found = float(match[1]) * _UNITS[match[2]]
     if found is None:
-        raise ConfigurationError(f"max_bytes={size!r} is no size; write a number of bytes, or '200MB', '1GiB'")
+        raise ConfigurationError(f"{name}={size!r} is no size; write a number of bytes, or '200MB', '1GiB'")
     if found < 1:
-        raise ConfigurationError(f"max_bytes={size!r} must be above zero; None means no limit")
+        raise ConfigurationError(f"{name}={size!r} must be above zero; None means no limit")
     return int(found)

@@ -39,8 +39,8 @@ _MAX_ENTRIES = 1_000_000
 _BATCH = 500
 _SUFFIX = ".cache"
 _NAME = re.compile(r"\d{4}-\d{2}/[0-9a-f]{16}_\d{8}_\d+\.cache")
-_OWED = frozenset(f"{duty}_{what}" for duty in ("embed", "index", "score") for what in ("due", "tries"))
-_LEFT_OUT = _OWED | {"response", "index_generation"}
+_OWED = frozenset(f"{duty}_{what}" for duty in ("embed", "score") for what in ("due", "tries"))
+_LEFT_OUT = _OWED | {"response"}
 
 
 def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) -> list[Path]:

@@ -58,10 +58,16 @@ def top(similarities: np.ndarray, limit: int) -> np.ndarray:
 
 
 class VectorTable:
-    """Vectors of one namespace and embedder in memory, with what they are filtered by. Not thread-safe."""
+    """Vectors of one namespace and embedder in memory, with what they are filtered by. Not thread-safe.
 
-    def __init__(self) -> None:
-        self.position = 0
+    float32: numpy multiplies float16 forty times slower, for want of instructions.
+
+    Args:
+        start: the position in the store's changes after which it begins.
+    """
+
+    def __init__(self, start: int = 0) -> None:
+        self.start = self.position = start
         self._ids: list[str] = []
         self._row_of: dict[str, int] = {}
         self._matrix = np.empty((0, 0), dtype=np.float32)
@@ -71,17 +77,30 @@ class VectorTable:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def put(self, id_: str, values: bytes, labels: tuple[str, str, str]) -> None:
-        """Add or replace a row."""
-        vector = from_bytes([values])[0]
-        row = self._row_of.get(id_)
-        if row is None:
-            row = len(self._ids)
-            self._reserve(row + 1, vector.size)
-            self._ids.append(id_)
-            self._row_of[id_] = row
-        self._matrix[row] = vector
-        self._labels[row] = [self._numbers.setdefault((i, text), len(self._numbers)) for i, text in enumerate(labels)]
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, about: ids and numbers of rows are objects, which have some hundred."""
+        return self._matrix.nbytes + self._labels.nbytes + 250 * len(self._ids)
+
+    def put_many(self, rows: Sequence[tuple[str, bytes, tuple[str, str, str]]]) -> None:
+        """Add or replace rows: id, vector, and labels of each. A page at once is ten times faster than one by one."""
+        if not rows:
+            return
+        vectors = from_bytes([values for _, values, _ in rows])
+        self._reserve(len(self._ids) + len(rows), vectors.shape[1])
+        places = []
+        for id_, _, _ in rows:
+            place = self._row_of.get(id_)
+            if place is None:
+                place = self._row_of[id_] = len(self._ids)
+                self._ids.append(id_)
+            places.append(place)
+        self._matrix[places] = vectors
+        numbers = self._numbers
+        self._labels[places] = [
+            [numbers.setdefault((column, text), len(numbers)) for column, text in enumerate(labels)]
+            for _, _, labels in rows
+        ]
 
     def remove(self, id_: str) -> None:
         """Forget a row: the last one takes its place, so the matrix stays dense."""

@@ -1,17 +1,19 @@
 """``exact://``: brute force over the store's own vectors, kept in memory and brought up to date before each search.
 
-It has nothing to damage and misses nothing, so it is also what answers while another index cannot.
+It has nothing to damage and misses nothing, so it is also what answers while another index cannot, and faster than any
+other up to some 200,000 vectors (see `docs/durability.md`).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 
 from exp_pool.config import ExpPoolConfig
 from exp_pool.errors import StoreError, VectorIndexError
 from exp_pool.forks import reset_in_child
-from exp_pool.protocols import Neighbour, RecordStore, VectorQuery, VectorRow
+from exp_pool.protocols import Neighbour, RecordStore, Space, VectorQuery, VectorRow
 from exp_pool.vectors import VectorTable
 
 _PAGE = 10_000  # 15 MB of 384 dimensions: few round trips, bounded memory
@@ -22,62 +24,104 @@ class ExactIndex:
 
     Args:
         store: whose vectors are searched.
+        max_bytes: of vectors kept in memory. Beyond it the spaces that were searched longest ago are dropped; one that
+            is larger alone is read from the store for each search.
     """
 
     derived = False
 
-    def __init__(self, store: RecordStore) -> None:
+    def __init__(self, store: RecordStore, max_bytes: int = 2**31) -> None:
         self._store = store
+        self._max_bytes = max_bytes
         self._start_over()
         reset_in_child(self._start_over)
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()
-        self._tables: dict[tuple[str, str], VectorTable] = {}
+        self._tables: OrderedDict[Space, VectorTable] = OrderedDict()
 
     @classmethod
     def from_url(cls, location: str, config: ExpPoolConfig, store: RecordStore) -> ExactIndex:  # noqa: ARG003
         """The index of ``exact://``."""
-        return cls(store)
+        return cls(store, config.scan_bytes)
 
-    def generation(self) -> str:
+    def generation(self, space: Space, pool: str) -> str:  # noqa: ARG002
         return ""
 
-    def upsert_many(self, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, space: Space, rows: Sequence[VectorRow]) -> None:
         """Nothing to do: `search` reads the store."""
 
-    def delete_many(self, namespace: str, ids: Sequence[str]) -> None:
+    def delete_many(self, space: Space, ids: Sequence[str]) -> None:
         """Nothing to do: `search` reads the store."""
 
-    def search(self, query: VectorQuery) -> list[list[Neighbour]]:
+    def search(self, query: VectorQuery, start: int = 0) -> list[list[Neighbour]]:
+        """See `VectorIndex.search`; with `start`, only among what changed after that position of the store's."""
+        space = Space(query.namespace, query.embedder)
         with self._lock:
-            table = self._tables.setdefault((query.namespace, query.embedder), VectorTable())
             try:
-                self._refresh(table, query.namespace, query.embedder)
+                table = self._table(space, start)
+                if table is None:
+                    return self._search_pages(space, query, start)
             except StoreError as err:
                 raise VectorIndexError(f"the store's vectors cannot be read: {err}") from err
-            labels = (query.function, query.version, query.reuse_scope)
-            return [
-                [Neighbour(id_, similarity) for id_, similarity in table.nearest(vector, query.limit, labels)]
-                for vector in query.vectors
-            ]
+            return _nearest(table, query)
 
-    def _refresh(self, table: VectorTable, namespace: str, embedder: str) -> None:
-        while rows := self._store.vectors_after(namespace, embedder, table.position, _PAGE):
-            for row in rows:
-                if row.vector is None:
-                    table.remove(row.id)
-                else:
-                    table.put(row.id, row.vector.values, (row.function, row.version, row.reuse_scope))
-            table.position = rows[-1].position
+    def _table(self, space: Space, start: int) -> VectorTable | None:
+        """What is in memory of the space, brought up to date; None where it is too large."""
+        table = self._tables.pop(space, None)
+        if table is None or table.start != start:
+            table = VectorTable(start)
+        for rows in self._pages(space, table.position):
+            _apply(table, rows)
+            if table.nbytes > self._max_bytes:
+                return None
+        self._tables[space] = table  # the last one is the one searched last
+        while sum(kept.nbytes for kept in self._tables.values()) > self._max_bytes:
+            self._tables.popitem(last=False)
+        return table
+
+    def _pages(self, space: Space, position: int) -> Iterator[list[VectorRow]]:
+        while rows := self._store.vectors_after(*space, position, _PAGE):
+            yield rows
+            position = rows[-1].position
             if len(rows) < _PAGE:
-                break
+                return
 
-    def clear(self, namespace: str) -> None:
+    def _search_pages(self, space: Space, query: VectorQuery, start: int) -> list[list[Neighbour]]:
+        """Page by page; a row is in one page only, because the store tells the last change of each."""
+        best: list[list[Neighbour]] = [[] for _ in query.vectors]
+        for rows in self._pages(space, start):
+            table = VectorTable()
+            _apply(table, rows)
+            best = [
+                sorted((*found, *more), key=lambda neighbour: -neighbour.similarity)[: query.limit]
+                for found, more in zip(best, _nearest(table, query), strict=True)
+            ]
+        return best
+
+    def clear(self, namespace: str, pool: str) -> None:  # noqa: ARG002
         with self._lock:
-            for key in [key for key in self._tables if key[0] == namespace]:
-                del self._tables[key]
+            for space in [space for space in self._tables if space.namespace == namespace]:
+                del self._tables[space]
 
     def close(self) -> None:
         with self._lock:
             self._tables.clear()
+
+
+def _apply(table: VectorTable, rows: Sequence[VectorRow]) -> None:
+    for row in rows:
+        if row.vector is None:
+            table.remove(row.id)
+    table.put_many(
+        [(row.id, row.vector.values, (row.function, row.version, row.reuse_scope)) for row in rows if row.vector]
+    )
+    table.position = rows[-1].position
+
+
+def _nearest(table: VectorTable, query: VectorQuery) -> list[list[Neighbour]]:
+    labels = (query.function, query.version, query.reuse_scope)
+    return [
+        [Neighbour(id_, similarity) for id_, similarity in table.nearest(vector, query.limit, labels)]
+        for vector in query.vectors
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from exp_pool.config import ExpPoolConfig
-from exp_pool.protocols import Neighbour, RecordStore, VectorQuery, VectorRow
+from exp_pool.protocols import Neighbour, RecordStore, Space, VectorQuery, VectorRow
 
 
 class NoIndex:
@@ -18,19 +18,19 @@ class NoIndex:
         """The index of ``none://``."""
         return cls()
 
-    def generation(self) -> str:
+    def generation(self, space: Space, pool: str) -> str:
         return ""
 
-    def upsert_many(self, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, space: Space, rows: Sequence[VectorRow]) -> None:
         pass
 
-    def delete_many(self, namespace: str, ids: Sequence[str]) -> None:
+    def delete_many(self, space: Space, ids: Sequence[str]) -> None:
         pass
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:
         return [[] for _ in query.vectors]
 
-    def clear(self, namespace: str) -> None:
+    def clear(self, namespace: str, pool: str) -> None:
         pass
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ _UPDATE = (
 )
 _TO_HISTORY = (
     "UPDATE experiences SET is_current = 0, superseded_by = ?, revision = revision + 1, embed_due = NULL, "
-    "index_due = NULL, score_due = NULL WHERE namespace = ? AND id = ?"
+    "score_due = NULL WHERE namespace = ? AND id = ?"
 )
 _CONTENT_AT = tuple(COLUMNS.index(name) for name in CONTENT_COLUMNS)
 
@@ -29,19 +29,30 @@ def next_value(connection: sqlite3.Connection, counter: str) -> int:
 
 
 def set_vector(connection: sqlite3.Connection, ref: tuple[str, str], vector: Vector) -> None:
-    """Store a row's vector at a new position."""
-    values = (*ref, keep(vector.embedder), vector.whole, next_value(connection, "position"), vector.values)
+    """Store a row's vector at a new position. Readers of another embedder's hear that they have lost it."""
+    embedder = keep(vector.embedder)
+    known = connection.execute("SELECT embedder FROM vectors WHERE namespace = ? AND id = ?", ref).fetchone()
+    if known is not None and known[0] != embedder:
+        forget_vector(connection, *ref)
+    values = (*ref, embedder, vector.whole, next_value(connection, "position"), vector.values)
     connection.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?, ?)", values)
 
 
 def forget_vector(connection: sqlite3.Connection, namespace: str, id_: str) -> None:
-    """Erase a row's vector, at a new position, so that readers hear of it."""
-    known = connection.execute(
-        "SELECT 1 FROM vectors WHERE namespace = ? AND id = ? AND data IS NOT NULL", (namespace, id_)
-    ).fetchone()
-    if known is not None:
-        values = (next_value(connection, "position"), namespace, id_)
-        connection.execute("UPDATE vectors SET data = NULL, position = ? WHERE namespace = ? AND id = ?", values)
+    """Erase a row's vector; readers hear of it at a new position."""
+    gone = connection.execute(
+        "DELETE FROM vectors WHERE namespace = ? AND id = ? RETURNING embedder", (namespace, id_)
+    ).fetchall()
+    for (embedder,) in gone:
+        values = (next_value(connection, "position"), namespace, embedder, id_, now_us())
+        connection.execute("INSERT INTO forgotten VALUES (?, ?, ?, ?, ?)", values)
+
+
+def forget_vectors(connection: sqlite3.Connection, namespace: str) -> None:
+    """Erase all vectors of a namespace."""
+    held = "SELECT id FROM vectors WHERE namespace = ?"
+    for (id_,) in connection.execute(held, (namespace,)).fetchall():
+        forget_vector(connection, namespace, id_)
 
 
 def update_row(connection: sqlite3.Connection, put: Put) -> PutStatus:
@@ -82,7 +93,7 @@ def insert_row(connection: sqlite3.Connection, put: Put) -> PutStatus:
             connection.execute(_TO_HISTORY, (id_, namespace, other))
             forget_vector(connection, namespace, other)
     if not values["is_current"]:
-        values |= {"embed_due": None, "index_due": None, "score_due": None}
+        values |= {"embed_due": None, "score_due": None}
     connection.execute(_INSERT, tuple(values.values()))
     connection.execute("DELETE FROM tombstones WHERE namespace = ? AND id = ?", (namespace, id_))
     if not values["is_current"]:
@@ -130,12 +141,6 @@ def settle(connection: sqlite3.Connection, settled: Settlement) -> None:
     ref, duty = (keep(settled.namespace), keep(settled.id)), settled.duty.value
     changes, values = [f"{duty}_due = ?", f"{duty}_tries = {'0' if settled.done else f'{duty}_tries + 1'}"], []
     values.append(None if settled.done else settled.retry_at)
-    if settled.then_index:
-        changes += ["index_due = ?", "index_tries = 0"]
-        values.append(now_us())
-    if settled.generation is not None:
-        changes.append("index_generation = ?")
-        values.append(settled.generation)  # type: ignore[arg-type]
     statement = (
         f"UPDATE experiences SET {', '.join(changes)} "
         f"WHERE namespace = ? AND id = ? AND is_current = 1 AND {duty}_due IS NOT NULL"

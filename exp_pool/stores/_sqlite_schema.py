@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from exp_pool.stores._sql import COLUMNS
-
 # Marks a database as a pool ("XPOL"), so that somebody else's is never written to.
 APPLICATION_ID = 0x58504F4C
 
+# The columns of the first version, as they were.
+_COLUMNS_1 = (
+    "id namespace function version key request request_hash arguments response expected codec kind origin trust scores "
+    "score metric trajectory model strategy parents metadata created_at expires_at last_access access_count "
+    "schema_version reuse_scope principal size_bytes revision is_current superseded_by embed_due embed_tries index_due "
+    "index_tries score_due score_tries index_generation".split()
+)
 _INTEGERS = frozenset(
     "created_at expires_at last_access access_count schema_version size_bytes revision is_current "
     "embed_due embed_tries index_due index_tries score_due score_tries".split()
@@ -25,7 +30,7 @@ def _declare(column: str) -> str:
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # seq gives rows their order of insertion, and scans a handle that stays valid while rows come and go.
-        f"CREATE TABLE experiences (seq INTEGER PRIMARY KEY AUTOINCREMENT, {', '.join(map(_declare, COLUMNS))})",
+        f"CREATE TABLE experiences (seq INTEGER PRIMARY KEY AUTOINCREMENT, {', '.join(map(_declare, _COLUMNS_1))})",
         "CREATE UNIQUE INDEX experiences_id ON experiences (namespace, id)",
         "CREATE UNIQUE INDEX experiences_current ON experiences (namespace, key) WHERE is_current = 1",
         # History is rare, so `where` on a key looks here; the current row is found by the index above.
@@ -57,5 +62,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE logs (position INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, name TEXT NOT NULL,"
         " entry TEXT NOT NULL)",
         "CREATE INDEX logs_name ON logs (namespace, name, position)",
+    ),
+    (
+        # How far an index got is now one position for each space, not a mark on every row. Vectors that are gone stand
+        # apart, so that those that are there can be counted from an index, and what is no longer needed can go.
+        "DROP INDEX owed_index",
+        *(f"ALTER TABLE experiences DROP COLUMN {name}" for name in ("index_due", "index_tries", "index_generation")),
+        "CREATE TABLE forgotten (position INTEGER PRIMARY KEY, namespace TEXT NOT NULL, embedder TEXT NOT NULL,"
+        " id TEXT NOT NULL, forgotten_at INTEGER NOT NULL)",
+        "CREATE INDEX forgotten_position ON forgotten (namespace, embedder, position)",
+        "INSERT INTO forgotten SELECT position, namespace, embedder, id,"
+        " CAST(strftime('%s', 'now') AS INTEGER) * 1000000 FROM vectors WHERE data IS NULL",
+        "DELETE FROM vectors WHERE data IS NULL",
+        "UPDATE states SET name = 'embedder', value = json_extract(value, '$.embedder') WHERE name = 'index-owner'",
     ),
 )

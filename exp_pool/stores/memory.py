@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Literal
@@ -26,6 +26,7 @@ from exp_pool.protocols import (
     PutStatus,
     RecordQuery,
     Settlement,
+    Space,
     State,
     Touch,
     Usage,
@@ -38,8 +39,7 @@ _Ref = tuple[str, str]  # (namespace, id or key or name)
 # What an UPDATE leaves alone; see `Put`.
 _KEPT_BY_UPDATE = frozenset(
     "id namespace function version key request request_hash arguments reuse_scope created_at is_current superseded_by "
-    "last_access access_count index_generation embed_due embed_tries index_due index_tries score_due "
-    "score_tries principal".split()
+    "last_access access_count embed_due embed_tries score_due score_tries principal".split()
 )
 _CONTENT = tuple(f.name for f in fields(Record) if f.name not in _KEPT_BY_UPDATE and f.name != "revision")
 
@@ -55,6 +55,7 @@ class MemoryStore:
         self._current: dict[_Ref, str] = {}
         self._by_request: defaultdict[_Ref, dict[str, None]] = defaultdict(dict)
         self._vectors: dict[_Ref, VectorRow] = {}
+        self._forgotten: defaultdict[Space, list[tuple[VectorRow, int]]] = defaultdict(list)
         self._position = 0
         self._tombstones: dict[_Ref, int] = {}
         self._cutoffs: dict[str, int] = {}
@@ -62,6 +63,7 @@ class MemoryStore:
         self._tokens = itertools.count(1)  # one count for all keys: a token is never given out twice
         self._states: dict[_Ref, State] = {}
         self._logs: defaultdict[_Ref, list[LogEntry]] = defaultdict(list)
+        self._log_positions = itertools.count(1)
         reset_in_child(self._after_fork)
 
     @classmethod
@@ -120,12 +122,11 @@ class MemoryStore:
                     superseded_by=new.id,
                     revision=current.revision + 1,
                     embed_due=None,
-                    index_due=None,
                     score_due=None,
                 )
                 self._forget_vector(new.namespace, current.id)
         if not new.is_current:
-            new = replace(new, embed_due=None, index_due=None, score_due=None)
+            new = replace(new, embed_due=None, score_due=None)
         self._rows[ref] = new
         self._by_request[new.namespace, new.request_hash][new.id] = None
         if not new.is_current:
@@ -135,19 +136,21 @@ class MemoryStore:
             self._set_vector(new, put.vector)
         return PutStatus.CURRENT
 
-    def _set_vector(self, row: Record, vector: Vector | None) -> None:
+    def _set_vector(self, row: Record, vector: Vector) -> None:
+        known = self._vectors.get((row.namespace, row.id))
+        if known is not None and known.vector is not None and known.vector.embedder != vector.embedder:
+            self._forget_vector(row.namespace, row.id)  # its readers hear that they have lost it
         self._position += 1
         self._vectors[row.namespace, row.id] = VectorRow(
             row.id, row.namespace, row.function, row.version, row.reuse_scope, self._position, vector
         )
 
     def _forget_vector(self, namespace: str, id_: str) -> None:
-        known = self._vectors.get((namespace, id_))
-        if known is not None and known.vector is not None and known.vector.values:
+        known = self._vectors.pop((namespace, id_), None)
+        if known is not None and known.vector is not None:
             self._position += 1
-            # The embedder is kept, so that readers of its vectors hear that the row is gone.
-            gone = Vector(known.vector.embedder, b"")
-            self._vectors[namespace, id_] = replace(known, position=self._position, vector=gone)
+            gone = replace(known, position=self._position, vector=None)
+            self._forgotten[Space(namespace, known.vector.embedder)].append((gone, now_us()))
 
     def delete_many(self, namespace: str, ids: Sequence[str]) -> list[str]:
         with self._lock:
@@ -188,6 +191,8 @@ class MemoryStore:
             ids = [id_ for space, id_ in self._rows if space == namespace]
             for id_ in ids:
                 self._remove(namespace, id_)  # the cut-off stands for their tombstones
+            for ref in [ref for ref in self._logs if ref[0] == namespace]:
+                del self._logs[ref]
             self._cutoffs[namespace] = now_us()
             return len(ids)
 
@@ -240,10 +245,6 @@ class MemoryStore:
         changes: dict[str, object] = {f"{duty}_due": None if settled.done else settled.retry_at, f"{duty}_tries": tries}
         if settled.vector is not None:
             self._set_vector(row, settled.vector)
-        if settled.then_index:
-            changes |= {"index_due": now_us(), "index_tries": 0}
-        if settled.generation is not None:
-            changes["index_generation"] = settled.generation
         self._rows[row.namespace, row.id] = replace(row, **changes)  # type: ignore[arg-type]
 
     def owe(self, query: RecordQuery, duty: Duty) -> int:
@@ -257,19 +258,21 @@ class MemoryStore:
     def get_vectors(self, namespace: str, ids: Sequence[str]) -> list[Vector | None]:
         with self._lock:
             found = [self._vectors.get((namespace, id_)) for id_ in ids]
-        return [row.vector if row is not None and row.vector and row.vector.values else None for row in found]
+        return [None if row is None else row.vector for row in found]
 
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
         with self._lock:
             if position >= self._position:
                 return []
-            rows = [
-                row
-                for row in self._vectors.values()
-                if row.namespace == namespace and row.position > position and row.vector.embedder == embedder  # type: ignore[union-attr]
-            ]
+            space = Space(namespace, embedder)
+            rows = [row for row in self._vectors.values() if row.position > position and _space(row) == space]
+            rows += [row for row, _ in self._forgotten.get(space, ()) if row.position > position]
         rows.sort(key=lambda row: row.position)
-        return [row if row.vector and row.vector.values else replace(row, vector=None) for row in rows[:limit]]
+        return rows[:limit]
+
+    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+        with self._lock:
+            return Counter(_space(row) for row in self._vectors.values() if namespace in (None, row.namespace))
 
     def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
         with self._lock:
@@ -316,12 +319,30 @@ class MemoryStore:
     def append_log(self, namespace: str, name: str, entries: Sequence[str]) -> int:
         with self._lock:
             log = self._logs[namespace, name]
-            log += [LogEntry(len(log) + offset, entry) for offset, entry in enumerate(entries, 1)]
-            return len(log)
+            log += [LogEntry(next(self._log_positions), entry) for entry in entries]
+            return log[-1].position if entries else 0
 
     def read_log(self, namespace: str, name: str, *, after: int = 0, limit: int = 1000) -> list[LogEntry]:
         with self._lock:
-            return self._logs[namespace, name][after : after + limit]
+            found = (entry for entry in self._logs[namespace, name] if entry.position > after)
+            return list(itertools.islice(found, limit))
+
+    def drop_logs(self, namespace: str, names: Sequence[str]) -> None:
+        with self._lock:
+            for name in names:
+                self._logs.pop((namespace, name), None)
+
+    def tidy(self, forget_before: int) -> None:
+        with self._lock:
+            self._tombstones = {ref: at for ref, at in self._tombstones.items() if at >= forget_before}
+            for space, gone in self._forgotten.items():
+                self._forgotten[space] = [(row, at) for row, at in gone if at >= forget_before]
+
+    def vacuum(self) -> None:
+        pass
+
+    def check(self) -> list[str]:
+        return []
 
     def close(self) -> None:
         pass
@@ -337,6 +358,11 @@ def _matches(row: Record, query: RecordQuery) -> bool:
         and (query.owed is None or (row.is_current and (getattr(row, f"{query.owed}_due") or now + 1) <= now))
         and all(holds(condition, row) for condition in query.where)
     )
+
+
+def _space(row: VectorRow) -> Space:
+    assert row.vector is not None  # those that are gone stand elsewhere
+    return Space(row.namespace, row.vector.embedder)
 
 
 def _turn(row: Record, order: EvictionOrder) -> tuple[int, ...]:

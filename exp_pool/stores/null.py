@@ -19,6 +19,7 @@ from exp_pool.protocols import (
     PutStatus,
     RecordQuery,
     Settlement,
+    Space,
     State,
     Touch,
     Usage,
@@ -79,6 +80,9 @@ class NullStore:
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
         return []
 
+    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+        return {}
+
     def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
         return Claim(lease=Lease(namespace, key, owner, next(self._tokens), now_us() + int(ttl_s * 1e6)))
 
@@ -98,6 +102,18 @@ class NullStore:
         return 0
 
     def read_log(self, namespace: str, name: str, *, after: int = 0, limit: int = 1000) -> list[LogEntry]:
+        return []
+
+    def drop_logs(self, namespace: str, names: Sequence[str]) -> None:
+        pass
+
+    def tidy(self, forget_before: int) -> None:
+        pass
+
+    def vacuum(self) -> None:
+        pass
+
+    def check(self) -> list[str]:
         return []
 
     def close(self) -> None:

@@ -7,21 +7,18 @@ last ones, never the file. Files are 0600 in a folder of 0700, if this store cre
 from __future__ import annotations
 
 import functools
-import os
 import secrets
 import sqlite3
-import threading
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeVar
 
 from exp_pool._clock import now_us
 from exp_pool.config import ExpPoolConfig
 from exp_pool.errors import StoreError
-from exp_pool.forks import reset_in_child
+from exp_pool.files import create_file
 from exp_pool.protocols import (
     SCAN_ORDERS,
     Capabilities,
@@ -35,6 +32,7 @@ from exp_pool.protocols import (
     PutStatus,
     RecordQuery,
     Settlement,
+    Space,
     State,
     Touch,
     Usage,
@@ -42,8 +40,8 @@ from exp_pool.protocols import (
 )
 from exp_pool.records import Duty, Record, Vector
 from exp_pool.stores._sql import COLUMNS, from_row, keep, restore, select
-from exp_pool.stores._sqlite_rows import evict_rows, forget_vector, insert_row, settle, update_row
-from exp_pool.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
+from exp_pool.stores._sqlite_file import SqliteFile
+from exp_pool.stores._sqlite_rows import evict_rows, forget_vector, forget_vectors, insert_row, settle, update_row
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,10 +59,17 @@ _CLAIM = """
     SET owner = excluded.owner, token = max(excluded.token, token + 1), expires_at = excluded.expires_at
     WHERE leases.expires_at <= ?6 OR leases.owner = excluded.owner
     RETURNING token"""
+# Merged as they come from two indexes, so that a page costs the same wherever it begins.
+_VECTORS_AFTER = """
+    SELECT v.id, e.function, e.version, e.reuse_scope, v.position AS position, v.data, v.whole
+    FROM vectors v JOIN experiences e ON e.namespace = v.namespace AND e.id = v.id
+    WHERE v.namespace = ? AND v.embedder = ? AND v.position > ?
+    UNION ALL
+    SELECT id, NULL, NULL, NULL, position, NULL, 0 FROM forgotten
+    WHERE namespace = ? AND embedder = ? AND position > ?
+    ORDER BY position LIMIT ?"""
 _PAGE = 500  # rows fetched at once while scanning: well below the limit of bound values, enough to make queries cheap
-_IDLE_READERS = 16
-
-_inherited: list[sqlite3.Connection | None] = []  # by a child process; dropping them would close them
+_TIDY_EVERY_US = 3600 * 10**6  # what was remembered of deletions is looked through once an hour
 
 
 def _translated(method: Callable[P, R]) -> Callable[P, R]:
@@ -113,10 +118,9 @@ class SqliteStore:
     capabilities = Capabilities(durable=True, shared=True, leases=True)
 
     def __init__(self, path: str | Path, timeout_s: float = 5.0) -> None:
-        self.path = Path(path)
-        self._timeout_s = timeout_s
-        self._start_over()
-        reset_in_child(self._leave_to_parent)
+        self._file = SqliteFile(path, timeout_s)
+        self.path = self._file.path
+        self._tidied = 0
 
     @classmethod
     def from_url(cls, location: str, config: ExpPoolConfig) -> SqliteStore:
@@ -127,150 +131,16 @@ class SqliteStore:
         with suppress(StoreError, AttributeError):  # it may not have been made whole
             self.close()
 
-    def _leave_to_parent(self) -> None:
-        """After a fork connections are the parent's, locks and all: neither used nor closed, so they are kept."""
-        _inherited.extend((*self._readers, self._writer))
-        self._start_over()
-
-    def _start_over(self) -> None:
-        self._readers: deque[sqlite3.Connection] = deque()
-        self._writer: sqlite3.Connection | None = None
-        self._writing = threading.RLock()
-        self._prepared = False
-
-    # Connections
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA synchronous = NORMAL")
-        except BaseException:  # the first look at the file: it may be no database
-            connection.close()
-            raise
-        return connection
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        if not self._writing.acquire(timeout=self._timeout_s):
-            raise StoreError(
-                f"{self.path}: another thread has been writing for longer than store_timeout={self._timeout_s}"
-            )
-        try:
-            yield
-        finally:
-            self._writing.release()
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that has the write lock from its start, so that what it read is still true when it writes."""
-        with self._lock():
-            connection = self._prepare()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
-        if not self._prepared:
-            with self._lock():
-                self._prepare()
-        try:
-            connection = self._readers.pop()
-        except IndexError:
-            connection = self._connect()
-        try:
-            yield connection
-        except BaseException:
-            connection.close()  # perhaps with a statement still running
-            raise
-        if self._prepared and len(self._readers) < _IDLE_READERS:  # else it was closed meanwhile
-            self._readers.append(connection)
-        else:
-            connection.close()
-
-    def _prepare(self) -> sqlite3.Connection:
-        """The writing connection; creates and migrates the file where that is still to be done."""
-        if self._writer is not None:
-            return self._writer
-        self._create_file()
-        connection = self._connect()
-        try:
-            self._migrate(connection)
-            self._use_wal(connection)
-        except BaseException:
-            connection.close()
-            raise
-        self._writer, self._prepared = connection, True
-        return connection
-
-    def _use_wal(self, connection: sqlite3.Connection) -> None:
-        """Switching needs the file for itself, and SQLite does not wait for that: of two openers one would fail."""
-        if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
-            return
-        from tenacity import Retrying, retry_if_exception_message, stop_after_delay, wait_random
-
-        patient = Retrying(
-            retry=retry_if_exception_message(match=".*locked"),
-            stop=stop_after_delay(self._timeout_s),
-            wait=wait_random(0.005, 0.05),
-            reraise=True,
-        )
-        patient(connection.execute, "PRAGMA journal_mode = WAL")
-
-    def _create_file(self) -> None:
-        folder = self.path.parent
-        if not folder.exists():
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # another process may be faster
-            (folder / ".gitignore").write_text(
-                "*\n", encoding="utf-8"
-            )  # what agents were asked belongs in no repository
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if tables and application != APPLICATION_ID:
-                raise StoreError(
-                    f"{self.path}: this SQLite file is not a pool; give another path in store='sqlite:///...'"
-                )
-            if version > len(MIGRATIONS):
-                raise StoreError(
-                    f"{self.path}: written by a newer exp_pool (schema {version}, this one knows {len(MIGRATIONS)}); "
-                    "upgrade exp_pool. Nothing was changed"
-                )
-            for statement in (statement for migration in MIGRATIONS[version:] for statement in migration):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-            connection.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
-
     @_translated
     def close(self) -> None:
-        with self._lock():
-            while self._readers:
-                self._readers.pop().close()
-            if self._writer is not None:
-                self._writer.close()
-            self._writer, self._prepared = None, False
+        self._file.close()
 
     # Rows
 
     @_translated
     def get_many(self, namespace: str, refs: Sequence[str], *, by: Literal["key", "id"] = "key") -> list[Record | None]:
         statement, space = _BY_KEY if by == "key" else _BY_ID, keep(namespace)
-        with self._read() as connection:
+        with self._file.read() as connection:
             rows = [connection.execute(statement, (space, keep(ref))).fetchone() for ref in refs]
         return [None if row is None else from_row(row) for row in rows]
 
@@ -278,7 +148,7 @@ class SqliteStore:
     def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
         statuses: list[PutStatus] = []
         for start in range(0, len(puts), _PAGE):  # a bound on how long other writers wait
-            with self._write() as connection:
+            with self._file.write() as connection:
                 statuses += [
                     update_row(connection, put) if put.mode is PutMode.UPDATE else insert_row(connection, put)
                     for put in puts[start : start + _PAGE]
@@ -289,7 +159,7 @@ class SqliteStore:
     def delete_many(self, namespace: str, ids: Sequence[str]) -> list[str]:
         space, deleted = keep(namespace), []
         for start in range(0, len(ids), _PAGE):
-            with self._write() as connection:
+            with self._file.write() as connection:
                 for id_ in dict.fromkeys(ids[start : start + _PAGE]):
                     ref = (space, keep(id_))
                     if connection.execute("DELETE FROM experiences WHERE namespace = ? AND id = ?", ref).rowcount:
@@ -300,30 +170,29 @@ class SqliteStore:
 
     @_translated
     def usage(self, namespace: str) -> Usage:
-        with self._read() as connection:
+        with self._file.read() as connection:
             statement = "SELECT count(*), coalesce(sum(size_bytes), 0) FROM experiences WHERE namespace = ?"
             return Usage(*connection.execute(statement, (keep(namespace),)).fetchone())
 
     @_translated
     def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
-        with self._write() as connection:
+        with self._file.write() as connection:
             return evict_rows(connection, keep(namespace), order, count)
 
     @_translated
     def clear(self, namespace: str) -> int:
         space = keep(namespace)
-        with self._write() as connection:
-            held = "SELECT id FROM vectors WHERE namespace = ? AND data IS NOT NULL"
-            for (id_,) in connection.execute(held, (space,)).fetchall():
-                forget_vector(connection, space, id_)
+        with self._file.write() as connection:
+            forget_vectors(connection, space)
             deleted = connection.execute("DELETE FROM experiences WHERE namespace = ?", (space,)).rowcount
+            connection.execute("DELETE FROM logs WHERE namespace = ?", (space,))
             connection.execute("INSERT OR REPLACE INTO cutoffs VALUES (?, ?)", (space, now_us()))
         return deleted
 
     @_translated
     def count(self, query: RecordQuery, *, limit: int | None = None) -> int:
         where, values = select(query, now_us())
-        with self._read() as connection:
+        with self._file.read() as connection:
             statement = f"SELECT count(*) FROM (SELECT 1 FROM experiences WHERE {where} LIMIT ?)"
             (found,) = connection.execute(statement, (*values, -1 if limit is None else limit)).fetchone()
         return int(found)
@@ -343,7 +212,7 @@ class SqliteStore:
         # The sign keeps SQLite from walking a whole namespace in this order to save sorting the few rows that match.
         few = query.owed or any(c.operator == "eq" and c.field in ("request", "key", "id") for c in query.where)
         order = f"{'+' if few else ''}{order_by} {direction}"
-        with self._read() as connection:
+        with self._file.read() as connection:
             found = connection.execute(
                 f"SELECT seq FROM experiences WHERE {where} ORDER BY {order}, seq LIMIT ?",
                 (*values, -1 if limit is None else limit),
@@ -353,7 +222,7 @@ class SqliteStore:
 
     @_translated
     def _page(self, handles: Sequence[int]) -> list[Record]:
-        with self._read() as connection:
+        with self._file.read() as connection:
             marks = ", ".join("?" * len(handles))
             rows = connection.execute(f"SELECT seq, {_ALL} FROM experiences WHERE seq IN ({marks})", handles).fetchall()
         by_handle = {row[0]: row[1:] for row in rows}
@@ -361,7 +230,7 @@ class SqliteStore:
 
     @_translated
     def touch_many(self, namespace: str, touches: Sequence[Touch]) -> None:
-        with self._write() as connection:
+        with self._file.write() as connection:
             connection.executemany(
                 "UPDATE experiences SET access_count = access_count + ?, "
                 "last_access = max(coalesce(last_access, 0), ?) WHERE namespace = ? AND id = ?",
@@ -370,7 +239,7 @@ class SqliteStore:
 
     @_translated
     def settle_many(self, settlements: Sequence[Settlement]) -> None:
-        with self._write() as connection:
+        with self._file.write() as connection:
             for settled in settlements:
                 settle(connection, settled)
 
@@ -379,27 +248,23 @@ class SqliteStore:
         now = now_us()
         where, values = select(query, now)
         statement = f"UPDATE experiences SET {duty}_due = ?, {duty}_tries = 0 WHERE is_current = 1 AND {where}"
-        with self._write() as connection:
+        with self._file.write() as connection:
             return connection.execute(statement, (now, *values)).rowcount
 
     # Vectors
 
     @_translated
     def get_vectors(self, namespace: str, ids: Sequence[str]) -> list[Vector | None]:
-        statement = "SELECT embedder, data, whole FROM vectors WHERE namespace = ? AND id = ? AND data IS NOT NULL"
-        with self._read() as connection:
+        statement = "SELECT embedder, data, whole FROM vectors WHERE namespace = ? AND id = ?"
+        with self._file.read() as connection:
             rows = [connection.execute(statement, (keep(namespace), keep(id_))).fetchone() for id_ in ids]
         return [None if row is None else Vector(restore(row[0]), row[1], bool(row[2])) for row in rows]
 
     @_translated
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
-        with self._read() as connection:
-            rows = connection.execute(
-                "SELECT v.id, e.function, e.version, e.reuse_scope, v.position, v.data, v.whole FROM vectors v "
-                "LEFT JOIN experiences e ON e.namespace = v.namespace AND e.id = v.id AND e.is_current = 1 "
-                "WHERE v.namespace = ? AND v.embedder = ? AND v.position > ? ORDER BY v.position LIMIT ?",
-                (keep(namespace), keep(embedder), position, limit),
-            ).fetchall()
+        space = (keep(namespace), keep(embedder), position)
+        with self._file.read() as connection:  # one statement: both parts as they are at one moment
+            rows = connection.execute(_VECTORS_AFTER, (*space, *space, limit)).fetchall()
         return [
             VectorRow(
                 id=restore(id_),
@@ -408,10 +273,18 @@ class SqliteStore:
                 version=restore(version or ""),
                 reuse_scope=scope or "",
                 position=at,
-                vector=None if data is None or function is None else Vector(embedder, data, bool(whole)),
+                vector=None if data is None else Vector(embedder, data, bool(whole)),
             )
             for id_, function, version, scope, at, data, whole in rows
         ]
+
+    @_translated
+    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+        where, values = ("", ()) if namespace is None else ("WHERE namespace = ?", (keep(namespace),))
+        statement = f"SELECT namespace, embedder, count(*) FROM vectors {where} GROUP BY namespace, embedder"
+        with self._file.read() as connection:
+            rows = connection.execute(statement, values).fetchall()
+        return {Space(restore(space), restore(embedder)): count for space, embedder, count in rows}
 
     # Leases, states, logs
 
@@ -424,8 +297,8 @@ class SqliteStore:
         # Grows with time; the random part keeps two leases of one microsecond apart.
         token, until = now << 10 | secrets.randbits(10), now + int(ttl_s * 1e6)
         values = (keep(namespace), keep(key), keep(owner), token, until, now)
-        with self._lock():  # one statement is its own transaction: half the time of a read and a write in one
-            taken = self._prepare().execute(_CLAIM, values).fetchall()
+        with self._file.lock() as connection:  # one statement: half the time of a read and a write in a transaction
+            taken = connection.execute(_CLAIM, values).fetchall()
         if taken:
             return Claim(lease=Lease(namespace, key, owner, taken[0][0], until))
         (record,) = self.get_many(namespace, [key])  # stored meanwhile, or somebody else computes it
@@ -433,7 +306,7 @@ class SqliteStore:
 
     @_translated
     def renew(self, lease: Lease, ttl_s: float) -> Lease | None:
-        with self._write() as connection:
+        with self._file.write() as connection:
             until = now_us() + int(ttl_s * 1e6)
             kept = connection.execute(
                 "UPDATE leases SET expires_at = ? WHERE namespace = ? AND key = ? AND token = ?",
@@ -443,7 +316,7 @@ class SqliteStore:
 
     @_translated
     def release(self, lease: Lease) -> None:
-        with self._write() as connection:
+        with self._file.write() as connection:
             connection.execute(
                 "DELETE FROM leases WHERE namespace = ? AND key = ? AND token = ?",
                 (keep(lease.namespace), keep(lease.key), lease.token),
@@ -451,7 +324,7 @@ class SqliteStore:
 
     @_translated
     def read_state(self, namespace: str, name: str) -> State | None:
-        with self._read() as connection:
+        with self._file.read() as connection:
             row = connection.execute(
                 "SELECT value, revision FROM states WHERE namespace = ? AND name = ?", (keep(namespace), keep(name))
             ).fetchone()
@@ -460,7 +333,7 @@ class SqliteStore:
     @_translated
     def write_state(self, namespace: str, name: str, value: str, expected_revision: int | None) -> bool:
         ref = (keep(namespace), keep(name))
-        with self._write() as connection:
+        with self._file.write() as connection:
             if expected_revision is None:
                 written = connection.execute("INSERT OR IGNORE INTO states VALUES (?, ?, ?, 1)", (*ref, keep(value)))
             else:
@@ -474,7 +347,7 @@ class SqliteStore:
     @_translated
     def append_log(self, namespace: str, name: str, entries: Sequence[str]) -> int:
         last = 0
-        with self._write() as connection:
+        with self._file.write() as connection:
             for entry in entries:
                 values = (keep(namespace), keep(name), keep(entry))
                 last = (
@@ -485,10 +358,50 @@ class SqliteStore:
 
     @_translated
     def read_log(self, namespace: str, name: str, *, after: int = 0, limit: int = 1000) -> list[LogEntry]:
-        with self._read() as connection:
+        with self._file.read() as connection:
             rows = connection.execute(
                 "SELECT position, entry FROM logs WHERE namespace = ? AND name = ? AND position > ? "
                 "ORDER BY position LIMIT ?",
                 (keep(namespace), keep(name), after, limit),
             ).fetchall()
         return [LogEntry(position, restore(entry)) for position, entry in rows]
+
+    @_translated
+    def drop_logs(self, namespace: str, names: Sequence[str]) -> None:
+        with self._file.write() as connection:
+            refs = [(keep(namespace), keep(name)) for name in names]
+            connection.executemany("DELETE FROM logs WHERE namespace = ? AND name = ?", refs)
+
+    # Upkeep
+
+    @_translated
+    def tidy(self, forget_before: int) -> None:
+        if forget_before - self._tidied >= _TIDY_EVERY_US:
+            with self._file.write() as connection:
+                connection.execute("DELETE FROM tombstones WHERE deleted_at < ?", (forget_before,))
+                connection.execute("DELETE FROM forgotten WHERE forgotten_at < ?", (forget_before,))
+                connection.execute("DELETE FROM leases WHERE expires_at < ?", (forget_before,))
+            self._tidied = forget_before
+        self._file.checkpoint()
+
+    @_translated
+    def vacuum(self) -> None:
+        self._file.vacuum()
+
+    @_translated
+    def check(self) -> list[str]:
+        remedy = "run `python -m exp_pool doctor --fix`: it keeps what can be read, and sets the damaged file aside"
+        return [f"{self.path}: {found}; {remedy}" for found in self._file.quick_check()]
+
+    @_translated
+    def backup(self, path: str | Path) -> None:
+        """Copy the pool's file as it is at this moment, while others go on writing.
+
+        Raises:
+            StoreError: there is such a file already, or it cannot be written.
+        """
+        target = Path(path)
+        if target.exists():
+            raise StoreError(f"{target} exists; name a file that does not, or remove it: a backup overwrites nothing")
+        create_file(target)
+        self._file.backup(target)

@@ -1,1 +1,52 @@
-"""For those who test what they build on the pool: the pytest plugin."""
+"""For those who test what they build: on the pool (the pytest plugin), or for it (contracts for plugs, faults).
+
+``RecordStoreContract``, ``VectorIndexContract``, ``CodecContract``: subclass one, give the fixtures, and pytest runs
+everything that `exp_pool.protocols` promises. ``FaultyStore`` fails where you say.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from exp_pool.testing.codec import CodecContract
+    from exp_pool.testing.faults import Fault, FaultyStore, at, every
+    from exp_pool.testing.record_store import RecordStoreContract, RecordStoreShape
+    from exp_pool.testing.vector_index import VectorIndexContract, VectorIndexShape
+
+__all__ = [
+    "CodecContract",
+    "Fault",
+    "FaultyStore",
+    "RecordStoreContract",
+    "RecordStoreShape",
+    "VectorIndexContract",
+    "VectorIndexShape",
+    "at",
+    "every",
+]
+
+_CONTRACTS = ("codec", "record_store", "vector_index", "_writing", "_finding", "_upkeep")
+_PLACES = {
+    "CodecContract": "codec",
+    "Fault": "faults",
+    "FaultyStore": "faults",
+    "RecordStoreContract": "record_store",
+    "RecordStoreShape": "record_store",
+    "VectorIndexContract": "vector_index",
+    "VectorIndexShape": "vector_index",
+    "at": "faults",
+    "every": "faults",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loaded when asked for: the pytest plugin, which is loaded by every test run, lies in this package too."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _PLACES[name] in _CONTRACTS:
+        import pytest
+
+        pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in _CONTRACTS))
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

@@ -1,23 +1,24 @@
 """The one background worker of a manager: it does what rows are owed, off every caller's path.
 
 What is owed stands in the rows themselves, so a killed process loses nothing: the next one finds it. What stands only
-in memory are use counts and index rows to forget; closing writes them, and losing them costs nothing but a count.
+in memory are use counts; closing writes them.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from loguru import logger
 
 from exp_pool._clock import now_us
-from exp_pool.errors import ExpPoolError, VectorIndexError
+from exp_pool.errors import ExpPoolError
 from exp_pool.forks import reset_in_child
 from exp_pool.notices import Notices, log_with_trace
-from exp_pool.protocols import RecordStore, Touch, VectorIndex
+from exp_pool.protocols import RecordStore, Touch
+from exp_pool.upkeep.embedding import Embedding
 from exp_pool.upkeep.eviction import Eviction
-from exp_pool.upkeep.indexer import Indexer
+from exp_pool.upkeep.follower import Follower
 from exp_pool.upkeep.scoring import Scoring
 
 # Between the first row that is owed something and the work on it: rows that come together are done together, and a
@@ -27,23 +28,25 @@ _AGAIN_S = 30.0  # how often rows whose retry has come are looked for
 
 
 class Upkeep:
-    """Embeds, indexes, scores and counts use; see `flow` for who calls `owed` and `used`."""
+    """Evicts, scores, embeds, feeds the index and counts use; see `flow` for who calls `owed` and `used`."""
 
     def __init__(
         self,
         store: RecordStore,
-        index: VectorIndex,
-        indexer: Indexer,
+        embedding: Embedding,
+        follower: Follower,
         scoring: Scoring,
         notices: Notices,
         eviction: Eviction,
         count_hot_uses: Callable[[], None],
+        remember_s: float,
     ) -> None:
+        self._remember_us = int(remember_s * 1e6)
         self._eviction = eviction
         self._count_hot_uses = count_hot_uses
         self._store = store
-        self._index = index
-        self._indexer = indexer
+        self._embedding = embedding
+        self._follower = follower
         self._scoring = scoring
         self._notices = notices
         self._start_over()
@@ -56,7 +59,6 @@ class Upkeep:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._touches: dict[tuple[str, str], Touch] = {}
-        self._forgotten: dict[str, dict[str, None]] = {}
         self._grown: set[str] = set()
 
     # Told by callers; never waits for I/O
@@ -82,12 +84,6 @@ class Upkeep:
             self._touches[namespace, id_] = Touch(id_, total + count, max(last, now_us() if at is None else at))
         self.owed()
 
-    def forget(self, namespace: str, ids: Sequence[str]) -> None:
-        """Rows were deleted: the index is to forget them. Until it has, the join drops them."""
-        with self._lock:
-            self._forgotten.setdefault(namespace, {}).update(dict.fromkeys(ids))
-        self.owed()
-
     # The work
 
     def run_once(self, deadline: float) -> None:
@@ -100,13 +96,14 @@ class Upkeep:
         with self._turn:  # or the worker and a flush would score a row twice, or count half of its uses
             self._write_touches()  # before eviction, which goes by them
             self._evict()
-            self._forget_in_index()
             self._scoring.run(deadline)
-        self._indexer.run(None, deadline)
+        self._embedding.run(None, deadline)
+        self._follower.run(deadline)
+        self._store.tidy(now_us() - self._remember_us)
 
     def catch_up(self, namespace: str, embedder: str, deadline: float) -> None:
-        """Embed and index what is owed in one namespace: what was written there is found."""
-        self._indexer.run(namespace, deadline, embedder=embedder)
+        """Embed what is owed in one namespace: what was written there is found."""
+        self._embedding.run(namespace, deadline, embedder=embedder)
 
     def _evict(self) -> None:
         grown, self._grown = self._grown, set()
@@ -124,15 +121,6 @@ class Upkeep:
             by_namespace.setdefault(namespace, []).append(touch)
         for namespace, batch in by_namespace.items():
             self._store.touch_many(namespace, batch)
-
-    def _forget_in_index(self) -> None:
-        with self._lock:
-            forgotten, self._forgotten = self._forgotten, {}
-        for namespace, ids in forgotten.items():
-            try:
-                self._index.delete_many(namespace, list(ids))
-            except VectorIndexError as err:
-                logger.warning("the index keeps {} deleted rows, which the join drops: {}", len(ids), err)
 
     # The thread
 
@@ -160,13 +148,13 @@ class Upkeep:
     def stop(self, timeout_s: float) -> None:
         """End the thread after the batch in hand, waiting at most the time-out; write what stands only in memory."""
         self._stopping.set()
-        self._indexer.stop()
+        self._embedding.stop()
+        self._follower.stop()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
         self._count_hot_uses()
         try:
             self._write_touches()
-            self._forget_in_index()
         except ExpPoolError as err:
             logger.warning("use counts of the last moments were not written: {}", err)

@@ -1,9 +1,9 @@
 import pytest
-from contract.vector_index import VectorIndexContract
 
 from exp_pool.indexes.exact import ExactIndex
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.stores.sqlite import SqliteStore
+from exp_pool.testing import VectorIndexContract
 
 
 class TestExact(VectorIndexContract):

@@ -1,7 +1,7 @@
 import pytest
-from contract.record_store import RecordStoreContract
 
 from exp_pool.stores.memory import MemoryStore
+from exp_pool.testing import RecordStoreContract
 
 
 class TestMemory(RecordStoreContract):

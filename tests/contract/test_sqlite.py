@@ -5,12 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from contract.record_store import RecordStoreContract, put, row
 
 from exp_pool.errors import StoreError
 from exp_pool.protocols import RecordQuery
 from exp_pool.stores._sqlite_schema import MIGRATIONS
 from exp_pool.stores.sqlite import SqliteStore
+from exp_pool.testing import RecordStoreContract
+from exp_pool.testing.making import put, row
 
 
 class TestSqlite(RecordStoreContract):

@@ -208,7 +208,7 @@ def test_the_table_stays_right_through_random_changes():
         else:
             vector = to_unit(chance.normal(size=(1, 8)), 1)[0]
             label = "ab"[chance.integers(2)]
-            table.put(id_, to_bytes(vector), (label, "", "s"))
+            table.put_many([(id_, to_bytes(vector), (label, "", "s"))])
             truth[id_] = (label, vector)
     query = to_unit(chance.normal(size=(1, 8)), 1)[0]
     assert len(table) == len(truth)

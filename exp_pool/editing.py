@@ -1,0 +1,227 @@
+"""What changes experiences: storing, correcting, deleting, erasing. The half of the pool that writes, blocking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from loguru import logger
+
+from exp_pool._clock import now, now_us
+from exp_pool.capture import current_namespace
+from exp_pool.config import ExpPoolConfig
+from exp_pool.counters import Counters
+from exp_pool.drivers.ports import Ports
+from exp_pool.encoding import to_plain
+from exp_pool.errors import ClosedError, ConflictError, InvalidInputError, NotFoundError, VectorIndexError
+from exp_pool.experience import MISSING, Experience
+from exp_pool.explain import explain
+from exp_pool.filters import Condition, parse_where
+from exp_pool.flow import failure_key
+from exp_pool.keys import make_key
+from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
+from exp_pool.records import Record, to_experience, to_record
+from exp_pool.request import Request
+from exp_pool.upkeep.follower import Follower
+
+# What `update_exp` may not touch: it is what the experience is found by. `clone` makes another experience.
+_FIXED = frozenset("id namespace function version key arguments request created_at access_count last_access".split())
+_TRIES = 5  # of an update that others get in between
+_DELETE_BATCH = 500
+_COMPARED = 1000  # of a function's newest calls, when a miss is explained
+
+
+class Editing:
+    """See `ExpManager` for what each method does."""
+
+    config: ExpPoolConfig
+    counters: Counters
+    ports: Ports
+    secret: bytes | None
+    _store: RecordStore
+    _follower: Follower
+    _closed: bool
+
+    def create_exp(self, experience: Experience) -> str:
+        """Store one experience; its id."""
+        return self.create_exps([experience])[0]
+
+    def create_exps(self, experiences: Sequence[Experience]) -> list[str]:
+        """Store experiences; their ids."""
+        self._check_open()
+        records = []
+        for experience in experiences:
+            if not isinstance(experience, Experience):
+                raise InvalidInputError(f"expected an Experience, got {experience!r:.80}")
+            space = experience.namespace or self._namespace(None)
+            records.append(to_record(experience, space, key=self._key(experience), secret=self.secret))
+        statuses = self._store.put_many([Put(record) for record in records])
+        stored = [r for r, status in zip(records, statuses, strict=True) if status is not PutStatus.CONFLICT]
+        self.counters.add("stored", len(stored))
+        self.ports.stored(stored)
+        taken = [r.id for r, status in zip(records, statuses, strict=True) if status is PutStatus.CONFLICT]
+        if taken:
+            raise ConflictError(
+                f"{len(taken)} of {len(records)} were not stored, because their ids are taken, "
+                f"such as {taken[0]!r}; change those with update_exp, or store copies made by clone()"
+            )
+        return [record.id for record in records]
+
+    def _key(self, experience: Experience) -> str:
+        """The stored key. One that was not made from the arguments (redacted, by key=) is kept.
+
+        It cannot be made again.
+        """
+        if self.secret is None:
+            return experience.key
+        made_of = (experience.function, experience.version, experience.arguments)
+        return make_key(*made_of, self.secret) if experience.key == make_key(*made_of) else experience.key
+
+    def get_exp(self, id_: str) -> Experience | None:
+        """The experience of this id, history too; None if there is none in this namespace."""
+        record = self._get(id_)
+        return None if record is None else to_experience(record)
+
+    def update_exp(self, id_: str, **changes: Any) -> Experience:
+        """Change fields of an experience; the changed one."""
+        fixed = sorted(changes.keys() & _FIXED)
+        if fixed:
+            raise InvalidInputError(
+                f"{', '.join(fixed)} cannot be changed; store a copy made by clone({fixed[0]}=...) instead"
+            )
+        return self._change(id_, lambda experience: experience.model_copy()._with(**changes))[1]  # noqa: SLF001
+
+    def annotate(self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None) -> Experience:
+        """Say what the answer should be (by default: the one it gave); from now on that answers. Audited."""
+        before, after = self._change(id_, lambda experience: experience.annotate(expected=expected, metadata=metadata))
+        entry = {"what": "annotate", "id": id_, "at": now().isoformat(), "metadata": dict(metadata or {})}
+        if before.annotated:
+            entry["expected_before"] = before.expected
+        entry["expected"] = after.expected
+        self._store.append_log(self._namespace(None), _audit_of(id_), [json.dumps(to_plain(entry), ensure_ascii=True)])
+        return after
+
+    def _change(self, id_: str, change: Callable[[Experience], Experience]) -> tuple[Experience, Experience]:
+        """Read, change and write, again if somebody got in between: before and after."""
+        for _ in range(_TRIES):
+            record = self._get(id_)
+            if record is None:
+                raise NotFoundError(f"no experience {id_!r} in namespace {self._namespace(None)!r}")
+            before = to_experience(record)
+            after = change(before)
+            changed = to_record(after, record.namespace, key=record.key)
+            (status,) = self._store.put_many([Put(changed, PutMode.UPDATE, expected_revision=record.revision)])
+            if status is not PutStatus.CONFLICT:
+                return before, after
+        raise ConflictError(f"the experience {id_!r} is being changed by others all the time; try again")
+
+    def delete_exp(self, id_: str) -> bool:
+        """Delete an experience; whether it was there."""
+        return bool(self._delete([id_]))
+
+    def delete_exps(self, where: Mapping[str, Any]) -> int:
+        """Delete the current experiences that meet all conditions; how many."""
+        if not where:
+            raise InvalidInputError("delete_exps needs conditions; delete_all_exps() deletes everything")
+        return self._delete_matching(RecordQuery(self._namespace(None), parse_where(where)))
+
+    def delete_all_exps(self) -> int:
+        """Delete everything in the manager's namespace, history too; how many rows."""
+        self._check_open()
+        space = self._namespace(None)
+        deleted = self._store.clear(space)
+        try:
+            self._follower.clear(space)
+        except VectorIndexError as err:
+            logger.warning("the index keeps deleted rows, which the join drops: {}", err)
+        return deleted
+
+    def erase(self, where: Mapping[str, Any]) -> int:
+        """Delete what meets all conditions, history too, and leave no byte of it on disk; how many rows."""
+        if not where:
+            raise InvalidInputError("erase needs conditions, such as {'function': 'ask'} or {'id': '...'}")
+        erased = self._delete_matching(RecordQuery(self._namespace(None), parse_where(where), history=True))
+        self._store.vacuum()
+        try:
+            self._follower.clear(self._namespace(None))  # built anew from what is left
+        except VectorIndexError as err:
+            raise VectorIndexError(
+                f"erased from the store, but the index keeps vectors of what was erased: {err}; erase again, with the "
+                "same conditions, when no other process has the pool open"
+            ) from err
+        return erased
+
+    def clear_expired(self) -> int:
+        """Delete what has expired; how many."""
+        due = Condition("expires_at", "", "lte", now_us())
+        return self._delete_matching(RecordQuery(self._namespace(None), (due,), history=True))
+
+    def clear_by_key(self, key: str) -> int:
+        """Delete what is stored under a key (see ``.key()`` of a decorated function), its history too.
+
+        How many rows.
+        """
+        return self._delete_matching(RecordQuery(self._namespace(None), parse_where({"key": key}), history=True))
+
+    def invalidate(self, namespace: str, key: str) -> int:
+        """`clear_by_key` in a call's own namespace, and what is kept of its failures."""
+        both = parse_where({"key": {"in": [key, failure_key(key)]}})
+        return self._delete_matching(RecordQuery(namespace, both, history=True))
+
+    def clear_of(self, function: str) -> int:
+        """Delete everything of a function, its history too; how many rows."""
+        return self._delete_matching(RecordQuery(self._namespace(None), _of(function), history=True))
+
+    def count_of(self, function: str) -> int:
+        """How many answers of a function are stored."""
+        return self._store.count(RecordQuery(self._namespace(None), _of(function)))
+
+    def explain(self, request: Request) -> str:
+        """Why nothing stored answers this call."""
+        (current,) = self._store.get_many(request.namespace, [request.key])
+        others = RecordQuery(request.namespace, (*_of(request.function), Condition("kind", "", "ne", "failure")))
+        return explain(request, current, self._store.scan(others, descending=True, limit=_COMPARED))
+
+    def _delete_matching(self, query: RecordQuery) -> int:
+        self._check_open()
+        assert query.namespace is not None
+        ids = [record.id for record in self._store.scan(query)]
+        return sum(
+            len(self._delete(ids[start : start + _DELETE_BATCH], query.namespace))
+            for start in range(0, len(ids), _DELETE_BATCH)
+        )
+
+    def _delete(self, ids: Sequence[str], namespace: str | None = None) -> list[str]:
+        self._check_open()
+        space = self._namespace(namespace)
+        deleted = self._store.delete_many(space, ids)
+        if deleted:
+            self._store.drop_logs(space, [_audit_of(id_) for id_ in deleted])
+        return deleted
+
+    # Small things
+
+    def _namespace(self, given: str | None) -> str:
+        if given is not None and (not isinstance(given, str) or not given):
+            raise InvalidInputError(f"namespace={given!r} must be text, not empty")
+        return given or current_namespace() or self.config.namespace
+
+    def _get(self, id_: str) -> Record | None:
+        self._check_open()
+        if not isinstance(id_, str):
+            raise InvalidInputError(f"an id is text, got {id_!r:.80}")
+        return self._store.get_many(self._namespace(None), [id_], by="id")[0]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this manager was closed; make a new one")
+
+
+def _audit_of(id_: str) -> str:
+    """The log of what people changed about an experience. It goes when the experience does."""
+    return f"audit:{id_}"
+
+
+def _of(function: str) -> tuple[Condition, ...]:
+    return (Condition("function", "", "eq", function),)

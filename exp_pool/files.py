@@ -1,0 +1,58 @@
+"""Files for this user only, and files replaced as a whole: what a pool writes beside its database."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def create_folder(path: Path) -> None:
+    """Make the folder, if it is not there, for this user only; it keeps itself out of git.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if path.exists():
+        return
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)  # another process may be faster
+    (path / ".gitignore").write_text("*\n", encoding="utf-8")  # what agents were asked belongs in no repository
+
+
+def create_file(path: Path) -> None:
+    """Make the file, empty, if it is not there, for this user only.
+
+    Raises:
+        OSError: it cannot be made, or not be written to.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write the file so that whoever reads it, also after a power cut, finds the old content or the new.
+
+    Raises:
+        OSError: it cannot be written; the old content stays.
+    """
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make what was created, renamed and removed in the folder survive a power cut, where the system can."""
+    try:
+        folder = os.open(path, os.O_RDONLY)
+    except OSError:  # not on Windows
+        return
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,75 @@
+"""Which rows are near a vector: asked of the index as far as it got, and of the store's own vectors for the rest.
+
+Answers never stop: an index that is too small to be worth it, being built, damaged or another process's is one that
+covers nothing, and exact scan answers.
+"""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from exp_pool.counters import Counters
+from exp_pool.errors import VectorIndexError
+from exp_pool.indexes.exact import ExactIndex
+from exp_pool.notices import Notices
+from exp_pool.protocols import RecordStore, Space, VectorIndex, VectorQuery
+
+
+class Neighbours:
+    """Looks in the index and in what it does not have yet.
+
+    Args:
+        store: the authority.
+        index: any vector index.
+        counters: hears of failures.
+        notices: likewise.
+        scan_bytes: of vectors in memory at most.
+    """
+
+    def __init__(
+        self, store: RecordStore, index: VectorIndex, counters: Counters, notices: Notices, scan_bytes: int
+    ) -> None:
+        self._index = index
+        self._scan = index if isinstance(index, ExactIndex) else ExactIndex(store, scan_bytes)
+        self._newer = ExactIndex(store, scan_bytes)
+        self._counters = counters
+        self._notices = notices
+        self._covered: dict[Space, int] = {}
+
+    def cover(self, space: Space, position: int) -> None:
+        """From now on the index answers for what the store told up to this position."""
+        self._covered[space] = position
+
+    def uncover(self, space: Space) -> None:
+        """From now on exact scan answers for this space."""
+        self._covered.pop(space, None)
+
+    def covered(self, space: Space) -> int | None:
+        """Up to which position the index answers; None: exact scan does."""
+        return self._covered.get(space)
+
+    def find(self, query: VectorQuery) -> list[str]:
+        """The ids of at least `limit` rows near the query's one vector, if there are so many.
+
+        Raises:
+            VectorIndexError: the store's vectors cannot be read.
+        """
+        if not self._index.derived:
+            return [neighbour.id for neighbour in self._index.search(query)[0]]
+        covered = self._covered.get(Space(query.namespace, query.embedder))
+        if covered is None:
+            return [neighbour.id for neighbour in self._scan.search(query)[0]]
+        try:
+            found = self._index.search(query)[0]
+        except VectorIndexError as err:
+            self._counters.add("degraded")
+            logger.warning("exact scan answers, because the index failed: {}", err)
+            self._notices.once("index", f"the index failed, exact scan answers until it is back: {err}")
+            return [neighbour.id for neighbour in self._scan.search(query)[0]]
+        newer = self._newer.search(query, start=covered)[0]
+        return list(dict.fromkeys(neighbour.id for neighbour in (*newer, *found)))
+
+    def close(self) -> None:
+        """Give back the memory."""
+        self._scan.close()
+        self._newer.close()

@@ -1,0 +1,83 @@
+"""`RecordStoreContract`: what every record store must do. A store's test subclasses it and gives the store."""
+
+from __future__ import annotations
+
+import uuid
+
+from exp_pool import _clock
+from exp_pool.protocols import EvictionOrder, Put, PutMode, PutStatus, RecordQuery, RecordStore, Settlement, Touch
+from exp_pool.records import Duty
+from exp_pool.testing._finding import FindingRules
+from exp_pool.testing._upkeep import UpkeepRules
+from exp_pool.testing._writing import WritingRules
+from exp_pool.testing.making import put, row
+
+
+class RecordStoreShape:
+    """What holds even for a store that keeps nothing: every method takes and gives what `RecordStore` says."""
+
+    def test_it_is_a_record_store(self, store: RecordStore) -> None:
+        assert isinstance(store, RecordStore)
+
+    def test_a_batch_may_be_empty(self, store: RecordStore) -> None:
+        assert store.put_many([]) == []
+        assert store.get_many("n", []) == []
+        assert store.delete_many("n", []) == []
+        assert store.get_vectors("n", []) == []
+        store.settle_many([])
+        store.touch_many("n", [])
+        store.drop_logs("n", [])
+
+    def test_answers_have_one_item_for_each_question(self, store: RecordStore) -> None:
+        assert store.get_many("n", ["a", "b"]) == [None, None]
+        assert store.get_many("n", ["a", "b"], by="id") == [None, None]
+        assert store.get_vectors("n", ["a", "b"]) == [None, None]
+        assert [type(status) for status in put(store, row("a"), row("b"))] == [PutStatus, PutStatus]
+        (status,) = store.put_many([Put(row("gone"), PutMode.UPDATE, expected_revision=1)])
+        assert status is PutStatus.CONFLICT
+
+    def test_what_is_not_there_can_be_asked_for_and_taken_away(self, store: RecordStore) -> None:
+        everything = RecordQuery(None)
+        assert (list(store.scan(everything)), store.count(everything), store.usage("n").rows) == ([], 0, 0)
+        assert (store.spaces(), store.vectors_after("n", "e", 0, 10), store.clear("n")) == ({}, [], 0)
+        assert (store.delete_many("n", ["a"]), store.evict("n", EvictionOrder.LRU, 3)) == ([], [])
+        assert (store.read_state("n", "s"), store.read_log("n", "l"), store.owe(everything, Duty.SCORE)) == (
+            None,
+            [],
+            0,
+        )
+        store.touch_many("n", [Touch("a", 1, 1)])
+        store.settle_many([Settlement("n", "a", Duty.EMBED)])
+        store.drop_logs("n", ["l"])
+
+    def test_whoever_claims_first_may_compute(self, store: RecordStore) -> None:
+        lease = store.claim("n", "k", "me", 60).lease
+        assert lease is not None
+        assert store.renew(lease, 60) is not None
+        store.release(lease)
+
+    def test_upkeep_may_come_at_any_time(self, store: RecordStore) -> None:
+        store.tidy(_clock.now_us())
+        store.vacuum()
+        assert store.check() == []
+        put(store, row())
+        store.tidy(0)
+        store.vacuum()
+        assert store.check() == []
+
+    def test_closing_twice_is_fine(self, store: RecordStore) -> None:
+        put(store, row(id=uuid.uuid4().hex))
+        store.close()
+        store.close()
+
+
+class RecordStoreContract(RecordStoreShape, WritingRules, FindingRules, UpkeepRules):
+    """Everything that `exp_pool.protocols.RecordStore` promises.
+
+    ::
+
+        class TestMine(RecordStoreContract):
+            @pytest.fixture
+            def store(self):
+                return MyStore()
+    """

@@ -1,0 +1,247 @@
+"""Hands a derived index what changed about the store's vectors, and has it rebuilt where it is in doubt.
+
+How far it got stands in the store, one position for each space and generation of the index. So whatever happens to
+either, the two meet again: an index that lost its files is a new generation, of which nothing is known, and gets all
+of it; one that was killed gets again what it may not have kept.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from loguru import logger
+
+from exp_pool._clock import monotonic
+from exp_pool.counters import Counters
+from exp_pool.errors import IndexOwnedError, StoreError, VectorIndexError
+from exp_pool.forks import reset_in_child
+from exp_pool.neighbours import Neighbours
+from exp_pool.notices import Notices
+from exp_pool.plugs import offers
+from exp_pool.protocols import RecordStore, RenewableIndex, Space, VectorIndex, VectorRow
+
+_PAGE = 2000  # rows handed over at once, 0.5 s of Chroma: what closing waits for
+_POOL_STATE = "pool"  # in no namespace: who this pool is, so that another's index is noticed
+_KNOWN_GENERATIONS = 2  # the one that answers, and the one being built
+
+Progress: TypeAlias = Callable[[int, int], object]
+"""Called with the number of rows done and of all rows, as far as it is known."""
+
+
+class Follower:
+    """Keeps a derived index up to date. Thread-safe: one thread follows at a time.
+
+    Args:
+        store: whose vectors.
+        index: which gets them.
+        neighbours: who is told how far the index got.
+        counters: hears of failures and repairs.
+        notices: likewise.
+        index_from: vectors from which a space is worth an index.
+    """
+
+    def __init__(
+        self,
+        store: RecordStore,
+        index: VectorIndex,
+        neighbours: Neighbours,
+        counters: Counters,
+        notices: Notices,
+        index_from: int,
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._renewable: RenewableIndex | None = index if offers(index, RenewableIndex) else None  # type: ignore[assignment]
+        self._neighbours = neighbours
+        self._counters = counters
+        self._notices = notices
+        self._index_from = index_from
+        self._stopped = False
+        self._checked: set[tuple[Space, str]] = set()  # whether it has as many rows as it should: asked once
+        self._start_over()
+        reset_in_child(self._start_over)
+
+    def _start_over(self) -> None:
+        self._turn = threading.Lock()
+
+    def stop(self) -> None:
+        """No further page begins."""
+        self._stopped = True
+
+    def run(self, deadline: float) -> None:
+        """Bring the index up to date for every space that is large enough, until the deadline (`_clock.monotonic`).
+
+        Raises:
+            StoreError: the store failed.
+        """
+        if not self._index.derived:
+            return
+        for space, count in self._store.spaces().items():
+            if count >= self._index_from:
+                try:
+                    with self._turn:
+                        self._follow(space, deadline)
+                except IndexOwnedError as err:  # as it should be where several processes use a pool
+                    self._neighbours.uncover(space)
+                    logger.debug("exact scan answers: {}", err)
+                except VectorIndexError as err:
+                    self._failed(space, err)
+
+    def clear(self, namespace: str) -> None:
+        """Remove what the index has of a namespace.
+
+        Raises:
+            StoreError: the store failed.
+            VectorIndexError: it cannot; deleted rows stay in its files, and are dropped when they are found.
+        """
+        with self._turn:
+            for space in self._store.spaces(namespace):
+                self._neighbours.uncover(space)
+            self._index.clear(namespace, self._pool())
+
+    def rebuild(self, progress: Progress | None = None) -> int:
+        """Build the index of every space that is large enough anew, beside the old one; how many rows it has then.
+
+        Raises:
+            StoreError: the store failed.
+            VectorIndexError: the index cannot be written; the old one goes on answering.
+        """
+        if not self._index.derived:
+            return 0
+        wanted = {space: count for space, count in self._store.spaces().items() if count >= self._index_from}
+        done, total = 0, sum(wanted.values())
+        for space, count in wanted.items():
+            with self._turn:
+                generation = self._generation(space)
+                if self._renewable is not None:
+                    generation = self._renewable.renew(space)
+                else:  # what it has is written over
+                    self._remember(space, generation, 0)
+                self._fill(space, generation, float("inf"), _sum(progress, done, total))
+            done += count
+        return done
+
+    def _failed(self, space: Space, err: VectorIndexError) -> None:
+        self._neighbours.uncover(space)
+        self._counters.add("degraded")
+        logger.warning("exact scan answers, because the index cannot be kept up to date: {}", err)
+        self._notices.once("index", f"the index cannot be used, exact scan answers: {err}")
+
+    def _follow(self, space: Space, deadline: float) -> None:
+        generation = self._generation(space)
+        if self._neighbours.covered(space) is None and self._renewable is not None:
+            generation = self._sound(self._renewable, space, generation)
+        if self._fill(space, generation, deadline) and self._renewable is not None:
+            self._check_count(self._renewable, space, generation)
+
+    def _generation(self, space: Space) -> str:
+        return self._index.generation(space, self._pool())
+
+    def _pool(self) -> str:
+        known = self._store.read_state("", _POOL_STATE)
+        if known is None:
+            self._store.write_state("", _POOL_STATE, uuid.uuid4().hex, None)
+            known = self._store.read_state("", _POOL_STATE)
+        return known.value if known else ""
+
+    # Doubt
+
+    def _sound(self, index: RenewableIndex, space: Space, generation: str) -> str:
+        """The generation to be filled: this one if it is sound, else a new one."""
+        doubt = index.doubt(space)
+        if not doubt:
+            return generation
+        logger.info("the index is looked at, because {}", doubt)
+        findable = index.findable(space)
+        if findable is None:
+            logger.warning("the index is damaged and built anew: {}", doubt)
+            return self._begin_anew(index, space)
+        position = self._position(space, generation)
+        rows = [row for page in self._pages(space, 0) for row in page if row.vector is not None]
+        missing = sum(row.position <= position and row.id not in findable for row in rows)
+        if missing:
+            logger.warning("the index does not find {} of its rows and is built anew: {}", missing, doubt)
+            return self._begin_anew(index, space)
+        index.delete_many(space, sorted(findable - {row.id for row in rows}))
+        return generation
+
+    def _begin_anew(self, index: RenewableIndex, space: Space) -> str:
+        self._neighbours.uncover(space)
+        self._counters.add("repaired")
+        return index.renew(space)
+
+    def _check_count(self, index: RenewableIndex, space: Space, generation: str) -> None:
+        """Once for each generation: a store that was put back from a copy may have rows that this index has dropped."""
+        if (space, generation) in self._checked:
+            return
+        there, expected = index.count(space), self._store.spaces(space.namespace).get(space, 0)
+        if self._store.vectors_after(*space, self._position(space, generation), 1):
+            return  # they are not to be compared while rows come; another time
+        self._checked.add((space, generation))
+        if there != expected:
+            logger.warning("the index has {} rows, the store {}: it is built anew", there, expected)
+            renewed = self._begin_anew(index, space)
+            self._checked.add((space, renewed))
+            self._fill(space, renewed, float("inf"))
+
+    # Positions
+
+    def _fill(
+        self, space: Space, generation: str, deadline: float, progress: Callable[[int], object] | None = None
+    ) -> bool:
+        """Hand over what changed since the last time; whether all of it was."""
+        position, done = self._position(space, generation), 0
+        for rows in self._pages(space, position):
+            if self._stopped or monotonic() >= deadline:
+                return False
+            gone = [row.id for row in rows if row.vector is None]
+            new = [row for row in rows if row.vector is not None]
+            if gone:  # first: a row that was forgotten and came back is in both
+                self._index.delete_many(space, gone)
+            if new:
+                self._index.upsert_many(space, new)
+            position = rows[-1].position
+            self._remember(space, generation, position)
+            done += len(new)
+            self._counters.add("indexed", len(new))
+            if progress is not None:
+                progress(done)
+        if self._renewable is not None:
+            self._renewable.complete(space)
+        self._neighbours.cover(space, position)
+        return True
+
+    def _pages(self, space: Space, position: int) -> Iterator[list[VectorRow]]:
+        while rows := self._store.vectors_after(*space, position, _PAGE):
+            yield rows
+            position = rows[-1].position
+            if len(rows) < _PAGE:
+                return
+
+    def _position(self, space: Space, generation: str) -> int:
+        return self._positions(space)[0].get(generation, 0)
+
+    def _positions(self, space: Space) -> tuple[dict[str, int], int | None]:
+        known = self._store.read_state(space.namespace, f"index:{space.embedder}")
+        if known is None:
+            return {}, None
+        try:
+            positions = {str(name): int(position) for name, position in json.loads(known.value).items()}
+        except (ValueError, AttributeError, TypeError):  # damaged: as if nothing had been handed over
+            positions = {}
+        return positions, known.revision
+
+    def _remember(self, space: Space, generation: str, position: int) -> None:
+        positions, revision = self._positions(space)
+        positions = {name: at for name, at in positions.items() if name != generation}
+        kept = dict([*positions.items()][1 - _KNOWN_GENERATIONS :]) | {generation: position}
+        if not self._store.write_state(space.namespace, f"index:{space.embedder}", json.dumps(kept), revision):
+            raise StoreError("another process writes to the same index; this one tries again later")
+
+
+def _sum(progress: Progress | None, before: int, total: int) -> Callable[[int], object] | None:
+    return None if progress is None else lambda done: progress(before + done, total)
