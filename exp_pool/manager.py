@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -19,6 +20,7 @@ from exp_pool.experience import MISSING, Call, Experience, Hit, QueryType
 from exp_pool.plugs import offers
 from exp_pool.pool import Pool
 from exp_pool.protocols import Embedder, Observer, RecordStore, VectorIndex
+from exp_pool.upkeep.doctor import Report
 
 T = TypeVar("T")
 
@@ -189,6 +191,18 @@ class ExpManager:
         """Delete everything in this namespace, history too; how many rows."""
         return await self._hop(self.sync.delete_all_exps)
 
+    async def erase(self, where: Mapping[str, Any]) -> int:
+        """Delete what meets all conditions, history too, and leave no byte of it on disk; how many rows.
+
+        The store is written anew without it, and so is the index; copies made before (backups, snapshots) are yours.
+
+        Raises:
+            InvalidInputError: no condition, or an unknown field or operator.
+            StoreError: the store cannot be written anew; it was deleted, but may still be read from the file.
+            VectorIndexError: likewise the index, which another process may have open. Erase again later.
+        """
+        return await self._hop(self.sync.erase, where)
+
     async def clear_expired(self) -> int:
         """Delete what has expired; how many."""
         return await self._hop(self.sync.clear_expired)
@@ -299,6 +313,46 @@ class ExpManager:
     async def warm_up(self) -> None:
         """Open the store and load the model, so that the first query does not wait for it."""
         await self._hop(self.sync.warm_up)
+
+    async def reindex(self, progress: Callable[[int, int], object] | None = None) -> int:
+        """Build the index anew from the store, beside the old one, which answers meanwhile; how many rows it has.
+
+        Args:
+            progress: called with the number of rows done and of all rows.
+
+        Raises:
+            VectorIndexError: it cannot be written, or another process has it open.
+        """
+        return await self._hop(self.sync.reindex, progress)
+
+    async def doctor(self, *, fix: bool = False, progress: Callable[[int, int], object] | None = None) -> Report:
+        """What is there, what is owed, what is damaged; with `fix`, mend it.
+
+        Only what is derived is repaired in place: of a damaged store, what can be read is kept, and the file set aside.
+        """
+        return await self._hop(functools.partial(self.sync.doctor, fix=fix, progress=progress))
+
+    async def vacuum(self) -> None:
+        """Give the space of what was deleted back to the disk. Others wait meanwhile."""
+        await self._hop(self.sync.vacuum)
+
+    async def backup(self, path: str | Path) -> None:
+        """Copy the store, as it is at this moment, to a file that is not there yet; others go on meanwhile.
+
+        Raises:
+            StoreError: the file is there already, or cannot be written.
+            InvalidInputError: the store is no file.
+        """
+        await self._hop(self.sync.backup, path)
+
+    async def restore(self, source: str | Path) -> Path | None:
+        """Put a copy of a backup in the place of the store, and set the present one aside; where it is now.
+
+        Raises:
+            StoreError: the backup is damaged, or another process has the store open. Nothing was changed.
+            InvalidInputError: the store is no file.
+        """
+        return await self._hop(self.sync.restore, source)
 
     def stats(self) -> Stats:
         """What has happened in this process; plain numbers, no I/O."""

@@ -10,6 +10,7 @@ from loguru import logger
 
 from exp_pool.counters import Counters
 from exp_pool.errors import VectorIndexError
+from exp_pool.forks import reset_in_child
 from exp_pool.indexes.exact import ExactIndex
 from exp_pool.notices import Notices
 from exp_pool.protocols import RecordStore, Space, VectorIndex, VectorQuery
@@ -34,7 +35,11 @@ class Neighbours:
         self._newer = ExactIndex(store, scan_bytes)
         self._counters = counters
         self._notices = notices
-        self._covered: dict[Space, int] = {}
+        self._start_over()
+        reset_in_child(self._start_over)
+
+    def _start_over(self) -> None:
+        self._covered: dict[Space, int] = {}  # of a child process: nothing, the index is its parent's
 
     def cover(self, space: Space, position: int) -> None:
         """From now on the index answers for what the store told up to this position."""

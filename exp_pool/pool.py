@@ -9,6 +9,7 @@ import atexit
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from loguru import logger
@@ -51,6 +52,7 @@ from exp_pool.queries import Queries
 from exp_pool.records import Record, to_experience
 from exp_pool.registry import embedder_maker, open_index, open_store
 from exp_pool.search import Search
+from exp_pool.upkeep.doctor import Report, examine
 from exp_pool.upkeep.embedding import Embedding
 from exp_pool.upkeep.eviction import Eviction
 from exp_pool.upkeep.follower import Follower, Progress
@@ -84,6 +86,7 @@ class Pool(Editing):
         self.counters = Counters()
         opened = store if store is not None else open_store(config.store, config)
         self.hot = Hot(config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared)
+        self._opened = opened
         self._store = watched(opened, self.hot)
         self.background = Background(self.notices)
         self._plain = not feeds and not observers  # nobody wants to hear of a hit before or while it is given
@@ -276,6 +279,40 @@ class Pool(Editing):
         self._check_open()
         self._upkeep.run_once(float("inf"))
         return self._follower.rebuild(progress)
+
+    def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Report:
+        """What is there, what is owed, what is damaged; with `fix`, mend it."""
+        self._check_open()
+        return examine(self._store, self._follower, fix=fix, progress=progress)
+
+    def vacuum(self) -> None:
+        """Give the space of what was deleted back to the disk. Others wait meanwhile."""
+        self._check_open()
+        self._store.vacuum()
+
+    def backup(self, path: str | Path) -> None:
+        """Copy the store, as it is at this moment, to a file that is not there yet."""
+        self._check_open()
+        self._file_store().backup(path)
+
+    def restore(self, source: str | Path) -> Path | None:
+        """Put a copy of a backup in the place of the store, and set the present one aside; where it is now."""
+        self._check_open()
+        aside: Path | None = self._file_store().restore(source)
+        return aside
+
+    @property
+    def place(self) -> Path | None:
+        """The file or folder of the store, if it has one."""
+        return getattr(self._opened, "path", None)
+
+    def _file_store(self) -> Any:
+        if not hasattr(self._opened, "backup"):
+            raise InvalidInputError(
+                f"store={self.config.store!r} is no file that could be copied; use exp_pool.snapshots.save and load, "
+                "or what the database's server offers"
+            )
+        return self._opened
 
     def stats(self) -> Stats:
         """What has happened in this process; plain numbers, no I/O."""

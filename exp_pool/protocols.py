@@ -225,6 +225,14 @@ class RecordStore(Protocol):
         """Give back the space of what was deleted, so that none of its bytes is left. May take long, and block."""
         ...
 
+    def namespaces(self) -> list[str]:
+        """Every namespace that holds rows, in order."""
+        ...
+
+    def repair(self) -> list[str]:
+        """Keep what can be read, set aside what is damaged; what was done, in words. Nothing is deleted."""
+        ...
+
     def check(self) -> list[str]:
         """What is damaged, in words for people, each with what to do; empty where nothing is. May take long."""
         ...

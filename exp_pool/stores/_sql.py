@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -31,6 +32,11 @@ _TEXT_COLUMNS = tuple(
 )
 
 
+# Answers and arguments of a hundred kilobytes are documents, which compress to a third in a few milliseconds.
+_LONG_COLUMNS = tuple(COLUMNS.index(name) for name in ("arguments", "response", "expected"))
+_LEVEL = 6
+_MAX_EXPANDED = 2**28  # a megabyte of zeros expands to a gigabyte
+
 _columns_of = operator.attrgetter(*COLUMNS)
 
 
@@ -44,9 +50,13 @@ def restore(text: str) -> str:
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text) if _ESCAPE in text else text
 
 
-def to_row(record: Record) -> list[Any]:
-    """The values of `COLUMNS`."""
+def to_row(record: Record, compress_above: int | None) -> list[Any]:
+    """The values of `COLUMNS`; long texts, in bytes of UTF-8 above the limit, as compressed bytes."""
     row = list(_columns_of(record))
+    if compress_above is not None and record.size_bytes > compress_above:
+        for position in _LONG_COLUMNS:
+            if row[position] is not None and len(row[position]) > compress_above:
+                row[position] = zlib.compress(row[position].encode("utf-8", "surrogatepass"), _LEVEL)
     for position in _TEXT_COLUMNS:
         value = row[position]
         if value is not None and _UNKEEPABLE.search(value):
@@ -62,7 +72,20 @@ def from_row(row: Sequence[Any]) -> Record:
         value = row[position]
         if value is not None and _ESCAPE in value:
             setattr(record, COLUMNS[position], restore(value))
+    for position in _LONG_COLUMNS:
+        if type(row[position]) is bytes:
+            setattr(record, COLUMNS[position], _expand(row[position]))
     return record
+
+
+def _expand(data: bytes) -> str:
+    """A text that was compressed; what is none becomes text that no codec reads, so that the row is a miss."""
+    expander = zlib.decompressobj()
+    try:
+        text = expander.decompress(data, _MAX_EXPANDED)
+        return text.decode("utf-8", "surrogatepass") if expander.eof else "its compressed text is too long or cut off"
+    except (zlib.error, UnicodeDecodeError) as err:
+        return f"its compressed text cannot be read: {err}"
 
 
 def select(query: RecordQuery, now: int) -> tuple[str, list[Any]]:

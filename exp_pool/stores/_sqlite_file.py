@@ -49,7 +49,7 @@ class SqliteFile:
 
     def __init__(self, path: str | Path, timeout_s: float) -> None:
         self.path = Path(path)
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._start_over()
         reset_in_child(self._leave_to_parent)
 
@@ -70,9 +70,9 @@ class SqliteFile:
     @contextmanager
     def lock(self) -> Iterator[sqlite3.Connection]:
         """The writing connection, for this thread alone; a single statement is its own transaction."""
-        if not self._writing.acquire(timeout=self._timeout_s):
+        if not self._writing.acquire(timeout=self.timeout_s):
             raise StoreError(
-                f"{self.path}: another thread has been writing for longer than store_timeout={self._timeout_s}"
+                f"{self.path}: another thread has been writing for longer than store_timeout={self.timeout_s}"
             )
         try:
             yield self._prepare()
@@ -127,7 +127,7 @@ class SqliteFile:
     # Opening
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self.path, timeout=self.timeout_s, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -173,7 +173,7 @@ class SqliteFile:
 
         patient = Retrying(
             retry=retry_if_exception_message(match=".*locked"),
-            stop=stop_after_delay(self._timeout_s),
+            stop=stop_after_delay(self.timeout_s),
             wait=wait_random(0.005, 0.05),
             reraise=True,
         )
@@ -226,7 +226,7 @@ class SqliteFile:
         try:
             (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         finally:
-            connection.execute(f"PRAGMA busy_timeout = {int(self._timeout_s * 1000)}")
+            connection.execute(f"PRAGMA busy_timeout = {int(self.timeout_s * 1000)}")
         return not busy
 
     def vacuum(self) -> None:
@@ -245,7 +245,7 @@ class SqliteFile:
 
         try:
             return bool(
-                Retrying(retry=retry_if_result(lambda done: not done), stop=stop_after_delay(self._timeout_s))(
+                Retrying(retry=retry_if_result(lambda done: not done), stop=stop_after_delay(self.timeout_s))(
                     self._truncate_log
                 )
             )
@@ -262,6 +262,7 @@ class SqliteFile:
         """Copy the file as it is at one moment, while others go on writing."""
         with self.read() as source, closing(sqlite3.connect(target)) as copy:
             source.backup(copy, pages=_PAGES_AT_ONCE)
+            copy.execute("PRAGMA journal_mode = delete")  # one file, which reading leaves alone
 
 
 def network_file_system(path: Path) -> str:

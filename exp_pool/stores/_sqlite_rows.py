@@ -55,9 +55,9 @@ def forget_vectors(connection: sqlite3.Connection, namespace: str) -> None:
         forget_vector(connection, namespace, id_)
 
 
-def update_row(connection: sqlite3.Connection, put: Put) -> PutStatus:
+def update_row(connection: sqlite3.Connection, put: Put, compress_above: int | None) -> PutStatus:
     """Replace a row's content, if it still has the expected revision."""
-    row = to_row(put.record)
+    row = to_row(put.record, compress_above)
     ref = (keep(put.record.namespace), keep(put.record.id))
     content = (row[position] for position in _CONTENT_AT)
     if not connection.execute(_UPDATE, (*content, *ref, put.expected_revision)).rowcount:
@@ -66,10 +66,10 @@ def update_row(connection: sqlite3.Connection, put: Put) -> PutStatus:
     return PutStatus.CURRENT if current else PutStatus.HISTORY
 
 
-def insert_row(connection: sqlite3.Connection, put: Put) -> PutStatus:
+def insert_row(connection: sqlite3.Connection, put: Put, compress_above: int | None) -> PutStatus:
     """Add a row and settle which one is current; the rules are those of `protocols.Put`."""
     record = put.record
-    row = to_row(record)
+    row = to_row(record, compress_above)
     values = dict(zip(COLUMNS, row, strict=True))
     namespace, id_, key = values["namespace"], values["id"], values["key"]
     if put.lease is not None:

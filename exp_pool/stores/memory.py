@@ -341,6 +341,13 @@ class MemoryStore:
     def vacuum(self) -> None:
         pass
 
+    def namespaces(self) -> list[str]:
+        with self._lock:
+            return sorted({namespace for namespace, _ in self._rows})
+
+    def repair(self) -> list[str]:
+        return []
+
     def check(self) -> list[str]:
         return []
 

@@ -113,6 +113,12 @@ class NullStore:
     def vacuum(self) -> None:
         pass
 
+    def namespaces(self) -> list[str]:
+        return []
+
+    def repair(self) -> list[str]:
+        return []
+
     def check(self) -> list[str]:
         return []
 

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeVar
 
+from loguru import logger
+
 from exp_pool._clock import now_us
 from exp_pool.config import ExpPoolConfig
 from exp_pool.errors import StoreError
@@ -41,6 +43,7 @@ from exp_pool.protocols import (
 from exp_pool.records import Duty, Record, Vector
 from exp_pool.stores._sql import COLUMNS, from_row, keep, restore, select
 from exp_pool.stores._sqlite_file import SqliteFile
+from exp_pool.stores._sqlite_rescue import repair, restore_from
 from exp_pool.stores._sqlite_rows import evict_rows, forget_vector, forget_vectors, insert_row, settle, update_row
 
 P = ParamSpec("P")
@@ -79,7 +82,7 @@ def _translated(method: Callable[P, R]) -> Callable[P, R]:
     def translating(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(*args, **kwargs)
-        except (sqlite3.Error, OSError, UnicodeError, OverflowError) as err:
+        except (sqlite3.Error, OSError, UnicodeError, OverflowError, TypeError) as err:  # types: of damaged rows
             store = args[0]
             assert isinstance(store, SqliteStore)
             raise StoreError(f"{store.path}: {err}.{_remedy(err)}") from err
@@ -113,19 +116,21 @@ class SqliteStore:
     Args:
         path: the file; it and its folder are created at first use.
         timeout_s: how long to wait for another writer before giving up.
+        compress_above: characters above which arguments, responses and corrections are compressed; None: never.
     """
 
     capabilities = Capabilities(durable=True, shared=True, leases=True)
 
-    def __init__(self, path: str | Path, timeout_s: float = 5.0) -> None:
+    def __init__(self, path: str | Path, timeout_s: float = 5.0, compress_above: int | None = 65536) -> None:
         self._file = SqliteFile(path, timeout_s)
         self.path = self._file.path
+        self._compress_above = compress_above
         self._tidied = 0
 
     @classmethod
     def from_url(cls, location: str, config: ExpPoolConfig) -> SqliteStore:
         """The store of ``sqlite:///file``."""
-        return cls(location, timeout_s=config.store_timeout)
+        return cls(location, config.store_timeout, config.compress_above)
 
     def __del__(self) -> None:
         with suppress(StoreError, AttributeError):  # it may not have been made whole
@@ -150,7 +155,7 @@ class SqliteStore:
         for start in range(0, len(puts), _PAGE):  # a bound on how long other writers wait
             with self._file.write() as connection:
                 statuses += [
-                    update_row(connection, put) if put.mode is PutMode.UPDATE else insert_row(connection, put)
+                    (update_row if put.mode is PutMode.UPDATE else insert_row)(connection, put, self._compress_above)
                     for put in puts[start : start + _PAGE]
                 ]
         return statuses
@@ -173,6 +178,12 @@ class SqliteStore:
         with self._file.read() as connection:
             statement = "SELECT count(*), coalesce(sum(size_bytes), 0) FROM experiences WHERE namespace = ?"
             return Usage(*connection.execute(statement, (keep(namespace),)).fetchone())
+
+    @_translated
+    def namespaces(self) -> list[str]:
+        with self._file.read() as connection:
+            rows = connection.execute("SELECT DISTINCT namespace FROM experiences ORDER BY namespace").fetchall()
+        return [restore(namespace) for (namespace,) in rows]
 
     @_translated
     def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
@@ -222,11 +233,20 @@ class SqliteStore:
 
     @_translated
     def _page(self, handles: Sequence[int]) -> list[Record]:
-        with self._file.read() as connection:
-            marks = ", ".join("?" * len(handles))
-            rows = connection.execute(f"SELECT seq, {_ALL} FROM experiences WHERE seq IN ({marks})", handles).fetchall()
-        by_handle = {row[0]: row[1:] for row in rows}
-        return [from_row(by_handle[handle]) for handle in handles if handle in by_handle]
+        marks = ", ".join("?" * len(handles))
+        try:
+            with self._file.read() as connection:
+                statement = f"SELECT seq, {_ALL} FROM experiences WHERE seq IN ({marks})"
+                rows = connection.execute(statement, handles).fetchall()
+            by_handle = {row[0]: row[1:] for row in rows}
+            return [from_row(by_handle[handle]) for handle in handles if handle in by_handle]
+        except (sqlite3.Error, UnicodeError, TypeError) as err:
+            if "locked" in str(err):
+                raise
+            if len(handles) == 1:  # the others can be read; `check` names this one
+                logger.warning("{}: a row was left out, because it cannot be read: {}", self.path, err)
+                return []
+            return [record for handle in handles for record in self._page([handle])]
 
     @_translated
     def touch_many(self, namespace: str, touches: Sequence[Touch]) -> None:
@@ -391,7 +411,33 @@ class SqliteStore:
     @_translated
     def check(self) -> list[str]:
         remedy = "run `python -m exp_pool doctor --fix`: it keeps what can be read, and sets the damaged file aside"
-        return [f"{self.path}: {found}; {remedy}" for found in self._file.quick_check()]
+        try:
+            found = self._file.quick_check()
+        except sqlite3.DatabaseError as err:
+            found = [str(err)]
+        return [f"{self.path}: {what}; {remedy}" for what in found]
+
+    @_translated
+    def repair(self) -> list[str]:
+        try:
+            if not self.path.exists() or not self._file.quick_check():
+                return []
+        except sqlite3.OperationalError:  # it cannot be opened, or is locked: nothing is known to be damaged
+            raise
+        except sqlite3.DatabaseError as err:
+            logger.warning("{} is damaged: {}", self.path, err)
+        self._file.close()
+        return repair(self.path, self._file.timeout_s)
+
+    @_translated
+    def restore(self, source: str | Path) -> Path | None:
+        """Put a copy of a backup in the place of the pool; where the present file was set aside, if there was one.
+
+        Raises:
+            StoreError: the backup is damaged or no pool, or another process has the pool open. Nothing was changed.
+        """
+        self._file.close()
+        return restore_from(self.path, Path(source), self._file.timeout_s)
 
     @_translated
     def backup(self, path: str | Path) -> None:

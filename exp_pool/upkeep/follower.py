@@ -78,18 +78,15 @@ class Follower:
         Raises:
             StoreError: the store failed.
         """
-        if not self._index.derived:
-            return
-        for space, count in self._store.spaces().items():
-            if count >= self._index_from:
-                try:
-                    with self._turn:
-                        self._follow(space, deadline)
-                except IndexOwnedError as err:  # as it should be where several processes use a pool
-                    self._neighbours.uncover(space)
-                    logger.debug("exact scan answers: {}", err)
-                except VectorIndexError as err:
-                    self._failed(space, err)
+        for space in self._wanted():
+            try:
+                with self._turn:
+                    self._follow(space, deadline)
+            except IndexOwnedError as err:  # as it should be where several processes use a pool
+                self._neighbours.uncover(space)
+                logger.debug("exact scan answers: {}", err)
+            except VectorIndexError as err:
+                self._failed(space, err)
 
     def clear(self, namespace: str) -> None:
         """Remove what the index has of a namespace.
@@ -110,9 +107,7 @@ class Follower:
             StoreError: the store failed.
             VectorIndexError: the index cannot be written; the old one goes on answering.
         """
-        if not self._index.derived:
-            return 0
-        wanted = {space: count for space, count in self._store.spaces().items() if count >= self._index_from}
+        wanted = self._wanted()
         done, total = 0, sum(wanted.values())
         for space, count in wanted.items():
             with self._turn:
@@ -124,6 +119,56 @@ class Follower:
                 self._fill(space, generation, float("inf"), _sum(progress, done, total))
             done += count
         return done
+
+    def check(self) -> list[str]:
+        """What is wrong with the index, in words, each with what to do.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        problems = []
+        for space, count in self._wanted().items():
+            try:
+                with self._turn:
+                    problems += self._problems(space, count)
+            except IndexOwnedError:
+                continue  # who has it open looks after it
+            except VectorIndexError as err:
+                problems.append(f"the index of {space.namespace!r}: {err}; exact scan answers")
+        return problems
+
+    def _problems(self, space: Space, count: int) -> list[str]:
+        generation = self._generation(space)
+        if self._renewable is None:
+            return []
+        doubt = self._renewable.doubt(space)
+        if doubt:
+            return [f"the index of {space.namespace!r} is in doubt, because {doubt}; `doctor --fix` looks into it"]
+        behind = self._store.vectors_after(*space, self._position(space, generation), 1)
+        there = self._renewable.count(space)
+        if behind or there == count:
+            return []
+        return [f"the index of {space.namespace!r} has {there} rows instead of {count}; `doctor --fix` builds it anew"]
+
+    def mend(self, progress: Progress | None = None) -> list[str]:
+        """Look into what is in doubt, and build anew what is damaged; what was done, in words.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        before = self._counters.snapshot().repaired
+        self._checked.clear()
+        self.run(float("inf"))
+        if self.check():
+            self.rebuild(progress)
+            return ["the index was built anew"]
+        repaired = self._counters.snapshot().repaired - before
+        return ["the index was built anew" if repaired else "the index was looked at, and is sound"]
+
+    def _wanted(self) -> dict[Space, int]:
+        if not self._index.derived:
+            return {}
+        return {space: count for space, count in self._store.spaces().items() if count >= self._index_from}
 
     def _failed(self, space: Space, err: VectorIndexError) -> None:
         self._neighbours.uncover(space)

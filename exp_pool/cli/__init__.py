@@ -1,0 +1,136 @@
+"""``python -m exp_pool doctor|reindex|backup|restore|vacuum``: looking after a pool from the command line.
+
+Exit codes: 0 all is well, 1 something is damaged or could not be done (it says what), 2 the command was not understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from exp_pool.errors import ConfigurationError, ExpPoolError
+from exp_pool.manager import ExpManager
+
+app = typer.Typer(
+    name="exp_pool",
+    help="Look after an experience pool. Without options: the pool of the project in which you are.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_out, _err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+
+StoreOption = Annotated[str | None, typer.Option(help="URL of the store, such as sqlite:///.exp_pool/pool.db.")]
+IndexOption = Annotated[str | None, typer.Option(help="URL of the index, such as chroma:///.exp_pool/chroma.")]
+
+
+@app.command()
+def doctor(
+    store: StoreOption = None,
+    index: IndexOption = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Build a damaged index anew; keep what can be read of a damaged store.")
+    ] = False,
+) -> None:
+    """Say what is there, what is owed and what is damaged. Exit code 1: something is damaged.
+
+    --fix repairs only what is derived. A damaged store is set aside under another name, beside a new one that holds
+    whatever could be read.
+    """
+    with _pool(store, index) as manager, _bar("building the index") as progress:
+        report = manager.sync.doctor(fix=fix, progress=progress)
+    for name, fact in {"store": manager.config.store, "index": manager.config.index, **report.facts}.items():
+        _out.print(f"[bold]{escape(name)}[/bold]: {escape(fact)}")
+    for done in report.done:
+        _out.print(f"[green]mended[/green]: {escape(done)}")
+    for problem in report.problems:
+        _err.print(f"[red]problem[/red]: {escape(problem)}")
+    if not report.sound:
+        raise typer.Exit(1)
+    _out.print("nothing is damaged")
+
+
+@app.command()
+def reindex(store: StoreOption = None, index: IndexOption = None) -> None:
+    """Build the index anew from the store, beside the old one, which answers meanwhile."""
+    with _pool(store, index) as manager, _bar("building the index") as progress:
+        rows = manager.sync.reindex(progress)
+        least = manager.config.index_from
+    if rows:
+        _out.print(f"the index was built anew: {rows} rows")
+    else:
+        _out.print(f"no index is in use: no namespace has {least} vectors (index_from), so exact scan answers")
+
+
+@app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="The file to write; it must not be there yet.")],
+    store: StoreOption = None,
+) -> None:
+    """Copy the pool's store to a file, as it is at one moment, while others go on using it."""
+    with _pool(store) as manager:
+        manager.sync.backup(target)
+    _out.print(f"copied to {escape(str(target))}")
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="A file that was written by backup.")], store: StoreOption = None
+) -> None:
+    """Put a copy of a backup in the place of the pool's store; the present one is set aside, not overwritten."""
+    with _pool(store, existing=False) as manager:
+        aside = manager.sync.restore(source)
+    _out.print(f"restored from {escape(str(source))}")
+    if aside is not None:
+        _out.print(f"what was there is now {escape(str(aside))}")
+
+
+@app.command()
+def vacuum(store: StoreOption = None) -> None:
+    """Give the space of what was deleted back to the disk. Others wait meanwhile."""
+    with _pool(store) as manager:
+        manager.sync.vacuum()
+    _out.print("done")
+
+
+@contextmanager
+def _pool(store: str | None, index: str | None = None, *, existing: bool = True) -> Iterator[ExpManager]:
+    """A manager that embeds nothing; what goes wrong becomes a message and an exit code."""
+    given: dict[str, Any] = {name: url for name, url in (("store", store), ("index", index)) if url is not None}
+    try:
+        with ExpManager(embedder="none", **given) as manager:
+            place = manager.sync.place
+            if existing and place is not None and not place.exists():
+                raise ConfigurationError(f"there is no pool at {place}; say where it is with --store")
+            yield manager
+    except (ValidationError, ExpPoolError, OSError) as err:
+        _err.print(f"[red]error[/red]: {escape(str(err))}")
+        raise typer.Exit(1) from err
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on the terminal's error stream, shown from the first news on."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_err, transient=True) as bar:
+        tasks: list[Any] = []
+
+        def show(done: int, total: int) -> None:
+            if not tasks:
+                tasks.append(bar.add_task(what, total=total))
+            bar.update(tasks[0], completed=done, total=total)
+
+        yield show
+
+
+def main() -> None:
+    """The command line."""
+    app()

@@ -1,0 +1,84 @@
+"""What is there, what is owed, what is damaged; and mending it: the index built anew, the store's damage set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from exp_pool._clock import now_us
+from exp_pool.errors import ExpPoolError
+from exp_pool.filters import Condition
+from exp_pool.protocols import RecordQuery, RecordStore
+from exp_pool.records import Duty
+from exp_pool.upkeep.follower import Follower, Progress
+
+
+@dataclass
+class Report:
+    """What the doctor found.
+
+    Attributes:
+        facts: what is there, by name, in the order in which people want to read it.
+        problems: what is damaged or cannot be used, each with what to do.
+        done: what was mended.
+    """
+
+    facts: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Nothing is damaged (any more)."""
+        return not self.problems
+
+
+def examine(store: RecordStore, follower: Follower, *, fix: bool = False, progress: Progress | None = None) -> Report:
+    """Look at a pool; with `fix`, mend it.
+
+    Only what is derived is repaired in place. Of a damaged store, what can be read is kept, and the rest set aside.
+    """
+    report = Report()
+    with _noting(report):
+        problems = store.check()
+        if problems and fix:
+            report.done += store.repair()
+            problems = store.check()
+        report.problems += problems
+    with _noting(report):
+        _count(store, report)
+    with _noting(report):
+        problems = follower.check()
+        if problems and fix:
+            report.done += follower.mend(progress)
+            problems = follower.check()
+        report.problems += problems
+    return report
+
+
+@contextmanager
+def _noting(report: Report) -> Iterator[None]:
+    try:
+        yield
+    except ExpPoolError as err:
+        report.problems.append(str(err))
+
+
+def _count(store: RecordStore, report: Report) -> None:
+    spaces = store.spaces()
+    for namespace in store.namespaces():
+        everything = RecordQuery(namespace, history=True)
+        current = store.count(RecordQuery(namespace))
+        usage = store.usage(namespace)
+        expired = store.count(RecordQuery(namespace, (Condition("expires_at", "", "lte", now_us()),)))
+        quarantined = current - store.count(RecordQuery(namespace, quarantined=False))
+        report.facts[f"namespace {namespace!r}"] = (
+            f"{current} experiences, {store.count(everything) - current} of history, {expired} expired, "
+            f"{quarantined} quarantined; {usage.bytes:,} bytes of text"
+        )
+        for space, count in spaces.items():
+            if space.namespace == namespace:
+                report.facts[f"vectors of {namespace!r}"] = f"{count} by {space.embedder}"
+    owed = {duty: store.count(RecordQuery(None, owed=duty)) for duty in Duty}
+    report.facts["owed"] = ", ".join(f"{count} to {duty}" for duty, count in owed.items())
