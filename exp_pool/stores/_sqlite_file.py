@@ -78,7 +78,8 @@ class SqliteFile:
             yield self._prepare()
             self._writes += 1
             if self._writes % _LOOK_EVERY == 0 and self._log_bytes() > _URGENT_BYTES:
-                self._truncate_log()
+                with suppress(sqlite3.Error):  # what was written is written
+                    self._truncate_log()
         finally:
             self._writing.release()
 
@@ -180,6 +181,8 @@ class SqliteFile:
         return patient(job)
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
+        if self._as_wanted(connection):  # without the write lock, which somebody may hold for long
+            return
         connection.execute("BEGIN IMMEDIATE")
         try:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -204,6 +207,11 @@ class SqliteFile:
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
             raise
+
+    def _as_wanted(self, connection: sqlite3.Connection) -> bool:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        return bool(version == len(MIGRATIONS) and application == APPLICATION_ID)
 
     # Upkeep
 
