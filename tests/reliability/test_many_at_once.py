@@ -20,7 +20,7 @@ PROCESSES, THREADS = 4, 16
 PLAIN = {"index": "none://", "embedder": "none"}
 
 CHILD = """
-import json, random, sys, time, traceback
+import itertools, json, random, sys, threading, time, traceback
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from exp_pool import Experience, ExpManager
@@ -30,21 +30,27 @@ store, process, threads, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), f
 manager = ExpManager(store=store, index="none://", embedder="none")
 pool = manager.sync
 
+running, numbers = threading.local(), itertools.count(1)
+
 @manager.exp_cache(name="ask")
 def ask(req):
-    return {"req": req, "long": req * 20}
+    running.ran = True
+    return answer_to(req, 0)
+
+def answer_to(req, number):
+    return {"req": req, "long": req * 20, "number": number}
 
 def right(req, value):
-    assert value == {"req": req, "long": req * 20}, (req, value)
+    assert value == answer_to(req, value["number"]), (req, value)
 
-def experience(req):
-    return Experience(function="ask", request=req, response={"req": req, "long": req * 20})
+def experience(req, number):
+    return Experience(function="ask", request=req, response=answer_to(req, number))
 
 lately = deque(maxlen=200)  # (id, req) that anybody in this process may change
 
 def work(thread):
     chance, errors, done = random.Random(f"{process} {thread}"), [], Counter()
-    mine = {}  # req: the id that answers it, None after it was deleted
+    mine = {}  # req: the id and the number of what answers it, None after it was deleted
 
     def shared():
         return f"shared {chance.randrange(300)}"
@@ -66,31 +72,44 @@ def work(thread):
     def call_own():
         req = own()
         answer = ask.call(req)
-        right(req, answer.value)
-        if mine.get(req) is None:
+        known = mine.get(req)
+        if known is None:
             assert answer.found_by is None, "it was deleted, or never there"
+            known = mine[req] = answer.id, 0
         else:
-            assert (answer.id, answer.found_by) == (mine[req], "exact")
-        mine[req] = answer.id
+            assert answer.found_by == "exact"
+        assert (answer.id, answer.value) == (known[0], answer_to(req, known[1]))
+
+    def call_own_plainly():
+        req = own()
+        known = mine.get(req)
+        for _ in range(2):  # the second time it may come from memory
+            running.ran = False
+            value = ask(req)
+            assert running.ran == (known is None), (known, value)
+            if known is None:
+                known = mine[req] = ask.lookup(req).experience.id, 0
+            assert value == answer_to(req, known[1])
 
     def store_own():
-        req = own()
-        mine[req] = pool.create_exp(experience(req))
+        req, number = own(), next(numbers)
+        mine[req] = pool.create_exp(experience(req, number)), number
 
     def delete_own():
         req = own()
         if mine.get(req) is not None:
-            assert pool.delete_exp(mine[req])
+            assert pool.delete_exp(mine[req][0])
         mine[req] = None
 
     def annotate_own():
-        req = own()
+        req, number = own(), next(numbers)
         if mine.get(req) is not None:
-            pool.annotate(mine[req], metadata={"by": thread})
+            pool.annotate(mine[req][0], expected=answer_to(req, number))
+            mine[req] = mine[req][0], number
 
     def create():
         req = shared()
-        lately.append((pool.create_exp(experience(req)), req))
+        lately.append((pool.create_exp(experience(req, next(numbers))), req))
 
     def annotate():
         id_, req = chance.choice(lately)
@@ -115,8 +134,8 @@ def work(thread):
         assert found is None or (found.id, found.request) == (id_, req)
 
     call()
-    does = [call, call_plainly, call_plainly, call_own, store_own, delete_own, annotate_own, create, annotate, delete,
-            search, get]
+    does = [call, call_plainly, call_own, call_own_plainly, store_own, delete_own, annotate_own, create, annotate,
+            delete, search, get]
     while time.monotonic() < until:
         what = chance.choice(does)
         try:
@@ -134,7 +153,7 @@ with ThreadPoolExecutor(threads) as workers:
 told = {
     "errors": [error for errors, _, _ in ended for error in errors],
     "done": sum((done for _, done, _ in ended), Counter()),
-    "mine": {req: id_ for _, _, mine in ended for req, id_ in mine.items()},
+    "mine": {req: known for _, _, mine in ended for req, known in mine.items()},
     "degraded": manager.stats().degraded,
 }
 pool.close()
@@ -169,10 +188,11 @@ def test_many_threads_of_many_processes_do_everything_at_once(make_manager, tmp_
     assert [one["degraded"] for one in told] == [0] * PROCESSES
 
     manager = make_manager(store=store, **PLAIN)
-    mine = {req: id_ for one in told for req, id_ in one["mine"].items()}
+    mine = {req: known for one in told for req, known in one["mine"].items()}
     assert len(mine) > PROCESSES * THREADS
-    for req, id_ in mine.items():
-        assert [e.id for e in manager.sync.query_exps(req, query_type="exact")] == ([] if id_ is None else [id_])
+    for req, known in mine.items():
+        found = [[e.id, e.value["number"]] for e in manager.sync.query_exps(req, query_type="exact")]
+        assert found == ([] if known is None else [known]), "what its thread did last"
     current = list(manager.sync.store.scan(RecordQuery("default")))
     assert len({record.key for record in current}) == len(current)
     manager.sync.close()
