@@ -6,6 +6,7 @@ ask in every way there is, changing the namespace from one question to the next.
 
 import os
 import random
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
@@ -198,6 +199,25 @@ def test_what_is_done_to_one_namespace_is_done_to_no_other(manager):
             assert asker.search(space, first, n)
         with in_namespace(space):
             assert pool.get_exps_count() == ROWS
+
+
+def test_the_same_call_in_all_namespaces_at_once_is_one_call_in_each(manager):
+    all_run = threading.Barrier(SPACES, timeout=20)
+
+    @manager.exp_cache
+    def whose(req):
+        all_run.wait()
+        return TENANT.get()
+
+    def call(space):
+        TENANT.set(space)
+        with in_namespace(space):
+            return whose("the same")
+
+    with ThreadPoolExecutor(SPACES) as threads:
+        assert list(threads.map(call, NAMES)) == NAMES
+    assert [call(space) for space in NAMES] == NAMES
+    assert (manager.stats().misses, manager.stats().hits) == (SPACES, SPACES)
 
 
 def test_an_export_holds_its_own_namespace_only(manager, make_manager, tmp_path):
