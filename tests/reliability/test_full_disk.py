@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from exp_pool import Experience
+
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
 CALLS = 200 if FULL else 30
 
@@ -177,8 +179,9 @@ def test_every_call_has_its_value_and_the_pool_is_whole_afterwards(fault, folder
     told = json.loads(done.stdout)
     assert told["wrong"] == []
     assert told["newcomer"]["degraded"] > 0, "the trouble shows"
-    if told["open"]:
-        assert told["open"]["hits"] >= CALLS // 6, "what was stored before is still given by who has the file open"
+    if told["open"]:  # without further files, threads that would each open one get nothing
+        least = 1 if fault == "files" else CALLS // 6
+        assert told["open"]["hits"] >= least, "what was stored before is still given by who has the file open"
     after = [q for q in told["stored"] if q.startswith("after")]
     assert (len(after), told["troubles"]) == (10, 0), "the fault over, the same manager stores again"
 
@@ -189,3 +192,14 @@ def test_every_call_has_its_value_and_the_pool_is_whole_afterwards(fault, folder
     manager.sync.close()
     with closing(sqlite3.connect(folder / "pool.db")) as connection:  # quick_check, and the indexes
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.xfail(strict=True, reason="opening a pool writes to it, even where there is nothing to migrate")
+def test_who_opens_a_pool_while_another_writes_or_the_disk_is_full_is_answered_from_it(make_manager, tmp_path):
+    store = f"sqlite:///{tmp_path}/pool.db"
+    first = make_manager(store=store, **PLAIN)
+    first.sync.create_exp(Experience(function="f", request="q", response="known"))
+    with closing(sqlite3.connect(tmp_path / "pool.db", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")  # as on a full disk: nobody else can write, everybody can read
+        second = make_manager(store=store, store_timeout=0.1, **PLAIN)
+        assert [e.response for e in second.sync.query_exps("q", query_type="exact")] == ["known"]
