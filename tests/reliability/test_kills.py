@@ -89,7 +89,7 @@ def test_no_acknowledged_write_is_lost_when_four_writers_are_killed_again_and_ag
     acknowledged = []
     for number in range(ROUNDS):
         hear = [chance.choice([0, chance.randrange(5), chance.randrange(MOST)]) for _ in range(WRITERS)]
-        hear[number % WRITERS] = MOST // 2 + chance.randrange(MOST)  # long enough for checkpoints to be interrupted
+        hear[number % WRITERS] = MOST // 2 + chance.randrange(MOST)  # long enough for the log to be emptied meanwhile
         names = [f"round {number} writer {n}" for n in range(WRITERS)]
         with ThreadPoolExecutor(WRITERS) as threads:
             new = [ack for acks in threads.map(write_until_killed, [store] * WRITERS, names, hear) for ack in acks]
