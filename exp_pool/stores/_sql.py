@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from exp_pool.errors import StoreError
 from exp_pool.filters import Condition
 from exp_pool.protocols import RecordQuery
 from exp_pool.records import Record, hash_text
@@ -40,6 +41,19 @@ _MAX_EXPANDED = 2**28  # a megabyte of zeros expands to a gigabyte
 _columns_of = operator.attrgetter(*COLUMNS)
 
 
+# What decides an answer, and what it answers: a row of which one of these has changed on the disk is no answer.
+_CHECKED = tuple(
+    COLUMNS.index(name)
+    for name in "id key request arguments response expected codec kind trust metadata expires_at".split()
+)
+_of_checked = operator.itemgetter(*_CHECKED)
+
+
+def checksum(row: Sequence[Any]) -> int:
+    """CRC-32 of what matters in the values of `COLUMNS`, as stored: SQLite itself does not notice a wrong byte."""
+    return zlib.crc32(repr(_of_checked(row)).encode("utf-8", "surrogatepass"))
+
+
 def keep(text: str) -> str:
     """Text in a form that every engine keeps."""
     return _UNKEEPABLE.sub(lambda match: f"{_ESCAPE}{ord(match[0]):04x}", text)
@@ -64,8 +78,14 @@ def to_row(record: Record, compress_above: int | None) -> list[Any]:
     return row
 
 
-def from_row(row: Sequence[Any]) -> Record:
-    """The record of the values of `COLUMNS`."""
+def from_row(row: Sequence[Any], check: int | None = None) -> Record:
+    """The record of the values of `COLUMNS`.
+
+    Raises:
+        StoreError: the row is damaged: its checksum is another one.
+    """
+    if check is not None and check != checksum(row):
+        raise StoreError("the row is damaged, so it answers nothing")
     record = Record(*row)
     record.is_current = bool(record.is_current)
     for position in _TEXT_COLUMNS:

@@ -168,8 +168,8 @@ def _copy(damaged: sqlite3.Connection, new: Path, timeout_s: float) -> tuple[dic
 
 def _well_formed(row: dict[str, Any]) -> bool:
     try:
-        record = from_row([row[name] for name in COLUMNS])
-    except (KeyError, TypeError, ValueError):
+        record = from_row([row[name] for name in COLUMNS], row.get("checksum"))
+    except (KeyError, TypeError, ValueError, StoreError):
         return False
     texts = (
         record.id,

@@ -7,17 +7,20 @@ import sqlite3
 from exp_pool._clock import now_us
 from exp_pool.protocols import Evicted, EvictionOrder, Put, PutMode, PutStatus, Settlement
 from exp_pool.records import Vector
-from exp_pool.stores._sql import COLUMNS, CONTENT_COLUMNS, keep, restore, to_row
+from exp_pool.stores._sql import COLUMNS, CONTENT_COLUMNS, checksum, keep, restore, to_row
 
-_INSERT = f"INSERT INTO experiences ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+_INSERT = f"INSERT INTO experiences ({', '.join(COLUMNS)}, checksum) VALUES ({', '.join('?' * len(COLUMNS))}, ?)"
+_STORED = f"SELECT {', '.join(COLUMNS)} FROM experiences WHERE namespace = ? AND id = ?"
 _UPDATE = (
-    f"UPDATE experiences SET {', '.join(f'{name} = ?' for name in CONTENT_COLUMNS)}, revision = revision + 1 "
+    f"UPDATE experiences SET {', '.join(f'{name} = ?' for name in CONTENT_COLUMNS)}, checksum = ?, "
+    "revision = revision + 1 "
     "WHERE namespace = ? AND id = ? AND revision = ?"
 )
 _TO_HISTORY = (
     "UPDATE experiences SET is_current = 0, superseded_by = ?, revision = revision + 1, embed_due = NULL, "
     "score_due = NULL WHERE namespace = ? AND id = ?"
 )
+_IS_CURRENT = COLUMNS.index("is_current")
 _CONTENT_AT = tuple(COLUMNS.index(name) for name in CONTENT_COLUMNS)
 
 
@@ -59,11 +62,14 @@ def update_row(connection: sqlite3.Connection, put: Put, compress_above: int | N
     """Replace a row's content, if it still has the expected revision."""
     row = to_row(put.record, compress_above)
     ref = (keep(put.record.namespace), keep(put.record.id))
-    content = (row[position] for position in _CONTENT_AT)
-    if not connection.execute(_UPDATE, (*content, *ref, put.expected_revision)).rowcount:
+    stored = connection.execute(_STORED, ref).fetchone()
+    if stored is None:
         return PutStatus.CONFLICT
-    (current,) = connection.execute("SELECT is_current FROM experiences WHERE namespace = ? AND id = ?", ref).fetchone()
-    return PutStatus.CURRENT if current else PutStatus.HISTORY
+    changed = [row[at] if at in _CONTENT_AT else value for at, value in enumerate(stored)]
+    content = (row[position] for position in _CONTENT_AT)
+    if not connection.execute(_UPDATE, (*content, checksum(changed), *ref, put.expected_revision)).rowcount:
+        return PutStatus.CONFLICT
+    return PutStatus.CURRENT if stored[_IS_CURRENT] else PutStatus.HISTORY
 
 
 def insert_row(connection: sqlite3.Connection, put: Put, compress_above: int | None) -> PutStatus:
@@ -94,7 +100,7 @@ def insert_row(connection: sqlite3.Connection, put: Put, compress_above: int | N
             forget_vector(connection, namespace, other)
     if not values["is_current"]:
         values |= {"embed_due": None, "score_due": None}
-    connection.execute(_INSERT, tuple(values.values()))
+    connection.execute(_INSERT, (*values.values(), checksum(row)))
     connection.execute("DELETE FROM tombstones WHERE namespace = ? AND id = ?", (namespace, id_))
     if not values["is_current"]:
         return PutStatus.HISTORY

@@ -74,6 +74,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO forgotten SELECT position, namespace, embedder, id,"
         " CAST(strftime('%s', 'now') AS INTEGER) * 1000000 FROM vectors WHERE data IS NULL",
         "DELETE FROM vectors WHERE data IS NULL",
+        # Of what decides an answer; NULL in rows of the first version until they are changed.
+        "ALTER TABLE experiences ADD COLUMN checksum INTEGER",
         "UPDATE states SET name = 'embedder', value = json_extract(value, '$.embedder') WHERE name = 'index-owner'",
     ),
 )

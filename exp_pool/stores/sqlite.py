@@ -50,8 +50,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _ALL = ", ".join(COLUMNS)
-_BY_KEY = f"SELECT {_ALL} FROM experiences WHERE namespace = ? AND key = ? AND is_current = 1"
-_BY_ID = f"SELECT {_ALL} FROM experiences WHERE namespace = ? AND id = ?"
+_BY_KEY = f"SELECT checksum, {_ALL} FROM experiences WHERE namespace = ? AND key = ? AND is_current = 1"
+_BY_ID = f"SELECT checksum, {_ALL} FROM experiences WHERE namespace = ? AND id = ?"
 # The lease, unless there is a fresh row, or somebody else has a lease that has not ended.
 _CLAIM = """
     INSERT INTO leases (namespace, key, owner, token, expires_at)
@@ -147,7 +147,7 @@ class SqliteStore:
         statement, space = _BY_KEY if by == "key" else _BY_ID, keep(namespace)
         with self._file.read() as connection:
             rows = [connection.execute(statement, (space, keep(ref))).fetchone() for ref in refs]
-        return [None if row is None else from_row(row) for row in rows]
+        return [None if row is None else from_row(row[1:], row[0]) for row in rows]
 
     @_translated
     def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
@@ -236,11 +236,11 @@ class SqliteStore:
         marks = ", ".join("?" * len(handles))
         try:
             with self._file.read() as connection:
-                statement = f"SELECT seq, {_ALL} FROM experiences WHERE seq IN ({marks})"
+                statement = f"SELECT seq, checksum, {_ALL} FROM experiences WHERE seq IN ({marks})"
                 rows = connection.execute(statement, handles).fetchall()
-            by_handle = {row[0]: row[1:] for row in rows}
-            return [from_row(by_handle[handle]) for handle in handles if handle in by_handle]
-        except (sqlite3.Error, UnicodeError, TypeError) as err:
+            by_handle = {row[0]: row for row in rows}
+            return [from_row(row[2:], row[1]) for handle in handles if (row := by_handle.get(handle)) is not None]
+        except (sqlite3.Error, StoreError, UnicodeError, TypeError) as err:
             if "locked" in str(err):
                 raise
             if len(handles) == 1:  # the others can be read; `check` names this one

@@ -25,7 +25,19 @@ from exp_pool.vectors import to_unit
 DIED = 77
 WORDS = [f"{a}{b}{c}" for a in "abcd" for b in "efg" for c in "hi"]
 SECRET = "verysecretverysecret"
-_CHANGES = ("BEGIN", "COMMIT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "VACUUM", "PRAGMA WAL_CHECKPOINT", "PRAGMA USER_VERSION")
+_CHANGES = (
+    "BEGIN",
+    "COMMIT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "CREATE",
+    "ALTER",
+    "DROP",
+    "VACUUM",
+    "PRAGMA WAL_CHECKPOINT",
+    "PRAGMA USER_VERSION",
+)
 
 
 class Steps:
@@ -45,7 +57,12 @@ class Steps:
         def hear(event, args):
             if event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir") and str(args[0]).startswith(inside):
                 self.one()
-            elif event == "open" and str(args[0]).startswith(inside) and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR):
+            elif (
+                event == "open"
+                and str(args[0]).startswith(inside)
+                and isinstance(args[2], int)
+                and args[2] & (os.O_WRONLY | os.O_RDWR)
+            ):
                 self.one()
 
         sys.addaudithook(hear)
@@ -74,7 +91,13 @@ class Steps:
 
 def manager_of(folder, **settings):
     Upkeep._start = lambda self: None  # its thread would make steps of its own, at other times
-    return ExpManager(store=f"sqlite:///{folder}/pool.db", index=f"chroma:///{folder}/chroma", embedder=letters, index_from=1, **settings)
+    return ExpManager(
+        store=f"sqlite:///{folder}/pool.db",
+        index=f"chroma:///{folder}/chroma",
+        embedder=letters,
+        index_from=1,
+        **settings,
+    )
 
 
 def exp(request, response="a", **fields):
@@ -175,13 +198,40 @@ def prepare(operation, folder):
             raw.execute("PRAGMA application_id = 1481658188")
             raw.execute("PRAGMA user_version = 1")
             values = {
-                "id": "old", "namespace": "default", "function": "f", "version": "", "key": "k", "request": "old", "request_hash": "h",
-                "arguments": "{}", "response": '"a"', "codec": "json", "kind": "success", "origin": "manual", "trust": "trusted",
-                "scores": "{}", "metric": "{}", "trajectory": "[]", "parents": "[]", "metadata": "{}", "created_at": 1, "access_count": 0,
-                "schema_version": 1, "reuse_scope": "", "size_bytes": 1, "revision": 1, "is_current": 1, "embed_due": 1, "embed_tries": 0,
-                "index_tries": 0, "score_tries": 0,
+                "id": "old",
+                "namespace": "default",
+                "function": "f",
+                "version": "",
+                "key": "k",
+                "request": "old",
+                "request_hash": "h",
+                "arguments": "{}",
+                "response": '"a"',
+                "codec": "json",
+                "kind": "success",
+                "origin": "manual",
+                "trust": "trusted",
+                "scores": "{}",
+                "metric": "{}",
+                "trajectory": "[]",
+                "parents": "[]",
+                "metadata": "{}",
+                "created_at": 1,
+                "access_count": 0,
+                "schema_version": 1,
+                "reuse_scope": "",
+                "size_bytes": 1,
+                "revision": 1,
+                "is_current": 1,
+                "embed_due": 1,
+                "embed_tries": 0,
+                "index_tries": 0,
+                "score_tries": 0,
             }
-            raw.execute(f"INSERT INTO experiences ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", list(values.values()))
+            raw.execute(
+                f"INSERT INTO experiences ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
+                list(values.values()),
+            )
         raw.close()
         return
     with manager_of(folder) as manager:
@@ -214,7 +264,9 @@ def look(folder, told):
         wrong += [f"forgot {id_}" for id_ in told.get("annotated", ()) if not rows[id_].annotated]
         wrong += store.check()
     if told.get("erased"):
-        wrong += [f"bytes left in {p.name}" for p in folder.rglob("*") if p.is_file() and SECRET.encode() in p.read_bytes()]
+        wrong += [
+            f"bytes left in {p.name}" for p in folder.rglob("*") if p.is_file() and SECRET.encode() in p.read_bytes()
+        ]
     return wrong
 
 

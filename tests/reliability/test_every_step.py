@@ -1,0 +1,46 @@
+"""No. 3 of the plan: a process dies after any step of any operation, and the next one finds what was promised.
+
+After opening and `flush`, the searchable ids are exactly those of the current, trusted rows, the index holds exactly the
+current ones, what was acknowledged is there or gone, and no byte of what was erased is left.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FULL = os.environ.get("EXP_POOL_FULL") == "1"
+STRIDE = 1 if FULL else 11
+LEAST_STEPS = {  # a step that is not counted any more would go unnoticed
+    "create": 45,
+    "update": 20,
+    "delete": 40,
+    "evict": 12,
+    "erase": 40,
+    "clear": 110,
+    "rebuild": 24,
+    "close": 20,
+    "migrate": 45,
+    "restore": 45,
+}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("operation", LEAST_STEPS)
+def test_whatever_step_is_the_last_the_next_process_finds_what_was_promised(operation, tmp_path):
+    script = Path(__file__).with_name("every_step.py")
+    done = subprocess.run(
+        [sys.executable, str(script), operation, str(tmp_path), str(STRIDE)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(script.parents[1]), *sys.path])},
+    )
+    assert done.returncode == 0, done.stderr
+    tries = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each for each in tries if each["wrong"]] == [], done.stderr
+    assert tries[-1]["status"] == 0, done.stderr
+    assert tries[-1]["step"] >= LEAST_STEPS[operation]
