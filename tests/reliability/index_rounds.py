@@ -70,6 +70,15 @@ def kill_round(folder, number, chance):
     while (left := until - time.monotonic()) > 0:  # until a random instant, whatever they are doing then
         if select.select([read], [], [], left)[0]:
             told += os.read(read, 65536)
+    if number % 2:  # or until Chroma is writing its graph, which it does in place
+        until = time.monotonic() + 3
+        before = written_at(folder)
+        while written_at(folder) == before and time.monotonic() < until:
+            while select.select([read], [], [], 0)[0]:
+                told += os.read(read, 65536)
+        until = time.monotonic() + chance.uniform(0, 0.004)
+        while time.monotonic() < until:
+            pass
     for pid in chance.sample(pids, len(pids)):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -79,11 +88,16 @@ def kill_round(folder, number, chance):
     return [line.split(" ") for line in told.decode().split("\n")[:-1]]
 
 
+def written_at(folder):
+    """When the files of Chroma's graph were written last."""
+    return max((path.stat().st_mtime_ns for path in (folder / "chroma").rglob("*.bin")), default=0)
+
+
 def look(folder, acknowledged):
     """What the next process finds, and how long it took to the first answer."""
     began = time.perf_counter()
     with manager_of(folder) as manager:
-        first = [hit.experience.request for hit in manager.sync.search("0-0-0", top_k=1)]
+        first = [hit.experience.request for hit in manager.sync.search("base-0", top_k=1)]
         answered_s = time.perf_counter() - began
         manager.sync.flush()
         repaired = manager.stats().repaired
@@ -91,7 +105,7 @@ def look(folder, acknowledged):
         rows = {row.id: row for row in store.scan(RecordQuery("default", history=True))}
         lost = [id_ for id_, request in acknowledged if id_ not in rows or rows[id_].request != request]
         wrong = [] if first or not rows else ["no first answer"]
-        names = [row.request for row in rows.values()]
+        names = [row.request for row in rows.values() if row.is_current]
         vectors, hits = to_unit(embed(names), len(names)), 0
         for query in [f"q{i}" for i in range(20)]:
             similarities = vectors @ to_unit(embed([query]), 1)[0]
@@ -223,7 +237,7 @@ def damage_round(folder, number, chance, filled):
 
 def fill(folder, rows):
     with manager_of(folder, 1000) as manager:
-        manager.sync.create_exps([Experience(function="f", request=f"0-0-{i}", response=i) for i in range(rows)])
+        manager.sync.create_exps([Experience(function="f", request=f"base-{i}", response=i) for i in range(rows)])
         manager.sync.flush()
 
 
@@ -260,10 +274,10 @@ def rounds(what, place, count, seed, rows):
 def look_without_index(folder):
     """The index can be neither read nor written: exact scan answers, and nothing raises."""
     with manager_of(folder) as manager:
-        found = [hit.experience.request for hit in manager.sync.search("0-0-7", top_k=1)]
+        found = [hit.experience.request for hit in manager.sync.search("base-7", top_k=1)]
         manager.sync.flush()
-        found += [hit.experience.request for hit in manager.sync.search("0-0-8", top_k=1)]
-        wrong = [] if found == ["0-0-7", "0-0-8"] else [f"found {found}"]
+        found += [hit.experience.request for hit in manager.sync.search("base-8", top_k=1)]
+        wrong = [] if found == ["base-7", "base-8"] else [f"found {found}"]
         if manager.stats().degraded == 0:
             wrong.append("nothing was counted as degraded")
         return {"lost": 0, "wrong": wrong, "repaired": 0}
