@@ -119,12 +119,14 @@ def semantic(folder: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
     managers = {}
     for kind, index in (("chroma", f"chroma:///{folder}/chroma"), ("exact scan", "exact://")):
         manager = ExpManager(
-            store=f"sqlite:///{folder}/{kind}.db", index=index, embedder=lambda texts: vectors[: len(texts)]
+            store=f"sqlite:///{folder}/{kind}.db",
+            index=index,
+            embedder=lambda texts: vectors[: len(texts)],
+            index_from=1,
         )
         pool = manager.sync
         pool._store.put_many([Put(r, vector=Vector("e", v.tobytes())) for r, v in zip(records, vectors, strict=True)])
-        rows = pool._store.vectors_after("default", "e", 0, ROWS)
-        pool._index.upsert_many(rows)
+        pool._follower.run(float("inf"))
         pool.ports.search.nearest(Wanted("default", "", 5), Embedded(queries[:1], [True], "e"))
         managers[f"exp_pool, {kind}, with the join"] = pool
     for _ in range(rounds):
