@@ -78,11 +78,16 @@ class Upkeep:
 
     def used(self, namespace: str, id_: str, count: int = 1, at: int | None = None) -> None:
         """A row answered a call, or so many, the last one then (microseconds)."""
-        with self._lock:
-            known = self._touches.get((namespace, id_))
-            total, last = (known.count, known.last_access) if known else (0, 0)
-            self._touches[namespace, id_] = Touch(id_, total + count, max(last, now_us() if at is None else at))
+        self._remember(namespace, [Touch(id_, count, now_us() if at is None else at)])
         self.owed()
+
+    def _remember(self, namespace: str, touches: Iterable[Touch]) -> None:
+        with self._lock:
+            for touch in touches:
+                known = self._touches.get((namespace, touch.id))
+                total, last = (known.count, known.last_access) if known else (0, 0)
+                summed = Touch(touch.id, total + touch.count, max(last, touch.last_access))
+                self._touches[namespace, touch.id] = summed
 
     # The work
 
@@ -119,8 +124,14 @@ class Upkeep:
         by_namespace: dict[str, list[Touch]] = {}
         for (namespace, _), touch in touches.items():
             by_namespace.setdefault(namespace, []).append(touch)
-        for namespace, batch in by_namespace.items():
-            self._store.touch_many(namespace, batch)
+        while by_namespace:
+            namespace, batch = by_namespace.popitem()
+            try:
+                self._store.touch_many(namespace, batch)
+            except BaseException:  # counted another time: a store that failed after it wrote counts them twice
+                for space, left in [(namespace, batch), *by_namespace.items()]:
+                    self._remember(space, left)
+                raise
 
     # The thread
 
