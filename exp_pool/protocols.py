@@ -291,7 +291,7 @@ class VectorIndex(Protocol):
         ...
 
     def delete_many(self, space: Space, ids: Sequence[str]) -> None:
-        """Forget rows; unknown ids are skipped."""
+        """Forget rows; unknown ids are skipped, and an id may stand there twice."""
         ...
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:

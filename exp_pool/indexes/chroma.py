@@ -108,7 +108,7 @@ class ChromaIndex:
             self._do(lambda some=batch: self._shelf(space).upsert(some, self._hnsw), _PATIENCE)  # type: ignore[misc]
 
     def delete_many(self, space: Space, ids: Sequence[str]) -> None:
-        quoted = [_quote(id_) for id_ in ids]
+        quoted = [_quote(id_) for id_ in dict.fromkeys(ids)]  # Chroma refuses an id that stands there twice
         for start in range(0, len(quoted), _BATCH):
             batch = quoted[start : start + _BATCH]
             self._do(lambda some=batch: self._shelf(space).collection(self._hnsw).delete(ids=some), _PATIENCE)  # type: ignore[misc]
