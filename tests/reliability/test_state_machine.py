@@ -445,6 +445,11 @@ class Pools(RuleBasedStateMachine):
             self.the_nearest_are_found(False, "ad", None)
 
     @invariant()
+    def nothing_went_wrong(self):
+        stats = self.manager.stats()
+        assert (stats.degraded, stats.repaired) == (0, 0)
+
+    @invariant()
     def rows_are_those_of_the_dict(self):
         pool, rows, current = self.manager.sync, self.oracle.rows, self.oracle.current()
         assert pool.get_exps_count() == len(current)
