@@ -6,6 +6,10 @@ covers nothing, and exact scan answers.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from loguru import logger
 
 from exp_pool.counters import Counters
@@ -13,7 +17,14 @@ from exp_pool.errors import VectorIndexError
 from exp_pool.forks import reset_in_child
 from exp_pool.indexes.exact import ExactIndex
 from exp_pool.notices import Notices
-from exp_pool.protocols import RecordStore, Space, VectorIndex, VectorQuery
+from exp_pool.protocols import Neighbour, RecordStore, Space, VectorIndex, VectorQuery
+
+
+class Near(NamedTuple):
+    """Ids of rows near a vector, and how similar the others are at most; minus infinity: there are no others."""
+
+    ids: list[str]
+    others: float
 
 
 class Neighbours:
@@ -53,28 +64,35 @@ class Neighbours:
         """Up to which position the index answers; None: exact scan does."""
         return self._covered.get(space)
 
-    def find(self, query: VectorQuery) -> list[str]:
-        """The ids of at least `limit` rows near the query's one vector, if there are so many.
+    def find(self, query: VectorQuery) -> Near:
+        """At least `limit` rows near the query's one vector, if there are so many; some of them may be gone.
 
         Raises:
             VectorIndexError: the store's vectors cannot be read.
         """
         if not self._index.derived:
-            return [neighbour.id for neighbour in self._index.search(query)[0]]
+            return _near(query, self._index.search(query)[0])
         covered = self._covered.get(Space(query.namespace, query.embedder))
         if covered is None:
-            return [neighbour.id for neighbour in self._scan.search(query)[0]]
+            return _near(query, self._scan.search(query)[0])
         try:
             found = self._index.search(query)[0]
         except VectorIndexError as err:
             self._counters.add("degraded")
             logger.warning("exact scan answers, because the index failed: {}", err)
             self._notices.once("index", f"the index failed, exact scan answers until it is back: {err}")
-            return [neighbour.id for neighbour in self._scan.search(query)[0]]
+            return _near(query, self._scan.search(query)[0])
         newer = self._newer.search(query, start=covered)[0]
-        return list(dict.fromkeys(neighbour.id for neighbour in (*newer, *found)))
+        return _near(query, newer, found)
 
     def close(self) -> None:
         """Give back the memory."""
         self._scan.close()
         self._newer.close()
+
+
+def _near(query: VectorQuery, *parts: Sequence[Neighbour]) -> Near:
+    """What was found in parts of a space. A part that gave fewer than were asked for has given all that it has."""
+    ids = dict.fromkeys(neighbour.id for found in parts for neighbour in found)
+    others = [found[-1].similarity for found in parts if len(found) >= query.limit]
+    return Near(list(ids), max(others, default=-math.inf))

@@ -8,6 +8,7 @@ damaged or lying can hide a row, never serve a wrong one.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from exp_pool.vectors import from_bytes
 
 _SPARE = 10  # neighbours asked for beyond the limit, for those that the join drops
 _JOINED_AT_ONCE = 500
+_ROUNDING = 1e-5  # of similarities in single precision, by whichever library
 _WIDER = 4  # how much more is asked for when it dropped too many
 
 
@@ -84,7 +86,7 @@ class Search:
         """
         asked = wanted.limit + _SPARE
         while True:
-            ids = self._neighbours.find(
+            near = self._neighbours.find(
                 VectorQuery(
                     namespace=wanted.namespace,
                     embedder=embedded.embedder,
@@ -95,9 +97,11 @@ class Search:
                     reuse_scope=wanted.reuse_scope,
                 )
             )
-            matches = self._joined(wanted, ids, embedded.vectors[0], embedded.embedder)
-            if len(matches) >= wanted.limit or len(ids) < asked:
-                return matches[: wanted.limit]
+            matches = self._joined(wanted, near.ids, embedded.vectors[0], embedded.embedder)[: wanted.limit]
+            # Enough are not yet the nearest: of the index's, dead rows may have kept live ones out.
+            complete = len(matches) == wanted.limit and matches[-1].similarity >= near.others - _ROUNDING
+            if complete or near.others == -math.inf:
+                return matches
             if wanted.where and asked > wanted.limit + _SPARE:  # few rows meet the conditions: rank those
                 return self._among_those_that_meet(wanted, embedded)
             asked *= _WIDER

@@ -47,6 +47,16 @@ def test_what_one_wrote_one_finds_at_once(settings):
             assert [e.request for e in manager.sync.query_exps(text, top_k=1)] == [text]
 
 
+def test_rows_that_are_gone_from_the_store_keep_no_live_one_of_the_index_out(settings):
+    with ExpManager(**settings) as manager:
+        manager.sync.create_exps([exp("aaa", function=f"f{n}") for n in range(20)] + [exp("aab")])
+        manager.sync.flush()
+        manager.sync.delete_exps({"request": "aaa"})
+        manager.sync.create_exps([exp("zzz", function=f"f{n}") for n in range(5)])  # enough, but not near
+        found = manager.sync.query_exps("aaa", top_k=5)
+        assert [e.request for e in found] == ["aab", *["zzz"] * 4]
+
+
 def test_a_restart_picks_up_what_was_left(settings):
     with ExpManager(**settings) as manager:
         manager.sync.create_exps([exp(f"r{i}") for i in range(70)])
