@@ -421,12 +421,14 @@ class Pools(RuleBasedStateMachine):
     def the_second_process_closes(self):
         self.close_second()
 
-    @rule()
-    def the_index_is_lost(self):
+    @rule(flushed=st.booleans())
+    def the_index_is_lost(self, flushed):
         self.manager.sync.close()
         self.close_second()
         shutil.rmtree(Path(self.folder, "chroma"), ignore_errors=True)
         self.open()
+        if flushed:
+            self.flush(False)
 
     # What must be so
 
