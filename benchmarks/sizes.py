@@ -82,8 +82,8 @@ def lookups(
     find = pool.ports.search.nearest
     find(Wanted("default", "", 5), Embedded(queries[:1], [True], "e"))
     taken = median_ms(lambda n: find(Wanted("default", "", 5), Embedded(queries[n : n + 1], [True], "e")), QUERIES)
-    neighbours = pool.ports.search._neighbours
-    found = [set(neighbours.find(VectorQuery("default", "e", queries[n : n + 1], NEAR))[:NEAR]) for n in range(QUERIES)]
+    near = pool.ports.search._neighbours.find
+    found = [set(near(VectorQuery("default", "e", queries[n : n + 1], NEAR)).ids[:NEAR]) for n in range(QUERIES)]
     right = sum(len(ours & true) for ours, true in zip(found, truth or found, strict=True))
     return taken, right / (NEAR * QUERIES), found
 
