@@ -5,10 +5,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types imports unit examples notebooks fix bench peers wheel-test clean
+.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks fix bench bench-sizes peers wheel-test clean
 
 help:  ## what there is
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 # make PYTHON=/path/to/python chooses one; otherwise the first of these that is new enough.
 $(BIN)/python:
@@ -55,6 +55,9 @@ unit: $(VENV)/.dev  ## pytest
 test-slow: $(VENV)/.dev  ## what takes minutes: a million calls against the key encoding
 	EXP_POOL_FULL=1 $(BIN)/python -m pytest tests/guarantees/test_2_a_million_calls.py
 
+test-reliability: $(VENV)/.dev  ## kills, damage, full disks, every step of every operation: the full counts
+	EXP_POOL_FULL=1 $(BIN)/python -m pytest tests/reliability tests/guarantees/test_5_across_processes.py --durations=15
+
 examples: $(VENV)/.dev  ## every example, as a user would run it
 	@set -e; for example in examples/*.py; do echo "== $$example"; $(BIN)/python $$example > $(VENV)/.example.log 2>&1 || { cat $(VENV)/.example.log; exit 1; }; done
 
@@ -67,6 +70,9 @@ fix: $(VENV)/.dev  ## format, and mend what ruff can mend
 
 bench: $(VENV)/.dev  ## times, as ratios to diskcache and raw Chroma in the same run
 	$(BIN)/python benchmarks/hot_paths.py
+
+bench-sizes: $(VENV)/.dev  ## what size costs: writing, opening, disk, memory, scan and index
+	$(BIN)/python benchmarks/sizes.py
 
 peers: $(VENV)/.peers  ## what other caches get wrong, by the same cases as exp_pool
 	$(BIN)/python benchmarks/correctness_vs_peers.py
