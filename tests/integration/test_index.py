@@ -115,11 +115,11 @@ def test_another_process_scans_and_is_not_in_trouble(settings):
             with ExpManager(**SETTINGS, embedder=letters) as manager:
                 manager.sync.create_exp(Experience(function="f", request="wwww", response="a"))
                 manager.sync.flush()
-                print([hit.experience.request for hit in manager.sync.search("wwww", top_k=1)], manager.stats().degraded)
+                print([hit.experience.request for hit in manager.sync.search("wwww", top_k=1)], manager.stats().degraded, manager.stats().indexed)
             """,
             settings,
         )
-        assert out == "['wwww'] 0\n"
+        assert out == "['wwww'] 0 0\n"
         assert answers(manager, "wwww", 1) == ["wwww"]
     with ExpManager(**settings) as successor:  # and it can be taken over
         successor.sync.flush()

@@ -70,6 +70,9 @@ class Steps:
 
         def tracing(*args, **kwargs):
             connection = connect(*args, **kwargs)
+            connection.execute(
+                "PRAGMA secure_delete = OFF"
+            )  # some systems' SQLite overwrites what is deleted by itself
             connection.set_trace_callback(lambda sql: self.one() if sql.lstrip().upper().startswith(_CHANGES) else None)
             return connection
 
