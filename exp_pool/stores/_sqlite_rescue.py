@@ -34,6 +34,7 @@ _AFTERWARDS = (
        (SELECT 1 FROM vectors v WHERE v.namespace = experiences.namespace AND v.id = experiences.id)""",
     "DELETE FROM states WHERE name LIKE 'index:%'",
 )
+_NAMED = 20
 _LARGEST = 2**31  # a number of a row beyond this is damage
 
 
@@ -52,9 +53,8 @@ def repair(path: Path, timeout_s: float) -> list[str]:
         aside = _take_the_place(path, new, "damaged")
     finally:
         _remove(new)
-    found = ", ".join(f"{count} {table}" for table, count in kept.items() if table in _KEYED_BY_ROWID[:3])
-    left = f"; {len(lost)} rows could not be read: {', '.join(lost[:20])}" if lost else ""
-    return [f"{path}: kept {found}{left}; the damaged file was set aside as {aside.name}"]
+    left = f"; could not be read: {', '.join(lost)}" if lost else ""
+    return [f"{path}: kept {kept['experiences']} experiences{left}; the damaged file was set aside as {aside.name}"]
 
 
 def restore_from(path: Path, source: Path, timeout_s: float) -> Path | None:
@@ -142,6 +142,7 @@ def _copy(damaged: sqlite3.Connection, new: Path, timeout_s: float) -> tuple[dic
     """Every row that can be read into a new file: how many of each table, and which were lost."""
     kept: dict[str, int] = {}
     lost: list[str] = []
+    wrong: list[int] = []
     target = SqliteFile(new, timeout_s)
     try:
         for table in (*_KEYED_BY_ROWID, *_OTHERS):
@@ -152,12 +153,14 @@ def _copy(damaged: sqlite3.Connection, new: Path, timeout_s: float) -> tuple[dic
                 kept[table] = 0
                 for row in _rows(damaged, table, columns, lost):
                     if table == "experiences" and not _well_formed(row):
-                        lost.append(f"{table} {row['seq']}")
+                        wrong.append(row["seq"])
                         continue
                     names = ", ".join(row)
                     values = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})"
                     with suppress(sqlite3.IntegrityError):  # a column that must not be empty
                         kept[table] += connection.execute(values, tuple(row.values())).rowcount
+        if wrong:
+            lost.append(f"experiences with a wrong checksum {_in_words(wrong)}")
         with target.write() as connection:
             for statement in _AFTERWARDS:
                 connection.execute(statement)
@@ -208,6 +211,7 @@ def _rows(damaged: sqlite3.Connection, table: str, columns: list[str], lost: lis
 
 def _by_rowid(damaged: sqlite3.Connection, table: str, selected: str, lost: list[str]) -> Iterator[tuple[Any, ...]]:
     """All rows, by ranges of their numbers, halved where reading fails, so that only what is damaged is lost."""
+    unreadable: list[int] = []
     for start in range(0, _last_rowid(damaged, table) + 1, _RANGE):
         ranges = [(start, start + _RANGE - 1)]
         while ranges:
@@ -216,12 +220,22 @@ def _by_rowid(damaged: sqlite3.Connection, table: str, selected: str, lost: list
                 rows = damaged.execute(f"{selected} WHERE rowid BETWEEN ? AND ?", (low, high)).fetchall()
             except sqlite3.DatabaseError:
                 if low == high:
-                    lost.append(f"{table} {low}")
+                    unreadable.append(low)
                 else:
                     middle = (low + high) // 2
                     ranges += [(middle + 1, high), (low, middle)]
                 continue
             yield from rows
+    if unreadable:
+        lost.append(f"{table} {_in_words(unreadable)}")
+
+
+def _in_words(numbers: list[int]) -> str:
+    """Numbers that rise, as ranges: those of rows that may have been there."""
+    starts = [n for at, n in enumerate(numbers) if at == 0 or numbers[at - 1] != n - 1]
+    ends = [n for at, n in enumerate(numbers) if at + 1 == len(numbers) or numbers[at + 1] != n + 1]
+    words = [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
+    return ", ".join(words[:_NAMED]) + (f" and {len(words) - _NAMED} more ranges" if len(words) > _NAMED else "")
 
 
 def _last_rowid(damaged: sqlite3.Connection, table: str) -> int:
