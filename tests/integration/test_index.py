@@ -1,21 +1,25 @@
 """The derived index: when it is used, who owns it, how it is filled, doubted, rebuilt and given up."""
 
+import itertools
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from conftest import letters
 
-from exp_pool import Experience, ExpManager
+from exp_pool import Experience, ExpManager, _clock
 from exp_pool.errors import EmbedderError, ExpPoolWarning, InvalidInputError
 from exp_pool.indexes import chroma
 from exp_pool.indexes.chroma import ChromaIndex
-from exp_pool.protocols import RecordQuery, VectorQuery
+from exp_pool.indexes.none import NoIndex
+from exp_pool.protocols import Neighbour, RecordQuery, VectorQuery
 from exp_pool.vectors import to_unit
 
 WORDS = [f"{a}{b}{c}" for a in "abcde" for b in "fghij" for c in "klm"]  # 75 texts, no two alike to `letters`
@@ -89,7 +93,7 @@ def test_superseded_evicted_and_deleted_rows_leave_the_index_also_after_a_kill(s
     script = """
         import os
         from conftest import letters
-        from exp_pool import Experience, ExpManager
+        from exp_pool import Experience, ExpManager, _clock
         manager = ExpManager(**SETTINGS, embedder=letters)
         exps = [Experience(function="f", request=word, response="a") for word in ("abc", "abd", "abe")]
         manager.sync.create_exps(exps)
@@ -111,7 +115,7 @@ def test_another_process_scans_and_is_not_in_trouble(settings):
         out = child(
             """
             from conftest import letters
-            from exp_pool import Experience, ExpManager
+            from exp_pool import Experience, ExpManager, _clock
             with ExpManager(**SETTINGS, embedder=letters) as manager:
                 manager.sync.create_exp(Experience(function="f", request="wwww", response="a"))
                 manager.sync.flush()
@@ -311,7 +315,7 @@ def kill_with_rows(settings):
     script = f"""
         import os
         from conftest import letters
-        from exp_pool import Experience, ExpManager
+        from exp_pool import Experience, ExpManager, _clock
         manager = ExpManager(**SETTINGS, embedder=letters)
         manager.sync.create_exps([Experience(function="f", request=word, response=word) for word in {WORDS}])
         manager.sync.flush()
@@ -337,3 +341,43 @@ def _env():
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
+
+
+class LyingIndex:
+    """Knows every id of every tenant, and says that each is the same as what was asked for."""
+
+    derived = True
+
+    def __init__(self, ids):
+        self.ids = ids
+
+    def __getattr__(self, name):
+        return getattr(NoIndex(), name)
+
+    def search(self, query):
+        return [[Neighbour(id_, chance) for id_, chance in zip(self.ids, itertools.cycle([1.0, math.nan, math.inf]))]]
+
+
+def test_what_an_index_says_is_not_believed(tmp_path, monkeypatch):
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    exps = {
+        "near": exp("abc"),
+        "far": exp("xyz"),
+        "superseded": exp("abcc", response="old"),
+        "deleted": exp("abca"),
+        "quarantined": exp("abcb", trust="quarantined"),
+        "expired": exp("abccc", expires_at=soon),
+        "foreign": exp("abc", namespace="other"),
+        "another function": exp("abc").clone(function="g"),
+    }
+    index = LyingIndex(["nobody", *(e.id for e in exps.values())])
+    with ExpManager(store=f"sqlite:///{tmp_path}/pool.db", index=index, embedder=letters, index_from=1) as manager:
+        manager.sync.create_exps(list(exps.values()))
+        manager.sync.create_exp(exp("abcc", response="new", expires_at=soon))
+        manager.sync.delete_exp(exps["deleted"].id)
+        manager.sync.flush()
+        monkeypatch.setattr("exp_pool.search.now_us", lambda: _clock.to_us(soon) + 1)
+        hits = manager.sync.search("abc", function="f", top_k=20)
+        assert [hit.experience.request for hit in hits] == ["abc", "xyz"]
+        assert hits[0].similarity == pytest.approx(1.0)
+        assert hits[1].similarity < 0.1
