@@ -46,6 +46,7 @@ from exp_pool.protocols import (
     Observer,
     RecordQuery,
     RecordStore,
+    Space,
     VectorIndex,
 )
 from exp_pool.queries import Queries
@@ -96,7 +97,9 @@ class Pool(Editing):
         self._scoring = Scoring(self._store, self.counters, self.notices)
         neighbours = Neighbours(self._store, self._index, self.counters, self.notices, config.scan_bytes)
         embedding = Embedding(self._store, self._embeddings, self.counters, self.notices, config.query_timeout)
-        self._follower = Follower(self._store, self._index, neighbours, self.counters, self.notices, config.index_from)
+        self._follower = Follower(
+            self._store, self._index, neighbours, self.counters, self.notices, config.index_from, self._building
+        )
         eviction = Eviction(self._store, config, self.counters, self.notices, self._evicted)
         self._upkeep = Upkeep(
             self._store,
@@ -156,6 +159,9 @@ class Pool(Editing):
         for record, count, last in self.hot.uses():
             self.counters.called(record.function, "hits", record.metric, count)
             self._upkeep.used(record.namespace, record.id, count, last)
+
+    def _building(self, space: Space, done: int, total: int) -> None:
+        self.ports.tell(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))
 
     def _evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
         for row in rows:

@@ -445,11 +445,15 @@ class EventKind(StrEnum):
     STORE = "store"
     EVICT = "evict"
     DEGRADE = "degrade"
+    REBUILD = "rebuild"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened in the pool. `detail` is for people; it never holds a request or a response."""
+    """Something that happened in the pool. `detail` is for people; it never holds a request or a response.
+
+    A REBUILD of the index is told of every 2,000 rows: `detail` has `done` and `total`.
+    """
 
     kind: EventKind
     namespace: str = ""

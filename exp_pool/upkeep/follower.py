@@ -7,6 +7,7 @@ of it; one that was killed gets again what it may not have kept.
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import uuid
@@ -42,6 +43,7 @@ class Follower:
         counters: hears of failures and repairs.
         notices: likewise.
         index_from: vectors from which a space is worth an index.
+        building: told of a space that is being built in the background, how many rows are done, and of how many.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Follower:
         counters: Counters,
         notices: Notices,
         index_from: int,
+        building: Callable[[Space, int, int], object],
     ) -> None:
         self._store = store
         self._index = index
@@ -60,6 +63,7 @@ class Follower:
         self._counters = counters
         self._notices = notices
         self._index_from = index_from
+        self._building = building
         self._stopped = False
         self._checked: set[tuple[Space, str]] = set()  # whether it has as many rows as it should: asked once
         self._start_over()
@@ -78,10 +82,10 @@ class Follower:
         Raises:
             StoreError: the store failed.
         """
-        for space in self._wanted():
+        for space, count in self._wanted().items():
             try:
                 with self._turn:
-                    self._follow(space, deadline)
+                    self._follow(space, count, deadline)
             except IndexOwnedError as err:  # as it should be where several processes use a pool
                 self._neighbours.uncover(space)
                 logger.debug("exact scan answers: {}", err)
@@ -116,7 +120,7 @@ class Follower:
                     generation = self._renewable.renew(space)
                 else:  # what it has is written over
                     self._remember(space, generation, 0)
-                self._fill(space, generation, float("inf"), _sum(progress, done, total))
+                self._fill(space, generation, float("inf"), _within(progress, done, total))
             done += count
         return done
 
@@ -176,11 +180,13 @@ class Follower:
         logger.warning("exact scan answers, because the index cannot be kept up to date: {}", err)
         self._notices.once("index", f"the index cannot be used, exact scan answers: {err}")
 
-    def _follow(self, space: Space, deadline: float) -> None:
-        generation = self._generation(space)
-        if self._neighbours.covered(space) is None and self._renewable is not None:
-            generation = self._sound(self._renewable, space, generation)
-        if self._fill(space, generation, deadline) and self._renewable is not None:
+    def _follow(self, space: Space, count: int, deadline: float) -> None:
+        generation, progress = self._generation(space), None
+        if self._neighbours.covered(space) is None:
+            if self._renewable is not None:
+                generation = self._sound(self._renewable, space, generation)
+            progress = _within(functools.partial(self._building, space), 0, count)
+        if self._fill(space, generation, deadline, progress) and self._renewable is not None:
             self._check_count(self._renewable, space, generation)
 
     def _generation(self, space: Space) -> str:
@@ -288,5 +294,5 @@ class Follower:
             raise StoreError("another process writes to the same index; this one tries again later")
 
 
-def _sum(progress: Progress | None, before: int, total: int) -> Callable[[int], object] | None:
+def _within(progress: Progress | None, before: int, total: int) -> Callable[[int], object] | None:
     return None if progress is None else lambda done: progress(before + done, total)

@@ -188,6 +188,24 @@ def test_an_index_left_open_is_looked_at_and_kept_if_it_is_sound(settings, tmp_p
         assert manager.sync.doctor().sound
 
 
+def test_observers_hear_how_far_building_got(settings, tmp_path):
+    class Heard:
+        def __init__(self):
+            self.events = []
+
+        def notify(self, event):
+            if event.kind == "rebuild":
+                self.events.append((event.namespace, dict(event.detail)))
+
+    heard = Heard()
+    with ExpManager(**settings, observers=[heard]) as manager:
+        fill(manager)
+        assert heard.events == [("default", {"done": 75, "total": 75})]
+        manager.sync.create_exp(exp("xyz"))
+        manager.sync.flush()
+        assert len(heard.events) == 1  # keeping up is no building
+
+
 def test_what_another_version_of_chroma_wrote_is_looked_at(settings, tmp_path):
     with ExpManager(**settings) as manager:
         fill(manager)
