@@ -26,7 +26,7 @@ class ExpPoolConfig(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="EXP_POOL_", frozen=True, extra="forbid")
 
     store: str = "sqlite:///.exp_pool/pool.db"
-    """URL of the record store: ``sqlite:///file``, ``memory://``, ``null://``."""
+    """URL of the record store: ``sqlite:///file``, ``json:///folder``, ``memory://``, ``null://``."""
     index: str = "chroma:///.exp_pool/chroma"
     """URL of the vector index: ``chroma:///folder``, ``exact://``, ``none://``."""
     embedder: str = "sentence-transformers/all-MiniLM-L6-v2"

@@ -35,7 +35,7 @@ class ExpManager:
 
     Args:
         config: settings; by default from the environment and the project's files.
-        store: a record store, or its URL (``sqlite:///file``, ``memory://``, ``null://``).
+        store: a record store, or its URL (``sqlite:///file``, ``json:///folder``, ``memory://``, ``null://``).
         index: a vector index, or its URL (``chroma:///folder``, ``exact://``, ``none://``).
         embedder: ``sentence-transformers/NAME``, ``none``, an embedder, or any ``callable(list[str]) -> vectors``.
         callbacks: called with (key, experience) after every store, in order.

@@ -15,6 +15,7 @@ from exp_pool.protocols import Embedder, RecordStore, Scorer, VectorIndex
 
 # A class with `from_url(location, config)`; location is what follows ``scheme://``, a path for ``scheme:///path``.
 STORES = {
+    "json": "exp_pool.stores.json_files:JsonStore",
     "memory": "exp_pool.stores.memory:MemoryStore",
     "null": "exp_pool.stores.null:NullStore",
     "sqlite": "exp_pool.stores.sqlite:SqliteStore",
@@ -29,7 +30,7 @@ INDEXES = {
 EMBEDDERS = {
     "sentence-transformers": "exp_pool.embedders.sentence_transformers:SentenceTransformerEmbedder",
 }
-_NEEDS_PATH = frozenset({"sqlite", "chroma"})
+_NEEDS_PATH = frozenset({"sqlite", "json", "chroma"})
 _SCORERS = "exp_pool.scorers"
 
 

@@ -51,6 +51,10 @@ class Tables:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self._start_empty()
+        reset_in_child(self._after_fork)
+
+    def _start_empty(self) -> None:
         self._rows: dict[Ref, Record] = {}  # in the order of insertion
         self._current: dict[Ref, str] = {}
         self._by_request: defaultdict[Ref, dict[str, None]] = defaultdict(dict)
@@ -65,7 +69,6 @@ class Tables:
         self._states: dict[Ref, State] = {}
         self._logs: defaultdict[Ref, list[LogEntry]] = defaultdict(list)
         self._log_positions: Iterator[int] = itertools.count(1)
-        reset_in_child(self._after_fork)
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()  # another thread of the parent may have held it

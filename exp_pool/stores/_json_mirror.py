@@ -1,0 +1,543 @@
+"""Tables kept in step with a folder: what changed in one is taken over into the other.
+
+A transaction holds the folder's lock, takes over what others changed, lets `Tables` do its work, then writes the rows'
+files and after them the journal. A process killed in between leaves files that the journal does not explain; they look
+as if a person had edited them, and are taken over by the next process in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from loguru import logger
+
+from exp_pool._clock import now_us
+from exp_pool.errors import StoreError
+from exp_pool.protocols import Lease, LogEntry, Space, State, VectorRow
+from exp_pool.records import Record, Vector
+from exp_pool.stores._json_folder import Folder, Stamp
+from exp_pool.stores._json_journal import Growing, Journal
+from exp_pool.stores._json_rows import UnreadableError, content_of, digest_of, place_of, read_row, write_row
+from exp_pool.stores._tables import Ref, Tables
+
+# Times of files are this coarse at most: one that was changed just before it was looked at may have been changed just
+# after, too, and its stamp would not tell. It is read once more.
+_COARSE_NS = 50 * 10**6
+_KEEP_LEASES_US = 3600 * 10**6  # after their end: whoever holds one may still renew it if nobody took it
+
+
+class _File(NamedTuple):
+    """A file whose row is in the tables. `settled`: its stamp tells whether it is still the same."""
+
+    stamp: Stamp
+    ref: Ref
+    digest: str
+    settled: bool
+
+
+class _Noted(NamedTuple):
+    """What the journal says about a row: which content it had, and how it was used since."""
+
+    digest: str
+    revision: int
+    size_bytes: int
+    request_hash: str
+    last_access: int | None
+    access_count: int
+    embed_due: int | None
+    embed_tries: int
+    score_due: int | None
+    score_tries: int
+
+    def use(self) -> dict[str, Any]:
+        """The columns that are not in the file and have nothing to do with its content."""
+        return {name: getattr(self, name) for name in _USE}
+
+
+_USE = _Noted._fields[_Noted._fields.index("last_access") :]
+
+
+class _Found(NamedTuple):
+    """A file to take over."""
+
+    place: str
+    stamp: Stamp
+    digest: str
+    row: Record
+
+
+class Mirror(Tables):
+    """Tables, and how they are brought into step with a folder. What may be asked of them is `json_files.JsonStore`'s.
+
+    Args:
+        path: the folder.
+        timeout_s: how long to wait for another writer before giving up.
+    """
+
+    def __init__(self, path: str | Path, timeout_s: float) -> None:
+        self.path = Path(path)
+        self._timeout_s = timeout_s
+        self._folder = Folder(self.path, timeout_s)
+        self._journal = Journal(self._folder.journal)
+        self._growing = Growing()
+        self._loaded = False
+        super().__init__()
+
+    def _start_empty(self) -> None:
+        super()._start_empty()
+        self._positions = self._tokens = self._log_positions = self._growing
+        self._files: dict[str, _File] = {}
+        self._where: dict[Ref, str] = {}
+        self._noted: dict[Ref, _Noted] = {}  # in the order in which the rows were inserted
+        self._forget_pending()
+
+    def _forget_pending(self) -> None:
+        self._unnoted: dict[Ref, None] = {}  # rows of which the journal does not know the latest
+        self._rewrite: dict[Ref, None] = {}  # those of them whose file is to be written
+        self._lines: list[list[Any]] = []
+        self._sync = False
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        self._folder.leave_to_parent()
+        self._journal.close()
+        self._loaded = False
+
+    # Transactions
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """This thread only; trouble is given as `StoreError`, and then all is read anew the next time."""
+        if not self._lock.acquire(timeout=self._timeout_s):
+            raise StoreError(f"{self.path}: another thread was busy for longer than store_timeout={self._timeout_s}")
+        try:
+            yield
+        except (OSError, ValueError, TypeError, RecursionError) as err:
+            self._loaded = False
+            raise StoreError(f"{self.path}: {err}.{_remedy(err)}") from err
+        except BaseException:
+            if self._unnoted or self._lines:
+                self._loaded = False
+            raise
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _looking(self, places: Callable[[], Iterable[str] | None]) -> Iterator[None]:
+        """In step as far as these places are concerned; None: all. Others are locked out only where something changed.
+
+        The places are asked for when the tables are loaded.
+        """
+        with self._alone():
+            if self._outdated():
+                with self._folder.lock():
+                    self._load()
+            self._apply_news()
+            wanted = places()
+            if self._changes(wanted):
+                with self._folder.lock():
+                    self._catch_up(wanted)
+                    self._commit()
+            yield
+
+    @contextmanager
+    def _writing(self, places: Callable[[], Iterable[str] | None]) -> Iterator[None]:
+        """The same, with all others locked out to the end; then what changed is written."""
+        with self._alone():
+            outdated = self._outdated()
+            with self._folder.lock():
+                if outdated:
+                    self._load()
+                self._catch_up(places())
+                yield
+                self._commit()
+
+    def _outdated(self) -> bool:
+        if self._loaded and not self._journal.replaced():
+            return False
+        self._folder.open()
+        return True
+
+    # From the folder to the tables
+
+    def _load(self) -> None:
+        """All anew. The lock is held."""
+        self._start_empty()
+        self._journal.close()
+        self._folder.sweep()
+        self._apply_news()
+        self._adopt(self._changes(None))
+        for ref in [ref for ref in self._vectors if ref not in self._rows]:
+            self._forget_vector(*ref)
+        for ref in [ref for ref in self._noted if ref not in self._rows]:
+            self._unnoted[ref] = None
+        self._commit()
+        self._loaded = True
+
+    def _catch_up(self, places: Iterable[str] | None) -> None:
+        """Take over what changed in these places, or in all. The lock is held."""
+        self._apply_news()
+        changes = self._changes(places)
+        for place in list(changes):  # a row that left its place may stand in its other one
+            known = self._files.get(place)
+            if known is not None and places is not None:
+                row = self._rows[known.ref]
+                changes |= self._changes(
+                    [place_of(replace(row, is_current=is_current)) for is_current in (True, False)]
+                )
+        if changes:
+            self._adopt(changes)
+
+    def _changes(self, places: Iterable[str] | None) -> dict[str, Stamp | None]:
+        """The files that are not as the tables have them, with their stamps; None: gone."""
+        there: dict[str, Stamp | None] = {}
+        if places is None:
+            there |= dict.fromkeys(self._files)
+            there |= self._folder.walk()
+        else:
+            there |= {place: self._folder.stamp(place) for place in places}
+        return {place: stamp for place, stamp in there.items() if not self._same(place, stamp)}
+
+    def _same(self, place: str, stamp: Stamp | None) -> bool:
+        known = self._files.get(place)
+        if known is None or stamp is None:
+            return known is None and stamp is None
+        if known.stamp == stamp and known.settled:
+            return True
+        if known.stamp.size != stamp.size:
+            return False
+        try:
+            content, stamp = self._folder.read(place)
+        except FileNotFoundError:
+            return False
+        if digest_of(content) != known.digest:
+            return False
+        self._files[place] = known._replace(stamp=stamp, settled=_settled(stamp))
+        return True
+
+    def _adopt(self, changes: dict[str, Stamp | None]) -> None:
+        """Take over files that were changed, added or removed by whomever. The lock is held."""
+        found = [found for place, stamp in changes.items() if stamp is not None and (found := self._read(place))]
+        if len(found) > 1:
+            order = {ref: number for number, ref in enumerate(self._noted)}
+            found.sort(key=lambda f: (order.get((f.row.namespace, f.row.id), len(order)), f.row.created_at, f.row.id))
+        left = [known.ref for place in changes if (known := self._files.pop(place, None))]
+        for ref in left:
+            del self._where[ref]
+        for ref in left + [(f.row.namespace, f.row.id) for f in found]:  # no rival of what is taken over now
+            row = self._rows.get(ref)
+            if row is not None and row.is_current and ref not in self._where:
+                self._current.pop((row.namespace, row.key), None)
+        for file in found:
+            self._take_over(file)
+        for ref in left:
+            if ref not in self._where and ref in self._rows:
+                self._rows[ref] = replace(self._rows[ref], is_current=False)  # it is nobody's current row any more
+                self._remove(*ref)
+
+    def _read(self, place: str) -> _Found | None:
+        try:
+            content, stamp = self._folder.read(place)
+        except FileNotFoundError:
+            return None
+        try:
+            return _Found(place, stamp, digest_of(content), read_row(content))
+        except UnreadableError as err:
+            self._set_aside(place, str(err))
+            return None
+
+    def _set_aside(self, place: str, reason: str) -> None:
+        path = self._folder.set_aside(place)
+        logger.warning("{} is not served, because {}; it was set aside as {}", self.path / place, reason, path)
+
+    def _take_over(self, file: _Found) -> None:
+        row, now = file.row, now_us()
+        ref = (row.namespace, row.id)
+        if ref in self._where and not self._prevails(file, ref):
+            return
+        noted, old = self._noted.get(ref), self._rows.get(ref)
+        explained = noted is not None and noted.digest == file.digest
+        if noted is None:  # nothing is known of it, so everything is owed
+            row = replace(row, embed_due=now, score_due=now if row.score is None else None)
+        elif explained:
+            row = replace(row, revision=noted.revision, size_bytes=noted.size_bytes, **noted.use())
+        else:
+            row = replace(row, revision=max(noted.revision + 1, row.revision), **noted.use())
+            if noted.request_hash != row.request_hash or (row.is_current and ref not in self._vectors):
+                row = replace(row, embed_due=now, embed_tries=0)
+        if not row.is_current:
+            row = replace(row, embed_due=None, score_due=None)
+        if old is not None:
+            self._by_request[ref[0], old.request_hash].pop(row.id, None)
+        self._rows[ref] = row
+        self._by_request[ref[0], row.request_hash][row.id] = None
+        self._files[file.place] = _File(file.stamp, ref, file.digest, _settled(file.stamp))
+        self._where[ref] = file.place
+        if not explained:
+            self._unnoted[ref] = None
+            self._follow_with_vector(row, noted)
+        if row.is_current:
+            self._make_current(row)
+        if place_of(self._rows[ref]) != file.place:
+            self._rewrite[ref] = self._unnoted[ref] = None
+
+    def _prevails(self, file: _Found, ref: Ref) -> bool:
+        """Which of two files of one id stays: the one that says it is current. The other is kept, unless it is a copy.
+
+        A process killed while it superseded a row leaves such a copy.
+        """
+        place, old, new = self._where[ref], self._rows[ref], file.row
+        mine, theirs = (new.is_current, new.revision), (old.is_current, old.revision)
+        loser = place if mine > theirs else file.place
+        like_old = replace(new, is_current=old.is_current, superseded_by=old.superseded_by, revision=old.revision)
+        if content_of(like_old) == content_of(old):
+            self._folder.remove(loser)
+        else:
+            self._set_aside(loser, f"its id {ref[1]!r} is that of {file.place if loser == place else place}, too")
+        if loser == place:
+            del self._files[place], self._where[ref]
+            if old.is_current:
+                self._current.pop((old.namespace, old.key), None)
+        return loser == place
+
+    def _follow_with_vector(self, row: Record, noted: _Noted | None) -> None:
+        """Its vector goes where it is no longer that of the row, and its readers hear where the row moved."""
+        known = self._vectors.get((row.namespace, row.id))
+        if known is None or known.vector is None:
+            return
+        if noted is None or not row.is_current or noted.request_hash != row.request_hash:
+            self._forget_vector(row.namespace, row.id)
+        elif (known.function, known.version, known.reuse_scope) != (row.function, row.version, row.reuse_scope):
+            self._set_vector(row, known.vector)
+
+    def _make_current(self, row: Record) -> None:
+        """Of two rows of one key that say they are current, the newer is."""
+        rival = self._current_row(row.namespace, row.key)
+        if rival is not None and rival.created_at > row.created_at:
+            self._to_history(row, rival.id)
+            return
+        if rival is not None and rival.id != row.id:
+            self._to_history(rival, row.id)
+        self._current[row.namespace, row.key] = row.id
+
+    # From the journal to the tables
+
+    def _apply_news(self) -> None:
+        for entry in self._journal.news():
+            try:
+                self._apply(entry)
+            except (TypeError, ValueError, LookupError):
+                self._journal.damaged += 1
+
+    def _apply(self, entry: list[Any]) -> None:
+        match entry:
+            case ["row", namespace, id_, None]:
+                self._drop_known((namespace, id_))
+            case ["row", namespace, id_, *values]:
+                self._noted[namespace, id_] = noted = _Noted(*values)
+                if (namespace, id_) in self._rows:
+                    self._rows[namespace, id_] = replace(self._rows[namespace, id_], **noted.use())
+            case ["vector", namespace, id_, function, version, scope, position, embedder, whole, values]:
+                vector = Vector(embedder, values, whole)
+                super()._place_vector(VectorRow(id_, namespace, function, version, scope, position, vector))
+                self._growing.saw(position)
+            case ["gone", namespace, id_, function, version, scope, position, embedder, at]:
+                gone = VectorRow(id_, namespace, function, version, scope, position, None)
+                self._vectors.pop((namespace, id_), None)
+                self._forgotten[Space(namespace, embedder)].append((gone, at))
+                self._position = position
+                self._growing.saw(position)
+            case ["tombstone", namespace, id_, None]:
+                self._tombstones.pop((namespace, id_), None)
+            case ["tombstone", namespace, id_, at]:
+                self._tombstones[namespace, id_] = at
+            case ["cutoff", namespace, at]:
+                self._cutoffs[namespace] = at
+            case ["lease", namespace, key]:
+                self._leases.pop((namespace, key), None)
+            case ["lease", namespace, key, owner, token, expires_at]:
+                self._leases[namespace, key] = Lease(namespace, key, owner, token, expires_at)
+                self._growing.saw(token)
+            case ["state", namespace, name, value, revision]:
+                self._states[namespace, name] = State(value, revision)
+            case ["log", namespace, name, None]:
+                self._logs.pop((namespace, name), None)
+            case ["log", namespace, name, entries]:
+                self._logs[namespace, name] += [LogEntry(*each) for each in entries]
+                self._growing.saw(entries[-1][0])
+            case ["tidied", at]:
+                super().tidy(at)
+            case _:
+                raise ValueError(entry[0])
+
+    def _drop_known(self, ref: Ref) -> None:
+        """Another process removed the row and its file, and has told its vector's readers."""
+        self._noted.pop(ref, None)
+        row = self._rows.pop(ref, None)
+        if row is None:
+            return
+        if self._current.get((row.namespace, row.key)) == row.id:
+            del self._current[row.namespace, row.key]
+        self._by_request[row.namespace, row.request_hash].pop(row.id, None)
+        place = self._where.pop(ref, None)
+        if place is not None:
+            del self._files[place]
+
+    # From the tables to the folder
+
+    def _commit(self) -> None:
+        """Write what changed: files, history first, then the journal. The lock is held."""
+        moved = self._write_files()
+        for ref in self._unnoted:
+            if ref not in self._rows:
+                place = self._where.pop(ref, None)
+                if place is not None:
+                    moved.append((place, ref))
+        for place, ref in moved:
+            known = self._files.get(place)
+            if known is not None and known.ref == ref:
+                self._folder.remove(place)
+                del self._files[place]
+        for ref in self._unnoted:
+            self._note_row(ref)
+        self._journal.append([*(self._row_line(ref) for ref in self._unnoted), *self._lines], sync=self._sync)
+        self._forget_pending()
+        if self._journal.grown:
+            self._compact()
+
+    def _write_files(self) -> list[tuple[str, Ref]]:
+        """Write rows whose content changed; the places that they left."""
+        left = []
+        for row in sorted((self._rows[ref] for ref in self._rewrite if ref in self._rows), key=lambda r: r.is_current):
+            ref, place, content = (row.namespace, row.id), place_of(row), write_row(row)
+            stamp = self._folder.write(place, content)
+            before = self._where.get(ref)
+            if before is not None and before != place:
+                left.append((before, ref))
+            self._files[place] = _File(stamp, ref, digest_of(content), settled=False)
+            self._where[ref] = place
+        return left
+
+    def _note_row(self, ref: Ref) -> None:
+        row = self._rows.get(ref)
+        if row is None:
+            self._noted.pop(ref, None)
+            return
+        digest = self._files[self._where[ref]].digest
+        use = (getattr(row, name) for name in _USE)
+        self._noted[ref] = _Noted(digest, row.revision, row.size_bytes, row.request_hash, *use)
+
+    def _row_line(self, ref: Ref) -> list[Any]:
+        noted = self._noted.get(ref)
+        return ["row", *ref, None] if noted is None else ["row", *ref, *noted]
+
+    def _compact(self) -> None:
+        """Write the journal anew, with what is still true. The lock is held, and nothing is pending."""
+        alive = now_us() - _KEEP_LEASES_US
+        forgotten = [(space, gone, at) for space, rows in self._forgotten.items() for gone, at in rows]
+        moves = [_vector_line(row) for row in self._vectors.values()] + [_gone_line(*each) for each in forgotten]
+        lines = [self._row_line(ref) for ref in self._noted]
+        lines += sorted(moves, key=_position_of)  # a vector that came back was forgotten before
+        lines += [["tombstone", *ref, at] for ref, at in self._tombstones.items()]
+        lines += [["cutoff", namespace, at] for namespace, at in self._cutoffs.items()]
+        lines += [_lease_line(lease) for lease in self._leases.values() if lease.expires_at > alive]
+        lines += [["state", *ref, *state] for ref, state in self._states.items()]
+        lines += [["log", *ref, [list(entry) for entry in log]] for ref, log in self._logs.items() if log]
+        self._journal.rewrite(lines)
+
+    # What `Tables` changes
+
+    def _say(self, *line: Any, sync: bool = False) -> None:
+        self._lines.append(list(line))
+        self._sync |= sync
+
+    def _set_row(self, row: Record) -> None:
+        ref = (row.namespace, row.id)
+        old = self._rows.get(ref)
+        super()._set_row(row)
+        self._unnoted[ref] = None
+        if old is None or content_of(old) != content_of(row):
+            self._rewrite[ref] = None
+
+    def _drop_row(self, row: Record) -> None:
+        super()._drop_row(row)
+        self._unnoted[row.namespace, row.id] = None
+
+    def _place_vector(self, row: VectorRow) -> None:
+        super()._place_vector(row)
+        self._say(*_vector_line(row))
+
+    def _displace_vector(self, space: Space, gone: VectorRow, at: int) -> None:
+        super()._displace_vector(space, gone, at)
+        self._say(*_gone_line(space, gone, at))
+
+    def _set_tombstone(self, ref: Ref, at: int) -> None:
+        super()._set_tombstone(ref, at)
+        self._say("tombstone", *ref, at, sync=True)
+
+    def _drop_tombstone(self, ref: Ref) -> None:
+        super()._drop_tombstone(ref)
+        self._say("tombstone", *ref, None)
+
+    def _set_cutoff(self, namespace: str, at: int) -> None:
+        super()._set_cutoff(namespace, at)
+        self._say("cutoff", namespace, at, sync=True)
+
+    def _set_lease(self, lease: Lease) -> None:
+        super()._set_lease(lease)
+        self._say(*_lease_line(lease))
+
+    def _drop_lease(self, ref: Ref) -> None:
+        super()._drop_lease(ref)
+        self._say("lease", *ref)
+
+    def _set_state(self, ref: Ref, state: State) -> None:
+        super()._set_state(ref, state)
+        self._say("state", *ref, *state, sync=True)
+
+    def _extend_log(self, ref: Ref, entries: list[LogEntry]) -> None:
+        super()._extend_log(ref, entries)
+        self._say("log", *ref, [list(entry) for entry in entries], sync=True)
+
+    def _drop_log(self, ref: Ref) -> None:
+        super()._drop_log(ref)
+        self._say("log", *ref, None, sync=True)
+
+
+def _settled(stamp: Stamp) -> bool:
+    return stamp.mtime_ns + _COARSE_NS < now_us() * 1000
+
+
+def _vector_line(row: VectorRow) -> list[Any]:
+    assert row.vector is not None
+    scope = (row.namespace, row.id, row.function, row.version, row.reuse_scope)
+    return ["vector", *scope, row.position, row.vector.embedder, row.vector.whole, row.vector.values]
+
+
+def _gone_line(space: Space, gone: VectorRow, at: int) -> list[Any]:
+    scope = (gone.namespace, gone.id, gone.function, gone.version, gone.reuse_scope)
+    return ["gone", *scope, gone.position, space.embedder, at]
+
+
+def _lease_line(lease: Lease) -> list[Any]:
+    return ["lease", lease.namespace, lease.key, lease.owner, lease.token, lease.expires_at]
+
+
+_POSITION = 6  # in both kinds of lines
+
+
+def _position_of(line: list[Any]) -> int:
+    return int(line[_POSITION])
+
+
+def _remedy(err: BaseException) -> str:
+    text = str(err).lower()
+    if "no space" in text:
+        return " Free some disk space; nothing that was stored is lost"
+    if "permission" in text or "read-only" in text or "not a directory" in text:
+        return " Make the folder and its files readable and writable, or give another path in store='json:///...'"
+    return ""
