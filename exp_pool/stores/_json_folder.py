@@ -219,13 +219,14 @@ class Folder:
         """Links among the rows' files and folders: what they lead to is not read."""
         found = []
         for path, folders, files in os.walk(self.root):
-            if path == str(self.root):
-                folders[:] = [name for name in folders if not name.startswith(".") and name != _CORRUPT]
-            found += [Path(path, name) for name in (*folders, *files) if Path(path, name).is_symlink()]
+            names = [*folders, *files]
+            if path == str(self.root):  # other files that stand there are nobody's rows
+                names = folders[:] = [name for name in folders if not name.startswith(".") and name != _CORRUPT]
+            found += [Path(path, name) for name in names if Path(path, name).is_symlink()]
         return sorted(found)
 
     def sweep(self) -> None:
-        """Remove what killed processes left, and empty folders. The caller holds the lock: nobody is writing."""
+        """Remove what killed processes left. The caller holds the lock: nobody is writing."""
         for place in (self.root, self.root / _STATE):
             for path in place.glob("*.new"):
                 if path.name.startswith((f"{_POOL}.", ".gitignore.", f"{self.journal.name}.")):
@@ -234,10 +235,13 @@ class Folder:
             for shard in _folders(folder.path):
                 for path in Path(shard).glob("*.json.*.new"):
                     path.unlink(missing_ok=True)
+
+    def remove_empty(self) -> None:
+        """Remove folders that hold nothing any more. The caller holds the lock."""
+        for folder in _folders(self.root):
+            for path in (*_folders(folder.path), folder):
                 with suppress(OSError):  # not empty
-                    Path(shard).rmdir()
-            with suppress(OSError):
-                Path(folder).rmdir()
+                    Path(path).rmdir()
 
 
 def _take(file: int, path: Path) -> bool:

@@ -11,23 +11,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from loguru import logger
 
 from exp_pool._clock import now_us
 from exp_pool.errors import StoreError
-from exp_pool.protocols import Lease, LogEntry, Space, State, VectorRow
-from exp_pool.records import Record, Vector
+from exp_pool.records import Record
 from exp_pool.stores._json_folder import Folder, Stamp
-from exp_pool.stores._json_journal import Growing, Journal
+from exp_pool.stores._json_journal import Journal
+from exp_pool.stores._json_noting import USE, Noted, NotedTables
 from exp_pool.stores._json_rows import UnreadableError, content_of, digest_of, place_of, read_row, write_row
-from exp_pool.stores._tables import Ref, Tables
+from exp_pool.stores._tables import Ref
 
 # Times of files are this coarse at most: one that was changed just before it was looked at may have been changed just
 # after, too, and its stamp would not tell. It is read once more.
 _COARSE_NS = 50 * 10**6
-_KEEP_LEASES_US = 3600 * 10**6  # after their end: whoever holds one may still renew it if nobody took it
 
 
 class _File(NamedTuple):
@@ -39,28 +38,6 @@ class _File(NamedTuple):
     settled: bool
 
 
-class _Noted(NamedTuple):
-    """What the journal says about a row: which content it had, and how it was used since."""
-
-    digest: str
-    revision: int
-    size_bytes: int
-    request_hash: str
-    last_access: int | None
-    access_count: int
-    embed_due: int | None
-    embed_tries: int
-    score_due: int | None
-    score_tries: int
-
-    def use(self) -> dict[str, Any]:
-        """The columns that are not in the file and have nothing to do with its content."""
-        return {name: getattr(self, name) for name in _USE}
-
-
-_USE = _Noted._fields[_Noted._fields.index("last_access") :]
-
-
 class _Found(NamedTuple):
     """A file to take over."""
 
@@ -70,7 +47,7 @@ class _Found(NamedTuple):
     row: Record
 
 
-class Mirror(Tables):
+class Mirror(NotedTables):
     """Tables, and how they are brought into step with a folder. What may be asked of them is `json_files.JsonStore`'s.
 
     Args:
@@ -83,23 +60,18 @@ class Mirror(Tables):
         self._timeout_s = timeout_s
         self._folder = Folder(self.path, timeout_s)
         self._journal = Journal(self._folder.journal)
-        self._growing = Growing()
         self._loaded = False
         super().__init__()
 
     def _start_empty(self) -> None:
         super()._start_empty()
-        self._positions = self._tokens = self._log_positions = self._growing
         self._files: dict[str, _File] = {}
         self._where: dict[Ref, str] = {}
-        self._noted: dict[Ref, _Noted] = {}  # in the order in which the rows were inserted
-        self._forget_pending()
 
     def _forget_pending(self) -> None:
+        super()._forget_pending()
         self._unnoted: dict[Ref, None] = {}  # rows of which the journal does not know the latest
         self._rewrite: dict[Ref, None] = {}  # those of them whose file is to be written
-        self._lines: list[list[Any]] = []
-        self._sync = False
 
     def _after_fork(self) -> None:
         super()._after_fork()
@@ -304,7 +276,7 @@ class Mirror(Tables):
                 self._current.pop((old.namespace, old.key), None)
         return loser == place
 
-    def _follow_with_vector(self, row: Record, noted: _Noted | None) -> None:
+    def _follow_with_vector(self, row: Record, noted: Noted | None) -> None:
         """Its vector goes where it is no longer that of the row, and its readers hear where the row moved."""
         known = self._vectors.get((row.namespace, row.id))
         if known is None or known.vector is None:
@@ -324,8 +296,6 @@ class Mirror(Tables):
             self._to_history(rival, row.id)
         self._current[row.namespace, row.key] = row.id
 
-    # From the journal to the tables
-
     def _apply_news(self) -> None:
         for entry in self._journal.news():
             try:
@@ -333,61 +303,17 @@ class Mirror(Tables):
             except (TypeError, ValueError, LookupError):
                 self._journal.damaged += 1
 
-    def _apply(self, entry: list[Any]) -> None:
-        match entry:
-            case ["row", namespace, id_, None]:
-                self._drop_known((namespace, id_))
-            case ["row", namespace, id_, *values]:
-                self._noted[namespace, id_] = noted = _Noted(*values)
-                if (namespace, id_) in self._rows:
-                    self._rows[namespace, id_] = replace(self._rows[namespace, id_], **noted.use())
-            case ["vector", namespace, id_, function, version, scope, position, embedder, whole, values]:
-                vector = Vector(embedder, values, whole)
-                super()._place_vector(VectorRow(id_, namespace, function, version, scope, position, vector))
-                self._growing.saw(position)
-            case ["gone", namespace, id_, function, version, scope, position, embedder, at]:
-                gone = VectorRow(id_, namespace, function, version, scope, position, None)
-                self._vectors.pop((namespace, id_), None)
-                self._forgotten[Space(namespace, embedder)].append((gone, at))
-                self._position = position
-                self._growing.saw(position)
-            case ["tombstone", namespace, id_, None]:
-                self._tombstones.pop((namespace, id_), None)
-            case ["tombstone", namespace, id_, at]:
-                self._tombstones[namespace, id_] = at
-            case ["cutoff", namespace, at]:
-                self._cutoffs[namespace] = at
-            case ["lease", namespace, key]:
-                self._leases.pop((namespace, key), None)
-            case ["lease", namespace, key, owner, token, expires_at]:
-                self._leases[namespace, key] = Lease(namespace, key, owner, token, expires_at)
-                self._growing.saw(token)
-            case ["state", namespace, name, value, revision]:
-                self._states[namespace, name] = State(value, revision)
-            case ["log", namespace, name, None]:
-                self._logs.pop((namespace, name), None)
-            case ["log", namespace, name, entries]:
-                self._logs[namespace, name] += [LogEntry(*each) for each in entries]
-                self._growing.saw(entries[-1][0])
-            case ["tidied", at]:
-                super().tidy(at)
-            case _:
-                raise ValueError(entry[0])
-
     def _drop_known(self, ref: Ref) -> None:
-        """Another process removed the row and its file, and has told its vector's readers."""
-        self._noted.pop(ref, None)
-        row = self._rows.pop(ref, None)
-        if row is None:
-            return
-        if self._current.get((row.namespace, row.key)) == row.id:
-            del self._current[row.namespace, row.key]
-        self._by_request[row.namespace, row.request_hash].pop(row.id, None)
+        super()._drop_known(ref)
         place = self._where.pop(ref, None)
         if place is not None:
             del self._files[place]
 
     # From the tables to the folder
+
+    def _compact(self) -> None:
+        """Write the journal anew, with what is still true. The lock is held, and nothing is pending."""
+        self._journal.rewrite(self._all_lines())
 
     def _commit(self) -> None:
         """Write what changed: files, history first, then the journal. The lock is held."""
@@ -428,32 +354,10 @@ class Mirror(Tables):
             self._noted.pop(ref, None)
             return
         digest = self._files[self._where[ref]].digest
-        use = (getattr(row, name) for name in _USE)
-        self._noted[ref] = _Noted(digest, row.revision, row.size_bytes, row.request_hash, *use)
+        use = (getattr(row, name) for name in USE)
+        self._noted[ref] = Noted(digest, row.revision, row.size_bytes, row.request_hash, *use)
 
-    def _row_line(self, ref: Ref) -> list[Any]:
-        noted = self._noted.get(ref)
-        return ["row", *ref, None] if noted is None else ["row", *ref, *noted]
-
-    def _compact(self) -> None:
-        """Write the journal anew, with what is still true. The lock is held, and nothing is pending."""
-        alive = now_us() - _KEEP_LEASES_US
-        forgotten = [(space, gone, at) for space, rows in self._forgotten.items() for gone, at in rows]
-        moves = [_vector_line(row) for row in self._vectors.values()] + [_gone_line(*each) for each in forgotten]
-        lines = [self._row_line(ref) for ref in self._noted]
-        lines += sorted(moves, key=_position_of)  # a vector that came back was forgotten before
-        lines += [["tombstone", *ref, at] for ref, at in self._tombstones.items()]
-        lines += [["cutoff", namespace, at] for namespace, at in self._cutoffs.items()]
-        lines += [_lease_line(lease) for lease in self._leases.values() if lease.expires_at > alive]
-        lines += [["state", *ref, *state] for ref, state in self._states.items()]
-        lines += [["log", *ref, [list(entry) for entry in log]] for ref, log in self._logs.items() if log]
-        self._journal.rewrite(lines)
-
-    # What `Tables` changes
-
-    def _say(self, *line: Any, sync: bool = False) -> None:
-        self._lines.append(list(line))
-        self._sync |= sync
+    # What `Tables` changes about rows
 
     def _set_row(self, row: Record) -> None:
         ref = (row.namespace, row.id)
@@ -467,71 +371,9 @@ class Mirror(Tables):
         super()._drop_row(row)
         self._unnoted[row.namespace, row.id] = None
 
-    def _place_vector(self, row: VectorRow) -> None:
-        super()._place_vector(row)
-        self._say(*_vector_line(row))
-
-    def _displace_vector(self, space: Space, gone: VectorRow, at: int) -> None:
-        super()._displace_vector(space, gone, at)
-        self._say(*_gone_line(space, gone, at))
-
-    def _set_tombstone(self, ref: Ref, at: int) -> None:
-        super()._set_tombstone(ref, at)
-        self._say("tombstone", *ref, at, sync=True)
-
-    def _drop_tombstone(self, ref: Ref) -> None:
-        super()._drop_tombstone(ref)
-        self._say("tombstone", *ref, None)
-
-    def _set_cutoff(self, namespace: str, at: int) -> None:
-        super()._set_cutoff(namespace, at)
-        self._say("cutoff", namespace, at, sync=True)
-
-    def _set_lease(self, lease: Lease) -> None:
-        super()._set_lease(lease)
-        self._say(*_lease_line(lease))
-
-    def _drop_lease(self, ref: Ref) -> None:
-        super()._drop_lease(ref)
-        self._say("lease", *ref)
-
-    def _set_state(self, ref: Ref, state: State) -> None:
-        super()._set_state(ref, state)
-        self._say("state", *ref, *state, sync=True)
-
-    def _extend_log(self, ref: Ref, entries: list[LogEntry]) -> None:
-        super()._extend_log(ref, entries)
-        self._say("log", *ref, [list(entry) for entry in entries], sync=True)
-
-    def _drop_log(self, ref: Ref) -> None:
-        super()._drop_log(ref)
-        self._say("log", *ref, None, sync=True)
-
 
 def _settled(stamp: Stamp) -> bool:
     return stamp.mtime_ns + _COARSE_NS < now_us() * 1000
-
-
-def _vector_line(row: VectorRow) -> list[Any]:
-    assert row.vector is not None
-    scope = (row.namespace, row.id, row.function, row.version, row.reuse_scope)
-    return ["vector", *scope, row.position, row.vector.embedder, row.vector.whole, row.vector.values]
-
-
-def _gone_line(space: Space, gone: VectorRow, at: int) -> list[Any]:
-    scope = (gone.namespace, gone.id, gone.function, gone.version, gone.reuse_scope)
-    return ["gone", *scope, gone.position, space.embedder, at]
-
-
-def _lease_line(lease: Lease) -> list[Any]:
-    return ["lease", lease.namespace, lease.key, lease.owner, lease.token, lease.expires_at]
-
-
-_POSITION = 6  # in both kinds of lines
-
-
-def _position_of(line: list[Any]) -> int:
-    return int(line[_POSITION])
 
 
 def _remedy(err: BaseException) -> str:

@@ -246,6 +246,7 @@ class JsonStore(Mirror):
             self._commit()
             self._compact()
             self._folder.sweep()
+            self._folder.remove_empty()
 
     def check(self) -> list[str]:
         with self._alone():
