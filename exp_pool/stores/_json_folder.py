@@ -61,15 +61,21 @@ class Folder:
         """
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"{self.root} is no folder; move it away, {_ELSE}")
-        if not self._knows_format():
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            replace_file(self.root / _POOL, b'{\n  "format": %d\n}\n' % FORMAT)
-        if not (self.root / ".gitignore").exists():
-            replace_file(self.root / ".gitignore", _IGNORED.encode())
+        known = self._knows_format()
         for name in (_STATE, _CORRUPT):
             if (self.root / name).is_symlink():
                 raise StoreError(f"{self.root / name} is a link, which is not followed; remove it, {_ELSE}")
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         create_folder(self.root / _STATE)
+        if not known or not (self.root / ".gitignore").exists():
+            with self.lock():
+                self._describe()
+
+    def _describe(self) -> None:
+        """Write what stands in the root, except what another process has just written."""
+        for name, content in ((".gitignore", _IGNORED), (_POOL, f'{{\n  "format": {FORMAT}\n}}\n')):
+            if not (self.root / name).exists():
+                replace_file(self.root / name, content.encode())
 
     def _knows_format(self) -> bool:
         """Whether it is a pool of ours; False where there is nothing yet."""
@@ -227,7 +233,7 @@ class Folder:
 
     def sweep(self) -> None:
         """Remove what killed processes left. The caller holds the lock: nobody is writing."""
-        for place in (self.root, self.root / _STATE):
+        for place in (self.root, self.journal.parent):
             for path in place.glob("*.new"):
                 if path.name.startswith((f"{_POOL}.", ".gitignore.", f"{self.journal.name}.")):
                     path.unlink(missing_ok=True)

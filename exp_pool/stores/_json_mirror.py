@@ -88,12 +88,14 @@ class Mirror(NotedTables):
             raise StoreError(f"{self.path}: another thread was busy for longer than store_timeout={self._timeout_s}")
         try:
             yield
-        except (OSError, ValueError, TypeError, RecursionError) as err:
+        except StoreError:
+            self._loaded = self._loaded and not (self._unnoted or self._lines)
+            raise
+        except Exception as err:
             self._loaded = False
             raise StoreError(f"{self.path}: {err}.{_remedy(err)}") from err
         except BaseException:
-            if self._unnoted or self._lines:
-                self._loaded = False
+            self._loaded = False
             raise
         finally:
             self._lock.release()

@@ -14,6 +14,7 @@ import json
 import operator
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +37,7 @@ content_of: Callable[[Record], tuple[Any, ...]] = operator.attrgetter(*FILE_FIEL
 _OBJECTS = frozenset({"arguments", "scores", "metric", "metadata"})
 _LISTS = frozenset({"trajectory", "parents"})
 _ANY_JSON = frozenset({"response", "expected"})  # left out of the file where there is none: ``null`` is an answer
+_JSON = _OBJECTS | _LISTS | _ANY_JSON
 _TIMES = frozenset({"created_at", "expires_at"})
 _COUNTS = frozenset({"schema_version", "revision"})
 _MAY_BE_NULL = frozenset({"score", "model", "strategy", "expires_at", "principal", "superseded_by"})
@@ -84,10 +86,18 @@ def digest_of(content: bytes) -> str:
 def write_row(row: Record) -> bytes:
     """The file of a row: UTF-8, one field a line, the same bytes for the same row."""
     members = {name: _write(name, getattr(row, name)) for name in FILE_FIELDS if not _left_out(row, name)}
-    text = json.dumps(members, ensure_ascii=False, indent=2, allow_nan=False)
+    try:
+        text = _indented(members)
+    except RecursionError:  # indenting needs more of the stack than reading does
+        raw = {name: {_RAW: to_plain(getattr(row, name))} for name in members if name in _JSON}
+        text = _indented(members | raw)
     if not text.isascii():
         text = _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     return f"{text}\n".encode()
+
+
+def _indented(members: dict[str, Any]) -> str:
+    return json.dumps(members, ensure_ascii=False, indent=2, allow_nan=False)
 
 
 def _left_out(row: Record, name: str) -> bool:
@@ -97,7 +107,7 @@ def _left_out(row: Record, name: str) -> bool:
 def _write(name: str, value: Any) -> Any:
     if value is None:
         return None
-    if name in _OBJECTS | _LISTS | _ANY_JSON:
+    if name in _JSON:
         return _json_value(value)
     if name in _TIMES:
         return _write_time(value)
@@ -130,7 +140,23 @@ def read_row(content: bytes) -> Record:
 
     Raises:
         UnreadableError: it is no JSON, a field is missing, unknown or of the wrong type, or holds no valid value.
+        RuntimeError: the thread that this may need cannot be started.
     """
+    try:
+        return _parse(content)
+    except RecursionError:  # perhaps because of the caller's stack, so once more on one of its own
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(_parse_alone, content).result()
+
+
+def _parse_alone(content: bytes) -> Record:
+    try:
+        return _parse(content)
+    except RecursionError as err:
+        raise UnreadableError("it is nested too deeply") from err
+
+
+def _parse(content: bytes) -> Record:
     try:
         members = json.loads(content.decode("utf-8-sig"), parse_constant=_refuse)  # -sig: some editors write a mark
         if not isinstance(members, dict):
@@ -147,7 +173,7 @@ def read_row(content: bytes) -> Record:
         _check_values(row)
     except UnreadableError:
         raise
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, DecodingError) as err:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, DecodingError) as err:
         raise UnreadableError(f"it cannot be read: {err}") from err
     return row
 

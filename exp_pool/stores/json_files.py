@@ -69,7 +69,9 @@ class JsonStore(Mirror):
         timeout_s: how long to wait for another writer before giving up.
     """
 
-    capabilities = Capabilities(durable=True, shared=True, leases=True, atomic_batches=False)
+    capabilities = Capabilities(
+        durable=True, shared=True, leases=True, transactional_vectors=False, atomic_batches=False
+    )
 
     def __init__(self, path: str | Path, timeout_s: float = 5.0) -> None:
         super().__init__(path, timeout_s)

@@ -288,6 +288,28 @@ def test_setting_aside_is_logged(store):
     assert "corrupt" in heard[0]
 
 
+def test_a_file_is_not_blamed_for_a_deep_stack(store):
+    kept = row("q", json.loads("[" * 150 + "]" * 150))
+    put(store, kept)
+
+    def look(depth):
+        if depth:
+            return look(depth - 1)
+        store.close()
+        return store.get_many("n", [kept.key])
+
+    found = []
+    for depth in range(0, sys.getrecursionlimit(), 20):
+        try:
+            found += look(depth)
+        except (StoreError, RecursionError):
+            pass
+    assert len(found) > 20
+    assert set(map(repr, found)) == {repr(kept)}
+    assert store.get_many("n", [kept.key]) == [kept]
+    assert store.check() == []
+
+
 # ── Fit for git ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -401,6 +423,7 @@ def test_the_text_of_a_file_is_stable(store):
         "no json",
         '{"$exp:raw":"x"}',
         "[" * 5000,
+        "[" * 600 + "]" * 600,
         "1.0",
         "null",
         "",
@@ -518,6 +541,18 @@ def test_a_line_that_was_not_finished_or_is_damaged_costs_only_itself(store, oth
     store.vacuum()
     assert store.check() == []
     assert store.read_state("n", "u").value == "z"
+
+
+def test_many_open_a_new_folder_at_once(tmp_path):
+    for number in range(20):
+        stores = [JsonStore(tmp_path / str(number)) for _ in range(6)]
+        with ThreadPoolExecutor(6) as threads:
+            statuses = list(threads.map(lambda s: put(s, row(response=str(id(s)))), stores))
+        assert statuses == [[PutStatus.CURRENT]] * 6
+        assert [s.count(RecordQuery("n", history=True)) for s in stores] == [6] * 6
+        assert_sound(stores[0])
+        for each in stores:
+            each.close()
 
 
 CHILD = """
