@@ -98,8 +98,9 @@ class Tables:
 
     def _insert(self, put: Put) -> PutStatus:
         new = put.record
-        ref = (new.namespace, new.id)
-        if put.lease is not None and not self._holds(put.lease):
+        ref, place = (new.namespace, new.id), (new.namespace, new.key)
+        lease = put.lease
+        if lease is not None and not self._holds(lease):
             return PutStatus.STALE
         if put.mode is PutMode.REPLICATE and (
             ref in self._tombstones or new.created_at <= self._cutoffs.get(new.namespace, -1)
@@ -109,9 +110,10 @@ class Tables:
             return PutStatus.CONFLICT
         if ref in self._tombstones:
             self._drop_tombstone(ref)
-        current = self._current_row(new.namespace, new.key)
-        if put.lease is not None:
-            self._drop_lease((put.lease.namespace, put.lease.key))
+        known = self._current.get(place)
+        current = None if known is None else self._rows[new.namespace, known]
+        if lease is not None:
+            self._drop_lease((lease.namespace, lease.key))
         if new.is_current and current is not None:
             if current.annotated and not new.annotated and new.origin in ("automatic", "refined"):
                 new = replace(new, is_current=False, superseded_by=current.id)
@@ -123,7 +125,7 @@ class Tables:
         self._by_request[new.namespace, new.request_hash][new.id] = None
         if not new.is_current:
             return PutStatus.HISTORY
-        self._current[new.namespace, new.key] = new.id
+        self._current[place] = new.id
         if put.vector is not None:
             self._set_vector(new, put.vector)
         return PutStatus.CURRENT
@@ -281,10 +283,11 @@ class Tables:
     def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
         with self._lock:
             now = now_us()
-            row = self._current_row(namespace, key)
-            if row is not None and not row.expired(now):
+            ref = (namespace, key)
+            known = self._current.get(ref)
+            if known is not None and not (row := self._rows[namespace, known]).expired(now):
                 return Claim(record=row)
-            held = self._leases.get((namespace, key))
+            held = self._leases.get(ref)
             if held is not None and held.expires_at > now and held.owner != owner:
                 return Claim()
             lease = Lease(namespace, key, owner, next(self._tokens), now + int(ttl_s * 1e6))

@@ -250,9 +250,28 @@ class JsonStore(Mirror):
             self._folder.sweep()
             self._folder.remove_empty()
 
-    def check(self) -> list[str]:
+    def namespaces(self) -> list[str]:
+        with self._looking(_everywhere):
+            return super().namespaces()
+
+    def repair(self) -> list[str]:
+        before = set(self._folder.aside())
+        self._read_anew()
+        with self._writing(_everywhere):
+            done = [f"{path} was set aside" for path in self._folder.aside() if path not in before]
+            if self._journal.damaged:
+                self._commit()
+                self._compact()
+                done.append(f"{self._folder.journal} was written anew, without the lines that cannot be read")
+        return done
+
+    def _read_anew(self) -> None:
+        """The next look reads every file again, whatever its stamp says."""
         with self._alone():
-            self._loaded = False  # read every file again, whatever its stamp says
+            self._loaded = False
+
+    def check(self) -> list[str]:
+        self._read_anew()
         with self._looking(_everywhere):
             found = [self._about(path, place) for path, place in self._folder.aside().items()]
             found += [
@@ -261,7 +280,7 @@ class JsonStore(Mirror):
             if self._journal.damaged:
                 found.append(
                     f"{self._folder.journal}: {self._journal.damaged} lines cannot be read, so some use counts, "
-                    "duties or states are lost, and done again; vacuum() writes it anew"
+                    "duties or states are lost, and done again; `python -m exp_pool doctor --fix` writes it anew"
                 )
         return found
 

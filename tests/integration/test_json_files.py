@@ -1,22 +1,17 @@
-"""``json:///folder``: files that people and git may change, and that survive whatever happens to the process."""
+"""``json:///folder``: files that people and git may change."""
 
-import fcntl
 import json
 import os
 import shutil
-import signal
-import stat
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from json_pool import edit, files, only
 
 from exp_pool.errors import StoreError
 from exp_pool.protocols import (
-    EvictionOrder,
     Put,
     PutMode,
     PutStatus,
@@ -25,11 +20,8 @@ from exp_pool.protocols import (
     Touch,
 )
 from exp_pool.records import Duty, hash_text, measure
-from exp_pool.stores._tables import Tables
 from exp_pool.stores.json_files import JsonStore
-from exp_pool.testing.making import NASTY_TEXTS, put, row, vector
-
-PLAIN = {"index": "none://", "embedder": "none"}
+from exp_pool.testing.making import put, row, vector
 
 
 @pytest.fixture
@@ -45,20 +37,6 @@ def other(store):
     second = JsonStore(store.path)
     yield second
     second.close()
-
-
-def files(store):
-    """Every file that is not hidden and not of the pool itself."""
-    return sorted(p for p in store.path.rglob("*.json") if p.name != "pool.json" and ".state" not in p.parts)
-
-
-def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes, indent=2))
-
-
-def only(store, **how):
-    (found,) = store.scan(RecordQuery("n", **how))
-    return found
 
 
 # ── Edited by hand ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -275,6 +253,11 @@ def test_what_is_set_aside_twice_is_kept_twice(store):
         path.write_text(text)
         assert store.count(RecordQuery("n")) == 0
     assert {p.read_text() for p in (store.path / "corrupt").iterdir()} == {"one", "two"}
+    path.write_text("three")
+    (done,) = store.repair()
+    assert "was set aside" in done
+    assert store.repair() == []
+    assert len(store.check()) == 3
 
 
 def test_setting_aside_is_logged(store):
@@ -440,474 +423,6 @@ def test_columns_that_json_would_not_give_back_are_kept_as_they_are(store, text)
     assert store.get_many("n", [kept.key]) == [kept]
 
 
-# ── Kept, over restarts and by several ────────────────────────────────────────────────────────────────────────────────
-
-
-def test_everything_survives_a_restart(store):
-    rows = [row(f"r{i}", created_at=5, size_bytes=77) for i in range(20)]
-    gone = row("gone")
-    put(store, *rows, gone)
-    store.put_many([Put(replace(rows[0], model="m"), PutMode.UPDATE, expected_revision=1)])
-    store.touch_many("n", [Touch(rows[0].id, 3, 7)])
-    store.settle_many([Settlement("n", rows[1].id, Duty.EMBED, vector=vector(1, 0, whole=False))])
-    store.delete_many("n", [gone.id])
-    store.write_state("n", "s", "text \ud83d\udca9 \0", None)
-    last = store.append_log("n", "l", ["a\n", "b\ud800"])
-    lease = store.claim("n", "k", "me", 600).lease
-    put(store, row(namespace="cleared"))
-    store.clear("cleared")
-    before = list(store.scan(RecordQuery("n", history=True)))
-    vectors = store.vectors_after("n", "e", 0, 9)
-    for compact in (False, True):
-        if compact:
-            store.vacuum()
-        store.close()
-        assert list(store.scan(RecordQuery("n", history=True))) == before
-        assert [r.id for r in before] == [r.id for r in rows]
-        assert store.vectors_after("n", "e", 0, 9) == vectors
-        assert store.read_state("n", "s") == ("text \ud83d\udca9 \0", 1)
-        assert [e.entry for e in store.read_log("n", "l")] == ["a\n", "b\ud800"]
-        assert store.claim("n", "k", "you", 60).lease is None
-        assert put(store, gone, mode=PutMode.REPLICATE) == [PutStatus.DELETED]
-        assert put(store, row(namespace="cleared", created_at=9), mode=PutMode.REPLICATE) == [PutStatus.DELETED]
-    assert store.append_log("n", "l", ["c"]) > last
-    store.release(lease)
-    assert store.claim("n", "k", "you", 60).lease.token > lease.token
-
-
-@pytest.mark.parametrize("restart", [False, True])
-def test_without_the_hidden_folder_everything_is_owed_again_and_nothing_is_lost(store, restart):
-    rows = [row(f"r{i}") for i in range(5)]
-    store.put_many([Put(replace(r, embed_due=None), vector=vector(1)) for r in rows])
-    position = store.vectors_after("n", "e", 0, 9)[-1].position
-    assert store.count(RecordQuery("n", owed=Duty.EMBED)) == 0
-    if restart:
-        store.close()
-        store = JsonStore(store.path)
-    shutil.rmtree(store.path / ".state")
-    assert store.count(RecordQuery("n", owed=Duty.EMBED)) == 5
-    assert {r.response for r in store.scan(RecordQuery("n"))} == {'"a"'}
-    assert store.spaces() == {}
-    store.settle_many([Settlement("n", rows[0].id, Duty.EMBED, vector=vector(1))])
-    assert store.vectors_after("n", "e", position, 9)[0].position > position
-    assert store.check() == []
-    store.close()
-
-
-def test_what_one_does_the_other_sees(store, other):
-    first, second = row(response="1"), row(response="2")
-    store.put_many([Put(first, vector=vector(1))])
-    assert other.get_many("n", [first.key]) == [first]
-    put(other, second)
-    assert store.get_many("n", [first.key]) == [second]
-    assert store.get_many("n", [first.id], by="id")[0].superseded_by == second.id
-    assert store.spaces() == {}
-    other.touch_many("n", [Touch(second.id, 1, 9)])
-    assert only(store).access_count == 1
-    assert other.write_state("n", "s", "x", None)
-    assert not store.write_state("n", "s", "y", None)
-    lease = other.claim("n", "k", "other", 60).lease
-    assert store.claim("n", "k", "me", 60).lease is None
-    other.release(lease)
-    assert store.claim("n", "k", "me", 60).lease is not None
-    other.vacuum()
-    assert store.read_state("n", "s").value == "x"
-    assert other.delete_many("n", [second.id]) == [second.id]
-    assert store.get_many("n", [second.key]) == [None]
-    assert put(store, second, mode=PutMode.REPLICATE) == [PutStatus.DELETED]
-    assert [g.id for g in store.evict("n", EvictionOrder.LRU, 9)] == [first.id]
-    assert other.count(RecordQuery("n", history=True)) == 0
-    assert files(store) == []
-
-
-def test_the_journal_does_not_grow_for_ever_and_others_follow(store, other):
-    kept = row()
-    put(store, kept)
-    assert other.count(RecordQuery("n")) == 1
-    journal, sizes = store.path / ".state" / "journal", []
-    for i in range(300):
-        store.write_state("n", "s", "x" * 10_000, i or None)
-        sizes.append(journal.stat().st_size)
-    assert max(sizes) < 1_100_000
-    assert other.read_state("n", "s").revision == 300
-    assert other.get_many("n", [kept.key]) == [kept]
-
-
-def test_a_line_that_was_not_finished_or_is_damaged_costs_only_itself(store, other):
-    put(store, row())
-    other.write_state("n", "s", "x", None)
-    store.close()
-    journal = store.path / ".state" / "journal"
-    journal.write_bytes(journal.read_bytes() + b'["nonsense"]\n\0\0\0\n["state", "n", "t", "y')
-    assert store.read_state("n", "s").value == "x"
-    assert other.write_state("n", "u", "z", None)
-    assert store.read_state("n", "u").value == "z"
-    (found,) = store.check()
-    assert "2 lines" in found
-    store.vacuum()
-    assert store.check() == []
-    assert store.read_state("n", "u").value == "z"
-
-
-def test_many_open_a_new_folder_at_once(tmp_path):
-    for number in range(20):
-        stores = [JsonStore(tmp_path / str(number)) for _ in range(6)]
-        with ThreadPoolExecutor(6) as threads:
-            statuses = list(threads.map(lambda s: put(s, row(response=str(id(s)))), stores))
-        assert statuses == [[PutStatus.CURRENT]] * 6
-        assert [s.count(RecordQuery("n", history=True)) for s in stores] == [6] * 6
-        assert_sound(stores[0])
-        for each in stores:
-            each.close()
-
-
-CHILD = """
-import os, signal, sys
-from dataclasses import replace
-from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, Settlement, Touch
-from exp_pool.records import Duty
-from exp_pool.stores._tables import Tables
-from exp_pool.stores.json_files import JsonStore
-from exp_pool.testing.making import put, row, vector
-
-store = JsonStore(sys.argv[1], timeout_s=60)
-
-def say(*words):
-    print(*words, flush=True)
-"""
-
-
-@pytest.fixture
-def start(store):
-    """Start a child that runs `code` with a store on the same folder."""
-    children = []
-
-    def begin(code, *arguments):
-        command = [sys.executable, "-c", CHILD + code, str(store.path), *map(str, arguments)]
-        children.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-        return children[-1]
-
-    yield begin
-    for child in children:
-        child.kill()
-        child.wait(60)
-        child.stdin.close()
-        child.stdout.close()
-
-
-def assert_sound(store):
-    """One current row of each key; files and memory agree; nothing was set aside."""
-    assert store.check() == []
-    rows = list(store.scan(RecordQuery(None, history=True)))
-    current = [(r.namespace, r.key) for r in rows if r.is_current]
-    assert len(current) == len(set(current))
-    assert len(rows) == len(files(store))
-    assert not list(store.path.rglob("*.new"))
-
-
-def test_two_processes_write_at_once(start, store):
-    code = """
-say("ready"); sys.stdin.readline()
-for i in range(40):
-    assert put(store, row(f"{sys.argv[2]} {i}"))[0] is PutStatus.CURRENT
-    put(store, row("shared", f"{sys.argv[2]} {i}"))
-    while True:
-        state = store.read_state("n", "sum")
-        if store.write_state("n", "sum", str(int(state.value) + 1 if state else 1), state and state.revision):
-            break
-    store.append_log("n", "log", [f"{sys.argv[2]} {i}"])
-say("done")
-"""
-    children = [start(code, name) for name in "ab"]
-    assert [c.stdout.readline() for c in children] == ["ready\n"] * 2
-    for child in children:
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    assert [c.stdout.readline() for c in children] == ["done\n"] * 2
-    assert store.count(RecordQuery("n")) == 81
-    assert store.count(RecordQuery("n", history=True)) == 160
-    assert store.read_state("n", "sum").value == "80"
-    entries = store.read_log("n", "log")
-    assert len({e.entry for e in entries}) == len({e.position for e in entries}) == 80
-    assert_sound(store)
-
-
-def test_killed_at_any_moment(start, store):
-    """A child writes as fast as it can, and is killed while it does: what it acknowledged is there."""
-    code = """
-i = 0
-while True:
-    r = row(f"key {i % 3}", str(i), id=f"{sys.argv[2]}:{i}")
-    store.put_many([Put(r, vector=vector(i, 1))])
-    say(r.id)
-    i += 1
-"""
-    for number in range(8):
-        child = start(code, number)
-        acknowledged = [child.stdout.readline().strip() for _ in range(3 + number)]
-        child.kill()
-        acknowledged += child.stdout.read().split("\n")[:-1]
-        child.wait(60)
-        found = store.get_many("n", acknowledged, by="id")
-        assert None not in found
-        newest = {r.key: r for r in found}
-        for r in newest.values():
-            current = store.get_many("n", [r.key])[0]
-            assert current.id == r.id or current.created_at >= r.created_at
-        assert_sound(store)
-
-
-WORK = {
-    "insert": "put(store, row('new'))",
-    "supersede": "put(store, row('old', 'new', id='new'))",
-    "update": "put(store, replace(old, response='\"new\"'), mode=PutMode.UPDATE, expected_revision=1)",
-    "delete": "store.delete_many('n', ['old'])",
-    "settle": "store.settle_many([Settlement('n', 'old', Duty.EMBED, vector=vector(1))])",
-    "clear": "store.clear('n')",
-    "vacuum": "store.vacuum()",
-}
-
-
-@pytest.mark.parametrize("work", WORK)
-def test_killed_before_each_step_of_a_write(start, store, work):
-    """The child kills itself before it opens, renames, removes or makes its nth file, for every n there is."""
-    code = f"""
-old = store.get_many("n", ["old"], by="id")[0]
-steps, last = 0, int(sys.argv[2])
-def hook(event, arguments):
-    global steps
-    if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.truncate"):
-        steps += 1
-        if steps == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(hook)
-{WORK[work]}
-"""
-    step, codes = 0, []
-    while not codes or codes[-1] == -signal.SIGKILL:
-        step += 1
-        shutil.rmtree(store.path, ignore_errors=True)
-        old, by = row("old", "old", id="old", created_at=5), row("bystander", id="by")
-        put(store, old, by)
-        store.close()
-        child = start(code, step)
-        codes.append(child.wait(60))
-        (current,) = store.get_many("n", [old.key])
-        whole = current is None if work in ("delete", "clear") else current.response in ('"old"', '"new"')
-        assert whole or (work in ("delete", "clear") and current.response == '"old"'), step
-        if work == "supersede":
-            was = store.get_many("n", ["old"], by="id")[0]
-            assert (was.is_current, was.response) == (current.id == "old", '"old"')
-        if work != "clear":
-            assert store.get_many("n", ["by"], by="id")[0].response == by.response
-        assert_sound(store)
-        before = list(store.scan(RecordQuery("n", history=True)))
-        store.close()
-        assert list(store.scan(RecordQuery("n", history=True))) == before  # the first look settled everything
-        store.close()
-    assert codes[-1] == 0
-    assert step > (work != "settle") + 1  # appending to the journal is one write, and no step
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_goes_on_although_another_thread_was_writing(store):
-    put(store, row("parent"))
-    writing, forked = threading.Event(), threading.Event()
-
-    def write():
-        with store._writing(lambda: ()):
-            Tables.put_many(store, [Put(row("halfway"))])
-            writing.set()
-            forked.wait(30)
-            raise OSError("no space left on device")
-
-    with ThreadPoolExecutor(1) as thread:
-        done = thread.submit(write)
-        writing.wait(30)
-        child = os.fork()
-        if not child:
-            try:
-                put(store, row("child"))
-                os._exit(0 if store.count(RecordQuery("n")) == 2 else 1)
-            finally:
-                os._exit(2)
-        forked.set()
-        with pytest.raises(StoreError, match="Free some disk space"):
-            done.result()
-    assert os.waitpid(child, 0)[1] == 0
-    put(store, row("parent again"))
-    assert store.count(RecordQuery("n")) == 3
-    assert_sound(store)
-
-
-def test_a_writer_that_never_ends_costs_the_time_out(store):
-    kept = row()
-    put(store, kept)
-    impatient = JsonStore(store.path, timeout_s=0.05)
-    assert impatient.count(RecordQuery("n")) == 1
-    with (store.path / ".state" / "lock").open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(StoreError, match="locked.*store_timeout"):
-            put(impatient, row("b"))
-        assert impatient.get_many("n", [kept.key]) == [kept]  # readers wait only where something changed
-    put(impatient, row("b"))
-    assert store.count(RecordQuery("n")) == 2
-    impatient.close()
-
-
-# ── Nothing leaves the folder ─────────────────────────────────────────────────────────────────────────────────────────
-
-PATHS = ["..", "../../evil", "/etc/passwd", "a/b", ".", ".state", "corrupt", "CON", "x" * 5000, "a\\b", "~", "A", "a"]
-
-
-def test_no_text_of_a_user_decides_a_path(store, tmp_path):
-    rows = [row(text, namespace=text or "-", key=text or "-", id=text or "-") for text in [*PATHS, *NASTY_TEXTS]]
-    assert set(put(store, *rows)) == {PutStatus.CURRENT}
-    put(store, *[replace(r, id=r.id + "/../2", response='"2"') for r in rows])
-    assert [p.name for p in tmp_path.iterdir()] == ["pool"]
-    assert len(files(store)) == 2 * len(rows)
-    for path in files(store):
-        folder, shard, name = path.relative_to(store.path).parts
-        assert len(folder) < 60
-        assert len(shard) == 2
-        assert set(name.removesuffix(".json")) <= set("0123456789abcdef.")
-    assert len({p.relative_to(store.path).parts[0].lower() for p in files(store)}) == len({r.namespace for r in rows})
-    store.close()
-    assert [store.get_many(r.namespace, [r.key])[0].response for r in rows] == ['"2"'] * len(rows)
-
-
-def test_links_are_not_followed(store, tmp_path):
-    kept, outside = row("q"), tmp_path / "outside"
-    put(store, kept, row("b"))
-    (path,) = [p for p in files(store) if kept.key in p.read_text()]
-    outside.mkdir()
-    secret = outside / path.name
-    path.rename(secret)
-    path.symlink_to(secret)
-    before = secret.read_bytes()
-    assert store.get_many("n", [kept.key]) == [None]
-    assert store.count(RecordQuery("n")) == 1
-    assert [str(path) in found for found in store.check()] == [True]
-    put(store, kept)  # takes the place of the link
-    assert not path.is_symlink()
-    assert secret.read_bytes() == before
-    store.delete_many("n", [kept.id])
-    path.parent.rmdir()
-    path.parent.symlink_to(outside)
-    assert store.get_many("n", [kept.key]) == [None]
-    with pytest.raises(StoreError, match="is a link"):
-        put(store, kept)
-    assert secret.read_bytes() == before
-    assert [p.name for p in outside.iterdir()] == [secret.name]
-
-
-def test_a_hidden_folder_that_is_a_link_is_refused(store, tmp_path):
-    put(store, row())
-    store.close()
-    (store.path / ".state").rename(tmp_path / "elsewhere")
-    (store.path / ".state").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StoreError, match=r"\.state is a link"):
-        store.count(RecordQuery("n"))
-
-
-def test_what_is_no_file_is_left_alone(store):
-    kept = row()
-    put(store, kept)
-    (path,) = files(store)
-    os.mkfifo(path.with_name("pipe.json"))
-    path.with_name("folder.json").mkdir()
-    path.with_name("notes.txt").write_text("mine")
-    (store.path / "README.md").write_text("ours")
-    store.close()
-    assert only(store) == kept
-    assert path.with_name("notes.txt").exists()
-    assert store.check() == []
-
-
-def test_files_are_for_this_user_only(store):
-    old = os.umask(0)
-    try:
-        put(store, row())
-        put(store, row(response="2"))
-        files(store)[0].write_text("{")
-        store.count(RecordQuery("n"))
-    finally:
-        os.umask(old)
-    everything = [store.path, *store.path.rglob("*")]
-    modes = {p: stat.S_IMODE(p.stat().st_mode) for p in everything if p != store.path / ".state" / ".gitignore"}
-    assert {mode for p, mode in modes.items() if p.is_dir()} == {0o700}
-    assert {mode for p, mode in modes.items() if not p.is_dir()} == {0o600}
-
-
-# ── Folders that are none, or somebody else's ─────────────────────────────────────────────────────────────────────────
-
-
-def refused(path, match):
-    for use in (lambda s: s.count(RecordQuery("n")), lambda s: put(s, row()), lambda s: s.check()):
-        store = JsonStore(path)
-        with pytest.raises(StoreError, match=match) as raised:
-            use(store)
-        assert str(path) in str(raised.value)
-
-
-def test_a_folder_that_is_a_file_is_refused(tmp_path):
-    (tmp_path / "file").write_text("mine")
-    refused(tmp_path / "file", "no folder.*another path")
-    refused(tmp_path / "file" / "pool", "another path")
-    assert (tmp_path / "file").read_text() == "mine"
-
-
-@pytest.mark.parametrize("text", ['{"format": 2}', '{"format": "x"}'])
-def test_a_newer_folder_is_refused_and_left_alone(store, text):
-    put(store, row())
-    store.close()
-    (store.path / "pool.json").write_text(text)
-    before = {p: p.read_bytes() for p in store.path.rglob("*") if p.is_file()}
-    refused(store.path, "newer exp_pool.*upgrade.*Nothing was changed")
-    assert {p: p.read_bytes() for p in store.path.rglob("*") if p.is_file()} == before
-
-
-def test_a_damaged_or_missing_pool_file_is_named(store):
-    put(store, row())
-    store.close()
-    (store.path / "pool.json").write_text("{")
-    refused(store.path, "pool.json is damaged.*put")
-    (store.path / "pool.json").unlink()
-    refused(store.path, "no pool.json.*another path")
-
-
-def test_somebody_elses_folder_is_not_written_to(tmp_path):
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "letter.txt").write_text("mine")
-    refused(tmp_path / "home", "letter.txt")
-    assert [p.name for p in (tmp_path / "home").iterdir()] == ["letter.txt"]
-
-
-def test_a_constructor_touches_nothing(tmp_path):
-    JsonStore(tmp_path / "pool").close()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_trouble_is_a_store_error_and_what_was_stored_is_served_afterwards(store):
-    kept, blocked = row("q"), row("blocked")
-    put(store, kept)
-    place = JsonStore(store.path.with_name("scratch"))
-    put(place, blocked)
-    (path,) = files(place)
-    obstacle = store.path / path.relative_to(place.path).parent
-    obstacle.parent.mkdir(exist_ok=True)
-    if obstacle.exists():
-        pytest.skip("both keys share a folder")
-    obstacle.write_text("a file where a folder should be")
-    with pytest.raises(StoreError):
-        put(store, blocked)
-    assert store.get_many("n", [kept.key, blocked.key]) == [kept, None]
-    obstacle.unlink()
-    assert put(store, blocked) == [PutStatus.CURRENT]
-    assert_sound(store)
-    place.close()
-
-
 # ── From the top ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -939,12 +454,3 @@ def test_a_decorated_function_end_to_end(make_manager, tmp_path):
     path.unlink()
     assert ask("why") == {"answer": "WHY"}
     assert calls == ["why", "why"]
-
-
-def test_spaces_are_those_of_rows_that_are_there(store):
-    kept = row()
-    store.put_many([Put(kept, vector=vector(1))])
-    store.close()
-    files(store)[0].unlink()
-    assert store.spaces() == {}
-    assert [r.vector for r in store.vectors_after("n", "e", 0, 9)] == [None]
