@@ -21,6 +21,7 @@ from exp_pool.plugs import offers
 from exp_pool.pool import Pool
 from exp_pool.protocols import Embedder, Observer, RecordStore, VectorIndex
 from exp_pool.upkeep.doctor import Report
+from exp_pool.upkeep.follower import Progress
 
 T = TypeVar("T")
 
@@ -314,7 +315,7 @@ class ExpManager:
         """Open the store and load the model, so that the first query does not wait for it."""
         await self._hop(self.sync.warm_up)
 
-    async def reindex(self, progress: Callable[[int, int], object] | None = None) -> int:
+    async def reindex(self, progress: Progress | None = None) -> int:
         """Build the index anew from the store, beside the old one, which answers meanwhile; how many rows it has.
 
         Args:
@@ -325,7 +326,7 @@ class ExpManager:
         """
         return await self._hop(self.sync.reindex, progress)
 
-    async def doctor(self, *, fix: bool = False, progress: Callable[[int, int], object] | None = None) -> Report:
+    async def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Report:
         """What is there, what is owed, what is damaged; with `fix`, mend it.
 
         Only what is derived is repaired in place: of a damaged store, what can be read is kept, and the file set aside.

@@ -55,7 +55,8 @@ def test_hostile_rows_are_misses_and_run_nothing(tmp_path):
     columns = ("response", "arguments", "metadata", "scores")
     with closing(sqlite3.connect(path)) as raw, raw:
         for i, (text, column) in enumerate((t, c) for c in columns for t in HOSTILE):
-            raw.execute(f"UPDATE experiences SET {column} = ? WHERE request = ?", (text, str(i)))
+            hostile = f"UPDATE experiences SET {column} = ?, checksum = NULL WHERE request = ?"
+            raw.execute(hostile, (text, str(i)))
     events, watching = [], True
 
     def audit(event, args):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import traceback
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -136,7 +137,11 @@ def test_a_child_by_fork_scans(settings):
         pid = os.fork()
         if not pid:
             try:
-                os._exit(0 if answers(manager, "afk", 1) == ["afk"] else 1)
+                found = answers(manager, "afk", 1)
+                sys.stderr.write(f"{found}\n")
+                os._exit(0 if found == ["afk"] else 1)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(2)
         assert os.waitpid(pid, 0)[1] == 0

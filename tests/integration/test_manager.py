@@ -195,7 +195,10 @@ def test_one_without_an_index_says_what_to_do(make_manager):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"store": "mongo://x"}, "store='mongo://x': unknown scheme; known: json:///path, memory://, null://, sqlite:///path"),
+        (
+            {"store": "mongo://x"},
+            "store='mongo://x': unknown scheme; known: json:///path, memory://, null://, sqlite:///path",
+        ),
         ({"store": "pool.db"}, "unknown scheme"),
         ({"store": "sqlite://"}, "names no file"),
         ({"store": "memory://x"}, "takes no path"),
