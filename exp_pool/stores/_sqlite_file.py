@@ -19,14 +19,16 @@ from typing import TypeVar
 
 from loguru import logger
 
+from exp_pool._clock import monotonic
 from exp_pool.errors import ExpPoolWarning, StoreError
 from exp_pool.files import create_file, create_folder
-from exp_pool.forks import reset_in_child
+from exp_pool.forks import reset_in_child, rest_during_fork
 from exp_pool.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
 
 T = TypeVar("T")
 
 _IDLE_READERS = 16
+_REST_S, _LOOK_S = 1.0, 0.001  # how long a fork waits for other threads' statements
 _CHECKPOINT_BYTES = 4 * 2**20  # of log, as SQLite's own default: what the background worker waits for
 _URGENT_BYTES = 64 * 2**20  # what a writer does not wait for the worker with
 _LOOK_EVERY = 64  # writes between two looks at the size of the log
@@ -52,6 +54,20 @@ class SqliteFile:
         self.timeout_s = timeout_s
         self._start_over()
         reset_in_child(self._leave_to_parent)
+        rest_during_fork(self._rest, self._resume)
+
+    def _rest(self) -> None:
+        """No thread is within SQLite while this one forks: the child would wait for its locks for ever."""
+        until = monotonic() + _REST_S
+        self._resting.clear()
+        self._rested = self._writing.acquire(timeout=_REST_S)
+        while self._reading and monotonic() < until:
+            self._resting.wait(_LOOK_S)
+
+    def _resume(self) -> None:
+        if self._rested:
+            self._writing.release()
+        self._resting.set()
 
     def _leave_to_parent(self) -> None:
         """After a fork connections are the parent's, locks and all: neither used nor closed, so they are kept."""
@@ -64,6 +80,9 @@ class SqliteFile:
         self._writing = threading.RLock()
         self._prepared = False
         self._writes = 0
+        self._reading: list[None] = []  # one for each thread that reads; `append` and `pop` are not interrupted
+        self._resting = threading.Event()
+        self._resting.set()
 
     # Transactions
 
@@ -102,19 +121,28 @@ class SqliteFile:
         if not self._prepared:
             with self.lock():
                 pass
+        reading = self._reading
+        reading.append(None)
+        while not self._resting.is_set():  # looked at after it was said, so that one of the two notices the other
+            reading.pop()
+            self._resting.wait(_REST_S)
+            reading.append(None)
         try:
-            connection = self._readers.pop()
-        except IndexError:
-            connection = self._connect()
-        try:
-            yield connection
-        except BaseException:
-            connection.close()  # perhaps with a statement still running
-            raise
-        if self._prepared and len(self._readers) < _IDLE_READERS:  # else it was closed meanwhile
-            self._readers.append(connection)
-        else:
-            connection.close()
+            try:
+                connection = self._readers.pop()
+            except IndexError:
+                connection = self._connect()
+            try:
+                yield connection
+            except BaseException:
+                connection.close()  # perhaps with a statement still running
+                raise
+            if self._prepared and len(self._readers) < _IDLE_READERS:  # else it was closed meanwhile
+                self._readers.append(connection)
+            else:
+                connection.close()
+        finally:
+            reading.pop()
 
     def close(self) -> None:
         """Close every connection. The last one to close, of all processes, empties the log."""

@@ -1,12 +1,16 @@
+import itertools
 import os
+import signal
 import sqlite3
 import stat
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 
 from exp_pool.errors import StoreError
+from exp_pool.filters import parse_where
 from exp_pool.protocols import RecordQuery
 from exp_pool.stores._sqlite_schema import MIGRATIONS
 from exp_pool.stores.sqlite import SqliteStore
@@ -83,6 +87,38 @@ class TestSqlite(RecordStoreContract):
             list(threads.map(lambda i: put((store, other)[i % 2], row(f"r{i}")), range(200)))
         assert store.count(RecordQuery("n")) == other.count(RecordQuery("n")) == 200
         other.close()
+
+    def test_a_fork_waits_for_what_other_threads_do_in_sqlite(self, store):
+        """Or the child waits for their locks for ever, which nobody in it will give back."""
+        put(store, row("first"))
+        stop = threading.Event()
+
+        def work(name):
+            for number in itertools.count():
+                if stop.is_set():
+                    return
+                put(store, *[row(f"{name} {number} {i}") for i in range(20)])
+                store.count(RecordQuery("n", parse_where({"metadata.x": "nothing"})))
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            for number in range(20):
+                child = os.fork()
+                if not child:
+                    signal.alarm(20)  # kills a child that waits
+                    try:
+                        put(store, row(f"child {number}"))
+                        os._exit(0 if store.count(RecordQuery("n"), limit=1) == 1 else 1)
+                    finally:
+                        os._exit(2)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert store.check() == []
 
     def test_a_child_process_opens_its_own_connections(self, store):
         put(store, row("parent"))

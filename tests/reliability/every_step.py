@@ -238,7 +238,9 @@ def prepare(operation, folder):
         raw.close()
         return
     with manager_of(folder) as manager:
-        manager.sync.create_exps([exp(word, created_at="2026-01-01T00:00:00Z") for word in (*WORDS[:9], SECRET, *WORDS[9:])])
+        manager.sync.create_exps(
+            [exp(word, created_at="2026-01-01T00:00:00Z") for word in (*WORDS[:9], SECRET, *WORDS[9:])]
+        )
         manager.sync.flush()
 
 
