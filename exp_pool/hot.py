@@ -149,6 +149,10 @@ class Hot:
         """Everything of the namespace was deleted."""
         self.forget([ref for ref in list(self._of_ref) if ref[0] == namespace])
 
+    def forget_everything(self) -> None:
+        """Another store lies there now."""
+        self.forget(list(self._of_ref))
+
     def uses(self) -> list[tuple[Record, int, int]]:
         """Rows that were used since this was last asked, how often, and when last (microseconds)."""
         with self._lock:

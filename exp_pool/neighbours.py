@@ -85,6 +85,11 @@ class Neighbours:
         newer = self._newer.search(query, start=covered)[0]
         return _near(query, newer, found)
 
+    def start_over(self) -> None:
+        """Another store lies there now: nothing that was read from the one before holds."""
+        self._covered = {}
+        self.close()
+
     def close(self) -> None:
         """Give back the memory."""
         self._scan.close()

@@ -95,10 +95,10 @@ class Pool(Editing):
         make = embedder_maker(embedder if embedder is not None else config.embedder)
         self._embeddings = EmbeddingService(make) if make and not isinstance(self._index, NoIndex) else None
         self._scoring = Scoring(self._store, self.counters, self.notices)
-        neighbours = Neighbours(self._store, self._index, self.counters, self.notices, config.scan_bytes)
+        self._neighbours = Neighbours(self._store, self._index, self.counters, self.notices, config.scan_bytes)
         embedding = Embedding(self._store, self._embeddings, self.counters, self.notices, config.query_timeout)
         self._follower = Follower(
-            self._store, self._index, neighbours, self.counters, self.notices, config.index_from, self._building
+            self._store, self._index, self._neighbours, self.counters, self.notices, config.index_from, self._building
         )
         eviction = Eviction(self._store, config, self.counters, self.notices, self._evicted)
         self._upkeep = Upkeep(
@@ -111,7 +111,7 @@ class Pool(Editing):
             self._count_hot_uses,
             config.tombstone_retention,
         )
-        search = Search(self._store, neighbours, self._embeddings)
+        search = Search(self._store, self._neighbours, self._embeddings)
         self.ports = Ports(
             self._store,
             search,
@@ -289,7 +289,15 @@ class Pool(Editing):
     def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Report:
         """What is there, what is owed, what is damaged; with `fix`, mend it."""
         self._check_open()
-        return examine(self._store, self._follower, fix=fix, progress=progress)
+        report = examine(self._store, self._follower, fix=fix, progress=progress)
+        if report.done:
+            self._forget_what_was_read()
+        return report
+
+    def _forget_what_was_read(self) -> None:
+        """The store may be another one now: with other answers, and positions that were given out before."""
+        self.hot.forget_everything()
+        self._neighbours.start_over()
 
     def vacuum(self) -> None:
         """Give the space of what was deleted back to the disk. Others wait meanwhile."""
@@ -304,7 +312,10 @@ class Pool(Editing):
     def restore(self, source: str | Path) -> Path | None:
         """Put a copy of a backup in the place of the store, and set the present one aside; where it is now."""
         self._check_open()
-        aside: Path | None = self._file_store().restore(source)
+        try:
+            aside: Path | None = self._file_store().restore(source)
+        finally:
+            self._forget_what_was_read()
         return aside
 
     @property

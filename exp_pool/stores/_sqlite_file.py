@@ -58,9 +58,12 @@ class SqliteFile:
 
     def _rest(self) -> None:
         """No thread is within SQLite while this one forks: the child would wait for its locks for ever."""
-        until = monotonic() + _REST_S
         self._resting.clear()
         self._rested = self._writing.acquire(timeout=_REST_S)
+        self._wait_for_readers(_REST_S)
+
+    def _wait_for_readers(self, timeout_s: float) -> None:
+        until = monotonic() + timeout_s
         while self._reading and monotonic() < until:
             self._resting.wait(_LOOK_S)
 
@@ -152,6 +155,18 @@ class SqliteFile:
             if self._writer is not None:
                 self._writer.close()
             self._writer, self._prepared = None, False
+
+    @contextmanager
+    def put_down(self) -> Iterator[None]:
+        """No thread of this process has the file open meanwhile; they wait, at most `timeout_s`."""
+        with self._writing:
+            self._resting.clear()
+            try:
+                self._wait_for_readers(self.timeout_s)
+                self.close()
+                yield
+            finally:
+                self._resting.set()
 
     # Opening
 

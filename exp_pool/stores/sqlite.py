@@ -426,8 +426,8 @@ class SqliteStore:
             raise
         except sqlite3.DatabaseError as err:
             logger.warning("{} is damaged: {}", self.path, err)
-        self._file.close()
-        return repair(self.path, self._file.timeout_s)
+        with self._file.put_down():
+            return repair(self.path, self._file.timeout_s)
 
     @_translated
     def restore(self, source: str | Path) -> Path | None:
@@ -436,8 +436,8 @@ class SqliteStore:
         Raises:
             StoreError: the backup is damaged or no pool, or another process has the pool open. Nothing was changed.
         """
-        self._file.close()
-        return restore_from(self.path, Path(source), self._file.timeout_s)
+        with self._file.put_down():
+            return restore_from(self.path, Path(source), self._file.timeout_s)
 
     @_translated
     def backup(self, path: str | Path) -> None:

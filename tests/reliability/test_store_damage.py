@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from conftest import letters
 
 from exp_pool import ExpManager
 from exp_pool.protocols import RecordQuery
@@ -260,3 +261,24 @@ def test_a_backup_can_be_restored_and_overwrites_nothing(folder, tmp_path):
             manager.sync.restore(tmp_path / "backup.db")
         assert len(rows_of(manager)) == ROWS
     assert sorted(path.name for path in folder.iterdir() if "restored" in path.name or "repaired" in path.name) == []
+
+
+@pytest.mark.parametrize("index", ["exact://", "chroma:///{folder}/chroma"])
+def test_after_a_restore_nothing_that_was_read_before_is_believed(tmp_path, index):
+    settings = {"store": f"sqlite:///{tmp_path}/pool.db", "index": index.format(folder=tmp_path), "index_from": 1}
+    with ExpManager(**settings, embedder=letters) as manager:
+        f = manager.exp_cache(lambda req: f"about {req}", name="f")
+        f("abc")
+        manager.sync.backup(tmp_path / "backup.db")
+        for text in ("xyz", "xyy", "xxy"):
+            f(text), f(text)
+        manager.sync.flush()
+        assert [e.request for e in manager.sync.query_exps("xyz", top_k=1)] == ["xyz"]
+        manager.sync.restore(tmp_path / "backup.db")
+        assert f.lookup("xyz") is None
+        assert [e.request for e in manager.sync.query_exps("xyz", top_k=5)] == ["abc"]
+        f("uvw")  # at a position that was another row's before
+        assert [e.request for e in manager.sync.query_exps("uvw", top_k=1)] == ["uvw"]
+        manager.sync.flush()
+        assert [e.request for e in manager.sync.query_exps("uvw", top_k=1)] == ["uvw"]
+        assert manager.sync.doctor().sound
