@@ -95,10 +95,10 @@ class Pool(Editing):
         make = embedder_maker(embedder if embedder is not None else config.embedder)
         self._embeddings = EmbeddingService(make) if make and not isinstance(self._index, NoIndex) else None
         self._scoring = Scoring(self._store, self.counters, self.notices)
-        self._neighbours = Neighbours(self._store, self._index, self.counters, self.notices, config.scan_bytes)
+        neighbours = Neighbours(self._store, self._index, self.counters, self.notices, config.scan_bytes)
         embedding = Embedding(self._store, self._embeddings, self.counters, self.notices, config.query_timeout)
         self._follower = Follower(
-            self._store, self._index, self._neighbours, self.counters, self.notices, config.index_from, self._building
+            self._store, self._index, neighbours, self.counters, self.notices, config.index_from, self._building
         )
         eviction = Eviction(self._store, config, self.counters, self.notices, self._evicted)
         self._upkeep = Upkeep(
@@ -111,7 +111,7 @@ class Pool(Editing):
             self._count_hot_uses,
             config.tombstone_retention,
         )
-        search = Search(self._store, self._neighbours, self._embeddings)
+        search = Search(self._store, neighbours, self._embeddings)
         self.ports = Ports(
             self._store,
             search,
@@ -291,13 +291,8 @@ class Pool(Editing):
         self._check_open()
         report = examine(self._store, self._follower, fix=fix, progress=progress)
         if report.done:
-            self._forget_what_was_read()
+            self.hot.forget_everything()
         return report
-
-    def _forget_what_was_read(self) -> None:
-        """The store may be another one now: with other answers, and positions that were given out before."""
-        self.hot.forget_everything()
-        self._neighbours.start_over()
 
     def vacuum(self) -> None:
         """Give the space of what was deleted back to the disk. Others wait meanwhile."""
@@ -313,9 +308,10 @@ class Pool(Editing):
         """Put a copy of a backup in the place of the store, and set the present one aside; where it is now."""
         self._check_open()
         try:
-            aside: Path | None = self._file_store().restore(source)
+            with self._follower.another_store():
+                aside: Path | None = self._file_store().restore(source)
         finally:
-            self._forget_what_was_read()
+            self.hot.forget_everything()
         return aside
 
     @property

@@ -43,7 +43,8 @@ def examine(store: RecordStore, follower: Follower, *, fix: bool = False, progre
     with _noting(report):
         problems = store.check()
         if problems and fix:
-            report.done += store.repair()
+            with follower.another_store():
+                report.done += store.repair()
             problems = store.check()
         report.problems += problems
     with _noting(report):

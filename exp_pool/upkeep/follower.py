@@ -12,6 +12,7 @@ import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from loguru import logger
@@ -75,6 +76,19 @@ class Follower:
     def stop(self) -> None:
         """No further page begins."""
         self._stopped = True
+
+    @contextmanager
+    def another_store(self) -> Iterator[None]:
+        """Nothing is followed meanwhile; afterwards nothing holds that was known of the store and the index.
+
+        Positions may have been given out before, to other rows.
+        """
+        with self._turn:
+            try:
+                yield
+            finally:
+                self._neighbours.start_over()
+                self._checked.clear()
 
     def run(self, deadline: float) -> None:
         """Bring the index up to date for every space that is large enough, until the deadline (`_clock.monotonic`).
