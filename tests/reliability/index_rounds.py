@@ -26,6 +26,7 @@ from exp_pool.protocols import RecordQuery, VectorQuery
 from exp_pool.upkeep.worker import Upkeep
 from exp_pool.vectors import to_unit
 
+DIED = "died"
 DIMENSION, WRITERS, BATCH = 384, 4, 20
 DIRECTIONS = np.random.default_rng(0).normal(size=(12, DIMENSION))
 SYNC_THRESHOLD = 20  # Chroma writes its graph at every flush of ours, in place: there kills hurt
@@ -62,7 +63,11 @@ def kill_round(folder, number, chance):
         pid = os.fork()
         if not pid:
             os.close(read)
-            write(folder, f"{number}-{writer}", acknowledge)
+            try:
+                write(folder, f"{number}-{writer}", acknowledge)
+            except BaseException as err:
+                os.write(acknowledge, f"{DIED} {err!r}\n".encode())
+            os._exit(1)
         pids.append(pid)
     os.close(acknowledge)
     told = os.read(read, 65536)  # they are at it
@@ -74,8 +79,8 @@ def kill_round(folder, number, chance):
         until = time.monotonic() + 3
         before = written_at(folder)
         while written_at(folder) == before and time.monotonic() < until:
-            while select.select([read], [], [], 0)[0]:
-                told += os.read(read, 65536)
+            while select.select([read], [], [], 0)[0] and (more := os.read(read, 65536)):
+                told += more
         until = time.monotonic() + chance.uniform(0, 0.004)
         while time.monotonic() < until:
             pass
@@ -85,7 +90,10 @@ def kill_round(folder, number, chance):
     while more := os.read(read, 65536):
         told += more
     os.close(read)
-    return [line.split(" ") for line in told.decode().split("\n")[:-1]]
+    said = [line.split(" ", 1) for line in told.decode().split("\n")[:-1]]
+    died = [why for what, why in said if what == DIED]
+    assert not died, died
+    return said
 
 
 def written_at(folder):
