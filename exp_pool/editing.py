@@ -14,12 +14,20 @@ from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Counters
 from exp_pool.drivers.ports import Ports
 from exp_pool.encoding import to_plain
-from exp_pool.errors import ClosedError, ConflictError, InvalidInputError, NotFoundError, VectorIndexError
+from exp_pool.errors import (
+    ClosedError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    StoreError,
+    VectorIndexError,
+)
 from exp_pool.experience import MISSING, Experience
 from exp_pool.explain import explain
 from exp_pool.filters import Condition, parse_where
 from exp_pool.flow import failure_key
 from exp_pool.keys import make_key
+from exp_pool.notices import Notices
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.records import Record, to_experience, to_record
 from exp_pool.request import Request
@@ -42,6 +50,8 @@ class Editing:
     _store: RecordStore
     _follower: Follower
     _closed: bool
+    _opened: RecordStore
+    notices: Notices
 
     def create_exp(self, experience: Experience) -> str:
         """Store one experience; its id."""
@@ -143,6 +153,7 @@ class Editing:
             raise InvalidInputError("erase needs conditions, such as {'function': 'ask'} or {'id': '...'}")
         erased = self._delete_matching(RecordQuery(self._namespace(None), parse_where(where), history=True))
         self._store.vacuum()
+        unreadable = self._store.check()
         try:
             self._follower.clear(self._namespace(None))  # built anew from what is left
         except VectorIndexError as err:
@@ -150,7 +161,22 @@ class Editing:
                 f"erased from the store, but the index keeps vectors of what was erased: {err}; erase again, with the "
                 "same conditions, when no other process has the pool open"
             ) from err
+        if unreadable:
+            raise StoreError(
+                f"{erased} rows were erased, but what is damaged cannot be told from what was to be erased: "
+                f"{unreadable[0]}. Then erase again"
+            )
+        self._warn_of_copies()
         return erased
+
+    def _warn_of_copies(self) -> None:
+        copies = [str(path) for path in getattr(self._opened, "set_aside", list)()]
+        if copies:
+            self.notices.once(
+                f"copies:{copies}",
+                f"erased, but files that were set aside may still hold it; remove them: {', '.join(copies)}",
+                stacklevel=3,
+            )
 
     def clear_expired(self) -> int:
         """Delete what has expired; how many."""

@@ -14,11 +14,12 @@ from typing import Any
 
 from exp_pool._clock import now
 from exp_pool.errors import StoreError
-from exp_pool.files import create_file, sync_folder
+from exp_pool.files import create_file, create_folder, sync_folder
 from exp_pool.stores._sql import COLUMNS, from_row
 from exp_pool.stores._sqlite_file import SqliteFile
 from exp_pool.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
 
+SET_ASIDE = ("damaged", "before-restore")  # why a file of the pool has another name now
 _BESIDE = ("-wal", "-shm", "-journal")
 _RANGE = 1024  # rows read at once; where that fails, halves of it
 _KEYED_BY_ROWID = ("experiences", "vectors", "logs", "forgotten")
@@ -50,10 +51,11 @@ def repair(path: Path, timeout_s: float) -> list[str]:
     try:
         with closing(_reading(path)) as damaged:
             kept, lost = _copy(damaged, new, timeout_s)
-        aside = _take_the_place(path, new, "damaged")
+        aside = _take_the_place(path, new, SET_ASIDE[0])
     finally:
         _remove(new)
-    left = f"; could not be read: {', '.join(lost)}" if lost else ""
+    lost = [what for what in lost if what.startswith(("experiences", "all of experiences"))]
+    left = f"; could not be read: {', '.join(lost)} (a backup may have them)" if lost else ""
     return [f"{path}: kept {kept['experiences']} experiences{left}; the damaged file was set aside as {aside.name}"]
 
 
@@ -67,18 +69,21 @@ def restore_from(path: Path, source: Path, timeout_s: float) -> Path | None:
         raise StoreError(f"{source} is no file; name a backup made by `python -m exp_pool backup`")
     new = path.with_name(f"{path.name}.restored")
     _remove(new)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    create_folder(path.parent)
     create_file(new)
     try:
         with closing(_reading(source)) as backup, closing(sqlite3.connect(new)) as copy:
-            _refuse_what_is_no_pool(backup, source)
+            try:
+                _refuse_what_is_no_pool(backup, source)
+            except sqlite3.DatabaseError as err:
+                raise StoreError(f"{source} is no backup of a pool: {err}. Nothing was changed") from err
             backup.backup(copy)
             # The index that lies there knows other rows: how far it got with these is unknown.
             copy.execute("DELETE FROM states WHERE name LIKE 'index:%'")
             copy.commit()
         _alone(path, timeout_s)
         if path.exists():
-            return _take_the_place(path, new, "before-restore")
+            return _take_the_place(path, new, SET_ASIDE[1])
         _rename(new, path)
         return None
     finally:

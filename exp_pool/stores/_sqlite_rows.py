@@ -10,7 +10,7 @@ from exp_pool.records import Vector
 from exp_pool.stores._sql import COLUMNS, CONTENT_COLUMNS, checksum, keep, restore, to_row
 
 _INSERT = f"INSERT INTO experiences ({', '.join(COLUMNS)}, checksum) VALUES ({', '.join('?' * len(COLUMNS))}, ?)"
-_STORED = f"SELECT {', '.join(COLUMNS)} FROM experiences WHERE namespace = ? AND id = ?"
+_STORED = f"SELECT checksum, {', '.join(COLUMNS)} FROM experiences WHERE namespace = ? AND id = ?"
 _UPDATE = (
     f"UPDATE experiences SET {', '.join(f'{name} = ?' for name in CONTENT_COLUMNS)}, checksum = ?, "
     "revision = revision + 1 "
@@ -62,9 +62,10 @@ def update_row(connection: sqlite3.Connection, put: Put, compress_above: int | N
     """Replace a row's content, if it still has the expected revision."""
     row = to_row(put.record, compress_above)
     ref = (keep(put.record.namespace), keep(put.record.id))
-    stored = connection.execute(_STORED, ref).fetchone()
-    if stored is None:
+    found = connection.execute(_STORED, ref).fetchone()
+    if found is None:
         return PutStatus.CONFLICT
+    stored = found[1:]
     changed = [row[at] if at in _CONTENT_AT else value for at, value in enumerate(stored)]
     content = (row[position] for position in _CONTENT_AT)
     if not connection.execute(_UPDATE, (*content, checksum(changed), *ref, put.expected_revision)).rowcount:
@@ -93,7 +94,8 @@ def insert_row(connection: sqlite3.Connection, put: Put, compress_above: int | N
         return PutStatus.CONFLICT
     if record.is_current and present:
         ((other, annotated),) = present
-        if annotated and not record.annotated and record.origin in ("automatic", "refined"):
+        automatic = not record.annotated and record.origin in ("automatic", "refined")
+        if annotated and automatic and _sound(connection, (namespace, other)):
             values |= {"is_current": False, "superseded_by": other}
         else:
             connection.execute(_TO_HISTORY, (id_, namespace, other))
@@ -129,6 +131,12 @@ def evict_rows(connection: sqlite3.Connection, namespace: str, order: EvictionOr
         connection.execute("DELETE FROM experiences WHERE namespace = ? AND id = ?", (namespace, id_))
         forget_vector(connection, namespace, id_)
     return [Evicted(restore(id_), restore(function), restore(key), size) for id_, function, key, size in rows]
+
+
+def _sound(connection: sqlite3.Connection, ref: tuple[str, str]) -> bool:
+    """Whether the row is as it was written: a damaged one answers nothing, and must not keep others from it."""
+    check, *row = connection.execute(_STORED, ref).fetchone()
+    return check is None or check == checksum(row)
 
 
 def _deleted_here(connection: sqlite3.Connection, namespace: str, id_: str, created_at: int) -> bool:

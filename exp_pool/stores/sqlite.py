@@ -7,13 +7,14 @@ last ones, never the file. Files are 0600 in a folder of 0700, if this store cre
 from __future__ import annotations
 
 import functools
+import glob
 import secrets
 import sqlite3
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from loguru import logger
 
@@ -41,9 +42,9 @@ from exp_pool.protocols import (
     VectorRow,
 )
 from exp_pool.records import Duty, Record, Vector
-from exp_pool.stores._sql import COLUMNS, from_row, keep, restore, select
+from exp_pool.stores._sql import COLUMNS, checksum, from_row, keep, restore, select
 from exp_pool.stores._sqlite_file import SqliteFile
-from exp_pool.stores._sqlite_rescue import repair, restore_from
+from exp_pool.stores._sqlite_rescue import SET_ASIDE, repair, restore_from
 from exp_pool.stores._sqlite_rows import evict_rows, forget_vector, forget_vectors, insert_row, settle, update_row
 
 P = ParamSpec("P")
@@ -52,10 +53,10 @@ R = TypeVar("R")
 _ALL = ", ".join(COLUMNS)
 _BY_KEY = f"SELECT checksum, {_ALL} FROM experiences WHERE namespace = ? AND key = ? AND is_current = 1"
 _BY_ID = f"SELECT checksum, {_ALL} FROM experiences WHERE namespace = ? AND id = ?"
-# The lease, unless there is a fresh row, or somebody else has a lease that has not ended.
+# The lease, unless there is a fresh row (?7: which is damaged), or somebody else has a lease that has not ended.
 _CLAIM = """
     INSERT INTO leases (namespace, key, owner, token, expires_at)
-    SELECT ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS (
+    SELECT ?1, ?2, ?3, ?4, ?5 WHERE ?7 OR NOT EXISTS (
         SELECT 1 FROM experiences
         WHERE namespace = ?1 AND key = ?2 AND is_current = 1 AND (expires_at IS NULL OR expires_at > ?6))
     ON CONFLICT (namespace, key) DO UPDATE
@@ -71,6 +72,8 @@ _VECTORS_AFTER = """
     SELECT id, NULL, NULL, NULL, position, NULL, 0 FROM forgotten
     WHERE namespace = ? AND embedder = ? AND position > ?
     ORDER BY position LIMIT ?"""
+_NAMED = 20
+_FUNCTION = COLUMNS.index("function")
 _PAGE = 500  # rows fetched at once while scanning: well below the limit of bound values, enough to make queries cheap
 _TIDY_EVERY_US = 3600 * 10**6  # what was remembered of deletions is looked through once an hour
 
@@ -147,7 +150,15 @@ class SqliteStore:
         statement, space = _BY_KEY if by == "key" else _BY_ID, keep(namespace)
         with self._file.read() as connection:
             rows = [connection.execute(statement, (space, keep(ref))).fetchone() for ref in refs]
-        return [None if row is None else from_row(row[1:], row[0]) for row in rows]
+        return [None if row is None else self._read_row(row[0], row[1:]) for row in rows]
+
+    def _read_row(self, check: int | None, row: Sequence[Any]) -> Record | None:
+        """The record; None where it is damaged: what cannot be trusted is not there. `check` names it."""
+        try:
+            return from_row(row, check)
+        except (StoreError, TypeError) as err:
+            logger.warning("{}: {}: {}", self.path, row[0], err)
+            return None
 
     @_translated
     def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
@@ -238,9 +249,9 @@ class SqliteStore:
             with self._file.read() as connection:
                 statement = f"SELECT seq, checksum, {_ALL} FROM experiences WHERE seq IN ({marks})"
                 rows = connection.execute(statement, handles).fetchall()
-            by_handle = {row[0]: row for row in rows}
-            return [from_row(row[2:], row[1]) for handle in handles if (row := by_handle.get(handle)) is not None]
-        except (sqlite3.Error, StoreError, UnicodeError, TypeError) as err:
+            by_handle = {row[0]: self._read_row(row[1], row[2:]) for row in rows}
+            return [record for handle in handles if (record := by_handle.get(handle)) is not None]
+        except (sqlite3.Error, UnicodeError) as err:
             if "locked" in str(err):
                 raise
             if len(handles) == 1:  # the others can be read; `check` names this one
@@ -317,11 +328,14 @@ class SqliteStore:
         # Grows with time; the random part keeps two leases of one microsecond apart.
         token, until = now << 10 | secrets.randbits(10), now + int(ttl_s * 1e6)
         values = (keep(namespace), keep(key), keep(owner), token, until, now)
-        with self._file.lock() as connection:  # one statement: half the time of a read and a write in a transaction
-            taken = connection.execute(_CLAIM, values).fetchall()
-        if taken:
-            return Claim(lease=Lease(namespace, key, owner, taken[0][0], until))
-        (record,) = self.get_many(namespace, [key])  # stored meanwhile, or somebody else computes it
+        for damaged in (False, True):
+            with self._file.lock() as connection:  # one statement: half the time of a read and a write in a transaction
+                taken = connection.execute(_CLAIM, (*values, damaged)).fetchall()
+            if taken:
+                return Claim(lease=Lease(namespace, key, owner, taken[0][0], until))
+            (record,) = self.get_many(namespace, [key])  # stored meanwhile, or somebody else computes it, or damaged
+            if record is not None:
+                break
         return Claim(record=None if record is None or record.expired(now) else record)
 
     @_translated
@@ -413,14 +427,29 @@ class SqliteStore:
         remedy = "run `python -m exp_pool doctor --fix`: it keeps what can be read, and sets the damaged file aside"
         try:
             found = self._file.quick_check()
+            found += self._damaged_rows() if not found else []
         except sqlite3.DatabaseError as err:
             found = [str(err)]
         return [f"{self.path}: {what}; {remedy}" for what in found]
 
+    def _damaged_rows(self) -> list[str]:
+        """Rows in which a byte is wrong, which SQLite itself does not notice."""
+        damaged = []
+        with self._file.read() as connection:
+            for check, *row in connection.execute(f"SELECT checksum, {_ALL} FROM experiences"):
+                if check is not None and check != checksum(row):
+                    damaged.append(f"{row[0]} of {row[_FUNCTION]}")
+        named = ", ".join(damaged[:_NAMED]) + (" and others" if len(damaged) > _NAMED else "")
+        return [f"{len(damaged)} experiences are damaged and left out: {named}"] if damaged else []
+
+    def set_aside(self) -> list[Path]:
+        """Files that a restore or a repair has put beside the pool; they hold what was in it then."""
+        return sorted(p for why in SET_ASIDE for p in self.path.parent.glob(f"{glob.escape(self.path.name)}.{why}-*"))
+
     @_translated
     def repair(self) -> list[str]:
         try:
-            if not self.path.exists() or not self._file.quick_check():
+            if not self.path.exists() or not (self._file.quick_check() or self._damaged_rows()):
                 return []
         except sqlite3.OperationalError:  # it cannot be opened, or is locked: nothing is known to be damaged
             raise
@@ -447,6 +476,8 @@ class SqliteStore:
             StoreError: there is such a file already, or it cannot be written.
         """
         target = Path(path)
+        if not target.parent.is_dir():
+            raise StoreError(f"the folder {target.parent} does not exist; make it, or name another file")
         if target.exists():
             raise StoreError(f"{target} exists; name a file that does not, or remove it: a backup overwrites nothing")
         create_file(target)

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 from conftest import letters
 
 from exp_pool import ExpManager
+from exp_pool.errors import StoreError
 from exp_pool.protocols import RecordQuery
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
@@ -282,3 +284,35 @@ def test_after_a_restore_nothing_that_was_read_before_is_believed(tmp_path, inde
         manager.sync.flush()
         assert [e.request for e in manager.sync.query_exps("uvw", top_k=1)] == ["uvw"]
         assert manager.sync.doctor().sound
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+def test_a_row_with_a_wrong_byte_is_not_there_is_named_and_blocks_nothing(tmp_path, annotated):
+    settings = {"store": f"sqlite:///{tmp_path}/pool.db", "index": "exact://", "embedder": letters, "hot_ttl": 0}
+    with ExpManager(**settings) as manager:
+        f = manager.exp_cache(lambda req: f"right {req}", name="f")
+        f("abc"), f("abd")
+        if annotated:
+            manager.sync.annotate(f.lookup("abc").experience.id, expected="right by hand")
+        manager.sync.flush()
+        with closing(sqlite3.connect(tmp_path / "pool.db")) as raw:
+            raw.execute(
+                "UPDATE experiences SET response = '\"wrong\"', expected = replace(expected, 'right', 'wrong') WHERE request = 'abc'"
+            )
+            raw.commit()
+        assert [e.request for e in manager.sync.query_exps("abc", top_k=5)] == ["abd"]
+        assert f.lookup("abc") is None
+        assert [e.request for e in manager.sync.iter_exps()] == ["abd"]
+        (problem,) = manager.sync.doctor().problems
+        assert "1 experiences are damaged and left out" in problem
+        with pytest.raises(StoreError, match="cannot be told from.*doctor --fix"):
+            manager.sync.erase({"request": "abc"})
+        began = time.monotonic()
+        assert (f("abc"), f("abc")) == ("right abc", "right abc")
+        assert time.monotonic() - began < 5  # nobody was waited for
+        assert f.lookup("abc").experience.response == "right abc"
+        assert manager.stats().degraded == 0
+    with ExpManager(**settings) as manager:
+        assert manager.sync.doctor(fix=True).sound
+        assert {e.request for e in manager.sync.iter_exps(history=True)} == {"abc", "abd"}
+        assert b"wrong" not in (tmp_path / "pool.db").read_bytes()
