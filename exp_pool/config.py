@@ -118,8 +118,8 @@ class ExpPoolConfig(BaseSettings):
 
     @field_validator("default_ttl", "tombstone_retention", mode="before")
     @classmethod
-    def _duration(cls, value: Any) -> float | None:
-        return to_seconds(value)
+    def _duration(cls, value: Any, info: ValidationInfo) -> float | None:
+        return to_seconds(value, str(info.field_name))
 
     @field_validator("max_bytes", "scan_bytes", "compress_above", mode="before")
     @classmethod

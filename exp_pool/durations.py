@@ -16,7 +16,7 @@ _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 
 
-def to_seconds(duration: Duration | None) -> float | None:
+def to_seconds(duration: Duration | None, name: str = "ttl") -> float | None:
     """The duration in seconds; None stays None (for ever).
 
     Raises:
@@ -27,23 +27,25 @@ def to_seconds(duration: Duration | None) -> float | None:
     if isinstance(duration, timedelta):
         seconds = duration.total_seconds()
     elif isinstance(duration, str):
-        seconds = _from_text(duration)
+        seconds = _from_text(duration, name)
     elif isinstance(duration, int | float) and not isinstance(duration, bool):
         seconds = float(duration)
     else:
-        raise ConfigurationError(f"ttl={duration!r} is no duration; give seconds, a timedelta or text such as '1h'")
+        raise ConfigurationError(f"{name}={duration!r} is no duration; give seconds, a timedelta or text such as '1h'")
     if not 0 < seconds <= _LONGEST_S:
-        raise ConfigurationError(f"ttl={duration!r} must be above zero and at most a century; None means for ever")
+        raise ConfigurationError(f"{name}={duration!r} must be above zero and at most a century")
     return seconds
 
 
-def _from_text(text: str) -> float:
+def _from_text(text: str, name: str) -> float:
     """``"90"``, ``"1h"``, ``"1h30m"``, ``"500 ms"``."""
     stripped = text.strip().lower()
     if re.fullmatch(r"\d+(\.\d+)?", stripped):
         return float(stripped)
     if not re.fullmatch(rf"(?:{_TEXT.pattern}\s*)+", stripped):
-        raise ConfigurationError(f"ttl={text!r} is no duration; write for example '30s', '15m', '1h', '7d' or '1h30m'")
+        raise ConfigurationError(
+            f"{name}={text!r} is no duration; write for example '30s', '15m', '1h', '7d' or '1h30m'"
+        )
     return sum(float(amount) * _UNITS[unit] for amount, unit in _TEXT.findall(stripped))
 
 

@@ -212,6 +212,10 @@ class WatchedStore:
                 setattr(self, name, getattr(store, name))
         self.capabilities = store.capabilities
 
+    def __getattr__(self, name: str) -> Any:
+        """What only this store offers, such as `backup`."""
+        return getattr(self._store, name)
+
     def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
         """The store's own; afterwards no earlier answer of these keys is given."""
         try:

@@ -20,6 +20,18 @@ def log_with_trace(level: str, message: str, err: BaseException) -> None:
     )
 
 
+def warn(message: str, *, stacklevel: int = 2) -> None:
+    """A Python warning and a log line.
+
+    Under ``-W error`` a warning is an exception; it must not fail the call that the pool stands in front of.
+    """
+    logger.warning("{}", message)
+    try:
+        warnings.warn(message, ExpPoolWarning, stacklevel=stacklevel + 1)
+    except ExpPoolWarning:
+        logger.debug("warnings are errors here; the warning above was only logged")
+
+
 class Notices:
     """Remembers what has been said. Thread-safe: a set's ``add`` is, and saying a thing twice would do no harm."""
 
@@ -27,15 +39,7 @@ class Notices:
         self._said: set[str] = set()
 
     def once(self, topic: str, message: str, *, stacklevel: int = 2) -> None:
-        """Warn, unless this topic has been warned about.
-
-        Under ``-W error`` a warning is an exception; it must not fail the call that the pool stands in front of.
-        """
-        if topic in self._said:
-            return
-        self._said.add(topic)
-        logger.warning("{}", message)
-        try:
-            warnings.warn(message, ExpPoolWarning, stacklevel=stacklevel + 1)
-        except ExpPoolWarning:
-            logger.debug("warnings are errors here; the warning above was only logged")
+        """Warn, unless this topic has been warned about."""
+        if topic not in self._said:
+            self._said.add(topic)
+            warn(message, stacklevel=stacklevel + 1)

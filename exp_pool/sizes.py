@@ -27,5 +27,5 @@ def to_bytes(size: object, name: str = "max_bytes") -> int | None:
     if found is None:
         raise ConfigurationError(f"{name}={size!r} is no size; write a number of bytes, or '200MB', '1GiB'")
     if found < 1:
-        raise ConfigurationError(f"{name}={size!r} must be above zero; None means no limit")
+        raise ConfigurationError(f"{name}={size!r} must be above zero")
     return int(found)

@@ -36,14 +36,12 @@ IndexOption = Annotated[str | None, typer.Option(help="URL of the index, such as
 def doctor(
     store: StoreOption = None,
     index: IndexOption = None,
-    fix: Annotated[
-        bool, typer.Option("--fix", help="Build a damaged index anew; keep what can be read of a damaged store.")
-    ] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend it: see above.")] = False,
 ) -> None:
     """Say what is there, what is owed and what is damaged. Exit code 1: something is damaged.
 
-    --fix repairs only what is derived. A damaged store is set aside under another name, beside a new one that holds
-    whatever could be read.
+    With --fix, a damaged index is built anew from the store. A damaged store is set aside under another name, beside a
+    new one that holds whatever could be read.
     """
     with _pool(store, index) as manager, _bar("building the index") as progress:
         report = manager.sync.doctor(fix=fix, progress=progress)
@@ -52,7 +50,7 @@ def doctor(
     for done in report.done:
         _out.print(f"[green]mended[/green]: {escape(done)}")
     for problem in report.problems:
-        _err.print(f"[red]problem[/red]: {escape(problem)}")
+        _out.print(f"[red]problem[/red]: {escape(problem)}")
     if not report.sound:
         raise typer.Exit(1)
     _out.print("nothing is damaged")
@@ -97,8 +95,11 @@ def restore(
 def vacuum(store: StoreOption = None) -> None:
     """Give the space of what was deleted back to the disk. Others wait meanwhile."""
     with _pool(store) as manager:
+        place = manager.sync.place
+        before = place.stat().st_size if place and place.is_file() else 0
         manager.sync.vacuum()
-    _out.print("done")
+        after = place.stat().st_size if place and place.is_file() else 0
+    _out.print(f"{before - after:,} bytes were given back")
 
 
 @contextmanager

@@ -13,10 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from loguru import logger
-
 from exp_pool._clock import now_us
 from exp_pool.errors import StoreError
+from exp_pool.notices import warn
 from exp_pool.records import Record
 from exp_pool.stores._json_folder import Folder, Stamp
 from exp_pool.stores._json_journal import Journal
@@ -226,7 +225,8 @@ class Mirror(NotedTables):
 
     def _set_aside(self, place: str, reason: str) -> None:
         path = self._folder.set_aside(place)
-        logger.warning("{} is not served, because {}; it was set aside as {}", self.path / place, reason, path)
+        message = f"{self.path / place} is not served, because {reason}; it was set aside as {path}"
+        warn(message)
 
     def _take_over(self, file: _Found) -> None:
         row, now = file.row, now_us()

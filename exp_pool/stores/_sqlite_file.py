@@ -10,19 +10,17 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from loguru import logger
-
 from exp_pool._clock import monotonic
-from exp_pool.errors import ExpPoolWarning, StoreError
+from exp_pool.errors import StoreError
 from exp_pool.files import create_file, create_folder
 from exp_pool.forks import reset_in_child, rest_during_fork
+from exp_pool.notices import warn
 from exp_pool.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
 
 T = TypeVar("T")
@@ -201,13 +199,10 @@ class SqliteFile:
         network = network_file_system(self.path)
         wanted = "delete" if network else "wal"
         if network:
-            message = (
+            warn(
                 f"{self.path} is on a network file system ({network}): SQLite is slower there, and not safe "
                 "for several machines at once; put it on a local disk, or use a server's store to share it"
             )
-            logger.warning("{}", message)
-            with suppress(ExpPoolWarning):
-                warnings.warn(message, ExpPoolWarning, stacklevel=2)
         if connection.execute("PRAGMA journal_mode").fetchone() != (wanted,):
             self._patiently(lambda: connection.execute(f"PRAGMA journal_mode = {wanted}"))
 

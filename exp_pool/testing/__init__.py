@@ -41,6 +41,10 @@ _PLACES = {
 }
 
 
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
+
+
 def __getattr__(name: str) -> Any:
     """Loaded when asked for: the pytest plugin, which is loaded by every test run, lies in this package too."""
     if name not in _PLACES:

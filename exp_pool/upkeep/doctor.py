@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from exp_pool._clock import now_us
 from exp_pool.errors import ExpPoolError
@@ -47,15 +48,29 @@ def examine(store: RecordStore, follower: Follower, *, fix: bool = False, progre
                 report.done += store.repair()
             problems = store.check()
         report.problems += problems
+    if not _readable(store, report):
+        return report
     with _noting(report):
         _count(store, report)
     with _noting(report):
         problems = follower.check()
-        if problems and fix:
+        if fix and (problems or not follower.complete()):
             report.done += follower.mend(progress)
             problems = follower.check()
         report.problems += problems
+        report.facts |= follower.facts()
     return report
+
+
+def _readable(store: RecordStore, report: Report) -> bool:
+    """Whether there is more to say: a store that cannot be opened has said it already."""
+    try:
+        store.namespaces()
+    except ExpPoolError as err:
+        if not report.problems:
+            report.problems.append(str(err))
+        return False
+    return True
 
 
 @contextmanager
@@ -75,11 +90,15 @@ def _count(store: RecordStore, report: Report) -> None:
         expired = store.count(RecordQuery(namespace, (Condition("expires_at", "", "lte", now_us()),)))
         quarantined = current - store.count(RecordQuery(namespace, quarantined=False))
         report.facts[f"namespace {namespace!r}"] = (
-            f"{current} experiences, {store.count(everything) - current} of history, {expired} expired, "
+            f"{current} experience{'' if current == 1 else 's'}, "
+            f"{store.count(everything) - current} of history, {expired} expired, "
             f"{quarantined} quarantined; {usage.bytes:,} bytes of text"
         )
         for space, count in spaces.items():
             if space.namespace == namespace:
                 report.facts[f"vectors of {namespace!r}"] = f"{count} by {space.embedder}"
+    copies: list[Path] = getattr(store, "set_aside", list)()
+    if copies:
+        report.facts["set aside"] = ", ".join(f"{path} ({path.stat().st_size:,} bytes)" for path in copies)
     owed = {duty: store.count(RecordQuery(None, owed=duty)) for duty in Duty}
     report.facts["owed"] = ", ".join(f"{count} to {duty}" for duty, count in owed.items())

@@ -168,6 +168,33 @@ class Follower:
             return []
         return [f"the index of {space.namespace!r} has {there} rows instead of {count}; `doctor --fix` builds it anew"]
 
+    def complete(self) -> bool:
+        """Whether the index has everything that it should have."""
+        return all(self._behind(space) == 0 for space in self._wanted())
+
+    def facts(self) -> dict[str, str]:
+        """What there is of an index, by name, for people."""
+        if not self._index.derived:
+            return {}
+        wanted, found = self._wanted(), {}
+        for space, count in self._store.spaces().items():
+            if space in wanted:
+                rest = "the rest is scanned meanwhile" if self._behind(space) else "all of them"
+                fact = f"{count - self._behind(space)} of {count} vectors; {rest}"
+            else:
+                fact = f"not in use below {self._index_from:,} vectors (index_from): exact scan answers"
+            found[f"index of {space.namespace!r}"] = fact
+        return found
+
+    def _behind(self, space: Space) -> int:
+        """How many vectors it does not have yet."""
+        try:
+            with self._turn:
+                position = self._position(space, self._generation(space))
+        except VectorIndexError:
+            position = 0
+        return sum(row.vector is not None for page in self._pages(space, position) for row in page)
+
     def mend(self, progress: Progress | None = None) -> list[str]:
         """Look into what is in doubt, and build anew what is damaged; what was done, in words.
 
@@ -181,7 +208,7 @@ class Follower:
             self.rebuild(progress)
             return ["the index was built anew"]
         repaired = self._counters.snapshot().repaired - before
-        return ["the index was built anew" if repaired else "the index was looked at, and is sound"]
+        return ["the index was built anew" if repaired else "the index was looked at, is sound and up to date"]
 
     def _wanted(self) -> dict[Space, int]:
         if not self._index.derived:
