@@ -72,7 +72,8 @@ class Neighbours:
         """
         if not self._index.derived:
             return _near(query, self._index.search(query)[0])
-        covered = self._covered.get(Space(query.namespace, query.embedder))
+        space = Space(query.namespace, query.embedder)
+        covered = self._covered.get(space)
         if covered is None:
             return _near(query, self._scan.search(query)[0])
         try:
@@ -81,6 +82,8 @@ class Neighbours:
             self._counters.add("degraded")
             logger.warning("exact scan answers, because the index failed: {}", err)
             self._notices.once("index", f"the index failed, exact scan answers until it is back: {err}")
+            return _near(query, self._scan.search(query)[0])
+        if self._covered.get(space) != covered:  # it was cleared or is being rebuilt since we looked
             return _near(query, self._scan.search(query)[0])
         newer = self._newer.search(query, start=covered)[0]
         return _near(query, newer, found)

@@ -96,14 +96,14 @@ class Pool(Editing):
         self._embeddings = EmbeddingService(make) if make and not isinstance(self._index, NoIndex) else None
         self._scoring = Scoring(self._store, self.counters, self.notices)
         neighbours = Neighbours(self._store, self._index, self.counters, self.notices, config.scan_bytes)
-        embedding = Embedding(self._store, self._embeddings, self.counters, self.notices, config.query_timeout)
+        self._embedding = Embedding(self._store, self._embeddings, self.counters, self.notices, config.query_timeout)
         self._follower = Follower(
             self._store, self._index, neighbours, self.counters, self.notices, config.index_from, self._building
         )
         eviction = Eviction(self._store, config, self.counters, self.notices, self._evicted)
         self._upkeep = Upkeep(
             self._store,
-            embedding,
+            self._embedding,
             self._follower,
             self._scoring,
             self.notices,
@@ -312,6 +312,7 @@ class Pool(Editing):
                 aside: Path | None = self._file_store().restore(source)
         finally:
             self.hot.forget_everything()
+            self._embedding.start_over()
         return aside
 
     @property

@@ -316,10 +316,11 @@ class RenewableIndex(VectorIndex, Protocol):
         ...
 
     def findable(self, space: Space) -> set[str] | None:
-        """The ids that searching can find, asked in a process that may die of it; None where it does or cannot say.
+        """The ids that searching can find, asked in a process that may die of it; None where it does or cannot say."""
+        ...
 
-        Afterwards it is in doubt no longer.
-        """
+    def believe(self, space: Space) -> None:
+        """What was found is all that should be there: it is in doubt no longer."""
         ...
 
     def count(self, space: Space) -> int:

@@ -21,7 +21,7 @@ from exp_pool.neighbours import Neighbours
 from exp_pool.protocols import RecordQuery, RecordStore, VectorQuery
 from exp_pool.records import Record
 from exp_pool.steps import Match
-from exp_pool.vectors import from_bytes
+from exp_pool.vectors import from_bytes, sound
 
 _SPARE = 10  # neighbours asked for beyond the limit, for those that the join drops
 _JOINED_AT_ONCE = 500
@@ -100,7 +100,8 @@ class Search:
             matches = self._joined(wanted, near.ids, embedded.vectors[0], embedded.embedder)[: wanted.limit]
             # Enough are not yet the nearest: of the index's, dead rows may have kept live ones out.
             complete = len(matches) == wanted.limit and matches[-1].similarity >= near.others - _ROUNDING
-            if complete or near.others == -math.inf:
+            below = wanted.min_similarity is not None and near.others < wanted.min_similarity - _ROUNDING
+            if complete or below or near.others == -math.inf:
                 return matches
             if wanted.where and asked > wanted.limit + _SPARE:  # few rows meet the conditions: rank those
                 return self._among_those_that_meet(wanted, embedded)
@@ -126,6 +127,7 @@ class Search:
             if record is not None
             and found is not None
             and found.embedder == embedder
+            and sound(found.values, vector.size)
             and (found.whole or not wanted.whole)
             and _fits(record, wanted, now)
         ]

@@ -9,6 +9,7 @@ import numpy as np
 
 from exp_pool.errors import EmbedderError
 
+_NOT_UNIT = 1e-3
 _BYTES = np.dtype("<f4")  # stored little endian, whatever the machine
 
 
@@ -45,6 +46,14 @@ def to_bytes(vector: np.ndarray) -> bytes:
 def from_bytes(values: Sequence[bytes]) -> np.ndarray:
     """(n, d) float32 of n stored vectors of one dimension."""
     return np.frombuffer(b"".join(values), dtype=_BYTES).reshape(len(values), -1).astype(np.float32, copy=False)
+
+
+def sound(values: bytes, dimension: int) -> bool:
+    """Whether these are still the bytes of a unit vector: damage makes others, which may be similar to everything."""
+    if len(values) != dimension * _BYTES.itemsize:
+        return False
+    vector = np.frombuffer(values, dtype=_BYTES)
+    return bool(abs(float(vector @ vector) - 1.0) < _NOT_UNIT)  # false for NaN
 
 
 def top(similarities: np.ndarray, limit: int) -> np.ndarray:

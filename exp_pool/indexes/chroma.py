@@ -90,8 +90,10 @@ class ChromaIndex:
         found = None if shelf.generations.hopeless or self._left_to_parent else _probe(shelf.place)
         if found is None:
             return None
-        shelf.generations.doubt = ""
         return {_unquote(id_) for id_ in found}
+
+    def believe(self, space: Space) -> None:
+        self._do(lambda: setattr(self._shelf(space).generations, "doubt", ""), _PATIENCE)
 
     def count(self, space: Space) -> int:
         return self._do(lambda: int(self._shelf(space).collection(self._hnsw).count()), _PATIENCE)
@@ -128,7 +130,7 @@ class ChromaIndex:
             if not self._path.exists():
                 return
             self._claim_for(pool)
-            for place in self._path.glob(f"{_digest(namespace)}-*"):
+            for place in self._path.glob(f"{_digest(namespace)}-{'[0-9a-f]' * 32}"):
                 shelf = next((s for s in self._shelves.values() if s.generations.folder == place), None)
                 if shelf is None:
                     shelf = _Shelf(Space(namespace, ""), Generations(place, _library()))
@@ -172,8 +174,10 @@ class ChromaIndex:
         mark = self._path / "pool"
         try:
             owner = mark.read_text(encoding="ascii").strip()
-        except (FileNotFoundError, UnicodeDecodeError):
+        except FileNotFoundError:
             owner = ""
+        except UnicodeDecodeError:
+            owner = "?"
         if not owner:
             replace_file(mark, pool.encode())
         elif owner != pool:
@@ -271,11 +275,13 @@ class _Shelf:
         self.generations.release()
 
     def close(self) -> None:
-        for name in list(self._clients):
-            self._drop(name)
-        if not self.generations.doubt:
-            self.generations.mark_sound()
-        self.generations.release()
+        try:
+            for name in list(self._clients):
+                self._drop(name)
+            if not self.generations.doubt:
+                self.generations.mark_sound()
+        finally:
+            self.generations.release()
 
 
 def _library() -> str:
@@ -285,8 +291,10 @@ def _library() -> str:
 def _probe(folder: Path) -> list[str] | None:
     """What another process finds there; None where it dies, complains or takes too long."""
     command = [sys.executable, "-m", "exp_pool.indexes._chroma_probe", str(folder)]
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if not sys.executable:
+        return None
     try:
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         done = subprocess.run(command, capture_output=True, check=True, timeout=_PROBE_S + size / 2**20)  # noqa: S603
         found = json.loads(done.stdout)
     except (subprocess.SubprocessError, OSError, ValueError):

@@ -59,20 +59,20 @@ class ExactIndex:
         space = Space(query.namespace, query.embedder)
         with self._lock:
             try:
-                table = self._table(space, start)
+                table = self._table(space, start, 4 * query.vectors.shape[1])
                 if table is None:
                     return self._search_pages(space, query, start)
             except StoreError as err:
                 raise VectorIndexError(f"the store's vectors cannot be read: {err}") from err
             return _nearest(table, query)
 
-    def _table(self, space: Space, start: int) -> VectorTable | None:
+    def _table(self, space: Space, start: int, size: int) -> VectorTable | None:
         """What is in memory of the space, brought up to date; None where it is too large."""
         table = self._tables.pop(space, None)
         if table is None or table.start != start:
             table = VectorTable(start)
         for rows in self._pages(space, table.position):
-            _apply(table, rows)
+            _apply(table, rows, size)
             if table.nbytes > self._max_bytes:
                 return None
         self._tables[space] = table  # the last one is the one searched last
@@ -92,7 +92,7 @@ class ExactIndex:
         best: list[list[Neighbour]] = [[] for _ in query.vectors]
         for rows in self._pages(space, start):
             table = VectorTable()
-            _apply(table, rows)
+            _apply(table, rows, 4 * query.vectors.shape[1])
             best = [
                 sorted((*found, *more), key=lambda neighbour: -neighbour.similarity)[: query.limit]
                 for found, more in zip(best, _nearest(table, query), strict=True)
@@ -109,12 +109,16 @@ class ExactIndex:
             self._tables.clear()
 
 
-def _apply(table: VectorTable, rows: Sequence[VectorRow]) -> None:
+def _apply(table: VectorTable, rows: Sequence[VectorRow], size: int) -> None:
     for row in rows:
         if row.vector is None:
             table.remove(row.id)
     table.put_many(
-        [(row.id, row.vector.values, (row.function, row.version, row.reuse_scope)) for row in rows if row.vector]
+        [
+            (row.id, row.vector.values, (row.function, row.version, row.reuse_scope))
+            for row in rows
+            if row.vector and len(row.vector.values) == size
+        ]
     )
     table.position = rows[-1].position
 

@@ -5,6 +5,7 @@ The present file is set aside under a name of its own; what takes its place is w
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -46,11 +47,17 @@ def repair(path: Path, timeout_s: float) -> list[str]:
         StoreError: another process has it open, or there is no room for the new file.
     """
     _alone(path, timeout_s)
+    before = _state(path)
     new = path.with_name(f"{path.name}.repaired")
     _remove(new)
     try:
         with closing(_reading(path)) as damaged:
             kept, lost = _copy(damaged, new, timeout_s)
+        _alone(path, timeout_s)
+        if _state(path) != before:
+            raise StoreError(
+                f"{path}: another process wrote to it meanwhile; close that one first. Nothing was changed"
+            )
         aside = _take_the_place(path, new, SET_ASIDE[0])
     finally:
         _remove(new)
@@ -80,8 +87,12 @@ def restore_from(path: Path, source: Path, timeout_s: float) -> Path | None:
             backup.backup(copy)
             # The index that lies there knows other rows: how far it got with these is unknown.
             copy.execute("DELETE FROM states WHERE name LIKE 'index:%'")
+            _alone(path, timeout_s)
+            # Whose the index is that lies there: an older backup may not have known it yet.
+            with suppress(sqlite3.Error), closing(_reading(path)) as present:
+                for row in present.execute("SELECT * FROM states WHERE namespace = '' AND name = 'pool'"):
+                    copy.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)", row)
             copy.commit()
-        _alone(path, timeout_s)
         if path.exists():
             return _take_the_place(path, new, SET_ASIDE[1])
         _rename(new, path)
@@ -114,6 +125,12 @@ def _alone(path: Path, timeout_s: float) -> None:
         pass  # damaged, which is why we are here
 
 
+def _state(path: Path) -> list[tuple[int, int]]:
+    """Changes when anybody writes."""
+    there = [each.stat() for ending in ("", "-wal") if (each := path.with_name(path.name + ending)).exists()]
+    return [(found.st_size, found.st_mtime_ns) for found in there]
+
+
 def _reading(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(f"file:{path.absolute().as_posix()}?mode=ro", uri=True, isolation_level=None)
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
@@ -128,8 +145,12 @@ def _take_the_place(path: Path, new: Path, why: str) -> Path:
     for ending in _BESIDE:
         with suppress(FileNotFoundError):
             path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
-    path.rename(aside)
-    _rename(new, path)
+    try:
+        os.link(path, aside)  # there is a pool at every moment
+    except OSError:  # no such links there
+        path.rename(aside)
+    new.replace(path)
+    sync_folder(path.parent)
     return aside
 
 

@@ -14,6 +14,7 @@ from exp_pool._clock import monotonic, now_us
 from exp_pool.counters import Counters
 from exp_pool.embedders.service import EmbeddingService
 from exp_pool.errors import EmbedderError
+from exp_pool.filters import Condition
 from exp_pool.forks import reset_in_child
 from exp_pool.notices import Notices
 from exp_pool.protocols import RecordQuery, RecordStore, Settlement
@@ -49,11 +50,16 @@ class Embedding:
         self._timeout_s = timeout_s  # for a batch, the loading of the model by the first one included
         self._stopped = False
         self._owned: set[str] = set()
+        self._taken: _TakenOverError | None = None
         self._start_over()
         reset_in_child(self._start_over)
 
     def _start_over(self) -> None:
         self._turn = threading.Lock()
+
+    def start_over(self) -> None:
+        """Another store lies there now: whose its namespaces are is not known."""
+        self._owned.clear()
 
     def stop(self) -> None:
         """No further batch begins."""
@@ -79,7 +85,10 @@ class Embedding:
         for batch in _chunks(self._store.scan(RecordQuery(namespace, owed=Duty.EMBED)), _EMBED_BATCH):
             with self._turn_before(deadline) as mine:
                 if not mine or not self._embed_what_can_be(self._still_owing(batch), embeddings, deadline):
-                    return
+                    break
+        taken, self._taken = self._taken, None
+        if taken is not None:  # said when the other namespaces have what they are owed
+            raise taken
 
     def _embed_what_can_be(self, batch: Sequence[Record], embeddings: EmbeddingService, deadline: float) -> bool:
         """Embed a batch; where that fails, its rows one by one, so that one bad text does not keep others waiting.
@@ -127,8 +136,7 @@ class Embedding:
         embedded = embeddings.embed([record.request for record in batch], timeout_s, urgent=False)
         if self._stopped:  # the pool was closed meanwhile, and its file may be gone: what is owed stays owed
             return
-        for space in {record.namespace for record in batch}:
-            self._own(space, embedded.embedder)
+        mine = {space for space in {record.namespace for record in batch} if self._owns(space, embedded.embedder)}
         self._store.settle_many(
             [
                 Settlement(
@@ -138,9 +146,23 @@ class Embedding:
                     vector=Vector(embedded.embedder, to_bytes(vector), whole),
                 )
                 for record, vector, whole in zip(batch, embedded.vectors, embedded.whole, strict=True)
+                if record.namespace in mine
             ]
         )
+        for space in mine:  # who took it over meanwhile is still owed what was just settled
+            if not self._owns(space, embedded.embedder):
+                ids = tuple(record.id for record in batch if record.namespace == space)
+                self._store.owe(RecordQuery(space, (Condition("id", "", "in", ids),)), Duty.EMBED)
         self._counters.add("embedded", len(batch))
+
+    def _owns(self, namespace: str, embedder: str) -> bool:
+        """Whether its vectors are this embedder's. One that was taken over does not keep the others waiting."""
+        try:
+            self._own(namespace, embedder)
+        except _TakenOverError as err:
+            self._taken = err
+            return False
+        return True
 
     def _own(self, namespace: str, embedder: str) -> None:
         """Vectors of a namespace belong to one embedder, the one that came last: another one embeds all of it anew.
@@ -160,6 +182,8 @@ class Embedding:
                 self._store.owe(RecordQuery(namespace), Duty.EMBED)
             if not self._store.write_state(namespace, _OWNER_STATE, embedder, known.revision if known else None):
                 self._own(namespace, embedder)  # somebody else has just taken it
+            elif known is not None:  # again: the other one may have settled rows between the two
+                self._store.owe(RecordQuery(namespace), Duty.EMBED)
         self._owned.add(namespace)
 
     def _put_off(self, batch: Sequence[Record], err: EmbedderError) -> None:

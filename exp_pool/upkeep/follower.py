@@ -224,6 +224,7 @@ class Follower:
     def _follow(self, space: Space, count: int, deadline: float) -> None:
         generation, progress = self._generation(space), None
         if self._neighbours.covered(space) is None:
+            self._checked.discard((space, generation))
             if self._renewable is not None:
                 generation = self._sound(self._renewable, space, generation)
             progress = _within(functools.partial(self._building, space), 0, count)
@@ -258,6 +259,7 @@ class Follower:
         if missing:
             logger.warning("the index does not find {} of its rows and is built anew: {}", missing, doubt)
             return self._begin_anew(index, space)
+        index.believe(space)
         index.delete_many(space, sorted(findable - {row.id for row in rows}))
         return generation
 

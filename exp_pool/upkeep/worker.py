@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from loguru import logger
 
 from exp_pool._clock import now_us
-from exp_pool.errors import ExpPoolError
+from exp_pool.errors import EmbedderError, ExpPoolError
 from exp_pool.forks import reset_in_child
 from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import RecordStore, Touch
@@ -102,9 +102,19 @@ class Upkeep:
             self._write_touches()  # before eviction, which goes by them
             self._evict()
             self._scoring.run(deadline)
-        self._embedding.run(None, deadline)
+        failed: EmbedderError | None = None
+        try:
+            self._embedding.run(None, deadline)
+        except EmbedderError as err:  # another process's namespace: neither the index nor the log waits for that
+            failed = err
+        if self._stopping.is_set():  # the store may be closed and its folder gone: using it would make it anew
+            return
         self._follower.run(deadline)
+        if self._stopping.is_set():
+            return
         self._store.tidy(now_us() - self._remember_us)
+        if failed is not None:
+            raise failed
 
     def catch_up(self, namespace: str, embedder: str, deadline: float) -> None:
         """Embed what is owed in one namespace: what was written there is found."""

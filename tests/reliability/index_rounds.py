@@ -123,8 +123,10 @@ def look(folder, acknowledged):
             wrong.append(f"found {hits} of 100 nearest neighbours")
         for space, count in store.spaces().items():
             held = manager.sync._index.search(VectorQuery(*space, to_unit(embed(["x"]), 1), 2 * count))[0]
-            if {neighbour.id for neighbour in held} != {row.id for row in rows.values() if row.is_current}:
-                wrong.append(f"the index finds {len(held)} of {count}")
+            found, current = {near.id for near in held}, {row.id for row in rows.values() if row.is_current}
+            # A sound graph, too, may have a node that no way leads to: one of a few thousand.
+            if found - current or len(current - found) > len(current) // 1000:
+                wrong.append(f"the index finds {len(found)} of {count}, {len(found - current)} of them wrongly")
         wrong += store.check()
         return {
             "rows": len(rows),

@@ -37,7 +37,9 @@ def run(what, place, count, seed, rows):
     assert done.returncode == 0, done.stderr
     rounds = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rounds) == count
-    assert [each for each in rounds if each["wrong"] or each["lost"]] == [], done.stderr
+    assert [each["wrong"] or f"lost {each['lost']}" for each in rounds if each["wrong"] or each["lost"]] == [], (
+        done.stderr
+    )
     return rounds
 
 
