@@ -5,22 +5,25 @@ import json
 import math
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import traceback
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from conftest import letters
 
-from exp_pool import Experience, ExpManager, _clock
-from exp_pool.errors import EmbedderError, ExpPoolWarning, InvalidInputError
+from exp_pool import Experience, ExpManager, ThresholdJudge, _clock
+from exp_pool.errors import EmbedderError, ExpPoolWarning, InvalidInputError, StoreError
 from exp_pool.indexes import chroma
 from exp_pool.indexes.chroma import ChromaIndex
 from exp_pool.indexes.none import NoIndex
 from exp_pool.protocols import Neighbour, RecordQuery, VectorQuery
+from exp_pool.testing import FaultyStore, every
 from exp_pool.vectors import to_unit
 
 WORDS = [f"{a}{b}{c}" for a in "abcde" for b in "fghij" for c in "klm"]  # 75 texts, no two alike to `letters`
@@ -94,7 +97,7 @@ def test_superseded_evicted_and_deleted_rows_leave_the_index_also_after_a_kill(s
     script = """
         import os
         from conftest import letters
-        from exp_pool import Experience, ExpManager, _clock
+        from exp_pool import Experience, ExpManager, ThresholdJudge, _clock
         manager = ExpManager(**SETTINGS, embedder=letters)
         exps = [Experience(function="f", request=word, response="a") for word in ("abc", "abd", "abe")]
         manager.sync.create_exps(exps)
@@ -116,7 +119,7 @@ def test_another_process_scans_and_is_not_in_trouble(settings):
         out = child(
             """
             from conftest import letters
-            from exp_pool import Experience, ExpManager, _clock
+            from exp_pool import Experience, ExpManager, ThresholdJudge, _clock
             with ExpManager(**SETTINGS, embedder=letters) as manager:
                 manager.sync.create_exp(Experience(function="f", request="wwww", response="a"))
                 manager.sync.flush()
@@ -338,7 +341,7 @@ def kill_with_rows(settings):
     script = f"""
         import os
         from conftest import letters
-        from exp_pool import Experience, ExpManager, _clock
+        from exp_pool import Experience, ExpManager, ThresholdJudge, _clock
         manager = ExpManager(**SETTINGS, embedder=letters)
         manager.sync.create_exps([Experience(function="f", request=word, response=word) for word in {WORDS}])
         manager.sync.flush()
@@ -404,3 +407,74 @@ def test_what_an_index_says_is_not_believed(tmp_path, monkeypatch):
         assert [hit.experience.request for hit in hits] == ["abc", "xyz"]
         assert hits[0].similarity == pytest.approx(1.0)
         assert hits[1].similarity < 0.1
+
+
+@pytest.mark.parametrize("damage", ["an exponent", "not a number", "another length", "nothing"])
+def test_a_damaged_vector_is_similar_to_nothing(settings, damage):
+    index = "exact://" if damage != "nothing" else settings["index"]
+    with ExpManager(**{**settings, "index": index, "hot_ttl": 0}) as manager:
+
+        @manager.exp_cache(name="f", judge=ThresholdJudge(0.95))
+        def f(req):
+            return f"about {req}"
+
+        f("two plus two"), f("zzz")
+        manager.sync.flush()
+        (row,) = [
+            row
+            for row in manager.sync._store.vectors_after("default", *_embedder(manager), 0, 9)
+            if _text(manager, row) == "two plus two"
+        ]
+        values = np.frombuffer(row.vector.values, dtype="<f4").copy()
+        if damage == "an exponent":
+            values[np.argmax(values)] *= 2.0**60
+        elif damage == "not a number":
+            values[0] = np.nan
+        elif damage == "another length":
+            values = values[:-1]
+        with closing(sqlite3.connect(manager.sync.place)) as raw:
+            raw.execute(
+                "UPDATE vectors SET data = ?, position = position + 100 WHERE id = ?", (values.tobytes(), row.id)
+            )
+            raw.commit()
+        assert f("delete everything") == "about delete everything"
+        found = [hit.experience.request for hit in manager.sync.search("two plus two", top_k=9)]
+        assert ("two plus two" in found) is (damage == "nothing")
+        assert "zzz" in found
+
+
+def _embedder(manager):
+    return [space.embedder for space in manager.sync._store.spaces()]
+
+
+def _text(manager, row):
+    return manager.sync.get_exp(row.id).request
+
+
+def test_a_least_similarity_that_nothing_reaches_does_not_read_everything(settings):
+    with ExpManager(**{**settings, "index": "exact://"}) as manager:
+        manager.sync.create_exps([exp("a" * n) for n in range(1, 400)])
+        manager.sync.flush()
+        asked = []
+        get_many = manager.sync._store.get_many
+        manager.sync._queries._search._store = counting = type(
+            "Counting", (), {"__getattr__": lambda _, name: getattr(manager.sync._store, name)}
+        )()
+        counting.get_many = lambda *args, **how: asked.append(len(args[1])) or get_many(*args, **how)
+        assert manager.sync.search("zzz", min_similarity=0.9) == []
+        assert sum(asked) < 50
+
+
+def test_an_index_in_doubt_stays_so_until_it_was_compared(settings, tmp_path):
+    kill_with_rows(settings)
+    with ExpManager(**settings) as manager:
+        store = manager.sync._follower._store
+        faulty = FaultyStore(store, every("vectors_after"))
+        manager.sync._follower._store = faulty
+        with pytest.raises(StoreError):
+            manager.sync.flush()
+    assert (shelf(tmp_path) / "open").exists()
+    with ExpManager(**settings) as manager:
+        assert "not closed" in manager.sync.doctor().problems[0]
+        manager.sync.flush()
+        assert in_index(manager) == sorted(WORDS)

@@ -324,3 +324,41 @@ def test_a_child_process_has_a_worker_of_its_own(settings):
                 os._exit(status)
         assert os.waitpid(child, 0)[1] == 0
         assert {e.request for e in manager.sync.query_exps("x")} == {"parent", "child"}
+
+
+def test_a_namespace_that_was_taken_over_keeps_no_other_tenant_waiting(tmp_path):
+    def reverse(texts):
+        return letters(texts)[:, ::-1] + 1
+
+    store = f"sqlite:///{tmp_path}/pool.db"
+    with ExpManager(store=store, index="exact://", embedder=letters) as first:
+        first.sync.create_exp(exp("abc"))
+        first.sync.flush()
+        with ExpManager(store=store, index="exact://", embedder=reverse) as second:
+            second.sync.query_exps("abc")
+        first.sync.create_exps([exp("mno"), exp("xyz", namespace="tenant")])
+        with pytest.raises(EmbedderError, match="use the same embedder in both"):
+            first.sync.flush()
+        assert first.sync._store.count(RecordQuery("tenant", owed=Duty.EMBED)) == 0
+        assert first.sync._store.count(RecordQuery("default", owed=Duty.EMBED)) == 1
+
+
+def test_a_worker_that_outlives_closing_does_not_make_the_folder_anew(tmp_path):
+    import shutil
+
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(texts):
+        entered.set()
+        go_on.wait(60)
+        return letters(texts)
+
+    manager = ExpManager(store=f"sqlite:///{tmp_path}/pool/pool.db", index="exact://", embedder=slow, exit_timeout=0)
+    manager.sync.create_exp(exp("abc"))
+    worker = manager.sync._upkeep._thread
+    assert entered.wait(60)
+    manager.sync.close()
+    shutil.rmtree(tmp_path / "pool")
+    go_on.set()
+    worker.join(60)
+    assert not (tmp_path / "pool").exists()

@@ -182,12 +182,13 @@ def migrate(manager, done):
 def restore(manager, done):
     backup = manager.sync.place.with_name("backup.db")
     there = id_of(manager, WORDS[5])
+    others = [e.id for e in manager.sync.iter_exps() if e.id != there]
     manager.sync.backup(backup)
     manager.sync.delete_exp(there)
-    done(gone=[there])
-    done()  # from here on it may be there again
+    done(gone=[there], there=others)
+    done(there=others)  # from here on it may be there again
     manager.sync.restore(backup)
-    done(there=[there])
+    done(there=[there, *others])
     manager.sync.flush()
 
 
