@@ -141,7 +141,7 @@ def _column(condition: Condition) -> tuple[str, list[Any]]:
         case "exists":
             return f"({field} IS NOT NULL) = ?", [bool(wanted)]
         case "eq" if field == "request":  # indexed by its hash: engines limit the length of what they index
-            return "request_hash = ? AND request = ?", [hash_text(str(wanted)), _value(wanted)]
+            return "substr(request_hash, 1, 12) = ? AND request = ?", [hash_text(str(wanted))[:12], _value(wanted)]
         case "eq":
             return f"{field} = ?", [_value(wanted)]
         case "ne":

@@ -26,6 +26,7 @@ from exp_pool.stores._sqlite_schema import APPLICATION_ID, MIGRATIONS
 T = TypeVar("T")
 
 _IDLE_READERS = 16
+_CACHE_KIB = 65536  # of the writer: hashes touch pages in no order, and SQLite's own 2 MB halve its speed
 _REST_S, _LOOK_S = 1.0, 0.001  # how long a fork waits for other threads' statements
 _CHECKPOINT_BYTES = 4 * 2**20  # of log, as SQLite's own default: what the background worker waits for
 _URGENT_BYTES = 64 * 2**20  # what a writer does not wait for the worker with
@@ -188,6 +189,7 @@ class SqliteFile:
         try:
             self._migrate(connection)
             self._choose_journal(connection)
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         except BaseException:
             connection.close()
             raise
