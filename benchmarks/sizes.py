@@ -100,7 +100,9 @@ def measure(folder: Path, sizes: list[int]) -> list[list[str]]:
         on_disk = sum(path.stat().st_size for path in folder.glob("pool.db*")) / size
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.perf_counter()
-        manager = ExpManager(store=store, index="exact://", embedder=lambda texts: queries[: len(texts)])
+        manager = ExpManager(
+            store=store, index="exact://", embedder=lambda texts: queries[: len(texts)], scan_bytes="8GiB"
+        )
         manager.sync.get_exp("nobody")
         opened = time.perf_counter() - began
         manager.sync.ports.search.nearest(Wanted("default", "", 5), Embedded(queries[:1], [True], "e"))

@@ -44,7 +44,7 @@ class ExpPoolConfig(BaseSettings):
 
     None: for ever.
     """
-    index_from: int = Field(default=200_000, ge=0)
+    index_from: int = Field(default=100_000, ge=0)
     """Vectors of a namespace from which the index is used. Below, exact scan is faster and misses nothing."""
     scan_bytes: int = 2 * 2**30
     """Bytes (or text such as ``"2GiB"``) of vectors kept in memory for exact scan at most: 170 MB for 100,000.

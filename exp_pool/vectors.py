@@ -144,9 +144,9 @@ class VectorTable:
         return [(self._ids[rows[at]], float(similarities[at])) for at in top(similarities, limit)]
 
     def _reserve(self, rows: int, dimension: int) -> None:
-        """Room for so many rows, doubled each time, so that adding one costs the same at any size."""
+        """Room for so many rows and a quarter more, so that adding one costs the same at any size."""
         if rows > self._matrix.shape[0]:
-            capacity = max(64, 2 * rows)
+            capacity = max(64, rows + rows // 4)
             matrix = np.empty((capacity, dimension), dtype=np.float32)
             labels = np.empty((capacity, 3), dtype=np.int64)
             kept = len(self._ids)

@@ -1,7 +1,7 @@
 """``exact://``: brute force over the store's own vectors, kept in memory and brought up to date before each search.
 
 It has nothing to damage and misses nothing, so it is also what answers while another index cannot, and faster than any
-other up to some 200,000 vectors (see `docs/durability.md`).
+other up to some 100,000 vectors (see `docs/durability.md`).
 """
 
 from __future__ import annotations
