@@ -7,6 +7,7 @@ covers nothing, and exact scan answers.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -51,6 +52,7 @@ class Neighbours:
 
     def _start_over(self) -> None:
         self._covered: dict[Space, int] = {}  # of a child process: nothing, the index is its parent's
+        self._turns: Counter[Space] = Counter()  # how often it was uncovered
 
     def cover(self, space: Space, position: int) -> None:
         """From now on the index answers for what the store told up to this position."""
@@ -58,6 +60,7 @@ class Neighbours:
 
     def uncover(self, space: Space) -> None:
         """From now on exact scan answers for this space."""
+        self._turns[space] += 1
         self._covered.pop(space, None)
 
     def covered(self, space: Space) -> int | None:
@@ -73,7 +76,7 @@ class Neighbours:
         if not self._index.derived:
             return _near(query, self._index.search(query)[0])
         space = Space(query.namespace, query.embedder)
-        covered = self._covered.get(space)
+        turn, covered = self._turns[space], self._covered.get(space)
         if covered is None:
             return _near(query, self._scan.search(query)[0])
         try:
@@ -83,14 +86,15 @@ class Neighbours:
             logger.warning("exact scan answers, because the index failed: {}", err)
             self._notices.once("index", f"the index failed, exact scan answers until it is back: {err}")
             return _near(query, self._scan.search(query)[0])
-        if self._covered.get(space) != covered:  # it was cleared or is being rebuilt since we looked
+        if self._turns[space] != turn:  # it was cleared or is being built anew since we looked
             return _near(query, self._scan.search(query)[0])
         newer = self._newer.search(query, start=covered)[0]
         return _near(query, newer, found)
 
     def start_over(self) -> None:
         """Another store lies there now: nothing that was read from the one before holds."""
-        self._covered = {}
+        for space in list(self._covered):
+            self.uncover(space)
         self.close()
 
     def close(self) -> None:

@@ -478,3 +478,16 @@ def test_an_index_in_doubt_stays_so_until_it_was_compared(settings, tmp_path):
         assert "not closed" in manager.sync.doctor().problems[0]
         manager.sync.flush()
         assert in_index(manager) == sorted(WORDS)
+
+
+def test_an_index_that_is_cleared_during_a_search_is_not_asked_for_what_it_had(settings):
+    with ExpManager(**settings) as manager:
+        fill(manager)
+        search = manager.sync._index.search
+
+        def late(query):
+            manager.sync._follower.clear("default")
+            return search(query)
+
+        manager.sync._index.search = late
+        assert answers(manager, "afk", 1) == ["afk"]

@@ -23,14 +23,8 @@ import numpy as np
 import pytest
 from conftest import letters
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import run_state_machine_as_test as run
 
 from exp_pool import Experience, ExpManager, _clock
 from exp_pool.protocols import EvictionOrder
@@ -488,7 +482,7 @@ def second():
 def test_a_pool_of_two_processes_says_what_a_dict_and_brute_force_say(second, monkeypatch):
     clock = Clock()
     monkeypatch.setattr(_clock, "time", clock)
-    run_state_machine_as_test(
+    run(
         lambda: Pools(second, clock),
         settings=settings(
             max_examples=RUNS,
