@@ -20,7 +20,7 @@ def test_paraphrases_are_found_as_often_as_by_brute_force(urls, question_pairs):
     known = set(firsts)
     asked = [(a, b) for a, b, same in question_pairs if same and a in known and b not in known][:500]
     assert (len(firsts), len(asked)) == (5000, 500)
-    with ExpManager(**urls) as manager:
+    with ExpManager(**urls, index_from=1) as manager:
         manager.sync.create_exps([Experience(function="qa", request=text, response=text.upper()) for text in firsts])
         manager.sync.flush()
         stats = manager.stats()
