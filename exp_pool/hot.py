@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, cast
 from exp_pool._clock import now_us
 from exp_pool.encoding import immutable
 from exp_pool.forks import reset_in_child
-from exp_pool.protocols import Evicted, EvictionOrder, Put, PutStatus, RecordStore
+from exp_pool.protocols import Deletion, Evicted, EvictionOrder, Put, PutStatus, RecordStore
 from exp_pool.records import Record
 from exp_pool.request import Memo
 
@@ -235,6 +235,13 @@ class WatchedStore:
         evicted = self._store.evict(namespace, order, count)
         self._hot.forget([(namespace, row.key) for row in evicted])
         return evicted
+
+    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+        """The store's own; afterwards none of these rows answers."""
+        try:
+            self._store.bury(namespace, deletions, cutoff)
+        finally:
+            self._hot.forget_ids(namespace, [deletion.id for deletion in deletions])
 
     def clear(self, namespace: str) -> int:
         """The store's own; afterwards nothing of the namespace answers."""

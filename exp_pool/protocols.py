@@ -17,14 +17,17 @@ from exp_pool.records import Duty, Record, Vector
 from exp_pool.rows import (
     SCAN_ORDERS,
     Claim,
+    Deletion,
     Evicted,
     EvictionOrder,
     Lease,
     LogEntry,
+    Names,
     Put,
     PutMode,
     PutStatus,
     RecordQuery,
+    RequestRow,
     Settlement,
     Space,
     State,
@@ -42,6 +45,7 @@ __all__ = [  # the words of `rows` too, so that whoever writes a plug needs this
     "Claim",
     "Codec",
     "ContextBuilder",
+    "Deletion",
     "Embedder",
     "Event",
     "EventKind",
@@ -50,6 +54,7 @@ __all__ = [  # the words of `rows` too, so that whoever writes a plug needs this
     "Judge",
     "Lease",
     "LogEntry",
+    "Names",
     "Neighbour",
     "Observer",
     "Put",
@@ -59,6 +64,7 @@ __all__ = [  # the words of `rows` too, so that whoever writes a plug needs this
     "RecordQuery",
     "RecordStore",
     "RenewableIndex",
+    "RequestRow",
     "ScoreContext",
     "Scorer",
     "Settlement",
@@ -182,6 +188,13 @@ class RecordStore(Protocol):
         """How many vectors there are of each (namespace, embedder), in one namespace or all."""
         ...
 
+    def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
+        """Current rows that came after `position`, in the order of insertion. Nothing is told of rows that are gone.
+
+        Positions are visible in order, as those of `vectors_after`, and hold for as long as this store is open.
+        """
+        ...
+
     def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
         """Read and, where there is no current unexpired row, take the lease, in one step. The store's clock decides."""
         ...
@@ -214,6 +227,25 @@ class RecordStore(Protocol):
         """Delete logs; unknown names are skipped. Positions of entries that come later still grow."""
         ...
 
+    def names(self, namespace: str) -> Names:
+        """What states and logs there are."""
+        ...
+
+    def deletions(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[Deletion]:
+        """What is remembered of deleted rows, in the order of their ids, after this one."""
+        ...
+
+    def cutoff(self, namespace: str) -> int | None:
+        """When the namespace was last cleared (microseconds); None: never."""
+        ...
+
+    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+        """Take over what another pool deleted: rows of these ids go, and REPLICATE is refused as after a deletion here.
+
+        A `cutoff` is taken over where it is later than that of this pool; rows that are here stay.
+        """
+        ...
+
     def tidy(self, forget_before: int) -> None:
         """What the store needs done every now and then; called by the worker after each round of work.
 
@@ -226,7 +258,7 @@ class RecordStore(Protocol):
         ...
 
     def namespaces(self) -> list[str]:
-        """Every namespace that holds rows, in order."""
+        """Every namespace of which something is kept: rows, deletions, states or logs; in order, without ``""``."""
         ...
 
     def repair(self) -> list[str]:

@@ -152,6 +152,30 @@ class VectorRow:
     vector: Vector | None
 
 
+class RequestRow(NamedTuple):
+    """The text of a current row's request, for those who look for words in it."""
+
+    id: str
+    function: str
+    version: str
+    request: str
+    position: int
+
+
+class Deletion(NamedTuple):
+    """A row that was deleted, and when (microseconds)."""
+
+    id: str
+    deleted_at: int
+
+
+class Names(NamedTuple):
+    """The named states and the logs of a namespace, in order."""
+
+    states: list[str]
+    logs: list[str]
+
+
 class State(NamedTuple):
     """A small named value with its revision."""
 

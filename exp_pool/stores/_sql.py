@@ -16,12 +16,6 @@ from exp_pool.records import Record, hash_text
 
 COLUMNS = tuple(f.name for f in fields(Record))
 
-# What an UPDATE writes; see `protocols.Put`.
-CONTENT_COLUMNS = tuple(
-    "response expected codec kind origin trust scores score metric trajectory model strategy parents metadata "
-    "expires_at schema_version size_bytes".split()
-)
-
 # Engines refuse NUL (PostgreSQL) or lone surrogates (all of them) in text. Both, and the escape itself, are written as
 # SUBSTITUTE and four digits; all other text is kept as it is, readable. JSON columns need none of it: see `json_dumps`.
 _ESCAPE = "\x1a"

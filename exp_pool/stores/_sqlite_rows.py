@@ -7,12 +7,13 @@ import sqlite3
 from exp_pool._clock import now_us
 from exp_pool.protocols import Evicted, EvictionOrder, Put, PutMode, PutStatus, Settlement
 from exp_pool.records import Vector
-from exp_pool.stores._sql import COLUMNS, CONTENT_COLUMNS, checksum, keep, restore, to_row
+from exp_pool.stores._rules import CONTENT, decide
+from exp_pool.stores._sql import COLUMNS, checksum, keep, restore, to_row
 
 _INSERT = f"INSERT INTO experiences ({', '.join(COLUMNS)}, checksum) VALUES ({', '.join('?' * len(COLUMNS))}, ?)"
 _STORED = f"SELECT checksum, {', '.join(COLUMNS)} FROM experiences WHERE namespace = ? AND id = ?"
 _UPDATE = (
-    f"UPDATE experiences SET {', '.join(f'{name} = ?' for name in CONTENT_COLUMNS)}, checksum = ?, "
+    f"UPDATE experiences SET {', '.join(f'{name} = ?' for name in CONTENT)}, checksum = ?, "
     "revision = revision + 1 "
     "WHERE namespace = ? AND id = ? AND revision = ?"
 )
@@ -21,7 +22,8 @@ _TO_HISTORY = (
     "score_due = NULL WHERE namespace = ? AND id = ?"
 )
 _IS_CURRENT = COLUMNS.index("is_current")
-_CONTENT_AT = tuple(COLUMNS.index(name) for name in CONTENT_COLUMNS)
+_NAMESPACE, _ID, _KEY = (COLUMNS.index(name) for name in ("namespace", "id", "key"))
+_CONTENT_AT = tuple(COLUMNS.index(name) for name in CONTENT)
 
 
 def next_value(connection: sqlite3.Connection, counter: str) -> int:
@@ -77,8 +79,7 @@ def insert_row(connection: sqlite3.Connection, put: Put, compress_above: int | N
     """Add a row and settle which one is current; the rules are those of `protocols.Put`."""
     record = put.record
     row = to_row(record, compress_above)
-    values = dict(zip(COLUMNS, row, strict=True))
-    namespace, id_, key = values["namespace"], values["id"], values["key"]
+    namespace, id_, key = row[_NAMESPACE], row[_ID], row[_KEY]
     if put.lease is not None:
         mine = (namespace, key, put.lease.token)
         if not connection.execute("DELETE FROM leases WHERE namespace = ? AND key = ? AND token = ?", mine).rowcount:
@@ -92,23 +93,19 @@ def insert_row(connection: sqlite3.Connection, put: Put, compress_above: int | N
     ).fetchall()
     if any(other == id_ for other, _ in present):
         return PutStatus.CONFLICT
-    if record.is_current and present:
-        ((other, annotated),) = present
-        automatic = not record.annotated and record.origin in ("automatic", "refined")
-        if annotated and automatic and _sound(connection, (namespace, other)):
-            values |= {"is_current": False, "superseded_by": other}
-        else:
-            connection.execute(_TO_HISTORY, (id_, namespace, other))
-            forget_vector(connection, namespace, other)
-    if not values["is_current"]:
-        values |= {"embed_due": None, "score_due": None}
-    connection.execute(_INSERT, (*values.values(), checksum(row)))
+    other, annotated = present[0] if present else ("", False)
+    known = restore(other) if present else None
+    decision = decide(put, known, annotated=bool(annotated) and _sound(connection, (namespace, other)))
+    if decision.supersedes is not None:
+        connection.execute(_TO_HISTORY, (id_, namespace, other))
+        forget_vector(connection, namespace, other)
+    if decision.record is not record:
+        row = to_row(decision.record, compress_above)
+    connection.execute(_INSERT, (*row, checksum(row)))
     connection.execute("DELETE FROM tombstones WHERE namespace = ? AND id = ?", (namespace, id_))
-    if not values["is_current"]:
-        return PutStatus.HISTORY
-    if put.vector is not None:
+    if put.vector is not None and decision.status is PutStatus.CURRENT:
         set_vector(connection, (namespace, id_), put.vector)
-    return PutStatus.CURRENT
+    return decision.status
 
 
 _TURNS = {

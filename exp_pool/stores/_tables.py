@@ -10,23 +10,25 @@ import itertools
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from exp_pool._clock import now_us
-from exp_pool.filters import holds
 from exp_pool.forks import reset_in_child
 from exp_pool.protocols import (
     SCAN_ORDERS,
     Claim,
+    Deletion,
     Evicted,
     EvictionOrder,
     Lease,
     LogEntry,
+    Names,
     Put,
     PutMode,
     PutStatus,
     RecordQuery,
+    RequestRow,
     Settlement,
     Space,
     State,
@@ -35,15 +37,9 @@ from exp_pool.protocols import (
     VectorRow,
 )
 from exp_pool.records import Duty, Record, Vector, hash_text
+from exp_pool.stores._rules import decide, matches, order_of, owes, settle, to_history, turn, updated
 
 Ref: TypeAlias = tuple[str, str]  # (namespace, id or key or name)
-
-# What an UPDATE leaves alone; see `Put`.
-_KEPT_BY_UPDATE = frozenset(
-    "id namespace function version key request request_hash arguments reuse_scope created_at is_current superseded_by "
-    "last_access access_count embed_due embed_tries score_due score_tries principal".split()
-)
-_CONTENT = tuple(f.name for f in fields(Record) if f.name not in _KEPT_BY_UPDATE and f.name != "revision")
 
 
 class Tables:
@@ -51,6 +47,7 @@ class Tables:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self._listings: Iterator[int] = itertools.count(1)  # never from the start again, whatever is read anew
         self._start_empty()
         reset_in_child(self._after_fork)
 
@@ -67,6 +64,7 @@ class Tables:
         self._leases: dict[Ref, Lease] = {}
         self._tokens: Iterator[int] = itertools.count(1)  # one count for all keys: a token is never given out twice
         self._states: dict[Ref, State] = {}
+        self._listed: dict[Ref, tuple[int, str]] = {}  # where rows stand in `requests_after`, with what hash
         self._logs: defaultdict[Ref, list[LogEntry]] = defaultdict(list)
         self._log_positions: Iterator[int] = itertools.count(1)
 
@@ -92,8 +90,7 @@ class Tables:
         old = self._rows.get((new.namespace, new.id))
         if old is None or old.revision != put.expected_revision:
             return PutStatus.CONFLICT
-        content = {name: getattr(new, name) for name in _CONTENT}
-        self._set_row(replace(old, **content, revision=old.revision + 1))
+        self._set_row(updated(old, new))
         return PutStatus.CURRENT if old.is_current else PutStatus.HISTORY
 
     def _insert(self, put: Put) -> PutStatus:
@@ -114,13 +111,10 @@ class Tables:
         current = None if known is None else self._rows[new.namespace, known]
         if lease is not None:
             self._drop_lease((lease.namespace, lease.key))
-        if new.is_current and current is not None:
-            if current.annotated and not new.annotated and new.origin in ("automatic", "refined"):
-                new = replace(new, is_current=False, superseded_by=current.id)
-            else:
-                self._to_history(current, new.id)
-        if not new.is_current:
-            new = replace(new, embed_due=None, score_due=None)
+        decision = decide(put, known, annotated=current is not None and current.annotated)
+        new = decision.record
+        if current is not None and decision.supersedes is not None:
+            self._to_history(current, new.id)
         self._set_row(new)
         self._by_request[new.namespace, new.request_hash][new.id] = None
         if not new.is_current:
@@ -131,15 +125,7 @@ class Tables:
         return PutStatus.CURRENT
 
     def _to_history(self, row: Record, successor: str) -> None:
-        superseded = replace(
-            row,
-            is_current=False,
-            superseded_by=successor,
-            revision=row.revision + 1,
-            embed_due=None,
-            score_due=None,
-        )
-        self._set_row(superseded)
+        self._set_row(to_history(row, successor))
         self._forget_vector(row.namespace, row.id)
 
     def _set_vector(self, row: Record, vector: Vector) -> None:
@@ -187,7 +173,7 @@ class Tables:
         with self._lock:
             now = now_us()
             rows = [row for (space, _), row in self._rows.items() if space == namespace and not row.protected]
-            rows.sort(key=lambda row: (not row.expired(now), row.is_current, *_turn(row, order)))
+            rows.sort(key=lambda row: turn(row, order, now))
             for row in rows[:count]:
                 self._remove(namespace, row.id)
         return [Evicted(row.id, row.function, row.key, row.size_bytes) for row in rows[:count]]
@@ -207,8 +193,9 @@ class Tables:
     ) -> Iterator[Record]:
         assert order_by in SCAN_ORDERS
         with self._lock:
-            rows = [row for row in self._candidates(query) if _matches(row, query)]
-        rows.sort(key=lambda row: _sort_key(getattr(row, order_by)), reverse=descending)
+            now = now_us()
+            rows = [row for row in self._candidates(query) if matches(row, query, now)]
+        rows.sort(key=lambda row: order_of(getattr(row, order_by)), reverse=descending)
         return iter(rows[:limit])
 
     def _candidates(self, query: RecordQuery) -> Iterable[Record]:
@@ -222,9 +209,9 @@ class Tables:
 
     def count(self, query: RecordQuery, *, limit: int | None = None) -> int:
         with self._lock:
-            found = 0
+            found, now = 0, now_us()
             for row in self._candidates(query):
-                found += _matches(row, query)
+                found += matches(row, query, now)
                 if found == limit:
                     break
             return found
@@ -242,21 +229,16 @@ class Tables:
         with self._lock:
             for settled in settlements:
                 row = self._rows.get((settled.namespace, settled.id))
-                if row is not None and row.is_current and getattr(row, f"{settled.duty}_due") is not None:
-                    self._settle(row, settled)
-
-    def _settle(self, row: Record, settled: Settlement) -> None:
-        duty = settled.duty.value
-        tries = 0 if settled.done else getattr(row, f"{duty}_tries") + 1
-        changes: dict[str, object] = {f"{duty}_due": None if settled.done else settled.retry_at, f"{duty}_tries": tries}
-        if settled.vector is not None:
-            self._set_vector(row, settled.vector)
-        self._set_row(replace(row, **changes))  # type: ignore[arg-type]
+                if row is not None and owes(row, settled):
+                    if settled.vector is not None:
+                        self._set_vector(row, settled.vector)
+                    self._set_row(settle(row, settled))
 
     def owe(self, query: RecordQuery, duty: Duty) -> int:
         with self._lock:
-            rows = [row for row in self._candidates(query) if row.is_current and _matches(row, query)]
-            changes: dict[str, object] = {f"{duty}_due": now_us(), f"{duty}_tries": 0}
+            now = now_us()
+            rows = [row for row in self._candidates(query) if row.is_current and matches(row, query, now)]
+            changes: dict[str, object] = {f"{duty}_due": now, f"{duty}_tries": 0}
             for row in rows:
                 self._set_row(replace(row, **changes))  # type: ignore[arg-type]
             return len(rows)
@@ -279,6 +261,20 @@ class Tables:
     def spaces(self, namespace: str | None = None) -> dict[Space, int]:
         with self._lock:
             return Counter(_space(row) for row in self._vectors.values() if namespace in (None, row.namespace))
+
+    def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
+        found = []
+        with self._lock:
+            for ref, row in self._rows.items():
+                if ref[0] != namespace or not row.is_current:
+                    continue
+                at, known = self._listed.get(ref, (0, ""))
+                if known != row.request_hash:
+                    at = next(self._listings)
+                    self._listed[ref] = (at, row.request_hash)
+                if at > position:
+                    found.append(RequestRow(row.id, row.function, row.version, row.request, at))
+        return sorted(found, key=lambda row: row.position)[:limit]
 
     def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
         with self._lock:
@@ -341,6 +337,30 @@ class Tables:
                 if (namespace, name) in self._logs:
                     self._drop_log((namespace, name))
 
+    def names(self, namespace: str) -> Names:
+        with self._lock:
+            return Names(
+                sorted(name for space, name in self._states if space == namespace),
+                sorted(name for (space, name), entries in self._logs.items() if space == namespace and entries),
+            )
+
+    def deletions(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[Deletion]:
+        with self._lock:
+            found = [Deletion(id_, at) for (space, id_), at in self._tombstones.items() if space == namespace]
+        return sorted(deletion for deletion in found if deletion.id > after)[:limit]
+
+    def cutoff(self, namespace: str) -> int | None:
+        with self._lock:
+            return self._cutoffs.get(namespace)
+
+    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+        with self._lock:
+            for deletion in deletions:
+                self._remove(namespace, deletion.id)
+                self._set_tombstone((namespace, deletion.id), deletion.deleted_at)
+            if cutoff is not None:
+                self._set_cutoff(namespace, max(cutoff, self._cutoffs.get(namespace, cutoff)))
+
     def tidy(self, forget_before: int) -> None:
         with self._lock:
             self._tombstones = {ref: at for ref, at in self._tombstones.items() if at >= forget_before}
@@ -352,7 +372,8 @@ class Tables:
 
     def namespaces(self) -> list[str]:
         with self._lock:
-            return sorted({namespace for namespace, _ in self._rows})
+            kept = (*self._rows, *self._tombstones, *self._states, *self._logs)
+            return sorted({*(namespace for namespace, _ in kept), *self._cutoffs} - {""})
 
     def repair(self) -> list[str]:
         return []
@@ -370,6 +391,7 @@ class Tables:
 
     def _drop_row(self, row: Record) -> None:
         del self._rows[row.namespace, row.id]
+        self._listed.pop((row.namespace, row.id), None)
 
     def _place_vector(self, row: VectorRow) -> None:
         self._position = row.position
@@ -405,36 +427,6 @@ class Tables:
         del self._logs[ref]
 
 
-def _matches(row: Record, query: RecordQuery) -> bool:
-    now = now_us()
-    return (
-        (query.namespace is None or row.namespace == query.namespace)
-        and (query.history or row.is_current)
-        and (query.expired or not row.expired(now))
-        and (query.quarantined or row.trust == "trusted")
-        and (query.owed is None or (row.is_current and (getattr(row, f"{query.owed}_due") or now + 1) <= now))
-        and all(holds(condition, row) for condition in query.where)
-    )
-
-
 def _space(row: VectorRow) -> Space:
     assert row.vector is not None  # those that are gone stand elsewhere
     return Space(row.namespace, row.vector.embedder)
-
-
-def _turn(row: Record, order: EvictionOrder) -> tuple[int, ...]:
-    """Sorts rows by when they are evicted; ties stay in the order of insertion."""
-    used = row.created_at if row.last_access is None else row.last_access
-    match order:
-        case EvictionOrder.LRU:
-            return (used,)
-        case EvictionOrder.LFU:
-            return (row.access_count, used)
-        case EvictionOrder.FIFO:
-            return (row.created_at,)
-        case EvictionOrder.TTL:
-            return (row.expires_at is None, row.expires_at or row.created_at)
-
-
-def _sort_key(value: float | str | None) -> tuple[bool, float | str]:
-    return (value is not None, value if value is not None else 0)

@@ -31,13 +31,16 @@ from exp_pool.errors import StoreError
 from exp_pool.protocols import (
     Capabilities,
     Claim,
+    Deletion,
     Evicted,
     EvictionOrder,
     Lease,
     LogEntry,
+    Names,
     Put,
     PutStatus,
     RecordQuery,
+    RequestRow,
     Settlement,
     Space,
     State,
@@ -229,6 +232,26 @@ class JsonStore(Mirror):
     def drop_logs(self, namespace: str, names: Sequence[str]) -> None:
         with self._writing(_nowhere):
             super().drop_logs(namespace, names)
+
+    def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
+        with self._looking(_everywhere):
+            return super().requests_after(namespace, position, limit)
+
+    def names(self, namespace: str) -> Names:
+        with self._looking(_nowhere):
+            return super().names(namespace)
+
+    def deletions(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[Deletion]:
+        with self._looking(_nowhere):
+            return super().deletions(namespace, after=after, limit=limit)
+
+    def cutoff(self, namespace: str) -> int | None:
+        with self._looking(_nowhere):
+            return super().cutoff(namespace)
+
+    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+        with self._writing(lambda: self._of_ids(namespace, [deletion.id for deletion in deletions])):
+            super().bury(namespace, deletions, cutoff)
 
     # Upkeep
 

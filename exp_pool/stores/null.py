@@ -11,13 +11,16 @@ from exp_pool.config import ExpPoolConfig
 from exp_pool.protocols import (
     Capabilities,
     Claim,
+    Deletion,
     Evicted,
     EvictionOrder,
     Lease,
     LogEntry,
+    Names,
     Put,
     PutStatus,
     RecordQuery,
+    RequestRow,
     Settlement,
     Space,
     State,
@@ -83,6 +86,9 @@ class NullStore:
     def spaces(self, namespace: str | None = None) -> dict[Space, int]:
         return {}
 
+    def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
+        return []
+
     def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
         return Claim(lease=Lease(namespace, key, owner, next(self._tokens), now_us() + int(ttl_s * 1e6)))
 
@@ -105,6 +111,18 @@ class NullStore:
         return []
 
     def drop_logs(self, namespace: str, names: Sequence[str]) -> None:
+        pass
+
+    def names(self, namespace: str) -> Names:
+        return Names([], [])
+
+    def deletions(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[Deletion]:
+        return []
+
+    def cutoff(self, namespace: str) -> int | None:
+        return None
+
+    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
         pass
 
     def tidy(self, forget_before: int) -> None:

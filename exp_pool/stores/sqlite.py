@@ -26,14 +26,17 @@ from exp_pool.protocols import (
     SCAN_ORDERS,
     Capabilities,
     Claim,
+    Deletion,
     Evicted,
     EvictionOrder,
     Lease,
     LogEntry,
+    Names,
     Put,
     PutMode,
     PutStatus,
     RecordQuery,
+    RequestRow,
     Settlement,
     Space,
     State,
@@ -72,6 +75,10 @@ _VECTORS_AFTER = """
     SELECT id, NULL, NULL, NULL, position, NULL, 0 FROM forgotten
     WHERE namespace = ? AND embedder = ? AND position > ?
     ORDER BY position LIMIT ?"""
+_NAMESPACES = " UNION ".join(
+    f"SELECT namespace FROM {table} WHERE namespace <> ''"
+    for table in ("experiences", "tombstones", "cutoffs", "states", "logs")
+)
 _NAMED = 20
 _FUNCTION = COLUMNS.index("function")
 _PAGE = 500  # rows fetched at once while scanning: well below the limit of bound values, enough to make queries cheap
@@ -193,8 +200,8 @@ class SqliteStore:
     @_translated
     def namespaces(self) -> list[str]:
         with self._file.read() as connection:
-            rows = connection.execute("SELECT DISTINCT namespace FROM experiences ORDER BY namespace").fetchall()
-        return [restore(namespace) for (namespace,) in rows]
+            rows = connection.execute(_NAMESPACES).fetchall()
+        return sorted(restore(namespace) for (namespace,) in rows)
 
     @_translated
     def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
@@ -317,6 +324,20 @@ class SqliteStore:
             rows = connection.execute(statement, values).fetchall()
         return {Space(restore(space), restore(embedder)): count for space, embedder, count in rows}
 
+    @_translated
+    def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
+        # The sign keeps SQLite from sorting the whole namespace: rows stand in the order of seq.
+        statement = (
+            "SELECT id, function, version, request, seq FROM experiences "
+            "WHERE seq > ? AND +namespace = ? AND is_current = 1 ORDER BY seq LIMIT ?"
+        )
+        with self._file.read() as connection:
+            rows = connection.execute(statement, (position, keep(namespace), limit)).fetchall()
+        return [
+            RequestRow(restore(id_), restore(function), restore(version), restore(request), at)
+            for id_, function, version, request, at in rows
+        ]
+
     # Leases, states, logs
 
     @_translated
@@ -405,6 +426,50 @@ class SqliteStore:
         with self._file.write() as connection:
             refs = [(keep(namespace), keep(name)) for name in names]
             connection.executemany("DELETE FROM logs WHERE namespace = ? AND name = ?", refs)
+
+    @_translated
+    def names(self, namespace: str) -> Names:
+        with self._file.read() as connection:
+            states, logs = (
+                sorted(restore(name) for (name,) in connection.execute(statement, (keep(namespace),)))
+                for statement in (
+                    "SELECT name FROM states WHERE namespace = ?",
+                    "SELECT DISTINCT name FROM logs WHERE namespace = ?",
+                )
+            )
+        return Names(states, logs)
+
+    # Deletions
+
+    @_translated
+    def deletions(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[Deletion]:
+        statement = "SELECT id, deleted_at FROM tombstones WHERE namespace = ? AND id > ? ORDER BY id LIMIT ?"
+        with self._file.read() as connection:
+            rows = connection.execute(statement, (keep(namespace), keep(after), limit)).fetchall()
+        return [Deletion(restore(id_), at) for id_, at in rows]
+
+    @_translated
+    def cutoff(self, namespace: str) -> int | None:
+        statement = "SELECT cleared_at FROM cutoffs WHERE namespace = ?"
+        with self._file.read() as connection:
+            row = connection.execute(statement, (keep(namespace),)).fetchone()
+        return None if row is None else int(row[0])
+
+    @_translated
+    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+        space = keep(namespace)
+        with self._file.write() as connection:
+            for id_, at in deletions:
+                ref = (space, keep(id_))
+                connection.execute("DELETE FROM experiences WHERE namespace = ? AND id = ?", ref)
+                forget_vector(connection, *ref)
+                connection.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", (*ref, at))
+            if cutoff is not None:
+                connection.execute(
+                    "INSERT INTO cutoffs VALUES (?, ?) "
+                    "ON CONFLICT (namespace) DO UPDATE SET cleared_at = max(cleared_at, excluded.cleared_at)",
+                    (space, cutoff),
+                )
 
     # Upkeep
 

@@ -8,6 +8,7 @@ from exp_pool import _clock
 from exp_pool.protocols import EvictionOrder, Put, PutMode, PutStatus, RecordQuery, RecordStore, Settlement, Touch
 from exp_pool.records import Duty
 from exp_pool.testing._finding import FindingRules
+from exp_pool.testing._moving import MovingRules
 from exp_pool.testing._upkeep import UpkeepRules
 from exp_pool.testing._writing import WritingRules
 from exp_pool.testing.making import put, row
@@ -49,6 +50,8 @@ class RecordStoreShape:
         store.touch_many("n", [Touch("a", 1, 1)])
         store.settle_many([Settlement("n", "a", Duty.EMBED)])
         store.drop_logs("n", ["l"])
+        store.bury("n", [])
+        assert (store.requests_after("n", 0, 10), store.deletions("n"), store.names("m")) == ([], [], ([], []))
 
     def test_whoever_claims_first_may_compute(self, store: RecordStore) -> None:
         lease = store.claim("n", "k", "me", 60).lease
@@ -71,7 +74,7 @@ class RecordStoreShape:
         store.close()
 
 
-class RecordStoreContract(RecordStoreShape, WritingRules, FindingRules, UpkeepRules):
+class RecordStoreContract(RecordStoreShape, WritingRules, FindingRules, UpkeepRules, MovingRules):
     """Everything that `exp_pool.protocols.RecordStore` promises.
 
     ::
