@@ -1,4 +1,4 @@
-"""What SQL stores share: columns, the text form that every engine keeps, and conditions as SQL with bound values."""
+"""What SQL stores share about a row: its columns, its checksum, and the text form that every engine keeps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from dataclasses import fields
 from typing import Any
 
 from exp_pool.errors import StoreError
-from exp_pool.filters import Condition
-from exp_pool.protocols import RecordQuery
-from exp_pool.records import Record, hash_text
+from exp_pool.records import Record
 
 COLUMNS = tuple(f.name for f in fields(Record))
+NAMES = ", ".join(f'"{name}"' for name in COLUMNS)  # quoted: `key` and `function` are reserved words of MySQL
 
 # Engines refuse NUL (PostgreSQL) or lone surrogates (all of them) in text. Both, and the escape itself, are written as
 # SUBSTITUTE and four digits; all other text is kept as it is, readable. JSON columns need none of it: see `json_dumps`.
@@ -32,6 +31,7 @@ _LONG_COLUMNS = tuple(COLUMNS.index(name) for name in ("arguments", "response", 
 _LEVEL = 6
 _MAX_EXPANDED = 2**28  # a megabyte of zeros expands to a gigabyte
 
+_IS_CURRENT = COLUMNS.index("is_current")
 _columns_of = operator.attrgetter(*COLUMNS)
 
 
@@ -61,6 +61,7 @@ def restore(text: str) -> str:
 def to_row(record: Record, compress_above: int | None) -> list[Any]:
     """The values of `COLUMNS`; long texts, in bytes of UTF-8 above the limit, as compressed bytes."""
     row = list(_columns_of(record))
+    row[_IS_CURRENT] = int(record.is_current)  # a small integer everywhere, so that one condition fits all engines
     if compress_above is not None and record.size_bytes > compress_above:
         for position in _LONG_COLUMNS:
             if row[position] is not None and len(row[position]) > compress_above:
@@ -100,93 +101,3 @@ def _expand(data: bytes) -> str:
         return text.decode("utf-8", "surrogatepass") if expander.eof else "its compressed text is too long or cut off"
     except (zlib.error, UnicodeDecodeError) as err:
         return f"its compressed text cannot be read: {err}"
-
-
-def select(query: RecordQuery, now: int) -> tuple[str, list[Any]]:
-    """The WHERE clause of a query, in the dialect of SQLite, and its values. User input is only ever a value."""
-    terms: list[str] = []
-    values: list[Any] = []
-    if query.namespace is not None:
-        # The sign keeps SQLite from walking the namespace where a small index of what is owed answers at once.
-        terms.append("+namespace = ?" if query.owed else "namespace = ?")
-        values.append(keep(query.namespace))
-    if not query.history:
-        terms.append("is_current = 1")
-    if not query.expired:
-        terms.append("(expires_at IS NULL OR expires_at > ?)")
-        values.append(now)
-    if not query.quarantined:
-        terms.append("trust = 'trusted'")
-    if query.owed is not None:
-        terms.append(f"is_current = 1 AND {query.owed.value}_due <= ?")
-        values.append(now)
-    for condition in query.where:
-        term, bound = _member(condition) if condition.path else _column(condition)
-        terms.append(term)
-        values.extend(bound)
-    return " AND ".join(terms) or "1", values
-
-
-def _column(condition: Condition) -> tuple[str, list[Any]]:
-    """A condition on a column. `field` and `operator` come from the allowlist of `filters`, never from a user."""
-    field = "(expected IS NOT NULL)" if condition.field == "annotated" else condition.field
-    wanted = condition.value
-    match condition.operator:
-        case "exists":
-            return f"({field} IS NOT NULL) = ?", [bool(wanted)]
-        case "eq" if field == "request":  # indexed by its hash: engines limit the length of what they index
-            return "substr(request_hash, 1, 12) = ? AND request = ?", [hash_text(str(wanted))[:12], _value(wanted)]
-        case "eq":
-            return f"{field} = ?", [_value(wanted)]
-        case "ne":
-            return f"({field} IS NULL OR {field} <> ?)", [_value(wanted)]
-        case "in":
-            choices = [_value(choice) for choice in wanted]  # type: ignore[union-attr]
-            return (f"{field} IN ({', '.join('?' * len(choices))})", choices) if choices else ("0", [])
-        case "contains":
-            return f"instr({field}, ?) > 0", [_value(wanted)]
-        case operator:
-            return f"{field} {'>=' if operator == 'gte' else '<='} ?", [_value(wanted)]
-
-
-def _value(value: Any) -> Any:
-    return keep(value) if isinstance(value, str) else value
-
-
-def _member(condition: Condition) -> tuple[str, list[Any]]:
-    """A condition on a member of a JSON column; types count, so every comparison names the JSON type it expects."""
-    column, wanted = condition.field, condition.value
-    path = f'$."{condition.path}"'
-    kind, found = f"json_type({column}, ?)", f"json_extract({column}, ?)"
-    match condition.operator:
-        case "exists":
-            return f"({kind} IS NOT NULL) = ?", [path, bool(wanted)]
-        case "eq":
-            return _equals(kind, found, [path], wanted)
-        case "ne":
-            term, values = _equals(kind, found, [path], wanted)
-            return f"NOT coalesce(({term}), 0)", values
-        case "in":
-            terms = [_equals(kind, found, [path], choice) for choice in wanted]  # type: ignore[union-attr]
-            joined = " OR ".join(f"({term})" for term, _ in terms)
-            return f"({joined})" if terms else "0", [value for _, values in terms for value in values]
-        case "contains":
-            element, values = _equals("e.type", "e.atom", [], wanted)
-            text = f"instr({found}, ?) > 0" if isinstance(wanted, str) else "0"
-            return (
-                f"CASE {kind} WHEN 'text' THEN {text} WHEN 'array' THEN "
-                f"EXISTS (SELECT 1 FROM json_each({column}, ?) AS e WHERE {element}) ELSE 0 END",
-                [path, *([path, wanted] if isinstance(wanted, str) else []), path, *values],
-            )
-        case operator:
-            types = "('text')" if isinstance(wanted, str) else "('integer', 'real')"
-            return f"({kind} IN {types} AND {found} {'>=' if operator == 'gte' else '<='} ?)", [path, path, wanted]
-
-
-def _equals(kind: str, found: str, path: list[str], wanted: Any) -> tuple[str, list[Any]]:
-    if wanted is None:
-        return f"{kind} = 'null'", path
-    if isinstance(wanted, bool):
-        return f"{kind} = '{'true' if wanted else 'false'}'", path
-    types = "('text')" if isinstance(wanted, str) else "('integer', 'real')"
-    return f"{kind} IN {types} AND {found} = ?", [*path, *path, wanted]

@@ -29,7 +29,8 @@ _OTHERS = ("tombstones", "cutoffs", "states", "counters")  # leases are not wort
 _AFTERWARDS = (
     "INSERT OR IGNORE INTO counters VALUES ('position', 0), ('token', 0)",
     """UPDATE counters SET value = max(value, coalesce((SELECT max(position) FROM vectors), 0),
-       coalesce((SELECT max(position) FROM forgotten), 0)) WHERE name = 'position'""",
+       coalesce((SELECT max(position) FROM forgotten), 0), coalesce((SELECT max(position) FROM logs), 0))
+       WHERE name = 'position'""",
     """DELETE FROM vectors WHERE NOT EXISTS (SELECT 1 FROM experiences e
        WHERE e.namespace = vectors.namespace AND e.id = vectors.id AND e.is_current = 1)""",
     """UPDATE experiences SET embed_due = 0, embed_tries = 0 WHERE is_current = 1 AND NOT EXISTS

@@ -82,4 +82,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE experiences ADD COLUMN checksum INTEGER",
         "UPDATE states SET name = 'embedder', value = json_extract(value, '$.embedder') WHERE name = 'index-owner'",
     ),
+    (
+        # Logs are counted by the same counter as vectors, as on engines that have no AUTOINCREMENT.
+        "UPDATE counters SET value = max(value, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'logs'), 0))"
+        " WHERE name = 'position'",
+    ),
 )

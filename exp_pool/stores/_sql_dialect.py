@@ -1,0 +1,86 @@
+"""In what engines that speak SQL differ, as far as this package is concerned. Statements have ``?`` for values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Cursor(Protocol):
+    """What a statement gave."""
+
+    @property
+    def rowcount(self) -> int:
+        """Rows that it changed."""
+        ...
+
+    def fetchone(self) -> Any:
+        """The next row, None at the end."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """All rows."""
+        ...
+
+
+class Connection(Protocol):
+    """A connection in a transaction. `sqlite3.Connection` is one."""
+
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor:
+        """Run one statement."""
+        ...
+
+    def executemany(self, statement: str, rows: Sequence[Sequence[Any]], /) -> Any:
+        """Run one statement for each row of values, in as few round trips as the driver can."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One engine.
+
+    Args:
+        now: an expression for the present in microseconds, and its values: the store's clock, where it has one.
+        draw: gives out so many numbers of a namespace; the first. Who has drawn commits before others may draw.
+        listed: the column that counts rows of a namespace in an order that becomes visible as it grows.
+        upsert: the INSERT that writes over the row of its key: from a table, the columns of its key, the other columns,
+            and by their names what they become, where that is not the new value: SQL with ``{old}`` and ``{new}``.
+        position: the function that finds a part in a text.
+        greatest: the function that gives the larger of two values.
+        lock: ends a SELECT whose rows nobody else may change until the transaction ends.
+        unindexed: before a column that no index is to be chosen for.
+        nulls: after a column by which rows are sorted upward, and downward: NULL counts as less than anything else.
+        json: whether conditions on members of JSON columns can be left to the engine.
+    """
+
+    now: Callable[[], tuple[str, list[Any]]]
+    draw: Callable[[Connection, str, int], int]
+    listed: str
+    upsert: Callable[..., str]
+    position: str
+    greatest: str
+    lock: str = ""
+    unindexed: str = ""
+    nulls: tuple[str, str] = ("", "")
+    json: bool = False
+
+
+def marks(count: int) -> str:
+    """``?, ?, ?``."""
+    return ", ".join("?" * count)
+
+
+def upsert_on_conflict(table: str, key: Sequence[str], others: Sequence[str], **changes: str) -> str:
+    """INSERT that writes over the row of its key, in the words of SQLite and PostgreSQL; see `Dialect.upsert`."""
+    then = "DO NOTHING"
+    if others:
+        assigned = (
+            f"{name} = {changes.get(name, '{new}').format(old=f'{table}.{name}', new=f'excluded.{name}')}"
+            for name in others
+        )
+        then = f"DO UPDATE SET {', '.join(assigned)}"
+    names = (*key, *others)
+    return (
+        f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks(len(names))}) ON CONFLICT ({', '.join(key)}) {then}"
+    )
