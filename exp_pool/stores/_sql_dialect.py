@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,9 +43,14 @@ class Dialect:
     Args:
         now: an expression for the present in microseconds, and its values: the store's clock, where it has one.
         draw: gives out so many numbers of a namespace; the first. Who has drawn commits before others may draw.
+        alone: until this transaction ends, nobody else draws numbers of this namespace. Whoever locks rows and draws
+            calls it first: in any other order two of them would wait for each other.
         listed: the column that counts rows of a namespace in an order that becomes visible as it grows.
         upsert: the INSERT that writes over the row of its key: from a table, the columns of its key, the other columns,
             and by their names what they become, where that is not the new value: SQL with ``{old}`` and ``{new}``.
+        first: the INSERT that leaves a row of its key alone, and changes no row then: from a table, the columns of its
+            key, and an expression for each other column.
+        hashed: the indexed part of `request_hash`, and how many of its characters that are.
         position: the function that finds a part in a text.
         greatest: the function that gives the larger of two values.
         lock: ends a SELECT whose rows nobody else may change until the transaction ends.
@@ -56,8 +61,11 @@ class Dialect:
 
     now: Callable[[], tuple[str, list[Any]]]
     draw: Callable[[Connection, str, int], int]
+    alone: Callable[[Connection, str], object]
     listed: str
     upsert: Callable[..., str]
+    first: Callable[[str, Sequence[str], Mapping[str, str]], str]
+    hashed: tuple[str, int]
     position: str
     greatest: str
     lock: str = ""
@@ -84,3 +92,11 @@ def upsert_on_conflict(table: str, key: Sequence[str], others: Sequence[str], **
     return (
         f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks(len(names))}) ON CONFLICT ({', '.join(key)}) {then}"
     )
+
+
+def first_on_conflict(table: str, key: Sequence[str], others: Mapping[str, str]) -> str:
+    """INSERT that leaves a row of its key alone, in the words of SQLite and PostgreSQL; see `Dialect.first`."""
+    columns = ", ".join(f'"{name}"' for name in (*key, *others))
+    conflict = ", ".join(f'"{name}"' for name in key)
+    values = ", ".join((marks(len(key)), *others.values()))
+    return f"INSERT INTO {table} ({columns}) VALUES ({values}) ON CONFLICT ({conflict}) DO NOTHING"

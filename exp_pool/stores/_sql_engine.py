@@ -53,17 +53,17 @@ class SqlEngine(ABC):
         self._compress_above = compress_above
 
     @abstractmethod
-    def _read(self, work: Callable[[Connection], R]) -> R:
-        """Do what only reads, perhaps twice."""
+    def _read(self, work: Callable[[Connection], R], *, patient: bool = False) -> R:
+        """Do what only reads, perhaps twice. What takes long by itself is waited for patiently."""
 
     @abstractmethod
-    def _write(self, work: Callable[[Connection], R]) -> R:
+    def _write(self, work: Callable[[Connection], R], *, patient: bool = False) -> R:
         """Do it in one transaction that nobody else's comes between; perhaps again, if nothing came of it."""
 
     @abstractmethod
     def remedy(self, err: Exception) -> str:
         """What to do about an error of the driver's, for people; ``""`` where nothing is known."""
 
-    def _all(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+    def _all(self, statement: str, values: Sequence[Any] = (), *, patient: bool = False) -> list[Any]:
         """All rows of one statement that only reads."""
-        return self._read(lambda connection: connection.execute(statement, values).fetchall())
+        return self._read(lambda connection: connection.execute(statement, values).fetchall(), patient=patient)

@@ -54,6 +54,11 @@ class Rows:
         self._dialect = dialect
         self._compress_above = compress_above
 
+    def alone(self, namespaces: Iterable[str]) -> None:
+        """Nobody else changes what is in these namespaces until the transaction ends. Comes before everything else."""
+        for namespace in sorted(set(namespaces)):
+            self._dialect.alone(self._connection, namespace)
+
     # Vectors
 
     def set_vectors(self, vectors: dict[Ref, Vector]) -> None:
@@ -106,6 +111,7 @@ class Rows:
 
     def put(self, puts: Sequence[Put]) -> list[PutStatus]:
         """See `protocols.RecordStore.put_many`."""
+        self.alone(keep(put.record.namespace) for put in puts)
         statuses: list[PutStatus] = []
         for update, group in itertools.groupby(puts, lambda put: put.mode is PutMode.UPDATE):
             some = list(group)
@@ -240,6 +246,7 @@ class Rows:
         """Delete rows and their vectors; the ids that were there. No tombstones."""
         if not ids:
             return []
+        self.alone([namespace])
         there = self._connection.execute(
             f"SELECT id FROM experiences WHERE namespace = ? AND id IN ({marks(len(ids))}){self._dialect.lock}",
             (namespace, *ids),
@@ -262,6 +269,7 @@ class Rows:
 
     def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
         """See `protocols.RecordStore.evict`."""
+        self.alone([namespace])
         now, values = self._dialect.now()
         rows = self._connection.execute(
             'SELECT id, "function", "key", size_bytes FROM experiences '
@@ -277,6 +285,7 @@ class Rows:
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """See `protocols.RecordStore.settle_many`."""
+        self.alone(keep(settled.namespace) for settled in settlements)
         for duty, group in itertools.groupby(settlements, lambda settled: settled.duty.value):
             some = {(keep(settled.namespace), keep(settled.id)): settled for settled in group}
             owing: list[Ref] = []

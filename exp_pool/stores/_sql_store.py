@@ -110,24 +110,25 @@ class SqlStore(SqlNotes):
     @translated
     def usage(self, namespace: str) -> Usage:
         statement = "SELECT count(*), coalesce(sum(size_bytes), 0) FROM experiences WHERE namespace = ?"
-        ((rows, size),) = self._all(statement, (keep(namespace),))
+        ((rows, size),) = self._all(statement, (keep(namespace),), patient=True)
         return Usage(int(rows), int(size))
 
     @translated
     def namespaces(self) -> list[str]:
-        return sorted(restore(namespace) for (namespace,) in self._all(_NAMESPACES, ()))
+        return sorted(restore(namespace) for (namespace,) in self._all(_NAMESPACES, patient=True))
 
     @translated
     def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
-        return self._write(lambda connection: self._rows(connection).evict(keep(namespace), order, count))
+        return self._write(lambda connection: self._rows(connection).evict(keep(namespace), order, count), patient=True)
 
     @translated
     def clear(self, namespace: str) -> int:
         space = keep(namespace)
 
         def clear(connection: Connection) -> int:
-            held = connection.execute("SELECT id FROM vectors WHERE namespace = ?", (space,)).fetchall()
             rows = self._rows(connection)
+            rows.alone([space])
+            held = connection.execute("SELECT id FROM vectors WHERE namespace = ?", (space,)).fetchall()
             for start in range(0, len(held), _PAGE):
                 rows.forget_vectors([(space, id_) for (id_,) in held[start : start + _PAGE]])
             deleted = connection.execute("DELETE FROM experiences WHERE namespace = ?", (space,)).rowcount
@@ -135,7 +136,7 @@ class SqlStore(SqlNotes):
             rows.set_cutoff(space, now_us())
             return deleted
 
-        return self._write(clear)
+        return self._write(clear, patient=True)
 
     @translated
     def count(self, query: RecordQuery, *, limit: int | None = None) -> int:
@@ -168,7 +169,7 @@ class SqlStore(SqlNotes):
     def _handles(self, where: Where, order: str, limit: int | None) -> array[int]:
         at_most, values = ("", where.values) if limit is None or where.rest else (" LIMIT ?", [*where.values, limit])
         statement = f"SELECT seq{where.looked_at} FROM experiences WHERE {where.term} ORDER BY {order}{at_most}"
-        rows = self._all(statement, values)
+        rows = self._all(statement, values, patient=True)
         if not where.rest:
             return array("q", (seq for (seq,) in rows))
         found = array("q")
@@ -246,7 +247,7 @@ class SqlStore(SqlNotes):
     def spaces(self, namespace: str | None = None) -> dict[Space, int]:
         where, values = ("", ()) if namespace is None else ("WHERE namespace = ?", (keep(namespace),))
         statement = f"SELECT namespace, embedder, count(*) FROM vectors {where} GROUP BY namespace, embedder"
-        rows = self._all(statement, values)
+        rows = self._all(statement, values, patient=True)
         return {Space(restore(space), restore(embedder)): int(count) for space, embedder, count in rows}
 
     @translated
@@ -272,7 +273,7 @@ class SqlStore(SqlNotes):
             connection.execute("DELETE FROM forgotten WHERE forgotten_at < ?", (before,))
             connection.execute("DELETE FROM leases WHERE expires_at < ?", (before,))
 
-        self._write(forget)
+        self._write(forget, patient=True)
 
     def _damaged_rows(self) -> list[str]:
         """Rows in which a byte is wrong, which the engine itself may not notice."""

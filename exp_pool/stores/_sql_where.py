@@ -71,7 +71,8 @@ def _column(condition: Condition, dialect: Dialect) -> tuple[str, list[Any]]:
         case "exists":
             return f"({field} IS NOT NULL) = ?", [bool(wanted)]
         case "eq" if condition.field == "request":  # by its hash: engines limit the length of what they index
-            return "substr(request_hash, 1, 12) = ? AND request = ?", [hash_text(str(wanted))[:12], _value(wanted)]
+            indexed, length = dialect.hashed
+            return f"{indexed} = ? AND request = ?", [hash_text(str(wanted))[:length], _value(wanted)]
         case "eq":
             return f"{field} = ?", [_value(wanted)]
         case "ne":

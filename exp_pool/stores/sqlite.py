@@ -21,7 +21,7 @@ from exp_pool.errors import StoreError
 from exp_pool.files import create_file
 from exp_pool.protocols import Capabilities
 from exp_pool.records import Record
-from exp_pool.stores._sql_dialect import Connection, Dialect, upsert_on_conflict
+from exp_pool.stores._sql_dialect import Connection, Dialect, first_on_conflict, upsert_on_conflict
 from exp_pool.stores._sql_engine import translated
 from exp_pool.stores._sql_store import SqlStore
 from exp_pool.stores._sqlite_file import SqliteFile
@@ -51,8 +51,11 @@ def _draw(connection: Connection, namespace: str, count: int) -> int:  # noqa: A
 _DIALECT = Dialect(
     now=lambda: ("?", [now_us()]),
     draw=_draw,
+    alone=lambda _connection, _namespace: None,  # who writes is alone anyway
     listed="seq",
     upsert=upsert_on_conflict,
+    first=first_on_conflict,
+    hashed=("substr(request_hash, 1, 12)", 12),
     position="instr",
     greatest="max",
     unindexed="+",
@@ -91,11 +94,11 @@ class SqliteStore(SqlStore):
     def close(self) -> None:
         self._file.close()
 
-    def _read(self, work: Callable[[Connection], R]) -> R:
+    def _read(self, work: Callable[[Connection], R], *, patient: bool = False) -> R:  # noqa: ARG002
         with self._file.read() as connection:
             return work(connection)
 
-    def _write(self, work: Callable[[Connection], R]) -> R:
+    def _write(self, work: Callable[[Connection], R], *, patient: bool = False) -> R:  # noqa: ARG002
         with self._file.write() as connection:
             return work(connection)
 

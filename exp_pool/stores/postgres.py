@@ -1,0 +1,274 @@
+"""``postgresql://user:password@host:port/database``: PostgreSQL 14 or newer, through psycopg 3.
+
+Tables lie in a schema of their own: ``exp_pool``, or ``?schema=name``. All other parameters are libpq's (``sslmode``,
+``target_session_attrs``, several hosts). A pooler between must keep sessions (PgBouncer: ``pool_mode=session``), since
+statements are prepared.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode
+
+from exp_pool.config import ExpPoolConfig
+from exp_pool.errors import ConfigurationError, StoreError
+from exp_pool.protocols import Capabilities
+from exp_pool.stores._connections import Away
+from exp_pool.stores._server import ServerStore
+from exp_pool.stores._server_schema import Types
+from exp_pool.stores._sql_dialect import Connection, Cursor, Dialect, first_on_conflict, upsert_on_conflict
+from exp_pool.stores._sql_engine import translated
+from exp_pool.urls import without_password
+
+try:
+    import psycopg
+    from psycopg.pq import TransactionStatus
+    from psycopg.types.string import BytesBinaryDumper
+except ImportError as err:
+    raise ConfigurationError("postgresql:// needs psycopg: pip install 'exp_pool[postgres]'") from err
+
+R = TypeVar("R")
+
+_OLDEST = 140000
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_MIGRATING = 0x58504F4C  # the number of the advisory lock, "XPOL"
+_NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_TABLES = ("experiences", "vectors", "forgotten", "tombstones", "states", "logs")
+
+
+def _draw(connection: Connection, namespace: str, count: int) -> int:
+    statement = (
+        "INSERT INTO counters (namespace, value) VALUES (?, ?) "
+        "ON CONFLICT (namespace) DO UPDATE SET value = counters.value + excluded.value RETURNING value"
+    )
+    (last,) = connection.execute(statement, (namespace, count)).fetchone()
+    return int(last) - count + 1
+
+
+def _alone(connection: Connection, namespace: str) -> None:
+    statement = (
+        "INSERT INTO counters (namespace, value) VALUES (?, 0) "
+        "ON CONFLICT (namespace) DO UPDATE SET value = counters.value"
+    )
+    connection.execute(statement, (namespace,))
+
+
+_DIALECT = Dialect(
+    now=lambda: (_NOW, []),
+    draw=_draw,
+    alone=_alone,
+    listed="listed",
+    upsert=upsert_on_conflict,
+    first=first_on_conflict,
+    hashed=("request_hash", 64),
+    position="strpos",
+    greatest="greatest",
+    lock=" FOR UPDATE",
+    nulls=(" NULLS FIRST", " NULLS LAST"),
+)
+# Text is compared by its characters' numbers, as Python does, whatever the database's language.
+_TYPES = Types(
+    text='text COLLATE "C"',
+    blob="bytea",
+    real="double precision",
+    row_number="bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    name='text COLLATE "C"',
+    table_end="",
+    partial=True,
+    prefix="",
+)
+
+
+@functools.lru_cache(1024)
+def _translate(statement: str) -> str:
+    return statement.replace("%", "%%").replace("?", "%s")
+
+
+class _Link(psycopg.Connection[Any]):
+    """A connection that waits for the server so long and no longer: libpq itself waits for ever."""
+
+    timeout_s = 5.0
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        try:
+            return super().wait(gen, interval, self.timeout_s if timeout is None else timeout)
+        except psycopg.OperationalError as err:
+            if type(err).__name__ != "_WaitTimeout" or timeout is not None:
+                raise
+            self.close()  # its answer may still come, to another question
+            raise Away(f"no answer within {self.timeout_s:g} s", hung=True) from err
+
+
+class _Session:
+    """Statements with ``?``. In a pipeline they are sent together until one's result is wanted."""
+
+    def __init__(self, link: _Link, pipeline: psycopg.Pipeline | None = None) -> None:
+        self._link = link
+        self._pipeline = pipeline
+
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor:
+        cursor = self._link.execute(_translate(statement), values or None, binary=True)
+        return cursor if self._pipeline is None else _Sent(cursor, self._pipeline)
+
+    def executemany(self, statement: str, rows: Sequence[Sequence[Any]], /) -> None:
+        with self._link.cursor() as cursor:
+            cursor.executemany(_translate(statement), rows)
+
+
+class _Sent:
+    """The result of a statement that may not have been answered yet."""
+
+    def __init__(self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline) -> None:
+        self._cursor = cursor
+        self._pipeline = pipeline
+        self.fetchone = cursor.fetchone
+        self.fetchall = cursor.fetchall
+
+    @property
+    def rowcount(self) -> int:
+        if self._cursor.rowcount < 0:
+            self._pipeline.sync()
+        return self._cursor.rowcount
+
+
+class PostgresStore(ServerStore[_Link]):
+    """A record store in a schema of a PostgreSQL database, shared by processes and hosts.
+
+    Args:
+        url: ``postgresql://...``.
+        timeout_s: how long each call waits: for a connection, for the server, for other transactions.
+    """
+
+    capabilities = Capabilities(durable=True, shared=True, leases=True)
+    errors = (psycopg.Error, Away)
+
+    def __init__(self, url: str, timeout_s: float = 5.0) -> None:
+        base, _, query = url.partition("?")
+        parameters = dict(parse_qsl(query, keep_blank_values=True))
+        self._name = parameters.pop("schema", "exp_pool")
+        if not _SCHEMA.fullmatch(self._name):
+            raise ConfigurationError(
+                f"schema={self._name!r} must be lower-case letters, digits and underscores, at most 63, no digit first"
+            )
+        self._conninfo = base + (f"?{urlencode(parameters)}" if parameters else "")
+        super().__init__(without_password(url), _DIALECT, _TYPES, timeout_s)
+
+    @classmethod
+    def from_url(cls, location: str, config: ExpPoolConfig) -> PostgresStore:
+        """The store of ``postgresql://location``."""
+        return cls(f"postgresql://{location}", config.store_timeout)
+
+    # Connections
+
+    def _connect(self) -> _Link:
+        try:
+            link = _Link.connect(
+                self._conninfo,
+                autocommit=True,
+                connect_timeout=max(1, math.ceil(self._timeout_s)),
+                application_name="exp_pool",
+            )
+        except psycopg.OperationalError as err:
+            raise Away(_said(err)) from err
+        link.adapters.register_dumper(bytes, BytesBinaryDumper)
+        if link.info.server_version < _OLDEST:
+            link.close()
+            raise StoreError(
+                f"{self.place} is PostgreSQL {link.info.server_version // 10000}; exp_pool needs 14 or newer"
+            )
+        milliseconds = int(self._timeout_s * 1000)
+        link.timeout_s = self._timeout_s
+        with self._at(link):
+            # A client that is stopped in a transaction holds what it has locked no longer than others wait for it.
+            link.execute(
+                f'SET search_path TO "{self._name}", public; SET lock_timeout = {milliseconds}; '
+                f"SET idle_in_transaction_session_timeout = {milliseconds}; SET client_encoding TO 'UTF8'"
+            )
+        return link
+
+    def _usable(self, connection: _Link) -> bool:
+        return not connection.closed and connection.pgconn.transaction_status == TransactionStatus.IDLE
+
+    @contextmanager
+    def _at(self, link: _Link) -> Iterator[None]:
+        """Whatever goes wrong with the connection is said as `Away`."""
+        try:
+            yield
+        except psycopg.Error as err:
+            if link.closed or link.broken:
+                raise Away(_said(err)) from err
+            raise
+
+    @contextmanager
+    def _reading(self, connection: _Link, timeout_s: float) -> Iterator[Connection]:
+        connection.timeout_s = timeout_s
+        with self._at(connection):
+            yield _Session(connection)
+
+    @contextmanager
+    def _writing(self, connection: _Link, timeout_s: float) -> Iterator[Connection]:
+        connection.timeout_s = timeout_s
+        with self._at(connection), connection.pipeline() as pipeline, connection.transaction():
+            yield _Session(connection, pipeline)
+
+    @contextmanager
+    def _migrating(self, connection: _Link) -> Iterator[Connection]:
+        with self._reading(connection, self._timeout_s) as session, connection.transaction():
+            session.execute("SELECT pg_advisory_xact_lock(?)", (_MIGRATING,))
+            session.execute(f'CREATE SCHEMA IF NOT EXISTS "{self._name}"')
+            yield session
+
+    def _tables(self, connection: Connection) -> list[str]:
+        statement = "SELECT table_name FROM information_schema.tables WHERE table_schema = ?"
+        return [str(name) for (name,) in connection.execute(statement, (self._name,)).fetchall()]
+
+    def _met_another(self, err: Exception) -> bool:
+        met = (
+            psycopg.errors.UniqueViolation,
+            psycopg.errors.DeadlockDetected,
+            psycopg.errors.SerializationFailure,
+        )
+        return isinstance(err, met)
+
+    def remedy(self, err: Exception) -> str:
+        text = str(err).lower()
+        for sign, remedy in (
+            ("password authentication", " Check the user and the password in store='postgresql://user:password@...'"),
+            ("no password supplied", " Give the password: store='postgresql://user:password@...', or PGPASSWORD"),
+            ("pg_hba.conf", " The server lets this user in from nowhere, or wants TLS: add ?sslmode=require"),
+            ("does not support ssl", " The server has no TLS: use ?sslmode=prefer, or switch TLS on there"),
+            ("ssl", " Check sslmode, sslrootcert and the server's certificate"),
+            ("does not exist", " Create it: createdb NAME, or CREATE ROLE NAME LOGIN, as the database's administrator"),
+            ("permission denied", " Let the user create the schema: GRANT CREATE ON DATABASE ... TO ..., or make it"),
+            ("read-only", " It is a replica: name the primary, or several hosts and ?target_session_attrs=read-write"),
+            ("too many", " Raise max_connections there, or use a pooler: each manager has up to 16 connections"),
+            ("lock timeout", " Another transaction held a row for longer than store_timeout"),
+            ("disk full", " Free some disk space there; nothing that was stored is lost"),
+            ("no space left", " Free some disk space there; nothing that was stored is lost"),
+            ("refused", " Start the server, or check host and port"),
+            ("resolve", " Check the name of the host"),
+            ("timeout", " Check host, port and firewall, or raise store_timeout"),
+            ("no answer", " The server hangs or is overloaded; or raise store_timeout"),
+        ):
+            if sign in text:
+                return remedy
+        return ""
+
+    # Upkeep
+
+    @translated
+    def vacuum(self) -> None:
+        def vacuum(session: Connection) -> None:
+            for table in _TABLES:
+                session.execute(f"VACUUM FULL {table}")
+
+        self._read(vacuum, patient=True)  # outside of a transaction
+
+
+def _said(err: Exception) -> str:
+    return " ".join(str(err).split())
