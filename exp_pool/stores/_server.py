@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from exp_pool.errors import StoreError
 from exp_pool.stores._connections import C, Connections
-from exp_pool.stores._server_schema import Types, migrations
+from exp_pool.stores._server_schema import MIGRATIONS, Types
 from exp_pool.stores._sql_dialect import Connection, Dialect
 from exp_pool.stores._sql_engine import translated
 from exp_pool.stores._sql_store import SqlStore
@@ -33,13 +33,11 @@ class ServerStore(SqlStore, Generic[C]):
     Args:
         place: the URL without its password.
         dialect: of the engine.
-        types: likewise.
         timeout_s: how long each call waits: for a connection, for the server, for other transactions.
     """
 
-    def __init__(self, place: str, dialect: Dialect, types: Types, timeout_s: float) -> None:
+    def __init__(self, place: str, dialect: Dialect, timeout_s: float) -> None:
         super().__init__(place, dialect, None)  # servers compress by themselves, where it is worth it
-        self._migrations = migrations(types)
         self._timeout_s = timeout_s
         self._ready = False
         self._tidied = 0
@@ -66,6 +64,10 @@ class ServerStore(SqlStore, Generic[C]):
     @abstractmethod
     def _migrating(self, connection: C) -> AbstractContextManager[Connection]:
         """The same for whoever is the only one, of all processes, that changes the schema."""
+
+    @abstractmethod
+    def _types(self, connection: Connection) -> Types:
+        """How this server declares things."""
 
     @abstractmethod
     def _tables(self, connection: Connection) -> list[str]:
@@ -120,14 +122,14 @@ class ServerStore(SqlStore, Generic[C]):
             StoreError: the tables are of a newer version, or not ours.
         """
         with self._reading(connection, self._timeout_s) as session:
-            if self._version(session) == len(self._migrations):
+            if self._version(session) == len(MIGRATIONS):
                 return
         with self._migrating(connection) as session:
             version = self._version(session)
-            if version > len(self._migrations):
+            if version > len(MIGRATIONS):
                 raise StoreError(
                     f"{self.place} is of schema version {version}; this version of exp_pool knows "
-                    f"{len(self._migrations)}: install a newer exp_pool"
+                    f"{len(MIGRATIONS)}: install a newer exp_pool"
                 )
             if version == 0:
                 strange = sorted({"experiences", "vectors", "logs", "states", "counters"} & set(self._tables(session)))
@@ -138,8 +140,9 @@ class ServerStore(SqlStore, Generic[C]):
                     )
                 session.execute("CREATE TABLE exp_pool_schema (version INTEGER NOT NULL)")
                 session.execute("INSERT INTO exp_pool_schema (version) VALUES (0)")
-            for number, statements in enumerate(self._migrations[version:], version + 1):
-                for statement in statements:
+            types = self._types(session)
+            for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+                for statement in statements(types):
                     session.execute(statement)
                 session.execute("UPDATE exp_pool_schema SET version = ?", (number,))
 

@@ -46,11 +46,6 @@ class Types:
     prefix: str
 
 
-def migrations(types: Types) -> tuple[tuple[str, ...], ...]:
-    """The statements of each version, those of the first one first."""
-    return (_first(types),)
-
-
 def _first(types: Types) -> tuple[str, ...]:
     def name(column: str, length: int = 255) -> str:
         return f'"{column}" {types.name.format(length)} NOT NULL'
@@ -135,3 +130,7 @@ def _first(types: Types) -> tuple[str, ...]:
             "PRIMARY KEY (namespace, name, position)",
         ),
     )
+
+
+MIGRATIONS = (_first,)
+"""What brings the schema from each version to the next: from an engine's types to statements."""

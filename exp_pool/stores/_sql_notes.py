@@ -49,7 +49,8 @@ class SqlNotes(SqlEngine):
         if record.expires_at is None:
             return True
         now, values = self._dialect.now()
-        return bool(self._all(f"SELECT 1 WHERE ? > {now}", (record.expires_at, *values)))
+        ((fresh,),) = self._all(f"SELECT ? > {now}", (record.expires_at, *values))
+        return bool(fresh)
 
     @abstractmethod
     def _take(

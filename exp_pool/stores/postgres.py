@@ -156,7 +156,7 @@ class PostgresStore(ServerStore[_Link]):
                 f"schema={self._name!r} must be lower-case letters, digits and underscores, at most 63, no digit first"
             )
         self._conninfo = base + (f"?{urlencode(parameters)}" if parameters else "")
-        super().__init__(without_password(url), _DIALECT, _TYPES, timeout_s)
+        super().__init__(without_password(url), _DIALECT, timeout_s)
 
     @classmethod
     def from_url(cls, location: str, config: ExpPoolConfig) -> PostgresStore:
@@ -222,6 +222,9 @@ class PostgresStore(ServerStore[_Link]):
             session.execute("SELECT pg_advisory_xact_lock(?)", (_MIGRATING,))
             session.execute(f'CREATE SCHEMA IF NOT EXISTS "{self._name}"')
             yield session
+
+    def _types(self, connection: Connection) -> Types:  # noqa: ARG002
+        return _TYPES
 
     def _tables(self, connection: Connection) -> list[str]:
         statement = "SELECT table_name FROM information_schema.tables WHERE table_schema = ?"
