@@ -67,6 +67,7 @@ __all__ = [  # the words of `rows` too, so that whoever writes a plug needs this
     "RequestRow",
     "ScoreContext",
     "Scorer",
+    "SearchingStore",
     "Settlement",
     "Space",
     "State",
@@ -336,6 +337,23 @@ class VectorIndex(Protocol):
 
     def close(self) -> None:
         """Release everything. Closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class SearchingStore(Protocol):
+    """A record store whose engine finds neighbours among the vectors that it keeps."""
+
+    def search_from(self, index_from: int) -> None:
+        """From now on it is asked: spaces of so many vectors get an index. Touches nothing yet."""
+        ...
+
+    def search(self, query: VectorQuery) -> list[list[Neighbour]]:
+        """See `VectorIndex.search`.
+
+        Raises:
+            StoreError: on trouble, or the engine cannot.
+        """
         ...
 
 

@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 _CONNECTIONS = 16  # a manager's threads, and those of a web server
 _TRIES = 20  # of a transaction that meets others
-_PATIENCE = 60  # times store_timeout, for what looks at every row: counting, clearing, checking
+PATIENCE = 60  # times store_timeout, for what looks at every row: counting, clearing, checking
 _TIDY_EVERY_US = 3600 * 10**6
 
 
@@ -81,7 +81,7 @@ class ServerStore(SqlStore, Generic[C]):
 
     def _read(self, work: Callable[[Connection], R], *, patient: bool = False) -> R:
         self._prepare()
-        timeout_s = self._timeout_s * (_PATIENCE if patient else 1)
+        timeout_s = self._timeout_s * (PATIENCE if patient else 1)
 
         def read(connection: C) -> R:
             with self._reading(connection, timeout_s) as session:
@@ -91,7 +91,7 @@ class ServerStore(SqlStore, Generic[C]):
 
     def _write(self, work: Callable[[Connection], R], *, patient: bool = False) -> R:
         self._prepare()
-        timeout_s = self._timeout_s * (_PATIENCE if patient else 1)
+        timeout_s = self._timeout_s * (PATIENCE if patient else 1)
         worked = False
 
         def write(connection: C) -> R:

@@ -67,12 +67,16 @@ class Rows:
             return
         known = self._embedders(vectors)
         self.forget_vectors([ref for ref, embedder in known.items() if embedder != keep(vectors[ref].embedder)])
-        rows = [
-            (*ref, keep(vector.embedder), int(vector.whole), position, vector.values)
+        rows: list[list[object]] = [
+            [*ref, keep(vector.embedder), int(vector.whole), position, vector.values]
             for (ref, vector), position in zip(vectors.items(), self._positions(vectors), strict=True)
         ]
-        statement = self._dialect.upsert("vectors", ("namespace", "id"), ("embedder", "whole", "position", "data"))
-        self._connection.executemany(statement, rows)
+        columns = ["embedder", "whole", "position", "data"]
+        if self._dialect.embedding is not None:
+            columns.append("embedding")
+            for row in rows:
+                row.append(self._dialect.embedding(row[-1]))  # type: ignore[arg-type]
+        self._connection.executemany(self._dialect.upsert("vectors", ("namespace", "id"), columns), rows)
 
     def forget_vectors(self, refs: Sequence[Ref]) -> None:
         """Erase vectors; their readers hear of it at new positions."""

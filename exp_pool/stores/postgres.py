@@ -12,14 +12,16 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
+from exp_pool._clock import monotonic
 from exp_pool.config import ExpPoolConfig
 from exp_pool.errors import ConfigurationError, StoreError
-from exp_pool.protocols import Capabilities
+from exp_pool.protocols import Capabilities, Neighbour, VectorQuery
 from exp_pool.stores._connections import Away
-from exp_pool.stores._server import ServerStore
+from exp_pool.stores._server import PATIENCE, ServerStore
 from exp_pool.stores._server_schema import Types
 from exp_pool.stores._sql_dialect import Connection, Cursor, Dialect, first_on_conflict, upsert_on_conflict
 from exp_pool.stores._sql_engine import translated
@@ -29,6 +31,8 @@ try:
     import psycopg
     from psycopg.pq import TransactionStatus
     from psycopg.types.string import BytesBinaryDumper
+
+    from exp_pool.stores import _pgvector
 except ImportError as err:
     raise ConfigurationError("postgresql:// needs psycopg: pip install 'exp_pool[postgres]'") from err
 
@@ -38,6 +42,7 @@ _OLDEST = 140000
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _MIGRATING = 0x58504F4C  # the number of the advisory lock, "XPOL"
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_TEND_EVERY_S = 60.0  # looking for spaces that have become large counts all vectors
 _TABLES = ("experiences", "vectors", "forgotten", "tombstones", "states", "logs")
 
 
@@ -157,6 +162,8 @@ class PostgresStore(ServerStore[_Link]):
             )
         self._conninfo = base + (f"?{urlencode(parameters)}" if parameters else "")
         super().__init__(without_password(url), _DIALECT, timeout_s)
+        self._index_from: int | None = None
+        self._tended = -_TEND_EVERY_S
 
     @classmethod
     def from_url(cls, location: str, config: ExpPoolConfig) -> PostgresStore:
@@ -189,6 +196,8 @@ class PostgresStore(ServerStore[_Link]):
                 f'SET search_path TO "{self._name}", public; SET lock_timeout = {milliseconds}; '
                 f"SET idle_in_transaction_session_timeout = {milliseconds}; SET client_encoding TO 'UTF8'"
             )
+            if _pgvector.can_search(link):
+                self._dialect = replace(_DIALECT, embedding=_pgvector.Embedding)
         return link
 
     def _usable(self, connection: _Link) -> bool:
@@ -262,7 +271,50 @@ class PostgresStore(ServerStore[_Link]):
                 return remedy
         return ""
 
+    # Neighbours
+
+    def search_from(self, index_from: int) -> None:
+        """See `protocols.SearchingStore`."""
+        self._index_from = index_from
+
+    @translated
+    def search(self, query: VectorQuery) -> list[list[Neighbour]]:
+        """See `protocols.SearchingStore`."""
+        self._prepare()
+
+        def search(link: _Link) -> list[list[Neighbour]]:
+            link.timeout_s = self._timeout_s
+            with self._at(link):
+                self._keep_embeddings(link)
+                return _pgvector.search(link, query)
+
+        return self._connections.run(search)
+
+    def _keep_embeddings(self, link: _Link) -> None:
+        if self._dialect.embedding is None:
+            with link.transaction():
+                _pgvector.enable(link)
+            _pgvector.can_search(link)
+            self._dialect = replace(_DIALECT, embedding=_pgvector.Embedding)
+            self._connections.renew()  # the others are not prepared for it
+
     # Upkeep
+
+    @translated
+    def tidy(self, forget_before: int) -> None:
+        super().tidy(forget_before)
+        if self._index_from is None or monotonic() - self._tended < _TEND_EVERY_S:
+            return
+        index_from, spaces = self._index_from, self.spaces()
+
+        def tend(link: _Link) -> None:
+            link.timeout_s = self._timeout_s * PATIENCE
+            with self._at(link):
+                self._keep_embeddings(link)
+                _pgvector.tend(link, spaces, index_from)
+
+        self._connections.run(tend)
+        self._tended = monotonic()
 
     @translated
     def vacuum(self) -> None:
