@@ -95,7 +95,9 @@ def _first(types: Types) -> tuple[str, ...]:
         table(
             "vectors",
             *(name("namespace"), name("id", 500), name("embedder"), "whole SMALLINT NOT NULL"),
-            *("position BIGINT NOT NULL", f"data {types.blob} NOT NULL", "PRIMARY KEY (namespace, id)"),
+            *("position BIGINT NOT NULL", f"data {types.blob} NOT NULL"),
+            *(f"{column} {types.text} NOT NULL" for column in ('"function"', "version", "reuse_scope")),
+            "PRIMARY KEY (namespace, id)",
         ),
         "CREATE INDEX vectors_position ON vectors (namespace, embedder, position)",
         table(

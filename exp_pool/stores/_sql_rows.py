@@ -18,6 +18,7 @@ from exp_pool.stores._sql import COLUMNS, NAMES, checksum, keep, restore, to_row
 from exp_pool.stores._sql_dialect import Connection, Dialect, marks
 
 Ref: TypeAlias = tuple[str, str]  # namespace and id, or key
+Scope: TypeAlias = tuple[str, str, str]  # function, version and reuse scope
 
 _STORED = f"SELECT checksum, {NAMES} FROM experiences WHERE namespace = ? AND id = ?"
 _UPDATE = (
@@ -61,21 +62,21 @@ class Rows:
 
     # Vectors
 
-    def set_vectors(self, vectors: dict[Ref, Vector]) -> None:
+    def set_vectors(self, vectors: dict[Ref, tuple[Vector, Scope]]) -> None:
         """Store vectors at new positions. Readers of another embedder's hear that they have lost theirs."""
         if not vectors:
             return
         known = self._embedders(vectors)
-        self.forget_vectors([ref for ref, embedder in known.items() if embedder != keep(vectors[ref].embedder)])
-        rows: list[list[object]] = [
-            [*ref, keep(vector.embedder), int(vector.whole), position, vector.values]
-            for (ref, vector), position in zip(vectors.items(), self._positions(vectors), strict=True)
-        ]
+        self.forget_vectors([ref for ref, embedder in known.items() if embedder != keep(vectors[ref][0].embedder)])
         columns = ["embedder", "whole", "position", "data"]
-        if self._dialect.embedding is not None:
-            columns.append("embedding")
-            for row in rows:
-                row.append(self._dialect.embedding(row[-1]))  # type: ignore[arg-type]
+        columns += ['"function"', "version", "reuse_scope"] if self._dialect.scoped else []
+        columns += ["embedding"] if self._dialect.embedding else []
+        rows: list[list[object]] = []
+        for (ref, (vector, scope)), position in zip(vectors.items(), self._positions(vectors), strict=True):
+            row = [*ref, keep(vector.embedder), int(vector.whole), position, vector.values]
+            row += scope if self._dialect.scoped else ()
+            row += [self._dialect.embedding(vector.values)] if self._dialect.embedding else []
+            rows.append(row)
         self._connection.executemany(self._dialect.upsert("vectors", ("namespace", "id"), columns), rows)
 
     def forget_vectors(self, refs: Sequence[Ref]) -> None:
@@ -143,7 +144,7 @@ class Rows:
         taken, current = self._present(places)
         buried = self._buried([place for put, place in zip(puts, places, strict=True) if put.mode is PutMode.REPLICATE])
         new: dict[Ref, Record] = {}
-        vectors: dict[Ref, Vector] = {}
+        vectors: dict[Ref, tuple[Vector, Scope]] = {}
         left: dict[Ref, str] = {}  # rows that become history, and which ones follow them
         statuses = []
         for put, (namespace, id_, key) in zip(puts, places, strict=True):
@@ -174,7 +175,7 @@ class Rows:
                 if status is PutStatus.CURRENT:
                     current[namespace, key] = (id_, record.annotated)
                     if put.vector is not None:
-                        vectors[ref] = put.vector
+                        vectors[ref] = (put.vector, (keep(record.function), keep(record.version), record.reuse_scope))
             statuses.append(status)
         self._write(new, vectors, left)
         return statuses
@@ -222,7 +223,7 @@ class Rows:
         check, *row = self._connection.execute(_STORED, ref).fetchone()
         return check is None or check == checksum(row)
 
-    def _write(self, new: dict[Ref, Record], vectors: dict[Ref, Vector], left: dict[Ref, str]) -> None:
+    def _write(self, new: dict[Ref, Record], vectors: dict[Ref, tuple[Vector, Scope]], left: dict[Ref, str]) -> None:
         if left:  # before the rows that follow them: one is current at any moment
             self._connection.executemany(_TO_HISTORY, [(successor, *ref) for ref, successor in left.items()])
             self.forget_vectors(list(left))
@@ -292,14 +293,15 @@ class Rows:
         self.alone(keep(settled.namespace) for settled in settlements)
         for duty, group in itertools.groupby(settlements, lambda settled: settled.duty.value):
             some = {(keep(settled.namespace), keep(settled.id)): settled for settled in group}
-            owing: list[Ref] = []
+            owing: dict[Ref, Scope] = {}
             for namespace, ids in by_namespace(some).items():
                 rows = self._connection.execute(
-                    f"SELECT id FROM experiences WHERE namespace = ? AND id IN ({marks(len(ids))}) "
+                    'SELECT id, "function", version, reuse_scope FROM experiences '
+                    f"WHERE namespace = ? AND id IN ({marks(len(ids))}) "
                     f"AND is_current = 1 AND {duty}_due IS NOT NULL{self._dialect.lock}",
                     (namespace, *ids),
                 ).fetchall()
-                owing += [(namespace, id_) for (id_,) in rows]
+                owing |= {(namespace, id_): tuple(scope) for id_, *scope in rows}
             changes = [
                 (
                     None if some[ref].done else some[ref].retry_at,
@@ -311,7 +313,8 @@ class Rows:
             ]
             statement = f"UPDATE experiences SET {duty}_due = ?, {duty}_tries = {duty}_tries * ? + ? "
             self._connection.executemany(f"{statement} WHERE namespace = ? AND id = ?", changes)
-            self.set_vectors({ref: vector for ref in owing if (vector := some[ref].vector) is not None})
+            found = {ref: (vector, owing[ref]) for ref in owing if (vector := some[ref].vector) is not None}
+            self.set_vectors(found)
 
 
 _TURNS = {

@@ -86,6 +86,7 @@ _DIALECT = Dialect(
     position="instr",
     greatest="greatest",
     lock=" FOR UPDATE",
+    scoped=True,
 )
 
 

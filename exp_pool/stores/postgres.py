@@ -74,6 +74,7 @@ _DIALECT = Dialect(
     position="strpos",
     greatest="greatest",
     lock=" FOR UPDATE",
+    scoped=True,
     nulls=(" NULLS FIRST", " NULLS LAST"),
 )
 # Text is compared by its characters' numbers, as Python does, whatever the database's language.
