@@ -78,6 +78,12 @@ class ExpPoolConfig(BaseSettings):
 
     Another secret finds nothing stored before.
     """
+    hot: str | None = None
+    """A second tier in front of the store: ``memory://`` or ``redis://...``.
+
+    ``memory://`` keeps answers in memory until they change, where the store tells what other processes change
+    (PostgreSQL, Redis); elsewhere, and while it cannot be heard, for `hot_ttl`, as without this setting.
+    """
     hot_ttl: float = Field(default=1.0, ge=0)
     """Seconds for which answers are given from memory without looking into a store that other processes write to.
 

@@ -3,7 +3,7 @@
 It stands ahead of the story (`flow`), as a memo stands ahead of a function, and only for calls whose answer the story
 would give without asking anybody: an identical request, no judge, no feeds, no observers, nothing to redact. An entry
 dies when this process writes anything about its key, when its answer expires, and `hot_ttl` after it was read from a
-store that other processes share.
+store that other processes share; unless that store tells what others change (``hot="memory://"``): then when it does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, cast
 from exp_pool._clock import now_us
 from exp_pool.encoding import immutable
 from exp_pool.forks import reset_in_child
-from exp_pool.protocols import Deletion, Evicted, EvictionOrder, Put, PutStatus, RecordStore
+from exp_pool.protocols import AnnouncingStore, Deletion, Evicted, EvictionOrder, Put, PutStatus, RecordStore
 from exp_pool.records import Record
 from exp_pool.request import Memo
 
@@ -65,6 +65,7 @@ class Hot:
         self._ttl_us = int(ttl_s * 1e6) if shared else _FOR_EVER
         self._max_entries = max_entries if ttl_s > 0 else 0
         self._max_bytes = max_bytes
+        self._tells: AnnouncingStore | None = None
         self._start_over()
         reset_in_child(self._start_over)
 
@@ -75,7 +76,29 @@ class Hot:
         self._ref_of_id: dict[tuple[str, str], _Ref] = {}
         self._bytes = 0
         self._gone: list[Entry] = []  # dead ones whose uses are still to be counted
+        self._hears = False  # of what other processes change
+        self._stop: Callable[[], None] | None = None
         self.writes = 0  # whoever read before a write must not put in what it read after it
+
+    def follow(self, store: AnnouncingStore) -> None:
+        """Hear of the store what other processes change, once there are entries; while this works, these stay."""
+        self._tells = store
+
+    def _heard(self, namespace: str, keys: Sequence[str] | None) -> None:
+        if keys is None:
+            self.forget_namespace(namespace)
+        else:
+            self.forget([(namespace, key) for key in keys])
+
+    def _listening(self, works: bool) -> None:
+        self._hears = works
+        self.forget_everything()
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        self._tells = None
+        if self._stop is not None:
+            self._stop()
 
     def get(self, memo: Memo) -> Entry | None:
         """The entry of a call, if its answer may still be given; this counts as a use."""
@@ -103,12 +126,14 @@ class Hot:
         if not self._max_entries:
             return
         size = record.size_bytes + 500
-        until = min(now_us() + self._ttl_us, record.expires_at or _FOR_EVER)
+        until = min(_FOR_EVER if self._hears else now_us() + self._ttl_us, record.expires_at or _FOR_EVER)
         ref = (record.namespace, record.key)
         entry = Entry(ref, memo, record, line, until, size, _copier(value, again), itertools.count(1))
         with self._lock:
             if writes != self.writes or size > self._max_bytes // 10:
                 return
+            if self._tells is not None and self._stop is None:
+                self._stop = self._tells.changes(self._heard, self._listening)
             known = self._entries.get(memo)
             if known is not None:
                 self._kill(known)

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from loguru import logger
 
@@ -37,8 +37,10 @@ from exp_pool.hot import Hot, watched
 from exp_pool.indexes.none import NoIndex
 from exp_pool.neighbours import Neighbours
 from exp_pool.notices import Notices, log_with_trace
+from exp_pool.plugs import offers
 from exp_pool.protocols import (
     SCAN_ORDERS,
+    AnnouncingStore,
     Embedder,
     Event,
     EventKind,
@@ -87,6 +89,8 @@ class Pool(Editing):
         self.counters = Counters()
         opened = store if store is not None else open_store(config.store, config)
         self.hot = Hot(config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared)
+        if config.hot == "memory://" and offers(opened, AnnouncingStore):
+            self.hot.follow(cast("AnnouncingStore", opened))
         self._opened = opened
         self._store = watched(opened, self.hot)
         self.background = Background(self.notices)
@@ -348,6 +352,7 @@ class Pool(Editing):
         if self._embeddings is not None:
             self._embeddings.close(0.0)
         self.background.cancel()
+        self.hot.close()
         self.ports.leases.close()
         for part in (self._index, self._store):
             try:

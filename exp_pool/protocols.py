@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [  # the words of `rows` too, so that whoever writes a plug needs this module only
     "SCAN_ORDERS",
+    "AnnouncingStore",
     "Capabilities",
     "Claim",
     "Codec",
@@ -272,6 +273,23 @@ class RecordStore(Protocol):
 
     def close(self) -> None:
         """Release everything. Closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class AnnouncingStore(Protocol):
+    """A record store that tells what other processes changed."""
+
+    def changes(
+        self, heard: Callable[[str, Sequence[str] | None], object], listening: Callable[[bool], object]
+    ) -> Callable[[], None]:
+        """Call `heard` with the namespace and the keys whose answers have changed; None: any of them.
+
+        `listening` is told True from when on nothing is missed, and False when something may have been.
+
+        Returns:
+            what ends it.
+        """
         ...
 
 

@@ -56,6 +56,8 @@ class Dialect:
         lock: ends a SELECT whose rows nobody else may change until the transaction ends.
         unindexed: before a column that no index is to be chosen for.
         nulls: after a column by which rows are sorted upward, and downward: NULL counts as less than anything else.
+        announce: tells other processes that the answers of these keys have changed, once the transaction ends; without
+            keys: of the whole namespace.
         scoped: whether vectors stand with their function, version and reuse scope, so that these can be searched.
         embedding: what a vector's bytes become for a column that the engine searches, where there is one.
         json: whether conditions on members of JSON columns can be left to the engine.
@@ -73,6 +75,7 @@ class Dialect:
     lock: str = ""
     unindexed: str = ""
     nulls: tuple[str, str] = ("", "")
+    announce: Callable[[Connection, str, Sequence[str]], object] = lambda _connection, _namespace, _keys: None
     scoped: bool = False
     embedding: Callable[[bytes], object] | None = None
     json: bool = False

@@ -29,7 +29,7 @@ _TO_HISTORY = (
     "UPDATE experiences SET is_current = 0, superseded_by = ?, revision = revision + 1, embed_due = NULL, "
     "score_due = NULL WHERE namespace = ? AND id = ?"
 )
-_IS_CURRENT = COLUMNS.index("is_current")
+_IS_CURRENT, _KEY = COLUMNS.index("is_current"), COLUMNS.index("key")
 _CONTENT_AT = tuple(COLUMNS.index(name) for name in CONTENT)
 
 
@@ -136,6 +136,7 @@ class Rows:
         values = (*content, checksum(changed), *ref, put.expected_revision)
         if not self._connection.execute(_UPDATE, values).rowcount:
             return PutStatus.CONFLICT
+        self._dialect.announce(self._connection, ref[0], [stored[_KEY]])
         return PutStatus.CURRENT if stored[_IS_CURRENT] else PutStatus.HISTORY
 
     def _insert(self, puts: Sequence[Put]) -> list[PutStatus]:
@@ -227,6 +228,9 @@ class Rows:
         if left:  # before the rows that follow them: one is current at any moment
             self._connection.executemany(_TO_HISTORY, [(successor, *ref) for ref, successor in left.items()])
             self.forget_vectors(list(left))
+            followed = ((namespace, keep(new[namespace, id_].key)) for (namespace, _), id_ in left.items())
+            for namespace, keys in by_namespace(followed).items():
+                self._dialect.announce(self._connection, namespace, keys)
         if not new:
             return
         rows: list[list[object]] = []
@@ -253,13 +257,15 @@ class Rows:
             return []
         self.alone([namespace])
         there = self._connection.execute(
-            f"SELECT id FROM experiences WHERE namespace = ? AND id IN ({marks(len(ids))}){self._dialect.lock}",
+            f'SELECT id, "key" FROM experiences WHERE namespace = ? AND id IN ({marks(len(ids))}){self._dialect.lock}',
             (namespace, *ids),
         ).fetchall()
-        refs = [(namespace, id_) for (id_,) in there]
-        self._connection.executemany("DELETE FROM experiences WHERE namespace = ? AND id = ?", refs)
-        self.forget_vectors(refs)
-        return [id_ for (id_,) in there]
+        refs = [(namespace, id_) for id_, _ in there]
+        if refs:
+            self._connection.executemany("DELETE FROM experiences WHERE namespace = ? AND id = ?", refs)
+            self.forget_vectors(refs)
+            self._dialect.announce(self._connection, namespace, [key for _, key in there])
+        return [id_ for id_, _ in there]
 
     def bury(self, namespace: str, deleted: Iterable[tuple[str, int]]) -> None:
         """Remember that these ids were deleted, and when."""

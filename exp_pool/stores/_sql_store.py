@@ -134,6 +134,7 @@ class SqlStore(SqlNotes):
             deleted = connection.execute("DELETE FROM experiences WHERE namespace = ?", (space,)).rowcount
             connection.execute("DELETE FROM logs WHERE namespace = ?", (space,))
             rows.set_cutoff(space, now_us())
+            self._dialect.announce(connection, space, ())
             return deleted
 
         return self._write(clear, patient=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
@@ -21,8 +21,10 @@ from exp_pool.config import ExpPoolConfig
 from exp_pool.errors import ConfigurationError, StoreError
 from exp_pool.protocols import Capabilities, Neighbour, VectorQuery
 from exp_pool.stores._connections import Away
+from exp_pool.stores._listener import Listener, News, message
 from exp_pool.stores._server import PATIENCE, ServerStore
 from exp_pool.stores._server_schema import Types
+from exp_pool.stores._sql import restore
 from exp_pool.stores._sql_dialect import Connection, Cursor, Dialect, first_on_conflict, upsert_on_conflict
 from exp_pool.stores._sql_engine import translated
 from exp_pool.urls import without_password
@@ -39,7 +41,7 @@ except ImportError as err:
 R = TypeVar("R")
 
 _OLDEST = 140000
-_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,52}")  # and, as a channel, "exp_pool_" before it: 63 in all
 _MIGRATING = 0x58504F4C  # the number of the advisory lock, "XPOL"
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _TEND_EVERY_S = 60.0  # looking for spaces that have become large counts all vectors
@@ -63,6 +65,12 @@ def _alone(connection: Connection, namespace: str) -> None:
     connection.execute(statement, (namespace,))
 
 
+def _announce(connection: Connection, namespace: str, keys: Sequence[str]) -> None:
+    # On a channel of the schema, which is where the connection looks first.
+    said = message(restore(namespace), [restore(key) for key in keys])
+    connection.execute("SELECT pg_notify('exp_pool_' || current_schema(), ?)", (said,))
+
+
 _DIALECT = Dialect(
     now=lambda: (_NOW, []),
     draw=_draw,
@@ -74,6 +82,7 @@ _DIALECT = Dialect(
     position="strpos",
     greatest="greatest",
     lock=" FOR UPDATE",
+    announce=_announce,
     scoped=True,
     nulls=(" NULLS FIRST", " NULLS LAST"),
 )
@@ -159,7 +168,7 @@ class PostgresStore(ServerStore[_Link]):
         self._name = parameters.pop("schema", "exp_pool")
         if not _SCHEMA.fullmatch(self._name):
             raise ConfigurationError(
-                f"schema={self._name!r} must be lower-case letters, digits and underscores, at most 63, no digit first"
+                f"schema={self._name!r} must be lower-case letters, digits and underscores, at most 53, no digit first"
             )
         self._conninfo = base + (f"?{urlencode(parameters)}" if parameters else "")
         super().__init__(without_password(url), _DIALECT, timeout_s)
@@ -271,6 +280,28 @@ class PostgresStore(ServerStore[_Link]):
             if sign in text:
                 return remedy
         return ""
+
+    # Changes by others
+
+    def changes(
+        self, heard: Callable[[str, Sequence[str] | None], object], listening: Callable[[bool], object]
+    ) -> Callable[[], None]:
+        """See `protocols.AnnouncingStore`; by LISTEN and NOTIFY."""
+        return Listener(self._subscribe, heard, listening).stop
+
+    @contextmanager
+    def _subscribe(self) -> Iterator[News]:
+        self._prepare()
+        with closing(self._connect()) as link:
+            link.execute(f'LISTEN "exp_pool_{self._name}"')
+
+            def news(timeout_s: float) -> list[str]:
+                found = [notice.payload for notice in link.notifies(timeout=timeout_s, stop_after=1)]
+                if not found:
+                    link.execute("SELECT 1")  # a connection that is lost says nothing of it
+                return found
+
+            yield news
 
     # Neighbours
 
