@@ -9,6 +9,8 @@ import hypothesis
 import numpy as np
 import pytest
 
+pytest_plugins = ["servers.fixtures"]
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 hypothesis.settings.register_profile(
