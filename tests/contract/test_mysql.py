@@ -1,24 +1,30 @@
 """MariaDB passes the contract of record stores, on a real server."""
 
-from __future__ import annotations
-
-import uuid
-
-import pymysql
 import pytest
 
 from exp_pool.stores.mysql import MysqlStore
 from exp_pool.testing import RecordStoreContract
+from servers.databases import new_database
+from servers.mariadb import connect
+
+TABLES = "experiences vectors forgotten counters tombstones cutoffs leases states logs".split()
+
+
+@pytest.fixture(scope="module")
+def url(mysql_server_url):
+    """One database for all: making the tables takes MariaDB a second."""
+    with new_database(mysql_server_url) as url:
+        yield url
 
 
 class TestMysql(RecordStoreContract):
     @pytest.fixture
-    def store(self):
-        name = f"exp_pool_test_{uuid.uuid4().hex[:12]}"
-        admin = pymysql.connect(host="127.0.0.1", user="root", autocommit=True)
-        admin.cursor().execute(f"CREATE DATABASE {name}")
-        store = MysqlStore(f"mysql://root@127.0.0.1:3306/{name}")
+    def store(self, url):
+        store = MysqlStore(url)
         yield store
         store.close()
-        admin.cursor().execute(f"DROP DATABASE {name}")
-        admin.close()
+        with connect(url) as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW TABLES")
+            there = {name for (name,) in cursor.fetchall()}
+            for table in there.intersection(TABLES):
+                cursor.execute(f"DELETE FROM {table}")

@@ -1,52 +1,52 @@
-"""pgvector passes the contract of vector indexes, on a real server."""
+"""pgvector passes the contract of vector indexes, on a real server; and its store that of record stores."""
 
-from __future__ import annotations
+import secrets
 
-import uuid
-
-import psycopg
 import pytest
 
 from exp_pool.indexes.pgvector import PgVectorIndex
+from exp_pool.protocols import VectorQuery
 from exp_pool.stores.postgres import PostgresStore
 from exp_pool.testing import RecordStoreContract, VectorIndexContract
+from exp_pool.testing.making import unit
+from servers.databases import new_database
 
-URL = "postgresql://postgres@127.0.0.1:5499/postgres"
+
+@pytest.fixture(scope="module")
+def url(pgvector_server_url):
+    with new_database(pgvector_server_url) as url:
+        yield url
 
 
 @pytest.fixture
-def store():
-    schema = f"exp_pool_test_{uuid.uuid4().hex[:12]}"
-    store = PostgresStore(f"{URL}?schema={schema}")
+def store(url):
+    store = PostgresStore(f"{url}?schema=t{secrets.token_hex(4)}")
     yield store
     store.close()
-    with psycopg.connect(URL, autocommit=True) as admin:
-        admin.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 
 
-class TestPgVector(VectorIndexContract):
+class TestExact(VectorIndexContract):
     @pytest.fixture
     def index(self, store):
         return PgVectorIndex(store)
 
 
-class TestIndexed(VectorIndexContract):
-    """With an HNSW index from the first row on."""
+class TestHnsw(VectorIndexContract):
+    """Every space has an HNSW index from its first row on."""
 
     @pytest.fixture
     def index(self, store):
         return PgVectorIndex(store, index_from=1)
 
     def complete(self, index, space):
-        index._store._tended = -1000.0
+        index._store._tended = float("-inf")
         index._store.tidy(0)
 
 
 class TestStore(RecordStoreContract):
-    """The store with vectors for pgvector, too."""
+    """With vectors that are kept for pgvector, too."""
 
     @pytest.fixture
     def store(self, store):
-        index = PgVectorIndex(store)
-        assert index.search is not None
+        PgVectorIndex(store).search(VectorQuery("n", "e", unit(0), 1))
         return store

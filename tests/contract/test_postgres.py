@@ -1,25 +1,23 @@
 """PostgreSQL passes the contract of record stores, on a real server."""
 
-from __future__ import annotations
+import secrets
 
-import os
-import uuid
-
-import psycopg
 import pytest
 
 from exp_pool.stores.postgres import PostgresStore
 from exp_pool.testing import RecordStoreContract
+from servers.databases import new_database
 
-URL = os.environ.get("EXP_POOL_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+
+@pytest.fixture(scope="module")
+def url(postgres_server_url):
+    with new_database(postgres_server_url) as url:
+        yield url
 
 
 class TestPostgres(RecordStoreContract):
     @pytest.fixture
-    def store(self):
-        schema = f"exp_pool_test_{uuid.uuid4().hex[:12]}"
-        store = PostgresStore(f"{URL}?schema={schema}")
+    def store(self, url):
+        store = PostgresStore(f"{url}?schema=t{secrets.token_hex(4)}")
         yield store
         store.close()
-        with psycopg.connect(URL, autocommit=True) as admin:
-            admin.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")

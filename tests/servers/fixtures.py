@@ -95,6 +95,11 @@ def mysql_url(mysql_server_url):
         yield url
 
 
+@pytest.fixture(scope="session")
+def pgvector_server_url(_pgvector_of_session):
+    return _pgvector_of_session.url
+
+
 @pytest.fixture
 def pgvector_url(own_pgvector):
     return own_pgvector.url
