@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 COLLECTION = "vectors"
-SPACE = "cosine"
 _SAMPLE = 256  # rows that must find themselves: each walks down the graph by another way
 _SAME = 1e-3  # cosine distance to itself, in float32
 

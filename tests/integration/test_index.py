@@ -19,7 +19,7 @@ from conftest import letters
 
 from exp_pool import Experience, ExpManager, ThresholdJudge, _clock
 from exp_pool.errors import EmbedderError, ExpPoolWarning, InvalidInputError, StoreError
-from exp_pool.indexes import chroma
+from exp_pool.indexes._quoting import digest
 from exp_pool.indexes.chroma import ChromaIndex
 from exp_pool.indexes.none import NoIndex
 from exp_pool.protocols import Neighbour, RecordQuery, VectorQuery
@@ -287,7 +287,7 @@ def test_a_link_out_of_the_folder_is_not_followed(settings, tmp_path):
     before = sorted(path.name for path in outside.rglob("*"))
     with ExpManager(**settings) as manager:
         space = next(iter(manager.sync._store.spaces()))
-        name = f"{chroma._digest(space.namespace)}-{chroma._digest(space.embedder)}"
+        name = f"{digest(space.namespace)}-{digest(space.embedder)}"
         (tmp_path / "pool" / "chroma" / name).symlink_to(outside)
         manager.sync.flush()
         assert in_index(manager) == sorted(WORDS)
