@@ -28,7 +28,8 @@ class ExpPoolConfig(BaseSettings):
     store: str = "sqlite:///.exp_pool/pool.db"
     """URL of the record store: ``sqlite:///file``, ``json:///folder``, ``memory://``, ``null://``."""
     index: str = "chroma:///.exp_pool/chroma"
-    """URL of the vector index: ``chroma:///folder``, ``exact://``, ``none://``."""
+    """URL of the vector index: ``chroma:///folder``, ``chroma://host:port``, ``milvus:///file.db``,
+    ``milvus://host:port``, ``exact://``, ``none://``."""
     embedder: str = "sentence-transformers/all-MiniLM-L6-v2"
     """``sentence-transformers/NAME``, or ``none``."""
     namespace: str = Field(default="default", min_length=1)

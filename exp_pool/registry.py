@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, cast
 
@@ -13,24 +14,27 @@ from exp_pool.errors import ConfigurationError
 from exp_pool.plugs import offers
 from exp_pool.protocols import Embedder, RecordStore, Scorer, VectorIndex
 
-# A class with `from_url(location, config)`; location is what follows ``scheme://``, a path for ``scheme:///path``.
+# By the form of its URL, a class with `from_url(location, config)`. The location is the path for ``scheme:///path``,
+# and the whole URL for ``scheme://host``, where options and credentials may stand.
 STORES = {
-    "json": "exp_pool.stores.json_files:JsonStore",
-    "memory": "exp_pool.stores.memory:MemoryStore",
-    "null": "exp_pool.stores.null:NullStore",
-    "sqlite": "exp_pool.stores.sqlite:SqliteStore",
+    "json:///folder": "exp_pool.stores.json_files:JsonStore",
+    "memory://": "exp_pool.stores.memory:MemoryStore",
+    "null://": "exp_pool.stores.null:NullStore",
+    "sqlite:///file": "exp_pool.stores.sqlite:SqliteStore",
 }
-# A class with `from_url(location, config, store)`.
+# By the form of its URL, a class with `from_url(location, config, store)`.
 INDEXES = {
-    "chroma": "exp_pool.indexes.chroma:ChromaIndex",
-    "exact": "exp_pool.indexes.exact:ExactIndex",
-    "none": "exp_pool.indexes.none:NoIndex",
+    "chroma:///folder": "exp_pool.indexes.chroma:ChromaIndex",
+    "chroma://host:port": "exp_pool.indexes.chroma_server:ChromaServerIndex",
+    "exact://": "exp_pool.indexes.exact:ExactIndex",
+    "milvus:///file.db": "exp_pool.indexes.milvus_lite:MilvusLiteIndex",
+    "milvus://host:port": "exp_pool.indexes.milvus:MilvusIndex",
+    "none://": "exp_pool.indexes.none:NoIndex",
 }
 # A class that takes the name behind ``kind/``.
 EMBEDDERS = {
     "sentence-transformers": "exp_pool.embedders.sentence_transformers:SentenceTransformerEmbedder",
 }
-_NEEDS_PATH = frozenset({"sqlite", "json", "chroma"})
 _SCORERS = "exp_pool.scorers"
 
 
@@ -38,10 +42,10 @@ def open_store(url: str, config: ExpPoolConfig) -> RecordStore:
     """The record store of a URL. Nothing is opened yet.
 
     Raises:
-        ConfigurationError: no such scheme, or a path is missing.
+        ConfigurationError: no such scheme, it has no such form, or what it needs is not installed.
     """
-    kind, location = _split("store", url, STORES)
-    store: RecordStore = _load(STORES[kind]).from_url(location, config)
+    plug, location = _find("store", url, STORES)
+    store: RecordStore = _load(plug).from_url(location, config)
     return store
 
 
@@ -49,10 +53,10 @@ def open_index(url: str, config: ExpPoolConfig, store: RecordStore) -> VectorInd
     """The vector index of a URL, over this store. Nothing is opened yet.
 
     Raises:
-        ConfigurationError: no such scheme, or a path is missing.
+        ConfigurationError: no such scheme, it has no such form, or what it needs is not installed.
     """
-    kind, location = _split("index", url, INDEXES)
-    index: VectorIndex = _load(INDEXES[kind]).from_url(location, config, store)
+    plug, location = _find("index", url, INDEXES)
+    index: VectorIndex = _load(plug).from_url(location, config, store)
     return index
 
 
@@ -101,20 +105,34 @@ def load_scorer(scorer: str | Scorer) -> Scorer:
     return loaded
 
 
-def _split(option: str, url: str, known: dict[str, str]) -> tuple[str, str]:
+def _find(option: str, url: str, known: dict[str, str]) -> tuple[str, str]:
+    """The plug of a URL, and where its things are."""
     kind, separator, location = url.partition("://")
-    if not separator or kind not in known:
-        urls = ", ".join(f"{name}:///path" if name in _NEEDS_PATH else f"{name}://" for name in sorted(known))
-        raise ConfigurationError(f"{option}={url!r}: unknown scheme; known: {urls}")
-    if kind in _NEEDS_PATH:
-        if not location.startswith("/") or not location[1:]:
-            raise ConfigurationError(
-                f"{option}={url!r} names no file; write {kind}:///path (three slashes, four if absolute)"
-            )
-        return kind, location[1:]
-    if location:
-        raise ConfigurationError(f"{option}={url!r}: {kind}:// takes no path")
-    return kind, location
+    forms = {form.removeprefix(f"{kind}://"): plug for form, plug in known.items() if form.startswith(f"{kind}://")}
+    if not separator or not forms:
+        raise ConfigurationError(f"{option}={_shown(url)!r}: unknown scheme; known: {', '.join(sorted(known))}")
+    for form, plug in forms.items():
+        if form.startswith("/") and location.startswith("/") and location[1:]:
+            return plug, location[1:]
+        if form and not form.startswith("/") and location and not location.startswith("/"):
+            return plug, url
+        if not form and not location:
+            return plug, location
+    written = " or ".join(f"{kind}://{form}" for form in forms)
+    if all(form.startswith("/") for form in forms):
+        raise ConfigurationError(
+            f"{option}={_shown(url)!r} names no file; write {written} (three slashes, four if absolute)"
+        )
+    raise ConfigurationError(f"{option}={_shown(url)!r}: {_missing(forms)}; write {written}")
+
+
+def _missing(forms: Iterable[str]) -> str:
+    return "it names no file and no host" if any(forms) else "it takes no path"
+
+
+def _shown(url: str) -> str:
+    """A URL without its user and password, for people."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", url)
 
 
 def _load(path: str) -> Any:

@@ -3,6 +3,10 @@
 How far it got stands in the store, one position for each space and generation of the index. So whatever happens to
 either, the two meet again: an index that lost its files is a new generation, of which nothing is known, and gets all
 of it; one that was killed gets again what it may not have kept.
+
+An index that several processes share is fed by one of them at a time, which holds a lease in the store for as long:
+what one had read before a change, and handed over after another had handed over the change, would stay. The others use
+what they know to be there, and scan the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from loguru import logger
 
 from exp_pool._clock import monotonic
 from exp_pool.counters import Counters
-from exp_pool.errors import IndexOwnedError, StoreError, VectorIndexError
+from exp_pool.errors import IndexOwnedError, VectorIndexError
 from exp_pool.forks import reset_in_child
 from exp_pool.neighbours import Neighbours
 from exp_pool.notices import Notices
@@ -28,6 +32,7 @@ from exp_pool.protocols import RecordStore, RenewableIndex, Space, VectorIndex, 
 
 _PAGE = 2000  # rows handed over at once, 0.5 s of Chroma: what closing waits for
 _POOL_STATE = "pool"  # in no namespace: who this pool is, so that another's index is noticed
+_FEEDING_S = 60.0  # after which a process that feeds a shared index and gives no sign of life is given up
 _KNOWN_GENERATIONS = 2  # the one that answers, and the one being built
 
 Progress: TypeAlias = Callable[[int, int], object]
@@ -60,6 +65,7 @@ class Follower:
         self._store = store
         self._index = index
         self._renewable: RenewableIndex | None = index if offers(index, RenewableIndex) else None  # type: ignore[assignment]
+        self._count: Callable[[Space], int] | None = getattr(index, "count", None)
         self._neighbours = neighbours
         self._counters = counters
         self._notices = notices
@@ -72,6 +78,7 @@ class Follower:
 
     def _start_over(self) -> None:
         self._turn = threading.Lock()
+        self._owner = uuid.uuid4().hex
 
     def stop(self) -> None:
         """No further page begins."""
@@ -132,9 +139,7 @@ class Follower:
                 generation = self._generation(space)
                 if self._renewable is not None:
                     generation = self._renewable.renew(space)
-                else:  # what it has is written over
-                    self._remember(space, generation, 0)
-                self._fill(space, generation, float("inf"), _within(progress, done, total))
+                self._fill(space, generation, float("inf"), _within(progress, done, total), anew=True)
             done += count
         return done
 
@@ -157,14 +162,14 @@ class Follower:
 
     def _problems(self, space: Space, count: int) -> list[str]:
         generation = self._generation(space)
-        if self._renewable is None:
+        if self._count is None:
             return []
-        doubt = self._renewable.doubt(space)
+        doubt = self._renewable.doubt(space) if self._renewable is not None else ""
         if doubt:
             return [f"the index of {space.namespace!r} is in doubt, because {doubt}; `doctor --fix` looks into it"]
         behind = self._store.vectors_after(*space, self._position(space, generation), 1)
-        there = self._renewable.count(space)
-        if behind or there == count:
+        there = self._count(space)
+        if behind or not self._lacks(there, count):
             return []
         return [f"the index of {space.namespace!r} has {there} rows instead of {count}; `doctor --fix` builds it anew"]
 
@@ -228,8 +233,8 @@ class Follower:
             if self._renewable is not None:
                 generation = self._sound(self._renewable, space, generation)
             progress = _within(functools.partial(self._building, space), 0, count)
-        if self._fill(space, generation, deadline, progress) and self._renewable is not None:
-            self._check_count(self._renewable, space, generation)
+        if self._fill(space, generation, deadline, progress) and self._count is not None:
+            self._check_count(self._count, space, generation)
 
     def _generation(self, space: Space) -> str:
         return self._index.generation(space, self._pool())
@@ -252,12 +257,14 @@ class Follower:
         findable = index.findable(space)
         if findable is None:
             logger.warning("the index is damaged and built anew: {}", doubt)
+            self._counters.add("repaired")
             return self._begin_anew(index, space)
         position = self._position(space, generation)
         rows = [row for page in self._pages(space, 0) for row in page if row.vector is not None]
         missing = sum(row.position <= position and row.id not in findable for row in rows)
         if missing:
             logger.warning("the index does not find {} of its rows and is built anew: {}", missing, doubt)
+            self._counters.add("repaired")
             return self._begin_anew(index, space)
         index.believe(space)
         index.delete_many(space, sorted(findable - {row.id for row in rows}))
@@ -265,32 +272,60 @@ class Follower:
 
     def _begin_anew(self, index: RenewableIndex, space: Space) -> str:
         self._neighbours.uncover(space)
-        self._counters.add("repaired")
         return index.renew(space)
 
-    def _check_count(self, index: RenewableIndex, space: Space, generation: str) -> None:
+    def _check_count(self, count: Callable[[Space], int], space: Space, generation: str) -> None:
         """Once for each generation: a store that was put back from a copy may have rows that this index has dropped."""
         if (space, generation) in self._checked:
             return
-        there, expected = index.count(space), self._store.spaces(space.namespace).get(space, 0)
+        there, expected = count(space), self._store.spaces(space.namespace).get(space, 0)
         if self._store.vectors_after(*space, self._position(space, generation), 1):
             return  # they are not to be compared while rows come; another time
         self._checked.add((space, generation))
-        if there != expected:
+        if self._lacks(there, expected):
             logger.warning("the index has {} rows, the store {}: it is built anew", there, expected)
-            renewed = self._begin_anew(index, space)
-            self._checked.add((space, renewed))
-            self._fill(space, renewed, float("inf"))
+            self._counters.add("repaired")
+            if self._renewable is not None:
+                generation = self._begin_anew(self._renewable, space)
+                self._checked.add((space, generation))
+            self._fill(space, generation, float("inf"), anew=True)
+
+    def _lacks(self, there: int, expected: int) -> bool:
+        """Whether it has too few rows, or too many where that is nobody's doing: a shared one may have dead ones."""
+        return there < expected or (there != expected and self._renewable is not None)
 
     # Positions
 
     def _fill(
-        self, space: Space, generation: str, deadline: float, progress: Callable[[int], object] | None = None
+        self,
+        space: Space,
+        generation: str,
+        deadline: float,
+        progress: Callable[[int], object] | None = None,
+        *,
+        anew: bool = False,
     ) -> bool:
-        """Hand over what changed since the last time; whether all of it was."""
-        position, done = self._position(space, generation), 0
+        """Hand over what changed since the last time (`anew`: everything); whether all of it was."""
+        with self._feeding(space) as may_feed:
+            position = self._position(space, generation)
+            if not may_feed():
+                if position:  # what another process has handed over answers here, too
+                    self._neighbours.cover(space, position)
+                return False
+            return self._hand_over(space, generation, 0 if anew else position, deadline, progress, may_feed)
+
+    def _hand_over(
+        self,
+        space: Space,
+        generation: str,
+        position: int,
+        deadline: float,
+        progress: Callable[[int], object] | None,
+        may_feed: Callable[[], bool],
+    ) -> bool:
+        done = 0
         for rows in self._pages(space, position):
-            if self._stopped or monotonic() >= deadline:
+            if self._stopped or monotonic() >= deadline or not may_feed():
                 return False
             gone = [row.id for row in rows if row.vector is None]
             new = [row for row in rows if row.vector is not None]
@@ -308,6 +343,25 @@ class Follower:
             self._renewable.complete(space)
         self._neighbours.cover(space, position)
         return True
+
+    @contextmanager
+    def _feeding(self, space: Space) -> Iterator[Callable[[], bool]]:
+        """What tells, before each page, whether this process may (still) hand rows over."""
+        if self._renewable is not None or not self._store.capabilities.leases:
+            yield lambda: True
+            return
+        lease = self._store.claim(space.namespace, f"index:{space.embedder}", self._owner, _FEEDING_S).lease
+
+        def may_feed() -> bool:
+            nonlocal lease
+            lease = self._store.renew(lease, _FEEDING_S) if lease is not None else None
+            return lease is not None
+
+        try:
+            yield may_feed
+        finally:
+            if lease is not None:
+                self._store.release(lease)
 
     def _pages(self, space: Space, position: int) -> Iterator[list[VectorRow]]:
         while rows := self._store.vectors_after(*space, position, _PAGE):
@@ -334,7 +388,7 @@ class Follower:
         positions = {name: at for name, at in positions.items() if name != generation}
         kept = dict([*positions.items()][1 - _KNOWN_GENERATIONS :]) | {generation: position}
         if not self._store.write_state(space.namespace, f"index:{space.embedder}", json.dumps(kept), revision):
-            raise StoreError("another process writes to the same index; this one tries again later")
+            raise IndexOwnedError("another process feeds the same index; this one tries again later")
 
 
 def _within(progress: Progress | None, before: int, total: int) -> Callable[[int], object] | None:

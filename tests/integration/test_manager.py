@@ -197,12 +197,21 @@ def test_one_without_an_index_says_what_to_do(make_manager):
     [
         (
             {"store": "mongo://x"},
-            "store='mongo://x': unknown scheme; known: json:///path, memory://, null://, sqlite:///path",
+            "store='mongo://x': unknown scheme; known: json:///folder, memory://, null://, sqlite:///file",
         ),
         ({"store": "pool.db"}, "unknown scheme"),
         ({"store": "sqlite://"}, "names no file"),
         ({"store": "memory://x"}, "takes no path"),
-        ({"index": "faiss://"}, "known: chroma:///path, exact://, none://"),
+        ({"index": "chroma://"}, "names no file and no host; write chroma:///folder or chroma://host:port"),
+        ({"index": "chroma://u:pw@host"}, "index='chroma://host': a Chroma server takes no user and password"),
+        ({"index": "chroma://host:8000/tenant"}, "names a tenant only; write /tenant/database"),
+        ({"index": "chroma://host:port"}, "the port must be a number"),
+        ({"index": "milvus://u:pw@host?tls=1"}, "index='milvus://host': unknown option 'tls'; known: ssl"),
+        ({"index": "mongo://u:pw@host"}, "index='mongo://host': unknown scheme"),
+        (
+            {"index": "faiss://"},
+            "known: chroma:///folder, chroma://host:port, exact://, milvus:///file.db, milvus://host:port, none://",
+        ),
         ({"embedder": "word2vec"}, "'sentence-transformers/NAME', 'none' or a callable"),
         ({"embedder": 3}, "embedder=3 is unknown"),
         ({"embedder": "x".join}, "has values bound to it"),
