@@ -1,6 +1,7 @@
 """Rounds of writers that are killed, and of damage done to the index; after each, what the next process finds.
 
-``python index_rounds.py kill|damage FOLDER ROUNDS SEED ROWS`` prints one JSON line a round. One process loads Chroma once;
+``python index_rounds.py kill|damage FOLDER ROUNDS SEED ROWS [milvus]`` prints one JSON line a round. One process loads
+Chroma (or Milvus Lite, for kills only) once;
 writers and lookers are children by fork, before anything was opened.
 """
 
@@ -16,15 +17,21 @@ import sys
 import time
 from pathlib import Path
 
-import chromadb  # noqa: F401  loaded before the forks
 import numpy as np
 from every_step import in_child
 
 from exp_pool import Experience, ExpManager
 from exp_pool.indexes.chroma import ChromaIndex
+from exp_pool.indexes.milvus_lite import MilvusLiteIndex
 from exp_pool.protocols import RecordQuery, VectorQuery
 from exp_pool.upkeep.worker import Upkeep
 from exp_pool.vectors import to_unit
+
+MILVUS = sys.argv[6:] == ["milvus"]
+if MILVUS:  # loaded before the forks
+    import pymilvus  # noqa: F401
+else:
+    import chromadb  # noqa: F401
 
 DIED = "died"
 DIMENSION, WRITERS, BATCH = 384, 4, 20
@@ -39,7 +46,10 @@ def embed(texts):
 
 
 def manager_of(folder, sync_threshold=SYNC_THRESHOLD):
-    index = ChromaIndex(folder / "chroma", timeout_s=30, sync_threshold=sync_threshold)
+    if MILVUS:
+        index = MilvusLiteIndex(folder / "file.db", timeout_s=30)
+    else:
+        index = ChromaIndex(folder / "chroma", timeout_s=30, sync_threshold=sync_threshold)
     return ExpManager(store=f"sqlite:///{folder}/pool.db", index=index, embedder=embed, index_from=1)
 
 

@@ -24,10 +24,10 @@ def place():
         yield Path(folder)
 
 
-def run(what, place, count, seed, rows):
+def run(what, place, count, seed, rows, *index):
     script = Path(__file__).with_name("index_rounds.py")
     done = subprocess.run(
-        [sys.executable, str(script), what, str(place), str(count), str(seed), str(rows)],
+        [sys.executable, str(script), what, str(place), str(count), str(seed), str(rows), *index],
         capture_output=True,
         text=True,
         check=False,
@@ -48,6 +48,13 @@ def test_killed_writers_lose_nothing_and_the_next_process_opens_it(place):
     rounds = run("kill", place, 25 if FULL else 2, 7, 6000 if FULL else 300)
     if FULL:  # else nothing was shown: kills have to hit while Chroma writes
         assert sum(each["repaired"] for each in rounds) >= 1
+
+
+@pytest.mark.timeout(600)
+def test_killed_writers_over_milvus_lite_lose_nothing(place):
+    pytest.importorskip("milvus_lite", reason="pip install 'exp_pool[milvus-lite]'")
+    rounds = run("kill", place, 10 if FULL else 2, 7, 300, "milvus")
+    assert sum(each["repaired"] for each in rounds) == len(rounds)  # what a kill left is built anew
 
 
 @pytest.mark.timeout(600)

@@ -9,13 +9,17 @@ import random
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from contextvars import ContextVar
 
 import pytest
+from servers import chroma, milvus
 
 from exp_pool import Experience, ThresholdJudge, bypass, in_namespace
 from exp_pool.errors import NotFoundError
+from exp_pool.protocols import VectorQuery
 from exp_pool.snapshots import load, save
+from exp_pool.vectors import from_bytes
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
 SPACES, ROWS, LOOKUPS = (20, 500, 10_000) if FULL else (8, 60, 400)
@@ -40,6 +44,11 @@ def id_of(space, n):
 def manager(request, make_manager, tmp_path):
     """A pool in which every namespace holds the same requests, all of them embedded."""
     manager = make_manager(store="memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/pool.db")
+    put_rows(manager)
+    return manager
+
+
+def put_rows(manager):
     for space in NAMES:
         rows = [
             Experience(id=id_of(space, n), function="ask", request=text_of(n), response={"space": space, "n": n})
@@ -49,7 +58,24 @@ def manager(request, make_manager, tmp_path):
             manager.sync.create_exps(rows)
     manager.sync.flush()
     assert manager.stats().embedded == SPACES * ROWS
-    return manager
+
+
+@pytest.fixture(params=["chroma", "milvus lite", "milvus"])
+def indexed(request, make_manager, tmp_path):
+    """The same with an index that answers: `scan` would hide what it does wrong."""
+    with ExitStack() as stack:
+        if request.param == "chroma":
+            url = stack.enter_context(chroma.running(tmp_path / "chroma")).url
+        else:
+            pytest.importorskip("milvus_lite", reason="pip install 'exp_pool[milvus-lite]'")
+            url = f"milvus:///{tmp_path}/file.db"
+        if request.param == "milvus":
+            url = stack.enter_context(milvus.running(tmp_path / "served")).url
+        manager = make_manager(store=f"sqlite:///{tmp_path}/pool.db", index=url, index_from=0, store_timeout=30)
+        put_rows(manager)
+        assert manager.stats().indexed == SPACES * ROWS
+        yield manager
+        manager.sync.close()
 
 
 class Asker:
@@ -165,6 +191,23 @@ KINDS = [name for name in vars(Asker) if not name.startswith("_") and name != "c
 
 
 def test_no_lookup_of_any_kind_crosses_and_each_finds_its_own(manager):
+    ask_in_all_ways(manager)
+
+
+@pytest.mark.timeout(1800)
+def test_nor_where_an_index_answers(indexed):
+    """In the end each index is asked without the join, too, which would drop what is another's."""
+    ask_in_all_ways(indexed)
+    store, index = indexed.sync._store, indexed.sync._index
+    for space in NAMES:
+        (at,) = store.spaces(space)
+        vector = from_bytes([store.get_vectors(space, [id_of(space, 1)])[0].values])
+        ids = {near.id for near in index.search(VectorQuery(*at, vector, 2 * ROWS))[0]}
+        assert len(ids) >= 0.99 * ROWS
+        assert ids <= {id_of(space, n) for n in range(ROWS)}
+
+
+def ask_in_all_ways(manager):
     asker, chance = Asker(manager), random.Random(4)
     often = [kind for kind in KINDS if kind not in ("iterate_all", "search_wide_by_name")]  # which read everything
     kinds = [*KINDS * 2, *(chance.choice(often) for _ in range(LOOKUPS - 2 * len(KINDS)))]

@@ -1,0 +1,68 @@
+import pytest
+
+pytest.importorskip("milvus_lite", reason="pip install 'exp_pool[milvus-lite]'")
+
+from milvus_lite.adapter.grpc.server import start_server_in_thread
+
+from exp_pool.errors import VectorIndexError
+from exp_pool.indexes.milvus import MilvusIndex
+from exp_pool.indexes.milvus_lite import MilvusLiteIndex
+from exp_pool.protocols import Space, VectorQuery
+from exp_pool.stores.memory import MemoryStore
+from exp_pool.testing import VectorIndexContract
+from exp_pool.testing.making import unit
+from exp_pool.testing.vector_index import POOL
+
+
+class TestMilvusLite(VectorIndexContract):
+    @pytest.fixture
+    def store(self):
+        return MemoryStore()
+
+    @pytest.fixture
+    def index(self, tmp_path):
+        index = MilvusLiteIndex(tmp_path / "pool" / "file.db", timeout_s=30)
+        yield index
+        index.close()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    server, db, port = start_server_in_thread(str(tmp_path_factory.mktemp("milvus")))
+    yield f"milvus://127.0.0.1:{port}"
+    server.stop(grace=2).wait()
+    db.close()
+
+
+class TestMilvusByNetwork(VectorIndexContract):
+    """The code for a server, against the protocol that Milvus Lite speaks; no cluster was at hand."""
+
+    @pytest.fixture
+    def store(self):
+        return MemoryStore()
+
+    @pytest.fixture
+    def index(self, url):
+        index = MilvusIndex(url, timeout_s=30)
+        yield index
+        for namespace in ("n", "m"):
+            index.clear(namespace, POOL)
+        index.close()
+
+    def test_a_lost_collection_is_another_generation(self, store, index, url):
+        self.fill(store, index, 5)
+        before = index.generation(Space("n", "e"), POOL)
+        other = MilvusIndex(url, timeout_s=30)
+        assert other.generation(Space("n", "e"), POOL) == before
+        other.clear("n", POOL)
+        other.close()
+        with pytest.raises(VectorIndexError, match="Milvus at milvus://127.0.0.1"):
+            index.search(VectorQuery("n", "e", unit(1), 5))
+        assert index.generation(Space("n", "e"), POOL) != before
+
+
+def test_a_server_that_is_not_there_is_named_without_its_password():
+    index = MilvusIndex("milvus://me:secret@127.0.0.1:1", timeout_s=1)
+    with pytest.raises(VectorIndexError, match="Milvus at milvus://127.0.0.1:1: ") as raised:
+        index.generation(Space("n", "e"), POOL)
+    assert "secret" not in str(raised.value)
