@@ -19,7 +19,9 @@ from exp_pool.protocols import Embedder, RecordStore, Scorer, VectorIndex
 STORES = {
     "json:///folder": "exp_pool.stores.json_files:JsonStore",
     "memory://": "exp_pool.stores.memory:MemoryStore",
+    "mysql://user:password@host:port/database": "exp_pool.stores.mysql:MysqlStore",
     "null://": "exp_pool.stores.null:NullStore",
+    "postgresql://user:password@host:port/database": "exp_pool.stores.postgres:PostgresStore",
     "sqlite:///file": "exp_pool.stores.sqlite:SqliteStore",
 }
 # By the form of its URL, a class with `from_url(location, config, store)`.
@@ -30,6 +32,7 @@ INDEXES = {
     "milvus:///file.db": "exp_pool.indexes.milvus_lite:MilvusLiteIndex",
     "milvus://host:port": "exp_pool.indexes.milvus:MilvusIndex",
     "none://": "exp_pool.indexes.none:NoIndex",
+    "pgvector://": "exp_pool.indexes.pgvector:PgVectorIndex",
 }
 # A class that takes the name behind ``kind/``.
 EMBEDDERS = {

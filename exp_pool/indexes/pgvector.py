@@ -36,14 +36,8 @@ class PgVectorIndex:
         self._store.search_from(index_from)
 
     @classmethod
-    def from_url(cls, location: str, config: ExpPoolConfig, store: RecordStore) -> PgVectorIndex:
-        """The index of ``pgvector://``.
-
-        Raises:
-            ConfigurationError: there is something behind ``pgvector://``, or the store is none on PostgreSQL.
-        """
-        if location:
-            raise ConfigurationError("index='pgvector://' takes no place of its own: it is that of the store")
+    def from_url(cls, location: str, config: ExpPoolConfig, store: RecordStore) -> PgVectorIndex:  # noqa: ARG003
+        """The index of ``pgvector://``: in the database of the store, so it takes no place of its own."""
         return cls(store, config.index_from)
 
     def generation(self, space: Space, pool: str) -> str:  # noqa: ARG002

@@ -144,8 +144,8 @@ class MysqlStore(ServerStore[Any]):
 
     @classmethod
     def from_url(cls, location: str, config: ExpPoolConfig) -> MysqlStore:
-        """The store of ``mysql://location``."""
-        return cls(f"mysql://{location}", config.store_timeout)
+        """The store of ``mysql://...``."""
+        return cls(location, config.store_timeout)
 
     # Connections
 

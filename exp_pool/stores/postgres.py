@@ -177,8 +177,8 @@ class PostgresStore(ServerStore[_Link]):
 
     @classmethod
     def from_url(cls, location: str, config: ExpPoolConfig) -> PostgresStore:
-        """The store of ``postgresql://location``."""
-        return cls(f"postgresql://{location}", config.store_timeout)
+        """The store of ``postgresql://...``."""
+        return cls(location, config.store_timeout)
 
     # Connections
 

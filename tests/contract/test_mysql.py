@@ -1,11 +1,11 @@
 """MariaDB passes the contract of record stores, on a real server."""
 
 import pytest
+from servers.databases import new_database
+from servers.mariadb import connect
 
 from exp_pool.stores.mysql import MysqlStore
 from exp_pool.testing import RecordStoreContract
-from servers.databases import new_database
-from servers.mariadb import connect
 
 TABLES = "experiences vectors forgotten counters tombstones cutoffs leases states logs".split()
 

@@ -3,10 +3,10 @@
 import secrets
 
 import pytest
+from servers.databases import new_database
 
 from exp_pool.stores.postgres import PostgresStore
 from exp_pool.testing import RecordStoreContract
-from servers.databases import new_database
 
 
 @pytest.fixture(scope="module")
