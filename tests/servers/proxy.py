@@ -43,10 +43,12 @@ class Proxy:
         return self
 
     def __exit__(self, *_):
-        self.refuse()
-        self.cut()
-        self._loop.call_soon_threadsafe(self._done.set)
-        self._thread.join()
+        try:
+            self.refuse()
+            self.cut()
+        finally:
+            self._loop.call_soon_threadsafe(self._done.set)
+            self._thread.join()
 
     @property
     def connections(self):
