@@ -5,7 +5,7 @@
     python examples/07_shared_pool.py redis://127.0.0.1:6379/0
     python examples/07_shared_pool.py mysql://me:secret@db/agents
 
-`docker compose up postgres` (compose.yml) starts a server with pgvector. Everything that is stored here goes at the end.
+`docker compose up -d --wait postgres` starts a server with pgvector (compose.yml). What is stored here goes at the end.
 """
 
 from __future__ import annotations
@@ -68,9 +68,8 @@ def main(store: str, index: str) -> None:
 
 
 if __name__ == "__main__":
-    place = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("EXP_POOL_STORE", STORE)
-    index = sys.argv[2] if len(sys.argv) > 2 else "exact://"
-    if sys.argv[3:] == ["work"]:
+    place, index, *role = (*sys.argv[1:], *(os.environ.get("EXP_POOL_STORE", STORE), "exact://")[len(sys.argv) - 1 :])
+    if role:
         work(place, index)
     else:
         main(place, index)
