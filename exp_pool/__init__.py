@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Trust,
     )
     from exp_pool.manager import ExpManager, exp_cache, get_exp_manager, set_exp_manager
+    from exp_pool.migration import migrate
     from exp_pool.reuse.context import Inject, SimpleContextBuilder
     from exp_pool.reuse.judges import ExactJudge, PerfectJudge, ThresholdJudge
     from exp_pool.reuse.refine import Refine
@@ -69,6 +70,7 @@ _HOMES = {
         "Trust",
     ),
     "manager": ("ExpManager", "exp_cache", "get_exp_manager", "set_exp_manager"),
+    "migration": ("migrate",),
     "reuse.context": ("Inject", "SimpleContextBuilder"),
     "reuse.judges": ("ExactJudge", "PerfectJudge", "ThresholdJudge"),
     "reuse.refine": ("Refine",),
@@ -101,6 +103,7 @@ __all__ = [
     "exp_cache",
     "get_exp_manager",
     "in_namespace",
+    "migrate",
     "record",
     "register_type",
     "set_exp_manager",

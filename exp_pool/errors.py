@@ -11,6 +11,7 @@
     ├── EncodingError (TypeError)         a value that would not come back as it was: it is not stored
     ├── DecodingError (ValueError)        stored text that cannot be read back: treated as not stored
     ├── StoreError                        the record store failed
+    ├── MigrationError                    what was moved is not what the source has; it says what to do
     ├── VectorIndexError                  the vector index failed: exact scan answers instead
     │   └── IndexOwnedError               it is another process's for the time being: exact scan answers here
     ├── EmbedderError                     no vectors could be made; the message says what to install or to check
@@ -24,6 +25,8 @@ Pydantic's ``ValidationError`` (itself a ``ValueError``) is raised for models an
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class ExpPoolError(Exception):
@@ -64,6 +67,17 @@ class DecodingError(ExpPoolError, ValueError):
 
 class StoreError(ExpPoolError):
     """The record store failed. The driver's own error is its `__cause__`."""
+
+
+class MigrationError(ExpPoolError):
+    """What was moved is not what the source has, or some of the source cannot be read. `problems` says what, in words.
+
+    Nothing that was moved is taken back.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class VectorIndexError(ExpPoolError):

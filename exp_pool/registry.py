@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, cast
@@ -13,6 +12,7 @@ from exp_pool.embedders.callable import CallableEmbedder
 from exp_pool.errors import ConfigurationError
 from exp_pool.plugs import offers
 from exp_pool.protocols import Embedder, RecordStore, Scorer, VectorIndex
+from exp_pool.urls import without_password
 
 # By the form of its URL, a class with `from_url(location, config)`. The location is the path for ``scheme:///path``,
 # and the whole URL for ``scheme://host``, where options and credentials may stand.
@@ -113,7 +113,7 @@ def _find(option: str, url: str, known: dict[str, str]) -> tuple[str, str]:
     kind, separator, location = url.partition("://")
     forms = {form.removeprefix(f"{kind}://"): plug for form, plug in known.items() if form.startswith(f"{kind}://")}
     if not separator or not forms:
-        raise ConfigurationError(f"{option}={_shown(url)!r}: unknown scheme; known: {', '.join(sorted(known))}")
+        raise ConfigurationError(f"{option}={without_password(url)!r}: unknown scheme; known: {', '.join(sorted(known))}")
     for form, plug in forms.items():
         if form.startswith("/") and location.startswith("/") and location[1:]:
             return plug, location[1:]
@@ -124,18 +124,13 @@ def _find(option: str, url: str, known: dict[str, str]) -> tuple[str, str]:
     written = " or ".join(f"{kind}://{form}" for form in forms)
     if all(form.startswith("/") for form in forms):
         raise ConfigurationError(
-            f"{option}={_shown(url)!r} names no file; write {written} (three slashes, four if absolute)"
+            f"{option}={without_password(url)!r} names no file; write {written} (three slashes, four if absolute)"
         )
-    raise ConfigurationError(f"{option}={_shown(url)!r}: {_missing(forms)}; write {written}")
+    raise ConfigurationError(f"{option}={without_password(url)!r}: {_missing(forms)}; write {written}")
 
 
 def _missing(forms: Iterable[str]) -> str:
     return "it names no file and no host" if any(forms) else "it takes no path"
-
-
-def _shown(url: str) -> str:
-    """A URL without its user and password, for people."""
-    return re.sub(r"(?<=://)[^/?#]*@", "", url)
 
 
 def _load(path: str) -> Any:

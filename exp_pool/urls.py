@@ -1,24 +1,14 @@
-"""URLs of servers, in a form that may be shown."""
+"""URLs as people may read them: in errors, logs and on the command line."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit, urlunsplit
 
-_SECRET = re.compile(r"(?i)(^|&)((?:\w*(?:password|passwd|secret|token|sslkey))=)[^&]*")
-_HIDDEN = "***"
+# To the last @: a password may hold an @ or a slash that nobody escaped, and a host hidden too much does no harm.
+_IN_ADDRESS = re.compile(r"(?<=://)([^:@/?#]*):.*@", re.DOTALL)
+_IN_QUERY = re.compile(r"([?&][^=&#]*(?:password|passwd|pwd|secret|token|api_?key)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
 
 def without_password(url: str) -> str:
-    """The URL with ``***`` where it holds a password: before the host, or as a parameter."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # brackets that are none of an IPv6 address
-        return url.partition("://")[0] + "://" + _HIDDEN
-    place = parts.netloc
-    if "@" in place:
-        user, _, host = place.rpartition("@")
-        name, colon, _ = user.partition(":")
-        place = f"{name}{colon}{_HIDDEN if colon else ''}@{host}"
-    query = _SECRET.sub(rf"\1\2{_HIDDEN}", parts.query)
-    return urlunsplit((parts.scheme, place, parts.path, query, parts.fragment))
+    """The URL with ``***`` in the place of its password, in the address or among its options."""
+    return _IN_QUERY.sub(r"\1***", _IN_ADDRESS.sub(r"\1:***@", url))

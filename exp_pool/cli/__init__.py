@@ -1,12 +1,14 @@
-"""``python -m exp_pool doctor|reindex|backup|restore|vacuum``: looking after a pool from the command line.
+"""``python -m exp_pool doctor|reindex|backup|restore|vacuum|migrate``: looking after a pool from the command line.
 
 Exit codes: 0 all is well, 1 something is damaged or could not be done (it says what), 2 the command was not understood.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +19,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from exp_pool.errors import ConfigurationError, ExpPoolError
+from exp_pool.filters import TIME_FIELDS
 from exp_pool.manager import ExpManager
+from exp_pool.migration import migrate as move
+from exp_pool.urls import without_password
 
 app = typer.Typer(
     name="exp_pool",
@@ -102,16 +107,60 @@ def vacuum(store: StoreOption = None) -> None:
     _out.print(f"{before - after:,} bytes were given back")
 
 
+@app.command(
+    epilog="Examples: exp_pool migrate sqlite:///.exp_pool/pool.db json:///pool\n\n"
+    "exp_pool migrate json:///pool sqlite:////srv/pool.db --namespace team --dry-run\n\n"
+    """exp_pool migrate sqlite:///a.db sqlite:///b.db --where '{"function": "app.answer", "score": {"gte": 0.8}}'"""
+)
+def migrate(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="URL of the store to move from; it is only read.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="URL of the store to move to; what it holds stays.")],
+    namespace: Annotated[str | None, typer.Option(help="Only this namespace; by default all.")] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Only experiences that match, without deletions and states.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing, say what would be moved.")] = False,
+) -> None:
+    """Move a pool to another store, history and deletions included, and verify it.
+
+    Started again it continues. Relative paths are relative to the project's root.
+    """
+    conditions = None if where is None else _conditions(where)
+    with _said():
+        moved = move(source, target, conditions, namespace=namespace, dry_run=dry_run)
+    if moved.before:
+        _out.print(f"the target held {moved.before:,} rows before")
+    _out.print(escape(f"{without_password(source)} -> {without_password(target)}: {moved}"))
+
+
+def _conditions(text: str) -> dict[str, Any]:
+    """JSON as `where`; times as ISO 8601, which JSON has no type for."""
+    try:
+        where = json.loads(text)
+        for name in where.keys() & TIME_FIELDS:
+            where[name] = {op: t if op == "exists" else datetime.fromisoformat(t) for op, t in where[name].items()}
+    except (ValueError, AttributeError, TypeError) as err:
+        example = """'{"function": "f", "created_at": {"gte": "2026-01-31T00:00:00+00:00"}}'"""
+        raise typer.BadParameter(f"{err}; write JSON such as {example}", param_hint="--where") from err
+    return dict(where)
+
+
 @contextmanager
 def _pool(store: str | None, index: str | None = None, *, existing: bool = True) -> Iterator[ExpManager]:
-    """A manager that embeds nothing; what goes wrong becomes a message and an exit code."""
+    """A manager that embeds nothing."""
     given: dict[str, Any] = {name: url for name, url in (("store", store), ("index", index)) if url is not None}
+    with _said(), ExpManager(embedder="none", **given) as manager:
+        place = manager.sync.place
+        if existing and place is not None and not place.exists():
+            raise ConfigurationError(f"there is no pool at {place}; say where it is with --store")
+        yield manager
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """What goes wrong becomes a message and an exit code."""
     try:
-        with ExpManager(embedder="none", **given) as manager:
-            place = manager.sync.place
-            if existing and place is not None and not place.exists():
-                raise ConfigurationError(f"there is no pool at {place}; say where it is with --store")
-            yield manager
+        yield
     except (ValidationError, ExpPoolError, OSError) as err:
         _err.print(f"[red]error[/red]: {escape(str(err))}")
         raise typer.Exit(1) from err
