@@ -143,6 +143,9 @@ def migrate(
                 moving.move(space)
             if dry_run:
                 return replace(Moved(), **cast("dict[str, Any]", tally), dry_run=True)
+            if isinstance(target, str):  # what is read back was written: nothing of it comes from this store's memory
+                new.close()
+                moving.target = _open(opened, target, "target")
             problems = [problem for space in spaces for problem in moving.verify(space)]
         if namespace is None and not conditions:
             problems += [f"source: {damage}" for damage in old.check()]

@@ -110,6 +110,7 @@ class Moving:
         advance: hears of rows that were looked at.
 
     Attributes:
+        target: to where; another store on the same place may take over before `verify`.
         checksum: the sum of the digests of what was verified, modulo 2 ** 128.
     """
 
@@ -121,7 +122,7 @@ class Moving:
         tally: Counter[str],
         advance: Callable[[int], None],
     ) -> None:
-        self._source, self._target, self._where = source, target, where
+        self._source, self.target, self._where = source, target, where
         self._tally, self._advance = tally, advance
         self._owner: dict[str, str | None] = {}  # whose vectors a namespace of the target has, where not the source's
         self._audited: set[str] = set()  # the audit logs of rows that match
@@ -132,9 +133,9 @@ class Moving:
         """Bring over what the target does not have of a namespace."""
         if not self._where:
             for buried in self._unburied(space):
-                self._target.bury(space, buried)
+                self.target.bury(space, buried)
                 self._tally["deletions"] += len(buried)
-        awaited = frozenset(d.id for d in _deletions(self._target, space) if d.deleted_at == _AWAITED)
+        awaited = frozenset(d.id for d in _deletions(self.target, space) if d.deleted_at == _AWAITED)
         for page in self._pages(space):
             self._bring(space, page, awaited)
             self._advance(len(page))
@@ -144,11 +145,11 @@ class Moving:
         self._tally["kept"] += len(states.ahead)
         for name in self._logs(space):
             for entries in self._unlogged(space, name):
-                self._target.append_log(space, name, entries)
+                self.target.append_log(space, name, entries)
                 self._tally["logs"] += len(entries)
         cutoff = self._later_cutoff(space)
         if cutoff is not None:
-            self._target.bury(space, [], cutoff)
+            self.target.bury(space, [], cutoff)
 
     def verify(self, space: str) -> list[str]:
         """Read everything back; what is wrong, in words, each with some ids."""
@@ -186,9 +187,9 @@ class Moving:
                 f"the source counts {kept:,} rows and gives {seen:,}: damaged (python -m exp_pool doctor), or changed "
                 "meanwhile"
             )
-        if (counted := self._target.count(query)) < found:
+        if (counted := self.target.count(query)) < found:
             said.append(f"the target gives {found:,} rows and counts {counted:,}")
-        if (counted := sum(self._target.spaces(space).values())) < vectors:
+        if (counted := sum(self.target.spaces(space).values())) < vectors:
             said.append(f"the target gives {vectors:,} vectors and counts {counted:,}")
         return [f"namespace {space!r}: {what}" for what in said]
 
@@ -210,8 +211,8 @@ class Moving:
 
     def _judge(self, space: str, page: Sequence[Record]) -> list[Judged]:
         rows = [self._without_strange(space, row) for row in _with_vectors(self._source, space, page)]
-        known = self._target.get_many(space, [record.id for record in page], by="id")
-        there = {r.record.id: r for r in _with_vectors(self._target, space, [k for k in known if k is not None])}
+        known = self.target.get_many(space, [record.id for record in page], by="id")
+        there = {r.record.id: r for r in _with_vectors(self.target, space, [k for k in known if k is not None])}
         rivals = self._rivals(space, [row.record for row in rows], there)
         judged = []
         for row in rows:
@@ -223,7 +224,7 @@ class Moving:
     def _without_strange(self, space: str, row: Row) -> Row:
         """A row whose vector the target's embedder would not find is embedded there."""
         if space not in self._owner:
-            ours, theirs = (store.read_state(space, _OWNER) for store in (self._source, self._target))
+            ours, theirs = (store.read_state(space, _OWNER) for store in (self._source, self.target))
             same = theirs is None or (ours is not None and ours.value == theirs.value)
             self._owner[space] = None if same or theirs is None else theirs.value
         owner = self._owner[space]
@@ -234,7 +235,7 @@ class Moving:
     def _rivals(self, space: str, records: Sequence[Record], there: dict[str, Row]) -> dict[str, Record]:
         """By their keys: current rows of the target that are no earlier state of the source."""
         keys = [r.key for r in records if r.is_current and not (r.id in there and there[r.id].record.is_current)]
-        others = [row for row in self._target.get_many(space, keys) if row is not None]
+        others = [row for row in self.target.get_many(space, keys) if row is not None]
         known = self._source.get_many(space, [row.id for row in others], by="id")
         return {
             other.key: other
@@ -262,11 +263,11 @@ class Moving:
                 more = record.access_count - there.record.access_count
                 touches.append(Touch(record.id, max(0, more), record.last_access or 0))
         if buried:
-            self._target.bury(space, buried)
+            self.target.bury(space, buried)
         if touches:
-            self._target.touch_many(space, touches)
+            self.target.touch_many(space, touches)
         if puts:
-            self._count(puts, self._target.put_many(puts), {deletion.id for deletion in buried})
+            self._count(puts, self.target.put_many(puts), {deletion.id for deletion in buried})
 
     def _count(self, puts: Sequence[Put], statuses: Sequence[PutStatus], updated: set[str]) -> None:
         for put, status in zip(puts, statuses, strict=True):
@@ -290,7 +291,7 @@ class Moving:
         behind: list[str] = []
         ahead: list[str] = []
         for name in () if self._where else self._source.names(space).states:
-            new, old = self._source.read_state(space, name), self._target.read_state(space, name)
+            new, old = self._source.read_state(space, name), self.target.read_state(space, name)
             if new is None or name.startswith(_POSITIONS) or (name == _OWNER and old is not None):
                 continue
             if old is None or (old.value != new.value and (space, name) in self._written):
@@ -300,8 +301,8 @@ class Moving:
         return _States(behind, ahead)
 
     def _write_state(self, space: str, name: str) -> None:
-        new, old = self._source.read_state(space, name), self._target.read_state(space, name)
-        if new is not None and self._target.write_state(space, name, new.value, old.revision if old else None):
+        new, old = self._source.read_state(space, name), self.target.read_state(space, name)
+        if new is not None and self.target.write_state(space, name, new.value, old.revision if old else None):
             self._written.add((space, name))
             self._tally["states"] += 1
 
@@ -315,7 +316,7 @@ class Moving:
         """
         entries = _entries(self._source, space, name)
         wanted = next(entries, None)
-        for entry in _entries(self._target, space, name):
+        for entry in _entries(self.target, space, name):
             if entry == wanted:
                 wanted = next(entries, None)
             if wanted is None:
@@ -330,7 +331,7 @@ class Moving:
         real = (deletion for deletion in _deletions(self._source, space) if deletion.deleted_at != _AWAITED)
         for chunk in _chunks(real, _CHUNK):
             missing = {deletion.id: deletion for deletion in chunk}
-            for id_, deleted_at in _deletions(self._target, space):
+            for id_, deleted_at in _deletions(self.target, space):
                 if id_ in missing and missing[id_].deleted_at <= deleted_at:
                     del missing[id_]
             for ids in _chunks(list(missing), _PAGE_ROWS):
@@ -341,15 +342,15 @@ class Moving:
 
     def _later_cutoff(self, space: str) -> int | None:
         """The source's, where the target was not cleared as late."""
-        theirs, ours = self._source.cutoff(space), self._target.cutoff(space)
+        theirs, ours = self._source.cutoff(space), self.target.cutoff(space)
         return None if self._where or theirs is None or (ours is not None and ours >= theirs) else theirs
 
     def _lost(self, space: str, absent: dict[str, int]) -> list[str]:
         """Of these rows (by id, when they were created) those which the target did not delete."""
-        cutoff = self._target.cutoff(space)
+        cutoff = self.target.cutoff(space)
         lost = {id_ for id_, created_at in absent.items() if cutoff is None or created_at > cutoff}
         if lost:
-            lost -= {id_ for id_, deleted_at in _deletions(self._target, space) if deleted_at != _AWAITED}
+            lost -= {id_ for id_, deleted_at in _deletions(self.target, space) if deleted_at != _AWAITED}
         return sorted(lost)
 
 

@@ -39,7 +39,7 @@ def run(pool, monkeypatch):
 
 def test_it_can_be_run_and_helps():
     done = subprocess.run([sys.executable, "-m", "exp_pool", "--help"], capture_output=True, text=True, check=True)
-    for command in ("doctor", "reindex", "backup", "restore", "vacuum"):
+    for command in ("doctor", "reindex", "backup", "restore", "vacuum", "migrate"):
         assert command in done.stdout
 
 
@@ -89,6 +89,51 @@ def test_vacuum_gives_space_back(run, pool):
     before = (pool / "pool.db").stat().st_size
     run("vacuum")
     assert (pool / "pool.db").stat().st_size < before
+
+
+def test_a_pool_moves(pool, tmp_path):
+    urls = (f"sqlite:///{pool}/pool.db", f"json:///{tmp_path}/folder")
+
+    def move(*options, code=0):
+        done = CliRunner().invoke(app, ["migrate", *urls, *options])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    assert "would move 50 rows and 0 of history" in move("--dry-run")
+    assert not (tmp_path / "folder").exists()
+    assert "would move 1 rows" in move("--dry-run", "--where", '{"request": "r7"}')
+    since = '{"created_at": {"gte": "2020-01-01T00:00:00+00:00", "exists": true}}'
+    assert "would move 50 rows" in move("--dry-run", "--where", since)
+    said = move("--namespace", "default")
+    assert f"{urls[0]} -> {urls[1]}: moved 50 rows" in said
+    assert "verified, checksum" in said
+    said = move()
+    assert "the target held 50 rows before" in said
+    assert "50 rows were there already" in said
+    for wrong in ("{", "[]", '{"created_at": 5}', '{"created_at": {"gte": "soon"}}'):
+        assert "Invalid value for --where" in move("--where", wrong, code=2)
+    assert "unknown field" in move("--where", '{"nothing": 1}', code=1)
+    assert "is not in the source" in move("--namespace", "nobody", code=1)
+
+
+def test_a_move_that_cannot_be(pool):
+    def move(*urls, code=1):
+        done = CliRunner().invoke(app, ["migrate", *urls])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    url = f"sqlite:///{pool}/pool.db"
+    assert "are the same store" in move(url, url)
+    assert "there is no pool at" in move("sqlite:///nowhere.db", url)
+    said = move(url, "mongodb://me:p/ss@w0rd@host/x?sslpassword=w0rd")
+    assert "unknown scheme; known:" in said
+    assert "w0rd" not in said
+    assert "Missing argument" in move(url, code=2)
+    damaged = pool / "pool.db"
+    damaged.write_bytes(b"x" * damaged.stat().st_size)
+    for path in pool.glob("pool.db-*"):
+        path.unlink()
+    assert "It is no SQLite file" in move(url, f"json:///{pool}/b")
 
 
 def test_what_is_not_understood_or_not_there():

@@ -27,6 +27,7 @@ from exp_pool.notices import Notices
 from exp_pool.one_thread import OneThread
 from exp_pool.protocols import Question
 from exp_pool.reuse.judges import ExactJudge
+from exp_pool.urls import without_password
 from exp_pool.vectors import VectorTable, from_bytes, to_bytes, to_unit, top
 
 
@@ -274,3 +275,20 @@ def test_a_notice_is_given_once_and_is_never_an_error():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         notices.once("other", "act on it")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("redis://:secret@host", "redis://:***@host"),
+        ("mysql://me:s/e@c:r?e#t@host/db?ssl=1", "mysql://me:***@host/db?ssl=1"),
+        ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
+        ("milvus://host?API_KEY=secret#x", "milvus://host?API_KEY=***#x"),
+        ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("sqlite:////a:b/c@d.db", "sqlite:////a:b/c@d.db"),
+        ("no url", "no url"),
+    ],
+)
+def test_passwords_in_urls_are_hidden(url, shown):
+    assert without_password(url) == shown
