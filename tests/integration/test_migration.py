@@ -422,7 +422,9 @@ def test_managers_go_on_where_the_pool_moved_to(tmp_path, embedder):
 
 def test_what_cannot_be(tmp_path):
     put(SqliteStore("a.db"), row())
+    memory = MemoryStore()
     for source, target, said in (
+        (memory, memory, "are the same store, MemoryStore"),
         ("sqlite:///a.db", "sqlite:///a.db", "are the same store"),
         ("sqlite:///a.db", f"sqlite:///{tmp_path}/a.db", "are the same store"),
         ("sqlite:///a.db", SqliteStore("a.db"), "are the same store"),
