@@ -120,6 +120,6 @@ def change(store):
     store.touch_many("n", [Touch(rows[5].id, 3, 2_000_000_000_000_000)])
     put(store, row("owed"))
     store.settle_many([Settlement("n", rows[6].id, Duty.EMBED, vector=vector(5, 6, embedder="e0"))])
-    store.settle_many([Settlement("n", rows[6].id, Duty.SCORE)])
+    store.settle_many([Settlement("n", rows[7].id, Duty.SCORE)])
     store.write_state("n", "judge", "seen more", store.read_state("n", "judge").revision)
     store.append_log("n", "long", ["entry 1", "entry 1", "the last"])

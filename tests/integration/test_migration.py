@@ -104,7 +104,7 @@ def test_what_changed_since_comes_along(copied):
     source, target = copied
     moved = migrate(source, target)
     assert_moved(source, target, in_order=False)
-    assert moved.updated == 6  # two edited, three no longer current, one embedded meanwhile
+    assert moved.updated == 7  # two edited, three no longer current, one embedded and one scored meanwhile
     assert moved.deletions == 2
 
 
@@ -193,7 +193,8 @@ class Liar(MemoryStore):
 
 def _altered(**changes):
     def lie(put_many, puts):
-        at = next(i for i, p in enumerate(puts) if p.record.is_current and p.vector is not None)
+        wanted = "superseded_by" not in changes  # or history
+        at = next(i for i, p in enumerate(puts) if p.record.is_current is wanted and (p.vector is not None) is wanted)
         record = replace(puts[at].record, **{k: v for k, v in changes.items() if k != "vector"})
         put_many([*puts[:at], replace(puts[at], record=record, vector=changes.get("vector", puts[at].vector)), *puts[at + 1 :]])  # fmt: skip
 
@@ -206,6 +207,7 @@ LIES = {
     "another response": ("put_many", _altered(response='"lie"'), "not the same"),
     "another request": ("put_many", _altered(request="lie"), "not the same"),
     "not current": ("put_many", _altered(is_current=False), "not as in the source"),
+    "history of another": ("put_many", _altered(superseded_by="lie"), "not as in the source"),
     "an older revision": ("put_many", _altered(revision=0), "not as in the source"),
     "no vector": ("put_many", _altered(vector=None), "not as in the source"),
     "another vector": ("put_many", _altered(vector=vector(0.5, embedder="e1")), "not as in the source"),
@@ -224,6 +226,13 @@ def test_a_target_that_lies_is_noticed(small, lie):
     assert len(caught.value.problems) == 1, caught.value.problems
     assert said in caught.value.problems[0]
     assert "namespace 'n'" in caught.value.problems[0]
+
+
+def test_a_state_that_was_written_otherwise_is_noticed():
+    source = MemoryStore()
+    source.write_state("n", "s", "truth", None)
+    with pytest.raises(MigrationError, match="1 states are not as in the source: 's'"):
+        migrate(source, Liar(*LIES["a state is another"][:2]))
 
 
 def test_what_keeps_nothing_is_noticed(small):
