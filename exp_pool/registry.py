@@ -113,7 +113,8 @@ def _find(option: str, url: str, known: dict[str, str]) -> tuple[str, str]:
     kind, separator, location = url.partition("://")
     forms = {form.removeprefix(f"{kind}://"): plug for form, plug in known.items() if form.startswith(f"{kind}://")}
     if not separator or not forms:
-        raise ConfigurationError(f"{option}={without_password(url)!r}: unknown scheme; known: {', '.join(sorted(known))}")
+        urls = ", ".join(sorted(known))
+        raise ConfigurationError(f"{option}={without_password(url)!r}: unknown scheme; known: {urls}")
     for form, plug in forms.items():
         if form.startswith("/") and location.startswith("/") and location[1:]:
             return plug, location[1:]
