@@ -22,6 +22,9 @@ STORES = {
     "mysql://user:password@host:port/database": "exp_pool.stores.mysql:MysqlStore",
     "null://": "exp_pool.stores.null:NullStore",
     "postgresql://user:password@host:port/database": "exp_pool.stores.postgres:PostgresStore",
+    "redis://user:password@host:port/database": "exp_pool.stores.redis:RedisStore",
+    "redis+cluster://user:password@host:port": "exp_pool.stores.redis:RedisStore",
+    "rediss://user:password@host:port/database": "exp_pool.stores.redis:RedisStore",
     "sqlite:///file": "exp_pool.stores.sqlite:SqliteStore",
 }
 # By the form of its URL, a class with `from_url(location, config, store)`.
