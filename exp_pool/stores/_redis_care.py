@@ -1,4 +1,4 @@
-"""What can be wrong with a pool in Redis, and mending it: listings against rows, both ways; what the server may do to it.
+"""What can be wrong with a pool in Redis, and mending it: listings against rows, both ways; what the server may do.
 
 Looking for rows that no listing knows means looking through all keys of the server, a thousand at a time (SCAN): only
 the doctor does that.

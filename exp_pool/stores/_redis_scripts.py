@@ -179,7 +179,8 @@ return again
 )
 
 # The current row if it is fresh, else the lease if it is free: KEYS unit, lease; ARGV owner, microseconds, digits that
-# make tokens of one microsecond differ, whether the row is known to be damaged. Gives {row}, or {false, token, until}, or {}.
+# make tokens of one microsecond differ, whether the row is known to be damaged ('' if not). Gives {row}, or
+# {false, token, until}, or {}.
 CLAIM = (
     _TIME
     + f"""

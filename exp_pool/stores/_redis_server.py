@@ -343,7 +343,7 @@ def _key_of(command: Command) -> Any:
 
 
 def _not_durable(node: redis.Redis) -> str:
-    """What keeps a server from writing all that it acknowledges to the disk; "" where nothing does, or it may not say."""
+    """What keeps a server from writing to the disk all that it acknowledges; "" where nothing does, or nobody knows."""
     with suppress(ResponseError):  # managed servers forbid CONFIG: the URL's word is taken
         settings: dict[str, str] = node.config_get("append*")
         for name, wanted in (("appendonly", "yes"), ("appendfsync", "always")):

@@ -27,9 +27,11 @@ from typing import Any, TypeVar
 
 from exp_pool._clock import monotonic, now_us
 from exp_pool.errors import StoreError
+from exp_pool.protocols import Put, PutMode, PutStatus
 from exp_pool.stores._redis_scripts import LIST, MARK, SWAP, run
 from exp_pool.stores._redis_server import Server
 from exp_pool.stores._redis_units import LISTED, Keys, Unit, encoded, reserved_at, unit_of
+from exp_pool.stores._rules import decide, updated
 
 T = TypeVar("T")
 
@@ -286,3 +288,37 @@ def pages(items: Sequence[T]) -> Iterator[list[T]]:
     """So many at a time as go into one round trip."""
     for start in range(0, len(items), PAGE):
         yield list(items[start : start + PAGE])
+
+
+def put_all(mine: list[tuple[int, Put]], statuses: list[PutStatus], unit: Unit, seen: Seen) -> None:
+    """Decide what becomes of the puts of one unit, in order; their statuses go to their places."""
+    for place, put in mine:
+        statuses[place] = (_update if put.mode is PutMode.UPDATE else _insert)(unit, put, seen)
+
+
+def _update(unit: Unit, put: Put, _: Seen) -> PutStatus:
+    known = unit.find(put.record.id)
+    if known is None or known.record.revision != put.expected_revision:
+        return PutStatus.CONFLICT
+    unit.write(updated(known.record, put.record))
+    return PutStatus.CURRENT if known.record.is_current else PutStatus.HISTORY
+
+
+def _insert(unit: Unit, put: Put, seen: Seen) -> PutStatus:
+    new = put.record
+    if put.lease is not None and unit.token != b"%d" % put.lease.token:
+        return PutStatus.STALE
+    if put.mode is PutMode.REPLICATE and (new.id in seen.deleted or new.created_at <= seen.cutoff):
+        return PutStatus.DELETED
+    if (unit.name, new.id) in seen.taken or unit.find(new.id) is not None:
+        return PutStatus.CONFLICT
+    if unit.token is not None and put.lease is not None:
+        unit.spent, unit.token = unit.token, None
+    current = None if unit.current is None else unit.current.record
+    decision = decide(put, None if current is None else current.id, annotated=current is not None and current.annotated)
+    if decision.supersedes is not None:
+        unit.supersede(new.id)
+    unit.write(decision.record)
+    if put.vector is not None and decision.status is PutStatus.CURRENT:
+        unit.set_vector(put.vector)
+    return decision.status

@@ -1,14 +1,15 @@
-"""``redis://host:6379/0``, ``rediss://`` (TLS), ``redis+cluster://host1:6379,host2:6379``: a pool in Redis 6.2 or newer.
+"""``redis://host:6379/0``, ``rediss://`` (TLS), ``redis+cluster://host1:6379,host2:6379``: a pool in Redis >= 6.2.
 
 All rows of a (namespace, key) lie in one hash, so in one slot; what is known about a namespace as a whole lies in
 another. How the two stay one is told in `_redis_writing`.
 
 What it does not promise: `Capabilities.durable` is False, because a server that appends to its file once a second, or
-only saves snapshots, forgets the last writes when it is killed. With ``?durable=true`` opening checks that the server has
-``appendonly yes`` and ``appendfsync always``, where it may be asked, and what is acknowledged survives a kill. Even then
-a failover loses what the replica had not got yet: replication is asynchronous, and nobody waits for it. Rows that
-expired stay until they are evicted or cleared, because people look at them and `if_error` serves them; the engine's own
-expiry is used for leases only.
+only saves snapshots, forgets the last writes when it is killed. With ``?durable=true`` opening checks that the server
+has ``appendonly yes`` and ``appendfsync always``, where it may be asked, and what is acknowledged survives a kill. Even
+then a failover loses what the replica had not got yet: replication is asynchronous, and nobody waits for it. Rows that
+expired stay until they are evicted or cleared, because people look at them and `if_error` serves them; the engine's
+own expiry is used for leases only. Eviction reads the namespace, then deletes; a row that was annotated in between
+stays.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ from exp_pool.stores._redis_reading import Reading
 from exp_pool.stores._redis_scripts import APPEND, CLAIM, CUT_OFF, FORGET, RELEASE, RENEW, WRITE_STATE, run
 from exp_pool.stores._redis_server import Location, Server, parse, translated
 from exp_pool.stores._redis_units import HEAD, Keys, Unit, decoded, encoded, id_of, unit_of, unpack
-from exp_pool.stores._redis_writing import Job, Seen, Writing, pages
-from exp_pool.stores._rules import decide, matches, owes, settle, turn, updated
+from exp_pool.stores._redis_writing import Job, Seen, Writing, pages, put_all
+from exp_pool.stores._rules import matches, owes, settle, turn
 
 _TIDY_EVERY_US = 3600 * 10**6  # what was remembered of deletions is looked through once an hour
 _HEAL_EVERY_S = 30.0  # and what was left behind twice a minute
@@ -125,7 +126,7 @@ class RedisStore:
             unit = units.get((row.namespace, row.id)) if put.mode is PutMode.UPDATE else None
             unit = unit or self._keys.unit_name(row.namespace, row.key)
             job = jobs.setdefault(
-                unit, Job(row.namespace, unit, [], functools.partial(_put_all, mine[unit], statuses), reserve=True)
+                unit, Job(row.namespace, unit, [], functools.partial(put_all, mine[unit], statuses), reserve=True)
             )
             mine[unit].append((place, put))
             if row.id not in job.places:
@@ -459,39 +460,6 @@ class RedisClusterStore(RedisStore):
     """``redis+cluster://``: the same in a cluster; ``?tls=true`` for TLS."""
 
     scheme = "redis+cluster"
-
-
-def _put_all(mine: list[tuple[int, Put]], statuses: list[PutStatus], unit: Unit, seen: Seen) -> None:
-    for place, put in mine:
-        statuses[place] = (_update if put.mode is PutMode.UPDATE else _insert)(unit, put, seen)
-
-
-def _update(unit: Unit, put: Put, _: Seen) -> PutStatus:
-    known = unit.find(put.record.id)
-    if known is None or known.record.revision != put.expected_revision:
-        return PutStatus.CONFLICT
-    unit.write(updated(known.record, put.record))
-    return PutStatus.CURRENT if known.record.is_current else PutStatus.HISTORY
-
-
-def _insert(unit: Unit, put: Put, seen: Seen) -> PutStatus:
-    new = put.record
-    if put.lease is not None and unit.token != b"%d" % put.lease.token:
-        return PutStatus.STALE
-    if put.mode is PutMode.REPLICATE and (new.id in seen.deleted or new.created_at <= seen.cutoff):
-        return PutStatus.DELETED
-    if (unit.name, new.id) in seen.taken or unit.find(new.id) is not None:
-        return PutStatus.CONFLICT
-    if unit.token is not None and put.lease is not None:
-        unit.spent, unit.token = unit.token, None
-    current = None if unit.current is None else unit.current.record
-    decision = decide(put, None if current is None else current.id, annotated=current is not None and current.annotated)
-    if decision.supersedes is not None:
-        unit.supersede(new.id)
-    unit.write(decision.record)
-    if put.vector is not None and decision.status is PutStatus.CURRENT:
-        unit.set_vector(put.vector)
-    return decision.status
 
 
 def _change_all(change: Callable[[Unit, str], None], ids: list[str], unit: Unit, _: Seen) -> None:

@@ -1,14 +1,22 @@
 """Redis servers of a test's own, on free ports: to be killed, paused, and asked for a password."""
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
+import pytest
 import redis
+
+from exp_pool.config import ExpPoolConfig
+from exp_pool.registry import open_store
+
+URL = os.environ.get("EXP_POOL_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 
 
 def free_port(above=20000):
@@ -92,11 +100,6 @@ def until(done, what, timeout_s=60):
         time.sleep(0.02)
 
 
-def missing():
-    """Why no server of a test's own can be started; "" where it can."""
-    return "" if shutil.which("redis-server") else "redis-server is not installed"
-
-
 def start_redis(folder, **config):
     """A server; underscores in settings stand for hyphens."""
     return RedisServer(folder, **config).start()
@@ -113,3 +116,65 @@ def start_cluster(folder, masters=3, replicas=3):
         with server.client() as client:
             until(lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")), "the cluster")
     return RedisCluster(servers)
+
+
+def unavailable(why):
+    """A visible skip, which is a failure where all services are there."""
+    if os.environ.get("EXP_POOL_REQUIRE_SERVICES") == "1":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def redis_url():
+    """The server that runs already; a prefix keeps tests apart."""
+    try:
+        with redis.Redis.from_url(URL, socket_connect_timeout=1) as client:
+            client.ping()
+    except redis.RedisError as err:
+        unavailable(f"no Redis at {URL}: {err}")
+    return URL
+
+
+@pytest.fixture(scope="session")
+def cluster_url(tmp_path_factory):
+    """A cluster of the tests' own."""
+    if shutil.which("redis-server") is None:
+        unavailable("redis-server is not installed")
+    cluster = start_cluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster.url
+    cluster.kill()
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    """Starts servers, which are gone when the test ends: ``own_server(requirepass="x")``."""
+    if shutil.which("redis-server") is None:
+        unavailable("redis-server is not installed")
+    started = []
+
+    def start(**config):
+        started.append(start_redis(tmp_path / f"redis-{len(started)}", **config))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+@contextlib.contextmanager
+def pool_at(url, prefix="", **settings):
+    """A store under a prefix of its own, whose keys are gone afterwards."""
+    prefix = prefix or f"test-{uuid.uuid4().hex}"
+    store = open_store(f"{url}?prefix={prefix}", ExpPoolConfig(**{"store_timeout": 20, **settings}))
+    try:
+        yield store
+    finally:
+        clean(store, prefix)
+        store.close()
+
+
+def clean(store, prefix):
+    for node in store._server.nodes():
+        for key in node.scan_iter(match=f"{prefix}:*", count=1000):
+            node.delete(key)
