@@ -48,10 +48,10 @@ _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 _NOT_BROKEN = (AuthenticationError, AuthorizationError, BusyLoadingError, MaxConnectionsError)
 _ATTEMPTS = 3  # a script that the server does not know yet, on a connection that broke, to a slot that has moved
-_DRIVER_ERRORS = (RedisError, RedisClusterException, OSError)
+DRIVER_ERRORS = (RedisError, RedisClusterException, OSError)
 
 _REMEDIES = (
-    ("wrongpass", "The user or the password is wrong: write them as redis://user:password@host, percent-encoded"),
+    ("invalid username", "The user or the password is wrong: write them as redis://user:password@host, percent-encoded"),
     ("invalid password", "The password is wrong: write it as redis://:password@host, percent-encoded"),
     ("noauth", "The server wants a password: write it as redis://:password@host, percent-encoded"),
     ("authentication required", "The server wants a password: write it as redis://:password@host, percent-encoded"),
@@ -81,6 +81,7 @@ _REMEDIES = (
         "If it wants TLS, write rediss://; else it was restarted, and the next call goes on",
     ),
     ("connection reset", "If it wants TLS, write rediss://; else it was restarted, and the next call goes on"),
+    ("timeout connecting", "It cannot be reached, or, with rediss://, speaks no TLS: check host, port and scheme in the URL"),
     ("timeout", "It does not answer within store_timeout: check the server and the network, or raise store_timeout"),
     ("timed out", "It does not answer within store_timeout: check the server and the network, or raise store_timeout"),
     ("name or service not known", "No such host: check the name in the URL"),
@@ -166,9 +167,9 @@ def translated(method: Callable[P, R]) -> Callable[P, R]:
     def translating(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(*args, **kwargs)
-        except _DRIVER_ERRORS as err:
+        except DRIVER_ERRORS as err:
             shown: str = args[0].shown  # type: ignore[attr-defined]
-            raise StoreError(f"{shown}: {method.__name__}: {err}. {remedy(err)}".rstrip()) from err
+            raise StoreError(f"{shown}: {method.__name__}: {str(err).rstrip(".")}. {remedy(err)}".rstrip()) from err
 
     return translating
 
@@ -320,7 +321,7 @@ class Server:
             node = client.get_redis_connection(client.get_node(node_name=name)) if name else client
             try:
                 replies = self.send(node, [commands[i] for i in some])
-            except _DRIVER_ERRORS as err:
+            except DRIVER_ERRORS as err:
                 replies = [err] * len(some)
             for i, reply in zip(some, replies, strict=True):
                 results[i] = reply

@@ -141,6 +141,7 @@ class Unit:
         self.token = token
         self.spent = b""
         """The token of the lease that is given back with the write, which needs it."""
+        self._before = self._answer()
         self._damaged = values[1] is not None and self.current is None
         self._was_vector = values[2]
         history = zip(ids, values[len(self.FIRST) :], strict=True)
@@ -232,7 +233,10 @@ class Unit:
     @property
     def answers_otherwise(self) -> bool:
         """Whether the key gets another answer than before, or none."""
-        return any(stored is None or stored is self.current for stored in self.told.values())
+        return self._before != self._answer()
+
+    def _answer(self) -> tuple[str, int] | None:
+        return None if self.current is None else (self.current.record.id, self.current.record.revision)
 
     def entry(self, id_: str) -> tuple[object, ...]:
         """What the namespace's listing is told of a row that is there."""

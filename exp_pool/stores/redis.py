@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import json
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,7 @@ from exp_pool.protocols import (
 )
 from exp_pool.records import Duty, Record, Vector
 from exp_pool.stores._redis_care import Care
+from exp_pool.stores._redis_changes import Changes, Heard
 from exp_pool.stores._redis_reading import Reading
 from exp_pool.stores._redis_scripts import APPEND, CLAIM, CUT_OFF, FORGET, RELEASE, RENEW, WRITE_STATE, run
 from exp_pool.stores._redis_server import Location, Server, parse, translated
@@ -216,12 +218,13 @@ class RedisStore:
     @translated
     def clear(self, namespace: str) -> int:
         at = self._keys.listing(namespace)
-        *_, marks, logs = self._server.pipeline(
+        *_, marks, logs, _ = self._server.pipeline(
             [
                 ("SADD", self._keys.namespaces, encoded(namespace)),
                 run(CUT_OFF, [at.counters], now_us()),
                 ("ZRANGE", at.marks, 0, -1),
                 ("HKEYS", at.logs),
+                ("PUBLISH", self._keys.changed, json.dumps([namespace])),
             ]
         )
         self._writing.heal(namespace, marks)  # what was written but not listed goes, too
@@ -448,6 +451,17 @@ class RedisStore:
     @translated
     def repair(self) -> list[str]:
         return [f"{self.shown}: {what}" for what in self._care.repair()]
+
+
+    def changes(self, heard: Heard) -> Callable[[], None]:
+        """Hear of everything that anybody changes from now on, this store too, on a thread; gives what ends it.
+
+        A message costs no round trip and may get lost with a connection; `heard` is called with None afterwards. A
+        child process hears nothing until it asks for itself.
+        """
+        listening = Changes(self._server, self._keys.changed, heard)
+        listening.listening.wait(self._server.timeout_s)
+        return listening.stop
 
 
 class RedisTlsStore(RedisStore):

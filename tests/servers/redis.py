@@ -115,7 +115,15 @@ def start_cluster(folder, masters=3, replicas=3):
     for server in servers:
         with server.client() as client:
             until(lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")), "the cluster")
+            until(lambda: _in_step(client, replicas // masters), "replicas, without which nobody can take over")
     return RedisCluster(servers)
+
+
+def _in_step(client, replicas):
+    facts = client.info("replication")
+    if facts["role"] == "master":
+        return sum(facts[f"slave{i}"]["state"] == "online" for i in range(facts["connected_slaves"])) >= replicas
+    return facts["master_link_status"] == "up"
 
 
 def unavailable(why):
