@@ -169,7 +169,8 @@ def translated(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except DRIVER_ERRORS as err:
             shown: str = args[0].shown  # type: ignore[attr-defined]
-            raise StoreError(f"{shown}: {method.__name__}: {str(err).rstrip(".")}. {remedy(err)}".rstrip()) from err
+            said = f"{err}".rstrip(".")
+            raise StoreError(f"{shown}: {method.__name__}: {said}. {remedy(err)}".rstrip()) from err
 
     return translating
 
