@@ -7,6 +7,7 @@ same round trip; where there are any, what they name is listed first.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -30,9 +31,10 @@ from exp_pool.stores._redis_units import (
     unpack,
     unpack_vector,
 )
-from exp_pool.stores._redis_writing import Writing, pages
+from exp_pool.stores._redis_writing import PAGE, Writing, pages
 from exp_pool.stores._rules import matches, order_of
 
+_FIRST_PAGES = (20, 100)  # rows read at first: who counts to a limit, or wants the last one, needs few
 _SHORT = 16  # characters of the hash of what was asked, or of an embedder, before a handle
 
 
@@ -133,13 +135,17 @@ class Reading:
         now = now_us()
         return self._matching(self.handles(query, now), query, now)
 
-    def _matching(self, handles: Sequence[bytes], query: RecordQuery, now: int) -> Iterator[tuple[bytes, Record]]:
-        for page in pages(handles):
+    def _matching(self, handles: Iterable[bytes], query: RecordQuery, now: int) -> Iterator[tuple[bytes, Record]]:
+        left = iter(handles)
+        for size in itertools.chain(_FIRST_PAGES, itertools.repeat(PAGE)):
+            page = list(itertools.islice(left, size))
             for handle, stored in zip(page, self.rows_of(page), strict=True):
                 if stored is not None and matches(stored.record, query, now):
                     yield handle, stored.record
+            if len(page) < size:
+                return
 
-    def handles(self, query: RecordQuery, now: int, *, descending: bool = False) -> list[bytes]:
+    def handles(self, query: RecordQuery, now: int, *, descending: bool = False) -> Iterator[bytes]:
         """Where rows may stand that the query finds, by creation, ties in the order of insertion."""
         spaces = self.namespaces() if query.namespace is None else [query.namespace]
         if query.owed is not None:  # of all namespaces at once: upkeep asks this every second
@@ -147,12 +153,32 @@ class Reading:
             few = self.ask_each(spaces, lambda listing: [("ZRANGEBYSCORE", getattr(listing, due), "-inf", now)])
             found = [pair for namespace, (some,) in few.items() for pair in self._created(namespace, some)]
         else:
-            found = [pair for namespace in spaces for pair in self._candidates(namespace, query)]
-        found.sort(key=lambda pair: (-pair[0] if descending else pair[0], pair[1]))
-        return [handle for _, handle in found]
+            few_of = [self._candidates(namespace, query) for namespace in spaces]
+            if few_of == [None]:
+                yield from self._in_order(spaces[0], descending=descending)
+                return
+            found = []
+            for namespace, some in zip(spaces, few_of, strict=True):
+                if some is None:
+                    (flat,) = self.ask(namespace, ("ZRANGE", self._keys.listing(namespace).rows, 0, -1, "WITHSCORES"))
+                    found += _pairs(flat)
+                else:
+                    found += some
+        yield from _ordered(found, descending=descending)
 
-    def _candidates(self, namespace: str, query: RecordQuery) -> Iterable[tuple[float, bytes]]:
-        """(creation, handle): fewer rows to look at where the query names an id, a key or a request."""
+    def _in_order(self, namespace: str, *, descending: bool) -> Iterator[bytes]:
+        """Every row of a namespace: some first, for those who want no more, then all others."""
+        rows = self._keys.listing(namespace).rows
+        walk, on, end = ("ZREVRANGE", "ZREVRANGEBYSCORE", "-inf") if descending else ("ZRANGE", "ZRANGEBYSCORE", "+inf")
+        (flat,) = self.ask(namespace, (walk, rows, 0, PAGE - 1, "WITHSCORES"))
+        if len(flat) == 2 * PAGE:
+            edge = flat[-1]  # of the rows created at this very time some may be missing: they come with the others
+            yield from _ordered([pair for pair in _pairs(flat) if pair[0] != float(edge)], descending=descending)
+            (flat,) = self.ask(namespace, (on, rows, edge, end, "WITHSCORES"))
+        yield from _ordered(_pairs(flat), descending=descending)
+
+    def _candidates(self, namespace: str, query: RecordQuery) -> list[tuple[float, bytes]] | None:
+        """(creation, handle) of fewer rows to look at, where the query names an id, a key or a request; else None."""
         listing = self._keys.listing(namespace)
         for condition in query.where:
             wanted = condition.value if condition.operator == "in" else (condition.value,)
@@ -162,16 +188,15 @@ class Reading:
             if condition.field == "id":
                 entries = self.entries(namespace, texts)
                 standing = [raw[:HEAD] + encoded(id_) for id_, raw in entries.items() if reserved_at(raw) is None]
-                return self._created(namespace, standing)
+                return list(self._created(namespace, standing))
             if condition.field == "request":
                 starts = [asked(hash_text(text)) for text in texts]
                 commands = [("ZRANGEBYLEX", listing.asked, b"[" + start, b"(" + start + b"~") for start in starts]
                 same = {member[_SHORT:] for members in self.ask(namespace, *commands) for member in members}
-                return self._created(namespace, list(same))
+                return list(self._created(namespace, list(same)))
             if condition.field == "key":
-                return self._created(namespace, self._of_keys(namespace, texts))
-        (flat,) = self.ask(namespace, ("ZRANGE", listing.rows, 0, -1, "WITHSCORES"))
-        return zip(map(float, flat[1::2]), flat[::2], strict=True)
+                return list(self._created(namespace, self._of_keys(namespace, texts)))
+        return None
 
     def _of_keys(self, namespace: str, texts: Sequence[str]) -> list[bytes]:
         units = [self._keys.unit(self._keys.unit_name(namespace, text)) for text in texts]
@@ -252,6 +277,15 @@ def _of(values: Sequence[bytes | None], id_: str) -> Stored | None:
     current, old = values
     stored = unpack(old if old is not None else current)
     return stored if stored is not None and stored.record.id == id_ else None
+
+
+def _pairs(flat: Sequence[bytes]) -> list[tuple[float, bytes]]:
+    return list(zip(map(float, flat[1::2]), flat[::2], strict=True))
+
+
+def _ordered(pairs: list[tuple[float, bytes]], *, descending: bool) -> Iterator[bytes]:
+    pairs.sort(key=lambda pair: (-pair[0] if descending else pair[0], pair[1]))
+    return (handle for _, handle in pairs)
 
 
 def _place(handle: bytes) -> bytes:

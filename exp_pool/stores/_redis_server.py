@@ -51,7 +51,10 @@ _ATTEMPTS = 3  # a script that the server does not know yet, on a connection tha
 DRIVER_ERRORS = (RedisError, RedisClusterException, OSError)
 
 _REMEDIES = (
-    ("invalid username", "The user or the password is wrong: write them as redis://user:password@host, percent-encoded"),
+    (
+        "invalid username",
+        "The user or the password is wrong: write them as redis://user:password@host, percent-encoded",
+    ),
     ("invalid password", "The password is wrong: write it as redis://:password@host, percent-encoded"),
     ("noauth", "The server wants a password: write it as redis://:password@host, percent-encoded"),
     ("authentication required", "The server wants a password: write it as redis://:password@host, percent-encoded"),
@@ -81,7 +84,10 @@ _REMEDIES = (
         "If it wants TLS, write rediss://; else it was restarted, and the next call goes on",
     ),
     ("connection reset", "If it wants TLS, write rediss://; else it was restarted, and the next call goes on"),
-    ("timeout connecting", "It cannot be reached, or, with rediss://, speaks no TLS: check host, port and scheme in the URL"),
+    (
+        "timeout connecting",
+        "It cannot be reached, or, with rediss://, speaks no TLS: check host, port and scheme in the URL",
+    ),
     ("timeout", "It does not answer within store_timeout: check the server and the network, or raise store_timeout"),
     ("timed out", "It does not answer within store_timeout: check the server and the network, or raise store_timeout"),
     ("name or service not known", "No such host: check the name in the URL"),

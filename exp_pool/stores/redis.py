@@ -452,7 +452,6 @@ class RedisStore:
     def repair(self) -> list[str]:
         return [f"{self.shown}: {what}" for what in self._care.repair()]
 
-
     def changes(self, heard: Heard) -> Callable[[], None]:
         """Hear of everything that anybody changes from now on, this store too, on a thread; gives what ends it.
 

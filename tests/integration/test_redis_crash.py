@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import redis
+from servers.redis import cluster_url, pool_at, redis_url  # noqa: F401
 
 from exp_pool.errors import StoreError
 from exp_pool.protocols import Deletion, EvictionOrder, Put, PutMode, RecordQuery, Settlement, Touch
 from exp_pool.records import Duty
 from exp_pool.stores import _redis_writing
 from exp_pool.testing.making import row, vector
-from servers.redis import cluster_url, pool_at, redis_url  # noqa: F401
 
 
 class Dying:
@@ -131,7 +131,7 @@ def test_who_dies_between_two_commands_loses_and_doubles_nothing(kind, request, 
             except StoreError:
                 died = True
             with monkeypatch.context() as patch:  # as if a minute had passed
-                patch.setattr(_redis_writing, "_OLD_US", -10**9)
+                patch.setattr(_redis_writing, "_OLD_US", -(10**9))
                 check_all(witness, said, follower)
             again = row("a", "again")
             witness.put_many([Put(again, vector=vector(9))])  # and the pool is used on

@@ -9,19 +9,17 @@ import threading
 import uuid
 
 import pytest
-import redis
+from servers.redis import cluster_url, own_server, pool_at, redis_url  # noqa: F401
 
 from exp_pool import ExpManager
 from exp_pool.config import ExpPoolConfig
 from exp_pool.errors import ConfigurationError, StoreError
 from exp_pool.filters import parse_where
 from exp_pool.protocols import Put, PutStatus, RecordQuery, Settlement
-from exp_pool.records import Duty
+from exp_pool.records import Duty, Vector
 from exp_pool.registry import open_store
 from exp_pool.testing.making import put, row, unit, vector
 from exp_pool.vectors import to_bytes
-from exp_pool.records import Vector
-from servers.redis import cluster_url, own_server, pool_at, redis_url  # noqa: F401
 
 CALLER = """
 import sys
@@ -254,7 +252,21 @@ def test_twenty_namespaces_with_the_same_vectors_keep_apart(redis_url, prefix):
         assert store.count(RecordQuery(None)) == len(list(store.scan(RecordQuery(None)))) == 600
 
 
-HOSTILE = ["{", "}{", "{}:rows", "*", "a:b", "\0", "\ud83d\ude00", "\ud800", "KEYS[1]", "~", "\r\n*1\r\n", "x" * 100_000, "é" * 9000]
+HOSTILE = [
+    "{",
+    "}{",
+    "{}:rows",
+    "*",
+    "a:b",
+    "\0",
+    "\ud83d\ude00",
+    "\ud800",
+    "KEYS[1]",
+    "~",
+    "\r\n*1\r\n",
+    "x" * 100_000,
+    "é" * 9000,
+]
 
 
 @pytest.mark.parametrize("kind", ["redis_url", "cluster_url"])
@@ -266,7 +278,9 @@ def test_any_name_is_only_a_name(kind, request):
             other = row(text, namespace=text + "2", id=text, key=text)
             store.put_many([Put(kept, vector=vector(1, embedder=text)), Put(other)])
             assert store.get_many(text, [text]) == store.get_many(text, [text], by="id") == [kept]
-            assert list(store.scan(RecordQuery(text, parse_where({"request": text, "id": text, "key": text})))) == [kept]
+            assert list(store.scan(RecordQuery(text, parse_where({"request": text, "id": text, "key": text})))) == [
+                kept
+            ]
             assert [v.id for v in store.vectors_after(text, text, 0, 9)] == [text]
             assert store.claim(text, text, text, 1).record == kept
             store.write_state(text, text, text, None)
