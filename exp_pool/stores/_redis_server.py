@@ -112,14 +112,14 @@ class Location:
     files: dict[str, str] = field(default_factory=dict)
 
 
-def parse(scheme: str, location: str) -> Location:
-    """What the URL ``scheme://location`` says.
+def parse(url: str) -> Location:
+    """What a URL says.
 
     Raises:
         ConfigurationError: it cannot be a pool's; the message names no password.
     """
-    cluster = scheme == "redis+cluster"
-    parts = urlsplit(f"{scheme}://{location}")
+    parts = urlsplit(url)
+    scheme, cluster = parts.scheme, parts.scheme == "redis+cluster"
     credentials, at, places = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     query = f"?{parts.query}" if parts.query else ""

@@ -21,7 +21,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 from exp_pool._clock import monotonic, now_us
 from exp_pool.config import ExpPoolConfig
@@ -71,8 +71,6 @@ class RedisStore:
         compress_above: bytes above which a row is compressed; None: never.
     """
 
-    scheme: ClassVar[str] = "redis"
-
     def __init__(self, location: Location, timeout_s: float = 5.0, compress_above: int | None = 65536) -> None:
         self.capabilities = Capabilities(durable=location.durable, shared=True, leases=True)
         self.shown = location.shown
@@ -90,7 +88,7 @@ class RedisStore:
         Raises:
             ConfigurationError: the URL cannot be a pool's.
         """
-        return cls(parse(cls.scheme, location), config.store_timeout, config.compress_above)
+        return cls(parse(location), config.store_timeout, config.compress_above)
 
     @translated
     def close(self) -> None:
@@ -461,18 +459,6 @@ class RedisStore:
         listening = Changes(self._server, self._keys.changed, heard)
         listening.listening.wait(self._server.timeout_s)
         return listening.stop
-
-
-class RedisTlsStore(RedisStore):
-    """``rediss://``: the same over TLS."""
-
-    scheme = "rediss"
-
-
-class RedisClusterStore(RedisStore):
-    """``redis+cluster://``: the same in a cluster; ``?tls=true`` for TLS."""
-
-    scheme = "redis+cluster"
 
 
 def _change_all(change: Callable[[Unit, str], None], ids: list[str], unit: Unit, _: Seen) -> None:
