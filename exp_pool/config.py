@@ -31,7 +31,7 @@ class ExpPoolConfig(BaseSettings):
     """URL of the vector index: ``chroma:///folder``, ``chroma://host:port``, ``milvus:///file.db``,
     ``milvus://host:port``, ``exact://``, ``none://``."""
     embedder: str = "sentence-transformers/all-MiniLM-L6-v2"
-    """``sentence-transformers/NAME``, or ``none``."""
+    """``sentence-transformers/NAME``, ``onnx/NAME`` (the same models, quicker), ``openai/NAME``, or ``none``."""
     namespace: str = Field(default="default", min_length=1)
     """The tenant whose experiences this manager reads and writes."""
     enabled: bool = True

@@ -39,6 +39,8 @@ INDEXES = {
 }
 # A class that takes the name behind ``kind/``.
 EMBEDDERS = {
+    "onnx": "exp_pool.embedders.onnx:OnnxEmbedder",
+    "openai": "exp_pool.embedders.openai:OpenAIEmbedder",
     "sentence-transformers": "exp_pool.embedders.sentence_transformers:SentenceTransformerEmbedder",
 }
 _SCORERS = "exp_pool.scorers"
@@ -80,8 +82,7 @@ def embedder_maker(embedder: str | Callable[..., Any] | Embedder) -> Callable[[]
             return None
         kind, _, name = embedder.partition("/")
         if kind in EMBEDDERS and name:
-            full = name if "/" in name else f"{kind}/{name}"
-            return lambda: _load(EMBEDDERS[kind])(full)
+            return lambda: _load(EMBEDDERS[kind])(name)
     elif callable(embedder):
         wrapped = CallableEmbedder(embedder)
         return lambda: wrapped
