@@ -33,24 +33,26 @@ def export(source: Path, folder: Path, precision: str) -> None:
     Raises:
         EmbedderError: a library is missing, or the exported model does not agree with the original.
     """
+    try:
+        import onnx  # noqa: F401  (before anything takes long)
+        import onnxscript  # noqa: F401
+    except ImportError as err:
+        raise EmbedderError(f"exporting a model to ONNX needs more: pip install 'exp_pool[onnx]' ({err})") from err
     from exp_pool.embedders.sentence_transformers import load
 
     model = load(str(source))
     texts = agreement_texts()
     expected = np.asarray(model.encode(texts, show_progress_bar=False))
+    whole = _traced(model)
     measured: list[dict[str, Any]] = []
-    try:
-        whole = _traced(model)
-        for each in dict.fromkeys((precision, "fp32")):
-            about = {"precision": each, "limit": model.max_seq_length, "agreement": measured}
-            exported = _in_blocks(whole) if each == "int8" else whole
-            content = {"model.onnx": exported.SerializeToString(), "tokenizer.json": _tokenizer(model)}
-            measured.append({"precision": each, **agreement(expected, ExportedModel(about, content).embed(texts))})
-            if measured[-1]["cosine_min"] >= _COSINE and measured[-1]["overlap"] >= _OVERLAP:
-                _write(folder, about, content)
-                return
-    except ImportError as err:
-        raise EmbedderError(f"exporting a model to ONNX needs more: pip install 'exp_pool[onnx]' ({err})") from err
+    for each in dict.fromkeys((precision, "fp32")):
+        about = {"precision": each, "limit": model.max_seq_length, "agreement": measured}
+        exported = _in_blocks(whole) if each == "int8" else whole
+        content = {"model.onnx": exported.SerializeToString(), "tokenizer.json": _tokenizer(model)}
+        measured.append({"precision": each, **agreement(expected, ExportedModel(about, content).embed(texts))})
+        if measured[-1]["cosine_min"] >= _COSINE and measured[-1]["overlap"] >= _OVERLAP:
+            _write(folder, about, content)
+            return
     raise EmbedderError(
         f"{source} exported to ONNX does not agree with the original ({measured[-1]}; needed are a cosine of {_COSINE} "
         f"and an overlap of {_OVERLAP}); use embedder='sentence-transformers/...' for this model"

