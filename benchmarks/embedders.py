@@ -27,7 +27,7 @@ from exp_pool.embedders._onnx_export import agreement, agreement_texts
 from exp_pool.registry import embedder_maker
 
 MODEL = "all-MiniLM-L6-v2"
-KINDS = {"torch": f"sentence-transformers/{MODEL}", "onnx": f"onnx/{MODEL}", "onnx, fp32": f"onnx/{MODEL}/fp32"}
+KINDS = {"torch": f"sentence-transformers/{MODEL}", "onnx": f"onnx/{MODEL}"}
 SINGLES, BATCH, COMPARED = 50, 256, 1000
 BUDGET = 0.35  # of torch, for one short text
 LOADING = """
@@ -72,9 +72,8 @@ def main() -> None:
         times: dict[str, dict[str, list[float]]] = {
             "one text, p50, ms": {},
             f"{BATCH} texts, s": {},
-            "load, s": {},
         }
-        one, many, load = times.values()
+        one, many = times.values()
         for turn in range(arguments.rounds):
             short = texts[turn * SINGLES : (turn + 1) * SINGLES]
             for kind, embedder in embedders.items():
@@ -82,9 +81,8 @@ def main() -> None:
                 single = [seconds(lambda e=embedder, t=text: e.embed([t])) for text in short]
                 one.setdefault(kind, []).append(statistics.median(single) * 1e3)
                 many.setdefault(kind, []).append(seconds(lambda e=embedder: e.embed(texts[:BATCH])))
-                if turn % 3 == 0:
-                    load.setdefault(kind, []).append(load_time(KINDS[kind]))
         expected = embedders["torch"].embed(texts[:COMPARED])
+        times["load, s"] = {kind: [load_time(name) for _ in range(3)] for kind, name in KINDS.items()}
         for title, measured in times.items():
             table = Table("embedder", "median", "min", "max", "/ torch", title=title)
             base = statistics.median(measured["torch"])

@@ -75,6 +75,7 @@ def blocked(service, gated):
     """Callers, one of whom keeps the embedder busy."""
     callers = Callers(service)
     gated.gate.clear()
+    gated.entered.clear()
     callers.start("first", ["first"])
     assert gated.entered.wait(10)
     return callers
