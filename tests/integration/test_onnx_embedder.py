@@ -10,6 +10,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ print(json.dumps([embedder.identity, embedder.fits(["a", "word " * 300]), heavy,
 """
 EXPORT = """
 import sys
+import warnings
 from pathlib import Path
 import exp_pool.embedders._onnx_export as module
 for cosine, folder in zip(sys.argv[2::2], sys.argv[3::2]):
@@ -84,7 +86,10 @@ def tiny(tmp_path_factory):
     """A sentence-transformers model of two layers and random weights."""
     import torch
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize, Pooling, Transformer
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer versions keep them elsewhere
+        from sentence_transformers.models import Normalize, Pooling, Transformer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     folder = tmp_path_factory.mktemp("tiny")
