@@ -80,7 +80,7 @@ class ExpPoolConfig(BaseSettings):
     Another secret finds nothing stored before.
     """
     hot: str | None = None
-    """A second tier in front of the store: ``memory://`` or ``redis://...``.
+    """A second tier in front of the store: ``redis://...``, which processes share, or ``memory://``.
 
     ``memory://`` keeps answers in memory until they change, where the store tells what other processes change
     (PostgreSQL, Redis); elsewhere, and while it cannot be heard, for `hot_ttl`, as without this setting.

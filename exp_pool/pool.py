@@ -53,8 +53,9 @@ from exp_pool.protocols import (
 )
 from exp_pool.queries import Queries
 from exp_pool.records import Record, to_experience
-from exp_pool.registry import embedder_maker, open_index, open_store
+from exp_pool.registry import embedder_maker, open_front, open_index, open_store
 from exp_pool.search import Search
+from exp_pool.tiers import tiered
 from exp_pool.upkeep.doctor import Report, examine
 from exp_pool.upkeep.embedding import Embedding
 from exp_pool.upkeep.eviction import Eviction
@@ -89,6 +90,8 @@ class Pool(Editing):
         self.counters = Counters()
         opened = store if store is not None else open_store(config.store, config)
         self.hot = Hot(config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared)
+        if config.hot not in (None, "memory://"):
+            opened = tiered(opened, open_front(str(config.hot), config), config.store_timeout)
         if config.hot == "memory://" and offers(opened, AnnouncingStore):
             self.hot.follow(cast("AnnouncingStore", opened))
         self._opened = opened

@@ -11,7 +11,7 @@ from exp_pool.config import ExpPoolConfig
 from exp_pool.embedders.callable import CallableEmbedder
 from exp_pool.errors import ConfigurationError
 from exp_pool.plugs import offers
-from exp_pool.protocols import Embedder, RecordStore, Scorer, VectorIndex
+from exp_pool.protocols import Embedder, FrontTier, RecordStore, Scorer, VectorIndex
 from exp_pool.urls import without_password
 
 # By the form of its URL, a class with `from_url(location, config)`. The location is the path for ``scheme:///path``,
@@ -26,6 +26,12 @@ STORES = {
     "redis+cluster://user:password@host:port": "exp_pool.stores.redis:RedisStore",
     "rediss://user:password@host:port/database": "exp_pool.stores.redis:RedisStore",
     "sqlite:///file": "exp_pool.stores.sqlite:SqliteStore",
+}
+# What may stand in front of a store: a class with `from_url(location, config)`.
+FRONTS = {
+    "redis://user:password@host:port/database": "exp_pool.stores.redis_front:RedisFront",
+    "redis+cluster://user:password@host:port": "exp_pool.stores.redis_front:RedisFront",
+    "rediss://user:password@host:port/database": "exp_pool.stores.redis_front:RedisFront",
 }
 # By the form of its URL, a class with `from_url(location, config, store)`.
 INDEXES = {
@@ -55,6 +61,17 @@ def open_store(url: str, config: ExpPoolConfig) -> RecordStore:
     plug, location = _find("store", url, STORES)
     store: RecordStore = _load(plug).from_url(location, config)
     return store
+
+
+def open_front(url: str, config: ExpPoolConfig) -> FrontTier:
+    """The front tier of a URL. Nothing is opened yet.
+
+    Raises:
+        ConfigurationError: no such scheme, it has no such form, or what it needs is not installed.
+    """
+    plug, location = _find("hot", url, {**FRONTS, "memory://": ""})
+    front: FrontTier = _load(plug).from_url(location, config)
+    return front
 
 
 def open_index(url: str, config: ExpPoolConfig, store: RecordStore) -> VectorIndex:

@@ -257,9 +257,58 @@ end
 return math.max(#old, #stubs) == limit and 1 or 0
 """
 
+# The front tier (`redis_front`). KEYS: writers and mark of the namespace; then writers, mark and row of each key.
+# Somebody begins to write about these keys, or about the namespace. ARGV: his mark, how long he is waited for at most,
+# how long marks are kept. Gives the mark of the namespace.
+FRONT_BEGIN = """
+local function begin(writers, mark)
+    redis.call('INCR', writers)
+    redis.call('PEXPIRE', writers, ARGV[2])
+    redis.call('SET', mark, ARGV[1], 'PX', ARGV[3])
+end
+if #KEYS == 2 then begin(KEYS[1], KEYS[2]) end
+for i = 3, #KEYS, 3 do
+    begin(KEYS[i], KEYS[i + 1])
+    redis.call('DEL', KEYS[i + 2])
+end
+return redis.call('GET', KEYS[2]) or ''
+"""
+
+# He has written. ARGV: his mark, the namespace's when he began, then for each key the new row ('': none) and how long
+# it is kept. It takes its place if nobody else has begun since.
+FRONT_END = """
+local function leave(writers)
+    local left = tonumber(redis.call('GET', writers) or '0')
+    if left > 0 then left = redis.call('DECR', writers) end
+    return left
+end
+if #KEYS == 2 then leave(KEYS[1]) end
+local whole = redis.call('GET', KEYS[2]) or ''
+local quiet = tonumber(redis.call('GET', KEYS[1]) or '0') == 0 and whole == ARGV[2]
+for i = 3, #KEYS, 3 do
+    local row = ARGV[3 + (i - 3) / 3 * 2]
+    if leave(KEYS[i]) == 0 and quiet and row ~= '' and redis.call('GET', KEYS[i + 1]) == ARGV[1] then
+        redis.call('SET', KEYS[i + 2], whole .. '|' .. row, 'PX', ARGV[4 + (i - 3) / 3 * 2])
+    end
+end
+return 1
+"""
+
+# A reader puts a row into its place. ARGV: the marks of the namespace and of the key when he looked, the row, how long
+# it is kept.
+FRONT_FILL = """
+if tonumber(redis.call('GET', KEYS[1]) or '0') > 0 or tonumber(redis.call('GET', KEYS[3]) or '0') > 0 then return 0 end
+if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] or (redis.call('GET', KEYS[4]) or '') ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[5], ARGV[1] .. '|' .. ARGV[3], 'PX', ARGV[4])
+return 1
+"""
+
 TEXTS = {
     hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest(): script
-    for script in (MARK, SWAP, LIST, CLAIM, RENEW, RELEASE, WRITE_STATE, APPEND, CUT_OFF, FORGET)
+    for script in (
+        *(MARK, SWAP, LIST, CLAIM, RENEW, RELEASE, WRITE_STATE, APPEND, CUT_OFF, FORGET),
+        *(FRONT_BEGIN, FRONT_END, FRONT_FILL),
+    )
 }
 _NAMES = {script: sha for sha, script in TEXTS.items()}
 

@@ -1,0 +1,26 @@
+"""A store behind a front tier in Redis passes the contract of record stores, but for what upkeep notes on rows.
+
+How often a row was used and what is owed to it is written to the store alone: whoever needs it scans.
+"""
+
+import secrets
+
+import pytest
+
+from exp_pool.config import ExpPoolConfig
+from exp_pool.registry import open_front
+from exp_pool.stores.sqlite import SqliteStore
+from exp_pool.testing import RecordStoreContract
+from exp_pool.tiers import TieredStore
+
+
+class TestTiered(RecordStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path, redis_url):
+        front = open_front(f"{redis_url}?prefix=t{secrets.token_hex(4)}", ExpPoolConfig())
+        store = TieredStore(SqliteStore(tmp_path / "pool.db"), front, 5.0)
+        yield store
+        store.close()
+
+    test_touches_add_up_and_change_no_revision = None
+    test_duties_are_settled_put_off_and_owed_again = None

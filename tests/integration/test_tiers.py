@@ -1,0 +1,236 @@
+"""Two tiers: what is in front is never older than what is behind, and either may die."""
+
+import secrets
+import threading
+from dataclasses import replace
+
+import pytest
+from servers import until
+
+from exp_pool import ExpManager
+from exp_pool.config import ExpPoolConfig
+from exp_pool.errors import ConfigurationError, StoreError
+from exp_pool.protocols import Deletion, EvictionOrder, Put, PutMode, PutStatus
+from exp_pool.registry import open_front
+from exp_pool.stores.memory import MemoryStore
+from exp_pool.stores.sqlite import SqliteStore
+from exp_pool.testing import FaultyStore, every
+from exp_pool.testing.making import put, row
+from exp_pool.tiers import TieredStore
+
+
+@pytest.fixture
+def front_url(redis_url):
+    return f"{redis_url}?prefix=t{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def front(front_url):
+    front = open_front(front_url, ExpPoolConfig(store_timeout=2))
+    yield front
+    front.close()
+
+
+@pytest.fixture
+def back():
+    return FaultyStore(MemoryStore())
+
+
+@pytest.fixture
+def store(back, front):
+    return TieredStore(back, front, 0.2)
+
+
+def reads(back):
+    return back.calls.count("get_many") + back.calls.count("claim")
+
+
+def test_what_was_read_or_written_once_is_not_asked_of_the_store_again(store, back):
+    mine, other = row("a"), row("b")
+    put(store, mine)
+    assert store.get_many("n", [mine.key]) == [mine]
+    assert store.claim("n", mine.key, "me", 60).record == mine
+    assert reads(back) == 0
+    back.put_many([Put(other)])  # as another process would
+    assert store.get_many("n", [other.key, mine.key, "none"]) == [other, mine, None]
+    assert store.get_many("n", [mine.key, other.key]) == [mine, other]
+    assert reads(back) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s, r: s.delete_many("n", [r.id]),
+        lambda s, r: s.clear("n"),
+        lambda s, r: s.evict("n", EvictionOrder.LRU, 5),
+        lambda s, r: s.bury("n", [Deletion(r.id, 1)]),
+        lambda s, r: put(s, replace(r, response='"new"'), mode=PutMode.UPDATE, expected_revision=1),
+        lambda s, r: put(s, replace(r, response='"new"', key="other"), mode=PutMode.UPDATE, expected_revision=1),
+        lambda s, r: put(s, row(r.request, "new")),
+        lambda s, r: s.put_many([Put(row(r.request, "newer")), Put(row(r.request, "new"))]),
+    ],
+    ids=["delete", "clear", "evict", "bury", "update", "update-by-id", "supersede", "twice"],
+)
+def test_another_process_sees_each_change_at_once(store, back, front_url, change):
+    mine = row()
+    put(store, mine)
+    other = TieredStore(back, open_front(front_url, ExpPoolConfig()), 0.2)
+    assert other.get_many("n", [mine.key]) == [mine]
+    change(store, mine)
+    assert other.get_many("n", [mine.key]) == back.get_many("n", [mine.key]) != [mine]
+    other.close()
+
+
+def test_a_reader_overtaken_by_a_writer_does_not_put_back_what_he_read(store, back, front):
+    """Between his look and his fill somebody has written: before, within, and after the writer's own two steps."""
+    old = row()
+    back.put_many([Put(old)])
+    contents = store._contents()
+    ((_, ticket),) = front.look(contents, "n", [old.key])
+    new = row(response="new")
+    put(store, new)
+    front.fill(contents, [(old, ticket)])
+    assert store.get_many("n", [old.key]) == [new]
+
+    mark = front.begin(contents, "n", [old.key])
+    ((found, within),) = front.look(contents, "n", [old.key])
+    assert (found, within) == (None, None)  # nobody fills while somebody writes
+    front.fill(contents, [(old, ticket)])
+    assert front.look(contents, "n", [old.key])[0][0] is None
+    front.end(contents, "n", [old.key], mark)
+    assert store.get_many("n", [old.key]) == [new]
+
+
+def test_of_two_writers_the_first_does_not_put_its_row_over_the_second(store, front):
+    contents, first, second = store._contents(), row(response="first"), row(response="second")
+    one = front.begin(contents, "n", [first.key])
+    two = front.begin(contents, "n", [first.key])
+    front.end(contents, "n", [first.key], two, [second])
+    front.end(contents, "n", [first.key], one, [first])
+    assert front.look(contents, "n", [first.key])[0][0] is None
+
+
+def test_a_row_is_not_put_into_a_namespace_that_is_being_cleared(store, back, front):
+    kept = row()
+    contents = store._contents()
+    mark = front.begin(contents, "n", [kept.key])
+    clearing = front.begin(contents, "n", [])
+    front.end(contents, "n", [kept.key], mark, [kept])
+    front.end(contents, "n", [], clearing)
+    assert store.get_many("n", [kept.key]) == [None]
+
+
+def test_with_the_front_away_the_store_answers_and_nothing_old_comes_back(own_redis, tmp_path):
+    manager = ExpManager(
+        store=f"sqlite:///{tmp_path}/pool.db", index="none://", hot=own_redis.url, hot_ttl=0, store_timeout=1
+    )
+    runs = []
+
+    @manager.exp_cache(name="f")
+    def f(x):
+        runs.append(x)
+        return [x, len(runs)]
+
+    with manager:
+        assert f(1) == f(1) == [1, 1]
+        own_redis.kill()
+        assert f(1) == [1, 1]
+        assert f(2) == [2, 2]
+        (stored,) = manager.sync.query_exps('{"x":1}', query_type="exact") or [
+            e for e in manager.sync.iter_exps() if e.arguments == {"x": 1}
+        ]
+        manager.sync.annotate(stored.id, expected="right")
+        own_redis.restart()  # with all that it had: its writes survive
+        assert f(1) == "right"
+        assert runs == [1, 2]
+
+
+def test_with_the_store_away_what_is_in_front_still_answers(store, back):
+    mine = row()
+    put(store, mine)
+    back.plan = every("*", StoreError("away"))
+    assert store.get_many("n", [mine.key]) == [mine]
+    assert store.claim("n", mine.key, "me", 60).record == mine
+    with pytest.raises(StoreError, match="away"):
+        store.get_many("n", ["other"])
+
+
+def test_a_store_that_was_put_back_from_a_copy_has_nothing_in_front(front_url, tmp_path):
+    with ExpManager(store=f"sqlite:///{tmp_path}/pool.db", index="none://", hot=front_url, hot_ttl=0) as manager:
+        pool = manager.sync
+
+        @manager.exp_cache(name="f")
+        def f(x):
+            return "before"
+
+        f(1)
+        pool.backup(tmp_path / "copy.db")
+        (stored,) = pool.iter_exps()
+        pool.annotate(stored.id, expected="after")
+        assert f(1) == "after"
+        pool.restore(tmp_path / "copy.db")
+        assert f(1) == "before"
+
+
+def test_expired_rows_leave_the_front_and_tenants_do_not_meet(store, back):
+    gone, theirs = row(expires_at=1), row(namespace="m", response="theirs")
+    put(store, gone, theirs)
+    assert store.claim("n", gone.key, "me", 60).lease is not None
+    assert store.get_many("m", [theirs.key]) == [theirs]
+    assert store.get_many("n", [theirs.key]) == [gone]
+
+
+def test_writers_and_readers_at_once_end_with_what_the_store_has(front_url, tmp_path):
+    path = tmp_path / "pool.db"
+    stores = [TieredStore(SqliteStore(path), open_front(front_url, ExpPoolConfig()), 0.2) for _ in range(4)]
+    keys, trouble = [row(f"r{i}").key for i in range(3)], []
+
+    def work(number):
+        store = stores[number % 4]
+        try:
+            for turn in range(40):
+                made = row(f"r{turn % 3}", f"{number}-{turn}")
+                if turn % 7 == 3:
+                    (found,) = store.get_many("n", [made.key])
+                    store.delete_many("n", [found.id] if found else [])
+                elif turn % 2:
+                    assert put(store, made) == [PutStatus.CURRENT]
+                store.get_many("n", keys)
+        except BaseException as err:
+            trouble.append(err)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    assert not trouble
+    truth = SqliteStore(path).get_many("n", keys)
+    assert [store.get_many("n", keys) for store in stores] == [truth] * 4
+    [store.close() for store in stores]
+
+
+def test_memory_in_front_hears_of_other_processes_through_postgresql(postgres_url):
+    one, two = (ExpManager(store=postgres_url, index="none://", hot="memory://", hot_ttl=1) for _ in "ab")
+    functions = []
+    for manager in (one, two):
+
+        @manager.exp_cache(name="f")
+        def f(x):
+            return "live"
+
+        functions.append(f)
+    with one, two:
+        for f in functions:
+            f(1), f(1)
+        hot = two.sync.hot
+        until(lambda: hot._hears, "PostgreSQL is listened to")
+        assert functions[1](1) == functions[1](1) == "live"
+        (entry,) = hot._entries.values()
+        assert entry.until > 2**61  # it stays until something changes
+        (stored,) = one.sync.iter_exps()
+        one.sync.annotate(stored.id, expected="right")
+        until(lambda: functions[1](1) == "right", "the change is heard")
+
+
+@pytest.mark.parametrize("hot", ["mongo://x", "memory", "redis://", "redis://h/0?nonsense=1"])
+def test_a_wrong_tier_is_said_where_the_manager_is_made(hot):
+    with pytest.raises(ConfigurationError, match="hot|redis"):
+        ExpManager(store="memory://", hot=hot)
