@@ -79,6 +79,7 @@ class RedisStore:
         self._writing = Writing(self._server, self._keys, compress_above)
         self._reading = Reading(self._server, self._keys, self._writing)
         self._care = Care(self._server, self._keys, self._writing, self._reading)
+        self._listening: list[Changes] = []
         self._tidied_us, self._healed_s = 0, 0.0
 
     @classmethod
@@ -92,6 +93,8 @@ class RedisStore:
 
     @translated
     def close(self) -> None:
+        while self._listening:
+            self._listening.pop().stop()
         self._server.close()
 
     # Rows
@@ -456,9 +459,10 @@ class RedisStore:
         A message costs no round trip and may get lost with a connection; `heard` is called with None afterwards. A
         child process hears nothing until it asks for itself.
         """
-        listening = Changes(self._server, self._keys.changed, heard)
-        listening.listening.wait(self._server.timeout_s)
-        return listening.stop
+        changes = Changes(self._server, self._keys.changed, heard)
+        self._listening.append(changes)
+        changes.listening.wait(self._server.timeout_s)
+        return changes.stop
 
 
 def _change_all(change: Callable[[Unit, str], None], ids: list[str], unit: Unit, _: Seen) -> None:

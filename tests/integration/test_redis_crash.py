@@ -12,7 +12,7 @@ from exp_pool.errors import StoreError
 from exp_pool.protocols import Deletion, EvictionOrder, Put, PutMode, RecordQuery, Settlement, Touch
 from exp_pool.records import Duty
 from exp_pool.stores import _redis_writing
-from exp_pool.testing.making import row, vector
+from exp_pool.testing.making import put, row, vector
 
 
 class Dying:
@@ -68,7 +68,7 @@ def life(store, said):
     store.put_many([Put(mine, lease=lease, vector=vector(4))])
     said[mine.id] = True
     yield
-    said.pop(newer.id)
+    said[newer.id] = "going"
     assert store.delete_many("n", [newer.id]) == [newer.id]
     said[newer.id] = "buried"
     yield
@@ -94,6 +94,9 @@ def check_all(store, said, follower):
     assert sum(r.size_bytes for r in rows.values()) == store.usage("n").bytes
     tombstones = {d.id for d in store.deletions("n")}
     for id_, state in said.items():
+        if state == "going":  # nobody was told, but what is gone must not come back with another pool's copy
+            assert (id_ in rows) is (id_ not in tombstones)
+            continue
         assert (id_ in rows) is (state in (True, "changed")), (id_, state)
         assert state != "buried" or id_ in tombstones
         assert state != "changed" or rows[id_].response == '"changed"'
@@ -139,6 +142,80 @@ def test_who_dies_between_two_commands_loses_and_doubles_nothing(kind, request, 
             check_all(witness, {again.id: True}, follower)
         lives += 1 if kind == "redis_url" else 5
     assert lives > 50
+
+
+def _supersede(other, mine):
+    put(other, row("k", "theirs"))
+
+
+def _delete(other, mine):
+    other.delete_many("n", [mine.id])
+
+
+def _replace(other, mine):
+    """The id goes and comes back as another row."""
+    other.delete_many("n", [mine.id])
+    put(other, replace(mine, response='"another"', is_current=False))
+
+
+def _clear(other, mine):
+    other.clear("n")
+
+
+def _add_history(other, mine):
+    put(other, row("k", "then", is_current=False))
+
+
+@pytest.mark.parametrize("meanwhile", [_supersede, _delete, _replace, _clear, _add_history])
+def test_between_two_steps_of_one_writer_another_may_do_anything(redis_url, meanwhile):
+    number, hit = 0, True
+    while hit:
+        prefix = f"test-{uuid.uuid4().hex}"
+        with pool_at(redis_url, prefix) as store, pool_at(redis_url, prefix) as other:
+            follower, count, hit, send = Follower(other), 0, False, store._server.send
+            first, mine = row("k"), row("k", "mine")
+            put(store, first)
+
+            def slow(node, commands):
+                nonlocal count, hit
+                count += 1
+                if count == number:
+                    hit = True
+                    meanwhile(other, mine)
+                    follower.read()
+                return send(node, commands)
+
+            store._server.send = slow
+            store.put_many([Put(mine, vector=vector(1))])
+            store.settle_many([Settlement("n", mine.id, Duty.EMBED, vector=vector(2))])
+            newer = row("k", "newest")
+            store.put_many([Put(newer, vector=vector(3))])
+            store._server.send = send
+            check_all(other, {}, follower)
+        number += 1
+        hit = hit or number == 1
+    assert number > 9
+
+
+def test_who_is_taken_over_between_two_steps_is_refused(redis_url):
+    prefix = f"test-{uuid.uuid4().hex}"
+    with pool_at(redis_url, prefix) as store, pool_at(redis_url, prefix) as other:
+        mine, yours, send = row(response="mine"), row(response="yours"), store._server.send
+        first = store.claim("n", mine.key, "me", -1).lease
+        count = 0
+
+        def slow(node, commands):
+            nonlocal count
+            count += 1
+            if count == 2:  # it has read that the lease is its own, and is about to write
+                assert other.claim("n", mine.key, "you", 60).lease is not None
+            return send(node, commands)
+
+        store._server.send = slow
+        assert put(store, mine, lease=first) == ["stale"]
+        assert other.get_many("n", [mine.key]) == [None]
+        assert put(other, yours, mine) == ["current", "current"]
+        check_all(other, {yours.id: True, mine.id: True}, Follower(other))
 
 
 @pytest.mark.parametrize("kind", ["redis_url", "cluster_url"])
