@@ -10,7 +10,7 @@ from servers.redis import cluster_url, pool_at, redis_url  # noqa: F401
 
 from exp_pool.errors import StoreError
 from exp_pool.protocols import Deletion, EvictionOrder, Put, PutMode, RecordQuery, Settlement, Touch
-from exp_pool.records import Duty
+from exp_pool.records import Duty, hash_text
 from exp_pool.stores import _redis_writing
 from exp_pool.testing.making import put, row, vector
 
@@ -103,6 +103,7 @@ def check_all(store, said, follower):
     current = {r.id: r for r in rows.values() if r.is_current}
     assert len({r.key for r in current.values()}) == len(current)
     assert {r.id for r in store.scan(RecordQuery("n"))} == current.keys()
+    assert store.count(RecordQuery("n")) == len(current)
     for r in rows.values():
         assert store.get_many("n", [r.id], by="id") == [r]
         assert r.id in {f.id for f in store.scan(RecordQuery("n", (), history=True), order_by="size_bytes")}
@@ -155,7 +156,7 @@ def _delete(other, mine):
 def _replace(other, mine):
     """The id goes and comes back as another row."""
     other.delete_many("n", [mine.id])
-    put(other, replace(mine, response='"another"', is_current=False))
+    put(other, replace(mine, request="another", request_hash=hash_text("another")))
 
 
 def _clear(other, mine):
@@ -190,11 +191,27 @@ def test_between_two_steps_of_one_writer_another_may_do_anything(redis_url, mean
             store.settle_many([Settlement("n", mine.id, Duty.EMBED, vector=vector(2))])
             newer = row("k", "newest")
             store.put_many([Put(newer, vector=vector(3))])
+            store.delete_many("n", [mine.id])
             store._server.send = send
             check_all(other, {}, follower)
         number += 1
         hit = hit or number == 1
     assert number > 9
+
+
+def test_an_id_that_comes_back_after_half_a_deletion_is_another_row(redis_url):
+    prefix = f"test-{uuid.uuid4().hex}"
+    with pool_at(redis_url, prefix) as store, pool_at(redis_url, prefix) as doomed:
+        mine, follower = row("k"), Follower(store)
+        store.put_many([Put(mine, vector=vector(1))])
+        follower.read()
+        doomed._server.send = Dying(doomed._server, 5)  # it is gone from its key, and listed as ever
+        with pytest.raises(StoreError):
+            doomed.delete_many("n", [mine.id])
+        assert store.get_many("n", [mine.key]) == [None]
+        back = replace(mine, request="another", request_hash=hash_text("another"))
+        store.put_many([Put(back, vector=vector(2))])
+        check_all(store, {back.id: True}, follower)
 
 
 def test_who_is_taken_over_between_two_steps_is_refused(redis_url):
