@@ -8,6 +8,7 @@ import pytest
 import redis
 from servers.redis import cluster_url, pool_at, redis_url  # noqa: F401
 
+from exp_pool._clock import now_us
 from exp_pool.errors import StoreError
 from exp_pool.protocols import Deletion, EvictionOrder, Put, PutMode, RecordQuery, Settlement, Touch
 from exp_pool.records import Duty, hash_text
@@ -268,6 +269,21 @@ def test_a_reply_that_is_lost_makes_nothing_twice(kind, request):
         number += 1
         hit = hit or number == 1
     assert number > 15
+
+
+def test_a_process_whose_clock_is_fast_reads_on(redis_url, monkeypatch):
+    """It takes every mark for one left behind; the server's clock decides, so the writer's stays."""
+    prefix = f"test-{uuid.uuid4().hex}"
+    with pool_at(redis_url, prefix) as store, pool_at(redis_url, prefix) as doomed:
+        mine = row("k")
+        assert doomed.get_many("n", [mine.key]) == [None]
+        doomed._server.send = Dying(doomed._server, 4)  # the row is there, and not listed
+        with pytest.raises(StoreError):
+            put(doomed, mine)
+        assert list(store.scan(RecordQuery("n"))) == []
+        monkeypatch.setattr(_redis_writing, "now_us", lambda: now_us() + 10**9)
+        assert list(store.scan(RecordQuery("n"))) == [mine]
+        assert store._server.client.zcard(store._keys.listing("n").marks) == 1
 
 
 def test_readers_that_follow_while_many_write_miss_nothing(redis_url):
