@@ -108,7 +108,7 @@ class Reading:
                 ordered = sorted(found, key=key, reverse=True) if limit is None else heapq.nlargest(limit, found, key)
             else:
                 ordered = sorted(found) if limit is None else heapq.nsmallest(limit, found)
-            handles = [handle for _, _, handle in ordered]
+            handles = iter([handle for _, _, handle in ordered])
         for count, (_, row) in enumerate(self._matching(handles, query, now)):
             if limit is not None and count >= limit:
                 return
@@ -211,7 +211,8 @@ class Reading:
 
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
         """See `RecordStore.requests_after`."""
-        current, found = self._keys.listing(namespace).current, []
+        current = self._keys.listing(namespace).current
+        found: list[RequestRow] = []
         while len(found) < limit:
             wanted = limit - len(found)
             asking = ("ZRANGEBYSCORE", current, f"({position}", "+inf", "WITHSCORES", "LIMIT", 0, wanted)
@@ -228,7 +229,8 @@ class Reading:
 
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
         """See `RecordStore.vectors_after`."""
-        vectors, found = self._keys.listing(namespace).vectors, []
+        vectors = self._keys.listing(namespace).vectors
+        found: list[VectorRow] = []
         mine = digest(encoded(embedder), size=_SHORT // 2)
         while len(found) < limit:
             asking = ("ZRANGEBYSCORE", vectors, f"({position}", "+inf", "WITHSCORES", "LIMIT", 0, limit)

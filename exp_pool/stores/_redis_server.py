@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
@@ -325,9 +325,11 @@ class Server:
                 client.connection_pool.disconnect(inuse_connections=False)
             by_node[""] = list(commands)
         for name, some in by_node.items():
-            node = client.get_redis_connection(client.get_node(node_name=name)) if name else client
+            node = client
+            if isinstance(client, RedisCluster):
+                node = client.get_redis_connection(client.get_node(node_name=name))
             try:
-                replies = self.send(node, [commands[i] for i in some])
+                replies = self.send(cast("redis.Redis", node), [commands[i] for i in some])
             except DRIVER_ERRORS as err:
                 replies = [err] * len(some)
             for i, reply in zip(some, replies, strict=True):
@@ -353,7 +355,7 @@ def _key_of(command: Command) -> Any:
 def _not_durable(node: redis.Redis) -> str:
     """What keeps a server from writing to the disk all that it acknowledges; "" where nothing does, or nobody knows."""
     with suppress(ResponseError):  # managed servers forbid CONFIG: the URL's word is taken
-        settings: dict[str, str] = node.config_get("append*")
+        settings: dict[Any, Any] = node.config_get("append*")
         for name, wanted in (("appendonly", "yes"), ("appendfsync", "always")):
             if settings.get(name, wanted) != wanted:
                 return f"{name} {settings[name]}"
