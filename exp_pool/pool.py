@@ -34,6 +34,7 @@ from exp_pool.experience import Call, Experience, Hit, QueryType
 from exp_pool.filters import Condition, parse_where
 from exp_pool.forks import reset_in_child
 from exp_pool.hot import Hot, watched
+from exp_pool.indexes.lexical import LexicalIndex
 from exp_pool.indexes.none import NoIndex
 from exp_pool.neighbours import Neighbours
 from exp_pool.notices import Notices, log_with_trace
@@ -118,7 +119,7 @@ class Pool(Editing):
             self._count_hot_uses,
             config.tombstone_retention,
         )
-        search = Search(self._store, neighbours, self._embeddings)
+        search = Search(self._store, neighbours, self._embeddings, LexicalIndex(self._store))
         self.ports = Ports(
             self._store,
             search,
@@ -299,6 +300,7 @@ class Pool(Editing):
         report = examine(self._store, self._follower, fix=fix, progress=progress)
         if report.done:
             self.hot.forget_everything()
+            self.ports.search.start_over()
         return report
 
     def vacuum(self) -> None:
@@ -320,6 +322,7 @@ class Pool(Editing):
         finally:
             self.hot.forget_everything()
             self._embedding.start_over()
+            self.ports.search.start_over()
         return aside
 
     @property

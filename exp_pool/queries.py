@@ -61,7 +61,7 @@ class Queries:
             raise InvalidInputError(f"min_similarity={min_similarity!r} must be between -1 and 1")
         if kind is QueryType.EXACT:
             return self._equal(namespace, request, function, where)
-        return self._similar(Wanted(namespace, request, top_k, min_similarity, function, where=where))
+        return self._similar(Wanted(namespace, request, top_k, min_similarity, function, where=where), kind)
 
     def _equal(
         self, namespace: str, request: str, function: str | None, where: tuple[Condition, ...]
@@ -71,28 +71,27 @@ class Queries:
         query = RecordQuery(namespace, (*same, *of_function, *where), expired=False, quarantined=False)
         return (Match(record, 1.0, "exact") for record in self._store.scan(query, descending=True))
 
-    def _similar(self, wanted: Wanted) -> Iterable[Match]:
+    def _similar(self, wanted: Wanted, kind: QueryType) -> list[Match]:
+        if kind is QueryType.LEXICAL:
+            return self._search.by_words(wanted)
         if self._embeddings is None:
             what = "index='none://'" if isinstance(self._index, NoIndex) else "embedder='none'"
             raise InvalidInputError(
-                f"this manager has {what}, so nothing is similar to anything; ask with query_type='exact', "
-                "or make a manager with index='exact://' or 'chroma:///folder' and an embedder"
+                f"this manager has {what}, so nothing is similar to anything; ask with query_type='exact' or "
+                "'lexical', or make a manager with index='exact://' or 'chroma:///folder' and an embedder"
             )
         deadline = monotonic() + self._timeout_s
         if not self._search.anything(wanted):
             return []
         embedded = self._embeddings.embed([wanted.text], self._timeout_s)
         self._upkeep.catch_up(wanted.namespace, embedded.embedder, deadline)
+        if kind is QueryType.HYBRID:
+            return self._search.by_both(wanted, embedded)
         return self._search.nearest(wanted, embedded)
 
 
 def _query_type(value: QueryType | str) -> QueryType:
     try:
-        kind = QueryType(value)
+        return QueryType(value)
     except ValueError:
         raise InvalidInputError(f"query_type={value!r} is unknown; known: {', '.join(QueryType)}") from None
-    if kind in (QueryType.LEXICAL, QueryType.HYBRID):
-        raise InvalidInputError(
-            f"query_type={kind.value!r} is not available in this version; use 'exact' or 'semantic'"
-        )
-    return kind

@@ -1,4 +1,4 @@
-"""Similar experiences: embed the text, look for neighbours, join them back to the record store.
+"""Similar experiences: by meaning, by words, or both; whatever an index finds is joined back to the record store.
 
 The join is where the store's authority shows: whatever an index answers, a row is only returned if the store has it,
 current, fresh, trusted and in scope, with its similarity computed from the stored vector. So an index that is stale,
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +19,8 @@ from exp_pool._clock import now_us
 from exp_pool.embedders.service import Embedded, EmbeddingService
 from exp_pool.errors import ConfigurationError
 from exp_pool.filters import Condition, holds
-from exp_pool.neighbours import Neighbours
+from exp_pool.indexes.lexical import LexicalIndex, WordsQuery
+from exp_pool.neighbours import Near, Neighbours
 from exp_pool.protocols import RecordQuery, RecordStore, VectorQuery
 from exp_pool.records import Record
 from exp_pool.steps import Match
@@ -27,6 +30,8 @@ _SPARE = 10  # neighbours asked for beyond the limit, for those that the join dr
 _JOINED_AT_ONCE = 500
 _ROUNDING = 1e-5  # of similarities in single precision, by whichever library
 _WIDER = 4  # how much more is asked for when it dropped too many
+_FUSED = 50  # of each ranking at least: what stands lower in both decides nothing
+_RANK_OFFSET = 60  # of reciprocal rank fusion, as its authors have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +50,15 @@ class Wanted:
 
 
 class Search:
-    """Finds the rows of neighbours."""
+    """Finds rows by the text of their requests."""
 
-    def __init__(self, store: RecordStore, neighbours: Neighbours, embeddings: EmbeddingService | None) -> None:
+    def __init__(
+        self, store: RecordStore, neighbours: Neighbours, embeddings: EmbeddingService | None, lexical: LexicalIndex
+    ) -> None:
         self._store = store
         self._neighbours = neighbours
         self._embeddings = embeddings
+        self._lexical = lexical
 
     def similar(self, wanted: Wanted, timeout_s: float) -> list[Match]:
         """At most `limit` matches, most similar first. Nothing is embedded where there is nothing to compare with.
@@ -79,45 +87,110 @@ class Search:
         )
 
     def nearest(self, wanted: Wanted, embedded: Embedded) -> list[Match]:
-        """At most `limit` matches of a text that is embedded already, most similar first.
+        """At most `limit` matches of a text that is embedded already, by falling cosine similarity.
 
         Raises:
             StoreError: the store failed.
         """
-        asked = wanted.limit + _SPARE
-        while True:
-            near = self._neighbours.find(
+
+        def find(limit: int) -> Near:
+            return self._neighbours.find(
                 VectorQuery(
                     namespace=wanted.namespace,
                     embedder=embedded.embedder,
                     vectors=embedded.vectors,
-                    limit=asked,
+                    limit=limit,
                     function=wanted.function,
                     version=wanted.version,
                     reuse_scope=wanted.reuse_scope,
                 )
             )
-            matches = self._joined(wanted, near.ids, embedded.vectors[0], embedded.embedder)[: wanted.limit]
+
+        return self._best(wanted, find, lambda ids: self._joined_by_vector(wanted, ids, embedded))
+
+    def by_words(self, wanted: Wanted) -> list[Match]:
+        """At most `limit` matches that have words in common with the text, by falling BM25; see `LexicalIndex.search`.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        asked = WordsQuery(wanted.namespace, wanted.text, wanted.limit, wanted.function, wanted.version)
+        shares: dict[str, float] = {}
+
+        def find(limit: int, ids: Sequence[str] | None = None) -> Near:
+            found = self._lexical.search(replace(asked, limit=limit, ids=ids))
+            shares.update(found)
+            return Near([id_ for id_, _ in found], found[-1].similarity if len(found) == limit else -math.inf)
+
+        def join(ids: Sequence[str]) -> list[Match]:
+            unknown = [id_ for id_ in ids if id_ not in shares]
+            if unknown:
+                find(len(unknown), unknown)
+            return self._joined_by_words(wanted, [id_ for id_ in ids if id_ in shares], shares)
+
+        return self._best(wanted, find, join)
+
+    def by_both(self, wanted: Wanted, embedded: Embedded) -> list[Match]:
+        """At most `limit` matches of either kind, by reciprocal rank fusion; the similarity is the cosine.
+
+        Of a row that has no vector it is its share of words. (Cormack, Clarke, Büttcher: Reciprocal Rank Fusion
+        outperforms Condorcet and individual Rank Learning Methods, 2009.)
+
+        Raises:
+            StoreError: the store failed.
+        """
+        deep = replace(wanted, limit=max(_FUSED, 2 * wanted.limit), min_similarity=None)
+        by_meaning, by_words = self.nearest(deep, embedded), self.by_words(deep)
+        merits: defaultdict[str, float] = defaultdict(float)
+        for ranking in (by_meaning, by_words):
+            for rank, match in enumerate(ranking, start=1):
+                merits[match.record.id] += 1 / (_RANK_OFFSET + rank)
+        meant = {match.record.id: match for match in by_meaning}
+        worded = {match.record.id: match for match in by_words}
+        compared = self._joined_by_vector(deep, [id_ for id_ in worded if id_ not in meant], embedded)
+        cosines = {match.record.id: match.similarity for match in (*by_meaning, *compared)}
+        matches = []
+        for id_ in sorted(merits, key=lambda id_: -merits[id_]):
+            match = meant.get(id_) or worded[id_]
+            similarity = cosines.get(id_, match.similarity)
+            if wanted.min_similarity is None or similarity >= wanted.min_similarity:
+                by = "+".join(kind.found_by for kind in (meant.get(id_), worded.get(id_)) if kind)
+                matches.append(Match(match.record, similarity, by))
+        return matches[: wanted.limit]
+
+    def start_over(self) -> None:
+        """Another store lies there now: nothing that was read from the one before holds."""
+        self._lexical.close()
+
+    def _best(
+        self, wanted: Wanted, find: Callable[[int], Near], join: Callable[[list[str]], list[Match]]
+    ) -> list[Match]:
+        """The best of what is found that holds when it is joined; more is asked for until it is enough."""
+        asked = wanted.limit + _SPARE
+        while True:
+            near = find(asked)
+            matches = join(near.ids)[: wanted.limit]
             # Enough are not yet the nearest: of the index's, dead rows may have kept live ones out.
             complete = len(matches) == wanted.limit and matches[-1].similarity >= near.others - _ROUNDING
             below = wanted.min_similarity is not None and near.others < wanted.min_similarity - _ROUNDING
             if complete or below or near.others == -math.inf:
                 return matches
             if wanted.where and asked > wanted.limit + _SPARE:  # few rows meet the conditions: rank those
-                return self._among_those_that_meet(wanted, embedded)
+                return self._among_those_that_meet(wanted, join)
             asked *= _WIDER
 
-    def _among_those_that_meet(self, wanted: Wanted, embedded: Embedded) -> list[Match]:
+    def _among_those_that_meet(self, wanted: Wanted, join: Callable[[list[str]], list[Match]]) -> list[Match]:
         function = () if wanted.function is None else (Condition("function", "", "eq", wanted.function),)
         query = RecordQuery(wanted.namespace, (*function, *wanted.where), expired=False, quarantined=False)
         best: list[Match] = []
         ids = (record.id for record in self._store.scan(query))
         while page := list(itertools.islice(ids, _JOINED_AT_ONCE)):
-            best += self._joined(wanted, page, embedded.vectors[0], embedded.embedder)
+            best += join(page)
             best = sorted(best, key=lambda match: -match.similarity)[: wanted.limit]
         return best
 
-    def _joined(self, wanted: Wanted, ids: list[str], vector: np.ndarray, embedder: str) -> list[Match]:
+    def _joined_by_vector(self, wanted: Wanted, ids: list[str], embedded: Embedded) -> list[Match]:
+        vector = embedded.vectors[0]
         records = self._store.get_many(wanted.namespace, ids, by="id")
         stored = self._store.get_vectors(wanted.namespace, ids)
         now = now_us()
@@ -126,7 +199,7 @@ class Search:
             for record, found in zip(records, stored, strict=True)
             if record is not None
             and found is not None
-            and found.embedder == embedder
+            and found.embedder == embedded.embedder
             and sound(found.values, vector.size)
             and (found.whole or not wanted.whole)
             and _fits(record, wanted, now)
@@ -134,12 +207,23 @@ class Search:
         if not kept:
             return []
         similarities = np.clip(from_bytes([values for _, values in kept]) @ vector, -1.0, 1.0)
-        matches = [
-            Match(record, float(similarity), "semantic")
-            for (record, _), similarity in zip(kept, similarities, strict=True)
-            if wanted.min_similarity is None or similarity >= wanted.min_similarity
-        ]
-        return sorted(matches, key=lambda match: -match.similarity)
+        found = zip(kept, similarities, strict=True)
+        return _ordered(wanted, (Match(record, float(cosine), "semantic") for (record, _), cosine in found))
+
+    def _joined_by_words(self, wanted: Wanted, ids: list[str], shares: Mapping[str, float]) -> list[Match]:
+        records = self._store.get_many(wanted.namespace, ids, by="id")
+        gone = [id_ for id_, record in zip(ids, records, strict=True) if record is None or not record.is_current]
+        if gone:
+            self._lexical.forget(wanted.namespace, gone)
+        now = now_us()
+        kept = (record for record in records if record is not None and _fits(record, wanted, now))
+        return _ordered(wanted, (Match(record, shares[record.id], "lexical") for record in kept))
+
+
+def _ordered(wanted: Wanted, matches: Iterable[Match]) -> list[Match]:
+    """Those that are similar enough, by falling similarity; of equal ones the first stays first."""
+    kept = (match for match in matches if wanted.min_similarity is None or match.similarity >= wanted.min_similarity)
+    return sorted(kept, key=lambda match: -match.similarity)
 
 
 def _fits(record: Record, wanted: Wanted, now: int) -> bool:
