@@ -15,6 +15,7 @@
     ├── VectorIndexError                  the vector index failed: exact scan answers instead
     │   └── IndexOwnedError               it is another process's for the time being: exact scan answers here
     ├── EmbedderError                     no vectors could be made; the message says what to install or to check
+    ├── RerankerError                     what was found could not be put in order; the message says what to check
     ├── BatchError (ValueError)           a batch function returned another number of answers than it got items
     ├── ReplayMissError (LookupError)     replay is on and the pool has no answer: the message says what is nearest
     └── ClosedError                       the manager was closed
@@ -90,6 +91,10 @@ class IndexOwnedError(VectorIndexError):
 
 class EmbedderError(ExpPoolError):
     """The embedder is missing, failed, timed out or returned something that is not vectors."""
+
+
+class RerankerError(ExpPoolError):
+    """The reranker is missing, failed, timed out or returned something that is not a number for each text."""
 
 
 class BatchError(ExpPoolError, ValueError):

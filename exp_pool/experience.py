@@ -64,10 +64,10 @@ class Trust(StrEnum):
 class QueryType(StrEnum):
     """How `query_exps` and `search` look."""
 
-    EXACT = "exact"
-    SEMANTIC = "semantic"
-    LEXICAL = "lexical"
-    HYBRID = "hybrid"
+    EXACT = "exact"  # equal requests
+    SEMANTIC = "semantic"  # near in meaning: embeddings
+    LEXICAL = "lexical"  # words in common: BM25
+    HYBRID = "hybrid"  # both rankings fused
 
 
 _ALWAYS_WRITTEN = ("id", "function", "key", "arguments", "request", "created_at")
@@ -368,7 +368,11 @@ def json_form(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An experience that was found, with its cosine similarity (-1 to 1; 1.0 for an identical request) and how."""
+    """An experience that was found, how similar its request is (1.0 for an identical one) and how it was found.
+
+    `similarity` is the cosine of the embeddings, -1 to 1; in a lexical search the BM25 score as a share of what the
+    request itself would get, 0 to 1. `found_by` is exact, semantic, lexical or semantic+lexical.
+    """
 
     experience: Experience
     similarity: float

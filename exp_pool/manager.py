@@ -20,6 +20,7 @@ from exp_pool.experience import MISSING, Call, Experience, Hit, QueryType
 from exp_pool.plugs import offers
 from exp_pool.pool import Pool
 from exp_pool.protocols import Embedder, Observer, RecordStore, VectorIndex
+from exp_pool.rerank import Reranker
 from exp_pool.upkeep.doctor import Report
 from exp_pool.upkeep.follower import Progress
 
@@ -39,6 +40,8 @@ class ExpManager:
         store: a record store, or its URL (``sqlite:///file``, ``json:///folder``, ``memory://``, ``null://``).
         index: a vector index, or its URL (``chroma:///folder``, ``exact://``, ``none://``).
         embedder: ``sentence-transformers/NAME``, ``none``, an embedder, or any ``callable(list[str]) -> vectors``.
+        reranker: puts what queries find in order, where they name no other: the name or folder of a
+            sentence-transformers CrossEncoder, or a ``callable(request, texts) -> one number for each text``.
         callbacks: called with (key, experience) after every store, in order.
         feeds: asked with the `Call`, in order, before the lookup; the first that does not return ``...`` answers.
         observers: hear of every `Event`.
@@ -56,15 +59,20 @@ class ExpManager:
         store: RecordStore | str | None = None,
         index: VectorIndex | str | None = None,
         embedder: Callable[..., Any] | Embedder | str | None = None,
+        reranker: Reranker | str | None = None,
         callbacks: Sequence[Callable[[str, Experience], Any]] = (),
         feeds: Sequence[Callable[[Call], Any]] = (),
         observers: Sequence[Observer] = (),
         **settings: Any,
     ) -> None:
-        plugs = {"store": store, "index": index, "embedder": embedder}
+        plugs = {"store": store, "index": index, "embedder": embedder, "reranker": reranker}
         for name, plug, contract in (("store", store, RecordStore), ("index", index, VectorIndex)):
             if plug is not None and not (isinstance(plug, str) or offers(plug, contract)):
                 raise ConfigurationError(f"{name}={plug!r} is neither a URL nor a {contract.__name__}")
+        if not (reranker is None or isinstance(reranker, str) or callable(reranker)):
+            raise ConfigurationError(
+                f"reranker={reranker!r} is neither the name of a CrossEncoder nor a callable(request, texts) -> numbers"
+            )
         settings |= {name: plug for name, plug in plugs.items() if isinstance(plug, str)}
         if config is None or settings:
             settings = {**(config.model_dump(exclude_unset=True) if config else {}), **settings}
@@ -74,6 +82,7 @@ class ExpManager:
             store=None if isinstance(store, str) else store,
             index=None if isinstance(index, str) else index,
             embedder=None if isinstance(embedder, str) else embedder,
+            reranker=None if isinstance(reranker, str) else reranker,
             callbacks=callbacks,
             feeds=feeds,
             observers=observers,
@@ -227,6 +236,7 @@ class ExpManager:
         min_similarity: float | None = None,
         namespace: str | None = None,
         where: Mapping[str, Any] | None = None,
+        reranker: Reranker | str | None = None,
     ) -> list[Experience]:
         """The experiences of `search`."""
         return await self._hop(
@@ -239,6 +249,7 @@ class ExpManager:
                 min_similarity=min_similarity,
                 namespace=namespace,
                 where=where,
+                reranker=reranker,
             )
         )
 
@@ -252,8 +263,14 @@ class ExpManager:
         min_similarity: float | None = None,
         namespace: str | None = None,
         where: Mapping[str, Any] | None = None,
+        reranker: Reranker | str | None = None,
     ) -> list[Hit]:
         """Experiences whose request is equal (``exact``: all of them, newest first) or similar (most similar first).
+
+        Similar by meaning (``semantic``: cosine similarity of embeddings), by words (``lexical``: BM25, which needs
+        neither an embedder nor an index), or by both (``hybrid``: reciprocal rank fusion). A hit says which
+        (`found_by`), and how similar: the cosine; of a lexical search, the share of what the request itself would
+        score, 0 to 1.
 
         What was written before is found: a semantic search first embeds what is still owed, within `query_timeout`.
         History, expired and quarantined experiences are left out.
@@ -261,15 +278,19 @@ class ExpManager:
         Args:
             request: the text.
             function: only experiences of this function, or name.
-            query_type: ``"exact"`` or ``"semantic"``.
+            query_type: ``"exact"``, ``"semantic"``, ``"lexical"`` or ``"hybrid"``.
             top_k: how many at most; an exact search is not limited by it.
-            min_similarity: the least cosine similarity, -1 to 1.
+            min_similarity: the least similarity of a hit, -1 to 1; as said above, the measures differ.
             namespace: another one than the manager's.
             where: conditions, for example ``{"score": {"gte": 0.8}, "metadata.team": "backend"}``.
+            reranker: puts four times as many, by falling relevance, before they are cut to `top_k`: the name or folder
+                of a sentence-transformers CrossEncoder, or a callable(request, texts) -> one number for each text.
+                None: the manager's; ``"none"``: no reranking. Similarities stay as they are.
 
         Raises:
-            InvalidInputError: a value that cannot be, or this manager has no index.
+            InvalidInputError: a value that cannot be, or a semantic or hybrid search in a manager without an index.
             EmbedderError: the text cannot be embedded; the message says what to install or to check.
+            RerankerError: the reranker cannot be loaded, or failed.
             StoreError: the store failed.
         """
         return await self._hop(
@@ -282,6 +303,7 @@ class ExpManager:
                 min_similarity=min_similarity,
                 namespace=namespace,
                 where=where,
+                reranker=reranker,
             )
         )
 

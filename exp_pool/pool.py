@@ -55,6 +55,7 @@ from exp_pool.protocols import (
 from exp_pool.queries import Queries
 from exp_pool.records import Record, to_experience
 from exp_pool.registry import embedder_maker, open_front, open_index, open_store
+from exp_pool.rerank import Reranker, Reranking
 from exp_pool.search import Search
 from exp_pool.tiers import tiered
 from exp_pool.upkeep.doctor import Report, examine
@@ -79,6 +80,7 @@ class Pool(Editing):
         store: RecordStore | None = None,
         index: VectorIndex | None = None,
         embedder: Callable[..., Any] | Embedder | None = None,
+        reranker: Reranker | None = None,
         callbacks: Sequence[Callable[[str, Experience], Any]] = (),
         feeds: Sequence[Callable[[Call], Any]] = (),
         observers: Sequence[Observer] = (),
@@ -137,7 +139,10 @@ class Pool(Editing):
             tuple(callbacks),
             tuple(observers),
         )
-        self._queries = Queries(self._store, self._index, search, self._embeddings, self._upkeep, config.query_timeout)
+        self._reranking = Reranking(reranker if reranker is not None else config.reranker)
+        self._queries = Queries(
+            self._store, self._index, search, self._embeddings, self._upkeep, self._reranking, config.query_timeout
+        )
         self._closed = False
         self._start_over()
         reset_in_child(self._start_over)
@@ -210,6 +215,7 @@ class Pool(Editing):
         min_similarity: float | None = None,
         namespace: str | None = None,
         where: Mapping[str, Any] | None = None,
+        reranker: Reranker | str | None = None,
     ) -> list[Experience]:
         """`search`, without how each was found."""
         hits = self.search(
@@ -220,6 +226,7 @@ class Pool(Editing):
             min_similarity=min_similarity,
             namespace=namespace,
             where=where,
+            reranker=reranker,
         )
         return [hit.experience for hit in hits]
 
@@ -233,12 +240,13 @@ class Pool(Editing):
         min_similarity: float | None = None,
         namespace: str | None = None,
         where: Mapping[str, Any] | None = None,
+        reranker: Reranker | str | None = None,
     ) -> list[Hit]:
         """Experiences whose request is equal (`query_type` exact, newest first) or similar, most similar first."""
         self._check_open()
         name = None if function is None else function_name(function)
         found = self._queries.find(
-            self._namespace(namespace), request, name, query_type, top_k, min_similarity, parse_where(where)
+            self._namespace(namespace), request, name, query_type, top_k, min_similarity, parse_where(where), reranker
         )
         return [
             Hit(experience, match.similarity, match.found_by)
@@ -357,6 +365,8 @@ class Pool(Editing):
             self._threads = None
         if self._embeddings is not None:
             self._embeddings.close(0.0)
+        self._reranking.close()
+        self.ports.search.start_over()
         self.background.cancel()
         self.hot.close()
         self.ports.leases.close()

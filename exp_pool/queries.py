@@ -11,6 +11,7 @@ from exp_pool.experience import QueryType
 from exp_pool.filters import Condition
 from exp_pool.indexes.none import NoIndex
 from exp_pool.protocols import RecordQuery, RecordStore, VectorIndex
+from exp_pool.rerank import Reranker, Reranking
 from exp_pool.search import Search, Wanted
 from exp_pool.steps import Match
 from exp_pool.upkeep.worker import Upkeep
@@ -26,6 +27,7 @@ class Queries:
         search: Search,
         embeddings: EmbeddingService | None,
         upkeep: Upkeep,
+        reranking: Reranking,
         timeout_s: float,
     ) -> None:
         self._store = store
@@ -33,6 +35,7 @@ class Queries:
         self._search = search
         self._embeddings = embeddings
         self._upkeep = upkeep
+        self._reranking = reranking
         self._timeout_s = timeout_s
 
     def find(
@@ -44,12 +47,14 @@ class Queries:
         top_k: int,
         min_similarity: float | None,
         where: tuple[Condition, ...],
+        reranker: Reranker | str | None = None,
     ) -> Iterable[Match]:
         """Rows whose request is equal (all of them, newest first) or similar (at most `top_k`, most similar first).
 
         Raises:
             InvalidInputError: a value that cannot be, or there is no index to ask.
             EmbedderError: the text cannot be embedded.
+            RerankerError: what was found cannot be put in order.
             StoreError: the store failed.
         """
         kind = _query_type(query_type)
@@ -61,7 +66,12 @@ class Queries:
             raise InvalidInputError(f"min_similarity={min_similarity!r} must be between -1 and 1")
         if kind is QueryType.EXACT:
             return self._equal(namespace, request, function, where)
-        return self._similar(Wanted(namespace, request, top_k, min_similarity, function, where=where), kind)
+        chosen = self._reranking.chosen(reranker)
+        limit = top_k if chosen is None else self._reranking.candidates(top_k)
+        matches = self._similar(Wanted(namespace, request, limit, min_similarity, function, where=where), kind)
+        if chosen is None:
+            return matches
+        return self._reranking.reordered(chosen, request, matches, self._timeout_s)[:top_k]
 
     def _equal(
         self, namespace: str, request: str, function: str | None, where: tuple[Condition, ...]

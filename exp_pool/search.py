@@ -109,7 +109,7 @@ class Search:
         return self._best(wanted, find, lambda ids: self._joined_by_vector(wanted, ids, embedded))
 
     def by_words(self, wanted: Wanted) -> list[Match]:
-        """At most `limit` matches that have words in common with the text, by falling BM25; see `LexicalIndex.search`.
+        """At most `limit` matches that have words in common with the text, best first; see `LexicalIndex.search`.
 
         Raises:
             StoreError: the store failed.

@@ -62,7 +62,7 @@ class Mode:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A record that was found, how, and how similar its request is (cosine)."""
+    """A record that was found, how, and how similar its request is; see `Hit`."""
 
     record: Record
     similarity: float
