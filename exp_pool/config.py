@@ -32,7 +32,7 @@ class ExpPoolConfig(BaseSettings):
     ``milvus://host:port``, ``exact://``, ``none://``."""
     embedder: str = "sentence-transformers/all-MiniLM-L6-v2"
     """``sentence-transformers/NAME``, ``onnx/NAME`` (the same models, quicker), ``openai/NAME``, or ``none``."""
-    reranker: str = "none"
+    reranker: str = Field(default="none", min_length=1)
     """Name or folder of a sentence-transformers CrossEncoder that puts what queries find in order, or ``none``."""
     namespace: str = Field(default="default", min_length=1)
     """The tenant whose experiences this manager reads and writes."""

@@ -46,6 +46,20 @@ def test_it_is_all_there_after_reopening(urls):
         assert manager.stats().embedded == 0
 
 
+def test_hybrid_is_no_worse_than_the_better_of_words_and_meaning(urls, question_pairs):
+    """By at most 2 points of recall@5, on the same 500 questions asked in other words."""
+    with ExpManager(store=urls["store"], index="exact://") as manager:
+        known = {e.request for e in manager.sync.iter_exps()}
+        asked = [(a, b) for a, b, same in question_pairs if same and a in known and b not in known][:500]
+        assert (len(known), len(asked)) == (5000, 500)
+        recall = {
+            kind: sum(a in [e.request for e in manager.sync.query_exps(b, query_type=kind)] for a, b in asked) / 500
+            for kind in ("semantic", "lexical", "hybrid")
+        }
+    assert min(recall.values()) > 0.8, recall
+    assert recall["hybrid"] >= max(recall["semantic"], recall["lexical"]) - 0.02, recall
+
+
 def test_the_embedder_says_who_it_is(urls):
     from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
 
