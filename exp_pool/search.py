@@ -31,7 +31,10 @@ _JOINED_AT_ONCE = 500
 _ROUNDING = 1e-5  # of similarities in single precision, by whichever library
 _WIDER = 4  # how much more is asked for when it dropped too many
 _FUSED = 50  # of each ranking at least: what stands lower in both decides nothing
-_RANK_OFFSET = 60  # of reciprocal rank fusion, as its authors have it
+# Of reciprocal rank fusion, as its authors have it. Both rankings weigh the same: with half the weight for words, 1,000
+# paraphrases would find their question 1 point more often (97.2% in the first five, not 96.2%; by meaning alone 97.8%),
+# but what words alone find would stand behind everything that is faintly near in meaning, an error code for example.
+_RANK_OFFSET = 60
 
 
 @dataclass(frozen=True, slots=True)
