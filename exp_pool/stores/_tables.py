@@ -64,7 +64,8 @@ class Tables:
         self._leases: dict[Ref, Lease] = {}
         self._tokens: Iterator[int] = itertools.count(1)  # one count for all keys: a token is never given out twice
         self._states: dict[Ref, State] = {}
-        self._listed: dict[Ref, tuple[int, str]] = {}  # where rows stand in `requests_after`, with what hash
+        # Where rows stand in `requests_after` and their request's hash, by namespace and id, in the order of where.
+        self._listed: defaultdict[str, dict[str, tuple[int, str]]] = defaultdict(dict)
         self._logs: defaultdict[Ref, list[LogEntry]] = defaultdict(list)
         self._log_positions: Iterator[int] = itertools.count(1)
 
@@ -263,18 +264,14 @@ class Tables:
             return Counter(_space(row) for row in self._vectors.values() if namespace in (None, row.namespace))
 
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
-        found = []
         with self._lock:
-            for ref, row in self._rows.items():
-                if ref[0] != namespace or not row.is_current:
-                    continue
-                at, known = self._listed.get(ref, (0, ""))
-                if known != row.request_hash:
-                    at = next(self._listings)
-                    self._listed[ref] = (at, row.request_hash)
-                if at > position:
-                    found.append(RequestRow(row.id, row.function, row.version, row.request, at))
-        return sorted(found, key=lambda row: row.position)[:limit]
+            listed = reversed(self._listed[namespace].items()) if namespace in self._listed else ()
+            newer = list(itertools.takewhile(lambda each: each[1][0] > position, listed))
+            rows = ((self._rows[namespace, id_], at) for id_, (at, _) in reversed(newer))
+            current = (
+                RequestRow(row.id, row.function, row.version, row.request, at) for row, at in rows if row.is_current
+            )
+            return list(itertools.islice(current, limit))
 
     def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
         with self._lock:
@@ -388,10 +385,14 @@ class Tables:
 
     def _set_row(self, row: Record) -> None:
         self._rows[row.namespace, row.id] = row
+        listed = self._listed[row.namespace]
+        if listed.get(row.id, (0, ""))[1] != row.request_hash:
+            listed.pop(row.id, None)
+            listed[row.id] = (next(self._listings), row.request_hash)
 
     def _drop_row(self, row: Record) -> None:
         del self._rows[row.namespace, row.id]
-        self._listed.pop((row.namespace, row.id), None)
+        self._listed[row.namespace].pop(row.id, None)
 
     def _place_vector(self, row: VectorRow) -> None:
         self._position = row.position

@@ -5,6 +5,7 @@ import math
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -252,6 +253,7 @@ def test_a_child_process_searches_for_itself(make_manager, tmp_path):
     with lexical._lock:  # as another thread may have it at that moment
         child = os.fork()
         if child == 0:
+            signal.alarm(60)  # a child that waits for ever is one that failed
             try:
                 pool.create_exp(exp("written in the child"))
                 os._exit(0 if len(found(pool, "written")) == 2 else 1)
