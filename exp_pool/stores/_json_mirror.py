@@ -248,6 +248,7 @@ class Mirror(NotedTables):
         if old is not None:
             self._by_request[ref[0], old.request_hash].pop(row.id, None)
         self._rows[ref] = row
+        self._list(row)
         self._by_request[ref[0], row.request_hash][row.id] = None
         self._files[file.place] = _File(file.stamp, ref, file.digest, _settled(file.stamp))
         self._where[ref] = file.place

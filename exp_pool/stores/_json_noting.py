@@ -101,6 +101,7 @@ class NotedTables(Tables):
         """Another process removed the row and its file, and has told its vector's readers."""
         self._noted.pop(ref, None)
         row = self._rows.pop(ref, None)
+        self._unlist(ref)
         if row is None:
             return
         if self._current.get((row.namespace, row.key)) == row.id:

@@ -381,18 +381,25 @@ class Tables:
     def close(self) -> None:
         pass
 
-    # Every change goes through one of these
-
-    def _set_row(self, row: Record) -> None:
-        self._rows[row.namespace, row.id] = row
+    def _list(self, row: Record) -> None:
+        """Readers of requests hear of the row, where it is new or its request has changed."""
         listed = self._listed[row.namespace]
         if listed.get(row.id, (0, ""))[1] != row.request_hash:
             listed.pop(row.id, None)
             listed[row.id] = (next(self._listings), row.request_hash)
 
+    def _unlist(self, ref: Ref) -> None:
+        self._listed[ref[0]].pop(ref[1], None)
+
+    # Every change goes through one of these
+
+    def _set_row(self, row: Record) -> None:
+        self._rows[row.namespace, row.id] = row
+        self._list(row)
+
     def _drop_row(self, row: Record) -> None:
         del self._rows[row.namespace, row.id]
-        self._listed[row.namespace].pop(row.id, None)
+        self._unlist((row.namespace, row.id))
 
     def _place_vector(self, row: VectorRow) -> None:
         self._position = row.position
