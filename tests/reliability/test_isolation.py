@@ -119,6 +119,18 @@ class Asker:
         assert len(found) == ROWS
         return self.check(space, found, n)
 
+    def search_by_words(self, space, other, n):
+        with in_namespace(space):
+            hits = self.pool.search(text_of(n), query_type="lexical", top_k=5)
+        assert len(hits) == 5
+        return self.check(space, [hit.experience for hit in hits], n)
+
+    def search_by_both(self, space, other, n):
+        with in_namespace(other):
+            found = self.pool.query_exps(text_of(n), query_type="hybrid", top_k=5, namespace=space)
+        assert len(found) == 5
+        return self.check(space, found, n)
+
     def search_exact(self, space, other, n):
         with in_namespace(space):
             found = self.pool.query_exps(text_of(n), query_type="exact")
