@@ -18,8 +18,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from exp_pool import Experience, in_namespace
-from exp_pool.errors import ExpPoolError, InvalidInputError
+from exp_pool.errors import ExpPoolError, InvalidInputError, StoreError
 from exp_pool.indexes.lexical import LexicalIndex, WordsQuery
+from exp_pool.stores.memory import MemoryStore
+from exp_pool.testing import FaultyStore
+from exp_pool.testing.faults import at, every
 from exp_pool.words import words
 
 STORES = {"memory": "memory://", "sqlite": "sqlite:///pool.db", "json": "json:///pool"}
@@ -308,6 +311,22 @@ def test_dead_rows_are_dropped_from_memory(make_manager, monkeypatch):
     assert found(pool, "request 7", top_k=50) == ["request 7"]
     assert found(pool, "request") == ["request 7"]
     assert len(pool.ports.search._lexical._tables["default"]._ids) == 1
+
+
+@pytest.mark.parametrize("method", ["requests_after", "get_many"])
+def test_a_store_that_fails_is_said_and_nothing_is_missing_afterwards(make_manager, method):
+    store = FaultyStore(MemoryStore())
+    pool = make_manager(store=store, index="none://", embedder="none").sync
+    pool.create_exps([exp(f"request {n}") for n in range(2500)])  # three pages
+    store.plan = every(method)
+    with pytest.raises(StoreError, match=f"{method} was made to fail"):
+        found(pool, "request")
+    store.plan = at(len(store.calls) + 2)  # the second page; or, where all were read, the join
+    with pytest.raises(StoreError, match="call"):
+        found(pool, "request")
+    store.plan = None
+    assert len(found(pool, "request", top_k=3000)) == 2500
+    assert found(pool, "2499") == ["request 2499"]
 
 
 # Both
