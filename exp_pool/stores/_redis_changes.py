@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from loguru import logger
 from exp_pool._clock import monotonic
 from exp_pool.errors import StoreError
 from exp_pool.stores._redis_server import DRIVER_ERRORS, Server
+from exp_pool.stores._redis_units import load
 
 Heard: TypeAlias = Callable[[tuple[str, str | None] | None], object]
 """Called with (namespace, key) of what answers otherwise now, (namespace, None) where all of it may, or None: messages
@@ -72,7 +72,7 @@ class Changes:
             self.listening.set()
         elif kind == "message" and isinstance(data, bytes):
             try:
-                namespace, *key = json.loads(data)
+                namespace, *key = load(data)
                 self._tell((namespace, key[0] if key else None))
             except (ValueError, LookupError, TypeError):
                 self._tell(None)  # somebody else's word: to be on the safe side

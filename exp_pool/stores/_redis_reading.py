@@ -97,7 +97,7 @@ class Reading:
         """See `RecordStore.scan`. By creation, rows are read as they are asked for; by another order, twice."""
         assert order_by in SCAN_ORDERS
         now = now_us()
-        handles = self.handles(query, now, descending=descending)
+        handles: Iterable[bytes] = self.handles(query, now, descending=descending)
         if order_by != "created_at":
             found = (
                 (order_of(getattr(row, order_by)), place, handle)

@@ -345,7 +345,8 @@ class Server:
         pipeline = node.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        return pipeline.execute(raise_on_error=False)
+        replies: list[Any] = pipeline.execute(raise_on_error=False)
+        return replies
 
 
 def _key_of(command: Command) -> Any:

@@ -12,7 +12,7 @@ import operator
 import secrets
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from loguru import logger
 
@@ -71,14 +71,23 @@ def new_stamp() -> bytes:
     return secrets.token_hex(_STAMP // 2).encode()
 
 
-def _dump(values: Sequence[object]) -> bytes:
-    # Not escaped: two lone surrogates side by side would come back as one character.
+def dump(values: Sequence[object]) -> bytes:
+    """JSON; not escaped, because two lone surrogates side by side would come back as one character."""
     return encoded(json.dumps(values, ensure_ascii=False, separators=(",", ":")))
+
+
+def load(raw: bytes) -> Any:
+    """The values that `dump` was given.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    return json.loads(decoded(raw))
 
 
 def pack(stored: Stored, compress_above: int | None) -> bytes:
     """A row as bytes: stamp, how it is written, and its values in the order of `COLUMNS` as JSON."""
-    body = _dump(_columns_of(stored.record))
+    body = dump(_columns_of(stored.record))
     if compress_above is not None and len(body) > compress_above:
         return stored.stamp + b"z" + zlib.compress(body, _LEVEL)
     return stored.stamp + b"j" + body
@@ -92,7 +101,7 @@ def unpack(raw: bytes | None) -> Stored | None:
         stamp, how, body = raw[:_STAMP], raw[_STAMP : _STAMP + 1], raw[_STAMP + 1 :]
         if how == b"z":
             body = zlib.decompressobj().decompress(body, _MAX_EXPANDED)
-        record = Record(*json.loads(decoded(body))[: len(COLUMNS)])
+        record = Record(*load(body)[: len(COLUMNS)])
         if not (isinstance(record.id, str) and isinstance(record.created_at, int)):
             raise TypeError("its values stand in another order")
         return Stored(stamp, record)
@@ -105,7 +114,7 @@ def pack_vector(stored: StoredVector) -> bytes:
     """Stamp, a line of JSON, the values."""
     vector = stored.vector
     line = [stored.id, vector.embedder, vector.whole, stored.function, stored.version, stored.reuse_scope]
-    return stored.stamp + _dump(line) + b"\n" + vector.values
+    return stored.stamp + dump(line) + b"\n" + vector.values
 
 
 def unpack_vector(raw: bytes | None) -> StoredVector | None:
@@ -114,7 +123,7 @@ def unpack_vector(raw: bytes | None) -> StoredVector | None:
         return None
     try:
         line, _, values = raw[_STAMP:].partition(b"\n")
-        id_, embedder, whole, function, version, reuse_scope = json.loads(decoded(line))
+        id_, embedder, whole, function, version, reuse_scope = load(line)
         return StoredVector(raw[:_STAMP], id_, Vector(embedder, values, whole), function, version, reuse_scope)
     except (ValueError, TypeError) as err:
         logger.warning("a vector is damaged, so it is not there: {} ({})", raw[:80], err)

@@ -18,7 +18,6 @@ piece, and wants to be told everything otherwise.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +29,7 @@ from exp_pool.errors import StoreError
 from exp_pool.protocols import Put, PutMode, PutStatus
 from exp_pool.stores._redis_scripts import LIST, MARK, SWAP, run
 from exp_pool.stores._redis_server import Server
-from exp_pool.stores._redis_units import LISTED, Keys, Unit, encoded, reserved_at, unit_of
+from exp_pool.stores._redis_units import LISTED, Keys, Unit, dump, encoded, load, reserved_at, unit_of
 from exp_pool.stores._rules import decide, updated
 
 T = TypeVar("T")
@@ -83,7 +82,7 @@ class Job:
     def mark(self) -> bytes:
         """What announces it: all that is needed to finish or to forget it."""
         parts = [self.operation, "d" if self.buried else "", self.unit.decode(), self.ids]
-        return json.dumps(parts).encode() if self.listed else b""
+        return dump(parts) if self.listed else b""
 
 
 class Writing:
@@ -206,7 +205,7 @@ class Writing:
         setting, deleting = unit.changes(self._compress_above)
         channel, message = b"", b""
         if unit.answers_otherwise:
-            channel, message = self._keys.changed, json.dumps([job.namespace, unit.key]).encode()
+            channel, message = self._keys.changed, dump([job.namespace, unit.key])
         values = (unit.version, job.operation, late, unit.spent, channel, message, len(setting) // 2)
         keys = [self._keys.unit(unit.name), self._keys.lease(unit.name)]
         return run(SWAP, keys, *values, *setting, *deleting)
@@ -266,7 +265,7 @@ class Writing:
         for page in pages(list(marks)):
             told = []
             for mark in page:
-                _, buried, unit, ids = json.loads(mark)
+                _, buried, unit, ids = load(mark)
                 told.append((unit.encode(), mark, bool(buried), dict.fromkeys(ids, b"*")))
             self._tell(namespace, told, _OLD_US)
 

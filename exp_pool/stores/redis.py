@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import heapq
-import json
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +51,7 @@ from exp_pool.stores._redis_changes import Changes, Heard
 from exp_pool.stores._redis_reading import Reading
 from exp_pool.stores._redis_scripts import APPEND, CLAIM, CUT_OFF, FORGET, RELEASE, RENEW, WRITE_STATE, run
 from exp_pool.stores._redis_server import Location, Server, parse, translated
-from exp_pool.stores._redis_units import HEAD, Keys, Unit, decoded, encoded, id_of, unit_of, unpack
+from exp_pool.stores._redis_units import HEAD, Keys, Unit, decoded, dump, encoded, id_of, unit_of, unpack
 from exp_pool.stores._redis_writing import Job, Seen, Writing, pages, put_all
 from exp_pool.stores._rules import matches, owes, settle, turn
 
@@ -225,7 +224,7 @@ class RedisStore:
                 run(CUT_OFF, [at.counters], now_us()),
                 ("ZRANGE", at.marks, 0, -1),
                 ("HKEYS", at.logs),
-                ("PUBLISH", self._keys.changed, json.dumps([namespace])),
+                ("PUBLISH", self._keys.changed, dump([namespace])),
             ]
         )
         self._writing.heal(namespace, marks)  # what was written but not listed goes, too

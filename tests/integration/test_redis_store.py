@@ -293,6 +293,30 @@ def test_any_name_is_only_a_name(kind, request):
         assert store.check() == []
 
 
+@pytest.mark.parametrize("kind", ["redis_url", "cluster_url"])
+def test_a_manager_does_everything_on_it(kind, request, prefix, make_manager):
+    url = request.getfixturevalue(kind)
+    with pool_at(url, prefix):
+        first = make_manager(store=f"{url}?prefix={prefix}")
+        second = make_manager(store=f"{url}?prefix={prefix}", hot_ttl=0)
+        answer = first.exp_cache(name="answer")(lambda question: question[::-1])
+        assert [answer("how do birds sing"), answer("why is the sky blue")] == [
+            "gnis sdrib od woh",
+            "eulb yks eht si yhw",
+        ]
+        (best,) = second.sync.search("do birds sing", top_k=1)
+        assert best.experience.request == "how do birds sing"
+        second.sync.annotate(best.experience.id, expected="with a syrinx")
+        again = second.exp_cache(name="answer")(lambda question: pytest.fail("it is stored"))
+        assert again("how do birds sing") == "with a syrinx"
+        assert second.sync.get_exps_count() == 2
+        second.sync.flush()
+        second.sync.delete_exp(best.experience.id)
+        assert [hit.experience.request for hit in first.sync.search("do birds sing")] == ["why is the sky blue"]
+        assert first.sync.delete_all_exps() == 1
+        assert second.sync.search("do birds sing") == []
+
+
 def test_several_pools_share_a_server(redis_url):
     with pool_at(redis_url) as one, pool_at(redis_url) as other:
         kept = row()
