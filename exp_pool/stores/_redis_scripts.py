@@ -115,15 +115,17 @@ for _ = 1, tonumber(ARGV[2]) do
     local unit, from, to, mark, kind, left = unpack(ARGV, i, i + 5)
     local listed = redis.call('HGET', units, unit) or '0'
     local number = tonumber(ARGV[i + 6])
-    local newer = tonumber(listed) > tonumber(to)
+    -- A unit that the server has dropped, or let go an hour after its last row, has no version.
+    local newer = to ~= '0' and tonumber(listed) > tonumber(to)
     if from == '' and newer then
         again[#again + 1] = unit
     else
         for j = i + 7, i + 5 + 2 * number, 2 do unlist(unit, ARGV[j], ARGV[j + 1], kind == 'd') end
         if from == '' or listed == from then
             accepted[unit] = true
-            if to ~= listed then redis.call('HSET', units, unit, to) end
-            if left == '0' then redis.call('ZADD', empty, to, unit)
+            if to == '0' then redis.call('HDEL', units, unit)
+            elseif to ~= listed then redis.call('HSET', units, unit, to) end
+            if to ~= '0' and left == '0' then redis.call('ZADD', empty, to, unit)
             elseif left ~= '' then redis.call('ZREM', empty, unit) end
         end
         if accepted[unit] or tonumber(listed) >= tonumber(to) then

@@ -9,6 +9,7 @@ import threading
 import uuid
 
 import pytest
+import redis
 from servers.redis import cluster_url, own_server, pool_at, redis_url  # noqa: F401
 
 from exp_pool import ExpManager
@@ -339,7 +340,7 @@ def test_the_doctor_finds_what_is_damaged_or_listed_wrong_and_mends_it(kind, req
         client.hset(units[0], "=", b"no row")  # damaged
         client.delete(units[1])  # gone behind the pool's back
         at = keys.listing("n")
-        for name in ("ids", "rows", "current", "units"):  # the listing is lost
+        for name in ("ids", "rows", "current"):  # the listing is lost
             client.delete(getattr(at, name))
         put(store, row("later"))
         assert store.get_many("n", [rows[0].key]) == [None]
@@ -350,6 +351,47 @@ def test_the_doctor_finds_what_is_damaged_or_listed_wrong_and_mends_it(kind, req
         assert {r.id for r in rows[2:]} <= {r.id for r in store.scan(RecordQuery("n"))}
         assert not [what for what in store.check() if "damaged" in what or "list" in what and "vectors" not in what]
         assert client.hget(units[0], "damaged:=") == b"no row"
+
+
+def test_rows_that_the_server_dropped_are_taken_off_the_lists(redis_url):
+    with pool_at(redis_url, store_timeout=2) as store:
+        dropped, kept = row("dropped"), row("kept")
+        store.put_many([Put(dropped, vector=vector(1)), Put(kept, vector=vector(2))])
+        store._server.client.delete(store._keys.unit(store._keys.unit_name("n", dropped.key)))
+        assert list(store.scan(RecordQuery("n"))) == [kept]
+        (said,) = store.check()
+        assert "1 rows are listed and not there" in said
+        (said,) = store.repair()
+        assert "1 rows that are not there were taken off" in said
+        assert store.check() == []
+        assert (store.usage("n").rows, store.spaces("n")) == (1, {("n", "e"): 1})
+        again = row("dropped", "again")
+        put(store, again)
+        assert [r.id for r in store.scan(RecordQuery("n"))] == [kept.id, again.id]
+
+
+def test_a_mark_that_outlived_its_unit_keeps_nobody_from_reading(redis_url, prefix, monkeypatch):
+    with pool_at(redis_url, prefix, store_timeout=2) as store, pool_at(redis_url, prefix) as doomed:
+        gone = row("gone")
+        put(store, gone)
+        send, count = doomed._server.send, 0
+
+        def dying(node, commands):
+            nonlocal count
+            count += 1
+            if count > 3:  # it is deleted, and listed as ever
+                raise redis.TimeoutError("it was made to die here")
+            return send(node, commands)
+
+        assert doomed.get_many("n", ["nothing"]) == [None]
+        doomed._server.send = dying
+        with pytest.raises(StoreError):
+            doomed.delete_many("n", [gone.id])
+        store._server.client.delete(store._keys.unit(store._keys.unit_name("n", gone.key)))  # as after an hour
+        monkeypatch.setattr("exp_pool.stores._redis_writing._OLD_US", -(10**9))
+        assert list(store.scan(RecordQuery("n"))) == []
+        assert [d.id for d in store.deletions("n")] == [gone.id]
+        assert store.usage("n").rows == 0
 
 
 def test_a_server_that_drops_what_it_likes_is_reported(own_server):
