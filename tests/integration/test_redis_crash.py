@@ -15,6 +15,8 @@ from exp_pool.records import Duty, hash_text
 from exp_pool.stores import _redis_writing
 from exp_pool.testing.making import put, row, vector
 
+_BOTH = ["redis_url", pytest.param("cluster_url", marks=pytest.mark.slow)]
+
 
 class Dying:
     """Lets so many commands through, also of a pipeline, and nothing any more."""
@@ -120,7 +122,7 @@ def check_all(store, said, follower):
     assert store.check() == []
 
 
-@pytest.mark.parametrize("kind", ["redis_url", "cluster_url"])
+@pytest.mark.parametrize("kind", _BOTH)
 def test_who_dies_between_two_commands_loses_and_doubles_nothing(kind, request, monkeypatch):
     url = request.getfixturevalue(kind)
     died, lives = True, 0
@@ -236,7 +238,7 @@ def test_who_is_taken_over_between_two_steps_is_refused(redis_url):
         check_all(other, {yours.id: True, mine.id: True}, Follower(other))
 
 
-@pytest.mark.parametrize("kind", ["redis_url", "cluster_url"])
+@pytest.mark.parametrize("kind", _BOTH)
 def test_a_reply_that_is_lost_makes_nothing_twice(kind, request):
     """The connection breaks after the server has done it, at every command in turn; the call succeeds all the same."""
     url, number, hit = request.getfixturevalue(kind), 0, True

@@ -1,6 +1,5 @@
 """A pool in Redis and the world around it: processes, servers that die, hang or refuse, hostile text."""
 
-import json
 import os
 import queue
 import subprocess
@@ -46,7 +45,7 @@ def prefix():
     return f"test-{uuid.uuid4().hex}"
 
 
-@pytest.mark.parametrize("kind", ["redis_url", "cluster_url"])
+@pytest.mark.parametrize("kind", ["redis_url", pytest.param("cluster_url", marks=pytest.mark.slow)])
 def test_of_four_processes_one_runs_each_call(kind, request, prefix, tmp_path):
     url = request.getfixturevalue(kind)
     with pool_at(url, prefix) as store:
@@ -433,6 +432,7 @@ def test_whoever_may_have_missed_changes_is_told_so(own_server):
         stop()
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_master_goes_on(tmp_path):
     from servers.redis import start_cluster, until
 
@@ -460,4 +460,3 @@ def test_a_cluster_that_loses_a_master_goes_on(tmp_path):
     finally:
         manager.sync.close()
         cluster.kill()
-    assert json.dumps(ran)
