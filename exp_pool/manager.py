@@ -23,6 +23,7 @@ from exp_pool.protocols import Embedder, Observer, RecordStore, VectorIndex
 from exp_pool.rerank import Reranker
 from exp_pool.upkeep.doctor import Report
 from exp_pool.upkeep.follower import Progress
+from exp_pool.urls import without_password
 
 T = TypeVar("T")
 
@@ -404,7 +405,8 @@ class ExpManager:
 
     def __repr__(self) -> str:
         return (
-            f"ExpManager(store={self.config.store!r}, index={self.config.index!r}, namespace={self.config.namespace!r})"
+            f"ExpManager(store={without_password(self.config.store)!r}, "
+            f"index={without_password(self.config.index)!r}, namespace={self.config.namespace!r})"
         )
 
     async def _hop(self, job: Callable[..., T], *args: Any) -> T:

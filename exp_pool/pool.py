@@ -64,6 +64,7 @@ from exp_pool.upkeep.eviction import Eviction
 from exp_pool.upkeep.follower import Follower, Progress
 from exp_pool.upkeep.scoring import Scored, Scoring
 from exp_pool.upkeep.worker import Upkeep
+from exp_pool.urls import without_password
 
 _IO_THREADS = 8
 
@@ -341,8 +342,8 @@ class Pool(Editing):
     def _file_store(self) -> Any:
         if not hasattr(self._opened, "backup"):
             raise InvalidInputError(
-                f"store={self.config.store!r} is no file that could be copied; use exp_pool.snapshots.save and load, "
-                "or what the database's server offers"
+                f"store={without_password(self.config.store)!r} is no file that could be copied; use exp_pool.migrate, "
+                "exp_pool.snapshots.save and load, or what the database's server offers"
             )
         return self._opened
 

@@ -50,7 +50,8 @@ def doctor(
     """
     with _pool(store, index) as manager, _bar("building the index") as progress:
         report = manager.sync.doctor(fix=fix, progress=progress)
-    for name, fact in {"store": manager.config.store, "index": manager.config.index, **report.facts}.items():
+    places = {"store": without_password(manager.config.store), "index": without_password(manager.config.index)}
+    for name, fact in {**places, **report.facts}.items():
         _out.print(f"[bold]{escape(name)}[/bold]: {escape(fact)}")
     for done in report.done:
         _out.print(f"[green]mended[/green]: {escape(done)}")

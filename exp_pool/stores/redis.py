@@ -16,11 +16,15 @@ from __future__ import annotations
 
 import functools
 import heapq
+import random
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
+
+import redis
 
 from exp_pool._clock import monotonic, now_us
 from exp_pool.config import ExpPoolConfig
@@ -46,8 +50,8 @@ from exp_pool.protocols import (
     VectorRow,
 )
 from exp_pool.records import Duty, Record, Vector
+from exp_pool.stores._listener import Listener, News
 from exp_pool.stores._redis_care import Care
-from exp_pool.stores._redis_changes import Changes, Heard
 from exp_pool.stores._redis_reading import Reading
 from exp_pool.stores._redis_scripts import APPEND, CLAIM, CUT_OFF, FORGET, RELEASE, RENEW, WRITE_STATE, run
 from exp_pool.stores._redis_server import Location, Server, parse, translated
@@ -78,7 +82,6 @@ class RedisStore:
         self._writing = Writing(self._server, self._keys, compress_above)
         self._reading = Reading(self._server, self._keys, self._writing)
         self._care = Care(self._server, self._keys, self._writing, self._reading)
-        self._listening: list[Changes] = []
         self._tidied_us, self._healed_s = 0, 0.0
 
     @classmethod
@@ -92,8 +95,6 @@ class RedisStore:
 
     @translated
     def close(self) -> None:
-        while self._listening:
-            self._listening.pop().stop()
         self._server.close()
 
     # Rows
@@ -452,16 +453,32 @@ class RedisStore:
     def repair(self) -> list[str]:
         return [f"{self.shown}: {what}" for what in self._care.repair()]
 
-    def changes(self, heard: Heard) -> Callable[[], None]:
-        """Hear of everything that anybody changes from now on, this store too, on a thread; gives what ends it.
+    def changes(
+        self, heard: Callable[[str, Sequence[str] | None], object], listening: Callable[[bool], object]
+    ) -> Callable[[], None]:
+        """See `protocols.AnnouncingStore`; by PUBLISH, within the script that writes, and SUBSCRIBE."""
+        return Listener(self._subscribe, heard, listening).stop
 
-        A message costs no round trip and may get lost with a connection; `heard` is called with None afterwards. A
-        child process hears nothing until it asks for itself.
-        """
-        changes = Changes(self._server, self._keys.changed, heard)
-        self._listening.append(changes)
-        changes.listening.wait(self._server.timeout_s)
-        return changes.stop
+    @contextmanager
+    def _subscribe(self) -> Iterator[News]:
+        node = random.choice(self._server.nodes())  # noqa: S311  (any master of a cluster hears all)
+        with node.pubsub() as connection:
+            connection.subscribe(self._keys.changed)
+            if connection.get_message(timeout=self._server.timeout_s) is None:
+                raise redis.TimeoutError("the subscription was not confirmed")
+            asked = False
+
+            def news(timeout_s: float) -> list[str]:
+                nonlocal asked
+                message = connection.get_message(timeout=timeout_s)
+                if message is None:
+                    if asked:
+                        raise redis.TimeoutError("no sign of life")
+                    connection.ping()  # a connection that is lost says nothing of it
+                asked = message is None
+                return [decoded(message["data"])] if message and message["type"] == "message" else []
+
+            yield news
 
 
 def _change_all(change: Callable[[Unit, str], None], ids: list[str], unit: Unit, _: Seen) -> None:
