@@ -26,10 +26,11 @@ class ExpPoolConfig(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="EXP_POOL_", frozen=True, extra="forbid")
 
     store: str = "sqlite:///.exp_pool/pool.db"
-    """URL of the record store: ``sqlite:///file``, ``json:///folder``, ``memory://``, ``null://``."""
+    """URL of the record store: ``sqlite:///file``, ``postgresql://``, ``mysql://``, ``redis://``, ``redis+cluster://``,
+    ``json:///folder``, ``memory://``, ``null://``. See `docs/backends.md`."""
     index: str = "chroma:///.exp_pool/chroma"
     """URL of the vector index: ``chroma:///folder``, ``chroma://host:port``, ``milvus:///file.db``,
-    ``milvus://host:port``, ``exact://``, ``none://``."""
+    ``milvus://host:port``, ``pgvector://``, ``exact://``, ``none://``."""
     embedder: str = "sentence-transformers/all-MiniLM-L6-v2"
     """``sentence-transformers/NAME``, ``onnx/NAME`` (the same models, quicker), ``openai/NAME``, or ``none``."""
     reranker: str = Field(default="none", min_length=1)
