@@ -277,7 +277,8 @@ return redis.call('GET', KEYS[2]) or ''
 """
 
 # He has written. ARGV: his mark, the namespace's when he began, then for each key the new row ('': none) and how long
-# it is kept. It takes its place if nobody else has begun since.
+# it is kept. It takes its place if nobody else has begun since; otherwise the place is empty, also where he was given
+# up in between and somebody has filled it.
 FRONT_END = """
 local function leave(writers)
     local left = tonumber(redis.call('GET', writers) or '0')
@@ -291,15 +292,16 @@ for i = 3, #KEYS, 3 do
     local row = ARGV[3 + (i - 3) / 3 * 2]
     if leave(KEYS[i]) == 0 and quiet and row ~= '' and redis.call('GET', KEYS[i + 1]) == ARGV[1] then
         redis.call('SET', KEYS[i + 2], whole .. '|' .. row, 'PX', ARGV[4 + (i - 3) / 3 * 2])
+    else
+        redis.call('DEL', KEYS[i + 2])
     end
 end
 return 1
 """
 
-# A reader puts a row into its place. ARGV: the marks of the namespace and of the key when he looked, the row, how long
-# it is kept.
+# A reader puts a row into its place. ARGV: the marks of the namespace and of the key when he looked, while nobody wrote
+# (whoever has begun since has left another mark), the row, how long it is kept.
 FRONT_FILL = """
-if tonumber(redis.call('GET', KEYS[1]) or '0') > 0 or tonumber(redis.call('GET', KEYS[3]) or '0') > 0 then return 0 end
 if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] or (redis.call('GET', KEYS[4]) or '') ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[5], ARGV[1] .. '|' .. ARGV[3], 'PX', ARGV[4])
 return 1

@@ -6,6 +6,7 @@ from servers.mariadb import connect
 
 from exp_pool.stores.mysql import MysqlStore
 from exp_pool.testing import RecordStoreContract
+from exp_pool.testing.making import put, row
 
 TABLES = "experiences vectors forgotten counters tombstones cutoffs leases states logs".split()
 
@@ -28,3 +29,10 @@ class TestMysql(RecordStoreContract):
             there = {name for (name,) in cursor.fetchall()}
             for table in there.intersection(TABLES):
                 cursor.execute(f"DELETE FROM {table}")
+
+    def test_a_row_stored_while_somebody_claims_is_found(self, store, monkeypatch):
+        stored, look, missed = row(), store.get_many, iter([[None]])
+        put(store, stored)
+        monkeypatch.setattr(store, "get_many", lambda *a, **k: next(missed, None) or look(*a, **k))
+        claim = store.claim("n", stored.key, "me", 60)
+        assert (claim.record, claim.lease) == (stored, None)

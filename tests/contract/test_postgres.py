@@ -7,6 +7,7 @@ from servers.databases import new_database
 
 from exp_pool.stores.postgres import PostgresStore
 from exp_pool.testing import RecordStoreContract
+from exp_pool.testing.making import put, row
 
 
 @pytest.fixture(scope="module")
@@ -21,3 +22,10 @@ class TestPostgres(RecordStoreContract):
         store = PostgresStore(f"{url}?schema=t{secrets.token_hex(4)}")
         yield store
         store.close()
+
+    def test_a_row_stored_while_somebody_claims_is_found(self, store, monkeypatch):
+        stored, look, missed = row(), store.get_many, iter([[None]])
+        put(store, stored)
+        monkeypatch.setattr(store, "get_many", lambda *a, **k: next(missed, None) or look(*a, **k))
+        claim = store.claim("n", stored.key, "me", 60)
+        assert (claim.record, claim.lease) == (stored, None)

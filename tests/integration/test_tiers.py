@@ -121,9 +121,8 @@ def test_a_row_is_not_put_into_a_namespace_that_is_being_cleared(store, back, fr
 
 
 def test_with_the_front_away_the_store_answers_and_nothing_old_comes_back(own_redis, tmp_path):
-    manager = ExpManager(
-        store=f"sqlite:///{tmp_path}/pool.db", index="none://", hot=own_redis.url, hot_ttl=0, store_timeout=1
-    )
+    settings = {"store": f"sqlite:///{tmp_path}/pool.db", "index": "none://", "hot": own_redis.url, "hot_ttl": 0}
+    manager = ExpManager(**settings, store_timeout=1)
     runs = []
 
     @manager.exp_cache(name="f")
@@ -141,8 +140,22 @@ def test_with_the_front_away_the_store_answers_and_nothing_old_comes_back(own_re
         ]
         manager.sync.annotate(stored.id, expected="right")
         own_redis.restart()  # with all that it had: its writes survive
+        with ExpManager(**settings) as other:  # which has not heard that it was away
+            assert other.exp_cache(name="f")(lambda x: "live")(1) == "right"
         assert f(1) == "right"
         assert runs == [1, 2]
+
+
+def test_a_writer_who_was_given_up_leaves_nothing_old_behind(store, back, front):
+    old, contents = row(), store._contents()
+    back.put_many([Put(old)])
+    mark = front.begin(contents, "n", [old.key])
+    writers = front._places(contents, "n", [old.key])[2]
+    front._server.call("DEL", writers)  # as its time-out does
+    assert store.get_many("n", [old.key]) == [old]  # is filled now
+    back.delete_many("n", [old.id])
+    front.end(contents, "n", [old.key], mark)
+    assert store.get_many("n", [old.key]) == [None]
 
 
 def test_with_the_store_away_what_is_in_front_still_answers(store, back):
