@@ -49,8 +49,8 @@ types: $(VENV)/.dev  ## mypy, strict
 imports: $(VENV)/.dev  ## the layers
 	$(BIN)/lint-imports
 
-unit: $(VENV)/.dev  ## pytest
-	$(BIN)/python -m pytest
+unit: $(VENV)/.dev  ## pytest, a file at a time on each core
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/.dev  ## what takes minutes: a million calls against the key encoding
 	EXP_POOL_FULL=1 $(BIN)/python -m pytest tests/guarantees/test_2_a_million_calls.py

@@ -18,6 +18,12 @@ hypothesis.settings.register_profile(
 )  # no time limit on a busy machine; the same examples each time
 hypothesis.settings.load_profile("patient")
 
+
+def pytest_make_parametrize_id(val, argname):
+    """Without addresses, so that each of several test processes has the same tests."""
+    return argname if " at 0x" in repr(val) else None
+
+
 DATA = Path(os.environ.get("EXP_POOL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
