@@ -19,14 +19,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 
 
-def pytest_make_parametrize_id(val, argname):
-    """Without addresses, so that each of several test processes has the same tests."""
-    try:
-        return argname if " at 0x" in repr(val) else None
-    except ValueError:  # an integer that is too long to be written
-        return None
-
-
 DATA = Path(os.environ.get("EXP_POOL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 

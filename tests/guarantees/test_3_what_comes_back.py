@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naming import named
 from pydantic import BaseModel
 
 from exp_pool import register_type
@@ -82,7 +83,7 @@ VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda v: repr(v)[:40] if type(v) is not int else "int")
+@pytest.mark.parametrize("value", VALUES, ids=named)
 @pytest.mark.parametrize("store", ["memory://", "sqlite:///pool.db"])
 def test_without_any_annotation(make_manager, value, store):
     f, runs = cached(make_manager(store=store), value)
@@ -100,7 +101,7 @@ def test_without_any_annotation(make_manager, value, store):
         (dict[str, list[Tree]], {"t": [Tree(leaves=[Leaf("b", 2.0)], place=Place(0.5, -0.5))]}),
         (Tree | None, Tree(leaves=[])),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_what_the_return_annotation_names(make_manager, annotation, value):
     f, runs = cached(make_manager(), value, annotation)
@@ -125,7 +126,7 @@ class Hidden(Money):
         (Tree, Tree.model_construct(leaves=[Leaf("a", 1)], colour=Colour.RED, place=None)),
         (list[Leaf], [Leaf("a", float("nan"))]),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_what_cannot_be_restored_is_not_cached(make_manager, annotation, value):
     f, runs = cached(make_manager(), value, annotation)
@@ -141,7 +142,7 @@ def test_a_registration_that_loses_something_stores_nothing(make_manager):
     assert len(runs) == 2
 
 
-@pytest.mark.parametrize("value", [[1, [2]], {"a": {"b": [1]}}, {1, 2}, bytearray(b"xy"), np.zeros(3)], ids=repr)
+@pytest.mark.parametrize("value", [[1, [2]], {"a": {"b": [1]}}, {1, 2}, bytearray(b"xy"), np.zeros(3)], ids=named)
 @pytest.mark.parametrize("store", ["memory://", "sqlite:///pool.db"])
 def test_changing_what_came_back_changes_nothing_stored(make_manager, value, store):
     f, runs = cached(make_manager(store=store), value)

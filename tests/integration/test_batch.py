@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from naming import named
 from pydantic import BaseModel
 
 from exp_pool import exp_cache, record
@@ -88,7 +89,7 @@ def test_models_of_the_item_annotation_come_back_typed(decorate):
     assert len(runs) == 1
 
 
-@pytest.mark.parametrize("wrong", [[1], [1, 2, 3], None, 7, "ab", iter([1, 2])], ids=repr)
+@pytest.mark.parametrize("wrong", [[1], [1, 2, 3], None, 7, "ab", iter([1, 2])], ids=named)
 def test_a_result_of_the_wrong_length_is_an_error_of_the_functions_and_nothing_is_stored(decorate, manager, wrong):
     def broken(items):
         return wrong

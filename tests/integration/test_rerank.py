@@ -6,6 +6,7 @@ import sys
 import threading
 
 import pytest
+from naming import named
 
 from exp_pool import Experience, ExpManager
 from exp_pool.errors import InvalidInputError, RerankerError
@@ -92,7 +93,7 @@ def test_equal_relevance_keeps_the_order_and_nothing_is_asked_about_one(make_poo
 
 
 @pytest.mark.parametrize(
-    "scores", [[1.0], [[1.0, 2.0]], None, "many", [float("nan")] * 20, [1.0] * 19 + [float("inf")], object()], ids=repr
+    "scores", [[1.0], [[1.0, 2.0]], None, "many", [float("nan")] * 20, [1.0] * 19 + [float("inf")], object()], ids=named
 )
 def test_what_is_no_number_for_each_text_is_an_error(make_pool, scores):
     with pytest.raises(RerankerError, match="the reranker"):

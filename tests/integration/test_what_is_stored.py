@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from naming import named
 from pydantic import BaseModel
 
 from exp_pool import Step, Ttl, _clock, exp_cache, record
@@ -136,7 +137,7 @@ def test_a_failure_does_not_replace_what_was_answered(manager, later):
 
 
 @pytest.mark.parametrize(
-    "ttl", [60, 60.0, "1m", "60", timedelta(minutes=1), Ttl(60), Ttl("1m"), lambda r: 60, lambda r: Ttl(60)], ids=repr
+    "ttl", [60, 60.0, "1m", "60", timedelta(minutes=1), Ttl(60), Ttl("1m"), lambda r: 60, lambda r: Ttl(60)], ids=named
 )
 def test_every_form_of_a_duration(manager, later, ttl):
     ask = counted(manager, ttl=ttl)

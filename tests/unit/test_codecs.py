@@ -15,6 +15,7 @@ from pathlib import PureWindowsPath
 
 import numpy as np
 import pytest
+from naming import named
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, PrivateAttr, SecretStr, computed_field
 
 from exp_pool.codecs import AnnotatedCodec, TypedCodec, codec_for
@@ -118,7 +119,7 @@ assert remembering.square == 9
         (Awaitable[Model], Model(n=1)),
         (Coroutine[typing.Any, typing.Any, Model], Model(n=1)),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_what_the_annotation_names_comes_back(annotation, value):
     codec = codec_for(returning(annotation))
@@ -163,7 +164,7 @@ class Moment:
         (SecretStr, SecretStr("x"), "comes back"),
         (Model, Item(1.0), "annotation"),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_what_the_annotation_would_change_is_refused_and_says_where(annotation, value, says):
     with pytest.raises(EncodingError, match=says):
@@ -227,7 +228,7 @@ def test_what_stands_in_annotated_is_used_where_the_type_alone_is_unknown():
         (dt.time(1, fold=1), dt.time(1), "another"),
         (dt.datetime(1, 1, 1), dt.datetime(1, 1, 1, tzinfo=dt.UTC), "another"),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_differences_are_found_and_said(a, b, says):
     import re
@@ -350,7 +351,7 @@ def test_what_is_no_codec_is_a_wrong_configuration(own, says):
         typing.Iterator[Item],
         typing.Annotated[Iterator[Item], "streamed"],
     ],
-    ids=repr,
+    ids=named,
 )
 def test_the_codec_of_one_item(annotation):
     codec = codec_for(returning(annotation), items=True)
@@ -360,7 +361,7 @@ def test_the_codec_of_one_item(annotation):
     assert codec.decode_items(text, name) == [Item(1.0), Item(2.0)]
 
 
-@pytest.mark.parametrize("annotation", [list, Iterator, tuple[Item, int], dict[str, Item], Item, None], ids=repr)
+@pytest.mark.parametrize("annotation", [list, Iterator, tuple[Item, int], dict[str, Item], Item, None], ids=named)
 def test_what_does_not_say_its_item_is_typed(annotation):
     codec = codec_for(returning(annotation), items=True)
     assert codec.encode(1) == ("1", "json")
@@ -369,7 +370,7 @@ def test_what_does_not_say_its_item_is_typed(annotation):
 
 
 @pytest.mark.parametrize(
-    "items", [[], [""], ["a", None, 0], [(1, 2), {"$exp:tuple": [1]}, b"x"], [[1], [[]]]], ids=repr
+    "items", [[], [""], ["a", None, 0], [(1, 2), {"$exp:tuple": [1]}, b"x"], [[1], [[]]]], ids=named
 )
 def test_a_stored_stream_reads_as_a_plain_list(items):
     codec = codec_for(returning(None), items=True)

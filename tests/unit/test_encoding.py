@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naming import named
 
 from exp_pool import encoding, register_type
 from exp_pool.encoding import dumps, loads
@@ -40,7 +41,7 @@ ROUND_TRIPS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", ROUND_TRIPS, ids=lambda v: repr(v)[:40] if type(v) is not int else "int")
+@pytest.mark.parametrize("value", ROUND_TRIPS, ids=named)
 def test_what_goes_in_comes_out(value):
     back = loads(dumps(value))
     assert same(back, value)
@@ -83,7 +84,7 @@ class Text(str):
 @pytest.mark.parametrize(
     "value",
     [object(), Text("x"), int, len, [object()], {"a": {1: object()}}, (i for i in ()), True.__class__],
-    ids=repr,
+    ids=named,
 )
 def test_what_could_not_be_restored_is_refused(value):
     with pytest.raises(EncodingError, match="could not be restored"):
@@ -134,7 +135,7 @@ ARRAYS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", ARRAYS, ids=repr)
+@pytest.mark.parametrize("value", ARRAYS, ids=named)
 def test_arrays_and_scalars_come_back(value):
     for nested in (value, [value], {"a": (value,)}):
         text = dumps(nested)
@@ -168,7 +169,7 @@ class Sub(np.ndarray):
         np.ndarray((3,), "V0"),
         np.float64,
     ],
-    ids=repr,
+    ids=named,
 )
 def test_what_the_bytes_of_an_array_do_not_tell_is_refused(value):
     with pytest.raises(EncodingError, match="could not be restored"):

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from naming import named
 from pydantic import BaseModel, PrivateAttr
 
 from exp_pool.errors import UnkeyableError
@@ -89,7 +90,7 @@ def test_no_two_of_these_are_the_same_call():
         (pathlib.PurePosixPath("a/b"), pathlib.PureWindowsPath("a\\b")),
         (np.arange(6).reshape(2, 3)[:, ::-1], np.array([[2, 1, 0], [5, 4, 3]])),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_these_are_the_same_call(a, b):
     assert encode(a) == encode(b)
