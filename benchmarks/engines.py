@@ -37,7 +37,8 @@ HITS, MISSES, LOOKUPS, ROWS, DIMENSION = 300, 100, 60, 10_000, 384
 
 def engines(stack: ExitStack, folder: Path) -> dict[str, dict[str, Any]]:
     """Settings by name, of what there is on this machine."""
-    from servers import MYSQL_URL, POSTGRES_URL, REDIS_URL, chroma
+    from servers import MYSQL_URL, POSTGRES_URL, REDIS_URL
+    from servers.chroma import Chroma
     from servers.databases import new_database
     from servers.postgres import Postgres, pgvector_binaries
 
@@ -64,7 +65,7 @@ def engines(stack: ExitStack, folder: Path) -> dict[str, dict[str, Any]]:
         "sqlite, chroma server",
         lambda: {
             "store": f"sqlite:///{folder}/server.db",
-            "index": stack.enter_context(chroma.running(folder / "server")).url,
+            "index": stack.enter_context(Chroma()).url,
         },
     )
     return found

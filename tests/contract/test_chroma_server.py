@@ -1,5 +1,4 @@
 import pytest
-from servers.chroma import running
 
 from exp_pool.errors import VectorIndexError
 from exp_pool.indexes.chroma_server import ChromaServerIndex
@@ -9,28 +8,22 @@ from exp_pool.testing import VectorIndexContract
 from exp_pool.testing.vector_index import POOL
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("chroma")) as server:
-        yield server
-
-
 class TestChromaServer(VectorIndexContract):
     @pytest.fixture
     def store(self):
         return MemoryStore()
 
     @pytest.fixture
-    def index(self, server):
-        index = ChromaServerIndex(server.url, timeout_s=30)
+    def index(self, chroma_url):
+        index = ChromaServerIndex(chroma_url, timeout_s=30)
         yield index
         for namespace in ("n", "m"):
             index.clear(namespace, POOL)
         index.close()
 
-    def test_what_one_pool_does_another_does_not_see(self, store, index, server):
+    def test_what_one_pool_does_another_does_not_see(self, store, index, chroma_url):
         self.fill(store, index, 5)
-        other = ChromaServerIndex(server.url, timeout_s=30)
+        other = ChromaServerIndex(chroma_url, timeout_s=30)
         assert other.generation(Space("n", "e"), "another pool") != index.generation(Space("n", "e"), POOL)
         other.clear("n", "another pool")
         other.close()

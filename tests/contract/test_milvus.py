@@ -1,9 +1,5 @@
 import pytest
 
-pytest.importorskip("milvus_lite", reason="pip install 'exp_pool[milvus-lite]'")
-
-from milvus_lite.adapter.grpc.server import start_server_in_thread
-
 from exp_pool.errors import VectorIndexError
 from exp_pool.indexes.milvus import MilvusIndex
 from exp_pool.indexes.milvus_lite import MilvusLiteIndex
@@ -20,18 +16,10 @@ class TestMilvusLite(VectorIndexContract):
         return MemoryStore()
 
     @pytest.fixture
-    def index(self, tmp_path):
+    def index(self, milvus_lite, tmp_path):
         index = MilvusLiteIndex(tmp_path / "pool" / "file.db", timeout_s=30)
         yield index
         index.close()
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    server, db, port = start_server_in_thread(str(tmp_path_factory.mktemp("milvus")))
-    yield f"milvus://127.0.0.1:{port}"
-    server.stop(grace=2).wait()
-    db.close()
 
 
 class TestMilvusByNetwork(VectorIndexContract):
@@ -42,17 +30,17 @@ class TestMilvusByNetwork(VectorIndexContract):
         return MemoryStore()
 
     @pytest.fixture
-    def index(self, url):
-        index = MilvusIndex(url, timeout_s=30)
+    def index(self, milvus_url):
+        index = MilvusIndex(milvus_url, timeout_s=30)
         yield index
         for namespace in ("n", "m"):
             index.clear(namespace, POOL)
         index.close()
 
-    def test_a_lost_collection_is_another_generation(self, store, index, url):
+    def test_a_lost_collection_is_another_generation(self, store, index, milvus_url):
         self.fill(store, index, 5)
         before = index.generation(Space("n", "e"), POOL)
-        other = MilvusIndex(url, timeout_s=30)
+        other = MilvusIndex(milvus_url, timeout_s=30)
         assert other.generation(Space("n", "e"), POOL) == before
         other.clear("n", POOL)
         other.close()
@@ -61,7 +49,7 @@ class TestMilvusByNetwork(VectorIndexContract):
         assert index.generation(Space("n", "e"), POOL) != before
 
 
-def test_a_server_that_is_not_there_is_named_without_its_password():
+def test_a_server_that_is_not_there_is_named_without_its_password(milvus_lite):
     index = MilvusIndex("milvus://me:secret@127.0.0.1:1", timeout_s=1)
     with pytest.raises(VectorIndexError, match="Milvus at milvus://127.0.0.1:1: ") as raised:
         index.generation(Space("n", "e"), POOL)

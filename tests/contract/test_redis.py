@@ -1,5 +1,5 @@
 import pytest
-from servers.redis import cluster_url, pool_at, redis_url  # noqa: F401
+from servers.redis_server import pool_at
 
 from exp_pool.testing import RecordStoreContract
 
@@ -13,6 +13,6 @@ class TestRedis(RecordStoreContract):
 
 class TestRedisCluster(RecordStoreContract):
     @pytest.fixture
-    def store(self, cluster_url):
-        with pool_at(cluster_url) as store:
+    def store(self, redis_cluster_url):
+        with pool_at(redis_cluster_url) as store:
             yield store

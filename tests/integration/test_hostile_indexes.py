@@ -5,7 +5,6 @@ import random
 import threading
 
 import pytest
-from servers import chroma, milvus
 
 from exp_pool.errors import VectorIndexError
 from exp_pool.indexes.chroma import ChromaIndex
@@ -17,18 +16,6 @@ from exp_pool.testing.making import unit
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
 
 
-@pytest.fixture(scope="module")
-def chroma_url(tmp_path_factory):
-    with chroma.running(tmp_path_factory.mktemp("chroma")) as server:
-        yield server.url
-
-
-@pytest.fixture(scope="module")
-def milvus_url(tmp_path_factory):
-    with milvus.running(tmp_path_factory.mktemp("milvus")) as server:
-        yield server.url
-
-
 ODD = ["'", '"', "\\", "$", "$and", "$ne", "*", "%", "_", "\0", "\ud800", "{x}", "' or 1 == 1 or '", '" or id != "']
 ODD += ["like 'a%'", "x:00", "", " ", "../..", "é" * 300, "\n", "🐍", "in [", ") or (", "a" * 5000, "null", "true", "1"]
 PARTS = random.Random(5)
@@ -38,7 +25,7 @@ HOSTILE = list(dict.fromkeys([*ODD, *("".join(PARTS.choices(ODD[:24], k=3)) for 
 @pytest.fixture(params=["chroma", "chroma server", "milvus lite", "milvus"])
 def index(request, tmp_path):
     if request.param.startswith("milvus"):
-        pytest.importorskip("milvus_lite", reason="pip install 'exp_pool[milvus-lite]'")
+        request.getfixturevalue("milvus_lite")
     from exp_pool.indexes.milvus import MilvusIndex
     from exp_pool.indexes.milvus_lite import MilvusLiteIndex
 

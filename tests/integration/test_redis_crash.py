@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import redis
-from servers.redis import cluster_url, pool_at, redis_url  # noqa: F401
+from servers.redis_server import pool_at
 
 from exp_pool._clock import now_us
 from exp_pool.errors import StoreError
@@ -15,7 +15,7 @@ from exp_pool.records import Duty, hash_text
 from exp_pool.stores import _redis_writing
 from exp_pool.testing.making import put, row, vector
 
-_BOTH = ["redis_url", pytest.param("cluster_url", marks=pytest.mark.slow)]
+_BOTH = ["redis_url", pytest.param("redis_cluster_url", marks=pytest.mark.slow)]
 
 
 class Dying:

@@ -9,7 +9,8 @@ import uuid
 
 import pytest
 import redis
-from servers.redis import cluster_url, own_server, pool_at, redis_url  # noqa: F401
+from servers import until
+from servers.redis_server import pool_at
 
 from exp_pool import ExpManager
 from exp_pool.config import ExpPoolConfig
@@ -45,7 +46,7 @@ def prefix():
     return f"test-{uuid.uuid4().hex}"
 
 
-@pytest.mark.parametrize("kind", ["redis_url", pytest.param("cluster_url", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["redis_url", pytest.param("redis_cluster_url", marks=pytest.mark.slow)])
 def test_of_four_processes_one_runs_each_call(kind, request, prefix, tmp_path):
     url = request.getfixturevalue(kind)
     with pool_at(url, prefix) as store:
@@ -94,9 +95,8 @@ def test_who_was_taken_over_cannot_write_even_after_the_rows_went(redis_url, pre
         assert put(store, mine, lease=third) == [PutStatus.CURRENT]
 
 
-def test_what_a_durable_server_acknowledged_survives_its_kill(own_server):
-    server = own_server(appendonly="yes", appendfsync="always")
-    store = open_store(f"{server.url}?durable=true", ExpPoolConfig())
+def test_what_a_durable_server_acknowledged_survives_its_kill(own_redis):
+    store = open_store(f"{own_redis.url}?durable=true", ExpPoolConfig())
     assert store.capabilities.durable
     kept, stop = [], threading.Event()
 
@@ -113,26 +113,26 @@ def test_what_a_durable_server_acknowledged_survives_its_kill(own_server):
     writer.start()
     while len(kept) < 50:
         assert writer.is_alive()
-    server.kill()
+    own_redis.kill()
     stop.set()
     writer.join()
-    server.start()
+    own_redis.start()
     assert store.get_many("n", [r.key for r in kept]) == kept
     assert {r.id for r in kept} <= {r.id for r in store.scan(RecordQuery("n"))}
     put(store, row("and on"))
     store.close()
 
 
-def test_durability_is_promised_only_where_the_server_has_it(own_server):
-    server = own_server()
-    assert not open_store(server.url, ExpPoolConfig()).capabilities.durable
-    store = open_store(f"{server.url}?durable=true", ExpPoolConfig())
+def test_durability_is_promised_only_where_the_server_has_it(own_redis_in_memory):
+    url = own_redis_in_memory.url
+    assert not open_store(url, ExpPoolConfig()).capabilities.durable
+    store = open_store(f"{url}?durable=true", ExpPoolConfig())
     with pytest.raises(StoreError, match="appendonly no: set appendonly yes and appendfsync always"):
         store.get_many("n", ["k"])
 
 
-def test_while_a_server_hangs_or_is_gone_calls_run_and_afterwards_they_are_cached(own_server):
-    server, ran = own_server(), []
+def test_while_a_server_hangs_or_is_gone_calls_run_and_afterwards_they_are_cached(own_redis_in_memory):
+    server, ran = own_redis_in_memory, []
     manager = ExpManager(store=server.url, index="none://", embedder="none", store_timeout=0.3, hot_ttl=0)
 
     @manager.exp_cache(name="f")
@@ -175,16 +175,16 @@ def test_a_forked_child_uses_connections_of_its_own(redis_url, prefix):
         ({"requirepass": "right"}, "redis://:s3cr%40t@{}", "password is wrong"),
         ({"requirepass": "right"}, "redis://{}", "wants a password"),
         ({}, "redis://:s3cr%40t@{}", "has no password: leave it out"),
-        ({"replicaof": "127.0.0.1 1", "replica_serve_stale_data": "yes"}, "redis://{}", "name the master"),
-        ({"cluster_enabled": "yes"}, "redis://{}", "write redis\\+cluster://"),
+        ({"replicaof": "127.0.0.1 1", "replica-serve-stale-data": "yes"}, "redis://{}", "name the master"),
+        ({"cluster-enabled": "yes"}, "redis://{}", "write redis\\+cluster://"),
         ({}, "redis+cluster://{}", "write redis://"),
         ({}, "rediss://user:s3cr%40t@{}", "with rediss://, speaks no TLS"),
         ({}, "redis://{}/77", "redis://host/0 is the first"),
         ({"maxmemory": "1"}, "redis://{}", "raise its maxmemory"),
     ],
 )
-def test_servers_that_refuse_are_named_without_the_password_and_with_the_remedy(own_server, config, address, said):
-    server = own_server(**config)
+def test_servers_that_refuse_are_named_without_the_password_and_with_the_remedy(redis_with, config, address, said):
+    server = redis_with(config)
     url = address.format(f"127.0.0.1:{server.port}")
     store = open_store(url, ExpPoolConfig(store_timeout=2))
     with pytest.raises(StoreError, match=said) as caught:
@@ -218,7 +218,7 @@ def test_a_host_that_is_not_there_is_named_and_calls_run(url):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("redis://", "names no host"),
+        ("redis://", "no host"),
         ("redis://host/zero", "number as its path"),
         ("redis://host:port", "no host:port"),
         ("redis://host?color=red", "unknown option 'color'; known: prefix"),
@@ -269,7 +269,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["redis_url", "cluster_url"])
+@pytest.mark.parametrize("kind", ["redis_url", "redis_cluster_url"])
 def test_any_name_is_only_a_name(kind, request):
     url = request.getfixturevalue(kind)
     with pool_at(url) as store:
@@ -293,7 +293,7 @@ def test_any_name_is_only_a_name(kind, request):
         assert store.check() == []
 
 
-@pytest.mark.parametrize("kind", ["redis_url", "cluster_url"])
+@pytest.mark.parametrize("kind", ["redis_url", "redis_cluster_url"])
 def test_a_manager_does_everything_on_it(kind, request, prefix, make_manager):
     url = request.getfixturevalue(kind)
     with pool_at(url, prefix):
@@ -327,7 +327,7 @@ def test_several_pools_share_a_server(redis_url):
         assert one.get_many("n", [kept.key]) == [kept]
 
 
-@pytest.mark.parametrize("kind", ["redis_url", "cluster_url"])
+@pytest.mark.parametrize("kind", ["redis_url", "redis_cluster_url"])
 def test_the_doctor_finds_what_is_damaged_or_listed_wrong_and_mends_it(kind, request):
     url = request.getfixturevalue(kind)
     with pool_at(url) as store:
@@ -393,13 +393,13 @@ def test_a_mark_that_outlived_its_unit_keeps_nobody_from_reading(redis_url, pref
         assert store.usage("n").rows == 0
 
 
-def test_a_server_that_drops_what_it_likes_is_reported(own_server):
-    server = own_server(maxmemory="100mb", maxmemory_policy="allkeys-lru")
+def test_a_server_that_drops_what_it_likes_is_reported(redis_with):
+    server = redis_with({"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"})
     with pool_at(server.url) as store:
         assert any("maxmemory-policy allkeys-lru" in what for what in store.check())
 
 
-@pytest.mark.parametrize("kind", ["redis_url", "cluster_url"])
+@pytest.mark.parametrize("kind", ["redis_url", "redis_cluster_url"])
 def test_changes_are_heard_by_others(kind, request, prefix):
     url, heard = request.getfixturevalue(kind), queue.Queue()
     with pool_at(url, prefix) as store, pool_at(url, prefix) as other:
@@ -418,8 +418,8 @@ def test_changes_are_heard_by_others(kind, request, prefix):
         stop()
 
 
-def test_whoever_may_have_missed_changes_is_told_so(own_server):
-    server, heard, listening = own_server(), queue.Queue(), queue.Queue()
+def test_whoever_may_have_missed_changes_is_told_so(own_redis_in_memory):
+    server, heard, listening = own_redis_in_memory, queue.Queue(), queue.Queue()
     with pool_at(server.url) as store:
         stop = store.changes(lambda *what: heard.put(what), listening.put)
         assert listening.get(timeout=20) is True
@@ -436,11 +436,8 @@ def test_whoever_may_have_missed_changes_is_told_so(own_server):
 
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_a_master_goes_on(tmp_path):
-    from servers.redis import start_cluster, until
-
-    cluster = start_cluster(tmp_path)
-    manager = ExpManager(store=cluster.url, index="none://", embedder="none", store_timeout=2, hot_ttl=0)
+def test_a_cluster_that_loses_a_master_goes_on(own_redis_cluster):
+    manager = ExpManager(store=own_redis_cluster.url, index="none://", embedder="none", store_timeout=2, hot_ttl=0)
     ran = []
 
     @manager.exp_cache(name="f")
@@ -450,7 +447,7 @@ def test_a_cluster_that_loses_a_master_goes_on(tmp_path):
 
     try:
         assert [f(i) for i in range(30)] == list(range(30))
-        cluster.servers[0].kill()
+        own_redis_cluster.kill_master()
         assert [f(i) for i in range(30)] == list(range(30))
 
         def cached_again():
@@ -462,4 +459,3 @@ def test_a_cluster_that_loses_a_master_goes_on(tmp_path):
         until(lambda: all(cached_again() for _ in range(20)), "the replica to take over")
     finally:
         manager.sync.close()
-        cluster.kill()

@@ -152,7 +152,7 @@ def test_what_a_dead_run_left_goes_with_the_next(fixture, request, own_redis):
 
 
 def test_a_server_that_dies_at_its_start_says_why(own_redis):
-    wrong = Redis(("--no-such-setting", "1"))
+    wrong = Redis({"no-such-setting": "1"})
     with pytest.raises(RuntimeError, match="died") as caught, wrong:
         pass
     assert "no-such-setting" in str(caught.value.__notes__)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from conftest import letters
-from servers import chroma, milvus
 
 from exp_pool import Experience, ExpManager, _clock
 from exp_pool.errors import ExpPoolWarning
@@ -65,19 +64,6 @@ def count_searches(manager):
     return asked
 
 
-@pytest.fixture(scope="module")
-def chroma_url(tmp_path_factory):
-    """Of a server that nobody kills."""
-    with chroma.running(tmp_path_factory.mktemp("chroma")) as server:
-        yield server.url
-
-
-@pytest.fixture
-def server(tmp_path):
-    with chroma.running(tmp_path / "server") as server:
-        yield server
-
-
 @pytest.fixture
 def settings(tmp_path, chroma_url):
     return {"store": f"sqlite:///{tmp_path}/pool.db", "index": chroma_url, "embedder": letters, "index_from": 0}
@@ -126,11 +112,11 @@ def collections(manager):
     return [model.name for model in manager.sync._index._connected()._api.list_collections()]
 
 
-@pytest.mark.parametrize("folder", ["the same", "an empty one"])
-def test_a_killed_server_costs_one_failure_and_is_used_again(settings, server, tmp_path, folder):
-    with ExpManager(**{**settings, "index": server.url}) as manager:
+@pytest.mark.parametrize("data", ["the same", "gone"])
+def test_a_killed_server_costs_one_failure_and_is_used_again(settings, own_chroma, data):
+    with ExpManager(**{**settings, "index": own_chroma.url}) as manager:
         fill(manager)
-        server.kill()
+        own_chroma.kill()
         asked = count_searches(manager)
         with pytest.warns(ExpPoolWarning, match="no Chroma server at chroma://127.0.0.1:.*chroma run --path"):
             assert answers(manager, "afk", 1) == ["afk"]
@@ -141,7 +127,9 @@ def test_a_killed_server_costs_one_failure_and_is_used_again(settings, server, t
         manager.sync.flush()
         assert not covered(manager)
         assert answers(manager, "zzzz", 1) == ["zzzz"]
-        server.start(server.folder if folder == "the same" else tmp_path / "empty")
+        if data == "gone":
+            shutil.rmtree(own_chroma.data)
+        own_chroma.start()
         manager.sync.flush()
         assert covered(manager)
         assert in_index(manager) == sorted({*WORDS, "zzzz"} - {"afk"})
@@ -159,15 +147,16 @@ def test_a_collection_that_somebody_removed_is_filled_again(settings):
         assert in_index(manager) == sorted(WORDS)
 
 
-def test_a_server_that_hangs_is_waited_for_once(settings, server):
-    with ExpManager(**{**settings, "index": server.url, "store_timeout": 0.5}) as manager:
+def test_a_server_that_hangs_is_waited_for_once(settings, own_chroma):
+    with ExpManager(**{**settings, "index": own_chroma.url, "store_timeout": 0.5}) as manager:
         fill(manager)
         asked = count_searches(manager)
-        with server.hanging():
-            assert [answers(manager, word, 1) for word in WORDS[:10]] == [[word] for word in WORDS[:10]]
-            assert len(asked) == 1
-            manager.sync.flush()
-            assert not covered(manager)
+        own_chroma.pause()
+        assert [answers(manager, word, 1) for word in WORDS[:10]] == [[word] for word in WORDS[:10]]
+        assert len(asked) == 1
+        manager.sync.flush()
+        assert not covered(manager)
+        own_chroma.resume()
         manager.sync.create_exp(exp("zzzz"))
         manager.sync.flush()
         assert covered(manager)
@@ -293,8 +282,7 @@ def by_fork(job):
 
 
 @pytest.fixture
-def lite(tmp_path):
-    pytest.importorskip("milvus_lite", reason="pip install 'exp_pool[milvus-lite]'")
+def lite(milvus_lite, tmp_path):
     folder = tmp_path / "pool"
     return {
         "store": f"sqlite:///{folder}/pool.db",
@@ -379,20 +367,17 @@ def test_a_child_by_fork_that_ends_leaves_milvus_lite_alone(lite):
         assert manager.stats().repaired == 0
 
 
-def test_a_milvus_server_that_was_killed_is_used_again(lite, tmp_path):
-    with (
-        milvus.running(tmp_path / "served") as server,
-        ExpManager(**{**lite, "index": server.url, "store_timeout": 2}) as manager,
-    ):
+def test_a_milvus_server_that_was_killed_is_used_again(lite, own_milvus):
+    with ExpManager(**{**lite, "index": own_milvus.url, "store_timeout": 2}) as manager:
         fill(manager)
         assert in_index(manager) == sorted(WORDS)
-        server.kill()
+        own_milvus.kill()
         asked = count_searches(manager)
         with pytest.warns(ExpPoolWarning, match="Milvus at milvus://127.0.0.1"):
             assert answers(manager, "afk", 1) == ["afk"]
         assert [answers(manager, word, 1) for word in WORDS[:10]] == [[word] for word in WORDS[:10]]
         assert len(asked) == 1
-        server.start()
+        own_milvus.start()
         manager.sync.create_exp(exp("zzzz"))
         manager.sync.flush()
         assert covered(manager)

@@ -9,11 +9,9 @@ import random
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from contextvars import ContextVar
 
 import pytest
-from servers import chroma, milvus
 
 from exp_pool import Experience, ThresholdJudge, bypass, in_namespace
 from exp_pool.errors import NotFoundError
@@ -60,22 +58,18 @@ def put_rows(manager):
     assert manager.stats().embedded == SPACES * ROWS
 
 
-@pytest.fixture(params=["chroma", "milvus lite", "milvus"])
+@pytest.fixture(params=["chroma_url", "milvus_lite", "milvus_url"])
 def indexed(request, make_manager, tmp_path):
     """The same with an index that answers: `scan` would hide what it does wrong."""
-    with ExitStack() as stack:
-        if request.param == "chroma":
-            url = stack.enter_context(chroma.running(tmp_path / "chroma")).url
-        else:
-            pytest.importorskip("milvus_lite", reason="pip install 'exp_pool[milvus-lite]'")
-            url = f"milvus:///{tmp_path}/file.db"
-        if request.param == "milvus":
-            url = stack.enter_context(milvus.running(tmp_path / "served")).url
-        manager = make_manager(store=f"sqlite:///{tmp_path}/pool.db", index=url, index_from=0, store_timeout=30)
-        put_rows(manager)
-        assert manager.stats().indexed == SPACES * ROWS
-        yield manager
-        manager.sync.close()
+    if request.param == "milvus_lite":
+        request.getfixturevalue("milvus_lite")
+        url = f"milvus:///{tmp_path}/file.db"
+    else:
+        url = request.getfixturevalue(request.param)
+    manager = make_manager(store=f"sqlite:///{tmp_path}/pool.db", index=url, index_from=0, store_timeout=30)
+    put_rows(manager)
+    assert manager.stats().indexed == SPACES * ROWS
+    return manager
 
 
 class Asker:

@@ -3,11 +3,15 @@
 To use beside others, never to be harmed:
 
     postgres_url, mysql_url, pgvector_url   a new database for each test
-    redis_url, redis_cluster_url            one server for all tests: use a namespace of your own
+    redis_url, redis_cluster_url            one server for all tests: use a namespace, or `pool_at`, of your own
+    chroma_url, milvus_url                  one server for all tests: pools have collections of their own
+    milvus_lite                             no server: the package is there
 
 To be killed, paused and cut off, by the methods of ``process.Server``; ``.url`` leads to an empty database:
 
     own_postgres, own_pgvector, own_mariadb, own_redis, own_redis_in_memory, own_redis_cluster
+    own_chroma, own_milvus
+    redis_with({"requirepass": "x"}) -> Redis
 
     proxied(url) -> Proxy
 """
@@ -18,9 +22,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from servers import MYSQL_URL, POSTGRES_URL, REDIS_URL, mariadb, need, postgres, redis_server
+from servers import MYSQL_URL, POSTGRES_URL, REDIS_URL, chroma, mariadb, milvus, need, postgres, redis_server
+from servers.chroma import Chroma
 from servers.databases import new_database
 from servers.mariadb import MariaDB
+from servers.milvus import Milvus
 from servers.postgres import Postgres
 from servers.proxy import Proxy
 from servers.redis_server import Redis, RedisCluster
@@ -70,6 +76,12 @@ def _cluster():
     return RedisCluster()
 
 
+def _chroma():
+    if not chroma.binary():
+        need("no program `chroma`: it comes with chromadb")
+    return Chroma()
+
+
 @pytest.fixture(scope="session")
 def postgres_server_url():
     """Where a wider scope than a test's wants a database: ``new_database(postgres_server_url)``."""
@@ -117,7 +129,25 @@ def redis_cluster_url():
         yield cluster.url
 
 
-# Databases take seconds to make: one server for all tests, mended after each.
+@pytest.fixture(scope="session")
+def chroma_url():
+    with _chroma() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def milvus_lite():
+    if not milvus.is_installed():
+        need("no Milvus Lite: pip install 'exp_pool[milvus-lite]'")
+
+
+@pytest.fixture(scope="session")
+def milvus_url(milvus_lite):
+    with Milvus() as server:
+        yield server.url
+
+
+# These take seconds to start: one server for all tests, mended after each.
 
 
 @pytest.fixture(scope="session")
@@ -135,6 +165,18 @@ def _pgvector_of_session():
 @pytest.fixture(scope="session")
 def _mariadb_of_session():
     with _mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _chroma_of_session():
+    with _chroma() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _milvus_of_session(milvus_lite):
+    with Milvus() as server:
         yield server
 
 
@@ -166,6 +208,20 @@ def own_mariadb(_mariadb_of_session):
 
 
 @pytest.fixture
+def own_chroma(_chroma_of_session):
+    """It holds what tests before left in it."""
+    yield _chroma_of_session
+    _chroma_of_session.mend()
+
+
+@pytest.fixture
+def own_milvus(_milvus_of_session):
+    """It holds what tests before left in it."""
+    yield _milvus_of_session
+    _milvus_of_session.mend()
+
+
+@pytest.fixture
 def own_redis():
     """Whose acknowledged writes survive a kill."""
     with _redis() as server:
@@ -175,8 +231,15 @@ def own_redis():
 @pytest.fixture
 def own_redis_in_memory():
     """Which forgets everything when it is killed."""
-    with _redis(()) as server:
+    with _redis({}) as server:
         yield server
+
+
+@pytest.fixture
+def redis_with():
+    """Starts servers with settings as in ``redis.conf``; ``{}``, like ``own_redis_in_memory``, keeps nothing."""
+    with contextlib.ExitStack() as servers:
+        yield lambda settings: servers.enter_context(_redis(settings))
 
 
 @pytest.fixture

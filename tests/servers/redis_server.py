@@ -2,11 +2,12 @@
 
 import contextlib
 import shutil
+import uuid
 
 from servers import until
 from servers.process import Server
 
-PERSISTENT = ("--appendonly", "yes", "--appendfsync", "always")
+PERSISTENT = {"appendonly": "yes", "appendfsync": "always"}
 
 
 def connect(url, seconds=5):
@@ -26,8 +27,26 @@ def is_installed():
     return bool(shutil.which("redis-server"))
 
 
+@contextlib.contextmanager
+def pool_at(url, prefix="", **settings):
+    """A store under a prefix of its own, whose keys are gone afterwards."""
+    from exp_pool.config import ExpPoolConfig
+    from exp_pool.registry import open_store
+
+    prefix = prefix or f"test-{uuid.uuid4().hex}"
+    with contextlib.closing(
+        open_store(f"{url}?prefix={prefix}", ExpPoolConfig(**{"store_timeout": 20, **settings}))
+    ) as store:
+        try:
+            yield store
+        finally:
+            for node in store._server.nodes():
+                for key in node.scan_iter(match=f"{prefix}:*", count=1000):
+                    node.delete(key)
+
+
 class Redis(Server):
-    """With ``PERSISTENT``, the default, what it acknowledges survives a kill; with ``settings=()`` nothing does."""
+    """With ``PERSISTENT``, the default, what it acknowledges survives a kill; with ``settings={}`` nothing does."""
 
     def __init__(self, settings=PERSISTENT):
         super().__init__()
@@ -35,11 +54,12 @@ class Redis(Server):
 
     @property
     def url(self):
-        return f"redis://127.0.0.1:{self.port}/0"
+        password = self.settings.get("requirepass")
+        return f"redis://{f':{password}@' if password else ''}127.0.0.1:{self.port}/0"
 
     def command(self):
-        own = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
-        return ["redis-server", *own, *self.settings]
+        settings = {"port": str(self.port), "bind": "127.0.0.1", "dir": self.folder, "save": "", **self.settings}
+        return ["redis-server", *(part for name, value in settings.items() for part in (f"--{name}", value))]
 
     def ping(self):
         ping(self.url)
@@ -54,13 +74,14 @@ class _Node(Redis):
     bus = (10_000,)
 
     def __init__(self):
-        super().__init__((
-            *PERSISTENT,
-            *("--cluster-enabled", "yes", "--cluster-node-timeout", "1500"),
-            *("--cluster-announce-ip", "127.0.0.1"),
-            *("--cluster-replica-validity-factor", "0"),  # a replica takes over however long it was cut off
-            *("--repl-diskless-sync-delay", "0"),  # its default waits 5 s for more replicas
-        ))  # fmt: skip
+        super().__init__({
+            **PERSISTENT,
+            "cluster-enabled": "yes",
+            "cluster-node-timeout": "1500",
+            "cluster-announce-ip": "127.0.0.1",
+            "cluster-replica-validity-factor": "0",  # a replica takes over however long it was cut off
+            "repl-diskless-sync-delay": "0",  # its default waits 5 s for more replicas
+        })  # fmt: skip
 
 
 class RedisCluster:
@@ -71,7 +92,8 @@ class RedisCluster:
 
     @property
     def url(self):
-        return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+        """It names the three that are masters at first: with one of them dead, another says who is there."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
 
     def __enter__(self):
         try:
