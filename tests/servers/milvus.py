@@ -7,7 +7,15 @@ import sys
 
 from servers.process import Server
 
-_SERVE = "import sys; from milvus_lite.adapter.grpc.server import run_server; run_server(*sys.argv[1:])"
+# pymilvus asks every 10 s whether the server is there. Milvus allows that; gRPC in Python, which serves Milvus Lite, by
+# default ends the connection as an attack after a minute.
+_SERVE = """
+import grpc, sys
+from milvus_lite.adapter.grpc.server import run_server
+serve = grpc.server
+grpc.server = lambda pool, options: serve(pool, options=[*options, ("grpc.http2.max_ping_strikes", 0)])
+run_server(*sys.argv[1:])
+"""
 
 
 def is_installed():
