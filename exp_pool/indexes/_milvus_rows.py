@@ -55,7 +55,9 @@ def create(client: Any, name: str, dimension: int, index: dict[str, Any], timeou
         schema.add_field(field, DataType.VARCHAR, max_length=_DIGEST_BYTES)
     indexes = client.prepare_index_params()
     indexes.add_index("vector", metric_type="COSINE", **index)
-    client.create_collection(name, schema=schema, index_params=indexes, consistency_level="Strong", timeout=timeout_s)
+    client.create_collection(name, schema=schema, consistency_level="Strong", timeout=timeout_s)
+    client.create_index(name, indexes, timeout=timeout_s, sync=False)  # or it waits half a second, for an empty index
+    client.load_collection(name, timeout=timeout_s)
 
 
 def upsert(client: Any, name: str, rows: Sequence[VectorRow], timeout_s: float) -> None:
