@@ -8,6 +8,7 @@ statements are prepared.
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -119,6 +120,17 @@ class _Link(psycopg.Connection[Any]):
             raise Away(f"no answer within {self.timeout_s:g} s", hung=True) from err
 
 
+def _concerns_others(record: logging.LogRecord) -> bool:
+    """Whether psycopg may log this. Of a link that was lost it warns for each block that the error leaves, on stderr
+    where logging is not configured; the error itself says the same to whoever made the call.
+    """
+    about = record.args[0] if isinstance(record.args, tuple) and record.args else None
+    return not isinstance(getattr(about, "_conn", None), _Link)
+
+
+logging.getLogger("psycopg").addFilter(_concerns_others)
+
+
 class _Session:
     """Statements with ``?``. In a pipeline they are sent together until one's result is wanted."""
 
@@ -192,9 +204,16 @@ class PostgresStore(ServerStore[_Link]):
             )
         except psycopg.OperationalError as err:
             raise Away(_said(err)) from err
+        try:
+            self._greet(link)
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    def _greet(self, link: _Link) -> None:
         link.adapters.register_dumper(bytes, BytesBinaryDumper)
         if link.info.server_version < _OLDEST:
-            link.close()
             raise StoreError(
                 f"{self.place} is PostgreSQL {link.info.server_version // 10000}; exp_pool needs 14 or newer"
             )
@@ -208,7 +227,6 @@ class PostgresStore(ServerStore[_Link]):
             )
             if _pgvector.can_search(link):
                 self._dialect = replace(_DIALECT, embedding=_pgvector.Embedding)
-        return link
 
     def _usable(self, connection: _Link) -> bool:
         return not connection.closed and connection.pgconn.transaction_status == TransactionStatus.IDLE
