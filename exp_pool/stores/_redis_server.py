@@ -1,7 +1,8 @@
 """The way to the server, one or a cluster: where it is, connections, what its errors mean and what to do about them.
 
 A command is sent again, once, where the connection broke and repeating it is safe; never after a time-out, which would
-make the caller wait twice. In a cluster, commands are put together by the node that has their slot.
+make the caller wait twice. A node that is away is left alone for a moment by all callers (`breaker`). In a cluster,
+commands are put together by the node that has their slot.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import functools
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
@@ -34,6 +35,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from exp_pool.breaker import Breaker
 from exp_pool.errors import ConfigurationError, StoreError
 from exp_pool.forks import reset_in_child
 from exp_pool.stores._redis_scripts import TEXTS
@@ -46,7 +48,13 @@ _OLDEST = (6, 2)
 _OPTIONS = ("prefix", "durable", "tls")
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
-_NOT_BROKEN = (AuthenticationError, AuthorizationError, BusyLoadingError, MaxConnectionsError)
+
+
+class _LeftAlone(redis.ConnectionError):
+    """The node was away a moment ago: nothing was sent."""
+
+
+_NOT_BROKEN = (AuthenticationError, AuthorizationError, BusyLoadingError, MaxConnectionsError, _LeftAlone)
 _ATTEMPTS = 3  # a script that the server does not know yet, on a connection that broke, to a slot that has moved
 DRIVER_ERRORS = (RedisError, RedisClusterException, OSError)
 
@@ -200,6 +208,8 @@ class Server:
         self._lock = threading.Lock()
         self._client: redis.Redis | RedisCluster | None = None
         self._moved = False  # who has which slot is to be asked again
+        self._asking = threading.Lock()  # it
+        self._breakers: dict[str, Breaker] = {}  # by node
 
     def close(self) -> None:
         """Close the connections; they are opened again when they are needed again."""
@@ -217,16 +227,36 @@ class Server:
             raise redis.TimeoutError("timeout while another thread connects")
         try:
             if self._client is None:
-                client = self._connect()
-                try:
-                    self._greet(client)
-                except BaseException:
-                    client.close()
-                    raise
-                self._client = client
+                with self._tried("", fresh=True):
+                    self._client = self._greeted(self._connect())
             return self._client
         finally:
             self._lock.release()
+
+    def _greeted(self, client: redis.Redis | RedisCluster) -> redis.Redis | RedisCluster:
+        try:
+            self._greet(client)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    @contextmanager
+    def _tried(self, name: str, *, fresh: bool) -> Iterator[None]:
+        """A block that asks a node, unless that was away a moment ago.
+
+        `fresh`: the connection is new. One that was kept may be lost although the node is there.
+        """
+        breaker = self._breakers.get(name) or self._breakers.setdefault(name, Breaker(self.timeout_s))
+        if trouble := breaker.trouble():
+            raise _LeftAlone(f"{trouble} (a moment ago; it is tried again soon)")
+        try:
+            yield
+        except DRIVER_ERRORS as err:
+            if fresh or isinstance(err, redis.TimeoutError):
+                breaker.failed(f"{err}")
+            raise
+        breaker.succeeded()
 
     def _connect(self) -> redis.Redis | RedisCluster:
         at = self.location
@@ -281,8 +311,8 @@ class Server:
         """
         results: list[Any] = [None] * len(commands)
         left = dict(enumerate(commands))
-        for _ in range(_ATTEMPTS):
-            self._send_all(left, results)
+        for attempt in range(_ATTEMPTS):
+            self._send_all(left, results, fresh=attempt > 0)
             left = {
                 i: repeated
                 for i, command in left.items()
@@ -310,30 +340,40 @@ class Server:
                 self._moved = True
         return None
 
-    def _send_all(self, commands: dict[int, Command], results: list[Any]) -> None:
+    def _send_all(self, commands: dict[int, Command], results: list[Any], *, fresh: bool) -> None:
         client = self.client
         by_node: defaultdict[str, list[int]] = defaultdict(list)
+        nodes: dict[str, redis.Redis] = {}
         if isinstance(client, RedisCluster):
-            if self._moved:
-                self._moved = False
-                client.nodes_manager.initialize()
+            self._ask_again(client)
             for i, command in commands.items():
-                by_node[client.get_node_from_key(_key_of(command)).name].append(i)
+                node = client.get_node_from_key(_key_of(command))
+                nodes[node.name] = client.get_redis_connection(node)
+                by_node[node.name].append(i)
         else:
             if self._moved:  # it was restarted, say: the other connections of the pool are broken, too
                 self._moved = False
                 client.connection_pool.disconnect(inuse_connections=False)
-            by_node[""] = list(commands)
+            nodes[""], by_node[""] = client, list(commands)
         for name, some in by_node.items():
-            node = client
-            if isinstance(client, RedisCluster):
-                node = client.get_redis_connection(client.get_node(node_name=name))
             try:
-                replies = self.send(cast("redis.Redis", node), [commands[i] for i in some])
+                with self._tried(name, fresh=fresh):
+                    replies = self.send(nodes[name], [commands[i] for i in some])
             except DRIVER_ERRORS as err:
                 replies = [err] * len(some)
             for i, reply in zip(some, replies, strict=True):
                 results[i] = reply
+
+    def _ask_again(self, client: RedisCluster) -> None:
+        """Who has which slot, of one node after the other: so one caller does it for all."""
+        if self._moved and self._asking.acquire(timeout=self.timeout_s):
+            try:
+                if self._moved:
+                    self._moved = False
+                    with self._tried("", fresh=True):
+                        client.nodes_manager.initialize()
+            finally:
+                self._asking.release()
 
     def send(self, node: redis.Redis, commands: Sequence[Command]) -> list[Any]:
         """One round trip: the replies, errors of single commands among them."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal
 
 from exp_pool.protocols import Claim, Deletion, Lease, LogEntry, Names, State
 from exp_pool.records import Record
@@ -24,25 +23,25 @@ class SqlNotes(SqlEngine):
         return Rows(connection, self._dialect, self._compress_above)
 
     @abstractmethod
-    def get_many(self, namespace: str, refs: Sequence[str], *, by: Literal["key", "id"] = "key") -> list[Record | None]:
-        """The current rows of these keys, or the rows of these ids."""
+    def _current(self, namespace: str, key: str) -> tuple[bool, Record | None]:
+        """Whether the key has a current row; and that, unless it is damaged."""
 
     # Leases
 
     @translated
     def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
-        (record,) = self.get_many(namespace, [key])  # most claims find the row; reading needs no lock
+        _, record = self._current(namespace, key)  # most claims find the row; reading needs no lock
         if record is not None and self._fresh(record):
             return Claim(record=record)
         place, random = (keep(namespace), keep(key)), secrets.randbits(_RANDOM_BITS)
-        for damaged in (False, True):
-            taken = self._take(place, keep(owner), random, int(ttl_s * 1e6), damaged=damaged)
-            if taken is not None:
-                return Claim(lease=Lease(namespace, key, owner, *taken))
-            (record,) = self.get_many(namespace, [key])  # stored meanwhile, or somebody else computes it, or damaged
+        taken = self._take(place, keep(owner), random, int(ttl_s * 1e6), damaged=False)
+        if taken is None:  # somebody else computes it, or has stored it meanwhile; or the row is damaged
+            there, record = self._current(namespace, key)
             if record is not None:
-                break
-        return Claim(record=record if record is not None and self._fresh(record) else None)
+                return Claim(record=record if self._fresh(record) else None)
+            if there:
+                taken = self._take(place, keep(owner), random, int(ttl_s * 1e6), damaged=True)
+        return Claim(lease=None if taken is None else Lease(namespace, key, owner, *taken))
 
     def _fresh(self, record: Record) -> bool:
         """Whether a row has not expired, by the store's clock."""

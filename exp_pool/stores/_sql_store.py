@@ -59,11 +59,9 @@ class SqlStore(SqlNotes):
 
     @translated
     def get_many(self, namespace: str, refs: Sequence[str], *, by: Literal["key", "id"] = "key") -> list[Record | None]:
-        space = keep(namespace)
         if by == "key" and len(refs) == 1:  # what each call asks
-            values = (space, keep(refs[0]))
-            row = self._read(lambda connection: connection.execute(_CURRENT, values).fetchone())
-            return [None if row is None else self._read_row(row[0], row[1:])]
+            return [self._current(namespace, refs[0])[1]]
+        space = keep(namespace)
         found: dict[str, Record | None] = {}
         for start in range(0, len(refs), _PAGE):
             some = [keep(ref) for ref in refs[start : start + _PAGE]]
@@ -74,6 +72,11 @@ class SqlStore(SqlNotes):
             for ref, check, *row in self._all(statement, (space, *some)):
                 found[restore(ref)] = self._read_row(check, row)
         return [found.get(ref) for ref in refs]
+
+    def _current(self, namespace: str, key: str) -> tuple[bool, Record | None]:
+        values = (keep(namespace), keep(key))
+        row = self._read(lambda connection: connection.execute(_CURRENT, values).fetchone())
+        return row is not None, None if row is None else self._read_row(row[0], row[1:])
 
     def _read_row(self, check: int | None, row: Sequence[Any]) -> Record | None:
         """The record; None where it is damaged: what cannot be trusted is not there. `check` names it."""

@@ -121,8 +121,10 @@ class _Link(psycopg.Connection[Any]):
 
 
 def _concerns_others(record: logging.LogRecord) -> bool:
-    """Whether psycopg may log this. Of a link that was lost it warns for each block that the error leaves, on stderr
-    where logging is not configured; the error itself says the same to whoever made the call.
+    """Whether psycopg may log this.
+
+    Of a link that is lost it warns once for each block that the error leaves, on stderr where logging is not
+    configured. The error itself says the same.
     """
     about = record.args[0] if isinstance(record.args, tuple) and record.args else None
     return not isinstance(getattr(about, "_conn", None), _Link)

@@ -13,11 +13,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from calls_in_trouble import AT_ONCE, PATIENCE_S, TIMEOUT_S, Calls
+from calls_in_trouble import AT_ONCE, PATIENCE_S, Calls
 from servers import until, with_port
 
 from exp_pool.config import ExpPoolConfig
@@ -31,9 +30,10 @@ CALLS = 1000 if FULL else 200
 DEATHS = 3 if FULL else 1
 HANGS, HANG_S = (2, 3.0) if FULL else (1, 1.5)
 CUTS = 30 if FULL else 6
-STEP = 5 if FULL else 61  # bytes between two places where an answer is cut
+STEP = 4 if FULL else 60  # bytes between two places where an answer is cut; Redis says a quarter of that
 
 ENGINES = ["postgres", "mariadb", "redis"]
+AND_CLUSTER = [*ENGINES, "redis_cluster"] if FULL else ENGINES
 
 
 @pytest.fixture(params=ENGINES)
@@ -43,7 +43,7 @@ def server(request):
 
 def promised(url):
     """The URL of a store that is told that its server is durable."""
-    return f"{url}?durable=true" if url.startswith("redis:") else url
+    return f"{url}?durable=true" if url.startswith("redis") else url
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +64,7 @@ def tell(request, capsys):
     return tell
 
 
+@pytest.mark.parametrize("server", AND_CLUSTER, indirect=True)
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "tasks"])
 def test_killed_and_restarted(server, make_manager, tell, asynchronous):
     url, total = promised(server.url), CALLS // 4 if asynchronous else CALLS
@@ -80,9 +81,10 @@ def test_killed_and_restarted(server, make_manager, tell, asynchronous):
                 server.start()
                 calls.let(part)
         calls.in_health(total - calls.done)
-    tell(calls, calls.check(make_manager, url))
+    tell(calls, calls.check(make_manager, url, may_lose="cluster" in url))
 
 
+@pytest.mark.parametrize("server", AND_CLUSTER, indirect=True)
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "tasks"])
 def test_hanging(server, make_manager, tell, asynchronous):
     url, total = promised(server.url), CALLS // 4 if asynchronous else CALLS
@@ -200,15 +202,17 @@ def write_row(store, name):
 
 def written_rows(store, names):
     rows = [found for found in store.get_many("n", names, by="id") if found is not None]
-    assert rows == [found for found in store.get_many("n", [found.key for found in rows])]
+    assert store.get_many("n", [found.key for found in rows]) == rows
     return Counter(found.id for found in rows)
 
 
-@pytest.mark.parametrize(("write", "written"), [(write_log, written_logs), (write_row, written_rows)], ids=["log", "row"])
+@pytest.mark.parametrize(
+    ("write", "written"), [(write_log, written_logs), (write_row, written_rows)], ids=["log", "row"]
+)
 def test_a_write_whose_answer_is_cut_anywhere_is_done_once_or_fails(server, proxied, write, written):
     config, proxy = ExpPoolConfig(store_timeout=5), proxied(server.url)
     tried, failed = [], []
-    for allowed in range(1, 100_000, STEP):
+    for allowed in range(1, 100_000, STEP // 4 if server.url.startswith("redis") else STEP):
         cuts = proxy.cuts
         tried.append(f"{allowed}")
         with contextlib.closing(open_store(proxy.url, config)) as store:
@@ -226,7 +230,8 @@ def test_a_write_whose_answer_is_cut_anywhere_is_done_once_or_fails(server, prox
     assert set(found.values()) == {1}
     assert {*tried} - {*failed} <= found.keys()
     assert len(tried) > 3
-    assert len(failed) < len(tried) - 1, "what came to nothing was done again"
+    if write is write_row:
+        assert len(failed) < len(tried) - 1, "what came to nothing was done again"
 
 
 def test_what_a_process_prints_when_its_server_dies_is_nothing(server):
