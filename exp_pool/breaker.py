@@ -31,6 +31,7 @@ class Breaker:
         self._trouble = ""
         self._pause_s = 0.0
         self._until = 0.0
+        self._trying = False
 
     def trouble(self) -> str:
         """Why nothing should be tried now; ``""``: try, and say how it went. One caller at a time is told to try."""
@@ -40,12 +41,15 @@ class Breaker:
             if monotonic() < self._until:
                 return self._trouble
             self._until = monotonic() + self._longest_s  # the others wait for what this one finds
+            self._trying = True
             return ""
 
     def failed(self, why: str) -> None:
         """The server could not be reached, or has not answered."""
         with self._lock:
-            self._trouble = why
+            if self._trouble and not self._trying:  # one of many callers that the same outage met
+                return
+            self._trouble, self._trying = why, False
             self._pause_s = min(self._pause_s * _GROWTH or _FIRST_S, self._longest_s)
             self._until = monotonic() + self._pause_s
 
@@ -53,4 +57,4 @@ class Breaker:
         """It answers."""
         if self._trouble:
             with self._lock:
-                self._trouble, self._pause_s = "", 0.0
+                self._trouble, self._pause_s, self._trying = "", 0.0, False

@@ -162,9 +162,9 @@ class Calls:
         self.again_s.append(time.monotonic() - began)
         self.until_done()
 
-    def until_used_again(self, in_a_row=1):
-        """Until what was just stored is found."""
-        until(lambda: all(self._is_used() for _ in range(in_a_row)), "the pool is used again", PATIENCE_S)
+    def until_used_again(self):
+        """Until what was just stored is found, again and again: by each master of a cluster."""
+        until(lambda: all(self._is_used() for _ in range(20)), "the pool is used again", PATIENCE_S)
 
     def _is_used(self):
         self._probes += 1

@@ -11,6 +11,7 @@ import pytest
 
 from exp_pool import Experience, Hit, PerfectJudge, Score, SimpleContextBuilder, ThresholdJudge
 from exp_pool.awaiting import settled
+from exp_pool.breaker import Breaker
 from exp_pool.codecs import codec_for
 from exp_pool.config import ExpPoolConfig
 from exp_pool.durations import to_seconds
@@ -292,3 +293,24 @@ def test_a_notice_is_given_once_and_is_never_an_error():
 )
 def test_passwords_in_urls_are_hidden(url, shown):
     assert without_password(url) == shown
+
+
+def test_a_server_that_is_away_is_tried_by_one_caller_now_and_then(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("exp_pool.breaker.monotonic", lambda: now)
+    breaker, pauses = Breaker(1.0), []
+    assert breaker.trouble() == ""
+    for _ in range(8):
+        breaker.failed("away")  # callers who were there when it went
+    for _ in range(6):
+        before = now
+        while breaker.trouble():
+            now += 0.01
+        pauses.append(round(now - before, 1))
+        assert breaker.trouble() == "away", "the others wait for what this one finds"
+        breaker.failed("away")
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    now += 1.0
+    assert breaker.trouble() == ""
+    breaker.succeeded()
+    assert [breaker.trouble() for _ in range(3)] == [""] * 3
