@@ -50,7 +50,7 @@ _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
-class _LeftAlone(redis.ConnectionError):
+class _LeftAlone(redis.ConnectionError):  # type: ignore[misc]
     """The node was away a moment ago: nothing was sent."""
 
 
