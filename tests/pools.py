@@ -1,10 +1,18 @@
 """Pools that hold something of everything, and all that a store keeps: for tests that compare two stores."""
 
+import secrets
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
-from exp_pool.protocols import Deletion, Put, PutMode, RecordQuery, Settlement, Touch
+from servers.databases import new_database
+from servers.redis import clean
+
+from exp_pool.config import ExpPoolConfig
+from exp_pool.indexes.pgvector import PgVectorIndex
+from exp_pool.protocols import Deletion, Put, PutMode, RecordQuery, Settlement, Touch, VectorQuery
 from exp_pool.records import Duty
+from exp_pool.registry import open_store
 from exp_pool.stores.json_files import JsonStore
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.stores.sqlite import SqliteStore
@@ -16,6 +24,42 @@ STORES = {
     "memory": lambda folder: MemoryStore(),
     "sqlite": lambda folder: SqliteStore(folder / "pool.db"),
 }
+# And on servers, each with the fixture that has its URL.
+SERVERS = {
+    "postgresql": "postgres_server_url",
+    "pgvector": "pgvector_server_url",
+    "mysql": "mysql_server_url",
+    "redis": "redis_url",
+    "redis cluster": "redis_cluster_url",
+}
+
+
+@contextmanager
+def new_url(kind, request):
+    """The URL of an empty pool on a server, which is gone afterwards."""
+    server = request.getfixturevalue(SERVERS[kind])
+    if not kind.startswith("redis"):
+        with new_database(server) as url:
+            yield url
+        return
+    prefix = f"test-{secrets.token_hex(8)}"
+    yield f"{server}?prefix={prefix}"
+    with closing(open_store(server, ExpPoolConfig())) as store:
+        clean(store, prefix)
+
+
+@contextmanager
+def new_store(kind, request, folder):
+    """An empty store; on a server it is gone afterwards."""
+    with ExitStack() as stack:
+        if kind in STORES:
+            yield stack.enter_context(closing(STORES[kind](folder)))
+            return
+        url = stack.enter_context(new_url(kind, request))
+        store = stack.enter_context(closing(open_store(url, ExpPoolConfig(store_timeout=20))))
+        if kind == "pgvector":
+            PgVectorIndex(store).search(VectorQuery("n", "e", unit(0), 1))  # from now on vectors are kept for it
+        yield store
 
 
 class Kept(NamedTuple):

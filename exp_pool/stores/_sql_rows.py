@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from exp_pool._clock import now_us
@@ -31,6 +31,19 @@ _TO_HISTORY = (
 )
 _IS_CURRENT, _KEY = COLUMNS.index("is_current"), COLUMNS.index("key")
 _CONTENT_AT = tuple(COLUMNS.index(name) for name in CONTENT)
+
+
+def _once_each(settlements: Sequence[Settlement]) -> Iterator[tuple[str, dict[Ref, Settlement]]]:
+    """In their order, as many at a time as are about one duty, and of different rows."""
+    for duty, group in itertools.groupby(settlements, lambda settled: settled.duty.value):
+        some: dict[Ref, Settlement] = {}
+        for settled in group:
+            ref = (keep(settled.namespace), keep(settled.id))
+            if ref in some:
+                yield duty, some
+                some = {}
+            some[ref] = settled
+        yield duty, some
 
 
 def by_namespace(refs: Iterable[Ref]) -> dict[str, list[str]]:
@@ -149,15 +162,17 @@ class Rows:
         left: dict[Ref, str] = {}  # rows that become history, and which ones follow them
         statuses = []
         for put, (namespace, id_, key) in zip(puts, places, strict=True):
-            ref, record = (namespace, id_), put.record
-            if put.lease is not None and not self._give_back(put.lease):
-                status = PutStatus.STALE
-            elif put.mode is PutMode.REPLICATE and (
+            ref, record, refused = (namespace, id_), put.record, None
+            if put.mode is PutMode.REPLICATE and (
                 ref in buried or record.created_at <= buried.get((namespace, ""), -1)
             ):
-                status = PutStatus.DELETED
+                refused = PutStatus.DELETED
             elif ref in taken:
-                status = PutStatus.CONFLICT
+                refused = PutStatus.CONFLICT
+            if put.lease is not None and not (self._holds if refused else self._give_back)(put.lease):
+                status = PutStatus.STALE
+            elif refused:
+                status = refused
             else:
                 other, annotated = current.get((namespace, key), (None, False))
                 if annotated and (namespace, other) not in new:
@@ -173,6 +188,7 @@ class Rows:
                         left[was] = id_
                 new[ref] = decision.record
                 taken.add(ref)
+                buried.pop(ref, None)
                 if status is PutStatus.CURRENT:
                     current[namespace, key] = (id_, record.annotated)
                     if put.vector is not None:
@@ -213,6 +229,11 @@ class Rows:
             if cleared is not None:
                 buried[namespace, ""] = cleared[0]
         return buried
+
+    def _holds(self, lease: Lease) -> bool:
+        statement = 'SELECT token FROM leases WHERE namespace = ? AND "key" = ?'
+        found = self._connection.execute(statement, (keep(lease.namespace), keep(lease.key))).fetchone()
+        return found is not None and found[0] == lease.token
 
     def _give_back(self, lease: Lease) -> bool:
         mine = (keep(lease.namespace), keep(lease.key), lease.token)
@@ -297,8 +318,7 @@ class Rows:
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """See `protocols.RecordStore.settle_many`."""
         self.alone(keep(settled.namespace) for settled in settlements)
-        for duty, group in itertools.groupby(settlements, lambda settled: settled.duty.value):
-            some = {(keep(settled.namespace), keep(settled.id)): settled for settled in group}
+        for duty, some in _once_each(settlements):
             owing: dict[Ref, Scope] = {}
             for namespace, ids in by_namespace(some).items():
                 rows = self._connection.execute(

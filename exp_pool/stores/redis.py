@@ -120,6 +120,9 @@ class RedisStore:
 
     @translated
     def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
+        return [status for some in _one_after_the_other(puts) for status in self._put(some)]
+
+    def _put(self, puts: Sequence[Put]) -> list[PutStatus]:
         statuses = [PutStatus.CONFLICT] * len(puts)
         units = self._units_of_updates(puts)
         jobs: dict[bytes, Job] = {}
@@ -479,6 +482,19 @@ class RedisStore:
                 return [decoded(message["data"])] if message and message["type"] == "message" else []
 
             yield news
+
+
+def _one_after_the_other(puts: Sequence[Put]) -> Iterator[list[Put]]:
+    """The batch in pieces, each with an id under one key: of two keys in one piece nobody knows which comes first."""
+    piece: list[Put] = []
+    keys: dict[tuple[str, str], str] = {}
+    for put in puts:
+        row = put.record
+        if keys.setdefault((row.namespace, row.id), row.key) != row.key:
+            yield piece
+            piece, keys = [], {(row.namespace, row.id): row.key}
+        piece.append(put)
+    yield piece
 
 
 def _change_all(change: Callable[[Unit, str], None], ids: list[str], unit: Unit, _: Seen) -> None:
