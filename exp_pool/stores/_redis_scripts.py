@@ -99,7 +99,7 @@ local function unlist(unit, id, stamp, tombstone)
             redis.call('ZREM', embed, handle)
             redis.call('ZREM', score, handle)
             redis.call('ZREM', asked, entry[4] .. handle)
-            count('bytes', -entry[3])
+            count('bytes', 0 - entry[3])
             forget(entry, handle)
         end
         redis.call('HDEL', ids, id)

@@ -318,6 +318,7 @@ def _insert(unit: Unit, put: Put, seen: Seen) -> PutStatus:
     if decision.supersedes is not None:
         unit.supersede(new.id)
     unit.write(decision.record)
+    seen.deleted.discard(new.id)
     if put.vector is not None and decision.status is PutStatus.CURRENT:
         unit.set_vector(put.vector)
     return decision.status

@@ -260,6 +260,11 @@ WEIGHTS = {
 }
 
 
+def lately(at):
+    """A time of which it is up to the store whose clock it is; the times that a program brings along are long ago."""
+    return "lately" if at is not None and at > 10**15 else at
+
+
 class Session:
     """Somebody who uses a store, and follows what changes in it.
 
@@ -308,7 +313,7 @@ class Session:
         return self.store.names(space)
 
     def do_cutoff(self, space):
-        return self.store.cutoff(space)
+        return lately(self.store.cutoff(space))
 
     def do_bury(self, space, deletions, cutoff):
         return self.store.bury(space, deletions, cutoff)
@@ -414,7 +419,7 @@ class Session:
         while page:
             page = self.store.deletions(space, after=page[-1].id, limit=limit)
             told = told + page
-        return sorted(told)
+        return sorted((id_, lately(at)) for id_, at in told)
 
     def do_namespaces(self):
         return self.store.namespaces()
@@ -436,7 +441,7 @@ class Session:
             yield [self.do_follow_vectors(space, embedder, 100) for embedder in EMBEDDERS]
             yield self.do_follow_requests(space, 100)
             yield self.do_deletions(space, 9)
-            yield from (self.store.cutoff(space), self.store.usage(space), names := self.store.names(space))
+            yield from (self.do_cutoff(space), self.store.usage(space), names := self.store.names(space))
             yield [self.store.read_state(space, name) for name in names.states]
             yield [[entry for _, entry in self.store.read_log(space, name)] for name in names.logs]
             fresh = Session(self.store)

@@ -1,7 +1,7 @@
 """One random program of 2,000 operations gives the same visible results on every store as in memory.
 
-What differs is shortened to the operations that make it differ. 2,000 operations with EXP_POOL_FULL=1 (600 on json,
-which waits for the disk at each), 150 otherwise.
+What differs is shortened to the operations that make it differ. 2,000 operations of three seeds with EXP_POOL_FULL=1, 150 of one
+otherwise.
 """
 
 import itertools
@@ -83,7 +83,7 @@ def test_a_program_shows_the_same_as_in_memory(kind, seed, request, tmp_path_fac
         with new_store(kind, request, tmp_path_factory.mktemp("store")) as store:
             return difference(store, operations, clock)
 
-    operations = Program(random.Random(seed), min(LENGTH, 600) if kind == "json" else LENGTH).operations
+    operations = Program(random.Random(seed), LENGTH).operations
     found = differs(operations)
     if found is not None:
         fewer = shortened(operations, found[0], differs)
