@@ -46,6 +46,7 @@ class Seen:
     """What the namespace says about ids that are to be written."""
 
     taken: set[tuple[bytes, str]] = field(default_factory=set)  # unit and id: rows of other keys have it
+    moved: defaultdict[bytes, list[str]] = field(default_factory=lambda: defaultdict(list))  # ids listed there, and gone
     deleted: set[str] = field(default_factory=set)
     cutoff: int = -1
 
@@ -140,6 +141,8 @@ class Writing:
                 commands.append(("HGET", self._keys.lease(job.unit), "t"))
         replies = self._server.pipeline(commands)
         seen, late = self._understand(by_namespace, iter(replies[:reading]))
+        if any([self._catch_up(namespace, known.moved) for namespace, known in seen.items()]):
+            return self._announce(jobs)
         units, values = [], iter(replies[reading:])
         for job in jobs:
             read = next(values)
@@ -169,7 +172,7 @@ class Writing:
             next(replies)
             at, taken = next(replies)
             late = min(late, int(at) + _LATE_US)
-            seen[namespace] = Seen(self._taken(jobs, dict(zip(taken[::2], taken[1::2], strict=True)), int(at)))
+            seen[namespace] = self._taken(jobs, dict(zip(taken[::2], taken[1::2], strict=True)), int(at))
             replicated = [id_ for job in jobs if job.replicated for id_ in job.ids]
             if replicated:
                 cutoff = next(replies)
@@ -180,7 +183,7 @@ class Writing:
                 }
         return seen, late
 
-    def _taken(self, jobs: list[Job], entries: dict[bytes, bytes], at: int) -> set[tuple[bytes, str]]:
+    def _taken(self, jobs: list[Job], entries: dict[bytes, bytes], at: int) -> Seen:
         """Which of the ids that could not be reserved rows of other keys really have, or are about to have."""
         suspects = [
             (job.unit, id_, entry)
@@ -189,17 +192,27 @@ class Writing:
             for id_ in job.ids
             if (entry := entries.get(encoded(id_))) is not None and unit_of(entry) != job.unit
         ]
+        seen = Seen()
         if not suspects:
-            return set()
+            return seen
         found = self._server.pipeline(
             [("HMGET", self._keys.unit(unit_of(entry)), *Unit.fields([id_])) for _, id_, entry in suspects]
         )
-        return {
-            (unit, id_)
-            for (unit, id_, entry), values in zip(suspects, found, strict=True)
-            if Unit(unit_of(entry), [id_], values, None).find(id_) is not None
-            or ((since := reserved_at(entry)) is not None and at - since < _OLD_US)
-        }
+        for (unit, id_, entry), values in zip(suspects, found, strict=True):
+            since = reserved_at(entry)
+            if Unit(unit_of(entry), [id_], values, None).find(id_) is not None or (
+                since is not None and at - since < _OLD_US
+            ):
+                seen.taken.add((unit, id_))
+            else:
+                seen.moved[unit_of(entry)].append(id_)
+        return seen
+
+    def _catch_up(self, namespace: str, moved: dict[bytes, list[str]]) -> bool:
+        """List what others deleted and have not listed yet: the id would be listed twice; whether there was any."""
+        for unit, ids in moved.items():
+            self.relist(namespace, [unit], ids)
+        return bool(moved)
 
     def _swap(self, job: Job, unit: Unit, late: int) -> tuple[object, ...]:
         setting, deleting = unit.changes(self._compress_above)
