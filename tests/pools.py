@@ -1,5 +1,6 @@
 """Pools that hold something of everything, and all that a store keeps: for tests that compare two stores."""
 
+import itertools
 import secrets
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -32,6 +33,11 @@ SERVERS = {
     "redis": "redis_url",
     "redis cluster": "redis_cluster_url",
 }
+ROUTES = [
+    *itertools.product(STORES, STORES),
+    *(route for kind in SERVERS for route in (("sqlite", kind), (kind, "sqlite"))),
+    ("postgresql", "redis"),
+]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Moving a pool: everything comes along between any two stores, whatever happens on the way, and it is seen when not."""
 
+import functools
 import os
 import pty
 import signal
@@ -7,10 +8,11 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-from pools import STORES, change, everything, fill, put_updates
+from pools import ROUTES, STORES, change, everything, fill, new_store, put_updates
 
 from exp_pool import Experience, ExpManager, migrate, moving
 from exp_pool.errors import ConfigurationError, InvalidInputError, MigrationError, StoreError
@@ -22,20 +24,34 @@ from exp_pool.testing import FaultyStore, at
 from exp_pool.testing.making import put, row, vector
 
 
-@pytest.fixture(scope="module", params=STORES)
-def source(request, tmp_path_factory):
-    """A full pool on each kind of store; tests only read it."""
-    store = STORES[request.param](tmp_path_factory.mktemp(request.param))
-    fill(store, 2000)
-    yield store
-    store.close()
+@pytest.fixture(scope="module")
+def full(request, tmp_path_factory):
+    """By its kind, a full pool on a store; tests only read it."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def filled(kind):
+            store = stack.enter_context(new_store(kind, request, tmp_path_factory.mktemp("full")))
+            fill(store, 2000)
+            return store
+
+        yield filled
 
 
-@pytest.fixture(params=STORES)
-def target(request, tmp_path):
-    store = STORES[request.param](tmp_path)
-    yield store
-    store.close()
+@pytest.fixture(params=ROUTES, ids=" to ".join)
+def route(request):
+    return request.param
+
+
+@pytest.fixture
+def source(route, full):
+    return full(route[0])
+
+
+@pytest.fixture
+def target(route, request, tmp_path):
+    with new_store(route[1], request, tmp_path) as store:
+        yield store
 
 
 @pytest.fixture
