@@ -62,8 +62,8 @@ def can_search(link: Connection[Any]) -> bool:
     return True
 
 
-def enable(link: Connection[Any]) -> None:
-    """Keep vectors for pgvector from now on.
+def enable(link: Connection[Any], place: str) -> None:
+    """Keep vectors for pgvector from now on. `place` is the server, for people.
 
     Raises:
         StoreError: the extension is not there, or too old.
@@ -71,13 +71,14 @@ def enable(link: Connection[Any]) -> None:
     row = link.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'").fetchone()
     if row is None:
         raise StoreError(
-            "the server has no extension pgvector: install it there (postgresql-NN-pgvector), or use another index"
+            f"{place}: the server has no extension pgvector: install it there (postgresql-NN-pgvector), or use another "
+            "index"
         )
     link.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
     link.execute(_REACH)
     (version,) = link.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone() or ("0",)
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
-        raise StoreError(f"the server has pgvector {version}; 0.8 is needed: ALTER EXTENSION vector UPDATE")
+        raise StoreError(f"{place} has pgvector {version}; 0.8 is needed: ALTER EXTENSION vector UPDATE")
     link.execute("ALTER TABLE vectors ADD COLUMN IF NOT EXISTS embedding vector")
     # Rows up to a page stay whole: out of line, a scan of 20,000 vectors took five times as long.
     link.execute("ALTER TABLE vectors SET (toast_tuple_target = 8160)")

@@ -46,7 +46,9 @@ class Seen:
     """What the namespace says about ids that are to be written."""
 
     taken: set[tuple[bytes, str]] = field(default_factory=set)  # unit and id: rows of other keys have it
-    moved: defaultdict[bytes, list[str]] = field(default_factory=lambda: defaultdict(list))  # ids listed there, and gone
+    moved: defaultdict[bytes, list[str]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  # ids listed there, and gone
     deleted: set[str] = field(default_factory=set)
     cutoff: int = -1
 

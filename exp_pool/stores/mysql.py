@@ -135,7 +135,7 @@ class MysqlStore(ServerStore[Any]):
             "host": parts.hostname or "127.0.0.1",
             "port": parts.port or _PORT,
             "user": unquote(parts.username or "root"),
-            "password": unquote(parts.password or ""),
+            "password": unquote(parts.password or "").encode(),  # text PyMySQL would send as Latin-1
             "database": self._database,
         }
         if parameters.get("ssl", "").lower() in ("1", "true", "yes") or "ssl_ca" in parameters:
@@ -238,6 +238,7 @@ class MysqlStore(ServerStore[Any]):
         text = str(err).lower()
         for sign, remedy in (
             ("access denied", " Check user and password in store='mysql://user:password@...', and what they may do"),
+            ("denied to user", " Let the user make tables, read and write: GRANT ALL ON database.* TO ..."),
             ("unknown database", " Create it: CREATE DATABASE name, or name another one"),
             ("cryptography", " Its way to log in needs the package cryptography: pip install 'exp_pool[mysql]'"),
             ("insecure transport", " The server wants TLS: add ?ssl=true"),

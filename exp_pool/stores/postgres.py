@@ -345,7 +345,7 @@ class PostgresStore(ServerStore[_Link]):
     def _keep_embeddings(self, link: _Link) -> None:
         if self._dialect.embedding is None:
             with link.transaction():
-                _pgvector.enable(link)
+                _pgvector.enable(link, self.place)
             _pgvector.can_search(link)
             self._dialect = replace(_DIALECT, embedding=_pgvector.Embedding)
             self._connections.renew()  # the others are not prepared for it

@@ -52,9 +52,7 @@ def difference(store, operations, clock):
     """The number of the first operation of which a store lets something else be seen, and what; None where none does."""
     started = clock.ns
     expected = list(results(MemoryStore(), operations, clock, started))
-    for number, (wanted, got) in enumerate(
-        zip(expected, results(store, operations, clock, started), strict=True)
-    ):
+    for number, (wanted, got) in enumerate(zip(expected, results(store, operations, clock, started), strict=True)):
         if got != wanted:
             return number, f"in memory {wanted!r}\nhere      {got!r}"
     return None

@@ -9,14 +9,19 @@ import random
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from contextvars import ContextVar
+from urllib.parse import urlsplit
 
 import pytest
+from pools import new_url
+from servers import postgres, until
 
 from exp_pool import Experience, ThresholdJudge, bypass, in_namespace
 from exp_pool.errors import NotFoundError
 from exp_pool.protocols import VectorQuery
 from exp_pool.snapshots import load, save
+from exp_pool.stores.postgres import PostgresStore
 from exp_pool.vectors import from_bytes
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
@@ -44,6 +49,45 @@ def manager(request, make_manager, tmp_path):
     manager = make_manager(store="memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/pool.db")
     put_rows(manager)
     return manager
+
+
+@pytest.fixture(params=["postgresql", "mysql", "redis", "redis cluster"])
+def on_a_server(request, make_manager):
+    """The same on a server."""
+    with new_url(request.param, request) as url:
+        manager = make_manager(store=url, store_timeout=30)
+        put_rows(manager)
+        yield manager
+        manager.sync.close()
+
+
+@pytest.fixture(params=["scanned", "hnsw"])
+def on_pgvector(request, make_manager):
+    """The same where pgvector answers, without and with an HNSW index for each namespace."""
+    with new_url("pgvector", request) as url:
+        index_from = 10**6 if request.param == "scanned" else 1
+        if index_from == 1:  # so few rows would be sorted instead
+            ask(url, f"ALTER DATABASE {urlsplit(url).path[1:]} SET enable_sort = off")
+        manager = make_manager(store=url, index="pgvector://", index_from=0, store_timeout=30)
+        manager.sync._store.search_from(index_from)
+        put_rows(manager)
+        with closing(PostgresStore(url, 30)) as store:
+            store.search_from(index_from)
+            store.tidy(0)
+        assert ask(url, COUNTED) == (SPACES if index_from == 1 else 0, 0)
+        yield manager
+        manager.sync.close()
+        if index_from == 1:
+            until(lambda: ask(url, COUNTED)[1] > LOOKUPS / 10, "the server counts what was answered by an index")
+
+
+COUNTED = "SELECT count(*), coalesce(sum(idx_scan), 0) FROM pg_stat_user_indexes WHERE indexrelname LIKE 'nearest%'"
+
+
+def ask(url, statement):
+    with postgres.connect(url) as connection:
+        answer = connection.execute(statement)
+        return answer.fetchone() if answer.description else None
 
 
 def put_rows(manager):
@@ -204,7 +248,22 @@ def test_no_lookup_of_any_kind_crosses_and_each_finds_its_own(manager):
 def test_nor_where_an_index_answers(indexed):
     """In the end each index is asked without the join, too, which would drop what is another's."""
     ask_in_all_ways(indexed)
-    store, index = indexed.sync._store, indexed.sync._index
+    assert_each_space_has_its_own(indexed)
+
+
+@pytest.mark.timeout(1800)
+def test_nor_on_a_server(on_a_server):
+    ask_in_all_ways(on_a_server)
+
+
+@pytest.mark.timeout(1800)
+def test_nor_by_pgvector(on_pgvector):
+    ask_in_all_ways(on_pgvector)
+    assert_each_space_has_its_own(on_pgvector)
+
+
+def assert_each_space_has_its_own(manager):
+    store, index = manager.sync._store, manager.sync._index
     for space in NAMES:
         (at,) = store.spaces(space)
         vector = from_bytes([store.get_vectors(space, [id_of(space, 1)])[0].values])

@@ -165,7 +165,12 @@ def assert_whole(store, sessions):
     current = [r for r in rows if r.is_current]
     assert max(Counter(r.key for r in current).values()) == 1
     assert {r.key: r for r in current} == {r.key: r for r in store.get_many(SPACE, KEYS) if r is not None}
-    assert len({r.id for r in rows}) == len(rows) == store.usage(SPACE).rows == store.count(RecordQuery(SPACE, history=True))
+    assert (
+        len({r.id for r in rows})
+        == len(rows)
+        == store.usage(SPACE).rows
+        == store.count(RecordQuery(SPACE, history=True))
+    )
     assert sum(r.size_bytes for r in rows) == store.usage(SPACE).bytes
     vectors = store.get_vectors(SPACE, [r.id for r in rows])
     assert all(r.is_current for r, found in zip(rows, vectors, strict=True) if found is not None)
