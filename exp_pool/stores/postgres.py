@@ -345,6 +345,8 @@ class PostgresStore(ServerStore[_Link]):
     def _keep_embeddings(self, link: _Link) -> None:
         if self._dialect.embedding is None:
             with link.transaction():
+                # Of two who create an extension at once, one fails: IF NOT EXISTS does not see the other's.
+                link.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATING,))
                 _pgvector.enable(link, self.place)
             _pgvector.can_search(link)
             self._dialect = replace(_DIALECT, embedding=_pgvector.Embedding)
