@@ -143,7 +143,8 @@ class Writing:
                 commands.append(("HGET", self._keys.lease(job.unit), "t"))
         replies = self._server.pipeline(commands)
         seen, late = self._understand(by_namespace, iter(replies[:reading]))
-        if any([self._catch_up(namespace, known.moved) for namespace, known in seen.items()]):
+        caught_up = [self._catch_up(namespace, known.moved) for namespace, known in seen.items()]  # each of them
+        if any(caught_up):
             return self._announce(jobs)
         units, values = [], iter(replies[reading:])
         for job in jobs:
