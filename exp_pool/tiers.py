@@ -110,16 +110,20 @@ class TieredStore:
         with self._lock:
             if monotonic() - self._looked >= _LOOK_EVERY_S:
                 try:
-                    known = self._store.read_state("", _STATE)
-                    if known is None:
-                        self._store.write_state("", _STATE, uuid.uuid4().hex, None)
-                        known = self._store.read_state("", _STATE)
-                    self._name = known.value if known else ""
+                    self._name = self._named()
                 except StoreError:
                     if not self._name:
                         raise
                 self._looked = monotonic()
             return self._name
+
+    def _named(self) -> str:
+        """The name of what is in the store, as it is now."""
+        known = self._store.read_state("", _STATE)
+        if known is None:
+            self._store.write_state("", _STATE, uuid.uuid4().hex, None)
+            known = self._store.read_state("", _STATE)
+        return known.value if known else ""
 
     def _rename(self) -> None:
         """Nothing that the front has is worth anything; others notice within a second."""
@@ -173,15 +177,26 @@ class TieredStore:
         Yields where the rows may be put that these keys have afterwards, in the order of the keys.
         """
         contents = self._contents()
-        begun = self._try(lambda: [(space, self._front.begin(contents, space, keys)) for space, keys in places.items()])
+        begun = self._begin(contents, places)
         if begun is None:
             self._rename()  # before anything is written, so that nobody gets what it replaces for longer than a second
         rows: dict[str, list[Record | None]] = {}
-        try:
-            yield rows
-        finally:
-            for space, mark in begun or ():
-                self._try(lambda s=space, m=mark: self._front.end(contents, s, places[s], m, rows.get(s, ())))  # type: ignore[misc]
+        yield rows
+        # Where that failed, nobody knows what the store may still carry out of it: a writer who never ends keeps the
+        # front empty of these keys for as long as a store may take.
+        named = self._named()
+        if begun is not None and named != contents:  # under that name others may have filled in what they read before
+            rows.clear()  # somebody may have written since
+            anew = self._begin(named, places)
+            begun = None if anew is None else begun + anew
+        if begun is None:
+            self._rename()  # once more: what was filled in under the name from before
+        for name, space, mark in begun or ():
+            self._try(lambda n=name, s=space, m=mark: self._front.end(n, s, places[s], m, rows.get(s, ())))  # type: ignore[misc]
+
+    def _begin(self, contents: str, places: Mapping[str, Sequence[str]]) -> list[tuple[str, str, bytes]] | None:
+        """Contents, namespaces and marks; None where the front is away."""
+        return self._try(lambda: [(contents, s, self._front.begin(contents, s, keys)) for s, keys in places.items()])
 
     def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
         """The store's own; the front has what is current now, or nothing."""

@@ -276,23 +276,27 @@ end
 return redis.call('GET', KEYS[2]) or ''
 """
 
-# He has written. ARGV: his mark, the namespace's when he began, then for each key the new row ('': none) and how long
-# it is kept. It takes its place if nobody else has begun since; otherwise the place is empty, also where he was given
-# up in between and somebody has filled it.
+# He has written. ARGV: his mark, the namespace's when he began, how long marks are kept, then for each key the new row
+# ('': none) and how long it is kept. It takes its place if nobody else has begun since. Where he was waited for no
+# longer, or the server has forgotten him (it started anew; another one took over), others may have read what was there
+# before him: that goes, and so does the right to fill it in.
 FRONT_END = """
-local function leave(writers)
+local function leave(writers, mark)
     local left = tonumber(redis.call('GET', writers) or '0')
-    if left > 0 then left = redis.call('DECR', writers) end
-    return left
+    local known = redis.call('GET', mark)
+    if left > 0 and known then return redis.call('DECR', writers), known == ARGV[1] end
+    redis.call('SET', mark, ARGV[1] .. ':', 'PX', ARGV[3])
+    return left, false
 end
-if #KEYS == 2 then leave(KEYS[1]) end
+if #KEYS == 2 then leave(KEYS[1], KEYS[2]) end
 local whole = redis.call('GET', KEYS[2]) or ''
 local quiet = tonumber(redis.call('GET', KEYS[1]) or '0') == 0 and whole == ARGV[2]
 for i = 3, #KEYS, 3 do
-    local row = ARGV[3 + (i - 3) / 3 * 2]
-    if leave(KEYS[i]) == 0 and quiet and row ~= '' and redis.call('GET', KEYS[i + 1]) == ARGV[1] then
-        redis.call('SET', KEYS[i + 2], whole .. '|' .. row, 'PX', ARGV[4 + (i - 3) / 3 * 2])
-    else
+    local row = ARGV[4 + (i - 3) / 3 * 2]
+    local left, mine = leave(KEYS[i], KEYS[i + 1])
+    if left == 0 and mine and quiet and row ~= '' then
+        redis.call('SET', KEYS[i + 2], whole .. '|' .. row, 'PX', ARGV[5 + (i - 3) / 3 * 2])
+    elseif not mine then
         redis.call('DEL', KEYS[i + 2])
     end
 end

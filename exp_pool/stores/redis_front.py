@@ -112,7 +112,8 @@ class RedisFront:
         for row in rows or [None] * len(keys):
             left_ms = 0 if row is None else self._left_ms(row)
             values += [b"", 1] if row is None or left_ms <= 0 else [self._packed(row), left_ms]
-        self._server.call(*run(FRONT_END, self._places(contents, namespace, keys), mine, whole, *values), again=False)
+        places = self._places(contents, namespace, keys)
+        self._server.call(*run(FRONT_END, places, mine, whole, 2 * _KEPT_MS, *values), again=False)
 
     @translated
     def close(self) -> None:

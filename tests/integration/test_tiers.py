@@ -120,6 +120,123 @@ def test_a_row_is_not_put_into_a_namespace_that_is_being_cleared(store, back, fr
     assert store.get_many("n", [kept.key]) == [None]
 
 
+class Meanwhile:
+    """A store in which others act between any two steps of whoever uses it: `before` and `after` its next write."""
+
+    def __init__(self, store):
+        self._store = store
+        self.before = self.after = lambda: None
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def put_many(self, puts):
+        before, after, self.before, self.after = self.before, self.after, lambda: None, lambda: None
+        before()
+        statuses = self._store.put_many(puts)
+        after()
+        return statuses
+
+
+class Broken:
+    """A front tier that is out of reach of one process."""
+
+    def __getattr__(self, name):
+        def fail(*args):
+            raise StoreError("away")
+
+        return fail
+
+
+@pytest.fixture
+def meanwhile(back):
+    return Meanwhile(back)
+
+
+@pytest.fixture
+def reader(back, front_url):
+    """Another process."""
+    store = TieredStore(back, open_front(front_url, ExpPoolConfig()), 0.2)
+    yield store
+    store._front.close()
+
+
+def look_again(store):
+    """What it does once a second: ask what the contents are called."""
+    store._looked = -2.0
+    return store
+
+
+def test_who_reads_while_a_writer_without_the_front_writes_does_not_keep_the_old_row(back, meanwhile, reader):
+    """The new name is known before the row is written, so the old one may have been filled in under it."""
+    old, new = row(), row(response="new")
+    put(back, old)
+    writer = TieredStore(meanwhile, Broken(), 0.2)
+    meanwhile.before = lambda: look_again(reader).get_many("n", [old.key])
+    assert put(writer, new) == [PutStatus.CURRENT]
+    assert look_again(reader).get_many("n", [old.key]) == [new]
+
+
+def test_who_writes_under_a_name_that_is_over_leaves_nothing_old_under_the_new_one(back, store, reader):
+    old, new = row(), row(response="new")
+    put(back, old)
+    store._contents()  # known for a second
+    put(TieredStore(back, Broken(), 0.2), row("other"))  # all that the front has is worth nothing
+    assert look_again(reader).get_many("n", [old.key]) == [old]
+    assert put(store, new) == [PutStatus.CURRENT]
+    assert reader.get_many("n", [old.key]) == [new]
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["key", "namespace"])
+def test_what_the_front_forgot_while_somebody_wrote_does_not_bring_an_old_row_back(
+    back, meanwhile, front_url, reader, whole
+):
+    """A server that starts anew, or another one that had not heard of the writer yet."""
+    old, new = row(), row(response="new")
+    put(back, old)
+    front = open_front(front_url, ExpPoolConfig())
+    writer = TieredStore(meanwhile, front, 0.2)
+    contents, ticket = reader._contents(), []
+
+    def forgotten():
+        places = front._places(contents, "n", [old.key])
+        front._server.call("DEL", *places)
+        ticket.extend(reader._front.look(contents, "n", [old.key]))
+        assert reader.get_many("n", [old.key]) == [old]
+
+    if whole:
+        mark = front.begin(contents, "n", [])
+        forgotten()
+        back.clear("n")
+        front.end(contents, "n", [], mark)
+    else:
+        meanwhile.before = forgotten
+        assert put(writer, new) == [PutStatus.CURRENT]
+    answer = back.get_many("n", [old.key])
+    assert reader.get_many("n", [old.key]) == answer != [old]
+    reader._front.fill(contents, [(old, ticket[0][1])])  # a slow one
+    assert reader.get_many("n", [old.key]) == answer
+    front.close()
+
+
+def test_after_a_write_of_which_nobody_knows_whether_it_came_about_the_front_stays_empty(back, meanwhile, reader):
+    """The answer to COMMIT was lost; the server may carry it out later, after others have read."""
+    old, new = row(), row(response="new")
+    put(back, old)
+    meanwhile.put_many = StoreFailing()
+    writer = TieredStore(meanwhile, reader._front, 0.2)
+    with pytest.raises(StoreError, match="lost"):
+        put(writer, new)
+    assert reader.get_many("n", [old.key]) == [old]
+    put(back, new)
+    assert reader.get_many("n", [old.key]) == [new]
+
+
+class StoreFailing:
+    def __call__(self, puts):
+        raise StoreError("the answer was lost")
+
+
 def test_with_the_front_away_the_store_answers_and_nothing_old_comes_back(own_redis, tmp_path):
     settings = {"store": f"sqlite:///{tmp_path}/pool.db", "index": "none://", "hot": own_redis.url, "hot_ttl": 0}
     manager = ExpManager(**settings, store_timeout=1)
