@@ -261,25 +261,32 @@ return math.max(#old, #stubs) == limit and 1 or 0
 
 # The front tier (`redis_front`). KEYS: writers and mark of the namespace; then writers, mark and row of each key.
 # Somebody begins to write about these keys, or about the namespace. ARGV: his mark, how long he is waited for at most,
-# how long marks are kept. Gives the mark of the namespace.
+# how long marks are kept. Gives the mark of the namespace. A mark with a + is that of one who did not begin alone.
 FRONT_BEGIN = """
 local function begin(writers, mark)
-    redis.call('INCR', writers)
+    local alone = redis.call('INCR', writers) == 1
     redis.call('PEXPIRE', writers, ARGV[2])
-    redis.call('SET', mark, ARGV[1], 'PX', ARGV[3])
+    redis.call('SET', mark, ARGV[1] .. (alone and '' or '+'), 'PX', ARGV[3])
 end
 if #KEYS == 2 then begin(KEYS[1], KEYS[2]) end
+redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[3])
 for i = 3, #KEYS, 3 do
     begin(KEYS[i], KEYS[i + 1])
     redis.call('DEL', KEYS[i + 2])
 end
-return redis.call('GET', KEYS[2]) or ''
+return redis.call('GET', KEYS[2])
+"""
+
+# The mark of a namespace, where it had none. KEYS: it; ARGV: a new one, how long it is kept.
+FRONT_MARK = """
+redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
+return redis.call('GET', KEYS[1])
 """
 
 # He has written. ARGV: his mark, the namespace's when he began, how long marks are kept, then for each key the new row
-# ('': none) and how long it is kept. It takes its place if nobody else has begun since. Where he was waited for no
-# longer, or the server has forgotten him (it started anew; another one took over), others may have read what was there
-# before him: that goes, and so does the right to fill it in.
+# ('': none) and how long it is kept. It takes its place if nobody else wrote meanwhile: of two, nobody here knows whose
+# row is the later one. Where he was waited for no longer, or the server has forgotten him (it started anew; another one
+# took over), others may have read what was there before him: that goes, and so does the right to fill it in.
 FRONT_END = """
 local function leave(writers, mark)
     local left = tonumber(redis.call('GET', writers) or '0')
@@ -315,7 +322,7 @@ TEXTS = {
     hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest(): script
     for script in (
         *(MARK, SWAP, LIST, CLAIM, RENEW, RELEASE, WRITE_STATE, APPEND, CUT_OFF, FORGET),
-        *(FRONT_BEGIN, FRONT_END, FRONT_FILL),
+        *(FRONT_BEGIN, FRONT_MARK, FRONT_END, FRONT_FILL),
     )
 }
 _NAMES = {script: sha for sha, script in TEXTS.items()}

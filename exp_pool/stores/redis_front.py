@@ -14,7 +14,7 @@ from exp_pool._clock import now_us
 from exp_pool.config import ExpPoolConfig
 from exp_pool.protocols import Ticket
 from exp_pool.records import Record
-from exp_pool.stores._redis_scripts import FRONT_BEGIN, FRONT_END, FRONT_FILL, run
+from exp_pool.stores._redis_scripts import FRONT_BEGIN, FRONT_END, FRONT_FILL, FRONT_MARK, run
 from exp_pool.stores._redis_server import Location, Server, parse, translated
 from exp_pool.stores._redis_units import Stored, digest, encoded, new_stamp, pack, unpack
 
@@ -61,10 +61,12 @@ class RedisFront:
     def look(self, contents: str, namespace: str, keys: Sequence[str]) -> list[tuple[Record | None, Ticket | None]]:
         if not keys:
             return []
-        clearing, mark, *found = self._server.call("MGET", *self._places(contents, namespace, keys))
+        places = self._places(contents, namespace, keys)
+        clearing, whole, *found = self._server.call("MGET", *places)
         if int(clearing or 0) > 0:
             return [(None, None)] * len(keys)
-        whole = mark or b""
+        if whole is None:  # without it, a ticket from before the server lost everything would be good afterwards
+            whole = self._server.call(*run(FRONT_MARK, places[1:2], uuid.uuid4().hex.encode(), 2 * _KEPT_MS))
         looked: list[tuple[Record | None, Ticket | None]] = []
         for key, writing, own, row in zip(keys, found[::3], found[1::3], found[2::3], strict=True):
             since, _, body = (row or b"").partition(_SEPARATOR)

@@ -120,6 +120,54 @@ def test_a_row_is_not_put_into_a_namespace_that_is_being_cleared(store, back, fr
     assert store.get_many("n", [kept.key]) == [None]
 
 
+def orders(*stories):
+    """Every way in which these stories, told step by step, can come between each other."""
+    if not any(stories):
+        yield ()
+    for number, story in enumerate(stories):
+        if story:
+            rest = (*stories[:number], story[1:], *stories[number + 1 :])
+            yield from ((story[0], *order) for order in orders(*rest))
+
+
+@pytest.mark.parametrize("deletes", [False, True], ids=["writers", "a-deletion"])
+@pytest.mark.parametrize("forgets", [False, True], ids=["", "forgetful"])
+def test_in_no_order_of_steps_is_an_old_row_given_after_a_write_is_over(front, forgets, deletes):
+    """Two writers and a reader, who fills in what he read; the front may forget everything once, too."""
+    versions = [row(response=str(number)) for number in range(3)]
+    key = versions[0].key
+    writers = ("first",) if forgets else ("first", "second")
+    stories = [tuple((who, step) for step in ("begin", "write", "end")) for who in writers]
+    stories.append(tuple(("reader", step) for step in ("look", "read", "fill")))
+    if forgets:
+        stories.append((("front", "forget"), ("reader", "look again")))
+    seen = 0
+    for number, order in enumerate(orders(*stories)):
+        contents, behind, known = f"{deletes}{forgets}{number}", versions[0], {}
+        for who, step in order:
+            if step == "begin":
+                known[who] = front.begin(contents, "n", [key])
+            elif step == "write":
+                behind = None if deletes and who == "first" else versions[1 + writers.index(who)]
+                known[who, "row"] = behind
+            elif step == "end":
+                front.end(contents, "n", [key], known[who], [known[who, "row"]])
+            elif step == "look":
+                ((found, known["ticket"]),) = front.look(contents, "n", [key])
+                assert found in (None, behind), order
+            elif step == "read":
+                known["read"] = behind
+            elif step == "fill":
+                if known["read"] is not None and known["ticket"] is not None:
+                    front.fill(contents, [(known["read"], known["ticket"])])
+            elif step == "forget":
+                front._server.call("DEL", *front._places(contents, "n", [key]))
+        ((found, _),) = front.look(contents, "n", [key])
+        assert found in (None, behind), order
+        seen += found is not None
+    assert seen or (forgets and deletes)  # it does keep something
+
+
 class Meanwhile:
     """A store in which others act between any two steps of whoever uses it: `before` and `after` its next write."""
 
