@@ -136,10 +136,6 @@ class Connections(Generic[C]):
             with suppress(Exception):
                 self._idle.pop().close()
 
-    def renew(self) -> None:
-        """Those that are open now are not used any more."""
-        self.close()
-
     def close(self) -> None:
         """End all that nobody uses now; the others are ended when they come back."""
         self._turn += 1

@@ -31,7 +31,8 @@ _REACH = """SELECT set_config('search_path', current_setting('search_path') || '
     FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
     WHERE e.extname = 'vector' AND n.nspname <> ALL (current_schemas(false))"""
 _PAGE = 1000
-_BUILDING = 0x58504F4D  # the number of the advisory lock of whoever builds an index
+_BUILDING = 0x58504F4D  # the numbers of the advisory locks of whoever builds an index, and makes the column
+_ENABLING = 0x58504F4E
 
 
 class Embedding:
@@ -63,11 +64,18 @@ def can_search(link: Connection[Any]) -> bool:
 
 
 def enable(link: Connection[Any], place: str) -> None:
-    """Keep vectors for pgvector from now on. `place` is the server, for people.
+    """Keep vectors for pgvector from now on, in a transaction. Where another process has done so, prepare for it.
+
+    Args:
+        link: in a transaction.
+        place: the server, for people.
 
     Raises:
         StoreError: the extension is not there, or too old.
     """
+    link.execute("SELECT pg_advisory_xact_lock(%s)", (_ENABLING,))  # IF NOT EXISTS fails where two are at it
+    if can_search(link):
+        return
     row = link.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'").fetchone()
     if row is None:
         raise StoreError(
@@ -83,6 +91,7 @@ def enable(link: Connection[Any], place: str) -> None:
     # Rows up to a page stay whole: out of line, a scan of 20,000 vectors took five times as long.
     link.execute("ALTER TABLE vectors SET (toast_tuple_target = 8160)")
     link.execute("CREATE INDEX IF NOT EXISTS vectors_new ON vectors (namespace, embedder) WHERE embedding IS NULL")
+    can_search(link)
 
 
 def take_in(link: Connection[Any], namespace: str, embedder: str) -> None:
@@ -120,20 +129,37 @@ def search(link: Connection[Any], query: VectorQuery) -> list[list[Neighbour]]:
 
 
 def tend(link: Connection[Any], spaces: dict[Space, int], index_from: int) -> None:
-    """Build an index for each space that has become large, unless another process is at it."""
-    for space, count in spaces.items():
-        if count < index_from:
-            continue
-        name = f"nearest_{hashlib.sha256(repr(tuple(space)).encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
-        known = link.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", (name,)).fetchone()
-        if known == (True,):
-            continue
-        (mine,) = link.execute("SELECT pg_try_advisory_lock(%s)", (_BUILDING,)).fetchone() or (False,)
-        if mine:
-            try:
-                _build(link, space, name)
-            finally:
-                link.execute("SELECT pg_advisory_unlock(%s)", (_BUILDING,))
+    """Build an index for each space that has become large, and drop those of spaces that have nothing any more.
+
+    Unless another process is at it: then nothing is done.
+    """
+    statement = (
+        "SELECT c.relname, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+        "WHERE i.indrelid = to_regclass('vectors') AND starts_with(c.relname, 'nearest_')"
+    )
+    known = dict(link.execute(statement).fetchall())
+    names = {_name(space): space for space in spaces}
+    large = [name for name, space in names.items() if spaces[space] >= index_from and not known.get(name)]
+    dead = known.keys() - names.keys()
+    if not (large or dead):
+        return
+    (mine,) = link.execute("SELECT pg_try_advisory_lock(%s)", (_BUILDING,)).fetchone() or (False,)
+    if mine:
+        try:
+            for name in sorted(dead):
+                _drop(link, name)
+            for name in large:
+                _build(link, names[name], name)
+        finally:
+            link.execute("SELECT pg_advisory_unlock(%s)", (_BUILDING,))
+
+
+def _name(space: Space) -> str:
+    return f"nearest_{hashlib.sha256(repr(tuple(space)).encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
+
+
+def _drop(link: Connection[Any], name: str) -> None:
+    link.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(name)))
 
 
 def _build(link: Connection[Any], space: Space, name: str) -> None:
@@ -146,7 +172,7 @@ def _build(link: Connection[Any], space: Space, name: str) -> None:
     ).fetchone()
     if row is None or row[0] > _WIDEST:
         return
-    link.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(name)))
+    _drop(link, name)
     vector = f"(embedding::vector({int(row[0])})) vector_cosine_ops"
     statement = (
         f"CREATE INDEX CONCURRENTLY {{name}} ON vectors USING hnsw ({vector}) WITH ({_BUILD}) "

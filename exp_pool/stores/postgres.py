@@ -109,6 +109,7 @@ class _Link(psycopg.Connection[Any]):
     """A connection that waits for the server so long and no longer: libpq itself waits for ever."""
 
     timeout_s = 5.0
+    searches = False  # whether it is prepared for pgvector
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         try:
@@ -227,7 +228,8 @@ class PostgresStore(ServerStore[_Link]):
                 f'SET search_path TO "{self._name}", public; SET lock_timeout = {milliseconds}; '
                 f"SET idle_in_transaction_session_timeout = {milliseconds}; SET client_encoding TO 'UTF8'"
             )
-            if _pgvector.can_search(link):
+            link.searches = _pgvector.can_search(link)
+            if link.searches:
                 self._dialect = replace(_DIALECT, embedding=_pgvector.Embedding)
 
     def _usable(self, connection: _Link) -> bool:
@@ -343,14 +345,11 @@ class PostgresStore(ServerStore[_Link]):
         return self._connections.run(search)
 
     def _keep_embeddings(self, link: _Link) -> None:
-        if self._dialect.embedding is None:
+        if not link.searches:
             with link.transaction():
-                # Of two who create an extension at once, one fails: IF NOT EXISTS does not see the other's.
-                link.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATING,))
                 _pgvector.enable(link, self.place)
-            _pgvector.can_search(link)
+            link.searches = True
             self._dialect = replace(_DIALECT, embedding=_pgvector.Embedding)
-            self._connections.renew()  # the others are not prepared for it
 
     # Upkeep
 

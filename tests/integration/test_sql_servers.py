@@ -1,13 +1,16 @@
 """What two clients of a database server do between each other's steps."""
 
+import threading
 
+import numpy as np
+import psycopg
 import pytest
 
-from exp_pool.protocols import Claim, Lease, Put, PutStatus
+from exp_pool.protocols import Claim, Lease, Put, PutStatus, VectorQuery
 from exp_pool.stores.mysql import MysqlStore
 from exp_pool.stores.postgres import PostgresStore
 from exp_pool.stores.sqlite import SqliteStore
-from exp_pool.testing.making import row
+from exp_pool.testing.making import row, vector
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mysql"])
@@ -50,3 +53,62 @@ def test_who_waits_for_a_lease_gets_the_row_that_is_stored_between_his_steps(ope
     assert one.renew(Lease("n", mine.key, "two", 0, 0), 60) is None
     one.delete_many("n", [mine.id])
     assert one.claim("n", mine.key, "three", 60).lease is not None  # nobody has kept one
+
+
+def neighbours(store, *values, embedder="e", limit=3):
+    (found,) = store.search(VectorQuery("n", embedder, np.array([values], dtype="<f4"), limit))
+    return [neighbour.id for neighbour in found]
+
+
+def test_those_who_search_first_all_find(pgvector_url):
+    """Each of them would make the extension and its column."""
+    stores = [PostgresStore(pgvector_url) for _ in range(6)]
+    mine = row()
+    stores[0].put_many([Put(mine, vector=vector(1, 0))])
+    together, found = threading.Barrier(len(stores)), []
+
+    def search(store):
+        store.usage("n")
+        together.wait()
+        found.append(neighbours(store, 1, 0))
+
+    threads = [threading.Thread(target=search, args=(store,)) for store in stores]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    assert found == [[mine.id]] * len(stores)
+    [store.close() for store in stores]
+
+
+def test_a_connection_from_before_pgvector_searches_as_new_ones_do(pgvector_url):
+    """With the extension in a schema that it did not look into."""
+    before, other = PostgresStore(pgvector_url), PostgresStore(pgvector_url)
+    mine = row()
+    before.put_many([Put(mine, vector=vector(1, 0))])
+    with psycopg.connect(pgvector_url, autocommit=True) as link:
+        link.execute("CREATE SCHEMA elsewhere")
+        link.execute("CREATE EXTENSION vector SCHEMA elsewhere")
+    assert neighbours(other, 1, 0) == [mine.id]
+    opened = before._connections._idle[-1]
+    before._connections._connect().close()  # as for a second thread; this one finds the column
+    assert neighbours(before, 1, 0) == [mine.id]
+    assert opened.execute("SHOW hnsw.iterative_scan").fetchone() == ("strict_order",)
+    before.close(), other.close()
+
+
+def test_indexes_of_tenants_who_are_gone_go_too(pgvector_url):
+    store = PostgresStore(pgvector_url)
+    store.search_from(3)
+
+    def tended():
+        store._tended = -1e9
+        store.tidy(0)
+        return [name for (name,) in store._all("SELECT indexname FROM pg_indexes WHERE indexname LIKE 'nearest%'")]
+
+    for namespace in ("n", 'it\'s "n"'):
+        store.put_many([Put(row(str(i), namespace=namespace), vector=vector(1, i)) for i in range(5)])
+    store.search(VectorQuery("n", "e", np.array([[1, 0]], dtype="<f4"), 3))
+    both = tended()
+    assert len(both) == 2
+    store.clear("n")
+    assert len(tended()) == 1
+    assert set(tended()) < set(both)
+    store.close()
