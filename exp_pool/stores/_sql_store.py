@@ -34,19 +34,22 @@ from exp_pool.stores._sql_notes import SqlNotes
 from exp_pool.stores._sql_where import Where, select
 
 _CURRENT = f'SELECT checksum, {NAMES} FROM experiences WHERE namespace = ? AND "key" = ? AND is_current = 1'
-# Merged as they come from two indexes, so that a page costs the same wherever it begins.
+# Each part ends by itself: a server sorts all that the two have before it gives out a page.
 _VECTORS_AFTER = """
-    SELECT v.id, e."function", e.version, e.reuse_scope, v.position AS position, v.data, v.whole
-    FROM vectors v JOIN experiences e ON e.namespace = v.namespace AND e.id = v.id
-    WHERE v.namespace = ? AND v.embedder = ? AND v.position > ?
+    SELECT * FROM (
+        SELECT v.id, e."function", e.version, e.reuse_scope, v.position AS position, v.data, v.whole
+        FROM vectors v JOIN experiences e ON e.namespace = v.namespace AND e.id = v.id
+        WHERE v.namespace = ? AND v.embedder = ? AND v.position > ? ORDER BY v.position LIMIT ?) AS present
     UNION ALL
-    SELECT id, NULL, NULL, NULL, position, NULL, 0 FROM forgotten
-    WHERE namespace = ? AND embedder = ? AND position > ?
+    SELECT id, NULL, NULL, NULL, position, NULL, 0 FROM (
+        SELECT id, position FROM forgotten
+        WHERE namespace = ? AND embedder = ? AND position > ? ORDER BY position LIMIT ?) AS gone
     ORDER BY position LIMIT ?"""
 _NAMESPACES = " UNION ".join(
     f"SELECT namespace FROM {table} WHERE namespace <> ''"
     for table in ("experiences", "tombstones", "cutoffs", "states", "logs")
 )
+_OPTIONAL = ("last_access", "score", "expires_at")  # of the columns that scans can be ordered by
 _NAMED = 20
 _FUNCTION = COLUMNS.index("function")
 _PAGE = 500  # rows at once: a bound on how long others wait for a writer, enough to make queries cheap
@@ -165,7 +168,8 @@ class SqlStore(SqlNotes):
         assert order_by in SCAN_ORDERS
         # The sign keeps SQLite from walking a whole namespace in this order to save sorting the few rows that match.
         few = query.owed or any(c.operator == "eq" and c.field in ("request", "key", "id") for c in query.where)
-        direction = f"DESC{self._dialect.nulls[1]}" if descending else f"ASC{self._dialect.nulls[0]}"
+        nulls = self._dialect.nulls if order_by in _OPTIONAL else ("", "")  # without the words an index is in order
+        direction = f"DESC{nulls[1]}" if descending else f"ASC{nulls[0]}"
         order = f'{self._dialect.unindexed if few else ""}"{order_by}" {direction}, seq'
         handles = self._handles(select(query, self._dialect), order, limit)
         return (self._page(handles[start : start + _PAGE]) for start in range(0, len(handles), _PAGE))
@@ -233,7 +237,7 @@ class SqlStore(SqlNotes):
 
     @translated
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
-        space = (keep(namespace), keep(embedder), position)
+        space = (keep(namespace), keep(embedder), position, limit)
         return [  # one statement: both parts as they are at one moment
             VectorRow(
                 id=restore(id_),

@@ -6,7 +6,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from exp_pool.protocols import Claim, Lease, Put, PutStatus, VectorQuery
+from exp_pool.protocols import Claim, Lease, Put, PutStatus, RecordQuery, VectorQuery
+from exp_pool.records import Duty
 from exp_pool.stores.mysql import MysqlStore
 from exp_pool.stores.postgres import PostgresStore
 from exp_pool.stores.sqlite import SqliteStore
@@ -53,6 +54,56 @@ def test_who_waits_for_a_lease_gets_the_row_that_is_stored_between_his_steps(ope
     assert one.renew(Lease("n", mine.key, "two", 0, 0), 60) is None
     one.delete_many("n", [mine.id])
     assert one.claim("n", mine.key, "three", 60).lease is not None  # nobody has kept one
+
+
+def looked_at(store, statement, values):
+    """How many rows the server reads for it, in one table or another; a few more may be its own."""
+    if isinstance(store, PostgresStore):
+        ((((plan, *_),)),) = store._all(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)
+        nodes, most = [plan["Plan"]], 0
+        for node in nodes:
+            nodes += node.get("Plans", ())
+            read = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            most = max(most, read * node["Actual Loops"])
+        return most
+
+    def work(connection):
+        counts = []
+        for _ in range(2):
+            found = connection.execute("SHOW SESSION STATUS LIKE 'Handler_read%'").fetchall()
+            counts.append(sum(int(count) for _, count in found))
+            connection.execute(statement, values).fetchall()
+        return counts[1] - counts[0]
+
+    return store._read(work)
+
+
+@pytest.mark.parametrize("engine", ["postgres", "mysql"])
+def test_a_page_costs_the_same_wherever_it_begins_and_whatever_else_is_there(engine, request):
+    store = (PostgresStore if engine == "postgres" else MysqlStore)(request.getfixturevalue(f"{engine}_url"))
+    rows = [row(str(number), embed_due=None) for number in range(3000)]
+    store.put_many([Put(made, vector=vector(1, 0)) for made in rows])
+    store.put_many([Put(row("new"))])
+    for table in ("experiences", "vectors"):
+        store._read(lambda connection, table=table: connection.execute(f"ANALYZE {_TABLE[engine]}{table}"))
+    asked, ask = [], store._all
+    store._all = lambda statement, values=(), **how: (asked.append((statement, values)), ask(statement, values, **how))[
+        1
+    ]
+    middle = store.vectors_after("n", "e", 0, 1000)[-1].position
+    asked.clear()
+    assert len(store.vectors_after("n", "e", middle, 10)) == 10
+    assert len(list(store.scan(RecordQuery("n"), limit=10))) == 10
+    assert len(list(store.scan(RecordQuery("n", owed=Duty.EMBED), limit=10))) == 1
+    assert len(store.requests_after("n", middle, 10)) == 10
+    pages = asked[:]
+    del store._all
+    for statement, values in pages:
+        assert looked_at(store, statement, values) < 200, statement
+    store.close()
+
+
+_TABLE = {"postgres": "", "mysql": "TABLE "}
 
 
 def neighbours(store, *values, embedder="e", limit=3):
