@@ -199,7 +199,8 @@ class SqlStore(SqlNotes):
             "UPDATE experiences SET access_count = access_count + ?, "
             f"last_access = {self._dialect.greatest}(coalesce(last_access, 0), ?) WHERE namespace = ? AND id = ?"
         )
-        rows = [(touch.count, touch.last_access, keep(namespace), keep(touch.id)) for touch in touches]
+        ordered = sorted(touches, key=lambda touch: touch.id)  # two who use the same rows do not wait for each other
+        rows = [(touch.count, touch.last_access, keep(namespace), keep(touch.id)) for touch in ordered]
         self._write(lambda connection: connection.executemany(statement, rows))
 
     @translated
@@ -210,15 +211,15 @@ class SqlStore(SqlNotes):
 
     @translated
     def owe(self, query: RecordQuery, duty: Duty) -> int:
-        where, now = select(query, self._dialect), now_us()
-        change = f"UPDATE experiences SET {duty}_due = ?, {duty}_tries = 0 WHERE is_current = 1 AND"
+        where, (now, values) = select(query, self._dialect), self._dialect.now()
+        change = f"UPDATE experiences SET {duty}_due = {now}, {duty}_tries = 0 WHERE is_current = 1 AND"
         if not where.rest:
-            return self._write(lambda c: c.execute(f"{change} {where.term}", (now, *where.values)).rowcount)
+            return self._write(lambda c: c.execute(f"{change} {where.term}", (*values, *where.values)).rowcount)
         handles, owing = self._handles(where, "seq", None), 0
         for start in range(0, len(handles), _PAGE):
             some = handles[start : start + _PAGE]
             statement = f"{change} seq IN ({marks(len(some))})"
-            owing += self._write(lambda c, s=statement, v=(now, *some): c.execute(s, v).rowcount)  # type: ignore[misc]
+            owing += self._write(lambda c, s=statement, v=(*values, *some): c.execute(s, v).rowcount)  # type: ignore[misc]
         return owing
 
     # Vectors and requests

@@ -6,7 +6,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from exp_pool.protocols import Claim, Lease, Put, PutStatus, RecordQuery, VectorQuery
+from exp_pool import _clock
+from exp_pool.protocols import Claim, Lease, Put, PutStatus, RecordQuery, Touch, VectorQuery
 from exp_pool.records import Duty
 from exp_pool.stores.mysql import MysqlStore
 from exp_pool.stores.postgres import PostgresStore
@@ -54,6 +55,38 @@ def test_who_waits_for_a_lease_gets_the_row_that_is_stored_between_his_steps(ope
     assert one.renew(Lease("n", mine.key, "two", 0, 0), 60) is None
     one.delete_many("n", [mine.id])
     assert one.claim("n", mine.key, "three", 60).lease is not None  # nobody has kept one
+
+
+def test_two_who_count_uses_of_the_same_rows_do_not_wait_for_each_other(opened, monkeypatch):
+    monkeypatch.setattr("exp_pool.stores._server._TRIES", 1)  # a deadlock is trouble here
+    stores, trouble = [opened(), opened()], []
+    rows = [row(str(number)) for number in range(200)]
+    stores[0].put_many([Put(made) for made in rows])
+    together = threading.Barrier(2)
+
+    def touch(store, order):
+        try:
+            for _ in range(5):
+                together.wait(60)
+                store.touch_many("n", [Touch(made.id, 1, 5) for made in rows[::order]])
+        except BaseException as err:
+            trouble.append(err)
+            together.abort()
+
+    threads = [threading.Thread(target=touch, args=pair) for pair in zip(stores, (1, -1), strict=True)]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    assert not trouble
+    assert {found.access_count for found in stores[0].scan(RecordQuery("n"))} == {10}
+
+
+def test_what_is_owed_is_owed_by_the_clock_of_the_server(opened, monkeypatch):
+    store = opened()
+    store.put_many([Put(row(score_due=None))])
+    if not isinstance(store, SqliteStore):  # whose clock is this machine's
+        ahead = lambda: _clock.now_us() + 3600 * 10**6  # noqa: E731
+        monkeypatch.setattr("exp_pool.stores._sql_store.now_us", ahead)
+    assert store.owe(RecordQuery("n"), Duty.SCORE) == 1
+    assert store.count(RecordQuery("n", owed=Duty.SCORE)) == 1
 
 
 def looked_at(store, statement, values):
