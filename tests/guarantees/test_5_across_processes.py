@@ -98,7 +98,7 @@ def test_of_a_thousand_calls_in_four_processes_each_runs_once(start, tmp_path, k
 from concurrent.futures import ThreadPoolExecutor
 say("ready"); sys.stdin.readline()
 qs = [f"q{{n % {keys}}}" for n in range(250)]
-with ThreadPoolExecutor(25) as threads:
+with ThreadPoolExecutor(10) as threads:
     answers = list(threads.map(quick, qs))
 assert answers == [{{"q": q}} for q in qs]
 say("done", manager.stats().misses, manager.stats().degraded)
