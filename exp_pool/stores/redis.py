@@ -16,15 +16,11 @@ from __future__ import annotations
 
 import functools
 import heapq
-import random
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
-
-import redis
 
 from exp_pool._clock import monotonic, now_us
 from exp_pool.config import ExpPoolConfig
@@ -50,8 +46,9 @@ from exp_pool.protocols import (
     VectorRow,
 )
 from exp_pool.records import Duty, Record, Vector
-from exp_pool.stores._listener import Listener, News
+from exp_pool.stores._listener import Listener
 from exp_pool.stores._redis_care import Care
+from exp_pool.stores._redis_changes import subscribed
 from exp_pool.stores._redis_reading import Reading
 from exp_pool.stores._redis_scripts import APPEND, CLAIM, CUT_OFF, FORGET, RELEASE, RENEW, WRITE_STATE, run
 from exp_pool.stores._redis_server import Location, Server, parse, translated
@@ -460,28 +457,7 @@ class RedisStore:
         self, heard: Callable[[str, Sequence[str] | None], object], listening: Callable[[bool], object]
     ) -> Callable[[], None]:
         """See `protocols.AnnouncingStore`; by PUBLISH, within the script that writes, and SUBSCRIBE."""
-        return Listener(self._subscribe, heard, listening).stop
-
-    @contextmanager
-    def _subscribe(self) -> Iterator[News]:
-        node = random.choice(self._server.nodes())  # noqa: S311  (any master of a cluster hears all)
-        with node.pubsub() as connection:
-            connection.subscribe(self._keys.changed)
-            if connection.get_message(timeout=self._server.timeout_s) is None:
-                raise redis.TimeoutError("the subscription was not confirmed")
-            asked = False
-
-            def news(timeout_s: float) -> list[str]:
-                nonlocal asked
-                message = connection.get_message(timeout=timeout_s)
-                if message is None:
-                    if asked:
-                        raise redis.TimeoutError("no sign of life")
-                    connection.ping()  # a connection that is lost says nothing of it
-                asked = message is None
-                return [decoded(message["data"])] if message and message["type"] == "message" else []
-
-            yield news
+        return Listener(functools.partial(subscribed, self._server, self._keys.changed), heard, listening).stop
 
 
 def _one_after_the_other(puts: Sequence[Put]) -> Iterator[list[Put]]:
