@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from servers.databases import new_database
-from servers.redis import clean
+from servers.redis_server import pool_at
 
 from exp_pool.config import ExpPoolConfig
 from exp_pool.indexes.pgvector import PgVectorIndex
@@ -49,9 +49,8 @@ def new_url(kind, request):
             yield url
         return
     prefix = f"test-{secrets.token_hex(8)}"
-    yield f"{server}?prefix={prefix}"
-    with closing(open_store(server, ExpPoolConfig())) as store:
-        clean(store, prefix)
+    with pool_at(server, prefix):
+        yield f"{server}?prefix={prefix}"
 
 
 @contextmanager

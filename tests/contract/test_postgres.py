@@ -24,8 +24,8 @@ class TestPostgres(RecordStoreContract):
         store.close()
 
     def test_a_row_stored_while_somebody_claims_is_found(self, store, monkeypatch):
-        stored, look, missed = row(), store.get_many, iter([[None]])
+        stored, look, missed = row(), store._current, iter([(False, None)])
         put(store, stored)
-        monkeypatch.setattr(store, "get_many", lambda *a, **k: next(missed, None) or look(*a, **k))
+        monkeypatch.setattr(store, "_current", lambda *place: next(missed, None) or look(*place))
         claim = store.claim("n", stored.key, "me", 60)
         assert (claim.record, claim.lease) == (stored, None)

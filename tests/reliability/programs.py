@@ -265,6 +265,14 @@ def lately(at):
     return "lately" if at is not None and at > 10**15 else at
 
 
+def told(row):
+    """A row; since when it owes something is up to the store's clock, where the program does not say."""
+    if row is None:
+        return None
+    dues = {name: "lately" for name in ("embed_due", "score_due") if 10**15 < (getattr(row, name) or 0) < FAR}
+    return replace(row, **dues) if dues else row
+
+
 class Session:
     """Somebody who uses a store, and follows what changes in it.
 
@@ -298,7 +306,7 @@ class Session:
         return self.store.put_many(puts)
 
     def do_get(self, space, refs, by):
-        return self.store.get_many(space, refs, by=by)
+        return [told(found) for found in self.store.get_many(space, refs, by=by)]
 
     def do_delete(self, space, ids):
         return sorted(self.store.delete_many(space, ids))
@@ -322,7 +330,7 @@ class Session:
         return self.store.evict(space, order, count)
 
     def do_scan(self, query, order, descending, limit):
-        found = list(self.store.scan(query, order_by=order, descending=descending, limit=limit))
+        found = [told(r) for r in self.store.scan(query, order_by=order, descending=descending, limit=limit)]
         if query.namespace is not None:
             return found
         # Between namespaces there is no order of insertion where each has a slot or a shard of its own.

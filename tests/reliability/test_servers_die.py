@@ -49,8 +49,13 @@ def promised(url):
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_stuck():
+    before = set(threading.enumerate())  # some threads of earlier tests stay for ever
     yield
-    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("exp_pool")], "threads end", PATIENCE_S)
+
+    def stuck():
+        return [t for t in threading.enumerate() if t.name.startswith("exp_pool") and t not in before]
+
+    until(lambda: not stuck(), "threads end", PATIENCE_S)
 
 
 @pytest.fixture
