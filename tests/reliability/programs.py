@@ -443,7 +443,7 @@ class Session:
     def everything(self):
         """All that can be seen in the end."""
         for space in SPACES:
-            rows = list(self.store.scan(RecordQuery(space, history=True)))
+            rows = [told(r) for r in self.store.scan(RecordQuery(space, history=True))]
             yield rows
             yield self.store.get_vectors(space, [r.id for r in rows])
             yield [self.do_follow_vectors(space, embedder, 100) for embedder in EMBEDDERS]
