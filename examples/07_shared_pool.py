@@ -25,6 +25,7 @@ QUESTIONS = [
     "Can I export my data as CSV?",
     "Why was my card charged twice?",
 ]
+CALLS: list[str] = []  # of the model, in this process
 
 
 def open_pool(store: str, index: str) -> ExpManager:
@@ -34,18 +35,16 @@ def open_pool(store: str, index: str) -> ExpManager:
 def work(store: str, index: str) -> None:
     """What each process does: ask every question. Whoever is first computes, the other one waits for the answer."""
     with open_pool(store, index) as manager:
-        asked = 0
 
         @manager.exp_cache(name="support.answer")
         def answer(question: str) -> str:
-            nonlocal asked
-            asked += 1
+            CALLS.append(question)
             time.sleep(0.2)  # a model would take longer
             return f"The answer to {question!r}"
 
         for question in QUESTIONS:
             answer(question)
-        print(asked)
+        print(len(CALLS))
 
 
 def main(store: str, index: str) -> None:
@@ -61,6 +60,7 @@ def main(store: str, index: str) -> None:
         workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         counts = [int(worker.communicate()[0]) for worker in workers]
         print(f"{len(QUESTIONS)} questions, asked by two processes: {counts[0]} + {counts[1]} calls of the model")
+        assert sum(counts) == len(QUESTIONS)
 
         (hit,) = manager.sync.search("I forgot my password", top_k=1)
         print(f"{hit.similarity:.2f} {hit.experience.request!r} -> {hit.experience.value!r}")
