@@ -24,7 +24,6 @@ R = TypeVar("R")
 _CONNECTIONS = 16  # a manager's threads, and those of a web server
 _TRIES = 20  # of a transaction that meets others
 PATIENCE = 60  # times store_timeout, for what looks at every row: counting, clearing, checking
-_TIDY_EVERY_US = 3600 * 10**6
 
 
 class ServerStore(SqlStore, Generic[C]):
@@ -40,7 +39,6 @@ class ServerStore(SqlStore, Generic[C]):
         super().__init__(place, dialect, None)  # servers compress by themselves, where it is worth it
         self._timeout_s = timeout_s
         self._ready = False
-        self._tidied = 0
         self._connections: Connections[C] = Connections(self._connect, self._usable, timeout_s, _CONNECTIONS)
 
     # What an engine adds. Each gives the driver's errors as they are, but `Away` where the connection is lost.
@@ -188,12 +186,6 @@ class ServerStore(SqlStore, Generic[C]):
         return self._write(take)
 
     # Upkeep
-
-    @translated
-    def tidy(self, forget_before: int) -> None:
-        if forget_before - self._tidied >= _TIDY_EVERY_US:
-            self._forget_deletions(forget_before)
-            self._tidied = forget_before
 
     @translated
     def check(self) -> list[str]:

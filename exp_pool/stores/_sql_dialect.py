@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -79,6 +80,12 @@ class Dialect:
     scoped: bool = False
     embedding: Callable[[bytes], object] | None = None
     json: bool = False
+
+
+@functools.lru_cache(1024)
+def percent_marks(statement: str) -> str:
+    """The statement for drivers that want ``%s`` for a value."""
+    return statement.replace("%", "%%").replace("?", "%s")
 
 
 def marks(count: int) -> str:

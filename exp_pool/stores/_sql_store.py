@@ -54,9 +54,13 @@ _NAMED = 20
 _FUNCTION = COLUMNS.index("function")
 _PAGE = 500  # rows at once: a bound on how long others wait for a writer, enough to make queries cheap
 
+_TIDY_EVERY_US = 3600 * 10**6  # what was remembered of deletions is looked through once an hour
+
 
 class SqlStore(SqlNotes):
     """A record store on an engine that speaks SQL."""
+
+    _tidied = 0
 
     # Rows
 
@@ -274,15 +278,18 @@ class SqlStore(SqlNotes):
 
     # Upkeep
 
-    def _forget_deletions(self, before: int) -> None:
-        """Drop what was remembered of deletions before that time, and leases that nobody came for since."""
+    @translated
+    def tidy(self, forget_before: int) -> None:
+        if forget_before - self._tidied < _TIDY_EVERY_US:
+            return
 
         def forget(connection: Connection) -> None:
-            connection.execute("DELETE FROM tombstones WHERE deleted_at < ?", (before,))
-            connection.execute("DELETE FROM forgotten WHERE forgotten_at < ?", (before,))
-            connection.execute("DELETE FROM leases WHERE expires_at < ?", (before,))
+            connection.execute("DELETE FROM tombstones WHERE deleted_at < ?", (forget_before,))
+            connection.execute("DELETE FROM forgotten WHERE forgotten_at < ?", (forget_before,))
+            connection.execute("DELETE FROM leases WHERE expires_at < ?", (forget_before,))
 
         self._write(forget, patient=True)
+        self._tidied = forget_before
 
     def _damaged_rows(self) -> list[str]:
         """Rows in which a byte is wrong, which the engine itself may not notice."""

@@ -6,7 +6,6 @@ Names that are part of a key (namespace, id, key, names of states and logs) have
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ from exp_pool.protocols import Capabilities
 from exp_pool.stores._connections import Away
 from exp_pool.stores._server import ServerStore
 from exp_pool.stores._server_schema import Types
-from exp_pool.stores._sql_dialect import Connection, Cursor, Dialect, marks
+from exp_pool.stores._sql_dialect import Connection, Cursor, Dialect, marks, percent_marks
 from exp_pool.stores._sql_engine import translated
 from exp_pool.urls import without_password
 
@@ -90,11 +89,6 @@ _DIALECT = Dialect(
 )
 
 
-@functools.lru_cache(1024)
-def _translate(statement: str) -> str:
-    return statement.replace("%", "%%").replace("?", "%s")
-
-
 class _Session:
     """Statements with ``?``."""
 
@@ -103,11 +97,11 @@ class _Session:
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor:
         cursor: Any = self._connection.cursor()
-        cursor.execute(_translate(statement), tuple(values))
+        cursor.execute(percent_marks(statement), tuple(values))
         return cursor  # type: ignore[no-any-return]
 
     def executemany(self, statement: str, rows: Sequence[Sequence[Any]], /) -> None:
-        self._connection.cursor().executemany(_translate(statement), [tuple(row) for row in rows])
+        self._connection.cursor().executemany(percent_marks(statement), [tuple(row) for row in rows])
 
 
 class MysqlStore(ServerStore[Any]):

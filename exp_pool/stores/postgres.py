@@ -7,7 +7,6 @@ statements are prepared.
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 import re
@@ -26,7 +25,14 @@ from exp_pool.stores._listener import Listener, News, message
 from exp_pool.stores._server import PATIENCE, ServerStore
 from exp_pool.stores._server_schema import Types
 from exp_pool.stores._sql import restore
-from exp_pool.stores._sql_dialect import Connection, Cursor, Dialect, first_on_conflict, upsert_on_conflict
+from exp_pool.stores._sql_dialect import (
+    Connection,
+    Cursor,
+    Dialect,
+    first_on_conflict,
+    percent_marks,
+    upsert_on_conflict,
+)
 from exp_pool.stores._sql_engine import translated
 from exp_pool.urls import without_password
 
@@ -100,11 +106,6 @@ _TYPES = Types(
 )
 
 
-@functools.lru_cache(1024)
-def _translate(statement: str) -> str:
-    return statement.replace("%", "%%").replace("?", "%s")
-
-
 class _Link(psycopg.Connection[Any]):
     """A connection that waits for the server so long and no longer: libpq itself waits for ever."""
 
@@ -142,12 +143,12 @@ class _Session:
         self._pipeline = pipeline
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor:
-        cursor = self._link.execute(_translate(statement), values or None, binary=True)
+        cursor = self._link.execute(percent_marks(statement), values or None, binary=True)
         return cursor if self._pipeline is None else _Sent(cursor, self._pipeline)
 
     def executemany(self, statement: str, rows: Sequence[Sequence[Any]], /) -> None:
         with self._link.cursor() as cursor:
-            cursor.executemany(_translate(statement), rows)
+            cursor.executemany(percent_marks(statement), rows)
 
 
 class _Sent:

@@ -39,7 +39,6 @@ _CLAIM = """
     SET owner = excluded.owner, token = max(excluded.token, token + 1), expires_at = excluded.expires_at
     WHERE leases.expires_at <= ?6 OR leases.owner = excluded.owner
     RETURNING token"""
-_TIDY_EVERY_US = 3600 * 10**6  # what was remembered of deletions is looked through once an hour
 
 
 def _draw(connection: Connection, namespace: str, count: int) -> int:  # noqa: ARG001  (one count for all)
@@ -78,7 +77,6 @@ class SqliteStore(SqlStore):
     def __init__(self, path: str | Path, timeout_s: float = 5.0, compress_above: int | None = 65536) -> None:
         self._file = SqliteFile(path, timeout_s)
         self.path = self._file.path
-        self._tidied = 0
         super().__init__(str(self.path), _DIALECT, compress_above)
 
     @classmethod
@@ -149,9 +147,7 @@ class SqliteStore(SqlStore):
 
     @translated
     def tidy(self, forget_before: int) -> None:
-        if forget_before - self._tidied >= _TIDY_EVERY_US:
-            self._forget_deletions(forget_before)
-            self._tidied = forget_before
+        super().tidy(forget_before)
         self._file.checkpoint()
 
     @translated
