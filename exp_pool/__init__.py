@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from exp_pool.reuse.context import Inject, SimpleContextBuilder
     from exp_pool.reuse.judges import ExactJudge, PerfectJudge, ThresholdJudge
     from exp_pool.reuse.refine import Refine
+    from exp_pool.reuse.verified import VerifiedJudge
 
 __version__ = "0.1.0"
 
@@ -74,6 +75,7 @@ _HOMES = {
     "reuse.context": ("Inject", "SimpleContextBuilder"),
     "reuse.judges": ("ExactJudge", "PerfectJudge", "ThresholdJudge"),
     "reuse.refine": ("Refine",),
+    "reuse.verified": ("VerifiedJudge",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -99,6 +101,7 @@ __all__ = [
     "ThresholdJudge",
     "Trust",
     "Ttl",
+    "VerifiedJudge",
     "bypass",
     "exp_cache",
     "get_exp_manager",

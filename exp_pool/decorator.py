@@ -32,6 +32,7 @@ from exp_pool.request import CallSpec
 from exp_pool.reuse.context import Inject
 from exp_pool.reuse.judges import resolve_judge
 from exp_pool.reuse.refine import Refine
+from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.steps import Policy
 from exp_pool.upkeep.scoring import Scored
 
@@ -225,6 +226,7 @@ def _decorate(
         single_flight=single_flight and not streams,
         refine=_refinement(refine, kind),
         first_stays=streams,
+        learns=isinstance(judge, VerifiedJudge),
     )
     spec = CallSpec(target, name=name, inject=injected.parameter if injected else None, **of_call)
     if batch is not None and batch not in spec.signature.parameters:

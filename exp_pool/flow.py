@@ -29,6 +29,7 @@ import traceback
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from exp_pool._clock import now_us
@@ -56,7 +57,9 @@ from exp_pool.steps import (
     FlowStep,
     Found,
     Improve,
+    Judged,
     Keep,
+    Learn,
     LookUp,
     Match,
     Mode,
@@ -64,6 +67,7 @@ from exp_pool.steps import (
     Once,
     Outcome,
     Policy,
+    Recall,
     Run,
     Shared,
     Story,
@@ -117,14 +121,18 @@ def _told_once(request: Request, policy: Policy, mode: Mode) -> Story[Ending | N
 def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story[Ending]:
     """The call without its company: look, judge, run, keep."""
     as_called, shown, lease = request, _NOTHING_SHOWN, None
+    judged = Judged()
     if mode.read:
         looking = _first_look(request, policy, claim=claim)
         looked = yield from _attempt(request, "look for an answer", looking, default=None)
         if looked is not None:
             lease = looked.lease
-            answering = _answer_from_pool(request, policy, looked)
-            ending = yield from _attempt(request, "look for an answer", answering, default=None)
+            judging = _judged(request, policy, mode, looked)
+            judged = yield from _attempt(request, "look for an answer", judging, default=judged)
+            giving = _given(request, policy, None if judged.live else judged.match)
+            ending = yield from _attempt(request, "look for an answer", giving, default=None)
             if ending is not None:
+                yield from _attempt(request, "learn from the call", _learned(judged.lesson), default=None)
                 return ending
         request, shown = yield from _attempt(
             request, "show similar experiences", _with_context(request, policy), default=(request, _NOTHING_SHOWN)
@@ -140,7 +148,11 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
     try:
         outcome: Outcome = yield Run(request)
         if better is None or better.outcome is None:
-            return (yield from _concluded(as_called, policy, mode, outcome, parents, lease))
+            ending = yield from _concluded(as_called, policy, mode, outcome, parents, lease)
+            if ending.encoded is not None and outcome.error is None:
+                learning = _learned(judged.lesson, ending.encoded)
+                yield from _attempt(as_called, "learn from the call", learning, default=None)
+            return ending
         outcome = better.outcome  # it was there first
         better.decide(None)
         better = None
@@ -203,44 +215,61 @@ def _first_look(request: Request, policy: Policy, *, claim: bool) -> Story[Claim
     return claimed
 
 
-def match_to_answer(
-    request: Request, policy: Policy, record: Record | None, late_s: float = 0.0
-) -> Story[Match | None]:
-    """What would answer this call now, given the row of its key; None if nothing would."""
+def _may_learn(policy: Policy, mode: Mode) -> bool:
+    """Whether what a judge decides is remembered: what could not be counted must not be answered by similarity."""
+    return policy.learns and mode.write and not mode.replay
+
+
+def judged_match(
+    request: Request, policy: Policy, record: Record | None, late_s: float = 0.0, *, similar_too: bool = True
+) -> Story[Judged]:
+    """What would answer this call now, given the row of its key."""
     usable = record is not None and _may_answer(record, policy, late_s)
     exact = Match(record, 1.0, "exact") if usable and record is not None else None
     if policy.judge is None:
-        return exact
+        return Judged(exact)
     similar: list[Match] = []
     # Without a request text only an identical call is in the same reuse scope, and that one was just looked up.
-    if exact is None and policy.judge.candidates and request.parameter is not None:
+    if exact is None and similar_too and policy.judge.candidates and request.parameter is not None:
         similar = yield FindSimilar(request, policy.judge.candidates, min_similarity=-1.0, to_answer=True)
     matches = [match for match in (exact, *similar) if match is not None and _may_answer(match.record, policy, late_s)]
     if not matches:
-        return None
+        return Judged()
     hits = tuple(Hit(experience, match.similarity, match.found_by) for match, experience in _readable(matches))
-    verdict: Verdict = yield AskJudge(policy.judge, Question(request.function, request.text, hits))
-    chosen = verdict.hit
-    return next((match for match in matches if chosen and match.record.id == chosen.experience.id), None)
+    memory = (yield Recall(request, policy.judge)) if policy.learns and exact is None else None
+    verdict: Verdict = yield AskJudge(policy.judge, Question(request.function, request.text, hits, memory))
+    match, considered = _of_hit(matches, verdict.hit), _of_hit(matches, verdict.considered)
+    if verdict.lesson is None or considered is None:
+        return Judged(match)
+    return Judged(match, Learn(request, policy.judge, verdict.lesson, considered.record, policy.codec), verdict.live)
+
+
+def _of_hit(matches: Sequence[Match], hit: Hit | None) -> Match | None:
+    return next((match for match in matches if hit and match.record.id == hit.experience.id), None)
 
 
 def look(request: Request, policy: Policy) -> Story[Match | None]:
     """What would answer this call now: nothing runs, nobody is told."""
-    return (yield from match_to_answer(request, policy, (yield LookUp(request))))
+    return (yield from judged_match(request, policy, (yield LookUp(request)))).match
 
 
-def _answer_from_pool(request: Request, policy: Policy, looked: Claimed) -> Story[Ending | None]:
+def _judged(request: Request, policy: Policy, mode: Mode, looked: Claimed) -> Story[Judged]:
     # What has expired is for those who come while another call, here or elsewhere, renews it.
     late_s = policy.stale_s if looked.busy else 0.0
-    match = yield from match_to_answer(request, policy, looked.record, late_s)
-    return (yield from _given(request, policy, match))
+    similar_too = not policy.learns or _may_learn(policy, mode)
+    return (yield from judged_match(request, policy, looked.record, late_s, similar_too=similar_too))
 
 
 def _expired_answer(request: Request, policy: Policy, late_s: float) -> Story[Ending | None]:
     """An answer that has expired, but not for longer than this."""
     record: Record | None = yield LookUp(request)
-    match = yield from match_to_answer(request, policy, record, late_s)
-    return (yield from _given(request, policy, match))
+    judged = yield from judged_match(request, policy, record, late_s, similar_too=not policy.learns)
+    return (yield from _given(request, policy, judged.match))
+
+
+def _learned(lesson: Learn | None, live: tuple[str, str] | None = None) -> Story[None]:
+    if lesson is not None:
+        yield replace(lesson, live=live)
 
 
 def _given(request: Request, policy: Policy, match: Match | None) -> Story[Ending | None]:

@@ -54,7 +54,7 @@ from exp_pool.protocols import (
 )
 from exp_pool.queries import Queries
 from exp_pool.records import Record, to_experience
-from exp_pool.registry import embedder_maker, open_front, open_index, open_store
+from exp_pool.registry import embedder_maker, load_scorer, open_front, open_index, open_store
 from exp_pool.rerank import Reranker, Reranking
 from exp_pool.search import Search
 from exp_pool.tiers import tiered
@@ -63,6 +63,7 @@ from exp_pool.upkeep.embedding import Embedding
 from exp_pool.upkeep.eviction import Eviction
 from exp_pool.upkeep.follower import Follower, Progress
 from exp_pool.upkeep.scoring import Scored, Scoring
+from exp_pool.upkeep.verifying import Verifying
 from exp_pool.upkeep.worker import Upkeep
 from exp_pool.urls import without_password
 
@@ -106,6 +107,7 @@ class Pool(Editing):
         make = embedder_maker(embedder if embedder is not None else config.embedder)
         self._embeddings = EmbeddingService(make) if make and not isinstance(self._index, NoIndex) else None
         self._scoring = Scoring(self._store, self.counters, self.notices)
+        self._verifying = Verifying(self._store, self._embeddings, self.counters, self.notices, self._owed, load_scorer)
         neighbours = Neighbours(self._store, self._index, self.counters, self.notices, config.scan_bytes)
         self._embedding = Embedding(self._store, self._embeddings, self.counters, self.notices, config.query_timeout)
         self._follower = Follower(
@@ -117,6 +119,7 @@ class Pool(Editing):
             self._embedding,
             self._follower,
             self._scoring,
+            self._verifying,
             self.notices,
             eviction,
             self._count_hot_uses,
@@ -136,6 +139,7 @@ class Pool(Editing):
             self.background,
             Streams(),
             self.explain,
+            self._verifying,
             tuple(feeds),
             tuple(callbacks),
             tuple(observers),
@@ -173,6 +177,9 @@ class Pool(Editing):
         for record, count, last in self.hot.uses():
             self.counters.called(record.function, "hits", record.metric, count)
             self._upkeep.used(record.namespace, record.id, count, last)
+
+    def _owed(self) -> None:
+        self._upkeep.owed()
 
     def _building(self, space: Space, done: int, total: int) -> None:
         self.ports.tell(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))

@@ -230,14 +230,22 @@ class Question:
     function: str
     request: str
     hits: tuple[Hit, ...]
+    memory: Any = None  # what a judge that learns remembers of this function
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A judge's decision: the hit that answers, or None to abstain; and why, for people."""
+    """A judge's decision: the hit that answers, or None to abstain; and why, for people.
+
+    The rest is for judges that learn. `lesson` is what is to be learned from this call, about the hit that was
+    `considered`. `live`: the hit would answer, but the function is to run all the same, to see what it says.
+    """
 
     hit: Hit | None
     reason: str = ""
+    considered: Hit | None = None
+    lesson: Any = None
+    live: bool = False
 
 
 @runtime_checkable

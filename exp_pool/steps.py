@@ -38,6 +38,7 @@ class Policy:
     record_failures: bool = False
     single_flight: bool = True
     refine: Refine | None = None
+    learns: bool = False  # the judge learns from how calls end
     first_stays: bool = False  # where identical calls may run side by side, the first to finish is stored
 
     @property
@@ -129,6 +130,29 @@ class AskJudge:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """Comes to what a judge that learns remembers of the function; None where nothing is known yet."""
+
+    request: Request
+    judge: Judge
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Later, let the judge learn from this call: what it considered, and the live answer as JSON with its codec.
+
+    No live answer: what was considered has answered.
+    """
+
+    request: Request
+    judge: Judge
+    lesson: Any
+    considered: Record
+    codec: ResponseCodec
+    live: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """Run the function on the request's arguments. Comes to an `Outcome`; the function's exception is part of it."""
 
@@ -215,7 +239,9 @@ FlowStep: TypeAlias = (
     | LookUp
     | Claim
     | FindSimilar
+    | Recall
     | AskJudge
+    | Learn
     | Run
     | Improve
     | Ask
@@ -235,6 +261,15 @@ class Claimed:
     record: Record | None = None
     lease: Lease | None = None
     busy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What may answer a call, and what is to be learned from how it ends."""
+
+    match: Match | None = None
+    lesson: Learn | None = None
+    live: bool = False  # the match would answer, but the judge wants to see what the function says
 
 
 @dataclass(frozen=True, slots=True)

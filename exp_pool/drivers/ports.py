@@ -34,10 +34,12 @@ from exp_pool.steps import (
     FlowStep,
     Found,
     Keep,
+    Learn,
     LookUp,
     Match,
     NotFound,
     Once,
+    Recall,
     Trouble,
 )
 
@@ -50,6 +52,16 @@ class Later(Protocol):
 
     def used(self, namespace: str, id_: str, count: int = 1, at: int | None = None) -> None:
         """A row answered a call, or so many, the last one then (microseconds)."""
+
+
+class Learning(Protocol):
+    """What judges that learn remember (`upkeep.verifying`)."""
+
+    def recall(self, step: Recall) -> Any:
+        """What this judge remembers of the function. Never waits for I/O."""
+
+    def learn(self, step: Learn) -> None:
+        """Remember this, later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,7 @@ class Ports:
     background: Background
     streams: Streams
     explain: Callable[[Request], str]
+    learning: Learning
     feeds: Sequence[Callable[[Call], Any]] = ()
     callbacks: Sequence[Callable[[str, Experience], Any]] = ()
     observers: Sequence[Observer] = ()
@@ -75,7 +88,7 @@ class Ports:
     def quick(self, step: FlowStep) -> bool:
         """Whether the step is done without waiting for I/O, so that an event loop may do it itself."""
         match step:
-            case Found() | Coalesced() | NotFound() | Trouble():
+            case Found() | Coalesced() | NotFound() | Trouble() | Recall() | Learn():
                 return True
             case LookUp() | Claim() | Keep():
                 return not self.store.capabilities.blocking
@@ -102,6 +115,10 @@ class Ports:
                 return self._keep(record, lease)
             case FindSimilar():
                 return self._find_similar(step)
+            case Recall():
+                return self.learning.recall(step)
+            case Learn():
+                return self.learning.learn(step)
             case AskJudge(judge, question):
                 return settled(judge.judge(question))
             case AskFeeds(request):

@@ -6,6 +6,7 @@ else, too, overrides those and needs no rule of its own.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import threading
 from collections import Counter, defaultdict
@@ -325,8 +326,9 @@ class Tables:
 
     def read_log(self, namespace: str, name: str, *, after: int = 0, limit: int = 1000) -> list[LogEntry]:
         with self._lock:
-            found = (entry for entry in self._logs.get((namespace, name), ()) if entry.position > after)
-            return list(itertools.islice(found, limit))
+            entries = self._logs.get((namespace, name), [])
+            start = bisect.bisect_right(entries, after, key=lambda entry: entry.position)
+            return entries[start : start + limit]
 
     def drop_logs(self, namespace: str, names: Sequence[str]) -> None:
         with self._lock:

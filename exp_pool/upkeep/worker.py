@@ -20,6 +20,7 @@ from exp_pool.upkeep.embedding import Embedding
 from exp_pool.upkeep.eviction import Eviction
 from exp_pool.upkeep.follower import Follower
 from exp_pool.upkeep.scoring import Scoring
+from exp_pool.upkeep.verifying import Verifying
 
 # Between the first row that is owed something and the work on it: rows that come together are done together, and a
 # short script ends before the model is loaded in vain.
@@ -36,6 +37,7 @@ class Upkeep:
         embedding: Embedding,
         follower: Follower,
         scoring: Scoring,
+        verifying: Verifying,
         notices: Notices,
         eviction: Eviction,
         count_hot_uses: Callable[[], None],
@@ -48,6 +50,7 @@ class Upkeep:
         self._embedding = embedding
         self._follower = follower
         self._scoring = scoring
+        self._verifying = verifying
         self._notices = notices
         self._start_over()
         reset_in_child(self._start_over)
@@ -102,6 +105,7 @@ class Upkeep:
             self._write_touches()  # before eviction, which goes by them
             self._evict()
             self._scoring.run(deadline)
+            self._verifying.run()
         failed: EmbedderError | None = None
         try:
             self._embedding.run(None, deadline)

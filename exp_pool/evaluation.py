@@ -1,0 +1,260 @@
+"""Judges tried on labelled pairs of requests: how many a judge answers, and how many of these wrongly.
+
+Each pair goes through the real story (`flow`): of a pool that shows it only the pair's first request, the second is
+asked. What the judge learns, it learns from what that brings, in the order of the pairs.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from exp_pool.awaiting import settled
+from exp_pool.codecs import codec_for
+from exp_pool.config import ExpPoolConfig
+from exp_pool.counters import Counters
+from exp_pool.embedders.service import EmbeddingService
+from exp_pool.errors import ConfigurationError, InvalidInputError
+from exp_pool.flow import story
+from exp_pool.notices import Notices
+from exp_pool.prefill import progress
+from exp_pool.protocols import Embedder, Judge, Verdict
+from exp_pool.records import Record
+from exp_pool.registry import embedder_maker, load_scorer
+from exp_pool.request import CallSpec, Request
+from exp_pool.reuse.judges import resolve_judge
+from exp_pool.reuse.verified import VerifiedJudge
+from exp_pool.steps import (
+    AskJudge,
+    Claim,
+    Claimed,
+    FindSimilar,
+    FlowStep,
+    Keep,
+    Learn,
+    LookUp,
+    Match,
+    Mode,
+    Outcome,
+    Policy,
+    Recall,
+    Run,
+    Trouble,
+)
+from exp_pool.stores.memory import MemoryStore
+from exp_pool.upkeep.verifying import Verifying
+
+_NAMESPACE = "evaluation"
+_EMBEDDED_AT_ONCE, _EMBED_S = 64, 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of so many pairs: `answered` from the pool, of these `wrong`; `explored`: answered live to learn."""
+
+    total: int
+    answered: int
+    wrong: int
+    explored: int
+
+    @property
+    def answered_share(self) -> float:
+        """Of all requests."""
+        return self.answered / self.total if self.total else 0.0
+
+    @property
+    def error_rate(self) -> float:
+        """Wrong answers, of all requests."""
+        return self.wrong / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation(Tally):
+    """One order of the pairs, and its two halves."""
+
+    halves: tuple[Tally, Tally]
+    alarms: tuple[int, ...] = ()  # after how many pairs the judge noticed that what it had learned holds no longer
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    asked: Request
+    stored: Record
+    similarity: float
+    whole: bool
+    live: str
+
+
+def evaluate(
+    judge: Judge,
+    pairs: Iterable[tuple[str, str, Any]],
+    *,
+    embedder: str | Callable[..., Any] | Embedder | None = None,
+    orders: int | Sequence[Sequence[int]] = 1,
+    seed: int = 0,
+) -> list[Evaluation]:
+    """Replay labelled pairs through the real flow: a pool that holds ``a`` is asked ``b``.
+
+    Args:
+        judge: what is tried. A `VerifiedJudge` learns anew in each order; its `same` is not asked, the labels are.
+        pairs: (a, b, same): two requests, and whether the answer to one answers the other (True, False, 1 or 0).
+        embedder: as for a manager; by default the configured one.
+        orders: in so many random orders; or the orders themselves, each a sequence of positions in `pairs`.
+        seed: of the orders, and of what a learning judge looks into.
+
+    Returns:
+        one `Evaluation` for each order.
+
+    Raises:
+        InvalidInputError: something is no labelled pair, or an order names a position that is not there.
+        ConfigurationError: the judge is none, or there is no embedder.
+        EmbedderError: a text cannot be embedded.
+    """
+    labelled = _checked(pairs)
+    if not labelled:
+        raise InvalidInputError("there are no pairs to evaluate a judge on; give (a, b, same) tuples")
+    resolved = resolve_judge(judge)
+    if isinstance(resolved, VerifiedJudge):
+        resolved = replace(resolved, same=None)
+    make = embedder_maker(embedder if embedder is not None else ExpPoolConfig().embedder)
+    if make is None:
+        raise ConfigurationError("embedder='none' finds nothing similar; name one, such as the default")
+    embeddings = EmbeddingService(make)
+    try:
+        prepared = _prepared(labelled, embeddings)
+        wanted = list(_orders(orders, len(prepared), seed))
+        return [_replayed(resolved, prepared, order, embeddings, seed + n) for n, order in enumerate(wanted)]
+    finally:
+        embeddings.close(0.0)
+
+
+def _checked(pairs: Iterable[tuple[str, str, Any]]) -> list[tuple[str, str, bool]]:
+    checked = []
+    for pair in pairs:
+        match pair:
+            case (str() as a, str() as b, same) if same in (0, 1):
+                checked.append((a, b, bool(same)))
+            case _:
+                raise InvalidInputError(f"{pair!r:.120} is no labelled pair: (a, b, same), same being True or False")
+    return checked
+
+
+def _orders(orders: int | Sequence[Sequence[int]], count: int, seed: int) -> Iterator[Sequence[int]]:
+    if isinstance(orders, int):
+        if orders < 1:
+            raise InvalidInputError(f"orders={orders!r} must be at least 1")
+        for number in range(orders):
+            order = list(range(count))
+            random.Random(seed + number).shuffle(order)  # noqa: S311  (an experiment to be repeated)
+            yield order
+        return
+    for given in orders:
+        outside = next((place for place in given if not 0 <= place < count), None)
+        if outside is not None:
+            raise InvalidInputError(f"an order names position {outside!r}, but there are {count} pairs")
+        yield given
+
+
+def _asked(request: str) -> str:
+    """What is asked in an evaluation."""
+    return request
+
+
+def _prepared(labelled: Sequence[tuple[str, str, bool]], embeddings: EmbeddingService) -> list[_Pair]:
+    spec = CallSpec(_asked, name="evaluated")
+    texts = list(dict.fromkeys(text for a, b, _ in labelled for text in (a, b)))
+    vectors: dict[str, tuple[Any, bool]] = {}
+    starts = range(0, len(texts), _EMBEDDED_AT_ONCE)
+    for start in progress(starts, "embedding"):
+        part = texts[start : start + _EMBEDDED_AT_ONCE]
+        embedded = embeddings.embed(part, _EMBED_S)
+        vectors.update(zip(part, zip(embedded.vectors, embedded.whole, strict=True), strict=True))
+    pairs = []
+    for number, (a, b, same) in enumerate(labelled):
+        (of_a, whole_a), (of_b, whole_b) = vectors[a], vectors[b]
+        asked = spec.request((b,), {}, _NAMESPACE, None)
+        stored = spec.request((a,), {}, _NAMESPACE, None).to_record(f"{number}", f'"{number}"', "json")
+        live = f"{number}" if same else f"not {number}"
+        pairs.append(_Pair(asked, stored, float(min(of_a @ of_b, 1.0)), whole_a and whole_b, live))
+    return pairs
+
+
+@dataclass(slots=True)
+class _Replay:
+    """Performs the story's steps for one pair."""
+
+    learning: Verifying
+    policy: Policy
+    pair: _Pair
+    explored: bool = False
+
+    def told(self) -> bool | None:
+        """Whether the pool's answer was right; None where it did not answer."""
+        telling = story(self.pair.asked, self.policy, Mode())
+        came_of_it: Any = None
+        try:
+            while True:
+                came_of_it = self._perform(telling.send(came_of_it))
+        except StopIteration as end:
+            answer = end.value.answer
+            return None if answer.found_by is None else bool(answer.value == self.pair.live)
+
+    def _perform(self, step: FlowStep) -> Any:
+        identical = self.pair.asked.key == self.pair.stored.key
+        match step:
+            case LookUp():
+                return self.pair.stored if identical else None
+            case Claim():
+                return Claimed(self.pair.stored if identical else None)
+            case FindSimilar():
+                return [Match(self.pair.stored, self.pair.similarity, "semantic")] if self.pair.whole else []
+            case Recall():
+                return self.learning.recall(step)
+            case AskJudge(judge, question):
+                verdict: Verdict = settled(judge.judge(question))
+                self.explored = verdict.live
+                return verdict
+            case Run():
+                return Outcome(self.pair.live)
+            case Learn():
+                return self.learning.learn(step)
+            case Keep():
+                return True
+            case Trouble(error=error):
+                raise error
+            case _:
+                return ... if type(step).__name__ == "AskFeeds" else None
+
+
+def _replayed(
+    judge: Judge | None, pairs: Sequence[_Pair], order: Sequence[int], embeddings: EmbeddingService, seed: int
+) -> Evaluation:
+    learning = Verifying(MemoryStore(), embeddings, Counters(), Notices(), lambda: None, load_scorer)
+    learning.coin.seed(seed)
+    learns = isinstance(judge, VerifiedJudge)
+    policy = Policy(codec_for(_asked, None), judge, single_flight=False, learns=learns)
+    outcomes: list[tuple[bool | None, bool]] = []
+    alarms: list[int] = []
+    for place in order:
+        replay = _Replay(learning, policy, pairs[place])
+        right = replay.told()
+        outcomes.append((right, replay.explored))
+        if learns:
+            learning.run()
+            raised = sum(memory.alarms for _, _, memory in learning.memories())
+            alarms += [len(outcomes)] * (raised - len(alarms))
+    middle = len(outcomes) // 2
+    whole = _tally(outcomes)
+    halves = _tally(outcomes[:middle]), _tally(outcomes[middle:])
+    return Evaluation(whole.total, whole.answered, whole.wrong, whole.explored, halves, tuple(alarms))
+
+
+def _tally(outcomes: Sequence[tuple[bool | None, bool]]) -> Tally:
+    return Tally(
+        total=len(outcomes),
+        answered=sum(right is not None for right, _ in outcomes),
+        wrong=sum(right is False for right, _ in outcomes),
+        explored=sum(explored for _, explored in outcomes),
+    )

@@ -1,0 +1,239 @@
+"""What a verified judge remembers of one function in one namespace: labelled pairs, and what follows from them. Pure.
+
+A pair is a request and the stored experience that might answer it. It is labelled where the function ran although the
+experience was there: always where the judge abstained, and by the toss of a coin where it would have answered.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from exp_pool.reuse.bound import STAGES, Bound
+from exp_pool.reuse.drift import Alarm
+from exp_pool.reuse.trees import Model, fit
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_WINDOW = 20_000  # labels that are learned from, the newest: more taught nothing on the questions, and cost seconds
+_FIRST, _GROWTH = 200, 1.25  # labels before anything is learned, and how many more before it is learned anew
+_AIM = 0.88  # of the allowed rate: what is aimed at over any longer stretch, since the aim is missed by a tenth or so
+_PRICE = 1.2  # what one wrong answer costs of the bound, since looking into some only guesses the rest
+_PATIENCE, _SHORTEST = 4, 500  # room is used up over a quarter of the requests so far, and not within fewer than 500
+_LOOKING = 0.6  # see `Aim.chance`
+_MARGIN = 1.05
+_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A pair that may become a label: its features, what was predicted of it, and its chance of being labelled."""
+
+    features: tuple[float, ...]
+    predicted: float | None
+    chance: float
+
+
+class Label(NamedTuple):
+    """A pair, and whether the stored answer was wrong for the request."""
+
+    lesson: Lesson
+    wrong: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Which pairs are answered: those whose predicted chance of being wrong is at most `limit`."""
+
+    limit: float = -1.0
+
+    def chance(self, predicted: float, least: float) -> float:
+        """The chance of looking into a pair that would be answered.
+
+        What tells most for what it costs: the variance of the estimate is the sum of ``predicted / chance``; answering
+        is worth ``1 - predicted / limit``, nothing at the limit. Their product is least for this (Neyman's allocation).
+        """
+        worth = 1 - predicted / (_MARGIN * self.limit)
+        return min(1.0, max(least, _LOOKING * math.sqrt(predicted / worth)))
+
+
+@dataclass(slots=True)
+class Memory:
+    """Changed by one thread at a time; read by others meanwhile.
+
+    Args:
+        rate: wrong answers per request that are allowed.
+        confidence: of the bound.
+        coin: tossed for each request that would be answered.
+    """
+
+    rate: float
+    confidence: float
+    coin: random.Random = field(default_factory=random.Random)
+    bound: Bound = field(default_factory=Bound)
+    answered: int = 0
+    looked_into: int = 0
+    alarms: int = 0
+    model: Model | None = None
+    aim: Aim = Aim()
+    labels: deque[Label] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    calibration: list[Counter[str]] = field(default_factory=lambda: [Counter() for _ in range(_BINS)])
+    marked: dict[str, Any] | None = None  # what was known at the last mark, without the labels
+    since_mark: int = 0
+    _alarm: Alarm = field(default_factory=Alarm)
+    _unlearned: int = 0  # labels since the last lesson was drawn from them
+    _unseen: np.ndarray | None = None  # of each label that was learned from, as predicted without it
+    _learned: tuple[Label, ...] = ()
+    _aimed_at: float = -1.0
+
+    # What the judge asks
+
+    def predict(self, pairs: Sequence[Sequence[float]]) -> list[float] | None:
+        """Of each pair the chance that its stored answer is wrong; None before anything was learned."""
+        return None if self.model is None else self.model.chances(pairs)
+
+    def allows(self, predicted: float) -> bool:
+        """Whether such a pair may be answered now."""
+        return predicted <= self.aim.limit and self.bound.room(self.rate, self.confidence) > 0
+
+    def chance(self, predicted: float) -> float:
+        """The chance with which a pair that may be answered is looked into instead."""
+        return self.aim.chance(predicted, STAGES[self.bound.stage])
+
+    # What became of it
+
+    def add(self, entries: Iterable[str]) -> None:
+        """Take in what `label_entry` and `answers_entry` wrote, of whichever process."""
+        for entry in entries:
+            said = json.loads(entry)
+            if "answered" in said:
+                self.answered += said["answered"]
+                self.bound.answered(said["answered"], said["e"])
+                continue
+            lesson = Lesson(tuple(said["x"]), said.get("p"), said["e"])
+            self._label(Label(lesson, bool(said["wrong"])), warm=said.get("warm", False))
+
+    def mark(self) -> None:
+        """Here a new log begins: what was known before it is carried over once its predecessor is gone."""
+        bound = self.bound
+        self.since_mark = 0
+        self.marked = {
+            "answered": self.answered,
+            "looked_into": self.looked_into,
+            "alarms": self.alarms,
+            "bound": [bound.requests, bound.estimate, bound.least_chance, *bound.weights],
+        }
+
+    def resume(self, carried: Mapping[str, Any] | None) -> None:
+        """Begin with what was carried over."""
+        if carried is not None:
+            self.answered, self.looked_into = carried["answered"], carried["looked_into"]
+            self.alarms = carried["alarms"]
+            requests, estimate, least, *weights = carried["bound"]
+            self.bound = Bound(requests, estimate, weights=weights, least_chance=least)
+        self.mark()
+
+    def _label(self, label: Label, *, warm: bool) -> None:
+        lesson, wrong = label
+        self.labels.append(label)
+        self.since_mark += 1
+        self._unlearned += 1
+        if warm:
+            return
+        self.looked_into += lesson.chance < 1
+        self.bound.looked_into(lesson.chance, wrong=wrong)
+        if lesson.predicted is not None:
+            seen = self.calibration[min(int(lesson.predicted * _BINS), _BINS - 1)]
+            seen.update(pairs=1, wrong=wrong)
+            if self._alarm.raised_by(lesson.predicted, wrong=wrong):
+                self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """What was learned holds no longer: nothing is answered until it is learned anew. The bound stays."""
+        self.alarms += 1
+        self.labels.clear()
+        self._unlearned, self._learned, self._unseen = 0, (), None
+        self.model, self.aim, self._aimed_at = None, Aim(), -1.0
+        self._alarm = Alarm()
+
+    # What follows from it
+
+    def study(self) -> None:
+        """Learn anew where there is enough that is new, and aim where the room is. Takes up to seconds."""
+        self.bound.advance(self.rate, self.confidence)
+        enough = max(_FIRST, int(len(self._learned) * (_GROWTH - 1)))
+        if self._unlearned >= enough:
+            self._learn()
+        self._take_aim()
+
+    def _learn(self) -> None:
+        import numpy as np
+
+        learned = tuple(self.labels)
+        rows = np.array([label.lesson.features for label in learned])
+        wrong = np.array([label.wrong for label in learned], dtype=float)
+        weights = np.array([1 / label.lesson.chance for label in learned])
+        model, self._unseen = fit(rows, wrong, weights)
+        self._learned, self._unlearned, self._aimed_at = learned, 0, -1.0
+        self.model = model
+
+    def _take_aim(self) -> None:
+        """Answer as many as bring wrong answers to what may be spent per request now."""
+        if self._unseen is None:
+            return
+        room = self.bound.room(self.rate, self.confidence)
+        over = max(_SHORTEST, self.bound.requests / _PATIENCE)
+        spend = min(_AIM * self.rate, (self.rate + room / over) / _PRICE)
+        if spend <= 0:
+            self.aim, self._aimed_at = Aim(), -1.0
+        elif abs(spend - self._aimed_at) > 0.02 * self.rate:
+            self.aim, self._aimed_at = self._aim_for(spend), spend
+
+    def _aim_for(self, spend: float) -> Aim:
+        import numpy as np
+
+        assert self._unseen is not None
+        order = np.argsort(self._unseen)
+        predicted = self._unseen[order]
+        weights = np.array([1 / self._learned[place].lesson.chance for place in order])
+        wrong = np.array([self._learned[place].wrong for place in order], dtype=float)
+        least, total = STAGES[self.bound.stage], weights.sum()
+
+        def spent(count: int) -> float:
+            limit = predicted[count - 1]
+            worth = 1 - predicted[:count] / (_MARGIN * limit)
+            looked = np.clip(_LOOKING * np.sqrt(predicted[:count] / worth), least, 1.0)
+            return float((weights[:count] * wrong[:count] * (1 - looked)).sum() / total)
+
+        # Not quite rising, so looked through from the most careful on: coarsely, then between two steps.
+        few, many = 0, len(predicted)
+        for count in np.unique(np.linspace(1, len(predicted), 200, dtype=int)):
+            if spent(int(count)) > spend:
+                many = int(count) - 1
+                break
+            few = int(count)
+        while few < many:
+            middle = (few + many + 1) // 2
+            few, many = (middle, many) if spent(middle) <= spend else (few, middle - 1)
+        return Aim(float(predicted[few - 1])) if few else Aim()
+
+
+def label_entry(lesson: Lesson, *, wrong: bool, warm: bool = False) -> str:
+    """A label as it stands in the log: numbers only, nothing of what was asked or answered."""
+    said: dict[str, object] = {"x": [round(float(value), 5) for value in lesson.features], "e": round(lesson.chance, 5)}
+    if lesson.predicted is not None:
+        said["p"] = round(lesson.predicted, 5)
+    if warm:
+        said["warm"] = True
+    return json.dumps({**said, "wrong": int(wrong)}, separators=(",", ":"))
+
+
+def answers_entry(count: int, least_chance: float) -> str:
+    """So many requests were answered, unlabelled; each had at least this chance of being looked into."""
+    return json.dumps({"answered": count, "e": round(least_chance, 5)}, separators=(",", ":"))

@@ -1,0 +1,123 @@
+"""Reuse by similarity with a bound on wrong answers: the judge learns from the calls that it lets run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from exp_pool.errors import ConfigurationError, InvalidInputError
+from exp_pool.experience import Hit
+from exp_pool.protocols import Question, Verdict
+from exp_pool.reuse.memory import Lesson, Memory
+from exp_pool.reuse.pairs import features
+
+_LARGEST_RATE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedJudge:
+    """Similar requests are answered as long as wrong answers stay within a share of all requests.
+
+    It starts by abstaining. Each abstention runs the function, whose answer says whether the stored one would have been
+    right: that labels the pair of requests. From labels it learns which pairs may be reused (boosted trees on
+    similarity and the words of both), answers those that are surest, and lets some of these run all the same, by the
+    toss of a coin with known odds: what it finds there bounds what it does not see.
+
+    What is promised: with the given confidence, at every moment, wrong answers are at most `max_error_rate` of all
+    requests so far that it was asked about, whatever the requests are and in whatever order they come (`reuse.bound`
+    states the theorem). Identical requests are answered as always and count as neither. It takes evidence: at a rate
+    of 0.02 some 500 requests of a function pass before the first answer. What is not promised: that the rate holds
+    within any stretch of requests by itself; and nothing at all where `same` is wrong about what is the same.
+
+    What was learned belongs to one function and version in one namespace. It is kept in the store, as numbers, and
+    shared by all processes. When answers go wrong more often than predicted, it forgets what it learned, says so once,
+    and abstains until it has learned anew.
+
+    Args:
+        max_error_rate: wrong answers per request, above 0, at most 0.5.
+        confidence: of the promise, above 0.5, below 1.
+        same: whether a stored and a live response are the same: ``same(stored, live)``, ``def`` or ``async def``; or
+            the name of a scorer, which rates the stored response with the live one as `expected` (0.5 or more counts
+            as the same). By default they are the same when they are equal but for case, spaces and punctuation.
+        candidates: how many similar experiences are looked at.
+
+    Raises:
+        ConfigurationError: a value that cannot be.
+    """
+
+    max_error_rate: float = 0.02
+    confidence: float = 0.95
+    same: Callable[[Any, Any], Any] | str | None = None
+    candidates: int = 3
+    taught: tuple[tuple[str, str, bool], ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        rate, confidence = self.max_error_rate, self.confidence
+        if not _number(rate) or not 0 < rate <= _LARGEST_RATE:
+            raise ConfigurationError(
+                f"max_error_rate={rate!r} must be above 0 and at most 0.5: the share of all requests that may be "
+                "answered wrongly, such as 0.02"
+            )
+        if not _number(confidence) or not 0.5 < confidence < 1:  # noqa: PLR2004
+            raise ConfigurationError(f"confidence={confidence!r} must be above 0.5 and below 1, such as 0.95")
+        if not (self.same is None or callable(self.same) or (isinstance(self.same, str) and self.same)):
+            raise ConfigurationError(f"same={self.same!r} must be a callable(stored, live) or the name of a scorer")
+        if isinstance(self.candidates, bool) or not isinstance(self.candidates, int) or self.candidates < 1:
+            raise ConfigurationError(f"candidates={self.candidates!r} must be at least 1")
+
+    @classmethod
+    def fit(cls, pairs: Iterable[tuple[str, str, Any]], **settings: Any) -> Self:
+        """A judge that has been taught: it knows from the first request on which pairs are sure.
+
+        The bound still has to be earned on live requests: what others labelled, elsewhere, proves nothing about these.
+
+        Args:
+            pairs: (request, other request, whether one answer serves both); the pool's embedder embeds them.
+            settings: those of the judge.
+
+        Raises:
+            InvalidInputError: something else than such pairs.
+        """
+        taught = []
+        for pair in pairs:
+            match pair:
+                case (str() as request, str() as other, same) if same in (0, 1):
+                    taught.append((request, other, bool(same)))
+                case _:
+                    raise InvalidInputError(
+                        f"{pair!r:.120} is no labelled pair: (request, other request, True or False)"
+                    )
+        return cls(taught=tuple(taught), **settings)
+
+    def judge(self, question: Question) -> Verdict:
+        """The surest of the hits, if the bound allows it; what is to be learned from the outcome, in any case."""
+        exact = next((hit for hit in question.hits if hit.found_by == "exact"), None)
+        if exact is not None:
+            return Verdict(exact, "identical request")
+        memory = question.memory
+        if not isinstance(memory, Memory):
+            return Verdict(None, "nothing is known of this function: only identical requests are answered")
+        pairs = [features(question.request, hit.experience.request, hit.similarity) for hit in question.hits]
+        predictions = memory.predict(pairs)
+        if predictions is None:
+            best = max(range(len(pairs)), key=lambda place: question.hits[place].similarity)
+            lesson = Lesson(pairs[best], None, 1.0)
+            return Verdict(None, "too little is known yet", question.hits[best], lesson)
+        best = min(range(len(pairs)), key=predictions.__getitem__)
+        return _verdict(memory, question.hits[best], pairs[best], predictions[best])
+
+
+def _verdict(memory: Memory, hit: Hit, pair: tuple[float, ...], predicted: float) -> Verdict:
+    if not memory.allows(predicted):
+        why = f"chance of being wrong {predicted:.3f}, may be at most {max(memory.aim.limit, 0):.3f} now"
+        return Verdict(None, why, hit, Lesson(pair, predicted, 1.0))
+    chance = memory.chance(predicted)
+    lesson = Lesson(pair, predicted, chance)
+    if memory.coin.random() < chance:
+        return Verdict(hit, f"looked into, as is one in {1 / chance:.0f} like it", hit, lesson, live=True)
+    return Verdict(hit, f"chance of being wrong {predicted:.3f}", hit, lesson)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,281 @@
+"""What judges that learn remember: labels from live answers, kept in the store, shared by all processes.
+
+Callers put their lessons into a queue; the worker compares the answers, appends the labels to the function's log, reads
+what it and others have appended since, and learns. So a caller never waits for any of it, and processes that read the
+same log know the same. A killed process loses the lessons of its last moments, not more.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import unicodedata
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from exp_pool.awaiting import settled
+from exp_pool.counters import Counters
+from exp_pool.embedders.service import EmbeddingService
+from exp_pool.errors import DecodingError, EmbedderError
+from exp_pool.experience import MISSING, Score
+from exp_pool.forks import reset_in_child
+from exp_pool.notices import Notices, log_with_trace
+from exp_pool.protocols import RecordStore, ScoreContext, Scorer
+from exp_pool.records import to_experience
+from exp_pool.reuse.memory import Lesson, Memory, answers_entry, label_entry
+from exp_pool.reuse.pairs import features
+from exp_pool.reuse.verified import VerifiedJudge
+from exp_pool.steps import Learn, Recall
+
+_PAGE = 5000
+_CHAPTER = 20_000  # labels of one log; the last two are kept, which is more than is learned from
+_QUEUE = 10_000  # lessons that wait while the store is away; the oldest go
+_TIMEOUT_S = 60.0  # for an async `same`
+_EMBEDDED_AT_ONCE, _EMBED_S = 64, 60.0
+_SAME_ENOUGH = 0.5
+_ENDS = ".!?;:, \"'\u3002\u201d\u2019"  # after NFKC, which makes full-width ones of these
+_ALIKE, _ENOUGH_ALIKE, _FEW_SAME = 0.95, 30, 0.2
+
+
+@dataclass(slots=True)
+class _Studied:
+    """One judge's memory of one function in one namespace, and how far its log was read."""
+
+    judge: VerifiedJudge
+    function: str
+    namespace: str
+    log: str
+    memory: Memory
+    chapter: int = -1
+    position: int = 0
+    taught: bool = False
+    waiting: deque[Learn] = field(default_factory=lambda: deque(maxlen=_QUEUE))
+    answered: int = 0  # requests, not yet in the log
+    least_chance: float = 1.0
+    alike: int = 0
+    alike_same: int = 0
+
+
+class Verifying:
+    """See `drivers.ports.Learning` for what callers use.
+
+    Args:
+        owed: tells the worker that there is something to do.
+        load_scorer: a scorer by its name, for judges whose `same` is one.
+    """
+
+    def __init__(
+        self,
+        store: RecordStore,
+        embeddings: EmbeddingService | None,
+        counters: Counters,
+        notices: Notices,
+        owed: Callable[[], None],
+        load_scorer: Callable[[str], Scorer],
+    ) -> None:
+        self._store = store
+        self._embeddings = embeddings
+        self._counters = counters
+        self._notices = notices
+        self._owed = owed
+        self._load_scorer = load_scorer
+        self.coin = random.Random()  # noqa: S311  (it chooses what is looked into, and hides nothing)
+        self._start_over()
+        reset_in_child(self._start_over)
+
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
+        self._studied: dict[tuple[str, str, str, int], _Studied] = {}
+
+    # Told by callers; never waits for I/O
+
+    def recall(self, step: Recall) -> Memory:
+        """What this judge remembers of the function."""
+        request = step.request
+        return self._of(cast("VerifiedJudge", step.judge), request.namespace, request.function, request.version).memory
+
+    def learn(self, step: Learn) -> None:
+        """Remember this, later."""
+        request = step.request
+        judge = cast("VerifiedJudge", step.judge)
+        studied = self._of(judge, request.namespace, request.function, request.version)
+        with self._lock:
+            if step.live is None:
+                studied.answered += 1
+                studied.least_chance = min(studied.least_chance, step.lesson.chance)
+            else:
+                studied.waiting.append(step)
+        self._owed()
+
+    def _of(self, judge: VerifiedJudge, namespace: str, function: str, version: str) -> _Studied:
+        key = namespace, function, version, id(judge)
+        with self._lock:
+            studied = self._studied.get(key)
+            if studied is None:
+                memory = Memory(judge.max_error_rate, judge.confidence, self.coin)
+                log = f"verified:{json.dumps([function, version], ensure_ascii=True)}"
+                studied = self._studied[key] = _Studied(judge, function, namespace, log, memory)
+        return studied
+
+    def memories(self) -> list[tuple[str, str, Memory]]:
+        """(namespace, function, memory) of every function that was asked for in this process."""
+        with self._lock:
+            return [(studied.namespace, studied.function, studied.memory) for studied in self._studied.values()]
+
+    # The work
+
+    def run(self) -> None:
+        """Label what waits, read what others labelled, learn.
+
+        Raises:
+            StoreError: the store failed; what was not written waits.
+        """
+        with self._lock:
+            every = list(self._studied.values())
+        for studied in every:
+            self._write(studied)
+            alarms = studied.memory.alarms
+            self._teach(studied)
+            self._read(studied)
+            if studied.memory.alarms > alarms:
+                self._say_drift(studied)
+            studied.memory.study()
+
+    def _write(self, studied: _Studied) -> None:
+        with self._lock:
+            waiting, answered, least = list(studied.waiting), studied.answered, studied.least_chance
+        if not waiting and not answered:
+            return
+        chapter, _ = self._chapter(studied)
+        entries = [answers_entry(answered, least)] if answered else []
+        for step in waiting:
+            entry = self._labelled(studied, step)
+            if entry is not None:
+                entries.append(entry)
+        if entries:
+            self._store.append_log(studied.namespace, f"{studied.log}:{chapter}", entries)
+        with self._lock:
+            studied.answered -= answered
+            if not studied.answered:
+                studied.least_chance = 1.0
+            for step in waiting:
+                if studied.waiting and studied.waiting[0] is step:
+                    studied.waiting.popleft()
+
+    def _labelled(self, studied: _Studied, step: Learn) -> str | None:
+        lesson: Lesson = step.lesson
+        try:
+            same = self._same(studied.judge, step)
+        except Exception as err:  # `same` is the user's; what it cannot say is no label
+            self._counters.add("degraded")
+            log_with_trace("DEBUG", f"{studied.function}: no label: {err!r}", err)
+            self._notices.once(
+                f"same:{studied.function}",
+                f"{studied.function}: VerifiedJudge could not compare a stored answer with a live one, and learns "
+                f"nothing from such calls: {err!r}. Mend same=",
+            )
+            return None
+        if lesson.features[0] >= _ALIKE:
+            studied.alike, studied.alike_same = studied.alike + 1, studied.alike_same + same
+            if studied.alike >= _ENOUGH_ALIKE and studied.alike_same < _FEW_SAME * studied.alike:
+                self._notices.once(
+                    f"varies:{studied.function}",
+                    f"{studied.function}: nearly equal requests get different answers ({studied.alike_same} of "
+                    f"{studied.alike} were the same), so VerifiedJudge can answer hardly any. If these answers say the "
+                    "same in other words, tell it so: VerifiedJudge(same=...), a callable(stored, live) or a scorer",
+                )
+        return label_entry(lesson, wrong=not same)
+
+    def _same(self, judge: VerifiedJudge, step: Learn) -> bool:
+        assert step.live is not None
+        if step.considered.answer is None:
+            raise DecodingError("the stored experience has no answer")
+        stored = step.codec.decode(step.considered.answer, step.considered.codec)
+        live = step.codec.decode(*step.live)
+        if judge.same is None:
+            return plainly_same(stored, live)
+        if callable(judge.same):
+            said = settled(judge.same(stored, live), _TIMEOUT_S)
+        else:
+            rated = to_experience(step.considered)
+            rated = rated.model_copy(update={"response": stored, "expected": live})
+            said = settled(self._load_scorer(judge.same)(ScoreContext(rated, None, stored)), _TIMEOUT_S)
+        value = said.value if isinstance(said, Score) else said
+        if value is MISSING or not isinstance(value, bool | int | float) or not 0 <= value <= 1:
+            raise TypeError(f"same= gave {said!r:.80}; it must give True or False, or a score from 0 to 1")
+        return value >= _SAME_ENOUGH
+
+    def _teach(self, studied: _Studied) -> None:
+        """What the judge was given labelled pairs for, once."""
+        if studied.taught or not studied.judge.taught or self._embeddings is None:
+            return
+        pairs = studied.judge.taught
+        try:
+            for start in range(0, len(pairs), _EMBEDDED_AT_ONCE):
+                part = pairs[start : start + _EMBEDDED_AT_ONCE]
+                lefts = self._embeddings.embed([request for request, _, _ in part], _EMBED_S).vectors
+                rights = self._embeddings.embed([other for _, other, _ in part], _EMBED_S).vectors
+                cosines = (lefts * rights).sum(axis=1)
+                studied.memory.add(
+                    label_entry(Lesson(features(a, b, float(cosine)), None, 1.0), wrong=not same, warm=True)
+                    for (a, b, same), cosine in zip(part, cosines, strict=True)
+                )
+        except EmbedderError as err:
+            log_with_trace("WARNING", f"{studied.function}: VerifiedJudge.fit: {err}", err)
+        studied.taught = True
+
+    def _read(self, studied: _Studied) -> None:
+        last, carried = self._chapter(studied)
+        if studied.chapter < 0:
+            studied.chapter = max(0, last - 1)
+            studied.memory.resume(carried)
+        while True:
+            name = f"{studied.log}:{studied.chapter}"
+            while page := self._store.read_log(studied.namespace, name, after=studied.position, limit=_PAGE):
+                studied.memory.add(entry.entry for entry in page)
+                studied.position = page[-1].position
+            if studied.chapter >= last:
+                break
+            studied.memory.mark()
+            studied.chapter, studied.position = studied.chapter + 1, 0
+        if studied.memory.since_mark >= _CHAPTER:
+            self._turn_the_page(studied)
+
+    def _chapter(self, studied: _Studied) -> tuple[int, Any]:
+        """Which log is written now, and what is to be carried over from those that are gone."""
+        state = self._store.read_state(studied.namespace, studied.log)
+        if state is None:
+            return 0, None
+        said = json.loads(state.value)
+        return said["chapter"], said["carried"]
+
+    def _turn_the_page(self, studied: _Studied) -> None:
+        """Begin a new log and drop the last but one; labels that come to it later than that are lost, which is few."""
+        state = self._store.read_state(studied.namespace, studied.log)
+        now = 0 if state is None else json.loads(state.value)["chapter"]
+        if now != studied.chapter:  # another process has done it
+            return
+        value = json.dumps({"chapter": now + 1, "carried": studied.memory.marked})
+        if self._store.write_state(studied.namespace, studied.log, value, None if state is None else state.revision):
+            self._store.drop_logs(studied.namespace, [f"{studied.log}:{now - 1}"])
+
+    def _say_drift(self, studied: _Studied) -> None:
+        self._notices.once(
+            f"drift:{studied.namespace}:{studied.function}:{studied.memory.alarms}",
+            f"{studied.function}: stored answers are wrong more often than VerifiedJudge had learned, so the requests, "
+            "or the function, have changed. It forgets what it learned and abstains until it has learned anew",
+        )
+
+
+def plainly_same(stored: Any, live: Any) -> bool:
+    """Equal; texts but for case, spaces, and punctuation at their end."""
+    if isinstance(stored, str) and isinstance(live, str):
+        return _plain(stored) == _plain(live)
+    return type(stored) is type(live) and bool(stored == live)
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(_ENDS)
