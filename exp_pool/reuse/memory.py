@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exp_pool.reuse.bound import STAGES, Bound
+from exp_pool.reuse.bound import Bound
 from exp_pool.reuse.drift import Alarm
 from exp_pool.reuse.trees import Model, fit
 
@@ -25,9 +25,9 @@ _WINDOW = 20_000  # labels that are learned from, the newest: more taught nothin
 _FIRST, _GROWTH = 200, 1.25  # labels before anything is learned, and how many more before it is learned anew
 _AIM = 0.88  # of the allowed rate: what is aimed at over any longer stretch, since the aim is missed by a tenth or so
 _PRICE = 1.2  # what one wrong answer costs of the bound, since looking into some only guesses the rest
-_PATIENCE, _SHORTEST = 4, 500  # room is used up over a quarter of the requests so far, and not within fewer than 500
-_LOOKING = 0.6  # see `Aim.chance`
+_PATIENCE, _SHORTEST = 1.5, 500  # room is used up over two thirds of the requests so far, and over 500 at least
 _MARGIN = 1.05
+_NOTICEABLE, _STALE = 0.02, 1.05  # changes after which it aims anew
 _BINS = 10
 
 
@@ -52,15 +52,17 @@ class Aim:
     """Which pairs are answered: those whose predicted chance of being wrong is at most `limit`."""
 
     limit: float = -1.0
+    looking: float = 1.0
 
     def chance(self, predicted: float, least: float) -> float:
         """The chance of looking into a pair that would be answered.
 
-        What tells most for what it costs: the variance of the estimate is the sum of ``predicted / chance``; answering
-        is worth ``1 - predicted / limit``, nothing at the limit. Their product is least for this (Neyman's allocation).
+        What is not looked into costs the bound ``a / 2 * predicted / chance`` for the guess, on average; answering is
+        worth ``1 - predicted / limit``, nothing at the limit. The sum over all pairs is least for this chance (Neyman's
+        allocation): `looking` is ``sqrt(a / (2 limit))``.
         """
         worth = 1 - predicted / (_MARGIN * self.limit)
-        return min(1.0, max(least, _LOOKING * math.sqrt(predicted / worth)))
+        return min(1.0, max(least, self.looking * math.sqrt(predicted / worth)))
 
 
 @dataclass(slots=True)
@@ -91,6 +93,7 @@ class Memory:
     _unseen: np.ndarray | None = None  # of each label that was learned from, as predicted without it
     _learned: tuple[Label, ...] = ()
     _aimed_at: float = -1.0
+    _aimed_when: int = 0
 
     # What the judge asks
 
@@ -104,7 +107,7 @@ class Memory:
 
     def chance(self, predicted: float) -> float:
         """The chance with which a pair that may be answered is looked into instead."""
-        return self.aim.chance(predicted, STAGES[self.bound.stage])
+        return self.aim.chance(predicted, self.bound.least_chance)
 
     # What became of it
 
@@ -114,7 +117,7 @@ class Memory:
             said = json.loads(entry)
             if "answered" in said:
                 self.answered += said["answered"]
-                self.bound.answered(said["answered"], said["e"])
+                self.bound.answered(said["answered"], said["p"], said["e"])
                 continue
             lesson = Lesson(tuple(said["x"]), said.get("p"), said["e"])
             self._label(Label(lesson, bool(said["wrong"])), warm=said.get("warm", False))
@@ -127,7 +130,7 @@ class Memory:
             "answered": self.answered,
             "looked_into": self.looked_into,
             "alarms": self.alarms,
-            "bound": [bound.requests, bound.estimate, bound.least_chance, *bound.weights],
+            "bound": [bound.requests, bound.estimate, bound.given_up, *bound.weights],
         }
 
     def resume(self, carried: Mapping[str, Any] | None) -> None:
@@ -135,8 +138,8 @@ class Memory:
         if carried is not None:
             self.answered, self.looked_into = carried["answered"], carried["looked_into"]
             self.alarms = carried["alarms"]
-            requests, estimate, least, *weights = carried["bound"]
-            self.bound = Bound(requests, estimate, weights=weights, least_chance=least)
+            requests, estimate, given_up, *weights = carried["bound"]
+            self.bound = Bound(requests, estimate, given_up, weights)
         self.mark()
 
     def _label(self, label: Label, *, warm: bool) -> None:
@@ -146,8 +149,11 @@ class Memory:
         self._unlearned += 1
         if warm:
             return
-        self.looked_into += lesson.chance < 1
-        self.bound.looked_into(lesson.chance, wrong=wrong)
+        if lesson.chance < 1 and lesson.predicted is not None:
+            self.looked_into += 1
+            self.bound.looked_into(lesson.chance, lesson.predicted, wrong=wrong)
+        else:
+            self.bound.abstained()
         if lesson.predicted is not None:
             seen = self.calibration[min(int(lesson.predicted * _BINS), _BINS - 1)]
             seen.update(pairs=1, wrong=wrong)
@@ -166,7 +172,6 @@ class Memory:
 
     def study(self) -> None:
         """Learn anew where there is enough that is new, and aim where the room is. Takes up to seconds."""
-        self.bound.advance(self.rate, self.confidence)
         enough = max(_FIRST, int(len(self._learned) * (_GROWTH - 1)))
         if self._unlearned >= enough:
             self._learn()
@@ -187,15 +192,16 @@ class Memory:
         """Answer as many as bring wrong answers to what may be spent per request now."""
         if self._unseen is None:
             return
-        room = self.bound.room(self.rate, self.confidence)
-        over = max(_SHORTEST, self.bound.requests / _PATIENCE)
-        spend = min(_AIM * self.rate, (self.rate + room / over) / _PRICE)
+        bound = self.bound
+        a = bound.settle(self.confidence)
+        room = bound.room(self.rate, self.confidence)
+        spend = min(_AIM * self.rate, (self.rate + room / max(_SHORTEST, bound.requests / _PATIENCE)) / _PRICE)
         if spend <= 0:
             self.aim, self._aimed_at = Aim(), -1.0
-        elif abs(spend - self._aimed_at) > 0.02 * self.rate:
-            self.aim, self._aimed_at = self._aim_for(spend), spend
+        elif abs(spend - self._aimed_at) > _NOTICEABLE * self.rate or bound.requests > _STALE * self._aimed_when:
+            self.aim, self._aimed_at, self._aimed_when = self._aim_for(spend, a), spend, bound.requests
 
-    def _aim_for(self, spend: float) -> Aim:
+    def _aim_for(self, spend: float, a: float) -> Aim:
         import numpy as np
 
         assert self._unseen is not None
@@ -203,12 +209,12 @@ class Memory:
         predicted = self._unseen[order]
         weights = np.array([1 / self._learned[place].lesson.chance for place in order])
         wrong = np.array([self._learned[place].wrong for place in order], dtype=float)
-        least, total = STAGES[self.bound.stage], weights.sum()
+        least, total = self.bound.least_chance, weights.sum()
 
         def spent(count: int) -> float:
             limit = predicted[count - 1]
             worth = 1 - predicted[:count] / (_MARGIN * limit)
-            looked = np.clip(_LOOKING * np.sqrt(predicted[:count] / worth), least, 1.0)
+            looked = np.clip(math.sqrt(a / (2 * limit)) * np.sqrt(predicted[:count] / worth), least, 1.0)
             return float((weights[:count] * wrong[:count] * (1 - looked)).sum() / total)
 
         # Not quite rising, so looked through from the most careful on: coarsely, then between two steps.
@@ -221,7 +227,10 @@ class Memory:
         while few < many:
             middle = (few + many + 1) // 2
             few, many = (middle, many) if spent(middle) <= spend else (few, middle - 1)
-        return Aim(float(predicted[few - 1])) if few else Aim()
+        if not few:
+            return Aim()
+        limit = float(predicted[few - 1])
+        return Aim(limit, math.sqrt(a / (2 * limit)))
 
 
 def label_entry(lesson: Lesson, *, wrong: bool, warm: bool = False) -> str:
@@ -234,6 +243,10 @@ def label_entry(lesson: Lesson, *, wrong: bool, warm: bool = False) -> str:
     return json.dumps({**said, "wrong": int(wrong)}, separators=(",", ":"))
 
 
-def answers_entry(count: int, least_chance: float) -> str:
-    """So many requests were answered, unlabelled; each had at least this chance of being looked into."""
-    return json.dumps({"answered": count, "e": round(least_chance, 5)}, separators=(",", ":"))
+def answers_entry(count: int, predicted: float, least_chance: float) -> str:
+    """So many requests were answered, unlabelled.
+
+    `predicted` is the sum of their predictions; each had at least that chance of being looked into.
+    """
+    said = {"answered": count, "p": round(predicted, 5), "e": round(least_chance, 5)}
+    return json.dumps(said, separators=(",", ":"))

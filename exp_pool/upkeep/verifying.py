@@ -54,6 +54,7 @@ class _Studied:
     taught: bool = False
     waiting: deque[Learn] = field(default_factory=lambda: deque(maxlen=_QUEUE))
     answered: int = 0  # requests, not yet in the log
+    predicted: float = 0.0  # of these, the sum
     least_chance: float = 1.0
     alike: int = 0
     alike_same: int = 0
@@ -105,6 +106,7 @@ class Verifying:
         with self._lock:
             if step.live is None:
                 studied.answered += 1
+                studied.predicted += step.lesson.predicted
                 studied.least_chance = min(studied.least_chance, step.lesson.chance)
             else:
                 studied.waiting.append(step)
@@ -146,11 +148,12 @@ class Verifying:
 
     def _write(self, studied: _Studied) -> None:
         with self._lock:
-            waiting, answered, least = list(studied.waiting), studied.answered, studied.least_chance
+            waiting, answered = list(studied.waiting), studied.answered
+            predicted, least = studied.predicted, studied.least_chance
         if not waiting and not answered:
             return
         chapter, _ = self._chapter(studied)
-        entries = [answers_entry(answered, least)] if answered else []
+        entries = [answers_entry(answered, predicted, least)] if answered else []
         for step in waiting:
             entry = self._labelled(studied, step)
             if entry is not None:
@@ -159,6 +162,7 @@ class Verifying:
             self._store.append_log(studied.namespace, f"{studied.log}:{chapter}", entries)
         with self._lock:
             studied.answered -= answered
+            studied.predicted -= predicted
             if not studied.answered:
                 studied.least_chance = 1.0
             for step in waiting:
