@@ -14,6 +14,7 @@ from typing import Any
 from exp_pool.encoding import dumps
 from exp_pool.errors import EncodingError, InvalidInputError
 from exp_pool.experience import Step
+from exp_pool.records import OWN_METADATA
 
 
 @dataclass(slots=True)
@@ -58,7 +59,8 @@ def record(
     last one counts.
 
     Raises:
-        InvalidInputError: a negative amount, or a step that is none.
+        InvalidInputError: a negative amount, a step that is none, or metadata that JSON cannot hold or with an entry
+            ``"exp_pool"``, which is the pool's own.
     """
     for name, amount in (("money_usd", money_usd), ("tokens_in", tokens_in), ("tokens_out", tokens_out)):
         if amount is not None and not (isinstance(amount, int | float) and 0 <= amount < float("inf")):
@@ -69,6 +71,10 @@ def record(
         dumps(dict(metadata or {}))
     except (EncodingError, TypeError, ValueError) as err:
         raise InvalidInputError(f"record(metadata={metadata!r:.80}) must be a dict that JSON can hold: {err}") from err
+    if OWN_METADATA in (metadata or ()):
+        raise InvalidInputError(
+            f"record(metadata=): the entry {OWN_METADATA!r} is the pool's own; name yours otherwise"
+        )
     capture = _capture.get()
     if capture is None:
         return

@@ -27,11 +27,13 @@ from exp_pool.kinds import (
 from exp_pool.places import Standing, register
 from exp_pool.plugs import offers
 from exp_pool.protocols import Codec, ContextBuilder, Judge, Scorer
+from exp_pool.records import OWN_METADATA
 from exp_pool.registry import load_scorer
 from exp_pool.request import CallSpec
 from exp_pool.reuse.context import Inject
 from exp_pool.reuse.judges import resolve_judge
 from exp_pool.reuse.refine import Refine
+from exp_pool.reuse.selection import selection_of
 from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.steps import Policy
 from exp_pool.upkeep.scoring import Scored
@@ -72,7 +74,7 @@ class ExpCache:
         request: the parameter that holds the text for similarity, or a callable of the call's arguments that gives it.
         judge: ``"exact"`` (an identical request is answered) or a `Judge`.
         inject: the parameter to which similar experiences are passed; see `Inject`.
-        context_builder: writes similar experiences into the request text instead.
+        context_builder: writes similar experiences into the request text instead; with `inject`, of those injected.
         codec: how responses are stored, instead of the package's own: `name`, `encode` and `decode`.
         cache_if: called as ``cache_if(value)`` or ``cache_if(call, value)``; what it is false for is not stored. Where
             it raises, nothing is stored.
@@ -293,6 +295,8 @@ def _check(namespace: Any, min_score: Any, context_builder: ContextBuilder | Non
         raise ConfigurationError(f"min_score={min_score!r} must be between 0 and 1")
     if context_builder is not None and not offers(context_builder, ContextBuilder):
         raise ConfigurationError(f"context_builder={context_builder!r} needs a limit and build(request, experiences)")
+    if context_builder is not None:
+        selection_of(context_builder)
     if manager is not None and not hasattr(manager, "sync"):
         raise ConfigurationError(f"manager={manager!r} is no ExpManager")
 
@@ -303,6 +307,8 @@ def _annotation(annotation: Mapping[str, Any] | None) -> dict[str, Any]:
         dumps(metadata)
     except (EncodingError, TypeError, ValueError) as err:
         raise ConfigurationError(f"annotation={annotation!r:.80} must be a dict that JSON can hold: {err}") from err
+    if OWN_METADATA in metadata:
+        raise ConfigurationError(f"annotation: the entry {OWN_METADATA!r} is the pool's own; name yours otherwise")
     return metadata
 
 

@@ -27,6 +27,7 @@ from exp_pool.explain import explain
 from exp_pool.filters import Condition, parse_where
 from exp_pool.flow import failure_key
 from exp_pool.keys import make_key
+from exp_pool.lineage import with_inherited_trust
 from exp_pool.notices import Notices
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.records import Record, to_experience, to_record
@@ -66,6 +67,7 @@ class Editing:
                 raise InvalidInputError(f"expected an Experience, got {experience!r:.80}")
             space = experience.namespace or self._namespace(None)
             records.append(to_record(experience, space, key=self._key(experience), secret=self.secret))
+        records = with_inherited_trust(self._store, records)
         statuses = self._store.put_many([Put(record) for record in records])
         stored = [r for r, status in zip(records, statuses, strict=True) if status is not PutStatus.CONFLICT]
         self.counters.add("stored", len(stored))
@@ -121,6 +123,8 @@ class Editing:
             before = to_experience(record)
             after = change(before)
             changed = to_record(after, record.namespace, key=record.key)
+            if changed.parents != record.parents:
+                (changed,) = with_inherited_trust(self._store, [changed])
             (status,) = self._store.put_many([Put(changed, PutMode.UPDATE, expected_revision=record.revision)])
             if status is not PutStatus.CONFLICT:
                 return before, after

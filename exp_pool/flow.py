@@ -36,13 +36,14 @@ from exp_pool._clock import now_us
 from exp_pool.capture import cost_of
 from exp_pool.durations import Ttl
 from exp_pool.encoding import dumps, json_dumps
-from exp_pool.errors import DecodingError, ReplayMissError
+from exp_pool.errors import DecodingError, InvalidInputError, ReplayMissError
 from exp_pool.experience import Answer, Call, Experience, Hit, Metric
-from exp_pool.protocols import Lease, Question, Verdict
-from exp_pool.records import Record, to_experience
+from exp_pool.protocols import ContextBuilder, Lease, Question, Verdict
+from exp_pool.records import OWN_METADATA, Record, to_experience
 from exp_pool.redaction import redacted, redacted_text
 from exp_pool.request import Request
 from exp_pool.reuse.judges import good_enough
+from exp_pool.reuse.selection import Shown, selection_of
 from exp_pool.steps import (
     Ask,
     AskFeeds,
@@ -77,7 +78,7 @@ from exp_pool.steps import (
 T = TypeVar("T")
 
 _MICROSECONDS = 1_000_000
-_NOTHING_SHOWN: Sequence[Experience] = ()
+_NOTHING_SHOWN = Shown()
 
 
 # ── The story ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -144,11 +145,10 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
         return Ending(Answer(None), ReplayMissError(f"{why}. Replay is on, so it does not run: record it first"))
     yield NotFound(as_called)
     better = yield from _attempt(as_called, "refine the answer", _begin_better(request, policy, mode), default=None)
-    parents = tuple(experience.id for experience in shown)
     try:
         outcome: Outcome = yield Run(request)
         if better is None or better.outcome is None:
-            ending = yield from _concluded(as_called, policy, mode, outcome, parents, lease)
+            ending = yield from _concluded(as_called, policy, mode, outcome, shown, lease)
             if ending.encoded is not None and outcome.error is None:
                 learning = _learned(judged.lesson, ending.encoded)
                 yield from _attempt(as_called, "learn from the call", learning, default=None)
@@ -156,10 +156,10 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
         outcome = better.outcome  # it was there first
         better.decide(None)
         better = None
-        return (yield from _concluded(as_called, policy, mode, outcome, parents, lease, "refined"))
+        return (yield from _concluded(as_called, policy, mode, outcome, shown, lease, "refined"))
     finally:
         if better is not None:
-            better.decide(lambda refined: _concluded(as_called, policy, mode, refined, parents, None, "refined"))
+            better.decide(lambda refined: _concluded(as_called, policy, mode, refined, shown, None, "refined"))
 
 
 def _begin_better(request: Request, policy: Policy, mode: Mode) -> Story[Better | None]:
@@ -173,19 +173,19 @@ def _concluded(
     policy: Policy,
     mode: Mode,
     outcome: Outcome,
-    parents: tuple[str, ...],
+    shown: Shown,
     lease: Lease | None,
     origin: str = "automatic",
 ) -> Story[Ending]:
     """The function has run: keep what is to be kept."""
     if outcome.error is not None:
-        return (yield from _failed(request, policy, mode, outcome, parents))
+        return (yield from _failed(request, policy, mode, outcome, shown))
     stored = None
     encoded = yield from _attempt(request, "store the answer", _encoded(policy, outcome), default=None)
     if mode.write and encoded is not None:
-        keeping = _keep(request, policy, mode, outcome, parents, lease, origin, *encoded)
+        keeping = _keep(request, policy, mode, outcome, shown, lease, origin, *encoded)
         stored = yield from _attempt(request, "store the answer", keeping, default=None)
-    return Ending(Answer(outcome.value, id=stored, parents=parents), encoded=encoded)
+    return Ending(Answer(outcome.value, id=stored, parents=shown.parents), encoded=encoded)
 
 
 def _described(request: Request) -> Story[None]:
@@ -335,21 +335,36 @@ def _may_answer(record: Record, policy: Policy, late_s: float = 0.0) -> bool:
     )
 
 
-def _with_context(request: Request, policy: Policy) -> Story[tuple[Request, Sequence[Experience]]]:
-    """The call as the function gets it, and the experiences that it is shown."""
+def _with_context(request: Request, policy: Policy) -> Story[tuple[Request, Shown]]:
+    """The call as the function gets it, and what it is shown there; a caller who brings experiences has the say."""
     inject, builder = policy.inject, policy.context_builder
-    if request.brings_context:
-        inject = None
-    limit = max(inject.top_k if inject else 0, builder.limit if builder else 0)
-    if not limit:
+    wanting = inject if inject is not None else builder
+    if wanting is None or request.brings_context or (inject is None and request.prompt is None):
         return request, _NOTHING_SHOWN
-    least = inject.min_similarity if inject else 0.0
-    matches: list[Match] = yield FindSimilar(request, limit, least, to_answer=False)
-    experiences = [experience for _, experience in _readable(matches)]
-    rewritten = builder.build(request.text, experiences[: builder.limit]) if builder and experiences else None
-    injected = experiences[: inject.top_k] if inject is not None else None
-    shown = experiences[: max(builder.limit if builder and rewritten else 0, len(injected or ()))]
-    return request.with_context(injected, rewritten), shown
+    selection = selection_of(wanting)
+    hits: list[Hit] = []
+    for where in selection.searches:
+        matches: list[Match] = yield FindSimilar(
+            request, selection.candidates, selection.min_similarity, to_answer=False, where=where
+        )
+        hits += [Hit(experience, match.similarity, match.found_by) for match, experience in _readable(matches)]
+    shown = selection.choose(hits, random.random)
+    rewritten = _rewritten(request, builder, shown.experiences)
+    if inject is None and rewritten is None:
+        left_out = shown.left_out or ()
+        if shown.experiences or (left_out and _rewritten(request, builder, left_out) is None):
+            return request, _NOTHING_SHOWN  # the builder has no place for any: nothing was left out by chance
+    return request.with_context(None if inject is None else shown.experiences, rewritten), shown
+
+
+def _rewritten(request: Request, builder: ContextBuilder | None, experiences: Sequence[Experience]) -> str | None:
+    """The request text with these experiences; None where it stays as it is."""
+    if builder is None or request.prompt is None or not experiences:
+        return None
+    rewritten = builder.build(request.prompt.text, experiences[: builder.limit])
+    if not isinstance(rewritten, str):
+        raise InvalidInputError(f"{builder!r} built {rewritten!r:.80}; a context builder gives text")
+    return None if rewritten == request.prompt.text else rewritten
 
 
 # ── Keeping ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -360,7 +375,7 @@ def _keep(
     policy: Policy,
     mode: Mode,
     outcome: Outcome,
-    parents: tuple[str, ...],
+    shown: Shown,
     lease: Lease | None,
     origin: str,
     answer: str,
@@ -376,7 +391,7 @@ def _keep(
     ttl = policy.ttl
     if callable(ttl):
         ttl = Ttl.of((yield Ask(ttl, (outcome.value,))))
-    record = _row(request, policy, outcome, parents, answer, codec, origin=origin)
+    record = _row(request, policy, outcome, shown, answer, codec, origin=origin)
     if ttl is not None:
         lasting_s = ttl.after_s * (1 - ttl.jitter * random.random())  # noqa: S311  (it spreads load, it hides nothing)
         record.expires_at = record.created_at + int(lasting_s * _MICROSECONDS)
@@ -387,9 +402,12 @@ def _keep(
 
 
 def _row(
-    request: Request, policy: Policy, outcome: Outcome, parents: tuple[str, ...], answer: str, codec: str, **fields: Any
+    request: Request, policy: Policy, outcome: Outcome, shown: Shown, answer: str, codec: str, **fields: Any
 ) -> Record:
     capture = outcome.capture
+    metadata = redacted({**policy.metadata, **capture.metadata})
+    if shown.note:
+        metadata = {**metadata, OWN_METADATA: shown.note}
     return request.to_record(
         uuid.uuid4().hex,
         answer,
@@ -398,18 +416,18 @@ def _row(
         strategy=capture.strategy,
         metric=json_dumps(cost_of(capture, round(outcome.time_s, 6))),
         trajectory=json_dumps([redacted(step.model_dump(exclude_defaults=True)) for step in capture.steps]),
-        metadata=dumps(redacted({**policy.metadata, **capture.metadata})),
-        parents=json_dumps(parents),
+        metadata=dumps(metadata),
+        parents=json_dumps(shown.parents),
         **fields,
     )
 
 
-def _failed(request: Request, policy: Policy, mode: Mode, outcome: Outcome, parents: tuple[str, ...]) -> Story[Ending]:
+def _failed(request: Request, policy: Policy, mode: Mode, outcome: Outcome, shown: Shown) -> Story[Ending]:
     """The function raised: keep that for people, if they asked for it; serve what has expired, if they allowed that."""
     error = outcome.error
     assert error is not None
     if mode.write and policy.record_failures:
-        keeping = _keep_failure(request, policy, outcome, parents)
+        keeping = _keep_failure(request, policy, outcome, shown)
         yield from _attempt(request, "store the failure", keeping, default=None)
     if mode.read and policy.if_error_s:
         rescuing = _expired_answer(request, policy, policy.if_error_s)
@@ -417,10 +435,10 @@ def _failed(request: Request, policy: Policy, mode: Mode, outcome: Outcome, pare
         if rescued is not None:
             yield Trouble(request, "get a new answer, so it gave one that has expired", error)
             return rescued
-    return Ending(Answer(None, parents=parents), error)
+    return Ending(Answer(None, parents=shown.parents), error)
 
 
-def _keep_failure(request: Request, policy: Policy, outcome: Outcome, parents: tuple[str, ...]) -> Story[None]:
+def _keep_failure(request: Request, policy: Policy, outcome: Outcome, shown: Shown) -> Story[None]:
     """A row for curators, under a key of its own: it takes the place of no answer, and no lookup finds it."""
     error = outcome.error
     assert error is not None
@@ -429,7 +447,7 @@ def _keep_failure(request: Request, policy: Policy, outcome: Outcome, parents: t
     capture = copy.copy(outcome.capture)
     capture.metadata = {**capture.metadata, "traceback": trace}
     described = Outcome(None, None, capture, outcome.time_s)
-    record = _row(request, policy, described, parents, dumps(what), "json", kind="failure")
+    record = _row(request, policy, described, shown, dumps(what), "json", kind="failure")
     record.key = failure_key(request.key)
     yield Keep(request, record)
 

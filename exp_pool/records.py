@@ -25,6 +25,7 @@ from exp_pool.experience import (
 )
 
 SCHEMA_VERSION = 1
+OWN_METADATA = "exp_pool"  # the entry of metadata that is ours: what was left out at random when the call was made
 
 
 class Duty(StrEnum):

@@ -7,12 +7,13 @@ import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from exp_pool._clock import now_us
 from exp_pool.binding import (
     CLOSURE,
     Binder,
+    bind,
     closed_over,
     function_name,
     json_text,
@@ -31,6 +32,14 @@ from exp_pool.redaction import REDACTED, is_secret_name, redacted, redacted_text
 Memo: TypeAlias = tuple[Any, ...]
 
 _REQUIRED = inspect.Parameter.empty
+
+
+class Prompt(NamedTuple):
+    """The parameter that context is written into, what it holds, and the request text in that."""
+
+    parameter: str
+    value: Any
+    text: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,14 @@ class Request:
         return self._parameter_and_text[0]
 
     @cached_property
+    def prompt(self) -> Prompt | None:
+        """Where context is written, nothing redacted; None where no parameter holds text.
+
+        That is the parameter with the request text; where `request=` put that together, the one that has it by default.
+        """
+        return self.spec.prompt_of(self.parameter, bind(self.spec.signature, self.args, self.kwargs))
+
+    @cached_property
     def scope(self) -> str:
         """Digest of everything but the text; of the key, where an argument has no stable identity."""
         if self.spec.keyed_by_hand:  # what key= looks at is not known, so nothing but the same key is the same scope
@@ -100,8 +117,11 @@ class Request:
         bound = self.spec.signature.bind(*self.args, **self.kwargs)
         if experiences is not None and self.spec.inject is not None:
             bound.arguments[self.spec.inject] = list(experiences)
-        if text is not None and self.parameter is not None:
-            bound.arguments[self.parameter] = with_text(bound.arguments[self.parameter], text)
+        if text is not None and self.prompt is not None:
+            name, value, _ = self.prompt
+            named = name in self.spec.signature.parameters
+            holder = bound.arguments if named else bound.arguments[list(self.spec.signature.parameters)[-1]]  # **kwargs
+            holder[name] = with_text(value, text)
         return replace(self, args=bound.args, kwargs=bound.kwargs)
 
     def to_record(self, id_: str, answer: str, codec: str, **fields: Any) -> Record:
@@ -322,6 +342,15 @@ class CallSpec:
             if parameter is not None
             else (None, json_text({name: value for name, value in shown.items() if name != CLOSURE}))
         )
+
+    def prompt_of(self, parameter: str | None, given: Mapping[str, Any]) -> Prompt | None:
+        """See `Request.prompt`; `parameter` is the one that is known to hold the request text."""
+        name = self._request if parameter is None and isinstance(self._request, str) else parameter
+        if name is None:
+            not_text = (self._receiver, self.inject)
+            name, _ = request_text({n: v for n, v in given.items() if n not in not_text and not self._is_secret(n)})
+        text = None if name is None else text_of(given[name])
+        return None if name is None or text is None else Prompt(name, given[name], text)
 
     def _identify(self, receiver: Any) -> Any:
         """What stands for self or cls in the key; None where nothing does."""

@@ -49,6 +49,7 @@ class Wanted:
     version: str | None = None
     reuse_scope: str | None = None
     where: tuple[Condition, ...] = ()
+    rare: bool = True  # whether few rows may meet the conditions: then all that do are ranked, before many are joined
     whole: bool = False  # only if the embedder read both texts to their end
 
 
@@ -178,7 +179,7 @@ class Search:
             below = wanted.min_similarity is not None and near.others < wanted.min_similarity - _ROUNDING
             if complete or below or near.others == -math.inf:
                 return matches
-            if wanted.where and asked > wanted.limit + _SPARE:  # few rows meet the conditions: rank those
+            if wanted.where and wanted.rare and asked > wanted.limit + _SPARE:
                 return self._among_those_that_meet(wanted, join)
             asked *= _WIDER
 

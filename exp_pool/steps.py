@@ -10,6 +10,7 @@ from exp_pool.capture import Capture
 from exp_pool.codecs import ResponseCodec
 from exp_pool.durations import Duration, Ttl
 from exp_pool.experience import Answer, Call
+from exp_pool.filters import Condition
 from exp_pool.protocols import ContextBuilder, Judge, Lease, Question
 from exp_pool.records import Record
 from exp_pool.request import Request
@@ -112,13 +113,15 @@ class Claim:
 class FindSimilar:
     """Comes to at most `limit` `Match`es of the same function and version: trusted, fresh, most similar first.
 
-    With `to_answer` they are also of the same reuse scope, and both texts were read whole by the embedder.
+    With `to_answer` they are also of the same reuse scope, and both texts were read whole by the embedder. All meet
+    the conditions of `where`.
     """
 
     request: Request
     limit: int
     min_similarity: float
     to_answer: bool
+    where: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from exp_pool.drivers.tape import Streams
 from exp_pool.errors import EncodingError
 from exp_pool.experience import Call, Experience
 from exp_pool.hot import Hot
+from exp_pool.lineage import with_inherited_trust
 from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import Event, EventKind, Lease, Observer, Put, PutStatus, RecordStore
 from exp_pool.records import Record, to_experience
@@ -152,11 +153,14 @@ class Ports:
             function=request.function,
             version=request.version,
             reuse_scope=request.scope if step.to_answer else None,
+            where=step.where,
+            rare=False,  # a call never waits for a scan of all that its function ever answered
             whole=step.to_answer,
         )
         return self.search.similar(wanted, self.embed_timeout_s)
 
     def _keep(self, record: Record, lease: Lease | None) -> bool:
+        (record,) = with_inherited_trust(self.store, [record])
         (status,) = self.store.put_many([Put(record, lease=lease)])
         stored = status in (PutStatus.CURRENT, PutStatus.HISTORY)
         if lease is not None:

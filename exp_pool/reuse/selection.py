@@ -1,0 +1,185 @@
+"""Which of the similar experiences a call is shown, and what is remembered about those it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from exp_pool.binding import json_text
+from exp_pool.errors import ConfigurationError
+from exp_pool.experience import Experience, ExperienceKind, Hit, json_form
+from exp_pool.filters import Condition
+from exp_pool.protocols import ContextBuilder
+
+Where: TypeAlias = tuple[Condition, ...]
+
+_WIDER = 4  # candidates for each experience shown, where they are to differ; with 2 a cluster of five hides all else
+_COMPARED = 2000  # characters of each text: what is behind does not make two experiences less alike
+_ANSWERS = (ExperienceKind.SUCCESS.value, ExperienceKind.INSIGHT.value)
+_FAILURE = ExperienceKind.FAILURE.value
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What one call is shown, most relevant first; and what was left out at random, None where nothing is."""
+
+    experiences: tuple[Experience, ...] = ()
+    left_out: tuple[Experience, ...] | None = None
+    holdout: float = 0.0
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The ids of those shown."""
+        return tuple(experience.id for experience in self.experiences)
+
+    @property
+    def note(self) -> dict[str, Any]:
+        """What the stored metadata says about it: whoever estimates an effect must know what might have been shown."""
+        if self.left_out is None:
+            return {}
+        return {"holdout": self.holdout, "left_out": [experience.id for experience in self.left_out]}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which similar experiences are shown: always of the call's namespace, function and version, trusted and fresh.
+
+    Args:
+        limit: how many at most.
+        min_similarity: the least cosine similarity, -1 to 1.
+        min_score: the least score, 0 to 1; one without a score is not shown then. Failures are not asked for theirs.
+        holdout: the probability, 0 up to but not 1, with which each of those that would be shown is left out,
+            independently of the others and without a replacement, so that its effect can be told from chance.
+        diversity: 0 to 1; how much being unlike those before it counts against being similar to the request.
+        failures: whether failures are among them, too.
+        fitting: of experiences in their order those for which there is room.
+
+    Raises:
+        ConfigurationError: a value is out of range.
+    """
+
+    limit: int = 5
+    min_similarity: float = 0.0
+    min_score: float | None = None
+    holdout: float = 0.0
+    diversity: float = 0.0
+    failures: bool = False
+    fitting: Callable[[Sequence[Experience]], Sequence[Experience]] | None = None
+
+    def __post_init__(self) -> None:
+        check_count("limit", self.limit)
+        _check_number("min_similarity", self.min_similarity, -1)
+        if self.min_score is not None:
+            _check_number("min_score", self.min_score, 0)
+        _check_number("holdout", self.holdout, 0)
+        if self.holdout == 1:
+            raise ConfigurationError("holdout=1 would never show anything, so nothing could be compared; try 0.1")
+        _check_number("diversity", self.diversity, 0)
+        if not isinstance(self.failures, bool):
+            raise ConfigurationError(f"failures={self.failures!r} must be True or False")
+
+    @property
+    def candidates(self) -> int:
+        """How many are looked for."""
+        return self.limit * _WIDER if self.diversity else self.limit
+
+    @property
+    def searches(self) -> tuple[Where, ...]:
+        """The conditions of each search that it takes; conditions cannot be joined by "or", so it may take two."""
+        score = () if self.min_score is None else (Condition("score", "", "gte", self.min_score),)
+        answers = Condition("kind", "", "in", _ANSWERS)
+        if not self.failures:
+            return ((answers, *score),)
+        return ((answers, *score), (Condition("kind", "", "eq", _FAILURE),)) if score else ((),)
+
+    def choose(self, hits: Sequence[Hit], draw: Callable[[], float]) -> Shown:
+        """Of what was found, what is shown. `draw` gives numbers of [0, 1), one for each candidate for `holdout`.
+
+        What would be shown is decided first, by limit, diversity and room, and only then who of these is left out:
+        nobody moves up, so each one's chance is known exactly, whatever happened to the others.
+        """
+        ranked = sorted(hits, key=lambda hit: -hit.similarity)
+        chosen = self._fit([hit.experience for hit in diverse(ranked, self.limit, self.diversity)])
+        if not self.holdout:
+            return Shown(tuple(chosen))
+        drawn = [(experience, draw() < self.holdout) for experience in chosen]
+        kept = self._fit([experience for experience, out in drawn if not out])
+        return Shown(tuple(kept), tuple(experience for experience, out in drawn if out), self.holdout)
+
+    def _fit(self, experiences: Sequence[Experience]) -> Sequence[Experience]:
+        return experiences if self.fitting is None else self.fitting(experiences)
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A context builder, or `Inject`, that says more about what it wants than how many."""
+
+    @property
+    def selection(self) -> Selection:
+        """Which experiences it wants."""
+        ...
+
+
+def selection_of(wanting: Selective | ContextBuilder) -> Selection:
+    """Which experiences it wants; of a builder that only has a `limit`, so many.
+
+    Raises:
+        ConfigurationError: its `limit` is no whole number above zero.
+    """
+    return wanting.selection if isinstance(wanting, Selective) else Selection(wanting.limit)
+
+
+def check_count(name: str, value: object) -> None:
+    """Raise `ConfigurationError` unless it is a whole number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{name}={value!r} must be a whole number, at least 1")
+
+
+def _check_number(name: str, value: object, low: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= 1:
+        raise ConfigurationError(f"{name}={value!r} must be between {low:g} and 1")
+
+
+def diverse(ranked: Sequence[Hit], limit: int, diversity: float) -> list[Hit]:
+    """At most so many by maximal marginal relevance; without diversity the first ones.
+
+    Each next one is that with the greatest ``(1 - diversity) * similarity - diversity * likeness``, where likeness is
+    to the most alike of those before it. (Carbonell, Goldstein: The Use of MMR, Diversity-Based Reranking for
+    Reordering Documents and Producing Summaries, 1998.) Likeness is the share of words that two experiences have in
+    common (Jaccard), requests and answers together: vectors stand for requests only, and five different questions with
+    the same answer teach as little as one.
+
+    Args:
+        ranked: by falling similarity.
+        limit: how many.
+        diversity: 0 to 1.
+    """
+    if not diversity or len(ranked) < 2:  # noqa: PLR2004  (one is like nobody)
+        return list(ranked[:limit])
+    said = [_words(hit.experience) for hit in ranked]
+    alike = [0.0] * len(ranked)
+    left, chosen = list(range(len(ranked))), list[Hit]()
+    while left and len(chosen) < limit:
+        best = max(left, key=lambda i: ((1 - diversity) * ranked[i].similarity - diversity * alike[i], -i))
+        left.remove(best)
+        chosen.append(ranked[best])
+        for i in left:
+            alike[i] = max(alike[i], _overlap(said[i], said[best]))
+    return chosen
+
+
+def _words(experience: Experience) -> frozenset[str]:
+    from exp_pool.words import words  # `regex` takes 10 ms to import, and few want diversity
+
+    return frozenset(words(f"{experience.request[:_COMPARED]}\n{text_of_value(experience.value)[:_COMPARED]}"))
+
+
+def _overlap(one: frozenset[str], other: frozenset[str]) -> float:
+    both = len(one | other)
+    return len(one & other) / both if both else 1.0
+
+
+def text_of_value(value: Any) -> str:
+    """An answer as people and models read it: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json_text(json_form(value))
