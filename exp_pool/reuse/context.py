@@ -174,6 +174,7 @@ class _Blocks:
         return ["Steps:", *lines]
 
 
+@dataclass(frozen=True, slots=True)
 class SimpleContextBuilder(_Blocks):
     """Appends similar experiences to the request text, delimited and capped.
 
@@ -196,19 +197,16 @@ class SimpleContextBuilder(_Blocks):
         ConfigurationError: a value is out of range.
     """
 
-    __slots__ = ()
-
     def _placed(self, request: str, written: str) -> str:
         return f"{request}\n\n{written}"
 
 
+@dataclass(frozen=True, slots=True)
 class ActionNodeContextBuilder(_Blocks):
     """Puts similar experiences before the request text, as MetaGPT does for the context of its action nodes.
 
     The options are those of `SimpleContextBuilder`.
     """
-
-    __slots__ = ()
 
     def _placed(self, request: str, written: str) -> str:
         return f"{written}\n\n{request}"

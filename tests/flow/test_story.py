@@ -1,5 +1,6 @@
 """The story, told by feeding it literals: no store, no thread, no mock."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -274,6 +275,46 @@ def test_a_context_builder_rewrites_the_text_but_not_what_is_stored():
     assert "hey" in steps[4].request.args[0]
     assert steps[5].record.request == "hi"
     assert ending.answer.parents == (similar.id,)
+
+
+def test_what_is_left_out_by_chance_is_kept_with_the_answer(monkeypatch):
+    draws = iter([0.05, 0.1, 0.9])
+    monkeypatch.setattr("random.random", lambda: next(draws))
+    policy = replace(ALONE, inject=Inject("experiences", top_k=3, holdout=0.1), metadata={"team": "x"})
+    found = [Match(record(f"hey {n}"), 0.9 - n / 10, "semantic") for n in range(3)]
+    ids = [match.record.id for match in found]
+    steps, ending = tell(story(REQUEST, policy), ..., None, found, None, Outcome("x"), True)
+    assert ending.answer.parents == (ids[1], ids[2])
+    assert json.loads(steps[5].record.metadata) == {"team": "x", "exp_pool": {"holdout": 0.1, "left_out": [ids[0]]}}
+
+
+def test_answers_are_looked_for_and_failures_where_asked():
+    def searches(inject):
+        steps, _ = tell(story(REQUEST, replace(ALONE, inject=inject)), ..., None, *came, None, Outcome("x"), True)
+        return [[(c.field, c.operator, c.value) for c in step.where] for step in steps if type(step) is FindSimilar]
+
+    came = [[]]
+    answers, good = ("kind", "in", ("success", "insight")), ("score", "gte", 0.5)
+    assert searches(Inject("experiences")) == [[answers]]
+    assert searches(Inject("experiences", min_score=0.5)) == [[answers, good]]
+    assert searches(Inject("experiences", failures=True)) == [[]]
+    came = [[], []]
+    assert searches(Inject("experiences", min_score=0.5, failures=True)) == [
+        [answers, good],
+        [("kind", "eq", "failure")],
+    ]
+
+
+def test_with_both_the_builder_writes_of_what_is_injected():
+    policy = replace(ALONE, inject=Inject("experiences", top_k=2), context_builder=SimpleContextBuilder(limit=1))
+    found = [Match(record("hey", "you"), 0.9, "semantic"), Match(record("ho", "there"), 0.8, "semantic")]
+    steps, ending = tell(story(REQUEST, policy), ..., None, found, None, Outcome("x"), True)
+    assert steps[2].limit == 2
+    given = steps[4].request.spec.signature.bind(*steps[4].request.args, **steps[4].request.kwargs).arguments
+    assert [e.request for e in given["experiences"]] == ["hey", "ho"]
+    assert "you" in given["req"]
+    assert "there" not in given["req"]
+    assert ending.answer.parents == tuple(match.record.id for match in found)
 
 
 def test_with_nothing_found_the_call_is_unchanged():
