@@ -262,13 +262,19 @@ class Judge(Protocol):
 
 @runtime_checkable
 class ContextBuilder(Protocol):
-    """Writes similar experiences into the request text that the function gets."""
+    """Writes similar experiences into the request text that the function gets.
+
+    One with a `selection`, as `reuse.selection.Selective` says, also decides which ones these are.
+    """
 
     limit: int
     """How many experiences it wants."""
 
     def build(self, request: str, experiences: Sequence[Experience]) -> str:
-        """The request text with the experiences; called only where there are some."""
+        """The request text with all of these experiences, or as it was, where it has no place for any. Pure.
+
+        Called only where there are some.
+        """
         ...
 
 

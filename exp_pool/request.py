@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from exp_pool._clock import now_us
 from exp_pool.binding import (
     CLOSURE,
+    REQUEST_PARAMETERS,
     Binder,
     bind,
     closed_over,
@@ -96,9 +97,10 @@ class Request:
     def prompt(self) -> Prompt | None:
         """Where context is written, nothing redacted; None where no parameter holds text.
 
-        That is the parameter with the request text; where `request=` put that together, the one that has it by default.
+        That is the parameter with the request text; where `request=` put that together, one named as if it had it.
         """
-        return self.spec.prompt_of(self.parameter, bind(self.spec.signature, self.args, self.kwargs))
+        given = bind(self.spec.signature, self.args, self.kwargs)
+        return self.spec.prompt_of(self.parameter, {name: v for name, v in given.items() if name in self.named})
 
     @cached_property
     def scope(self) -> str:
@@ -345,10 +347,12 @@ class CallSpec:
 
     def prompt_of(self, parameter: str | None, given: Mapping[str, Any]) -> Prompt | None:
         """See `Request.prompt`; `parameter` is the one that is known to hold the request text."""
-        name = self._request if parameter is None and isinstance(self._request, str) else parameter
-        if name is None:
-            not_text = (self._receiver, self.inject)
-            name, _ = request_text({n: v for n, v in given.items() if n not in not_text and not self._is_secret(n)})
+        open_ = {name: value for name, value in given.items() if name != self._receiver and not self._is_secret(name)}
+        name = parameter
+        if name is None and callable(self._request):
+            name = next((n for n in REQUEST_PARAMETERS if n in open_ and text_of(open_[n]) is not None), None)
+        elif name is None:  # its text lost a token
+            name = self._request if isinstance(self._request, str) else request_text(open_)[0]
         text = None if name is None else text_of(given[name])
         return None if name is None or text is None else Prompt(name, given[name], text)
 

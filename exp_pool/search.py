@@ -49,7 +49,7 @@ class Wanted:
     version: str | None = None
     reuse_scope: str | None = None
     where: tuple[Condition, ...] = ()
-    rare: bool = True  # whether few rows may meet the conditions: then all that do are ranked, before many are joined
+    thorough: bool = True  # all that meets the conditions is looked at if need be; else as much as a call can wait for
     whole: bool = False  # only if the embedder read both texts to their end
 
 
@@ -179,8 +179,11 @@ class Search:
             below = wanted.min_similarity is not None and near.others < wanted.min_similarity - _ROUNDING
             if complete or below or near.others == -math.inf:
                 return matches
-            if wanted.where and wanted.rare and asked > wanted.limit + _SPARE:
-                return self._among_those_that_meet(wanted, join)
+            if wanted.where and asked > wanted.limit + _SPARE:
+                if wanted.thorough:  # few rows meet the conditions: rank those
+                    return self._among_those_that_meet(wanted, join)
+                if asked >= _JOINED_AT_ONCE:
+                    return matches
             asked *= _WIDER
 
     def _among_those_that_meet(self, wanted: Wanted, join: Callable[[list[str]], list[Match]]) -> list[Match]:

@@ -154,7 +154,7 @@ class Ports:
             version=request.version,
             reuse_scope=request.scope if step.to_answer else None,
             where=step.where,
-            rare=False,  # a call never waits for a scan of all that its function ever answered
+            thorough=False,  # a call that finds a thousand failures nearby goes on without what is behind them
             whole=step.to_answer,
         )
         return self.search.similar(wanted, self.embed_timeout_s)

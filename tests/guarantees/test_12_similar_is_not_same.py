@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from exp_pool import Experience, Hit, ThresholdJudge, in_namespace
+from exp_pool import Experience, Hit, Inject, ThresholdJudge, bypass, in_namespace
 
 EVERYTHING_ALIKE = {"embedder": lambda texts: np.ones((len(texts), 3))}
 
@@ -128,14 +128,17 @@ def test_quarantined_expired_history_and_other_embedders_do_not_answer(make_mana
     manager.sync.flush()
     shown = []
 
-    @manager.exp_cache(name="f", judge=ThresholdJudge(0.5), inject="experiences")
     def f(req, experiences):
-        shown.extend(e.value for e in experiences)
+        shown.append(sorted(e.value for e in experiences))
         return "live"
 
-    assert f("anything") == "live"
-    assert "good" in shown
-    assert sorted(shown) == ["good", "stored"], "a failure is shown, but answers nothing"
+    def decorated(inject):
+        return manager.exp_cache(name="f", judge=ThresholdJudge(0.5), inject=inject)(f)
+
+    with bypass(read=False):
+        assert decorated("experiences")("anything") == "live"
+    assert decorated(Inject("experiences", failures=True))("anything") == "live"
+    assert shown == [["good"], ["good", "stored"]], "a failure is shown to who asks for it, and answers nothing"
     assert sorted(e.value for e in manager.sync.query_exps("x", top_k=9)) == ["good", "live", "stored"]
 
 

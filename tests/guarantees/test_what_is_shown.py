@@ -17,6 +17,7 @@ from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.protocols import Put, PutMode
 from exp_pool.reuse.context import ActionNodeContextBuilder, RoleZeroContextBuilder
 from exp_pool.reuse.selection import Selective, selection_of
+from exp_pool.stores.memory import MemoryStore
 
 KINDS = ["sync", "async", "generator", "async generator", "method", "classmethod", "staticmethod"]
 OPTIONS = {
@@ -310,6 +311,14 @@ def test_a_builder_writes_into_the_prompt_though_another_text_is_searched_by(man
     answer = act.call("sk-abcdefghijklmnopqrstuvwx is my key", "b")
     assert seen[0].startswith("sk-abcdefghijklmnopqrstuvwx is my key\n\n"), "the function gets what it was called with"
     assert len(SAID.findall(seen[0])) == len(answer.parents) == 2
+    seen.clear()
+
+    @manager.exp_cache(name="act", context_builder=SimpleContextBuilder(limit=2))
+    def only_string(question_of_mine):
+        seen.append(question_of_mine)
+
+    assert len(only_string.call("ab sk-abcdefghijklmnopqrstuvwx").parents) == len(SAID.findall(seen[0])) == 2
+    assert seen[0].startswith("ab sk-abcdefghijklmnopqrstuvwx\n\n")
 
     @manager.exp_cache(name="act", context_builder=SimpleContextBuilder(limit=2))
     def open_ended(**kwargs):
@@ -317,12 +326,17 @@ def test_a_builder_writes_into_the_prompt_though_another_text_is_searched_by(man
 
     assert len(open_ended.call(prompt="ab").parents) == len(SAID.findall(seen[1])) == 2
 
-    @manager.exp_cache(name="act", context_builder=SimpleContextBuilder(limit=2))
-    def no_text(n):
-        seen.append(n)
-
-    assert no_text.call(3).parents == ()
-    assert seen[2] == 3
+    builder = {"name": "act", "context_builder": SimpleContextBuilder(limit=2)}
+    nowhere = {
+        "no text": manager.exp_cache(**builder)(lambda n, k=3: seen.append((n, k))),
+        "text, but no prompt": manager.exp_cache(**builder, request=lambda n, k: "abb")(
+            lambda n, k: seen.append((n, k))
+        ),
+        "left out of the call": manager.exp_cache(**builder, exclude=["k"])(lambda n, k: seen.append((n, k))),
+    }
+    for act in nowhere.values():
+        assert act.call(3, "en").parents == () if act is not nowhere["no text"] else act.call(3).parents == ()
+    assert seen[2:] == [(3, 3), (3, "en"), (3, "en")]
 
 
 @pytest.mark.parametrize("built", [None, 3, b"x", ["a"]], ids=str)
@@ -492,6 +506,27 @@ def test_failures_are_shown_to_those_who_ask_for_them(make_manager):
     assert shown[1] == [], "a function that takes them for examples does not get them"
     assert shown[2] == [("failure", {"error": "ValueError", "message": "no such thing"})]
     assert [manager.sync.get_exp(id_).kind for id_ in answer.parents] == ["failure"]
+
+
+@pytest.mark.parametrize(("failures", "found"), [(100, ["seed-0"]), (1500, [])])
+def test_a_crowd_of_failures_hides_no_answer_for_long_and_holds_up_no_call(make_manager, failures, found):
+    """What is behind so many is not worth the wait: the call goes on without it."""
+    read = []
+
+    class Counting(MemoryStore):
+        def get_many(self, namespace, keys, **how):
+            read.append(len(keys))
+            return super().get_many(namespace, keys, **how)
+
+    manager = make_manager(store=Counting())
+    crowd = [seed(0, key=str(n), kind="failure", response="x", arguments={"q": f"abb{n}"}) for n in range(failures)]
+    manager.sync.create_exps([*crowd, seed(0, arguments={"q": "z" * 9})])
+    manager.sync.flush()
+    agent = Agent("sync", manager, inject="experiences")
+    read.clear()
+    agent.call("abb")
+    assert agent.seen == {"made-0": found}
+    assert sum(read) < 2000
 
 
 def test_failures_are_written_as_warnings_and_share_the_limit(make_manager):

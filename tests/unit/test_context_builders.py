@@ -75,7 +75,7 @@ def everywhere(text):
 
 def structure(built):
     """What is ours: the lines without a bar, up to what they quote, and of steps how they begin."""
-    ours = [line for line in built.split("\n") if not line.startswith("   | ")]
+    ours = [line for line in built.splitlines() if not line.startswith("   | ")]
     ours = ["     Step 2. " if line == "     and 1 more" else line for line in ours]  # of the long one
     return [re.sub(r"^((\d+\.| ) *(?:[A-Z][a-z ]+: |Step \d\. )).*", r"\1", line) for line in ours]
 
@@ -173,6 +173,14 @@ def test_the_budget_is_kept_and_experiences_are_whole(shown, max_tokens, limit, 
     for one in left:
         before = [other for other in fitting if shown.index(other) < shown.index(one)]
         assert estimated_tokens(made._written([*before, one])) > max_tokens, "no room is wasted"
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_what_needs_all_the_room_has_it_and_what_needs_one_token_more_has_none(builder):
+    shown = [experience("a " * 30), experience("b " * 30)]
+    exact = estimated_tokens(builder()._written(shown))
+    assert builder(max_tokens=exact).fitting(shown) == shown
+    assert builder(max_tokens=exact - 1).fitting(shown) == shown[:1]
 
 
 @given(words, st.integers(1, 50))
