@@ -82,7 +82,8 @@ class ExpCache:
         annotation: goes into each experience's metadata; its ``ttl`` entry, if any, is the ttl.
         scorer: rates each stored experience, later: a callable of a `ScoreContext`, or the name of an installed one.
         min_score: an experience with a lower score, or none, is not reused.
-        record_failures: exceptions are stored too, for curators; they answer nothing.
+        record_failures: exceptions are stored too, for curators, and to be shown as warnings (see `Inject`); they
+            answer nothing.
         refine: a slower, better function of the same signature, or a `Refine`: started together with the call, its
             answer takes the place of the quick one in the pool when it arrives.
         batch: the list parameter whose items are calls of their own: only missing ones are computed, in one call.

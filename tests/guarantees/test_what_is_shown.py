@@ -7,14 +7,14 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
+from conftest import letters
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exp_pool import Experience, Inject, Refine, SimpleContextBuilder, Ttl, _clock, bypass, in_namespace
 from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.protocols import Put, PutMode
+from exp_pool.protocols import Neighbour, Put, PutMode, RecordQuery
 from exp_pool.reuse.context import ActionNodeContextBuilder, RoleZeroContextBuilder
 from exp_pool.reuse.selection import Selective, selection_of
 from exp_pool.stores.memory import MemoryStore
@@ -432,19 +432,49 @@ _choices = {
 }
 
 
-@pytest.fixture
-def crowded(make_manager):
+class FindsEverything:
+    """An index that knows no scope: every row of the store is as near as can be."""
+
+    derived = False
+
+    def __init__(self, store):
+        self.store = store
+
+    def search(self, query):
+        rows = self.store.scan(RecordQuery(None, history=True))
+        return [[Neighbour(row.id, 1.0) for row in rows][: query.limit] for _ in query.vectors]
+
+    def generation(self, space, pool):
+        return "g"
+
+    def upsert_many(self, space, rows): ...
+
+    def delete_many(self, space, ids): ...
+
+    def clear(self, namespace, pool): ...
+
+    def close(self): ...
+
+
+@pytest.fixture(params=["exact", "finds everything"])
+def crowded(request, make_manager):
     """Three of everything that must not be shown, closer to what is asked than what may be."""
-    manager = make_manager()
-    rows = [seed(0, scores={"s": {"value": 0.9}}), seed(1)]
+    store = MemoryStore()
+    manager = make_manager(store=store, index="exact://" if request.param == "exact" else FindsEverything(store))
+    rows, changes = [seed(0, scores={"s": {"value": 0.9}}), seed(1)], []
     for of, fields in enumerate(STRANGERS.values(), 1):
-        rows += [seed(10 * of + n, arguments={"q": f"abb{n}"}, **fields) for n in range(3)]
+        later = {name: value for name, value in fields.items() if name in ("trust", "expires_at")}
+        made = [seed(10 * of + n, arguments={"q": f"abb{of}{n}"}, **(fields if not later else {})) for n in range(3)]
+        changes += [(experience.id, later) for experience in made if later]
+        rows += made
     rows += [seed(90, arguments={"q": "abb90"}, kind="failure", response={"error": "E", "message": "seed-90"})]
     manager.sync.create_exps(rows)
     with in_namespace("another"):
         manager.sync.create_exps([seed(60 + n, arguments={"q": f"abb{n}"}) for n in range(3)])
         manager.sync.flush()
     manager.sync.flush()
+    for id_, later in changes:  # they have their vectors: what is quarantined from the first is not embedded
+        manager.sync.update_exp(id_, **later)
     return manager
 
 
@@ -466,17 +496,17 @@ def test_strangers_are_never_shown(crowded, options, by_builder, text):
         assert seen == allowed
 
 
-def test_of_another_embedder_nothing_is_shown(make_manager, tmp_path):
-    url = f"sqlite:///{tmp_path}/pool.db"
-    first = make_manager(store=url)
+@pytest.mark.parametrize("index", ["exact://", FindsEverything], ids=["exact", "finds everything"])
+def test_of_another_embedder_nothing_is_shown(make_manager, index):
+    store = MemoryStore()
+    first = make_manager(store=store)
     first.sync.create_exps([seed(n) for n in range(4)])
     first.sync.flush()
-    first.sync.close()
 
     def backwards(texts):
-        return np.ones((len(texts), 3))
+        return letters(texts)[:, ::-1]
 
-    second = make_manager(store=url, embedder=backwards)
+    second = make_manager(store=store, embedder=backwards, index=index if isinstance(index, str) else index(store))
     second.sync._upkeep.stop(0)  # it would embed them anew, which is not the point here
     agent = Agent("sync", second, inject=Inject("experiences", min_similarity=-1))
     agent.call("abb")
