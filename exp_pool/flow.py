@@ -136,7 +136,7 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
                 yield from _attempt(request, "learn from the call", _learned(judged.lesson), default=None)
                 return ending
         request, shown = yield from _attempt(
-            request, "show similar experiences", _with_context(request, policy), default=(request, _NOTHING_SHOWN)
+            request, "show similar experiences", _with_context(request, policy, judged), default=(request, _NOTHING_SHOWN)
         )
     if mode.write:
         yield from _attempt(as_called, "describe the call", _described(as_called), default=None)
@@ -335,8 +335,10 @@ def _may_answer(record: Record, policy: Policy, late_s: float = 0.0) -> bool:
     )
 
 
-def _with_context(request: Request, policy: Policy) -> Story[tuple[Request, Shown]]:
+def _with_context(request: Request, policy: Policy, judged: Judged) -> Story[tuple[Request, Shown]]:
     """The call as the function gets it, and what it is shown there; a caller who brings experiences has the say."""
+    # A function that saw the answer which its own is to be compared with might copy it, and every label would be "same".
+    compared = judged.lesson.considered.id if judged.lesson else None
     inject, builder = policy.inject, policy.context_builder
     wanting = inject if inject is not None else builder
     if wanting is None or request.brings_context or (inject is None and request.prompt is None):
@@ -348,6 +350,7 @@ def _with_context(request: Request, policy: Policy) -> Story[tuple[Request, Show
             request, selection.candidates, selection.min_similarity, to_answer=False, where=where
         )
         hits += [Hit(experience, match.similarity, match.found_by) for match, experience in _readable(matches)]
+    hits = [hit for hit in hits if hit.experience.id != compared]
     shown = selection.choose(hits, random.random)
     rewritten = _rewritten(request, builder, shown.experiences)
     if inject is None and rewritten is None:
