@@ -135,9 +135,8 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
             if ending is not None:
                 yield from _attempt(request, "learn from the call", _learned(judged.lesson), default=None)
                 return ending
-        request, shown = yield from _attempt(
-            request, "show similar experiences", _with_context(request, policy, judged), default=(request, _NOTHING_SHOWN)
-        )
+        showing, unseen = _with_context(request, policy, judged), (request, _NOTHING_SHOWN)
+        request, shown = yield from _attempt(request, "show similar experiences", showing, default=unseen)
     if mode.write:
         yield from _attempt(as_called, "describe the call", _described(as_called), default=None)
     if mode.replay:
@@ -337,7 +336,7 @@ def _may_answer(record: Record, policy: Policy, late_s: float = 0.0) -> bool:
 
 def _with_context(request: Request, policy: Policy, judged: Judged) -> Story[tuple[Request, Shown]]:
     """The call as the function gets it, and what it is shown there; a caller who brings experiences has the say."""
-    # A function that saw the answer which its own is to be compared with might copy it, and every label would be "same".
+    # A function that saw what its own answer is to be compared with might copy it, and every label would be "same".
     compared = judged.lesson.considered.id if judged.lesson else None
     inject, builder = policy.inject, policy.context_builder
     wanting = inject if inject is not None else builder
