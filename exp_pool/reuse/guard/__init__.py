@@ -1,0 +1,10 @@
+"""The guard in front of every judge that answers by similarity: texts that differ in a "not" or a number are not the same.
+
+Embeddings hardly see a negation, a number or the direction of "from A to B". The guard sees nothing else: it compares
+two texts word by word, without a model, and says in which of these they differ. English and Chinese.
+"""
+
+from exp_pool.reuse.guard.comparing import Difference, Kind, differences, guard
+from exp_pool.reuse.guard.reading import Reading, read
+
+__all__ = ["Difference", "Kind", "Reading", "differences", "guard", "read"]

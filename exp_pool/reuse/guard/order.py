@@ -1,0 +1,91 @@
+"""Whether two texts have the same words in exchanged places: "from A to B" against "from B to A". Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from exp_pool.reuse.guard import chinese, english
+
+_LONGEST = 60  # tokens between the common beginning and end of two texts: longer ones are no single exchange
+_SYMMETRIC = english.SYMMETRIC | chinese.SYMMETRIC
+_ORDERING = english.ORDERING | chinese.ORDERING
+_IGNORED = frozenset("a an the".split())
+
+
+def exchanged(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
+    """The two parts that have changed places, where the order means something; None if none have.
+
+    Either the texts are P X M Y S and P Y M X S, M being more than "and"; or X stands before and Y behind a word that
+    sets an order ("to", "than", "before") in one text, and the other way round in the other.
+    """
+    ours = [key for key in ours if key not in _IGNORED]
+    theirs = [key for key in theirs if key not in _IGNORED]
+    return _swapped(ours, theirs) or _around(ours, theirs) or _roles(ours, theirs)
+
+
+def _swapped(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
+    if len(ours) != len(theirs):
+        return None
+    start, end = 0, len(ours)
+    while start < end and ours[start] == theirs[start]:
+        start += 1
+    while end > start and ours[end - 1] == theirs[end - 1]:
+        end -= 1
+    mine, other = list(ours[start:end]), list(theirs[start:end])
+    size = len(mine)
+    if not 2 < size <= _LONGEST or sorted(mine) != sorted(other):
+        return None
+    for x in range(1, size - 1):
+        if mine[:x] != other[size - x :]:
+            continue
+        for y in range(1, size - x):
+            middle = mine[x : size - y]
+            if mine[size - y :] != other[:y] or middle != other[y : size - x]:
+                continue
+            # "match fixing and spot fixing" is "spot fixing and match fixing"
+            between = [key for key in middle if key not in _SYMMETRIC]
+            listed = len(between) < len(middle) and list(ours[end : end + len(between)]) == between
+            if between and not listed:
+                return " ".join(mine[:x]), " ".join(mine[size - y :])
+    return None
+
+
+def _around(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
+    mine = _pairs(ours)
+    if not mine:
+        return None
+    for marker, before, after in _pairs(theirs):
+        if before != after and (marker, after, before) in mine:
+            return after, before
+    return None
+
+
+def _pairs(keys: Sequence[str]) -> set[tuple[str, str, str]]:
+    return {
+        (keys[at], keys[at - 1], keys[at + 1])
+        for at in range(1, len(keys) - 1)
+        if keys[at] in _ORDERING and not _PLAIN.intersection((keys[at - 1], keys[at + 1]))
+    }
+
+
+_PLAIN = english.FUNCTION | chinese.FUNCTION
+
+
+def _roles(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
+    """From X and to Y, in any place, against from Y and to X."""
+    mine, other = _ends(ours), _ends(theirs)
+    if mine and other and mine != other and mine == (other[1], other[0]):
+        return mine
+    return None
+
+
+def _ends(keys: Sequence[str]) -> tuple[str, str] | None:
+    origin = target = None
+    for marker, following in zip(keys, keys[1:], strict=False):
+        if following in _PLAIN:
+            continue
+        if marker in ("from", "从", "自", "由") and origin is None:
+            origin = following
+        elif marker in ("to", "into", "到", "至", "往", "去") and (target is None or origin is not None and target == origin):
+            target = following
+    return (origin, target) if origin and target and origin != target else None
