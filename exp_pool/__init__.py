@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from exp_pool.manager import ExpManager, exp_cache, get_exp_manager, set_exp_manager
     from exp_pool.migration import migrate
     from exp_pool.reuse.context import Inject, SimpleContextBuilder
-    from exp_pool.reuse.judges import ExactJudge, PerfectJudge, ThresholdJudge
+    from exp_pool.reuse.judges import ExactJudge, PerfectJudge, ThresholdJudge, all_of, any_of, guarded
     from exp_pool.reuse.refine import Refine
     from exp_pool.reuse.verified import VerifiedJudge
 
@@ -73,7 +73,7 @@ _HOMES = {
     "manager": ("ExpManager", "exp_cache", "get_exp_manager", "set_exp_manager"),
     "migration": ("migrate",),
     "reuse.context": ("Inject", "SimpleContextBuilder"),
-    "reuse.judges": ("ExactJudge", "PerfectJudge", "ThresholdJudge"),
+    "reuse.judges": ("ExactJudge", "PerfectJudge", "ThresholdJudge", "all_of", "any_of", "guarded"),
     "reuse.refine": ("Refine",),
     "reuse.verified": ("VerifiedJudge",),
 }
@@ -102,9 +102,12 @@ __all__ = [
     "Trust",
     "Ttl",
     "VerifiedJudge",
+    "all_of",
+    "any_of",
     "bypass",
     "exp_cache",
     "get_exp_manager",
+    "guarded",
     "in_namespace",
     "migrate",
     "record",

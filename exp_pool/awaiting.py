@@ -30,8 +30,8 @@ def settled(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
         return result
     if threading.current_thread().name == _NAME:  # a plug that is being awaited called one itself: this loop is busy
         with ThreadPoolExecutor(1) as another:
-            nested: Future[T] = another.submit(asyncio.run, _awaited(result))
-            return nested.result(timeout_s)
+            nested: Future[T] = another.submit(asyncio.run, _awaited_within(result, timeout_s))
+            return nested.result()
     future: Future[T] = asyncio.run_coroutine_threadsafe(_awaited(result), _loop())
     try:
         return future.result(timeout_s)
@@ -51,6 +51,10 @@ if hasattr(os, "register_at_fork"):
 
 async def _awaited(awaitable: Awaitable[T]) -> T:
     return await awaitable
+
+
+async def _awaited_within(awaitable: Awaitable[T], timeout_s: float | None) -> T:
+    return await asyncio.wait_for(_awaited(awaitable), timeout_s)
 
 
 def _loop() -> asyncio.AbstractEventLoop:

@@ -108,6 +108,8 @@ class ExpPoolConfig(BaseSettings):
     """Seconds to wait for the store (another writer) and for the index."""
     embed_timeout: float = Field(default=2.0, gt=0)
     """Seconds that a decorated call waits for the embedder, where it wants similar experiences."""
+    judge_timeout: float = Field(default=5.0, gt=0)
+    """Seconds that a decorated call waits for its judge; then the judge has abstained, and the function runs."""
     query_timeout: float = Field(default=60.0, gt=0)
     """Seconds that a query waits until what it searches is embedded, and for the embedder."""
     exit_timeout: float = Field(default=5.0, ge=0)

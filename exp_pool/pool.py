@@ -20,6 +20,7 @@ from exp_pool.binding import function_name
 from exp_pool.capture import Switches, current_switches
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Counters, Stats
+from exp_pool.drivers.judging import Judging
 from exp_pool.drivers.leases import Leases
 from exp_pool.drivers.ports import Ports
 from exp_pool.drivers.single_flight import Flights
@@ -133,6 +134,7 @@ class Pool(Editing):
             self.counters,
             self.notices,
             config.embed_timeout,
+            Judging(config.judge_timeout),
             Leases(self._store, config.lease_timeout),
             Flights(),
             self.hot,

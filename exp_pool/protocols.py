@@ -250,7 +250,12 @@ class Verdict:
 
 @runtime_checkable
 class Judge(Protocol):
-    """Decides whether a stored experience may answer a call. One that raises has abstained."""
+    """Decides whether a stored experience may answer a call.
+
+    One that raises has abstained, and so has one that gives no verdict within `judge_timeout`. A judge whose class has
+    ``pure = True`` promises to wait for nobody: it is asked on the caller's thread. Any other ``def judge`` is asked on
+    a thread of its own, with the caller's context variables; ``async def judge`` on the package's background loop.
+    """
 
     candidates: int
     """How many similar experiences it wants to see; 0: identical requests only, and nothing is embedded."""

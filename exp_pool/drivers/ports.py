@@ -12,6 +12,7 @@ from loguru import logger
 from exp_pool.awaiting import settled
 from exp_pool.background import Background
 from exp_pool.counters import Counters
+from exp_pool.drivers.judging import Judging
 from exp_pool.drivers.leases import Leases
 from exp_pool.drivers.single_flight import Flight, Flights
 from exp_pool.drivers.tape import Streams
@@ -75,6 +76,7 @@ class Ports:
     counters: Counters
     notices: Notices
     embed_timeout_s: float
+    judging: Judging
     leases: Leases
     flights: Flights
     hot: Hot
@@ -121,7 +123,7 @@ class Ports:
             case Learn():
                 return self.learning.learn(step)
             case AskJudge(judge, question):
-                return settled(judge.judge(question))
+                return self.judging.ask(judge, question)
             case AskFeeds(request):
                 return self._ask_feeds(request)
             case Explain(request):

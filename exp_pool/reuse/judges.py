@@ -1,13 +1,22 @@
-"""Judges: may a stored experience answer this call? By default only an identical request may."""
+"""Judges: may a stored experience answer this call? By default only an identical request may.
+
+Whoever answers by similarity stands behind the guard (`exp_pool.reuse.guard`): `ThresholdJudge` by itself, a judge of
+your own by `guarded`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Awaitable, Generator, Sequence
+from dataclasses import dataclass, replace
+from inspect import isawaitable
+from typing import ClassVar, TypeAlias, cast
 
 from exp_pool.errors import ConfigurationError
+from exp_pool.experience import Hit
 from exp_pool.plugs import offers
 from exp_pool.protocols import Judge, Question, Verdict
+from exp_pool.reuse.guard import guard as objection
+from exp_pool.reuse.guard import read
 
 
 def _check_share(name: str, value: float | None, low: float = 0.0) -> None:
@@ -20,6 +29,7 @@ class ExactJudge:
     """An identical request is answered; nothing else is (the default)."""
 
     candidates: int = 0
+    pure: ClassVar[bool] = True
 
     def judge(self, question: Question) -> Verdict:
         """The identical request's answer, if there is one."""
@@ -36,6 +46,7 @@ class PerfectJudge:
 
     min_score: float = 1.0
     candidates: int = 0
+    pure: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_share("min_score", self.min_score)
@@ -54,17 +65,21 @@ class ThresholdJudge:
     """The most similar request in the same reuse scope answers, if it is similar enough; an identical one before it.
 
     A fixed threshold promises no error rate: on real question pairs a cosine of 0.92 is wrong for one request in fifty,
-    and some of those pairs differ in nothing but a "not".
+    and some of those pairs differ in nothing but a "not". Those the guard takes out.
 
     Args:
         min_similarity: cosine from which a request counts as the same, 0 to 1.
         min_score: the least score of the experience; one without a score is not reused then.
         candidates: how many similar experiences are looked at.
+        guard: whether those are passed over whose text differs from the request in a negation, a number, a name or
+            what else `exp_pool.reuse.guard` sees. False where the texts are no language.
     """
 
     min_similarity: float
     min_score: float | None = None
     candidates: int = 5
+    guard: bool = True
+    pure: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_share("min_similarity", self.min_similarity)
@@ -75,14 +90,196 @@ class ThresholdJudge:
             )
 
     def judge(self, question: Question) -> Verdict:
-        """The first hit that is similar and good enough."""
+        """The first hit that is similar and good enough, and to which the guard has no objection."""
+        vetoes: list[str] = []
         for hit in question.hits:
             score = hit.experience.score
-            if hit.similarity >= self.min_similarity and good_enough(
+            if hit.similarity < self.min_similarity or not good_enough(
                 None if score is None else score.value, self.min_score
             ):
+                continue
+            veto = _veto(question.request, hit) if self.guard else None
+            if veto is None:
                 return Verdict(hit, f"similarity {hit.similarity:.3f}")
-        return Verdict(None, f"nothing with a similarity of {self.min_similarity:g} and the score asked for")
+            vetoes.append(f"similarity {hit.similarity:.3f}, but {veto}")
+        nothing = f"nothing with a similarity of {self.min_similarity:g} and the score asked for"
+        return Verdict(None, "; ".join(vetoes) or nothing)
+
+
+# ── Behind the guard, and together ────────────────────────────────────────────────────────────────────────────────────
+
+
+def unobjectionable(question: Question) -> tuple[Question, str]:
+    """The question without the similar hits that the guard vetoes, and why it does, in words for people."""
+    request = read(question.request)
+    kept: list[Hit] = []
+    vetoes: list[str] = []
+    for hit in question.hits:
+        veto = None if hit.found_by == "exact" else objection(request, hit.experience.request)
+        if veto is None:
+            kept.append(hit)
+        else:
+            vetoes.append(f"similarity {hit.similarity:.3f}, but {veto}")
+    return replace(question, hits=tuple(kept)), "; ".join(vetoes)
+
+
+def guarded(judge: Judge) -> Judge:
+    """The same judge behind the guard: it never gets to see a similar hit that the guard vetoes.
+
+    Args:
+        judge: any judge, ``def`` or ``async def``. `ThresholdJudge` needs none of this.
+
+    Raises:
+        ConfigurationError: it is no judge.
+    """
+    return _Guarded([judge])
+
+
+def all_of(*judges: Judge) -> Judge:
+    """A judge that answers with the first hit that all of these choose, when each is shown that hit alone.
+
+    Put the cheap ones first: the next judge is asked only about what those before it chose.
+
+    Raises:
+        ConfigurationError: none is given, or one is no judge.
+    """
+    return _AllOf(judges)
+
+
+def any_of(*judges: Judge) -> Judge:
+    """A judge that answers with what the first of these chooses that chooses anything.
+
+    One that raises has abstained; if nobody answers then, the others' abstention is that error.
+
+    Raises:
+        ConfigurationError: none is given, or one is no judge.
+    """
+    return _AnyOf(judges)
+
+
+_Asking: TypeAlias = Generator[Verdict | Awaitable[Verdict], Verdict, Verdict]
+
+
+class _Several:
+    """A judge that asks others, each ``def`` or ``async def``.
+
+    Attributes:
+        judges: those that it asks.
+        candidates: as many as the one wants that wants most.
+        pure: whether all of them are.
+    """
+
+    def __init__(self, judges: Sequence[object]) -> None:
+        if not judges:
+            raise ConfigurationError("all_of() and any_of() need at least one judge")
+        for judge in judges:
+            if not offers(judge, Judge):
+                raise ConfigurationError(f"{judge!r} is no judge; it needs `candidates` and `judge(question)`")
+        self.judges = cast("tuple[Judge, ...]", tuple(judges))
+        self.candidates = max(judge.candidates for judge in self.judges)
+        self.pure = all(getattr(judge, "pure", False) is True for judge in self.judges)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__.lstrip('_')}({', '.join(map(repr, self.judges))})"
+
+    def judge(self, question: Question) -> Verdict | Awaitable[Verdict]:
+        """The verdict; an awaitable only from where one of them has to be awaited."""
+        return _told(self._asking(question))
+
+    def _asking(self, question: Question) -> _Asking:
+        raise NotImplementedError
+
+
+class _AllOf(_Several):
+    def _asking(self, question: Question) -> _Asking:
+        hits = question.hits
+        against = "nothing was found"
+        while hits:
+            first = yield _asked(self.judges[0], replace(question, hits=hits))
+            chosen = _shown(first, hits)
+            if chosen is None:
+                return Verdict(None, first.reason)
+            reasons = [first.reason]
+            for judge in self.judges[1:]:
+                verdict = yield _asked(judge, replace(question, hits=(chosen,)))
+                reasons.append(verdict.reason)
+                if _shown(verdict, (chosen,)) is None:
+                    break
+            else:
+                return Verdict(chosen, "; ".join(filter(None, reasons)))
+            against = reasons[-1]
+            hits = tuple(hit for hit in hits if hit is not chosen)
+        return Verdict(None, against)
+
+
+class _AnyOf(_Several):
+    def _asking(self, question: Question) -> _Asking:
+        reasons: list[str] = []
+        error: Exception | None = None
+        for judge in self.judges:
+            try:
+                verdict = yield _asked(judge, question)
+                chosen = _shown(verdict, question.hits)
+            except Exception as err:
+                error = error or err
+                continue
+            if chosen is not None:
+                return Verdict(chosen, verdict.reason)
+            reasons.append(verdict.reason)
+        if error is not None:
+            raise error
+        return Verdict(None, "; ".join(filter(None, reasons)))
+
+
+class _Guarded(_Several):
+    def _asking(self, question: Question) -> _Asking:
+        shown, vetoes = unobjectionable(question)
+        if not shown.hits:
+            return Verdict(None, vetoes or "nothing was found")
+        verdict = yield _asked(self.judges[0], shown)
+        chosen = _shown(verdict, shown.hits)
+        return Verdict(chosen, verdict.reason if chosen else "; ".join(filter(None, (vetoes, verdict.reason))))
+
+
+def _asked(judge: Judge, question: Question) -> Verdict | Awaitable[Verdict]:
+    """What a judge says, who is shown no more hits than it wants; an identical request's is always shown."""
+    similar = [hit for hit in question.hits if hit.found_by != "exact"][: judge.candidates]
+    exact = [hit for hit in question.hits if hit.found_by == "exact"]
+    return judge.judge(replace(question, hits=(*exact, *similar)))
+
+
+def _shown(verdict: Verdict, hits: Sequence[Hit]) -> Hit | None:
+    """The hit that was chosen, of those that were shown: a judge may name any other."""
+    chosen = verdict.hit
+    return None if chosen is None else next((hit for hit in hits if hit.experience.id == chosen.experience.id), None)
+
+
+def _veto(request: str, hit: Hit) -> str | None:
+    return None if hit.found_by == "exact" else objection(request, hit.experience.request)
+
+
+def _told(asking: _Asking) -> Verdict | Awaitable[Verdict]:
+    """What asking comes to, at once where nobody has to be awaited."""
+    try:
+        answer = next(asking)
+        while not isawaitable(answer):
+            answer = asking.send(answer)
+    except StopIteration as end:
+        return cast("Verdict", end.value)
+    return _awaited(asking, answer)
+
+
+async def _awaited(asking: _Asking, answer: Verdict | Awaitable[Verdict]) -> Verdict:
+    try:
+        while True:
+            try:
+                verdict = await answer if isawaitable(answer) else answer
+            except Exception as err:
+                answer = asking.throw(err)
+            else:
+                answer = asking.send(verdict)
+    except StopIteration as end:
+        return cast("Verdict", end.value)
 
 
 def good_enough(score: float | None, least: float | None) -> bool:

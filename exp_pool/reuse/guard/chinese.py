@@ -17,7 +17,9 @@ SYNONYMS = {
     "星期天": "星期日", "礼拜天": "星期日",
 }  # fmt: skip
 
-NEGATION = frozenset("不 没 没有 无 未 非 别 勿 莫 不要 不能 不会 不是 不用 不可 不可以 不想 不该 不应该 不应 不得 不必 无法 并非 从不 从未 绝不 未能 无需 不允许 没法 不再 不在 不含 不带 不支持 无须 不需要 不算 不属于".split())
+NEGATION = frozenset(
+    "不 没 没有 无 未 非 别 勿 莫 不要 不能 不会 不是 不用 不可 不可以 不想 不该 不应该 不应 不得 不必 无法 并非 从不 从未 绝不 未能 无需 不允许 没法 不再 不在 不含 不带 不支持 无须 不需要 不算 不属于".split()
+)
 # They hold a character of negation and negate nothing.
 NEUTRAL = frozenset(
     """不同 不错 不过 不仅 不但 不断 不久 不管 不论 不如 对不起 差不多 不知不觉 了不起 不得不 不好意思 无论 无线 无人机 无锡 无限 非常
@@ -251,6 +253,7 @@ CLASSES = {
     "day": "today=今天=今日=今晚 tomorrow=明天=明日=明晚 yesterday=昨天=昨日=昨晚 aftertomorrow=后天 beforeyesterday=前天",
     "period": """last_week=上周=上星期 next_week=下周=下星期 this_week=本周=这周=这星期 last_month=上个月=上月 next_month=下个月=下月
         this_month=本月=这个月 last_year=去年 next_year=明年 this_year=今年 =前年 =后年""",
+    "rate": "=每月 =每周 =每年 =每天=每日 =每小时 =每季度",
     "season": "spring=春天=春季 summer=夏天=夏季 autumn=秋天=秋季 winter=冬天=冬季",
     "colour": "red=红色=红 blue=蓝色=蓝 green=绿色=绿 yellow=黄色 black=黑色=黑 white=白色=白 purple=紫色 pink=粉色 brown=棕色 grey=灰色",
     "planet": "venus=金星 mars=火星 jupiter=木星 saturn=土星 uranus=天王星 neptune=海王星 mercury_=水星 pluto=冥王星",
@@ -277,12 +280,16 @@ CLASSES = {
         =联想 =英特尔 =英伟达 =亚马逊 =脸书 =丰田 =本田 =奔驰 =宝马 =大众 =格力 =美的 =海尔""",
 }  # fmt: skip
 # A surname and one or two characters behind it, in the place of another such: two people.
-SURNAMES = frozenset("王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯于董萧程曹袁邓许傅沈曾彭吕苏卢蒋蔡贾丁魏薛叶阎余潘杜戴夏钟汪田任姜范方石姚谭廖邹熊金陆郝孔白崔康毛邱秦江史顾侯邵孟龙万段雷钱汤尹黎易常武乔贺赖龚文屈司诸欧")
+SURNAMES = frozenset(
+    "王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯于董萧程曹袁邓许傅沈曾彭吕苏卢蒋蔡贾丁魏薛叶阎余潘杜戴夏钟汪田任姜范方石姚谭廖邹熊金陆郝孔白崔康毛邱秦江史顾侯邵孟龙万段雷钱汤尹黎易常武乔贺赖龚文屈司诸欧"
+)
 # What names end with, and what foreign names are spelled with.
 NAME_ENDINGS = ("公司", "大学", "集团", "银行", "医院", "学院", "中学", "小学", "机场", "火车站", "车站", "酒店", "博物馆", "图书馆", "公园", "市",
                 "省", "县", "区", "镇", "村", "国", "州", "洲", "族", "语", "湖", "河", "江", "山", "海", "岛", "路", "街", "站", "寺", "教",
                 "节", "朝", "代", "先生", "女士", "教授", "老师", "总统", "奖", "队", "杯", "座", "牌", "系列", "型")  # fmt: skip
-SPELLED = frozenset("阿埃艾奥巴贝比波伯布查茨达戴德迪蒂丁顿多恩尔伐法菲芬佛弗夫盖甘格戈古哈海赫亨霍基吉加贾杰金卡凯坎柯科克库奎拉莱兰朗劳勒雷里利莉列林琳卢鲁伦罗洛马玛麦曼梅蒙米密姆纳内尼涅娜妮诺欧帕佩彭皮普乔切琼茹瑞萨塞桑森沙舍史斯丝索塔泰坦特提图托瓦威韦维温沃乌伍西希夏辛雅亚扬耶伊英尤约泽詹珍朱兹佐牛")
+SPELLED = frozenset(
+    "阿埃艾奥巴贝比波伯布查茨达戴德迪蒂丁顿多恩尔伐法菲芬佛弗夫盖甘格戈古哈海赫亨霍基吉加贾杰金卡凯坎柯科克库奎拉莱兰朗劳勒雷里利莉列林琳卢鲁伦罗洛马玛麦曼梅蒙米密姆纳内尼涅娜妮诺欧帕佩彭皮普乔切琼茹瑞萨塞桑森沙舍史斯丝索塔泰坦特提图托瓦威韦维温沃乌伍西希夏辛雅亚扬耶伊英尤约泽詹珍朱兹佐牛"
+)
 
 DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2, "俩": 2, "壹": 1, "贰": 2, "叁": 3, "肆": 4, "伍": 5,
           "陆": 6, "柒": 7, "捌": 8, "玖": 9}  # fmt: skip
@@ -295,7 +302,9 @@ SET_PHRASES = frozenset(
     百合 百货 万科 十字 十字路口 八字 两者 两侧 两边 一半 半 双十一 六一 五一 十一国庆 一会儿 千兆 百事 百分比 一年级""".split()
 )
 
-ORDERING = frozenset("从 到 至 比 往 把 翻译 译 转换 换 转 变 成 为 给 被 向 前 后 之前 之后 打败 战胜 击败 赢 以前 以后 先 再 除以 减 减去 导致 引起 高 大 早".split())
+ORDERING = frozenset(
+    "从 到 至 比 往 把 翻译 译 转换 换 转 变 成 为 给 被 向 前 后 之前 之后 打败 战胜 击败 赢 以前 以后 先 再 除以 减 减去 导致 引起 高 大 早".split()
+)
 SYMMETRIC = frozenset("和 与 跟 及 以及 或 或者 还是 同 、 , / vs 对比 之间 加 乘".split())
 
 # Only characters of the words above.

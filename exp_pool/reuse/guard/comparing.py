@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 from exp_pool.reuse.guard import chinese, english
+from exp_pool.reuse.guard.joining import Token
+from exp_pool.reuse.guard.lexicon import CLASS_OF, key_and_kind, stem
 from exp_pool.reuse.guard.order import exchanged
 from exp_pool.reuse.guard.quantities import UNITS
-from exp_pool.reuse.guard.reading import CLASS_OF, LONGEST, Reading, Token, read, stem
+from exp_pool.reuse.guard.reading import LONGEST, Reading, read
 
 
 class Kind(StrEnum):
@@ -115,7 +118,8 @@ def differences(request: str | Reading, stored: str | Reading) -> tuple[Differen
     parts = {id(token) for finding in found for token in (*finding.ours, *finding.theirs)}
     rest = max(_weight(t for t in side if id(t) not in parts) for side in (sides.ours, sides.theirs))
     return tuple(
-        Difference(kind, _text(ours), _text(theirs), sure and rest <= _REST[kind], rest) for kind, ours, theirs, sure in found
+        Difference(kind, _text(ours), _text(theirs), sure and rest <= _REST[kind], rest)
+        for kind, ours, theirs, sure in found
     )
 
 
@@ -199,7 +203,7 @@ def _one_slip(x: str, y: str, common: int) -> bool:
 
 
 def _key(word: str) -> str:
-    return word if word in english.FUNCTION else stem(word)
+    return key_and_kind(word)[0]
 
 
 OPPOSITES = english.opposites(_key)
@@ -231,8 +235,9 @@ def _numbers(sides: _Sides) -> Iterator[_Finding]:
     if not ours and not theirs:
         return
     kind = Kind.DATE if all(side[0].kind in "dt" for side in (ours, theirs) if side) else Kind.NUMBER
-    if ours and theirs and all(t.kind == "n" and t.value.unit for t in (ours[0], theirs[0])):
-        if ours[0].value.value == theirs[0].value.value:
+    if ours and theirs and ours[0].kind == theirs[0].kind == "n":
+        one, other = ours[0].value, theirs[0].value
+        if one.unit and other.unit and one.value == other.value:
             kind = Kind.UNIT
     yield _Finding(kind, ours, theirs, sure=bool(ours and theirs))
 
@@ -260,7 +265,7 @@ def _sure(numbers: list[Token], places: set[str], tokens: Sequence[Token] = ()) 
 def _followers(numbers: Sequence[Token], tokens: Sequence[Token]) -> set[str]:
     """What stands behind them."""
     ids = set(map(id, numbers))
-    return {after.key for token, after in zip(tokens, tokens[1:], strict=False) if id(token) in ids}
+    return {after.key for token, after in pairwise(tokens) if id(token) in ids}
 
 
 def _units(sides: _Sides) -> Iterator[_Finding]:
@@ -280,9 +285,9 @@ _CLASS_KINDS = {"language": Kind.LANGUAGE, "programming language": Kind.LANGUAGE
 def _classes(sides: _Sides) -> Iterator[_Finding]:
     mine = {name: token for token in reversed(sides.ours) if (name := CLASS_OF.get(token.key))}
     other = {name: token for token in reversed(sides.theirs) if (name := CLASS_OF.get(token.key))}
-    for name in mine:
+    for name, token in mine.items():
         if name in other:
-            yield _Finding(_CLASS_KINDS.get(name, Kind.ENTITY), [mine[name]], [other[name]])
+            yield _Finding(_CLASS_KINDS.get(name, Kind.ENTITY), [token], [other[name]])
 
 
 def _entities(sides: _Sides) -> Iterator[_Finding]:
@@ -319,6 +324,8 @@ def _chinese_terms(sides: _Sides) -> tuple[list[Token], list[Token]] | None:
     Chinese names have no capitals, so what they look like, and what stands around them, must do. And Chinese synonyms of
     two characters mostly share one: those that share none, in texts equal otherwise, are taken for different things.
     """
+    if sides.a.text.isascii() or sides.b.text.isascii():
+        return None
     mine, other = _run(sides.ours, sides.a.tokens), _run(sides.theirs, sides.b.tokens)
     if not mine or not other:
         return None
@@ -359,7 +366,7 @@ def _before_ending(run: Sequence[Token], tokens: Sequence[Token]) -> bool:
 def _stands_for(token: Token, reading: Reading) -> bool:
     """Whether it is an acronym of words of the other text, or one of its words written differently."""
     letters = token.text.lower()
-    if letters in reading.text.lower().replace(" ", ""):
+    if len(letters) > 2 and letters in reading.text.lower().replace(" ", ""):
         return True
     if not token.text.isupper() or not 2 <= len(letters) <= 6:
         return False
@@ -381,16 +388,14 @@ def _opposites(sides: _Sides) -> Iterator[_Finding]:
         if against and (found := against & theirs.keys()):
             yield _Finding(Kind.OPPOSITE, [token], [theirs[min(found)]])
             return
-    for key, token in ours.items():
-        for word in _unprefixed(key):
-            if word in theirs:
-                yield _Finding(Kind.OPPOSITE, [token], [theirs[word]])
-                return
-    for key, token in theirs.items():
-        for word in _unprefixed(key):
-            if word in ours:
-                yield _Finding(Kind.OPPOSITE, [ours[word]], [token])
-                return
+    for these, others, turned in ((ours, theirs, False), (theirs, ours, True)):
+        for key in these:
+            if key.startswith(_PREFIXES) or key.endswith("less"):
+                for word in _unprefixed(key):
+                    if word in others:
+                        pair = [these[key]], [others[word]]
+                        yield _Finding(Kind.OPPOSITE, *(pair[::-1] if turned else pair))
+                        return
 
 
 _PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "de", "anti")
@@ -419,7 +424,7 @@ def _negations(reading: Reading) -> list[Token]:
     """What negates, but for questions such as "Isn't it", which ask what "Is it" asks."""
     tokens = reading.tokens
     found = [token for token in tokens if token.key in _NEGATION]
-    if found and len(tokens) > 2 and tokens[1] is found[0] and found[0].value == "starts":  # noqa: PLR2004
+    if found and len(tokens) > 2 and tokens[1] is found[0] and found[0].value == "starts":
         plain = tokens[0].key in english.RHETORICAL or tokens[2].key in english.PRONOUNS
         return found[1:] if plain else found
     return found
@@ -461,4 +466,11 @@ def _text(tokens: Sequence[Token]) -> str:
 
 _RULES = (_numbers, _units, _classes, _entities, _identifiers, _quantifiers, _opposites, _negation, _order)
 # How many other words of content the fuller text may have beyond the other: with more, real paraphrases go first.
-_REST = {kind: 0 for kind in Kind} | {Kind.NUMBER: 1, Kind.DATE: 1, Kind.LANGUAGE: 3, Kind.UNIT: 2, Kind.IDENTIFIER: 1, Kind.ORDER: 2}
+_REST = dict.fromkeys(Kind, 0) | {
+    Kind.NUMBER: 1,
+    Kind.DATE: 1,
+    Kind.LANGUAGE: 3,
+    Kind.UNIT: 2,
+    Kind.IDENTIFIER: 1,
+    Kind.ORDER: 2,
+}

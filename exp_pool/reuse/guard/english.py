@@ -14,7 +14,9 @@ FUNCTION = frozenset(
     you your yours""".split()
 )
 
-NEGATION = frozenset("not never no none nobody nothing nowhere neither nor without cannot cant dont doesnt didnt wont isnt arent non".split())
+NEGATION = frozenset(
+    "not never no none nobody nothing nowhere neither nor without cannot cant dont doesnt didnt wont isnt arent non".split()
+)
 # What says as much without a "not": where one text has such a word, the "not" of the other proves nothing.
 NEGATIVE = frozenset(
     """avoid stop quit prevent refuse fail lack unable impossible dislike hate against deny reject absence absent bad

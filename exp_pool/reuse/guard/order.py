@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from exp_pool.reuse.guard import chinese, english
 
@@ -68,6 +69,7 @@ def _pairs(keys: Sequence[str]) -> set[tuple[str, str, str]]:
     }
 
 
+_FROM = frozenset(("from", "从", "自", "由"))
 _PLAIN = english.FUNCTION | chinese.FUNCTION
 
 
@@ -80,12 +82,16 @@ def _roles(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None
 
 
 def _ends(keys: Sequence[str]) -> tuple[str, str] | None:
+    if _FROM.isdisjoint(keys):
+        return None
     origin = target = None
-    for marker, following in zip(keys, keys[1:], strict=False):
+    for marker, following in pairwise(keys):
         if following in _PLAIN:
             continue
-        if marker in ("from", "从", "自", "由") and origin is None:
+        if marker in _FROM and origin is None:
             origin = following
-        elif marker in ("to", "into", "到", "至", "往", "去") and (target is None or origin is not None and target == origin):
+        elif marker in ("to", "into", "到", "至", "往", "去") and (
+            target is None or (origin is not None and target == origin)
+        ):
             target = following
     return (origin, target) if origin and target and origin != target else None

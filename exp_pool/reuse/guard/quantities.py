@@ -12,14 +12,14 @@ from exp_pool.reuse.guard import chinese
 # Dimension, then unit=other=names:factor to the dimension's first.
 _UNITS: Final = """
 length | metre=meter=m=米=公尺:1 kilometre=kilometer=km=kms=千米=公里:1000 centimetre=centimeter=cm=厘米=公分:.01 millimetre=millimeter=mm=毫米:.001
-    mile=mi=英里:1609.344 yard=yd=码:.9144 foot=ft=英尺:.3048 inch=英寸:.0254 micrometre=micron=微米:1e-6 nanometre=nanometer=nm=纳米:1e-9 里:500 light-year=lightyear=光年:9.461e15
+    mile=mi=英里:1609.344 yard=yd=码:.9144 foot=ft=英尺:.3048 inch=英寸:.0254 micrometre=micron=微米:1e-6 nanometre=nanometer=nm=纳米:1e-9 里:500 海里:1852 light-year=lightyear=光年:9.461e15
 mass | kilogram=kilo=kg=kgs=公斤=千克:1 gram=gm=克:.001 milligram=mg=毫克:1e-6 pound=lb=lbs=磅:.45359237 ounce=oz=盎司:.028349523 tonne=ton=吨:1000 斤:.5 stone:6.35029
 time | second=sec=secs=秒=秒钟:1 minute=min=mins=分钟:60 hour=hr=hrs=小时=钟头:3600 day=天:86400 week=wk=周=星期:604800 millisecond=ms=毫秒:.001 microsecond=us=微秒:1e-6
     nanosecond=ns=纳秒:1e-9 fortnight:1209600
 span | month=mo=个月:1 quarter=季度:3 year=yr=yrs=年:12 decade:120 century=世纪:1200
 age | 岁:1
 volume | litre=liter=ltr=升=公升:1 millilitre=milliliter=ml=毫升:.001 gallon=gal=加仑:3.785 cup=杯:.25 pint:.473 cubic_metre=立方米:1000 teaspoon=tsp:.005 tablespoon=tbsp:.015
-data | byte=字节:1 kilobyte=kb:1000 megabyte=mb:1e6 gigabyte=gb:1e9 terabyte=tb:1e12 petabyte=pb:1e15 kib:1024 mib:1048576 gib:1073741824
+data | byte=字节:1 kilobyte=kb:1000 megabyte=mb=兆:1e6 gigabyte=gb:1e9 terabyte=tb:1e12 petabyte=pb:1e15 kib:1024 mib:1048576 gib:1073741824
 bits | bit=比特:1 kbps:1e3 mbps:1e6 gbps:1e9
 temperature | celsius=摄氏度=摄氏:1 | fahrenheit=华氏度=华氏:1000 | kelvin=开尔文:1e6
 angle | degree=deg=度:1 radian=rad=弧度:57.29578
@@ -35,8 +35,22 @@ share | percent=percentage=pct=%=％=个百分点:1
 money | dollar=usd=us$=$=buck=美元=美金:1 cent=美分:.01 | euro=eur=€=欧元:1e3 | gbp=£=sterling=英镑:1e6 | rmb=yuan=cny=元=块=块钱=人民币=¥:1e9 角=毛:1e8
     jpy=yen=日元:1e12 rupee=inr=rs=₹=卢比:1e15 won=krw=韩元:1e18 franc=chf:1e21 bitcoin=btc=比特币:1e24 港币=港元=hkd:1e27 aud:1e30 cad:1e33 peso:1e36 ruble=卢布:1e39
 """
-ONLY_BEHIND_NUMBERS = frozenset("m mi second minute min mins ft us ma ms cal bar cup stone mo 里 周 年 杯 度 元 块 角 毛 码 升 卡 帕 伏 瓦 千 rad rs yard bit cad won 星期 h s g l c f t b v w a in mw".split())
-_SHORT = {"h": "hour", "s": "second", "g": "gram", "l": "litre", "c": "celsius", "f": "fahrenheit", "in": "inch", "v": "volt", "w": "watt", "t": "tonne", "年": "year"}
+ONLY_BEHIND_NUMBERS = frozenset(
+    "m mi second minute min mins ft us ma ms cal bar cup stone mo 里 周 年 杯 度 元 块 角 毛 码 升 卡 帕 伏 瓦 千 rad rs yard bit cad won 星期 h s g l c f t b v w a in mw".split()
+)
+_SHORT = {
+    "h": "hour",
+    "s": "second",
+    "g": "gram",
+    "l": "litre",
+    "c": "celsius",
+    "f": "fahrenheit",
+    "in": "inch",
+    "v": "volt",
+    "w": "watt",
+    "t": "tonne",
+    "年": "year",
+}
 
 
 def _table() -> tuple[dict[str, tuple[str, str, float]], frozenset[str]]:
@@ -123,7 +137,9 @@ class Time:
 
 _CHINESE_DIGITS = "".join(chinese.DIGITS)
 _CHINESE_NUMBER = re.compile(
-    "(?P<phrase>" + "|".join(sorted((p for p in chinese.SET_PHRASES), key=len, reverse=True)) + "|(?:周|星期|礼拜)[一二三四五六])"
+    "(?P<phrase>"
+    + "|".join(sorted((p for p in chinese.SET_PHRASES), key=len, reverse=True))
+    + "|(?:周|星期|礼拜)[一二三四五六])"
     rf"|百分之(?P<percent>[{_CHINESE_DIGITS}十百点]+)"
     rf"|(?P<number>[{_CHINESE_DIGITS}十拾百佰千仟万亿]+(?:点[{_CHINESE_DIGITS}]+)?)|(?P<myriad>\d+(?:\.\d+)?)\s?(?P<scale>[万亿])"
 )
