@@ -15,8 +15,6 @@ from exp_pool.errors import ConfigurationError
 from exp_pool.experience import Hit
 from exp_pool.plugs import offers
 from exp_pool.protocols import Judge, Question, Verdict
-from exp_pool.reuse.guard import guard as objection
-from exp_pool.reuse.guard import read
 
 
 def _check_share(name: str, value: float | None, low: float = 0.0) -> None:
@@ -111,11 +109,13 @@ class ThresholdJudge:
 
 def unobjectionable(question: Question) -> tuple[Question, str]:
     """The question without the similar hits that the guard vetoes, and why it does, in words for people."""
+    from exp_pool.reuse.guard import guard, read  # its word lists take 40 ms, for those who want them
+
     request = read(question.request)
     kept: list[Hit] = []
     vetoes: list[str] = []
     for hit in question.hits:
-        veto = None if hit.found_by == "exact" else objection(request, hit.experience.request)
+        veto = None if hit.found_by == "exact" else guard(request, hit.experience.request)
         if veto is None:
             kept.append(hit)
         else:
@@ -255,7 +255,9 @@ def _shown(verdict: Verdict, hits: Sequence[Hit]) -> Hit | None:
 
 
 def _veto(request: str, hit: Hit) -> str | None:
-    return None if hit.found_by == "exact" else objection(request, hit.experience.request)
+    from exp_pool.reuse.guard import guard
+
+    return None if hit.found_by == "exact" else guard(request, hit.experience.request)
 
 
 def _told(asking: _Asking) -> Verdict | Awaitable[Verdict]:
