@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.experience import Hit
@@ -21,7 +21,7 @@ class VerifiedJudge:
 
     It starts by abstaining. Each abstention runs the function, whose answer says whether the stored one would have been
     right: that labels the pair of requests. From labels it learns which pairs may be reused (boosted trees on
-    similarity and the words of both), answers those that are surest, and lets some of these run all the same, by the
+    similarity and the words of both), answers those that are surest and pass the guard (`reuse.guard`), and lets some of these run all the same, by the
     toss of a coin with known odds: what it finds there bounds what it does not see.
 
     What is promised: with the given confidence, at every moment, wrong answers are at most `max_error_rate` of all
@@ -51,6 +51,7 @@ class VerifiedJudge:
     same: Callable[[Any, Any], Any] | str | None = None
     candidates: int = 3
     taught: tuple[tuple[str, str, bool], ...] = field(default=(), repr=False)
+    pure: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         rate, confidence = self.max_error_rate, self.confidence
@@ -104,14 +105,32 @@ class VerifiedJudge:
             best = max(range(len(pairs)), key=lambda place: question.hits[place].similarity)
             lesson = Lesson(pairs[best], None, 1.0)
             return Verdict(None, "too little is known yet", question.hits[best], lesson)
-        best = min(range(len(pairs)), key=predictions.__getitem__)
-        return _verdict(memory, question.hits[best], pairs[best], predictions[best])
+        surest = sorted(range(len(pairs)), key=predictions.__getitem__)
+        best = surest[0]
+        if not memory.allows(predictions[best]):
+            why = f"chance of being wrong {predictions[best]:.3f}, may be at most {max(memory.aim.limit, 0):.3f} now"
+            return Verdict(None, why, question.hits[best], Lesson(pairs[best], predictions[best], 1.0))
+        return self._of_those_allowed(question, memory, [(p, predictions[p], pairs[p]) for p in surest])
+
+    def _of_those_allowed(
+        self, question: Question, memory: Memory, surest: list[tuple[int, float, tuple[float, ...]]]
+    ) -> Verdict:
+        """The first that the guard does not object to; it takes as long as the rest, so it is asked about these only."""
+        from exp_pool.reuse.guard import guard, read  # when needed: its word lists take 40 ms
+
+        request, vetoes = read(question.request), []
+        for place, predicted, pair in surest:
+            hit = question.hits[place]
+            if not memory.allows(predicted):
+                break
+            veto = guard(request, hit.experience.request)
+            if veto is None:
+                return _verdict(memory, hit, pair, predicted)
+            vetoes.append(veto)
+        return Verdict(None, "; ".join(vetoes), question.hits[surest[0][0]], Lesson((), None, 1.0))
 
 
 def _verdict(memory: Memory, hit: Hit, pair: tuple[float, ...], predicted: float) -> Verdict:
-    if not memory.allows(predicted):
-        why = f"chance of being wrong {predicted:.3f}, may be at most {max(memory.aim.limit, 0):.3f} now"
-        return Verdict(None, why, hit, Lesson(pair, predicted, 1.0))
     chance = memory.chance(predicted)
     lesson = Lesson(pair, predicted, chance)
     if memory.coin.random() < chance:

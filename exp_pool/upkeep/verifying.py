@@ -25,7 +25,7 @@ from exp_pool.forks import reset_in_child
 from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import RecordStore, ScoreContext, Scorer
 from exp_pool.records import to_experience
-from exp_pool.reuse.memory import Lesson, Memory, answers_entry, label_entry
+from exp_pool.reuse.memory import Lesson, Memory, abstained_entry, answers_entry, label_entry
 from exp_pool.reuse.pairs import features
 from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.steps import Learn, Recall
@@ -171,6 +171,8 @@ class Verifying:
 
     def _labelled(self, studied: _Studied, step: Learn) -> str | None:
         lesson: Lesson = step.lesson
+        if not lesson.features:
+            return abstained_entry()
         try:
             same = self._same(studied.judge, step)
         except Exception as err:  # `same` is the user's; what it cannot say is no label
