@@ -16,8 +16,9 @@ class Stats:
     `hits`: calls answered from the pool. `misses`: calls that ran the function with the pool in use. `coalesced`: calls
     that were given the answer of an identical one that was running. `uncached`: calls that could not be told from
     others. `degraded`: how often something went wrong with the pool and was left out. `repaired`: how often
-    the index was built anew because it was damaged. `saved_...`: what hits and
-    coalesced calls did not have to do: calls, and of hits the seconds, US dollars and tokens recorded with each answer.
+    the index was built anew because it was damaged. `unscored`: how often a scorer gave no score. `saved_...`: what
+    hits and coalesced calls did not have to do: calls, and of hits the seconds, US dollars and tokens recorded with
+    each answer.
     """
 
     hits: int = 0
@@ -30,6 +31,7 @@ class Stats:
     indexed: int = 0
     repaired: int = 0
     scored: int = 0
+    unscored: int = 0
     evicted: int = 0
     saved_calls: int = 0
     saved_time_s: float = 0.0

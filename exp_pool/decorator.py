@@ -36,7 +36,7 @@ from exp_pool.reuse.refine import Refine
 from exp_pool.reuse.selection import selection_of
 from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.steps import Policy
-from exp_pool.upkeep.scoring import Scored
+from exp_pool.upkeep.rating import Scored
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -33,6 +33,9 @@ from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.records import Record, to_experience, to_record
 from exp_pool.request import Request
 from exp_pool.upkeep.follower import Follower
+from exp_pool.upkeep.rating import unscored_log
+from exp_pool.upkeep.scoring import Scoring, reasons
+from exp_pool.upkeep.worker import Upkeep
 
 # What `update_exp` may not touch: it is what the experience is found by. `clone` makes another experience.
 _FIXED = frozenset("id namespace function version key arguments request created_at access_count last_access".split())
@@ -50,6 +53,8 @@ class Editing:
     secret: bytes | None
     _store: RecordStore
     _follower: Follower
+    _scoring: Scoring
+    _upkeep: Upkeep
     _closed: bool
     _opened: RecordStore
     notices: Notices
@@ -112,7 +117,13 @@ class Editing:
             entry["expected_before"] = before.expected
         entry["expected"] = after.expected
         self._store.append_log(self._namespace(None), _audit_of(id_), [json.dumps(to_plain(entry), ensure_ascii=True)])
+        self._owe_score(id_, after.function)
         return after
+
+    def _owe_score(self, id_: str, function: str) -> None:
+        """It was annotated or rated: a scorer may say something else now."""
+        if self._scoring.owe(self._namespace(None), id_, function):
+            self._upkeep.owed()
 
     def _change(self, id_: str, change: Callable[[Experience], Experience]) -> tuple[Experience, Experience]:
         """Read, change and write, again if somebody got in between: before and after."""
@@ -211,7 +222,16 @@ class Editing:
         """Why nothing stored answers this call."""
         (current,) = self._store.get_many(request.namespace, [request.key])
         others = RecordQuery(request.namespace, (*_of(request.function), Condition("kind", "", "ne", "failure")))
-        return explain(request, current, self._store.scan(others, descending=True, limit=_COMPARED))
+        said = explain(request, current, self._store.scan(others, descending=True, limit=_COMPARED))
+        why = (
+            [] if current is None or current.score is not None else reasons(self._store, request.namespace, current.id)
+        )
+        return f"{said}; unscored: {why[-1]}" if why else said
+
+    def why_unscored(self, id_: str) -> list[str]:
+        """Why scorers gave an experience no score, the oldest reason first; empty where nothing went wrong."""
+        self._check_open()
+        return reasons(self._store, self._namespace(None), id_)
 
     def _delete_matching(self, query: RecordQuery) -> int:
         self._check_open()
@@ -227,7 +247,7 @@ class Editing:
         space = self._namespace(namespace)
         deleted = self._store.delete_many(space, ids)
         if deleted:
-            self._store.drop_logs(space, [_audit_of(id_) for id_ in deleted])
+            self._store.drop_logs(space, [log(id_) for id_ in deleted for log in (_audit_of, unscored_log)])
         return deleted
 
     # Small things

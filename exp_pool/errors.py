@@ -16,6 +16,9 @@
     │   └── IndexOwnedError               it is another process's for the time being: exact scan answers here
     ├── EmbedderError                     no vectors could be made; the message says what to install or to check
     ├── RerankerError                     what was found could not be put in order; the message says what to check
+    ├── ScorerError                       an experience could not be scored: it stays unscored, with this reason
+    │   ├── NotScorableError              there is nothing to score it by yet
+    │   └── ScorerUnavailableError        nothing can be scored for the time being; the message says what to check
     ├── BatchError (ValueError)           a batch function returned another number of answers than it got items
     ├── ReplayMissError (LookupError)     replay is on and the pool has no answer: the message says what is nearest
     └── ClosedError                       the manager was closed
@@ -95,6 +98,18 @@ class EmbedderError(ExpPoolError):
 
 class RerankerError(ExpPoolError):
     """The reranker is missing, failed, timed out or returned something that is not a number for each text."""
+
+
+class ScorerError(ExpPoolError):
+    """The experience could not be scored, or a judge got no decision. It stays unscored, with this reason."""
+
+
+class NotScorableError(ScorerError):
+    """There is nothing to score the experience by yet: it is scored once somebody has annotated or rated it."""
+
+
+class ScorerUnavailableError(ScorerError):
+    """No experience can be scored for the time being, or until a setting is mended. The message says what to check."""
 
 
 class BatchError(ExpPoolError, ValueError):

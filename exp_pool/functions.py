@@ -25,11 +25,12 @@ from exp_pool.flow import look, story
 from exp_pool.hot import memo_of
 from exp_pool.notices import Notices
 from exp_pool.pool import Pool
-from exp_pool.prefill import as_call, progress
+from exp_pool.prefill import as_call
+from exp_pool.progress import progress
 from exp_pool.records import to_experience
 from exp_pool.request import CallSpec, Memo, Request
 from exp_pool.steps import Ending, Match, Mode, Policy, Story
-from exp_pool.upkeep.scoring import Scored
+from exp_pool.upkeep.rating import Scored
 
 if TYPE_CHECKING:
     from typing import Self

@@ -19,10 +19,11 @@ from exp_pool.errors import ConfigurationError
 from exp_pool.experience import MISSING, Call, Experience, Hit, QueryType
 from exp_pool.plugs import offers
 from exp_pool.pool import Pool
-from exp_pool.protocols import Embedder, Observer, RecordStore, VectorIndex
+from exp_pool.protocols import Embedder, Observer, RecordStore, Scorer, VectorIndex
 from exp_pool.rerank import Reranker
 from exp_pool.upkeep.doctor import Report
 from exp_pool.upkeep.follower import Progress
+from exp_pool.upkeep.rescoring import ScoringReport
 from exp_pool.urls import without_password
 
 T = TypeVar("T")
@@ -326,6 +327,41 @@ class ExpManager:
         while page := await self._hop(lambda: list(itertools.islice(experiences, _PAGE))):
             for experience in page:
                 yield experience
+
+    # Scores
+
+    async def score_exps(
+        self,
+        scorer: str | Scorer,
+        where: Mapping[str, Any] | None = None,
+        *,
+        again: bool = False,
+        concurrency: int | None = None,
+    ) -> ScoringReport:
+        """Score experiences with a scorer, whatever their functions are decorated with; what came of it, and its cost.
+
+        Current ones of this namespace, without failures unless `where` names a `kind`. Those that have a score of this
+        scorer and version are skipped, so what was interrupted is gone on with by the same call. What fails is
+        reported, not raised. The scorer that a function was decorated with goes on to decide about it. A bar shows how
+        far it is, in a terminal or a notebook.
+
+        Args:
+            scorer: a callable of a `ScoreContext`, or the name of an installed one.
+            where: conditions, as for `search`.
+            again: score those, too, that have a score of this scorer and version.
+            concurrency: how many at a time; by default what the scorer says, else one.
+
+        Raises:
+            ConfigurationError: the scorer is not installed, or cannot be used.
+            InvalidInputError: `where` names an unknown field or operator.
+            StoreError: the store failed; what was scored before is kept.
+        """
+        score = functools.partial(self.sync.score_exps, scorer, where, again=again, concurrency=concurrency)
+        return await self._hop(score)
+
+    async def why_unscored(self, id_: str) -> list[str]:
+        """Why scorers gave an experience no score, the oldest reason first; empty where nothing went wrong."""
+        return await self._hop(self.sync.why_unscored, id_)
 
     # Upkeep
 

@@ -42,6 +42,11 @@ class OneThread:
         self._began = 0.0
         self._given_up: Future[Any] | None = None
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a job is still running that somebody has given up on."""
+        return self._given_up is not None and not self._given_up.done()
+
     def run(self, job: Callable[[], T], timeout_s: float, *, priority: int = 0) -> T:
         """The job's result, or what it raised. Lower priorities go first.
 

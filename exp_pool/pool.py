@@ -50,6 +50,7 @@ from exp_pool.protocols import (
     Observer,
     RecordQuery,
     RecordStore,
+    Scorer,
     Space,
     VectorIndex,
 )
@@ -63,7 +64,9 @@ from exp_pool.upkeep.doctor import Report, examine
 from exp_pool.upkeep.embedding import Embedding
 from exp_pool.upkeep.eviction import Eviction
 from exp_pool.upkeep.follower import Follower, Progress
-from exp_pool.upkeep.scoring import Scored, Scoring
+from exp_pool.upkeep.rating import Scored, unscored_log
+from exp_pool.upkeep.rescoring import ScoringReport, rescore
+from exp_pool.upkeep.scoring import Scoring
 from exp_pool.upkeep.verifying import Verifying
 from exp_pool.upkeep.worker import Upkeep
 from exp_pool.urls import without_password
@@ -187,6 +190,7 @@ class Pool(Editing):
         self.ports.tell(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))
 
     def _evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
+        self._store.drop_logs(namespace, [unscored_log(row.id) for row in rows])
         for row in rows:
             self.ports.tell(Event(EventKind.EVICT, namespace, row.function, row.key, row.id))
 
@@ -298,6 +302,19 @@ class Pool(Editing):
         deadline = float("inf") if timeout is None else monotonic() + timeout
         self.background.wait_for_refinements(deadline)
         self._upkeep.run_once(deadline)
+
+    def score_exps(
+        self,
+        scorer: str | Scorer,
+        where: Mapping[str, Any] | None = None,
+        *,
+        again: bool = False,
+        concurrency: int | None = None,
+    ) -> ScoringReport:
+        """Score the current experiences that meet all conditions, and have no score of this scorer and version yet."""
+        self._check_open()
+        query = RecordQuery(self._namespace(None), parse_where(where))
+        return rescore(self._store, self._scoring, load_scorer(scorer), query, again=again, concurrency=concurrency)
 
     def warm_up(self) -> None:
         """Open the store and load the model, so that the first query does not wait for it."""

@@ -72,6 +72,7 @@ __all__ = [  # the words of `rows` and `store_protocols` too, so that whoever wr
     "SearchingStore",
     "Settlement",
     "Space",
+    "Spending",
     "State",
     "Ticket",
     "Touch",
@@ -283,20 +284,50 @@ class ContextBuilder(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Spending:
+    """What scoring has cost so far: live calls of models, also those that gave no score."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    money_usd: float = 0.0
+
+    def add(self, tokens_in: int = 0, tokens_out: int = 0, money_usd: float = 0.0) -> None:
+        """One call cost so much more."""
+        self.tokens_in += tokens_in
+        self.tokens_out += tokens_out
+        self.money_usd += money_usd
+
+
 @dataclass(frozen=True, slots=True)
 class ScoreContext:
-    """What a scorer gets: the experience, the function where this process has decorated it, the value typed."""
+    """What a scorer gets: the experience, the function where this process has decorated it, the value typed.
+
+    `value` is what answers calls: `expected` where a person set it, else the response; `MISSING` where there is
+    neither. `feedback` are the values, 0 to 1, that the experience got, oldest first. A scorer that calls a model
+    notes what that cost in `spending`.
+    """
 
     experience: Experience
     function: Callable[..., Any] | None = None
     value: Any = MISSING
+    feedback: Sequence[float] = ()
+    spending: Spending = field(default_factory=Spending, compare=False)
 
 
 class Scorer(Protocol):
-    """Rates an experience. A callable; attributes `name` and `version`, where it has them, label its scores."""
+    """Rates an experience. A callable, ``def`` or ``async def``, or a class whose objects are.
+
+    Attributes, where it has them: `name` and `version` label its scores (another version's are kept beside them);
+    `concurrency`, how many scores may be made at once (1); `timeout_s`, how long one may take (60 seconds).
+    """
 
     def __call__(self, context: ScoreContext, /) -> Score | Awaitable[Score]:
-        """The score. Raising leaves the experience unscored, to be tried again later."""
+        """The score.
+
+        Raising leaves the experience unscored, with the reason, to be tried again later; `NotScorableError` until
+        somebody annotates or rates it; `ScorerUnavailableError` leaves the others for later, too.
+        """
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, cast
@@ -12,6 +13,7 @@ from exp_pool.embedders.callable import CallableEmbedder
 from exp_pool.errors import ConfigurationError
 from exp_pool.plugs import offers
 from exp_pool.protocols import Embedder, FrontTier, RecordStore, Scorer, VectorIndex
+from exp_pool.upkeep.rating import Manners
 from exp_pool.urls import without_password
 
 # By the form of its URL, a class with `from_url(location, config)`. The location is the path for ``scheme:///path``,
@@ -109,24 +111,47 @@ def embedder_maker(embedder: str | Callable[..., Any] | Embedder) -> Callable[[]
     )
 
 
-def load_scorer(scorer: str | Scorer) -> Scorer:
-    """A scorer by its entry-point name, or the callable itself.
+def load_scorer(scorer: str | Scorer | type[Scorer]) -> Scorer:
+    """A scorer by its entry-point name, or the callable itself; of a class, an object made without settings.
 
     Raises:
-        ConfigurationError: none of that name is installed, or it is neither a name nor a callable.
+        ConfigurationError: none of that name is installed, it cannot be loaded, it needs settings, or it is neither a
+            name nor a callable.
     """
-    if not isinstance(scorer, str):
-        if not callable(scorer):
+    if isinstance(scorer, str):
+        installed = {entry.name: entry for entry in entry_points(group=_SCORERS)}
+        if scorer not in installed:
+            known = ", ".join(sorted(installed)) or "none"
+            raise ConfigurationError(f"scorer={scorer!r} is not installed; installed: {known}")
+        try:
+            made = installed[scorer].load()
+        except Exception as err:  # a stranger's module
             raise ConfigurationError(
-                f"scorer={scorer!r} must be a callable of a ScoreContext, or the name of an installed one"
-            )
-        return scorer
-    installed = {entry.name: entry for entry in entry_points(group=_SCORERS)}
-    if scorer not in installed:
-        known = ", ".join(sorted(installed)) or "none"
-        raise ConfigurationError(f"scorer={scorer!r} is not installed; installed: {known}")
-    loaded: Scorer = installed[scorer].load()()
-    return loaded
+                f"scorer={scorer!r} ({installed[scorer].value}) cannot be loaded: {err!r}"
+            ) from err
+    else:
+        made = scorer
+    if isinstance(made, type):
+        made = _without_settings(scorer, made)
+    if not callable(made):
+        raise ConfigurationError(
+            f"scorer={scorer!r} must be a callable of a ScoreContext, or the name of an installed one"
+        )
+    Manners.of(made)
+    return cast("Scorer", made)
+
+
+def _without_settings(given: object, kind: type[Any]) -> Any:
+    parameters = inspect.signature(kind).parameters.values()
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [each.name for each in parameters if each.default is each.empty and each.kind not in several]
+    if needed:
+        by_hand = f"{kind.__name__}({', '.join(f'{name}=...' for name in needed)})"
+        raise ConfigurationError(
+            f"scorer={given!r} needs settings, so its name is not enough; write: from {kind.__module__} import "
+            f"{kind.__name__}, and scorer={getattr(kind, 'made_by', by_hand)}"
+        )
+    return kind()
 
 
 def _find(option: str, url: str, known: dict[str, str]) -> tuple[str, str]:

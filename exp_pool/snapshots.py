@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from exp_pool._clock import now_us, to_datetime
 from exp_pool.errors import ConfigurationError, DecodingError, InvalidInputError
-from exp_pool.prefill import progress
+from exp_pool.progress import progress
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery
 from exp_pool.records import Record, to_experience
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exp_pool.errors import InvalidInputError
+from exp_pool.errors import NotScorableError
 from exp_pool.experience import MISSING, Score
 from exp_pool.protocols import ScoreContext
 
@@ -17,10 +17,10 @@ class ExactScorer:
         """The score.
 
         Raises:
-            InvalidInputError: nobody has said yet what the answer should be; it is scored once somebody has.
+            NotScorableError: nobody has said yet what the answer should be; it is scored once somebody has.
         """
         experience = context.experience
         if experience.expected is MISSING:
-            raise InvalidInputError("there is no expected answer to compare with; annotate the experience first")
+            raise NotScorableError("there is no expected answer to compare with; annotate the experience first")
         same = type(experience.response) is type(experience.expected) and experience.response == experience.expected
         return Score(value=float(same), reason="equals expected" if same else "differs from expected", scorer=self.name)

@@ -1,4 +1,4 @@
-"""The one background worker of a manager: it does what rows are owed, off every caller's path.
+"""The background worker of a manager: it does what rows are owed, off every caller's path; scores, on another thread.
 
 What is owed stands in the rows themselves, so a killed process loses nothing: the next one finds it. What stands only
 in memory are use counts; closing writes them.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 
 from loguru import logger
 
-from exp_pool._clock import now_us
+from exp_pool._clock import monotonic, now_us
 from exp_pool.errors import EmbedderError, ExpPoolError
 from exp_pool.forks import reset_in_child
 from exp_pool.notices import Notices, log_with_trace
@@ -97,15 +98,23 @@ class Upkeep:
     def run_once(self, deadline: float) -> None:
         """Everything that is due now, on the calling thread, until the deadline (`_clock.monotonic`).
 
+        Scores are made on a thread of their own, and waited for.
+
         Raises:
             StoreError: the store failed; what was not done stays owed.
         """
+        self._tend()
+        self._scoring.run(deadline)
+        self._embed_and_index(deadline)
+
+    def _tend(self) -> None:
         self._count_hot_uses()
-        with self._turn:  # or the worker and a flush would score a row twice, or count half of its uses
+        with self._turn:  # or the worker and a flush would count half of the uses each
             self._write_touches()  # before eviction, which goes by them
             self._evict()
-            self._scoring.run(deadline)
             self._verifying.run()
+
+    def _embed_and_index(self, deadline: float) -> None:
         failed: EmbedderError | None = None
         try:
             self._embedding.run(None, deadline)
@@ -164,11 +173,21 @@ class Upkeep:
                 return
             self._wake.clear()
             try:
-                self.run_once(float("inf"))
+                self._tend()
+                if self._scoring.functions:  # nobody waits for scorers: they may be slow, and may hang
+                    self._scoring.begin().add_done_callback(self._say)
+                self._embed_and_index(float("inf"))
             except BaseException as err:
-                log_with_trace("WARNING", f"upkeep failed and will try again: {err}", err)
-                detail = str(err) if isinstance(err, ExpPoolError) else repr(err)
-                self._notices.once(f"upkeep:{type(err).__name__}", f"upkeep failed and will try again: {detail}")
+                self._trouble(err)
+
+    def _say(self, scored: Future[None]) -> None:
+        if (err := scored.exception()) is not None:
+            self._trouble(err)
+
+    def _trouble(self, err: BaseException) -> None:
+        log_with_trace("WARNING", f"upkeep failed and will try again: {err}", err)
+        detail = str(err) if isinstance(err, ExpPoolError) else repr(err)
+        self._notices.once(f"upkeep:{type(err).__name__}", f"upkeep failed and will try again: {detail}")
 
     def stop(self, timeout_s: float) -> None:
         """End the thread after the batch in hand, waiting at most the time-out; write what stands only in memory."""
@@ -176,8 +195,10 @@ class Upkeep:
         self._embedding.stop()
         self._follower.stop()
         self._wake.set()
+        deadline = monotonic() + timeout_s
+        self._scoring.stop(timeout_s)
         if self._thread is not None:
-            self._thread.join(timeout_s)
+            self._thread.join(max(0.0, deadline - monotonic()))
         self._count_hot_uses()
         try:
             self._write_touches()

@@ -1,0 +1,45 @@
+"""A progress bar for those who watch: where there is much to do, in a terminal or a notebook."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WORTH_A_BAR = 10  # things
+
+
+def progress(items: Iterable[Any], what: str) -> Iterator[Any]:
+    """The items; with a progress bar where there are many and somebody watches."""
+    listed = list(items)
+    with bar(what, len(listed)) as done:
+        for item in listed:
+            yield item
+            done("")
+
+
+@contextmanager
+def bar(what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Gives what is to be called after each thing done, with a note to be shown, such as what it has cost so far."""
+    console = _console() if total >= _WORTH_A_BAR else None
+    if console is None:
+        yield lambda _note: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    note = TextColumn("{task.fields[note]}")
+    with Progress(*columns, note, console=console, transient=True) as shown:
+        task = shown.add_task(what, total=total, note="")
+        yield lambda said: shown.update(task, advance=1, note=said)
+
+
+def _console() -> Console | None:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console if sys.stderr.isatty() or console.is_jupyter else None
