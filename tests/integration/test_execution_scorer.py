@@ -1,6 +1,5 @@
 """`execution` runs the code of answers in processes of its own, within limits; accidents and the obvious are stopped."""
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -147,7 +146,7 @@ def test_nothing_is_left_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     run("open('x', 'w').write('y')")
     run("while True: pass", timeout=0.3)
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_plain_library_can_be_used():

@@ -726,7 +726,4 @@ def test_the_examples_of_the_docs_run(server, tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0] == "value=1.0 reason='14 characters' scorer='short' version=''"
     assert lines[2] == "[]"
-
-        "scored 1, skipped 0, failed 0; "
-    ]
     assert all("failed 0" in line for line in lines[3:]), lines
