@@ -1,7 +1,6 @@
 """Scores in the pool: by name, per version, in the background, again; what fails, hangs or lies."""
 
 import asyncio
-import json
 import math
 import subprocess
 import sys
@@ -18,11 +17,9 @@ from exp_pool.errors import (
     ConfigurationError,
     ExpPoolWarning,
     InvalidInputError,
-    NotScorableError,
-    ScorerError,
     ScorerUnavailableError,
 )
-from exp_pool.protocols import PutStatus, RecordQuery
+from exp_pool.protocols import RecordQuery
 from exp_pool.records import Duty
 from exp_pool.registry import load_scorer
 from scorers.feedback import FeedbackScorer
@@ -322,7 +319,7 @@ def test_feedback_reaches_a_scorer(make_manager):
 @pytest.mark.parametrize("kind", ["def", "async def"])
 def test_one_that_hangs_holds_up_nothing_else(make_manager, kind):
     manager = make_manager()
-    released, embedded, hanging = threading.Event(), threading.Event(), threading.Event()
+    released, hanging = threading.Event(), threading.Event()
 
     def plain(context):
         hanging.set()
