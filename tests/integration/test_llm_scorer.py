@@ -443,12 +443,12 @@ def test_it_stands_in_front_of_a_function_plain_or_async(server, make_manager):
     manager = make_manager()
     runs = []
 
-    @manager.exp_cache(judge=LLMJudge("m", min_similarity=0.5))
+    @manager.exp_cache(judge=LLMJudge("m", min_similarity=0.5, timeout=60))
     def plain(req):
         runs.append(req)
         return f"to {req}"
 
-    @manager.exp_cache(judge=LLMJudge("m", min_similarity=0.5))
+    @manager.exp_cache(judge=LLMJudge("m", min_similarity=0.5, timeout=60))
     async def later(req):
         runs.append(req)
         return f"to {req}"
