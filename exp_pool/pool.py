@@ -190,9 +190,9 @@ class Pool(Editing):
         self.ports.tell(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))
 
     def _evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
-        self._store.drop_logs(namespace, [unscored_log(row.id) for row in rows])
         for row in rows:
             self.ports.tell(Event(EventKind.EVICT, namespace, row.function, row.key, row.id))
+        self._store.drop_logs(namespace, [unscored_log(row.id) for row in rows])
 
     def threads(self) -> ThreadPoolExecutor:
         """Where async callers' blocking work is done."""

@@ -210,7 +210,7 @@ def _read(reply: Any, nonce: str) -> dict[str, Any]:
     try:
         choice = reply.choices[0]
         text, why = choice.message.content, choice.finish_reason
-    except (AttributeError, IndexError, TypeError):
+    except (AttributeError, LookupError, TypeError):
         raise ScorerError("the model's reply has no message") from None
     if not isinstance(text, str):
         raise ScorerError("the model's reply has no text; it may have refused")

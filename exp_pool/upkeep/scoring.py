@@ -24,7 +24,7 @@ from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import RecordQuery, RecordStore, Settlement
 from exp_pool.records import Duty, Record
 from exp_pool.redaction import redacted_text
-from exp_pool.upkeep.rating import Rated, Rating, Scored, unavailable, unscored_log, write_score
+from exp_pool.upkeep.rating import Rated, Rating, Scored, scorer_name, unavailable, unscored_log, write_score
 
 _BACKOFF_S, _LONGEST_BACKOFF_S = 2.0, 3600.0
 _TRIES = 12
@@ -76,8 +76,8 @@ class Scoring:
         Raises:
             StoreError: the store failed.
         """
-        if function in self._ratings:
-            return self._ratings[function].name
+        if function in self.functions:
+            return scorer_name(self.functions[function].scorer)
         state = self._store.read_state(_EVERYWHERE, _state_of(function))
         return None if state is None else state.value
 
@@ -87,7 +87,7 @@ class Scoring:
         Raises:
             StoreError: the store failed.
         """
-        if function not in self.functions and self.deciding(function) is None:
+        if self.deciding(function) is None:
             return False
         return self._store.owe(RecordQuery(namespace, (Condition("id", "", "eq", id_),)), Duty.SCORE) > 0
 
@@ -96,9 +96,13 @@ class Scoring:
     def begin(self) -> Future[None]:
         """Begin to score everything that is due now; what comes of it. While one round goes on, one more follows it."""
         with self._lock:
+            if self._stopping.is_set():  # nobody would end it
+                nothing: Future[None] = Future()
+                nothing.set_result(None)
+                return nothing
             if self._next is None:
                 self._next = Future()
-            if self._thread is None and not self._stopping.is_set():
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="exp_pool-scoring", daemon=True)
                 self._thread.start()
             return self._next
