@@ -122,8 +122,9 @@ class Scoring:
 
     def stop(self, timeout_s: float) -> None:
         """Write nothing any more; wait at most so long for what is being written."""
-        self._stopping.set()
-        thread = self._thread
+        with self._lock:  # a thread that is there has been started
+            self._stopping.set()
+            thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
 
