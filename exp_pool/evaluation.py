@@ -19,7 +19,7 @@ from exp_pool.embedders.service import EmbeddingService
 from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.flow import story
 from exp_pool.notices import Notices
-from exp_pool.prefill import progress
+from exp_pool.progress import progress
 from exp_pool.protocols import Embedder, Judge, Verdict
 from exp_pool.records import Record
 from exp_pool.registry import embedder_maker, load_scorer
