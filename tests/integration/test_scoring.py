@@ -13,6 +13,7 @@ from exp_pool.errors import (
     ExpPoolWarning,
     ScorerUnavailableError,
 )
+from exp_pool.protocols import RecordQuery
 from scorers.feedback import FeedbackScorer
 
 PROJECT = Path(__file__).parents[2]
@@ -251,6 +252,8 @@ def test_a_plain_one_that_hangs_is_asked_no_more_until_it_comes_back(make_manage
             pass_time(5000)
         assert len(asked) == 1
         assert owed(manager) == 10
+        rows = {row.request: row.score_tries for row in manager.sync._store.scan(RecordQuery(None))}
+        assert sum(rows.values()) == rows[asked[0]] == 1, "the others are not to blame"
     finally:
         released.set()
 
