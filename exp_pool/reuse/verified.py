@@ -21,8 +21,9 @@ class VerifiedJudge:
 
     It starts by abstaining. Each abstention runs the function, whose answer says whether the stored one would have been
     right: that labels the pair of requests. From labels it learns which pairs may be reused (boosted trees on
-    similarity and the words of both), answers those that are surest and pass the guard (`reuse.guard`), and lets some of these run all the same, by the
-    toss of a coin with known odds: what it finds there bounds what it does not see.
+    similarity and the words of both). It answers those that are surest and pass the guard (`reuse.guard`), and lets
+    some of these run all the same, by the toss of a coin with known odds: what it finds there bounds what it does not
+    see.
 
     What is promised: with the given confidence, at every moment, wrong answers are at most `max_error_rate` of all
     requests so far that it was asked about, whatever the requests are and in whatever order they come (`reuse.bound`
@@ -115,7 +116,7 @@ class VerifiedJudge:
     def _of_those_allowed(
         self, question: Question, memory: Memory, surest: list[tuple[int, float, tuple[float, ...]]]
     ) -> Verdict:
-        """The first that the guard does not object to; it takes as long as the rest, so it is asked about these only."""
+        """The first that the guard does not object to. It is slow, so it is asked about these only."""
         from exp_pool.reuse.guard import guard, read  # when needed: its word lists take 40 ms
 
         request, vetoes = read(question.request), []
