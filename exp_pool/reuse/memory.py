@@ -33,10 +33,7 @@ _BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A pair that may become a label: its features, what was predicted of it, and its chance of being labelled.
-
-    No features: nothing is to be learned but that a request was decided on.
-    """
+    """A pair that may become a label: its features, what was predicted of it, and its chance of being labelled."""
 
     features: tuple[float, ...]
     predicted: float | None
@@ -118,9 +115,6 @@ class Memory:
         """Take in what `label_entry` and `answers_entry` wrote, of whichever process."""
         for entry in entries:
             said = json.loads(entry)
-            if "abstained" in said:
-                self.bound.abstained()
-                continue
             if "answered" in said:
                 self.answered += said["answered"]
                 self.bound.answered(said["answered"], said["p"], said["e"])
@@ -247,11 +241,6 @@ def label_entry(lesson: Lesson, *, wrong: bool, warm: bool = False) -> str:
     if warm:
         said["warm"] = True
     return json.dumps({**said, "wrong": int(wrong)}, separators=(",", ":"))
-
-
-def abstained_entry() -> str:
-    """A request was not to be answered, and says nothing about others."""
-    return json.dumps({"abstained": 1}, separators=(",", ":"))
 
 
 def answers_entry(count: int, predicted: float, least_chance: float) -> str:

@@ -7,11 +7,15 @@ and shared between processes, and on 20,198 labelled questions it answered 2% mo
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import regex
 
 from exp_pool.words import words
+
+if TYPE_CHECKING:
+    from exp_pool.reuse.guard import Difference
 
 _GLUE = frozenset(
     "a an and are as at be been being but by can could did do does doing for from get got had has have having he her "
@@ -19,13 +23,20 @@ _GLUE = frozenset(
     "so some such than that the their them then there these they this those to too under until up us very was we were "
     "what when where which while who whom whose why will with would you your s t re ve ll d m".split()
 )
+_KINDS = 11  # of differences: `guard.Kind`, which takes its word lists with it
 _DIGITS = regex.compile(r"\p{N}+")
 _LONGEST = 2000  # characters of each text that are looked at
 _LIGHT, _UNSPACED, _LETTER, _LONG = 0.2, 1.5, 0.1, 12
 
 
-def features(request: str, stored: str, similarity: float) -> tuple[float, ...]:
-    """The pair (request, stored) as 24 numbers, the cosine similarity first. About 0.15 ms for two questions."""
+def features(request: str, stored: str, similarity: float, differences: Sequence[Difference]) -> tuple[float, ...]:
+    """The pair (request, stored) as 47 numbers, the cosine similarity first, what the guard found last.
+
+    About 0.15 ms for two questions.
+    """
+    found = [0.0] * (2 * _KINDS)
+    for difference in differences:
+        found[2 * difference.kind.place + (not difference.vetoes)] += 1
     request, stored = request[:_LONGEST], stored[:_LONGEST]
     left, right = words(request), words(stored)
     lefts, rights = set(left), set(right)
@@ -58,6 +69,8 @@ def features(request: str, stored: str, similarity: float) -> tuple[float, ...]:
         abs(len(left) - len(right)),
         len(set(_DIGITS.findall(request)) ^ set(_DIGITS.findall(stored))),
         sum(word in _GLUE for word in only_left | only_right),
+        max((difference.rest for difference in differences), default=-1),
+        *found,
     )
 
 

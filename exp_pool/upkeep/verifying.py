@@ -25,7 +25,7 @@ from exp_pool.forks import reset_in_child
 from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import RecordStore, ScoreContext, Scorer
 from exp_pool.records import to_experience
-from exp_pool.reuse.memory import Lesson, Memory, abstained_entry, answers_entry, label_entry
+from exp_pool.reuse.memory import Lesson, Memory, answers_entry, label_entry
 from exp_pool.reuse.pairs import features
 from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.steps import Learn, Recall
@@ -171,8 +171,6 @@ class Verifying:
 
     def _labelled(self, studied: _Studied, step: Learn) -> str | None:
         lesson: Lesson = step.lesson
-        if not lesson.features:
-            return abstained_entry()
         try:
             same = self._same(studied.judge, step)
         except Exception as err:  # `same` is the user's; what it cannot say is no label
@@ -218,6 +216,8 @@ class Verifying:
         """What the judge was given labelled pairs for, once."""
         if studied.taught or not studied.judge.taught or self._embeddings is None:
             return
+        from exp_pool.reuse.guard import differences  # when needed: its word lists take 40 ms
+
         pairs = studied.judge.taught
         try:
             for start in range(0, len(pairs), _EMBEDDED_AT_ONCE):
@@ -226,7 +226,9 @@ class Verifying:
                 rights = self._embeddings.embed([other for _, other, _ in part], _EMBED_S).vectors
                 cosines = (lefts * rights).sum(axis=1)
                 studied.memory.add(
-                    label_entry(Lesson(features(a, b, float(cosine)), None, 1.0), wrong=not same, warm=True)
+                    label_entry(
+                        Lesson(features(a, b, float(cosine), differences(a, b)), None, 1.0), wrong=not same, warm=True
+                    )
                     for (a, b, same), cosine in zip(part, cosines, strict=True)
                 )
         except EmbedderError as err:

@@ -32,6 +32,13 @@ class Kind(StrEnum):
     LANGUAGE = "language"
     LENGTH = "length"
 
+    @property
+    def place(self) -> int:
+        """Its number among the kinds, from 0 on. What was learned from them counts on it: new kinds come last."""
+        return _PLACES[self]
+
+
+_PLACES = {kind: place for place, kind in enumerate(Kind)}
 
 _WORDS = {
     Kind.NEGATION: "one of them is negated",
