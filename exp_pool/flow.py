@@ -106,7 +106,7 @@ def _told_once(request: Request, policy: Policy, mode: Mode) -> Story[Ending | N
         shared: Shared | None = yield from _attempt(request, together, _step(alone), default=None)
         if shared is None:  # somebody is renewing it
             stale = yield from _attempt(
-                request, "look for an answer", _expired_answer(request, policy, policy.stale_s), default=None
+                request, "look for an answer", _stored_answer(request, policy, policy.stale_s), default=None
             )
             if stale is not None:
                 return stale
@@ -145,7 +145,12 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
     yield NotFound(as_called)
     better = yield from _attempt(as_called, "refine the answer", _begin_better(request, policy, mode), default=None)
     try:
-        outcome: Outcome = yield Run(request)
+        while (outcome := (yield Run(request))) is None:
+            if mode.read:
+                looking_again = _stored_answer(as_called, policy)
+                ending = yield from _attempt(as_called, "look for an answer", looking_again, default=None)
+                if ending is not None:
+                    return ending
         if better is None or better.outcome is None:
             ending = yield from _concluded(as_called, policy, mode, outcome, shown, lease)
             if ending.encoded is not None and outcome.error is None:
@@ -259,8 +264,8 @@ def _judged(request: Request, policy: Policy, mode: Mode, looked: Claimed) -> St
     return (yield from judged_match(request, policy, looked.record, late_s, similar_too=similar_too))
 
 
-def _expired_answer(request: Request, policy: Policy, late_s: float) -> Story[Ending | None]:
-    """An answer that has expired, but not for longer than this."""
+def _stored_answer(request: Request, policy: Policy, late_s: float = 0.0) -> Story[Ending | None]:
+    """What the pool has for this call now, even if that has expired, but not for longer than this."""
     record: Record | None = yield LookUp(request)
     judged = yield from judged_match(request, policy, record, late_s, similar_too=not policy.learns)
     return (yield from _given(request, policy, judged.match))
@@ -432,7 +437,7 @@ def _failed(request: Request, policy: Policy, mode: Mode, outcome: Outcome, show
         keeping = _keep_failure(request, policy, outcome, shown)
         yield from _attempt(request, "store the failure", keeping, default=None)
     if mode.read and policy.if_error_s:
-        rescuing = _expired_answer(request, policy, policy.if_error_s)
+        rescuing = _stored_answer(request, policy, policy.if_error_s)
         rescued = yield from _attempt(request, "look for an answer", rescuing, default=None)
         if rescued is not None:
             yield Trouble(request, "get a new answer, so it gave one that has expired", error)

@@ -157,7 +157,10 @@ class Learn:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Run the function on the request's arguments. Comes to an `Outcome`; the function's exception is part of it."""
+    """Run the function on the request's arguments. Comes to an `Outcome`; the function's exception is part of it.
+
+    None where an identical call was stored since the look-up: look once more, then ask again.
+    """
 
     request: Request
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
@@ -17,7 +18,7 @@ from exp_pool.capture import begin_capture
 from exp_pool.drivers.aio import Driver, End
 from exp_pool.drivers.single_flight import Flight, lead_in, soon, waiting_for
 from exp_pool.drivers.streams import GoAlone
-from exp_pool.drivers.tape import Reader, Tape
+from exp_pool.drivers.tape import Reader, SameCall, Tape
 from exp_pool.flow import own_exception
 from exp_pool.request import Request
 from exp_pool.steps import Coalesced, Ending, NotFound, Run, Story
@@ -29,15 +30,20 @@ async def stream(
     telling: Story[Ending], request: Request, driver: Driver, tape: Callable[[], Tape]
 ) -> AsyncGenerator[Any, Any]:
     """The chunks: replayed, or of the function's own generator, perhaps together with others."""
-    told = await driver.tell(telling, until_run=True)
-    if isinstance(told, End):
+    ports, joined = driver.ports, None
+    look = ports.streams.look(request, AsyncStream)
+    while joined is None:
+        told = await driver.tell(telling, until_run=True)
+        if isinstance(told, End):
+            break
+        joined = ports.streams.join(look, functools.partial(AsyncStream, telling, told, driver, tape()))
+    if joined is None:
         ending: Ending = told.value
         if ending.error is not None:
             raise ending.error
         chunks = _replayed(ending.answer.value, request, driver.function)
     else:
-        ports = driver.ports
-        shared, reader = ports.streams.join(request, AsyncStream, lambda: AsyncStream(telling, told, driver, tape()))
+        shared, reader = joined
         if reader.leads:
             ports.perform(NotFound(request))
         else:
@@ -115,8 +121,9 @@ async def _read(
 class AsyncStream:
     """One run of an async generator function, in its own task, in the context of who began it."""
 
-    def __init__(self, telling: Story[Ending], run: Run, driver: Driver, tape: Tape) -> None:
+    def __init__(self, telling: Story[Ending], run: Run, driver: Driver, tape: Tape, same: SameCall) -> None:
         self.tape = tape
+        self._same = same
         self._loop = asyncio.get_running_loop()
         self.flight = Flight(self._loop)
         self._telling = telling
@@ -230,7 +237,7 @@ class AsyncStream:
                 error = err
             outcome = self.tape.outcome(error, self._capture, time_s) if self.tape.readers else None
             if outcome is not None:
-                await self._driver.tell(self._telling, came_of_it=outcome)
+                self._same.tell((await self._driver.tell(self._telling, came_of_it=outcome)).value)
         finally:
             self._telling.close()
             with self._lock:

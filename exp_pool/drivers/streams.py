@@ -8,6 +8,7 @@ left before its end, or that somebody drove by ``send`` or ``throw``, is never s
 from __future__ import annotations
 
 import contextvars
+import functools
 import threading
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
@@ -18,7 +19,7 @@ from exp_pool.capture import begin_capture
 from exp_pool.drivers import sync
 from exp_pool.drivers.ports import Ports
 from exp_pool.drivers.single_flight import Flight, lead_in, waiting_for
-from exp_pool.drivers.tape import Reader, Tape
+from exp_pool.drivers.tape import Reader, SameCall, Tape
 from exp_pool.experience import Answer
 from exp_pool.flow import own_exception
 from exp_pool.request import Request
@@ -35,14 +36,18 @@ def stream(
     telling: Story[Ending], request: Request, ports: Ports, function: Callable[..., Any], tape: Callable[[], Tape]
 ) -> Generator[Any, Any, Any]:
     """The chunks: replayed, or of the function's own generator, perhaps together with others."""
+    look = ports.streams.look(request, Stream)
+    joined = None
     try:
-        run = _up_to_run(telling, ports, function)
+        while joined is None:
+            run = _up_to_run(telling, ports, function)
+            joined = ports.streams.join(look, functools.partial(Stream, telling, run, ports, function, tape()))
     except StopIteration as end:
         ending: Ending = end.value
         if ending.error is not None:
             raise ending.error from None
         return (yield from _replayed(ending.answer.value, request, function))
-    shared, reader = ports.streams.join(request, Stream, lambda: Stream(telling, run, ports, function, tape()))
+    shared, reader = joined
     if reader.leads:
         ports.perform(NotFound(request))
     else:
@@ -53,7 +58,7 @@ def stream(
 
 def _up_to_run(telling: Story[Ending], ports: Ports, function: Callable[..., Any]) -> Run:
     """Perform steps until the function is to run; whether that is a miss is said later, for it may join others."""
-    step = next(telling)
+    step = telling.send(None)
     while not isinstance(step, Run):
         step = telling.send(None) if isinstance(step, NotFound) else sync.advance(telling, step, ports, function)
     return step
@@ -128,9 +133,16 @@ class Stream:
     """One run of a generator function. It runs on the thread of whoever pulls, in the context of who began it."""
 
     def __init__(
-        self, telling: Story[Ending], run: Run, ports: Ports, function: Callable[..., Any], tape: Tape
+        self,
+        telling: Story[Ending],
+        run: Run,
+        ports: Ports,
+        function: Callable[..., Any],
+        tape: Tape,
+        same: SameCall,
     ) -> None:
         self.tape = tape
+        self._same = same
         self.flight = Flight(None)
         self._telling = telling
         self._ports = ports
@@ -236,7 +248,7 @@ class Stream:
                 step = self._telling.send(outcome)
                 while True:
                     step = sync.advance(self._telling, step, self._ports, self._function)
-        except StopIteration:
-            pass
+        except StopIteration as end:
+            self._same.tell(end.value)
         finally:
             self._telling.close()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 from exp_pool.capture import Capture
 from exp_pool.codecs import ResponseCodec
 from exp_pool.errors import EncodingError
 from exp_pool.forks import reset_in_child
 from exp_pool.request import Request
-from exp_pool.steps import Outcome
+from exp_pool.steps import Ending, Outcome
 
 
 class Shareable(Protocol):
@@ -31,6 +32,7 @@ class Shareable(Protocol):
 
 
 _S = TypeVar("_S", bound=Shareable)
+_Ref: TypeAlias = tuple[str, str, type]  # namespace, key, and the kind of stream
 
 
 @dataclass(slots=True)
@@ -183,6 +185,29 @@ class StreamCodec(ResponseCodec):
         return self.items.decode_items(text, name)
 
 
+class SameCall:
+    """What the streams of one call share with those who look for its answer: whether one was `stored` meanwhile."""
+
+    __slots__ = ("__weakref__", "stored")
+
+    def __init__(self) -> None:
+        self.stored: object = None  # another object after each stream that was stored
+
+    def tell(self, ending: Ending) -> None:
+        """How one of the streams ended; to be told before it is over."""
+        if ending.answer.id is not None:
+            self.stored = object()
+
+
+@dataclass(slots=True)
+class Look:
+    """Somebody looks for the answer of a call, and knows of the streams that were stored up to `seen`."""
+
+    ref: _Ref
+    same: SameCall
+    seen: object
+
+
 class Streams:
     """The running streams of one manager, by call and kind of function."""
 
@@ -192,11 +217,22 @@ class Streams:
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()
-        self._running: dict[tuple[str, str, type], Any] = {}
+        self._running: dict[_Ref, Any] = {}
+        self._same: WeakValueDictionary[_Ref, SameCall] = WeakValueDictionary()
 
-    def join(self, request: Request, kind: type[_S], begin: Callable[[], _S]) -> tuple[_S, Reader]:
-        """The stream of this call and a reader of it; a new stream where none can be joined."""
+    def look(self, request: Request, kind: type[Shareable]) -> Look:
+        """To be asked for before the answer is looked up."""
         ref = (request.namespace, request.key, kind)
+        with self._lock:
+            same = self._same.setdefault(ref, SameCall())
+            return Look(ref, same, same.stored)
+
+    def join(self, look: Look, begin: Callable[[SameCall], _S]) -> tuple[_S, Reader] | None:
+        """The stream of this call and a reader of it; a new stream where none can be joined.
+
+        None where one was stored since the look: then the answer is to be looked up once more.
+        """
+        ref = look.ref
         with self._lock:
             for ended in [other for other, stream in self._running.items() if not stream.open]:
                 del self._running[ended]
@@ -204,6 +240,10 @@ class Streams:
             reader = running.join() if running is not None else None
             if running is not None and reader is not None:
                 return running, reader
-            stream = begin()
+            # Only now: one that is over by the time that it is asked for a reader has said before that it was stored.
+            if look.same.stored is not look.seen:
+                look.seen = look.same.stored
+                return None
+            stream = begin(look.same)
             self._running.setdefault(ref, stream)  # a stream that calls itself: the outer one stays
             return stream, stream.tape.join(leads=True)

@@ -103,6 +103,18 @@ def test_a_miss_runs_and_keeps():
     assert (ending.answer.value, ending.answer.id, ending.answer.found_by) == ("hello", kept.id, None)
 
 
+def test_an_identical_call_that_was_stored_before_the_function_began_answers():
+    steps, ending = tell(story(REQUEST, ALONE), ..., None, None, None, record(), None)
+    assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run, LookUp, Found]
+    assert (ending.answer.value, ending.answer.found_by) == ("hello", "exact")
+    came = [..., None, None, None, record(expires_at=1), None, OSError("disk"), None, Outcome("live"), True]
+    steps, ending = tell(story(REQUEST, ALONE), *came)
+    assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run, LookUp, Run, LookUp, Trouble, Run, Keep]
+    assert ending.answer.value == "live"
+    steps, ending = tell(story(REQUEST, ALONE, Mode(read=False)), None, None, Outcome("live"), True)
+    assert kinds(steps) == [NotFound, Run, Run, Keep], "who reads nothing does not look again either"
+
+
 @pytest.mark.parametrize(
     "unusable",
     [
