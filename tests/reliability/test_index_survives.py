@@ -51,8 +51,7 @@ def test_killed_writers_lose_nothing_and_the_next_process_opens_it(place):
 
 
 @pytest.mark.timeout(600)
-def test_killed_writers_over_milvus_lite_lose_nothing(place):
-    pytest.importorskip("milvus_lite", reason="pip install 'exp_pool[milvus-lite]'")
+def test_killed_writers_over_milvus_lite_lose_nothing(place, milvus_lite):
     rounds = run("kill", place, 10 if FULL else 2, 7, 300, "milvus")
     assert sum(each["repaired"] for each in rounds) == len(rounds)  # what a kill left is built anew
 
