@@ -39,6 +39,7 @@ from exp_pool.breaker import Breaker
 from exp_pool.errors import ConfigurationError, StoreError
 from exp_pool.forks import reset_in_child
 from exp_pool.stores._redis_scripts import TEXTS
+from exp_pool.urls import without_password
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -128,10 +129,9 @@ def parse(url: str) -> Location:
     """
     parts = urlsplit(url)
     scheme, cluster = parts.scheme, parts.scheme == "redis+cluster"
-    credentials, at, places = parts.netloc.rpartition("@")
+    credentials, _, places = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
-    query = f"?{parts.query}" if parts.query else ""
-    shown = f"{scheme}://{f'{user}:***@' if password else f'{user}@' if at else ''}{places}{parts.path}{query}"
+    shown = without_password(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = sorted(options.keys() - {*_OPTIONS, *_TLS_FILES})
     if unknown:
