@@ -194,7 +194,7 @@ class Rows:
                     if put.vector is not None:
                         vectors[ref] = (put.vector, (keep(record.function), keep(record.version), record.reuse_scope))
             statuses.append(status)
-        self._write(new, vectors, left)
+        self._store_rows(new, vectors, left)
         return statuses
 
     def _present(self, places: Sequence[tuple[str, str, str]]) -> tuple[set[Ref], dict[Ref, tuple[str, bool]]]:
@@ -245,7 +245,9 @@ class Rows:
         check, *row = self._connection.execute(_STORED, ref).fetchone()
         return check is None or check == checksum(row)
 
-    def _write(self, new: dict[Ref, Record], vectors: dict[Ref, tuple[Vector, Scope]], left: dict[Ref, str]) -> None:
+    def _store_rows(
+        self, new: dict[Ref, Record], vectors: dict[Ref, tuple[Vector, Scope]], left: dict[Ref, str]
+    ) -> None:
         if left:  # before the rows that follow them: one is current at any moment
             self._connection.executemany(_TO_HISTORY, [(successor, *ref) for ref, successor in left.items()])
             self.forget_vectors(list(left))

@@ -53,7 +53,6 @@ _OPTIONAL = ("last_access", "score", "expires_at")  # of the columns that scans 
 _NAMED = 20
 _FUNCTION = COLUMNS.index("function")
 _PAGE = 500  # rows at once: a bound on how long others wait for a writer, enough to make queries cheap
-
 _TIDY_EVERY_US = 3600 * 10**6  # what was remembered of deletions is looked through once an hour
 
 
