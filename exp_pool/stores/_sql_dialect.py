@@ -88,12 +88,14 @@ def percent_marks(statement: str) -> str:
     return statement.replace("%", "%%").replace("?", "%s")
 
 
+@functools.lru_cache(1024)
 def marks(count: int) -> str:
     """``?, ?, ?``."""
     return ", ".join("?" * count)
 
 
-def upsert_on_conflict(table: str, key: Sequence[str], others: Sequence[str], **changes: str) -> str:
+@functools.lru_cache(64)
+def upsert_on_conflict(table: str, key: tuple[str, ...], others: tuple[str, ...], **changes: str) -> str:
     """INSERT that writes over the row of its key, in the words of SQLite and PostgreSQL; see `Dialect.upsert`."""
     then = "DO NOTHING"
     if others:

@@ -5,6 +5,7 @@ Namespaces, ids, keys and embedders are in the form of `_sql.keep` here.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +32,13 @@ _TO_HISTORY = (
 )
 _IS_CURRENT, _KEY = COLUMNS.index("is_current"), COLUMNS.index("key")
 _CONTENT_AT = tuple(COLUMNS.index(name) for name in CONTENT)
+_SEQUENCE = "seq"  # a column of this name is filled by the engine
+
+
+@functools.cache
+def _new_row(listed: str) -> str:
+    names = [NAMES, "checksum", *([] if listed == _SEQUENCE else [listed])]
+    return f"INSERT INTO experiences ({', '.join(names)}) VALUES ({marks(len(COLUMNS) + len(names) - 1)})"
 
 
 def _once_each(settlements: Sequence[Settlement]) -> Iterator[tuple[str, dict[Ref, Settlement]]]:
@@ -81,9 +89,9 @@ class Rows:
             return
         known = self._embedders(vectors)
         self.forget_vectors([ref for ref, embedder in known.items() if embedder != keep(vectors[ref][0].embedder)])
-        columns = ["embedder", "whole", "position", "data"]
-        columns += ['"function"', "version", "reuse_scope"] if self._dialect.scoped else []
-        columns += ["embedding"] if self._dialect.embedding else []
+        columns: tuple[str, ...] = ("embedder", "whole", "position", "data")
+        columns += ('"function"', "version", "reuse_scope") if self._dialect.scoped else ()
+        columns += ("embedding",) if self._dialect.embedding else ()
         rows: list[list[object]] = []
         for (ref, (vector, scope)), position in zip(vectors.items(), self._positions(vectors), strict=True):
             row = [*ref, keep(vector.embedder), int(vector.whole), position, vector.values]
@@ -260,12 +268,10 @@ class Rows:
         for record in new.values():
             row = to_row(record, self._compress_above)
             rows.append([*row, checksum(row)])
-        names = f"{NAMES}, checksum"
-        if self._dialect.listed != "seq":
-            names += f", {self._dialect.listed}"
+        if self._dialect.listed != _SEQUENCE:
             for row, listed in zip(rows, self._positions(new), strict=True):
                 row.append(listed)
-        self._connection.executemany(f"INSERT INTO experiences ({names}) VALUES ({marks(len(rows[0]))})", rows)
+        self._connection.executemany(_new_row(self._dialect.listed), rows)
         for namespace, ids in by_namespace(new).items():
             self._connection.execute(
                 f"DELETE FROM tombstones WHERE namespace = ? AND id IN ({marks(len(ids))})", (namespace, *ids)

@@ -6,6 +6,7 @@ Names that are part of a key (namespace, id, key, names of states and logs) have
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -56,7 +57,8 @@ def _draw(connection: Connection, namespace: str, count: int) -> int:
     return int(last) - count + 1
 
 
-def _upsert(table: str, key: Sequence[str], others: Sequence[str], **changes: str) -> str:
+@functools.lru_cache(64)
+def _upsert(table: str, key: tuple[str, ...], others: tuple[str, ...], **changes: str) -> str:
     assigned = (
         f"{name} = {changes.get(name, '{new}').format(old=name, new=f'VALUES({name})')}" for name in others or key[:1]
     )
