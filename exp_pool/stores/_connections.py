@@ -52,9 +52,13 @@ class Connections(Generic[C]):
         usable: whether one that was used can be used again: it is open, and in no transaction.
         timeout_s: how long to wait for one.
         limit: how many there are at most.
+        place: where they lead to, for people.
     """
 
-    def __init__(self, connect: Callable[[], C], usable: Callable[[C], bool], timeout_s: float, limit: int) -> None:
+    def __init__(
+        self, connect: Callable[[], C], usable: Callable[[C], bool], timeout_s: float, limit: int, place: str
+    ) -> None:
+        self._place = place
         self._connect = connect
         self._usable = usable
         self._timeout_s = timeout_s
@@ -101,7 +105,8 @@ class Connections(Generic[C]):
             raise Away(f"{trouble} (a moment ago; it is tried again soon)", hung=True)
         if not self._free.acquire(timeout=self._timeout_s):
             raise StoreError(
-                f"all {self._limit} connections were in use for longer than store_timeout={self._timeout_s}"
+                f"{self._place}: all {self._limit} connections were in use for longer than "
+                f"store_timeout={self._timeout_s:g} s. Raise it, or use the pool less at once"
             )
         try:
             turn = self._turn

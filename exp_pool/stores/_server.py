@@ -39,7 +39,7 @@ class ServerStore(SqlStore, Generic[C]):
         super().__init__(place, dialect, None)  # servers compress by themselves, where it is worth it
         self._timeout_s = timeout_s
         self._ready = False
-        self._connections: Connections[C] = Connections(self._connect, self._usable, timeout_s, _CONNECTIONS)
+        self._connections: Connections[C] = Connections(self._connect, self._usable, timeout_s, _CONNECTIONS, place)
 
     # What an engine adds. Each gives the driver's errors as they are, but `Away` where the connection is lost.
 

@@ -281,14 +281,15 @@ class PostgresStore(ServerStore[_Link]):
         return isinstance(err, met)
 
     def remedy(self, err: Exception) -> str:
-        text = str(err).lower()
         for sign, remedy in (
             ("password authentication", " Check the user and the password in store='postgresql://user:password@...'"),
             ("no password supplied", " Give the password: store='postgresql://user:password@...', or PGPASSWORD"),
             ("pg_hba.conf", " The server lets this user in from nowhere, or wants TLS: add ?sslmode=require"),
             ("does not support ssl", " The server has no TLS: use ?sslmode=prefer, or switch TLS on there"),
             ("ssl", " Check sslmode, sslrootcert and the server's certificate"),
-            ("does not exist", " Create it: createdb NAME, or CREATE ROLE NAME LOGIN, as the database's administrator"),
+            (r'database "([^"]*)" does not exist', r" Create it, as the server's administrator: createdb \1"),
+            (r'role "([^"]*)" does not exist', r" Create it, as the server's administrator: CREATE ROLE \1 LOGIN"),
+            ("(relation|schema) .* does not exist", " It was dropped: restore it, or use another one: ?schema=NAME"),
             ("permission denied", " Let the user create the schema: GRANT CREATE ON DATABASE ... TO ..., or make it"),
             ("read-only", " It is a replica: name the primary, or several hosts and ?target_session_attrs=read-write"),
             ("too many", " Raise max_connections there, or use a pooler: each manager has up to 16 connections"),
@@ -300,8 +301,8 @@ class PostgresStore(ServerStore[_Link]):
             ("timeout", " Check host, port and firewall, or raise store_timeout"),
             ("no answer", " The server hangs or is overloaded; or raise store_timeout"),
         ):
-            if sign in text:
-                return remedy
+            if found := re.search(sign, str(err), re.IGNORECASE):
+                return found.expand(remedy)
         return ""
 
     # Changes by others

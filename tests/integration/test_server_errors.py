@@ -6,7 +6,7 @@ import socketserver
 import threading
 import traceback
 import warnings
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +15,10 @@ from loguru import logger
 from servers import free_port, mariadb, need, postgres
 
 from exp_pool import ExpManager
+from exp_pool.config import ExpPoolConfig
 from exp_pool.errors import ConfigurationError, ExpPoolWarning, StoreError, VectorIndexError
+from exp_pool.registry import open_store
+from exp_pool.urls import without_password
 
 SECRET = "s3cret-pässword%"
 QUOTED = "s3cret-p%C3%A4ssword%25"
@@ -123,6 +126,19 @@ class _Silent(socketserver.BaseRequestHandler):
         self.server.ended.wait(60)
 
 
+@pytest.mark.parametrize("fixture", ["postgres_url", "mysql_url"])
+def test_all_connections_in_use(fixture, request, monkeypatch):
+    monkeypatch.setattr("exp_pool.stores._server._CONNECTIONS", 1)
+    url = request.getfixturevalue(fixture)
+    with closing(open_store(url, ExpPoolConfig(store_timeout=1))) as store:
+        with pytest.raises(
+            StoreError, match="all 1 connections were in use for longer than store_timeout=1 s"
+        ) as caught:
+            store._read(lambda _: store.namespaces())
+        assert str(caught.value).startswith(without_password(url))
+        assert store.namespaces() == []
+
+
 # ── Not let in ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -190,7 +206,21 @@ def other_database(url, name="there_is_none"):
 
 
 def test_postgresql_missing_database(postgres_url):
-    assert_unusable(other_database(as_user(postgres_url, "postgres")), "does not exist", "createdb")
+    assert_unusable(other_database(as_user(postgres_url, "postgres")), "does not exist", "createdb there_is_none")
+
+
+def test_postgresql_missing_user(own_postgres):
+    assert_unusable(as_user(own_postgres.url, "there_is_none"), "does not exist", "CREATE ROLE there_is_none")
+
+
+def test_postgresql_missing_table(postgres_url):
+    with closing(open_store(postgres_url, ExpPoolConfig())) as store:
+        assert store.namespaces() == []
+        run(postgres_url, "DROP TABLE exp_pool.vectors")
+        with pytest.raises(StoreError, match=r"exp_pool\.vectors|vectors.* does not exist") as caught:
+            store.vectors_after("n", "e", 0, 9)
+    assert "dropped" in str(caught.value)
+    assert "createdb" not in str(caught.value)
 
 
 def test_mysql_missing_database(mysql_url):
