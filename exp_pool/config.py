@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exp_pool.durations import to_seconds
 from exp_pool.errors import ConfigurationError
+from exp_pool.notices import Notices
 from exp_pool.sizes import to_bytes
+from exp_pool.urls import without_password
+
+_PREFIX = "EXP_POOL_"
+# Read elsewhere: where exported models lie, and what the project's own tests are told.
+_NO_SETTINGS = ("ONNX_CACHE", "TEST_", "FULL", "REQUIRE_SERVICES")
+_notices = Notices()
 
 
 class ExpPoolConfig(BaseSettings):
@@ -23,7 +33,7 @@ class ExpPoolConfig(BaseSettings):
         ConfigurationError: a configuration file cannot be read.
     """
 
-    model_config = SettingsConfigDict(env_prefix="EXP_POOL_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
     store: str = "sqlite:///.exp_pool/pool.db"
     """URL of the record store: ``sqlite:///file``, ``postgresql://``, ``mysql://``, ``redis://``, ``redis+cluster://``,
@@ -123,9 +133,13 @@ class ExpPoolConfig(BaseSettings):
         unknown = set(data) - set(cls.model_fields) if isinstance(data, dict) else set()
         if unknown:
             name = min(unknown)
-            close = difflib.get_close_matches(name, cls.model_fields, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ValueError(f"unknown setting {name!r}; {hint}known: {', '.join(cls.model_fields)}")
+            close = _nearest(name, cls.model_fields)
+            hint = f"did you mean {close!r}? " if close else ""
+            message = f"unknown setting {name!r}; {hint}known: {', '.join(cls.model_fields)}"
+            kind = PydanticCustomError("unknown_setting", "{message}", {"message": message})
+            # Of its own: that of a plain ValueError shows all settings, and passwords among them.
+            error = InitErrorDetails(type=kind, loc=(name,), input=_shown(data[name]))
+            raise ValidationError.from_exception_data(cls.__name__, [error])
         return data
 
     @field_validator("default_ttl", "tombstone_retention", mode="before")
@@ -143,6 +157,11 @@ class ExpPoolConfig(BaseSettings):
     def _anchor(cls, value: str) -> str:
         return _absolute(value)
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What `repr` and `str` show: URLs without their passwords."""
+        for name, value in super().__repr_args__():
+            yield name, _shown(value)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -153,7 +172,30 @@ class ExpPoolConfig(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, environment, files: in this order."""
+        _warn_of_unknown(os.environ, cls.model_fields)
         return init_settings, env_settings, InitSettingsSource(settings_cls, _from_files(project_root()))
+
+
+def _shown(value: Any) -> Any:
+    return without_password(value) if isinstance(value, str) else value
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
+
+
+def _warn_of_unknown(environment: Iterable[str], settings: Iterable[str]) -> None:
+    """Say once of each variable that looks like a setting and is none: its writer believes that it is heeded.
+
+    A warning, no error: a newer version's variable must not keep an older one from starting.
+    """
+    known = [name.upper() for name in settings]
+    for name in sorted(environment):
+        prefix, setting = name[: len(_PREFIX)].upper(), name[len(_PREFIX) :].upper()
+        if prefix == _PREFIX and setting not in known and not setting.startswith(_NO_SETTINGS):
+            close = _nearest(setting, known)
+            hint = f"did you mean {_PREFIX}{close}?" if close else f"known: {_PREFIX}{{{','.join(known)}}}"
+            _notices.once(name, f"the environment variable {name} is no setting and changes nothing; {hint}")
 
 
 def project_root(start: Path | None = None) -> Path:

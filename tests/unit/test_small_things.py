@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from exp_pool import Experience, Hit, PerfectJudge, Score, SimpleContextBuilder, ThresholdJudge
 from exp_pool.awaiting import settled
@@ -293,6 +294,38 @@ def test_a_notice_is_given_once_and_is_never_an_error():
 )
 def test_passwords_in_urls_are_hidden(url, shown):
     assert without_password(url) == shown
+
+
+def test_settings_are_shown_without_passwords():
+    config = ExpPoolConfig(
+        store="mysql://me:hunter2@host/db", index="milvus://h?token=hunter2", hot="redis://:hunter2@h"
+    )
+    assert config.store == "mysql://me:hunter2@host/db"
+    assert [text.count("***") for text in (repr(config), str(config), f"{[config]}")] == [3, 3, 3]
+    assert "hunter2" not in repr(config) + str(config)
+
+
+@pytest.mark.parametrize("name", ["stoer", "zzz"])
+def test_an_unknown_setting_shows_no_password_of_any(name):
+    with pytest.raises(ValidationError, match=f"unknown setting '{name}'") as caught:
+        ExpPoolConfig(**{name: "mysql://me:hunter2@h", "store": "mysql://me:hunter2@h"})
+    assert "mysql://me:***@h" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_variable_that_is_no_setting_is_said_once(monkeypatch):
+    for name in ("EXP_POOL_STOER", "exp_pool_indx", "EXP_POOL_ABCDEFGHIJKL", "EXP_POOL_STORE_TIMEOUT", "XEXP_POOL_A"):
+        monkeypatch.setenv(name, "3")
+    for name in ("EXP_POOL_TEST_ANYTHING", "EXP_POOL_FULL", "EXP_POOL_REQUIRE_SERVICES", "EXP_POOL_ONNX_CACHE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr("exp_pool.config._notices", Notices())
+    with pytest.warns(ExpPoolWarning) as caught:
+        assert [ExpPoolConfig().store_timeout, ExpPoolConfig().store_timeout] == [3, 3]
+    said = sorted(str(warning.message) for warning in caught)
+    assert len(said) == 3
+    assert "EXP_POOL_ABCDEFGHIJKL is no setting and changes nothing; known: EXP_POOL_{STORE,INDEX," in said[0]
+    assert said[1].endswith("EXP_POOL_STOER is no setting and changes nothing; did you mean EXP_POOL_STORE?")
+    assert said[2].endswith("exp_pool_indx is no setting and changes nothing; did you mean EXP_POOL_INDEX?")
 
 
 def test_a_server_that_is_away_is_tried_by_one_caller_now_and_then(monkeypatch):
