@@ -55,8 +55,12 @@ unit: $(VENV)/.dev  ## pytest, a file at a time on each core
 test-slow: $(VENV)/.dev  ## what takes minutes: a million calls against the key encoding
 	EXP_POOL_FULL=1 $(BIN)/python -m pytest tests/guarantees/test_2_a_million_calls.py
 
-test-reliability: $(VENV)/.dev  ## kills, damage, full disks, every step of every operation: the full counts
-	EXP_POOL_FULL=1 $(BIN)/python -m pytest tests/reliability tests/guarantees/test_5_across_processes.py --durations=15
+# What has full counts, but the calls of test-slow.
+RELIABILITY := tests/reliability tests/guarantees/test_5_across_processes.py tests/integration/test_hostile_stores.py \
+	tests/integration/test_hostile_indexes.py tests/integration/test_onnx_embedder.py
+
+test-reliability: $(VENV)/.dev  ## kills, damage, full disks, servers that die, hostile texts: the full counts
+	EXP_POOL_FULL=1 $(BIN)/python -m pytest $(RELIABILITY) --durations=15
 
 examples: $(VENV)/.dev  ## every example, as a user would run it
 	@set -e; for example in examples/*.py; do echo "== $$example"; $(BIN)/python $$example > $(VENV)/.example.log 2>&1 || { cat $(VENV)/.example.log; exit 1; }; done

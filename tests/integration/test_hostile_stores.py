@@ -54,6 +54,7 @@ def some(step):
     return HOSTILE if FULL else [*HOSTILE[:10], *HOSTILE[10::step]]
 
 
+@pytest.mark.timeout(1800)  # in full, Redis reads 500 rows, some of them long, for each of 9,500 questions
 def test_as_conditions_it_finds_its_own_row_only(store):
     assert len(HOSTILE) == 500
     rows, others = [], []
