@@ -28,7 +28,7 @@ from exp_pool.registry import embedder_maker
 pytestmark = pytest.mark.slow
 
 REAL = "all-MiniLM-L6-v2/int8"
-PAIRS = 250 if os.environ.get("EXP_POOL_FULL") == "1" else 100
+PAIRS = 250 if os.environ.get("EXP_POOL_FULL") == "1" else 50
 
 # What a process says of an embedder: name, whether torch was loaded, vectors of two texts; and how often it exported.
 REPORT = """
@@ -160,7 +160,7 @@ def test_what_is_promised_is_recorded(cache, exported):
 
 
 def test_a_text_has_the_same_vector_in_any_company(exported):
-    texts = agreement_texts()
+    texts = agreement_texts()[::2]
     alone = np.concatenate([exported.embed([text]) for text in texts])
     together = exported.embed(texts)
     assert np.sum(alone * together, axis=1).min() > 0.9999
