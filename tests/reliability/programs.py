@@ -386,7 +386,7 @@ class Session:
         claim = self.store.claim(space, key, owner, ttl_s)
         if claim.lease is not None:
             self._leases.append(claim.lease)
-        return claim.record, claim.lease is not None
+        return told(claim.record), claim.lease is not None
 
     def do_renew(self, number, ttl_s):
         renewed = self._leases[-number:] and self.store.renew(self._leases[-number:][0], ttl_s)
