@@ -55,13 +55,15 @@ from exp_pool.protocols import (
 from exp_pool.queries import Queries
 from exp_pool.records import Record, to_experience
 from exp_pool.registry import embedder_maker, load_scorer, open_front, open_index, open_store
+from exp_pool.report import Report, report_on
 from exp_pool.rerank import Reranker, Reranking
 from exp_pool.search import Search
 from exp_pool.tiers import tiered
-from exp_pool.upkeep.doctor import Report, examine
+from exp_pool.upkeep.doctor import Diagnosis, examine
 from exp_pool.upkeep.embedding import Embedding
 from exp_pool.upkeep.eviction import Eviction
 from exp_pool.upkeep.follower import Follower, Progress
+from exp_pool.upkeep.outcomes import Outcomes
 from exp_pool.upkeep.scoring import Scored, Scoring
 from exp_pool.upkeep.verifying import Verifying
 from exp_pool.upkeep.worker import Upkeep
@@ -114,6 +116,9 @@ class Pool(Editing):
             self._store, self._index, neighbours, self.counters, self.notices, config.index_from, self._building
         )
         eviction = Eviction(self._store, config, self.counters, self.notices, self._evicted)
+        self._outcomes = Outcomes(
+            self._store, self.notices, quarantine=config.quarantine, confidence=config.quarantine_confidence
+        )
         self._upkeep = Upkeep(
             self._store,
             self._embedding,
@@ -122,6 +127,7 @@ class Pool(Editing):
             self._verifying,
             self.notices,
             eviction,
+            self._outcomes,
             self._count_hot_uses,
             config.tombstone_retention,
         )
@@ -288,6 +294,11 @@ class Pool(Editing):
         records = self._store.scan(query, order_by=field, descending=order_by.startswith("-"), limit=limit)
         return self._read(records)
 
+    def report(self) -> Report:
+        """What experiences did to the outcomes of calls, for each function that got feedback."""
+        self._check_open()
+        return report_on(self._namespace(None), self._outcomes, self._store)
+
     # Upkeep
 
     def flush(self, timeout: float | None = None) -> None:
@@ -310,7 +321,7 @@ class Pool(Editing):
         self._upkeep.run_once(float("inf"))
         return self._follower.rebuild(progress)
 
-    def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Report:
+    def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Diagnosis:
         """What is there, what is owed, what is damaged; with `fix`, mend it."""
         self._check_open()
         report = examine(self._store, self._follower, fix=fix, progress=progress)

@@ -19,6 +19,7 @@ from exp_pool.protocols import RecordStore, Touch
 from exp_pool.upkeep.embedding import Embedding
 from exp_pool.upkeep.eviction import Eviction
 from exp_pool.upkeep.follower import Follower
+from exp_pool.upkeep.outcomes import Outcomes
 from exp_pool.upkeep.scoring import Scoring
 from exp_pool.upkeep.verifying import Verifying
 
@@ -29,7 +30,7 @@ _AGAIN_S = 30.0  # how often rows whose retry has come are looked for
 
 
 class Upkeep:
-    """Evicts, scores, embeds, feeds the index and counts use; see `flow` for who calls `owed` and `used`."""
+    """Evicts, weighs outcomes, scores, embeds, feeds the index, counts use; `flow` says who calls `owed` and `used`."""
 
     def __init__(
         self,
@@ -40,11 +41,13 @@ class Upkeep:
         verifying: Verifying,
         notices: Notices,
         eviction: Eviction,
+        outcomes: Outcomes,
         count_hot_uses: Callable[[], None],
         remember_s: float,
     ) -> None:
         self._remember_us = int(remember_s * 1e6)
         self._eviction = eviction
+        self._outcomes = outcomes
         self._count_hot_uses = count_hot_uses
         self._store = store
         self._embedding = embedding
@@ -104,6 +107,7 @@ class Upkeep:
         with self._turn:  # or the worker and a flush would score a row twice, or count half of its uses
             self._write_touches()  # before eviction, which goes by them
             self._evict()
+            self._outcomes.run()
             self._scoring.run(deadline)
             self._verifying.run()
         failed: EmbedderError | None = None
