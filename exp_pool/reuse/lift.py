@@ -36,13 +36,15 @@ _EM_STEPS = 100
 # Shares of the largest bet that cannot ruin the wealth. Their average is a test, too, and costs at most log(4).
 _BETS = np.array([0.1, 0.2, 0.4, 0.8])
 _REFRESH_CALLS, _REFRESH_SHARE = 50, 0.1  # predictions are made anew after so many calls, or such a share of all
+_ODD_ERRORS = 2.0  # so many standard errors below the mean of all, an experience is looked at by itself
+_FIRST_GUESS_CALLS = 10.0  # what the first guess of the outcome without experiences, 0.5, weighs
 _RECENT_CALLS = 200.0  # how far back the outcome without experiences is averaged
 
 # The columns of the table. Arm 1 is shown, arm 0 left out; w is 1 / probability of the arm, r the outcome less what was
 # predicted without this experience; sums of 1, w, w², wr, w²r, w²r².
 _SHOWN, _LEFT_OUT = slice(0, 6), slice(6, 12)
-_ALL_SHOWN, _WEALTH, _PREDICTED, _OUT, _CLEARED = 12, slice(13, 17), 17, 18, 19
-_COLUMNS = 20
+_ALL_SHOWN, _WEALTH, _PREDICTED, _OUT, _CLEARED, _ODD = 12, slice(13, 17), 17, 18, 19, 20
+_COLUMNS = 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +162,11 @@ class Lifts:
             self._add(chunk, value[calls], np.ones(stop - start))
             self._add(chunk, np.where(replaced, before[calls], 0.0), -1.0 * replaced)
             self._bet(chunk, value[calls], ~replaced)
-            self._calls += stop - start
             usual = (value[calls] - chunk.from_shown)[~replaced]
             if usual.size:
-                share = usual.size / (usual.size + min(self._calls, _RECENT_CALLS))
+                share = usual.size / (usual.size + min(_FIRST_GUESS_CALLS + self._calls, _RECENT_CALLS))
                 self._base += share * (float(usual.mean()) - self._base)
+            self._calls += stop - start
             if self._calls >= self._refresh_at:
                 self._refresh()
             start = stop
@@ -199,8 +201,9 @@ class Lifts:
             self._table[: len(self.ids), _WEALTH.start + number] += np.bincount(
                 row, np.log1p(bet * gain), len(self.ids)
             )
-        # All together: here the prediction may not know any of the coins, or the bet would not be fair.
-        here = self._table[row, _OUT] == 0
+        # All together: here the prediction may not know any of the coins, or the bet would not be fair. One that looks
+        # much worse than the others is left to the bet about itself: the others shall not go for it.
+        here = (self._table[row, _OUT] == 0) & (self._table[row, _ODD] == 0)
         call, row, coin, size = call[here], row[here], coin[here], len(value)
         among = np.bincount(call, minlength=size)
         expected = self._base + np.bincount(call, (1 - chunk.holdout[call]) * self._table[row, _PREDICTED], size)
@@ -212,15 +215,15 @@ class Lifts:
         self._wealth += np.log1p(_BETS[:, None] * gain).sum(axis=1)
 
     def _refresh(self) -> None:
-        """Predict anew, from the estimates drawn to their mean as far as they are uncertain (normal, normal)."""
+        """Predict anew, and see which look much worse than the others."""
         self._refresh_at = self._calls + max(_REFRESH_CALLS, int(_REFRESH_SHARE * self._calls))
         _, centre, error = self._estimates()
         known = np.isfinite(centre)
         if not known.any():
             return
-        mean, spread = _moments(centre[known], error[known])
-        drawn = mean + spread / (spread + error**2) * (centre - mean)
+        drawn, mean = _drawn(centre, error, known)
         self._table[: len(self.ids), _PREDICTED] = np.where(known, drawn, 0.0)
+        self._table[: len(self.ids), _ODD] = known & (centre < mean - _ODD_ERRORS * error)
 
     # What follows
 
@@ -344,8 +347,11 @@ class Lifts:
         The same bet on the effects added up, without those that are out already. It is quick where single experiences
         have hardly been seen: 200 poisoned ones are found out by a few hundred calls, of which each took part in ten.
         The chance of one false alarm ever is at most 1 - `confidence`: alarm number k needs a wealth of
-        k (k + 1) / (1 - confidence), and the sum of 1 / (k (k + 1)) is 1. Those that demonstrably help stay, and those
-        that a person has cleared.
+        k (k + 1) / (1 - confidence), and the sum of 1 / (k (k + 1)) is 1.
+
+        Those are named whose estimate, drawn to the mean of all as far as it is uncertain, does at least half of the
+        mean harm: all of them where little is known of each, the worse where they can be told from the others. Those
+        that seem to help stay, and those that a person has cleared.
         """
         needed = (self.alarms + 1) * (self.alarms + 2) / (1 - confidence)
         if self.pooled() < needed:
@@ -354,8 +360,10 @@ class Lifts:
         tried = table[:, _SHOWN.start] + table[:, _LEFT_OUT.start] > 0
         _, centre, error = self._estimates()
         helps = _below_rate(_posterior(centre, error)[1])
-        found = np.flatnonzero(tried & (table[:, _OUT] == 0) & (table[:, _CLEARED] == 0) & ~helps)
-        return [self.ids[i] for i in found]
+        in_use = tried & (table[:, _OUT] == 0)
+        drawn, mean = _drawn(centre, error, np.isfinite(error) & in_use)
+        harmful = ~np.isfinite(error) | (drawn <= mean / 2) | (mean >= 0)
+        return [self.ids[i] for i in np.flatnonzero(in_use & (table[:, _CLEARED] == 0) & ~helps & harmful)]
 
     def pooled(self) -> float:
         """The e-value against "what is shown does no harm as a whole", since the last alarm."""
@@ -423,6 +431,14 @@ class _Chunk:
         safe = np.where(left_out > 0, left_out, 0.5)
         self.weight = np.where(shown > 0, 1 / (1 - safe), 1 / safe)
         self.coin = np.where(shown > 0, self.weight, -self.weight)
+
+
+def _drawn(centre: Floats, error: Floats, among: Bools) -> tuple[Floats, float]:
+    """Estimates drawn to the mean of those among them, as far as they are uncertain (normal, normal); and the mean."""
+    if not among.any():
+        return centre, 0.0
+    mean, spread = _moments(centre[among], error[among])
+    return mean + spread / (spread + error**2) * (centre - mean), mean
 
 
 def _moments(centre: Floats, error: Floats) -> tuple[float, float]:

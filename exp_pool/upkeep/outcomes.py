@@ -8,7 +8,8 @@ Of each function that got feedback a namespace keeps
 - the state ``lifts:HASH``: the sums of the logs up to some number. These logs are dropped, `_GRACE_S` after the next
   one was begun: a writer who had read the state before has long appended.
 
-So what is kept does not grow with the calls: a row of sums for each experience, and the entries of about two logs.
+So what is kept does not grow with the calls: a row of sums for each experience, and the entries of two logs, of
+`_SEGMENT` or of an hour, whichever are more.
 Every process folds for itself, from the sums on; nobody waits for another.
 """
 
@@ -218,13 +219,13 @@ class Outcomes:
         pointer = self._pointer(namespace, hashed)
         if state is None or pointer is None or pointer.generation != folded.generation:
             return
-        read = folded.read.get(pointer.segment)
-        if read is not None and read.entries >= _SEGMENT:
-            following = replace(pointer, segment=pointer.segment + 1, since=now_us())
-            self._store.write_state(namespace, _POINTER + hashed, json_dumps(asdict(following)), state.revision)
+        closed, read = pointer.segment - 1, folded.read.get(pointer.segment)
+        if closed <= pointer.through:
+            if read is not None and read.entries >= _SEGMENT:
+                following = replace(pointer, segment=pointer.segment + 1, since=now_us())
+                self._store.write_state(namespace, _POINTER + hashed, json_dumps(asdict(following)), state.revision)
             return
-        closed = pointer.segment - 1
-        if closed <= pointer.through or now_us() - pointer.since < _GRACE_S * 1e6:
+        if now_us() - pointer.since < _GRACE_S * 1e6:
             return
         before = self._store.read_state(namespace, _SUMS + hashed)
         settled = self._stored(namespace, folded.function, pointer)

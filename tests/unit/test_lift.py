@@ -113,7 +113,9 @@ def test_few_of_those_said_to_help_do_not(learned):
     named = [world.effect[int(e.id)] > 0 for world, effects, _ in learned for e in effects if e.verdict == "helps"]
     assert len(named) > 80
     assert np.mean(named) > 0.92
-    assert len([e for _, effects, _ in learned for e in effects if e.verdict == "hurts"]) <= 2  # of 1,280 that do nothing
+    assert (
+        len([e for _, effects, _ in learned for e in effects if e.verdict == "hurts"]) <= 2
+    )  # of 1,280 that do nothing
 
 
 def test_without_a_hold_out_nothing_is_said_of_an_experience():
