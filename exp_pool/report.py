@@ -47,7 +47,7 @@ class FunctionReport:
         observed: calls that were shown experiences against those that were not. Not randomised: the calls for which
             nothing similar is found may be harder ones.
         randomised: lift, low and high: the lifts of a call's candidates added up, by the coin that left them out. NaN
-            without a hold-out. What the experiences do together, if their effects add.
+            without a hold-out. What the experiences do together, if their effects add. Of calls since the last alarm.
         lifts: one for each experience that was a candidate and is still there, the most helpful first.
         alarms: how often experiences were quarantined because what was shown hurt as a whole.
         reuse: how answers were reused, where a judge keeps that.

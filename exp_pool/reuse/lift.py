@@ -6,6 +6,8 @@ hold-out say anything about a single experience, and everything here compares "s
 had it as a candidate. Of a function as a whole two things can be said: how calls with experiences went against those
 without, which is observed and not randomised; and the effects of what was shown added up, which is.
 
+All of it takes feedback to come, or not to come, regardless of how the call went: who reports failures only learns nothing.
+
 A function's state is a table with one row for each experience, of sums only: its size does not depend on how many calls
 there were. It is folded in the order of the calls, which makes every prediction below one that was made beforehand.
 """
@@ -20,19 +22,12 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
+from exp_pool.reuse.shrinkage import Bools, Floats, drawn_to_mean, posterior, surest
+
 Rows: TypeAlias = npt.NDArray[np.intp]
 Verdict: TypeAlias = Literal["helps", "hurts", "unclear"]
 
 _Z = 1.959963984540054  # 95%, two-sided
-_NEGLIGIBLE = 0.025  # a lift of up to this is no help and no harm; the grid's own coarseness
-_FDR = 0.05  # expected share of wrong ones among those labelled "helps", and among those labelled "hurts"
-# Effects that the mixture of `_posterior` allows, and how many imaginary experiences without effect it begins with:
-# ten, as ash has it, so that a pool of three does not learn from its own noise that effects are common.
-_GRID = np.linspace(-1.0, 1.0, 81)
-_NULLS = 10.0
-_EM_STEPS = 100
 # Shares of the largest bet that cannot ruin the wealth. Their average is a test, too, and costs at most log(4).
 _BETS = np.array([0.1, 0.2, 0.4, 0.8])
 _REFRESH_CALLS, _REFRESH_SHARE = 50, 0.1  # predictions are made anew after so many calls, or such a share of all
@@ -106,7 +101,9 @@ class Lifts:
         self._arms = np.zeros((2, 3))  # calls without, with: n, sum, sum of squares
         self._summed = np.zeros(3)  # effects of all candidates, added up for each call: n, sum, sum of squares
         self._wealth = np.zeros(_BETS.size)  # logarithms; of the bet that what is shown hurts as a whole
+        # Predictions change after so many calls, not when somebody looks: every reader of a log comes to the same sums.
         self._base, self._calls, self._refresh_at = 0.5, 0, _REFRESH_CALLS
+        self._usual = np.zeros(2)  # since then: calls, and the sum of their outcomes less what was shown
 
     # Taking outcomes in
 
@@ -163,9 +160,7 @@ class Lifts:
             self._add(chunk, np.where(replaced, before[calls], 0.0), -1.0 * replaced)
             self._bet(chunk, value[calls], ~replaced)
             usual = (value[calls] - chunk.from_shown)[~replaced]
-            if usual.size:
-                share = usual.size / (usual.size + min(_FIRST_GUESS_CALLS + self._calls, _RECENT_CALLS))
-                self._base += share * (float(usual.mean()) - self._base)
+            self._usual += [usual.size, usual.sum()]
             self._calls += stop - start
             if self._calls >= self._refresh_at:
                 self._refresh()
@@ -184,8 +179,9 @@ class Lifts:
         for arm_of_call, sums in zip((~chunk.with_any, chunk.with_any), self._arms, strict=True):
             of_arm = sign * arm_of_call
             sums += [of_arm.sum(), of_arm @ value, of_arm @ value**2]
-        added = np.bincount(chunk.call, chunk.random * chunk.coin * rest, len(value))
-        tried = sign * (np.bincount(chunk.call, chunk.random, len(value)) > 0)
+        here = chunk.random * (table[chunk.row, _OUT] == 0)
+        added = np.bincount(chunk.call, here * chunk.coin * rest, len(value))
+        tried = sign * (np.bincount(chunk.call, here, len(value)) > 0)
         self._summed += [tried.sum(), tried @ added, tried @ added**2]
 
     def _bet(self, chunk: _Chunk, value: Floats, first: Bools) -> None:
@@ -216,12 +212,17 @@ class Lifts:
 
     def _refresh(self) -> None:
         """Predict anew, and see which look much worse than the others."""
+        count, total = self._usual
+        if count:
+            before = min(_FIRST_GUESS_CALLS + self._calls - count, _RECENT_CALLS)
+            self._base += count / (count + before) * (total / count - self._base)
+        self._usual[:] = 0.0
         self._refresh_at = self._calls + max(_REFRESH_CALLS, int(_REFRESH_SHARE * self._calls))
         _, centre, error = self._estimates()
         known = np.isfinite(centre)
         if not known.any():
             return
-        drawn, mean = _drawn(centre, error, known)
+        drawn, mean = drawn_to_mean(centre, error, known)
         self._table[: len(self.ids), _PREDICTED] = np.where(known, drawn, 0.0)
         self._table[: len(self.ids), _ODD] = known & (centre < mean - _ODD_ERRORS * error)
 
@@ -257,8 +258,8 @@ class Lifts:
         on its own (`hurting`, `suspects`) does not rest on them.
         """
         lift, centre, error = self._estimates()
-        shrunken, not_above, not_below = _posterior(centre, error)
-        helps, hurts = _below_rate(not_above), _below_rate(not_below)
+        shrunken, not_above, not_below = posterior(centre, error)
+        helps, hurts = surest(not_above), surest(not_below)
         wealth = self.wealth()
         low, high = np.clip(centre - _Z * error, -1, 1), np.clip(centre + _Z * error, -1, 1)
         known, table = np.isfinite(error), self._table
@@ -302,6 +303,8 @@ class Lifts:
 
     def added_up(self) -> tuple[float, float, float]:
         """The effects of a call's candidates, each one's with the others as they were, added up; with 95% bounds.
+
+        Of calls since the last alarm, and of those in use.
 
         Randomised, and what the context as a whole does only if effects add: where several are enough to ruin a call,
         leaving out one of them shows little, and the whole is worse than this says.
@@ -359,9 +362,9 @@ class Lifts:
         table = self._table[: len(self.ids)]
         tried = table[:, _SHOWN.start] + table[:, _LEFT_OUT.start] > 0
         _, centre, error = self._estimates()
-        helps = _below_rate(_posterior(centre, error)[1])
+        helps = surest(posterior(centre, error)[1])
         in_use = tried & (table[:, _OUT] == 0)
-        drawn, mean = _drawn(centre, error, np.isfinite(error) & in_use)
+        drawn, mean = drawn_to_mean(centre, error, np.isfinite(error) & in_use)
         harmful = ~np.isfinite(error) | (drawn <= mean / 2) | (mean >= 0)
         return [self.ids[i] for i in np.flatnonzero(in_use & (table[:, _CLEARED] == 0) & ~helps & harmful)]
 
@@ -370,9 +373,10 @@ class Lifts:
         return float(np.exp(self._wealth).mean())
 
     def alarm(self) -> None:
-        """What `suspects` said was acted on: evidence about the whole counts anew."""
+        """What `suspects` said was acted on: what is said of the whole counts anew."""
         self.alarms += 1
         self._wealth[:] = 0.0
+        self._summed[:] = 0.0
 
     def take_out(self, ids: Iterable[str]) -> None:
         """These are out of use: what still comes in about them says nothing of the others."""
@@ -399,6 +403,7 @@ class Lifts:
             "wealth": self._wealth.tolist(),
             "alarms": self.alarms,
             "base": self._base,
+            "usual": self._usual.tolist(),
             "calls": self._calls,
             "refresh_at": self._refresh_at,
         }
@@ -413,6 +418,7 @@ class Lifts:
             lifts._table[: len(lifts.ids)] = data["table"]
         lifts._arms, lifts._summed = np.array(data["arms"]), np.array(data["summed"])
         lifts._wealth, lifts.alarms = np.array(data["wealth"]), data["alarms"]
+        lifts._usual = np.array(data["usual"])
         lifts._base, lifts._calls, lifts._refresh_at = data["base"], data["calls"], data["refresh_at"]
         return lifts
 
@@ -431,58 +437,3 @@ class _Chunk:
         safe = np.where(left_out > 0, left_out, 0.5)
         self.weight = np.where(shown > 0, 1 / (1 - safe), 1 / safe)
         self.coin = np.where(shown > 0, self.weight, -self.weight)
-
-
-def _drawn(centre: Floats, error: Floats, among: Bools) -> tuple[Floats, float]:
-    """Estimates drawn to the mean of those among them, as far as they are uncertain (normal, normal); and the mean."""
-    if not among.any():
-        return centre, 0.0
-    mean, spread = _moments(centre[among], error[among])
-    return mean + spread / (spread + error**2) * (centre - mean), mean
-
-
-def _moments(centre: Floats, error: Floats) -> tuple[float, float]:
-    """Mean and variance of true effects, from estimates and their errors (DerSimonian and Laird's moments)."""
-    weight = 1 / error**2
-    mean = float(weight @ centre / weight.sum())
-    excess = float(weight @ (centre - mean) ** 2) - (len(centre) - 1)
-    scale = float(weight.sum() - (weight**2).sum() / weight.sum())
-    return mean, max(excess / scale, 0.0) if scale > 0 else 0.0
-
-
-def _posterior(centre: Floats, error: Floats) -> tuple[Floats, Floats, Floats]:
-    """For each row the posterior mean of its effect, and the chances that it does not help, and that it does not hurt.
-
-    Empirical Bayes: the distribution of effects is itself estimated, by maximum likelihood over a grid (Kiefer and
-    Wolfowitz 1956; Jiang and Zhang, General maximum likelihood empirical Bayes estimation of normal means, Annals of
-    Statistics 37, 2009), with a penalty that favours "no effect" (Stephens 2017). NaN, 1 and 1 where nothing is known.
-    """
-    known = np.isfinite(error)
-    shrunken, not_above, not_below = np.full(len(centre), math.nan), np.ones(len(centre)), np.ones(len(centre))
-    if not known.any():
-        return shrunken, not_above, not_below
-    away = (centre[known, None] - _GRID) / error[known, None]
-    fit = np.exp(-0.5 * (away**2 - (away**2).min(axis=1, keepdims=True)))
-    zero = _GRID.size // 2
-    prior = np.full(_GRID.size, 0.5 / (_GRID.size - 1))
-    prior[zero] = 0.5
-    for _ in range(_EM_STEPS):
-        counts = prior * (fit.T @ (1 / (fit @ prior)))
-        counts[zero] += _NULLS
-        prior = counts / counts.sum()
-    chance = fit * prior
-    chance /= chance.sum(axis=1, keepdims=True)
-    shrunken[known] = chance @ _GRID
-    negligible = _NEGLIGIBLE + 1e-9
-    not_above[known] = chance[:, negligible >= _GRID].sum(axis=1)
-    not_below[known] = chance[:, -negligible <= _GRID].sum(axis=1)
-    return shrunken, not_above, not_below
-
-
-def _below_rate(chance_of_error: Floats) -> Bools:
-    """Which to name, so that on average at most `_FDR` of those named are wrong: the surest first."""
-    order = np.argsort(chance_of_error, kind="stable")
-    average = np.cumsum(chance_of_error[order]) / np.arange(1, len(order) + 1)
-    named = np.zeros(len(order), dtype=bool)
-    named[order[average <= _FDR]] = True
-    return named

@@ -231,6 +231,26 @@ def test_sums_come_back_from_text():
     assert back.is_out("7")
 
 
+def test_it_does_not_matter_who_looks_when():
+    chance = np.random.default_rng(6)
+    outcomes = []
+    for _ in range(330):
+        shown = chance.random(3) >= 0.3
+        ids = np.array(["a", "b", "c"])
+        outcomes.append(Outcome(float(chance.random()), tuple(ids[shown]), tuple(ids[~shown]), 0.3))
+    at_once, bit_by_bit = Lifts(), Lifts()
+    at_once.fold(outcomes)
+    start = 0
+    while start < len(outcomes):
+        stop = start + int(chance.integers(1, 90))
+        bit_by_bit.fold(outcomes[start:stop])
+        bit_by_bit.effects()
+        start = stop
+    order = [bit_by_bit.ids.index(id_) for id_ in at_once.ids]
+    ours, theirs = np.array(at_once.to_dict()["table"]), np.array(bit_by_bit.to_dict()["table"])
+    np.testing.assert_allclose(ours, theirs[order], atol=1e-9)
+
+
 def test_nothing_folded_says_nothing():
     lifts = Lifts()
     lifts.fold([])
