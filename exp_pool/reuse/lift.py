@@ -6,7 +6,8 @@ hold-out say anything about a single experience, and everything here compares "s
 had it as a candidate. Of a function as a whole two things can be said: how calls with experiences went against those
 without, which is observed and not randomised; and the effects of what was shown added up, which is.
 
-All of it takes feedback to come, or not to come, regardless of how the call went: who reports failures only learns nothing.
+All of it takes feedback to come, or not to come, regardless of how the call went: who reports failures only learns
+nothing.
 
 A function's state is a table with one row for each experience, of sums only: its size does not depend on how many calls
 there were. It is folded in the order of the calls, which makes every prediction below one that was made beforehand.

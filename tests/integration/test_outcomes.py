@@ -388,7 +388,8 @@ def test_a_pool_that_hurts_as_a_whole_is_taken_out_as_a_whole(quick):
     trusted = [name for name in names if quick.get_exp(name).trust.value == "trusted"]
     assert not [name for name in trusted if int(name[1:]) < 30]
     (function,) = quick.report().functions
-    assert (function.alarms, function.randomised[2] < 0) == (1, True)
+    assert function.alarms == 1
+    assert math.isnan(function.randomised[0])  # nothing is known yet of those who are left
     assert "in all" in quick.history("e3")[-1].detail["reason"]
 
 
