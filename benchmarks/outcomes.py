@@ -10,7 +10,7 @@ less that without it, the others as they were. Poisoned: so many of the 200 take
 Seeds are 0, 1, 2, ...: one for each pool.
 
 Which are candidates together: all alike (uniform), with skewed popularity (zipf: weight 1 / rank ** 0.7), or those of
-one of 20 topics of ten, one of the ten from elsewhere (topics).
+one of 20 topics of ten, but for one in ten from anywhere (topics).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.table import Table
 
 from exp_pool.reuse.lift import Effect, Lifts
 
-EXPERIENCES, TOGETHER, HOLDOUT, BASE, EFFECT = 200, 5, 0.1, 0.5, 0.2
+EXPERIENCES, TOPICS, TOGETHER, HOLDOUT, BASE, EFFECT = 200, 20, 5, 0.1, 0.5, 0.2
 DESIGNS = ("uniform", "zipf", "topics")
 STEP = 50  # calls between two looks of the quarantine rule
 
@@ -49,16 +49,26 @@ class World:
         self.effect = self.chance.permutation(kinds)
         rank = 1.0 + self.chance.permutation(EXPERIENCES)
         self.weight = rank**-0.7 if self.design == "zipf" else np.ones(EXPERIENCES)
-        self.topic = np.arange(EXPERIENCES) % 20
         self.truth = np.zeros((2, EXPERIENCES))  # calls, summed effects
 
     def candidates(self, calls: int, active: np.ndarray) -> np.ndarray:
-        """(calls, at most five) rows that are similar to each call: Gumbel's trick draws without replacement."""
-        score = np.log(self.weight) + self.chance.gumbel(size=(calls, EXPERIENCES))
-        if self.design == "topics":
-            score += 4.0 * (self.topic == self.chance.integers(20, size=(calls, 1)))
-        score[:, ~active] = -np.inf
-        return np.argpartition(-score, TOGETHER - 1, axis=1)[:, :TOGETHER][:, : int(active.sum())]
+        """(calls, at most five) different rows that are similar to each call."""
+        there = np.flatnonzero(active)
+        if there.size <= 2 * TOGETHER:  # few: in any order
+            return there[np.argsort(self.chance.random((calls, there.size)), axis=1)[:, :TOGETHER]]
+        shares = np.cumsum(self.weight[there]) / self.weight[there].sum()
+        topic = self.chance.integers(TOPICS, size=calls)
+        rows = np.empty((calls, TOGETHER), dtype=np.intp)
+        again = np.arange(calls)
+        while again.size:  # those that drew one twice
+            drawn = there[np.searchsorted(shares, self.chance.random((again.size, TOGETHER)))]
+            if self.design == "topics":
+                near = topic[again, None] + TOPICS * self.chance.integers(EXPERIENCES // TOPICS, size=drawn.shape)
+                drawn = np.where(active[near] & (self.chance.random(drawn.shape) < 0.9), near, drawn)
+            rows[again] = drawn
+            ordered = np.sort(drawn, axis=1)
+            again = again[(ordered[:, 1:] == ordered[:, :-1]).any(axis=1)]
+        return rows
 
     def calls(self, count: int, active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Candidates, which of them were shown, outcomes, and the chances of success."""
