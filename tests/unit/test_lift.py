@@ -1,5 +1,6 @@
 """What showing experiences does, in worlds whose truth is known. Seeds are fixed; tolerances are three to four sigma."""
 
+import itertools
 import math
 
 import numpy as np
@@ -257,3 +258,37 @@ def test_nothing_folded_says_nothing():
     assert (lifts.effects(), lifts.hurting(0.95), lifts.suspects(0.95)) == ([], [], [])
     assert math.isnan(lifts.observed().difference)
     assert Lifts.from_dict(lifts.to_dict()).to_dict() == lifts.to_dict()
+
+
+def test_the_bets_are_fair_whatever_was_before():
+    """One more call, of experiences that do nothing: over its coins and its outcome the evidence stays as it was."""
+    chance = np.random.default_rng(9)
+    ids = np.array(["a", "b", "c"])
+    lifts = Lifts()
+    for _ in range(130):  # "a" hurt and "b" helped until now, so predictions are not nothing
+        shown = chance.random(3) >= 0.2
+        value = float(chance.random() < 0.5 - 0.3 * shown[0] + 0.3 * shown[1])
+        lifts.fold([Outcome(value, tuple(ids[shown]), tuple(ids[~shown]), 0.2)])
+    before, holdout, success = lifts.to_dict(), 0.3, 0.35
+    expected, pooled = np.zeros(3), 0.0
+    for coins in itertools.product((False, True), repeat=3):
+        for value in (0.0, 1.0):
+            after, shown = Lifts.from_dict(before), np.array(coins)
+            after.fold([Outcome(value, tuple(ids[shown]), tuple(ids[~shown]), holdout)])
+            weight = np.prod(np.where(shown, 1 - holdout, holdout)) * (success if value else 1 - success)
+            expected += weight * after.wealth()
+            pooled += weight * after.pooled()
+    np.testing.assert_allclose(expected, lifts.wealth())
+    assert pooled == pytest.approx(lifts.pooled())
+
+
+def test_what_is_out_says_nothing_of_the_others_any_more():
+    world, lifts = World(1, effect=-0.2, share=1.0, base=(0.6, 0.6)), empty()
+    fold(lifts, *world.calls(500))
+    assert lifts.pooled() > 1.0
+    assert lifts.added_up()[2] < 0
+    lifts.take_out(lifts.ids)
+    lifts.alarm()
+    fold(lifts, *world.calls(500))  # feedback that comes late, on calls of before
+    assert lifts.pooled() == 1.0
+    assert math.isnan(lifts.added_up()[0])
