@@ -283,8 +283,8 @@ def test_the_bets_are_fair_whatever_was_before():
 
 
 def test_what_is_out_says_nothing_of_the_others_any_more():
-    world, lifts = World(1, effect=-0.2, share=1.0, base=(0.6, 0.6)), empty()
-    fold(lifts, *world.calls(500))
+    world, lifts = World(1, effect=-0.1, share=1.0, base=(0.9, 0.9)), empty()
+    fold(lifts, *world.calls(1_000))
     assert lifts.pooled() > 1.0
     assert lifts.added_up()[2] < 0
     lifts.take_out(lifts.ids)
