@@ -222,6 +222,8 @@ class Outcomes:
         closed, read = pointer.segment - 1, folded.read.get(pointer.segment)
         if closed <= pointer.through:
             if read is not None and read.entries >= _SEGMENT:
+                # Again: who added it up may have been killed before it was dropped.
+                self._store.drop_logs(namespace, [_log(folded.function, pointer.through)])
                 following = replace(pointer, segment=pointer.segment + 1, since=now_us())
                 self._store.write_state(namespace, _POINTER + hashed, json_dumps(asdict(following)), state.revision)
             return

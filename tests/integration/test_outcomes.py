@@ -259,6 +259,37 @@ def test_logs_are_added_up_and_dropped(pool, monkeypatch):
         assert after[id_].lift == pytest.approx(lift.lift)
 
 
+@pytest.mark.parametrize("failing", ["drop_logs", "write_state"])
+def test_adding_up_that_is_interrupted_counts_nothing_twice(make_manager, monkeypatch, failing):
+    monkeypatch.setattr(outcomes_module, "_SEGMENT", 10)
+    store = FaultyStore(MemoryStore())
+    pool = unattended(make_manager(store=store).sync)
+    candidate(pool, "a")
+    live(pool, {"a": 0.0}, 10)
+    pool.flush()
+    monkeypatch.setattr(outcomes_module, "_GRACE_S", 0.0)
+    live(pool, {"a": 0.0}, 5, seed=1)
+    written = []
+
+    def plan(method, _):
+        written.extend([method] * (method == failing))
+        return Fault(StoreError("made to fail")) if method == failing and len(written) == written_at else None
+
+    written_at = 1 if failing == "drop_logs" else 2  # the sums are written, how far they go is not
+    store.plan = plan
+    with pytest.raises(StoreError):
+        pool.flush()
+    store.plan = None
+    pool._outcomes._start_over()  # as a process that begins now
+    assert pool.report().functions[0].outcomes == 15
+    for seed in (2, 3, 4):
+        live(pool, {"a": 0.0}, 10, seed=seed)
+        pool.flush()
+    assert pool.report().functions[0].outcomes == 45
+    logs = [name for name in pool.store.names("default").logs if name.startswith("outcomes:")]
+    assert len(logs) <= 2
+
+
 def test_a_namespace_knows_nothing_of_another(tmp_path, make_manager):
     url = f"sqlite:///{tmp_path}/pool.db"
     one, other = make_manager(store=url, namespace="one").sync, make_manager(store=url, namespace="other").sync
