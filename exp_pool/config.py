@@ -92,6 +92,18 @@ class ExpPoolConfig(BaseSettings):
 
     Another secret finds nothing stored before.
     """
+    quarantine: bool = True
+    """Whether the background worker takes out of use what demonstrably makes calls go worse that are shown it.
+
+    By `feedback`, and what ``Inject(holdout=)`` left out at random. It sets ``trust="quarantined"``, which
+    ``update_exp(id, trust="trusted")`` takes back; `history` says why. What people annotated is left in use, with a
+    warning.
+    """
+    quarantine_confidence: float = Field(default=0.95, ge=0.5, lt=1)
+    """1 less the expected share of wrongly accused among those quarantined by evidence about themselves.
+
+    Likewise 1 less the chance that a function's experiences are ever wrongly accused as a whole.
+    """
     hot: str | None = None
     """A second tier in front of the store: ``redis://...``, which processes share, or ``memory://``.
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from loguru import logger
 
-from exp_pool._clock import now, now_us
+from exp_pool._clock import now_us, to_datetime
 from exp_pool.capture import current_namespace
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Counters
 from exp_pool.drivers.ports import Ports
-from exp_pool.encoding import to_plain
+from exp_pool.encoding import from_plain
 from exp_pool.errors import (
     ClosedError,
     ConflictError,
@@ -22,7 +23,7 @@ from exp_pool.errors import (
     StoreError,
     VectorIndexError,
 )
-from exp_pool.experience import MISSING, Experience
+from exp_pool.experience import MISSING, Experience, HistoryEntry, Trust
 from exp_pool.explain import explain
 from exp_pool.filters import Condition, parse_where
 from exp_pool.flow import failure_key
@@ -32,7 +33,9 @@ from exp_pool.notices import Notices
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.records import Record, to_experience, to_record
 from exp_pool.request import Request
+from exp_pool.rows import audit_entry, audit_log
 from exp_pool.upkeep.follower import Follower
+from exp_pool.upkeep.outcomes import Outcomes
 from exp_pool.upkeep.rating import unscored_log
 from exp_pool.upkeep.scoring import Scoring, reasons
 from exp_pool.upkeep.worker import Upkeep
@@ -54,6 +57,7 @@ class Editing:
     _store: RecordStore
     _follower: Follower
     _scoring: Scoring
+    _outcomes: Outcomes
     _upkeep: Upkeep
     _closed: bool
     _opened: RecordStore
@@ -107,18 +111,51 @@ class Editing:
             raise InvalidInputError(
                 f"{', '.join(fixed)} cannot be changed; store a copy made by clone({fixed[0]}=...) instead"
             )
-        return self._change(id_, lambda experience: experience.model_copy()._with(**changes))[1]  # noqa: SLF001
+        before, after = self._change(id_, lambda experience: experience.model_copy()._with(**changes))  # noqa: SLF001
+        if before.trust is not after.trust:
+            self._audit("trust", id_, before=before.trust.value, after=after.trust.value)
+            if after.trust is Trust.TRUSTED:
+                self._outcomes.cleared(self._namespace(None), after.function, id_)
+        return after
 
     def annotate(self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None) -> Experience:
         """Say what the answer should be (by default: the one it gave); from now on that answers. Audited."""
         before, after = self._change(id_, lambda experience: experience.annotate(expected=expected, metadata=metadata))
-        entry = {"what": "annotate", "id": id_, "at": now().isoformat(), "metadata": dict(metadata or {})}
-        if before.annotated:
-            entry["expected_before"] = before.expected
-        entry["expected"] = after.expected
-        self._store.append_log(self._namespace(None), _audit_of(id_), [json.dumps(to_plain(entry), ensure_ascii=True)])
+        replaced = {"expected_before": before.expected} if before.annotated else {}
+        self._audit("annotate", id_, metadata=dict(metadata or {}), **replaced, expected=after.expected)
         self._owe_score(id_, after.function)
         return after
+
+    def _audit(self, what: str, id_: str, **detail: Any) -> None:
+        self._store.append_log(self._namespace(None), audit_log(id_), [audit_entry(what, id_, **detail)])
+
+    def feedback(self, id_: str, value: float, reason: str = "") -> None:
+        """Say how well the call went that gave this experience: 0 to 1. Credits what it was shown."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise InvalidInputError(f"value={value!r} must be a number of 0 (failed) to 1 (all that was wanted)")
+        if not isinstance(reason, str):
+            raise InvalidInputError(f"reason={reason!r:.80} must be text")
+        record = self._there(id_)
+        self._outcomes.add(record, float(value), reason)
+        self._owe_score(id_, record.function)
+        self._upkeep.owed()
+
+    def history(self, id_: str) -> list[HistoryEntry]:
+        """Everything that is known to have happened to an experience, the oldest first."""
+        record = self._there(id_)
+        same_call = RecordQuery(record.namespace, parse_where({"key": record.key}), history=True)
+        entries = []
+        for row in self._store.scan(same_call):
+            detail = {"origin": row.origin, "current": row.is_current, "trust": row.trust}
+            entries.append(HistoryEntry(to_datetime(row.created_at), "stored", row.id, detail))
+        position = 0
+        while page := self._store.read_log(record.namespace, audit_log(id_), after=position):
+            position = page[-1].position
+            for _, text in page:
+                entry = from_plain(json.loads(text))
+                at, what, about = (entry.pop(name) for name in ("at", "what", "id"))
+                entries.append(HistoryEntry(datetime.fromisoformat(at), what, about, entry))
+        return sorted(entries, key=lambda entry: entry.at)
 
     def _owe_score(self, id_: str, function: str) -> None:
         """It was annotated or rated: a scorer may say something else now."""
@@ -128,9 +165,7 @@ class Editing:
     def _change(self, id_: str, change: Callable[[Experience], Experience]) -> tuple[Experience, Experience]:
         """Read, change and write, again if somebody got in between: before and after."""
         for _ in range(_TRIES):
-            record = self._get(id_)
-            if record is None:
-                raise NotFoundError(f"no experience {id_!r} in namespace {self._namespace(None)!r}")
+            record = self._there(id_)
             before = to_experience(record)
             after = change(before)
             changed = to_record(after, record.namespace, key=record.key)
@@ -156,6 +191,7 @@ class Editing:
         self._check_open()
         space = self._namespace(None)
         deleted = self._store.clear(space)
+        self._outcomes.forget(space)
         try:
             self._follower.clear(space)
         except VectorIndexError as err:
@@ -247,7 +283,7 @@ class Editing:
         space = self._namespace(namespace)
         deleted = self._store.delete_many(space, ids)
         if deleted:
-            self._store.drop_logs(space, [log(id_) for id_ in deleted for log in (_audit_of, unscored_log)])
+            self._store.drop_logs(space, [log(id_) for id_ in deleted for log in (audit_log, unscored_log)])
         return deleted
 
     # Small things
@@ -263,14 +299,15 @@ class Editing:
             raise InvalidInputError(f"an id is text, got {id_!r:.80}")
         return self._store.get_many(self._namespace(None), [id_], by="id")[0]
 
+    def _there(self, id_: str) -> Record:
+        record = self._get(id_)
+        if record is None:
+            raise NotFoundError(f"no experience {id_!r} in namespace {self._namespace(None)!r}")
+        return record
+
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("this manager was closed; make a new one")
-
-
-def _audit_of(id_: str) -> str:
-    """The log of what people changed about an experience. It goes when the experience does."""
-    return f"audit:{id_}"
 
 
 def _of(function: str) -> tuple[Condition, ...]:

@@ -380,6 +380,21 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """Something that happened to an experience.
+
+    `what` is ``stored`` (one for each answer of its call, earlier and later ones, too: `id` says which, and `detail`
+    has origin, current, trust), ``annotate`` (expected, expected_before, metadata), ``feedback`` (value, reason),
+    ``quarantine`` (reason) or ``trust`` (before, after).
+    """
+
+    at: datetime
+    what: str
+    id: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
     """What a decorated call gave: its value, and where from.
 

@@ -16,12 +16,13 @@ from exp_pool.current import current
 from exp_pool.decorator import ExpCache, exp_cache
 from exp_pool.drivers import aio
 from exp_pool.errors import ConfigurationError
-from exp_pool.experience import MISSING, Call, Experience, Hit, QueryType
+from exp_pool.experience import MISSING, Call, Experience, HistoryEntry, Hit, QueryType
 from exp_pool.plugs import offers
 from exp_pool.pool import Pool
 from exp_pool.protocols import Embedder, Observer, RecordStore, Scorer, VectorIndex
+from exp_pool.report import Report
 from exp_pool.rerank import Reranker
-from exp_pool.upkeep.doctor import Report
+from exp_pool.upkeep.doctor import Diagnosis
 from exp_pool.upkeep.follower import Progress
 from exp_pool.upkeep.rescoring import ScoringReport
 from exp_pool.urls import without_password
@@ -186,6 +187,33 @@ class ExpManager:
             NotFoundError: there is none of this id.
         """
         return await self._hop(functools.partial(self.sync.annotate, id_, expected=expected, metadata=metadata))
+
+    async def feedback(self, id_: str, value: float, reason: str = "") -> None:
+        """Say how well the call went that gave this experience (`Answer.id`): 0, failed, to 1, all that was wanted.
+
+        It is kept with the experience, never rewritten (`history`), and credits, by its `parents`, the experiences
+        that the call was shown, and, where ``Inject(holdout=)`` left some out at random, those (`report`). It may come
+        as late as the experience is there, history too. Of several on one call the last counts in `report`; the rule
+        that quarantines (`ExpPoolConfig.quarantine`) takes the first, because evidence cannot be taken back.
+
+        Args:
+            id_: the experience's id.
+            value: 0 to 1.
+            reason: why, for people. It goes when the experience does; what remains of a deleted one are numbers.
+
+        Raises:
+            NotFoundError: there is none of this id, or it was deleted.
+            InvalidInputError: the value is not a number of 0 to 1, or the reason is no text.
+        """
+        await self._hop(self.sync.feedback, id_, value, reason)
+
+    async def history(self, id_: str) -> list[HistoryEntry]:
+        """Everything that is known to have happened to an experience, the oldest first; see `HistoryEntry`.
+
+        Raises:
+            NotFoundError: there is none of this id.
+        """
+        return await self._hop(self.sync.history, id_)
 
     async def delete_exp(self, id_: str) -> bool:
         """Delete an experience; whether it was there. Its call misses from now on: history is not promoted."""
@@ -363,6 +391,15 @@ class ExpManager:
         """Why scorers gave an experience no score, the oldest reason first; empty where nothing went wrong."""
         return await self._hop(self.sync.why_unscored, id_)
 
+    async def report(self) -> Report:
+        """What experiences did to the outcomes of calls (`feedback`), for each function that got some.
+
+        Each experience's lift with an interval, who helps and who hurts, and how calls with experiences went against
+        those without. Printed, it is a table. Lifts need calls that leave experiences out at random:
+        ``Inject(..., holdout=0.1)``.
+        """
+        return await self._hop(self.sync.report)
+
     # Upkeep
 
     async def flush(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  (a bound on work, not on waiting)
@@ -385,7 +422,7 @@ class ExpManager:
         """
         return await self._hop(self.sync.reindex, progress)
 
-    async def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Report:
+    async def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Diagnosis:
         """What is there, what is owed, what is damaged; with `fix`, mend it.
 
         Only what is derived is repaired in place: of a damaged store, what can be read is kept, and the file set aside.

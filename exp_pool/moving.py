@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from exp_pool.filters import Condition
 from exp_pool.protocols import Deletion, Put, PutMode, PutStatus, RecordQuery, RecordStore, Touch
 from exp_pool.records import Record, Vector
+from exp_pool.rows import audit_log
 
 T = TypeVar("T")
 
@@ -34,7 +35,6 @@ _CIRCUMSTANCES = frozenset(
 )
 _substance = operator.attrgetter(*(f.name for f in fields(Record) if f.name not in _CIRCUMSTANCES))
 
-_AUDIT = "audit:"
 _OWNER = "embedder"  # the state that names whose vectors a namespace has
 _POSITIONS = "index:"  # the states that say how far an index got
 
@@ -202,7 +202,7 @@ class Moving:
         for record in self._source.scan(RecordQuery(space, self._where, history=True)):
             page.append(record)
             size += record.size_bytes
-            self._audited |= logs & {f"{_AUDIT}{record.id}"}
+            self._audited |= logs & {audit_log(record.id)}
             if len(page) >= _PAGE_ROWS or size >= _PAGE_BYTES:
                 yield page
                 page, size = [], 0

@@ -57,13 +57,15 @@ from exp_pool.protocols import (
 from exp_pool.queries import Queries
 from exp_pool.records import Record, to_experience
 from exp_pool.registry import embedder_maker, load_scorer, open_front, open_index, open_store
+from exp_pool.report import Report, report_on
 from exp_pool.rerank import Reranker, Reranking
 from exp_pool.search import Search
 from exp_pool.tiers import tiered
-from exp_pool.upkeep.doctor import Report, examine
+from exp_pool.upkeep.doctor import Diagnosis, examine
 from exp_pool.upkeep.embedding import Embedding
 from exp_pool.upkeep.eviction import Eviction
 from exp_pool.upkeep.follower import Follower, Progress
+from exp_pool.upkeep.outcomes import Outcomes
 from exp_pool.upkeep.rating import Scored, unscored_log
 from exp_pool.upkeep.rescoring import ScoringReport, rescore
 from exp_pool.upkeep.scoring import Scoring
@@ -110,7 +112,7 @@ class Pool(Editing):
         self._index = index if index is not None else open_index(config.index, config, self._store)
         make = embedder_maker(embedder if embedder is not None else config.embedder)
         self._embeddings = EmbeddingService(make) if make and not isinstance(self._index, NoIndex) else None
-        self._scoring = Scoring(self._store, self.counters, self.notices)
+        self._scoring = Scoring(self._store, self.counters, self.notices, feedback=self._feedback)
         self._verifying = Verifying(self._store, self._embeddings, self.counters, self.notices, self._owed, load_scorer)
         neighbours = Neighbours(self._store, self._index, self.counters, self.notices, config.scan_bytes)
         self._embedding = Embedding(self._store, self._embeddings, self.counters, self.notices, config.query_timeout)
@@ -118,6 +120,9 @@ class Pool(Editing):
             self._store, self._index, neighbours, self.counters, self.notices, config.index_from, self._building
         )
         eviction = Eviction(self._store, config, self.counters, self.notices, self._evicted)
+        self._outcomes = Outcomes(
+            self._store, self.notices, quarantine=config.quarantine, confidence=config.quarantine_confidence
+        )
         self._upkeep = Upkeep(
             self._store,
             self._embedding,
@@ -126,6 +131,7 @@ class Pool(Editing):
             self._verifying,
             self.notices,
             eviction,
+            self._outcomes,
             self._count_hot_uses,
             config.tombstone_retention,
         )
@@ -182,6 +188,9 @@ class Pool(Editing):
         for record, count, last in self.hot.uses():
             self.counters.called(record.function, "hits", record.metric, count)
             self._upkeep.used(record.namespace, record.id, count, last)
+
+    def _feedback(self, record: Record) -> list[float]:
+        return self._outcomes.values(record)
 
     def _owed(self) -> None:
         self._upkeep.owed()
@@ -294,6 +303,11 @@ class Pool(Editing):
         records = self._store.scan(query, order_by=field, descending=order_by.startswith("-"), limit=limit)
         return self._read(records)
 
+    def report(self) -> Report:
+        """What experiences did to the outcomes of calls, for each function that got feedback."""
+        self._check_open()
+        return report_on(self._namespace(None), self._outcomes, self._store)
+
     # Upkeep
 
     def flush(self, timeout: float | None = None) -> None:
@@ -329,7 +343,7 @@ class Pool(Editing):
         self._upkeep.run_once(float("inf"))
         return self._follower.rebuild(progress)
 
-    def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Report:
+    def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Diagnosis:
         """What is there, what is owed, what is damaged; with `fix`, mend it."""
         self._check_open()
         report = examine(self._store, self._follower, fix=fix, progress=progress)

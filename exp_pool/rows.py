@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from exp_pool._clock import now
+from exp_pool.encoding import to_plain
 from exp_pool.filters import Condition
 from exp_pool.records import Duty, Record, Vector
 
@@ -181,6 +184,17 @@ class State(NamedTuple):
 
     value: str
     revision: int
+
+
+def audit_log(id_: str) -> str:
+    """The log of what people and rules said and changed about an experience. It goes when the experience does."""
+    return f"audit:{id_}"
+
+
+def audit_entry(what: str, id_: str, **detail: Any) -> str:
+    """One entry of such a log."""
+    entry = {"what": what, "id": id_, "at": now().isoformat(), **detail}
+    return json.dumps(to_plain(entry), ensure_ascii=True)
 
 
 class LogEntry(NamedTuple):

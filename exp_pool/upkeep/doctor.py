@@ -16,7 +16,7 @@ from exp_pool.upkeep.follower import Follower, Progress
 
 
 @dataclass
-class Report:
+class Diagnosis:
     """What the doctor found.
 
     Attributes:
@@ -35,12 +35,14 @@ class Report:
         return not self.problems
 
 
-def examine(store: RecordStore, follower: Follower, *, fix: bool = False, progress: Progress | None = None) -> Report:
+def examine(
+    store: RecordStore, follower: Follower, *, fix: bool = False, progress: Progress | None = None
+) -> Diagnosis:
     """Look at a pool; with `fix`, mend it.
 
     Only what is derived is repaired in place. Of a damaged store, what can be read is kept, and the rest set aside.
     """
-    report = Report()
+    report = Diagnosis()
     with _noting(report):
         problems = store.check()
         if problems and fix:
@@ -62,7 +64,7 @@ def examine(store: RecordStore, follower: Follower, *, fix: bool = False, progre
     return report
 
 
-def _readable(store: RecordStore, report: Report) -> bool:
+def _readable(store: RecordStore, report: Diagnosis) -> bool:
     """Whether there is more to say: a store that cannot be opened has said it already."""
     try:
         store.namespaces()
@@ -74,14 +76,14 @@ def _readable(store: RecordStore, report: Report) -> bool:
 
 
 @contextmanager
-def _noting(report: Report) -> Iterator[None]:
+def _noting(report: Diagnosis) -> Iterator[None]:
     try:
         yield
     except ExpPoolError as err:
         report.problems.append(str(err))
 
 
-def _count(store: RecordStore, report: Report) -> None:
+def _count(store: RecordStore, report: Diagnosis) -> None:
     spaces = store.spaces()
     for namespace in store.namespaces():
         everything = RecordQuery(namespace, history=True)

@@ -15,6 +15,7 @@ from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Counters
 from exp_pool.notices import Notices
 from exp_pool.protocols import Evicted, EvictionOrder, RecordStore
+from exp_pool.rows import audit_log
 
 _BATCH = 500  # rows deleted at once: what other writers wait for
 _SPARE = 100  # it goes below a limit by a hundredth, so that not every new row makes it sort them all
@@ -67,6 +68,7 @@ class Eviction:
                     "annotated, added by hand or insights, which are never evicted; raise max_entries or max_bytes",
                 )
                 return
+            self._store.drop_logs(namespace, [audit_log(row.id) for row in evicted])
             rows -= len(evicted)
             size -= sum(row.size_bytes for row in evicted)
             self._counters.add("evicted", len(evicted))

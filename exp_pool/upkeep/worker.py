@@ -20,6 +20,7 @@ from exp_pool.protocols import RecordStore, Touch
 from exp_pool.upkeep.embedding import Embedding
 from exp_pool.upkeep.eviction import Eviction
 from exp_pool.upkeep.follower import Follower
+from exp_pool.upkeep.outcomes import Outcomes
 from exp_pool.upkeep.scoring import Scoring
 from exp_pool.upkeep.verifying import Verifying
 
@@ -30,7 +31,7 @@ _AGAIN_S = 30.0  # how often rows whose retry has come are looked for
 
 
 class Upkeep:
-    """Evicts, scores, embeds, feeds the index and counts use; see `flow` for who calls `owed` and `used`."""
+    """Evicts, weighs outcomes, scores, embeds, feeds the index, counts use; `flow` says who calls `owed` and `used`."""
 
     def __init__(
         self,
@@ -41,11 +42,13 @@ class Upkeep:
         verifying: Verifying,
         notices: Notices,
         eviction: Eviction,
+        outcomes: Outcomes,
         count_hot_uses: Callable[[], None],
         remember_s: float,
     ) -> None:
         self._remember_us = int(remember_s * 1e6)
         self._eviction = eviction
+        self._outcomes = outcomes
         self._count_hot_uses = count_hot_uses
         self._store = store
         self._embedding = embedding
@@ -112,6 +115,7 @@ class Upkeep:
         with self._turn:  # or the worker and a flush would count half of the uses each
             self._write_touches()  # before eviction, which goes by them
             self._evict()
+            self._outcomes.run()
             self._verifying.run()
 
     def _embed_and_index(self, deadline: float) -> None:
