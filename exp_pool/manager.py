@@ -5,16 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from exp_pool.background import Background
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Stats
 from exp_pool.current import current
 from exp_pool.decorator import ExpCache, exp_cache
-from exp_pool.drivers import aio
 from exp_pool.errors import ConfigurationError
 from exp_pool.experience import MISSING, Call, Experience, HistoryEntry, Hit, QueryType
 from exp_pool.plugs import offers
@@ -22,17 +19,14 @@ from exp_pool.pool import Pool
 from exp_pool.protocols import Embedder, Observer, RecordStore, Scorer, VectorIndex
 from exp_pool.report import Report
 from exp_pool.rerank import Reranker
-from exp_pool.upkeep.doctor import Diagnosis
-from exp_pool.upkeep.follower import Progress
+from exp_pool.tending import Tending
 from exp_pool.upkeep.rescoring import ScoringReport
 from exp_pool.urls import without_password
-
-T = TypeVar("T")
 
 _PAGE = 200  # experiences fetched by one thread hop while iterating
 
 
-class ExpManager:
+class ExpManager(Tending):
     """Stores experiences, finds them again, and lets people correct them.
 
     Everything that touches the pool is ``async``; `sync` has the same names, blocking. Each method works on the
@@ -138,11 +132,6 @@ class ExpManager:
     @replay.setter
     def replay(self, value: bool) -> None:
         self.sync.replay = value
-
-    @property
-    def background(self) -> Background:
-        """What goes on beside the calls: refinements, and tasks that you register."""
-        return self.sync.background
 
     # Experiences
 
@@ -400,57 +389,6 @@ class ExpManager:
         """
         return await self._hop(self.sync.report)
 
-    # Upkeep
-
-    async def flush(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  (a bound on work, not on waiting)
-        """Wait for refinements and do what is owed: embed, index, score, count; at most so many seconds for each."""
-        await self.background.refined(timeout)
-        await self._hop(self.sync.flush, timeout)
-
-    async def warm_up(self) -> None:
-        """Open the store and load the model, so that the first query does not wait for it."""
-        await self._hop(self.sync.warm_up)
-
-    async def reindex(self, progress: Progress | None = None) -> int:
-        """Build the index anew from the store, beside the old one, which answers meanwhile; how many rows it has.
-
-        Args:
-            progress: called with the number of rows done and of all rows.
-
-        Raises:
-            VectorIndexError: it cannot be written, or another process has it open.
-        """
-        return await self._hop(self.sync.reindex, progress)
-
-    async def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Diagnosis:
-        """What is there, what is owed, what is damaged; with `fix`, mend it.
-
-        Only what is derived is repaired in place: of a damaged store, what can be read is kept, and the file set aside.
-        """
-        return await self._hop(functools.partial(self.sync.doctor, fix=fix, progress=progress))
-
-    async def vacuum(self) -> None:
-        """Give the space of what was deleted back to the disk. Others wait meanwhile."""
-        await self._hop(self.sync.vacuum)
-
-    async def backup(self, path: str | Path) -> None:
-        """Copy the store, as it is at this moment, to a file that is not there yet; others go on meanwhile.
-
-        Raises:
-            StoreError: the file is there already, or cannot be written.
-            InvalidInputError: the store is no file.
-        """
-        await self._hop(self.sync.backup, path)
-
-    async def restore(self, source: str | Path) -> Path | None:
-        """Put a copy of a backup in the place of the store, and set the present one aside; where it is now.
-
-        Raises:
-            StoreError: the backup is damaged, or another process has the store open. Nothing was changed.
-            InvalidInputError: the store is no file.
-        """
-        return await self._hop(self.sync.restore, source)
-
     def stats(self) -> Stats:
         """What has happened in this process; plain numbers, no I/O."""
         return self.sync.stats()
@@ -481,11 +419,6 @@ class ExpManager:
             f"ExpManager(store={without_password(self.config.store)!r}, "
             f"index={without_password(self.config.index)!r}, namespace={self.config.namespace!r})"
         )
-
-    async def _hop(self, job: Callable[..., T], *args: Any) -> T:
-        if self.sync.closed:
-            return job(*args)  # which says that the manager was closed
-        return await aio.hop(self.sync.threads, job, *args)
 
 
 current.make = ExpManager

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 _WINDOW = 20_000  # labels that are learned from, the newest: more taught nothing on the questions, and cost seconds
 _FIRST, _GROWTH = 200, 1.25  # labels before anything is learned, and how many more before it is learned anew
-_AIM = 0.88  # of the allowed rate: what is aimed at over any longer stretch, since the aim is missed by a tenth or so
-_PRICE = 1.2  # what one wrong answer costs of the bound, since looking into some only guesses the rest
-_PATIENCE, _SHORTEST = 1.5, 500  # room is used up over two thirds of the requests so far, and over 500 at least
+_SEEN = 0.5
+_AIM = 0.95  # of the allowed rate: what is aimed at over any longer stretch, since the aim is missed by a tenth or so
+_PRICE = 1.05  # what one wrong answer costs of the bound, since looking into some only guesses the rest
+_PATIENCE, _SHORTEST = 3, 500  # room is used up over two thirds of the requests so far, and over 500 at least
 _MARGIN = 1.05
 _NOTICEABLE, _STALE = 0.02, 1.05  # changes after which it aims anew
 _BINS = 10
@@ -209,6 +210,8 @@ class Memory:
         predicted = self._unseen[order]
         weights = np.array([1 / self._learned[place].lesson.chance for place in order])
         wrong = np.array([self._learned[place].wrong for place in order], dtype=float)
+        # What was seen is right on average, but hangs on few wrong answers of great weight; what was predicted is smooth.
+        wrong = _SEEN * wrong + (1 - _SEEN) * predicted
         least, total = self.bound.least_chance, weights.sum()
 
         def spent(count: int) -> float:
