@@ -243,7 +243,7 @@ def _replayed(
         outcomes.append((right, replay.explored))
         if learns:
             learning.run()
-            raised = sum(memory.alarms for _, _, memory in learning.memories())
+            raised = learning.alarms
             alarms += [len(outcomes)] * (raised - len(alarms))
     middle = len(outcomes) // 2
     whole = _tally(outcomes)

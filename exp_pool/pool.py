@@ -304,9 +304,9 @@ class Pool(Editing):
         return self._read(records)
 
     def report(self) -> Report:
-        """What experiences did to the outcomes of calls, for each function that got feedback."""
+        """What experiences did to the outcomes of calls, and how answers were reused, for each function."""
         self._check_open()
-        return report_on(self._namespace(None), self._outcomes, self._store)
+        return report_on(self._namespace(None), self._outcomes, self._verifying, self._store)
 
     # Upkeep
 

@@ -1,4 +1,4 @@
-"""What experiences did to outcomes, for people: `manager.report()`."""
+"""What experiences did to outcomes, and how answers were reused, for people: `manager.report()`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 from exp_pool.protocols import RecordStore
 from exp_pool.records import Record
-from exp_pool.reuse.lift import Contrast, Effect, Verdict
+from exp_pool.reuse.lift import Contrast, Effect, Lifts, Verdict
 from exp_pool.upkeep.outcomes import Folded, Outcomes
+from exp_pool.upkeep.verifying import Studied, Verifying
 
 _JOINED_AT_ONCE = 500
 _TEXT = 60  # characters of a request that are shown
@@ -38,6 +39,44 @@ class Lift:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """Of pairs that were predicted to be wrong with about this chance: how many were, of how many."""
+
+    predicted: float
+    wrong: int
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """What a `VerifiedJudge` did with one function's requests.
+
+    Attributes:
+        requests: that were not identical to a stored one, and had something similar.
+        answered: of these, from the pool.
+        looked_into: run live although they would have been answered.
+        abstained: the rest.
+        error_rate: about how many of all requests were answered wrongly: those looked into, for those that were not.
+        at_most: with confidence it was less than this, at any time (`exp_pool.reuse.bound`).
+        allowed: the judge's `max_error_rate`; None where this process has not asked the judge.
+        confidence: of `at_most`.
+        drifts: how often it forgot what it had learned because answers went wrong more often.
+        calibration: predictions against what was seen, for a plot.
+    """
+
+    requests: int
+    answered: int
+    looked_into: int
+    abstained: int
+    error_rate: float
+    at_most: float
+    allowed: float | None
+    confidence: float
+    drifts: int
+    calibration: tuple[Calibration, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionReport:
     """One function's outcomes.
 
@@ -50,7 +89,7 @@ class FunctionReport:
             without a hold-out. What the experiences do together, if their effects add. Of calls since the last alarm.
         lifts: one for each experience that was a candidate and is still there, the most helpful first.
         alarms: how often experiences were quarantined because what was shown hurt as a whole.
-        reuse: how answers were reused, where a judge keeps that.
+        reuse: how answers were reused, where a `VerifiedJudge` decides that.
     """
 
     function: str
@@ -59,7 +98,7 @@ class FunctionReport:
     randomised: tuple[float, float, float]
     lifts: tuple[Lift, ...]
     alarms: int = 0
-    reuse: Any = None
+    reuse: Reuse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +123,48 @@ class Report:
         return "".join(_as_html(function) for function in self.functions)
 
 
-def report_on(namespace: str, outcomes: Outcomes, store: RecordStore) -> Report:
+def report_on(namespace: str, outcomes: Outcomes, verifying: Verifying, store: RecordStore) -> Report:
     """What is known now.
 
     Raises:
         StoreError: the store failed.
     """
-    return Report(namespace, tuple(_function(namespace, folded, store) for folded in outcomes.all(namespace)))
+    reuse = {known.function: known for known in verifying.all(namespace)}
+    folded = {known.function: known for known in outcomes.all(namespace)}
+    names = sorted({*reuse, *folded})
+    return Report(
+        namespace,
+        tuple(
+            _function(namespace, folded.get(name) or Folded(name, Lifts(), "", 0), _reuse(reuse.get(name)), store)
+            for name in names
+        ),
+    )
 
 
-def _function(namespace: str, folded: Folded, store: RecordStore) -> FunctionReport:
+def _reuse(studied: Studied | None) -> Reuse | None:
+    if studied is None:
+        return None
+    memory, bound = studied.memory, studied.memory.bound
+    requests = bound.requests
+    return Reuse(
+        requests=requests,
+        answered=memory.answered,
+        looked_into=memory.looked_into,
+        abstained=requests - memory.answered - memory.looked_into,
+        error_rate=min(1.0, max(0.0, bound.estimate / requests)) if requests else math.nan,
+        at_most=min(memory.answered, bound.most_wrong(memory.confidence)) / requests if requests else math.nan,
+        allowed=memory.rate if studied.asked else None,
+        confidence=memory.confidence,
+        drifts=memory.alarms,
+        calibration=tuple(
+            Calibration((place + 0.5) / len(memory.calibration), seen["wrong"], seen["pairs"])
+            for place, seen in enumerate(memory.calibration)
+            if seen["pairs"]
+        ),
+    )
+
+
+def _function(namespace: str, folded: Folded, reuse: Reuse | None, store: RecordStore) -> FunctionReport:
     effects = folded.lifts.effects()
     lifts: list[Lift] = []
     for start in range(0, len(effects), _JOINED_AT_ONCE):
@@ -109,6 +180,7 @@ def _function(namespace: str, folded: Folded, store: RecordStore) -> FunctionRep
         folded.lifts.added_up(),
         tuple(lifts),
         folded.lifts.alarms,
+        reuse,
     )
 
 
@@ -154,8 +226,20 @@ def _cells(lift: Lift) -> tuple[str, ...]:
 
 
 def _sentences(report: FunctionReport) -> list[str]:
-    seen = report.observed
-    said = [f"{report.outcomes:,} calls with feedback"]
+    seen, reuse = report.observed, report.reuse
+    said = []
+    if reuse is not None and reuse.requests:
+        allowed = "" if reuse.allowed is None else f", {reuse.allowed:.1%} allowed"
+        said.append(
+            f"{reuse.requests:,} requests: {reuse.answered / reuse.requests:.1%} answered from the pool, "
+            f"{reuse.looked_into / reuse.requests:.1%} looked into; wrong about {reuse.error_rate:.2%} of all, "
+            f"at most {reuse.at_most:.2%} ({reuse.confidence:.0%} confidence{allowed})"
+        )
+        if reuse.drifts:
+            said.append(f"what was learned about reuse was forgotten {reuse.drifts} times: answers had changed")
+    if reuse is not None and not report.outcomes:
+        return said
+    said.append(f"{report.outcomes:,} calls with feedback")
     if seen.calls_with and seen.calls_without:
         said.append(
             f"with experiences {seen.mean_with:.3f} ({seen.calls_with:,} calls), without {seen.mean_without:.3f} "

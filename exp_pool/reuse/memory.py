@@ -210,7 +210,7 @@ class Memory:
         predicted = self._unseen[order]
         weights = np.array([1 / self._learned[place].lesson.chance for place in order])
         wrong = np.array([self._learned[place].wrong for place in order], dtype=float)
-        # What was seen is right on average, but hangs on few wrong answers of great weight; what was predicted is smooth.
+        # What was seen is right on average, but hangs on few wrong answers of great weight; predictions are smooth.
         wrong = _SEEN * wrong + (1 - _SEEN) * predicted
         least, total = self.bound.least_chance, weights.sum()
 

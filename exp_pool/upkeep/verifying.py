@@ -30,6 +30,7 @@ from exp_pool.reuse.pairs import features
 from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.steps import Learn, Recall
 
+_LOG = "verified:"
 _PAGE = 5000
 _CHAPTER = 20_000  # labels of one log; the last two are kept, which is more than is learned from
 _QUEUE = 10_000  # lessons that wait while the store is away; the oldest go
@@ -41,7 +42,7 @@ _ALIKE, _ENOUGH_ALIKE, _FEW_SAME = 0.95, 30, 0.2
 
 
 @dataclass(slots=True)
-class _Studied:
+class Studied:
     """One judge's memory of one function in one namespace, and how far its log was read."""
 
     judge: VerifiedJudge
@@ -49,6 +50,7 @@ class _Studied:
     namespace: str
     log: str
     memory: Memory
+    asked: bool = True  # by this process; else only read
     chapter: int = -1
     position: int = 0
     taught: bool = False
@@ -89,7 +91,7 @@ class Verifying:
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()
-        self._studied: dict[tuple[str, str, str, int], _Studied] = {}
+        self._studied: dict[tuple[str, str, str, int], Studied] = {}
 
     # Told by callers; never waits for I/O
 
@@ -112,20 +114,38 @@ class Verifying:
                 studied.waiting.append(step)
         self._owed()
 
-    def _of(self, judge: VerifiedJudge, namespace: str, function: str, version: str) -> _Studied:
+    def _of(self, judge: VerifiedJudge, namespace: str, function: str, version: str) -> Studied:
         key = namespace, function, version, id(judge)
         with self._lock:
             studied = self._studied.get(key)
             if studied is None:
                 memory = Memory(judge.max_error_rate, judge.confidence, self.coin)
-                log = f"verified:{json.dumps([function, version], ensure_ascii=True)}"
-                studied = self._studied[key] = _Studied(judge, function, namespace, log, memory)
+                log = f"{_LOG}{json.dumps([function, version], ensure_ascii=True)}"
+                studied = self._studied[key] = Studied(judge, function, namespace, log, memory)
         return studied
 
-    def memories(self) -> list[tuple[str, str, Memory]]:
-        """(namespace, function, memory) of every function that was asked for in this process."""
+    @property
+    def alarms(self) -> int:
+        """How often what was learned was found to hold no longer, in this process."""
         with self._lock:
-            return [(studied.namespace, studied.function, studied.memory) for studied in self._studied.values()]
+            return sum(studied.memory.alarms for studied in self._studied.values())
+
+    def all(self, namespace: str) -> list[Studied]:
+        """What is remembered of each function of the namespace, by this process or in the store.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        with self._lock:
+            asked = {studied.log: studied for studied in self._studied.values() if studied.namespace == namespace}
+        logs = {name.rpartition(":")[0] for name in self._store.names(namespace).logs if name.startswith(_LOG)}
+        for log in logs - asked.keys():
+            judge = VerifiedJudge()
+            function, _ = json.loads(log.removeprefix(_LOG))
+            memory = Memory(judge.max_error_rate, judge.confidence, self.coin)
+            asked[log] = studied = Studied(judge, function, namespace, log, memory, asked=False)
+            self._read(studied)
+        return sorted(asked.values(), key=lambda studied: studied.log)
 
     # The work
 
@@ -146,7 +166,7 @@ class Verifying:
                 self._say_drift(studied)
             studied.memory.study()
 
-    def _write(self, studied: _Studied) -> None:
+    def _write(self, studied: Studied) -> None:
         with self._lock:
             waiting, answered = list(studied.waiting), studied.answered
             predicted, least = studied.predicted, studied.least_chance
@@ -169,7 +189,7 @@ class Verifying:
                 if studied.waiting and studied.waiting[0] is step:
                     studied.waiting.popleft()
 
-    def _labelled(self, studied: _Studied, step: Learn) -> str | None:
+    def _labelled(self, studied: Studied, step: Learn) -> str | None:
         lesson: Lesson = step.lesson
         try:
             same = self._same(studied.judge, step)
@@ -212,7 +232,7 @@ class Verifying:
             raise TypeError(f"same= gave {said!r:.80}; it must give True or False, or a score from 0 to 1")
         return value >= _SAME_ENOUGH
 
-    def _teach(self, studied: _Studied) -> None:
+    def _teach(self, studied: Studied) -> None:
         """What the judge was given labelled pairs for, once."""
         if studied.taught or not studied.judge.taught or self._embeddings is None:
             return
@@ -235,7 +255,7 @@ class Verifying:
             log_with_trace("WARNING", f"{studied.function}: VerifiedJudge.fit: {err}", err)
         studied.taught = True
 
-    def _read(self, studied: _Studied) -> None:
+    def _read(self, studied: Studied) -> None:
         last, carried = self._chapter(studied)
         if studied.chapter < 0:
             studied.chapter = max(0, last - 1)
@@ -249,10 +269,10 @@ class Verifying:
                 break
             studied.memory.mark()
             studied.chapter, studied.position = studied.chapter + 1, 0
-        if studied.memory.since_mark >= _CHAPTER:
+        if studied.asked and studied.memory.since_mark >= _CHAPTER:
             self._turn_the_page(studied)
 
-    def _chapter(self, studied: _Studied) -> tuple[int, Any]:
+    def _chapter(self, studied: Studied) -> tuple[int, Any]:
         """Which log is written now, and what is to be carried over from those that are gone."""
         state = self._store.read_state(studied.namespace, studied.log)
         if state is None:
@@ -260,7 +280,7 @@ class Verifying:
         said = json.loads(state.value)
         return said["chapter"], said["carried"]
 
-    def _turn_the_page(self, studied: _Studied) -> None:
+    def _turn_the_page(self, studied: Studied) -> None:
         """Begin a new log and drop the last but one; labels that come to it later than that are lost, which is few."""
         state = self._store.read_state(studied.namespace, studied.log)
         now = 0 if state is None else json.loads(state.value)["chapter"]
@@ -270,7 +290,7 @@ class Verifying:
         if self._store.write_state(studied.namespace, studied.log, value, None if state is None else state.revision):
             self._store.drop_logs(studied.namespace, [f"{studied.log}:{now - 1}"])
 
-    def _say_drift(self, studied: _Studied) -> None:
+    def _say_drift(self, studied: Studied) -> None:
         self._notices.once(
             f"drift:{studied.namespace}:{studied.function}:{studied.memory.alarms}",
             f"{studied.function}: stored answers are wrong more often than VerifiedJudge had learned, so the requests, "

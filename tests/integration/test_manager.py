@@ -235,7 +235,7 @@ def test_a_closed_manager_says_so(manager):
 def test_everything_async_is_there_blocking_under_the_same_name():
     awaited = {
         name
-        for name, member in vars(ExpManager).items()
+        for name, member in inspect.getmembers(ExpManager)
         if not name.startswith("_") and (inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member))
     }
     assert {"create_exp", "search", "iter_exps", "flush", "close"} <= awaited
