@@ -1,9 +1,9 @@
 """Two processes share one pool on a server: what one has asked, the other does not ask again.
 
-    python examples/07_shared_pool.py                                        # PostgreSQL on this machine
-    python examples/07_shared_pool.py postgresql://me:secret@db/agents pgvector://
-    python examples/07_shared_pool.py redis://127.0.0.1:6379/0
-    python examples/07_shared_pool.py mysql://me:secret@db/agents
+    python examples/06_shared_pool.py                                        # PostgreSQL on this machine
+    python examples/06_shared_pool.py postgresql://me:secret@db/agents pgvector://
+    python examples/06_shared_pool.py redis://127.0.0.1:6379/0
+    python examples/06_shared_pool.py mysql://me:secret@db/agents
 
 `docker compose up -d --wait postgres` starts a server with pgvector (compose.yml). What is stored here goes at the end.
 """
