@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks fix bench bench-sizes bench-embedders peers wheel-test clean
+.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks fix bench bench-sizes bench-embedders bench-reuse bench-outcomes peers wheel-test clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -80,6 +80,12 @@ bench-sizes: $(VENV)/.dev  ## what size costs: writing, opening, disk, memory, s
 
 bench-embedders: $(VENV)/.dev  ## the ONNX embedder beside the original on torch
 	$(BIN)/python benchmarks/embedders.py
+
+bench-reuse: $(VENV)/.dev  ## judges on 20,198 real questions in 20 orders: an hour
+	$(BIN)/python benchmarks/reuse.py --adversarial
+
+bench-outcomes: $(VENV)/.dev  ## lifts and quarantine against simulated truth: some minutes
+	$(BIN)/python benchmarks/outcomes.py
 
 peers: $(VENV)/.peers  ## what other caches get wrong, by the same cases as exp_pool
 	$(BIN)/python benchmarks/correctness_vs_peers.py

@@ -117,10 +117,10 @@ class VerifiedJudge:
 
 
 def _verdict(memory: Memory, hit: Hit, pair: tuple[float, ...], predicted: float, veto: str | None) -> Verdict:
-    if veto is not None or not memory.allows(predicted):
+    chance = memory.chance(predicted) if veto is None and memory.allows(predicted) else 1.0
+    if chance >= 1:
         why = veto or f"chance of being wrong {predicted:.3f}, may be at most {max(memory.aim.limit, 0):.3f} now"
         return Verdict(None, why, hit, Lesson(pair, predicted, 1.0))
-    chance = memory.chance(predicted)
     lesson = Lesson(pair, predicted, chance)
     if memory.coin.random() < chance:
         return Verdict(hit, f"looked into, as is one in {1 / chance:.0f} like it", hit, lesson, live=True)
