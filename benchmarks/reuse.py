@@ -1,11 +1,11 @@
 """Reuse of real questions: how many a judge answers, at which rate of wrong answers.
 
-``python benchmarks/reuse.py [--orders 20] [--rates 0.01,0.02,0.05] [--pairs N] [--adversarial] [--plot curve.png]``, or
-``make bench-reuse``. Every labelled pair (a, b) of ``question_pairs.jsonl.gz`` is replayed: of a pool that holds a, b is
-asked, in random orders (seeds 0, 1, ...), one judge learning as it goes. The shares are of all requests; what was
+``python benchmarks/reuse.py [--orders 20] [--rates 0.01,0.02,0.05] [--pairs N] [--adversarial] [--plot FILE]``, or
+``make bench-reuse``. Every labelled pair (a, b) of ``question_pairs.jsonl.gz`` is replayed: of a pool that holds a, b
+is asked, in random orders (seeds 0, 1, ...), one judge learning as it goes. The shares are of all requests; what was
 looked into counts as not answered. ``hindsight``: the best threshold of the similarity for the same half, chosen with
 its labels. ``offline``: logistic regression on the judge's own features, five-fold, its threshold in hindsight, too.
-The vectors of the real model are computed once, and kept beside the virtual environment's packages.
+The vectors of the real model are computed once, and kept in the virtual environment.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rich.progress import track
 from rich.table import Table
 
 from exp_pool import VerifiedJudge
-from exp_pool.embedders.sentence_transformers import SentenceTransformersEmbedder
+from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
 from exp_pool.evaluation import evaluate
 from exp_pool.protocols import Question
 from exp_pool.reuse.guard import differences
@@ -68,7 +68,7 @@ def vectors_of(pairs: Sequence[tuple[str, str, bool]]) -> dict[str, np.ndarray]:
         kept = np.load(CACHE, allow_pickle=False)
         if set(texts) <= set(kept["texts"].tolist()):
             return dict(zip(kept["texts"].tolist(), kept["vectors"], strict=True))
-    embedder = SentenceTransformersEmbedder(MODEL)
+    embedder = SentenceTransformerEmbedder(MODEL)
     starts = track(range(0, len(texts), 256), "embedding the questions", console=Console(stderr=True))
     vectors = np.concatenate([embedder.embed(texts[start : start + 256]) for start in starts]).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -42,9 +42,8 @@ class _Bet:
 
 
 # From hasty to patient: the first allows answers after few requests, at the price of looking into many, the last wastes
-# little once there are a hundred thousand. One is given up when the next is as good.
+# little once there are a hundred thousand. One is given up once it says no more than those behind it.
 _BETS = (_Bet(0.4, 0.15), _Bet(0.14, 0.35), _Bet(0.07, 0.35), _Bet(0.03, 0.15))
-_AS_GOOD = 1.02
 
 
 @dataclass(slots=True)
@@ -123,7 +122,7 @@ class Bound:
     def settle(self, confidence: float) -> float:
         """Give up what is not needed any more; ``a`` of the bet that says most now."""
         while self.given_up < len(_BETS) - 1:
-            if self._most_from(self.given_up + 1, confidence) > _AS_GOOD * self._most_from(self.given_up, confidence):
+            if self._most_from(self.given_up + 1, confidence) > self._most_from(self.given_up, confidence):
                 break
             self.given_up += 1
         limit = -math.log1p(-confidence)

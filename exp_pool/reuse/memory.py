@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _WINDOW = 20_000  # labels that are learned from, the newest: more taught nothing on the questions, and cost seconds
 _FIRST, _GROWTH = 200, 1.25  # labels before anything is learned, and how many more before it is learned anew
-_SEEN = 0.5
+_SEEN = 0.5  # of a wrong answer counts as seen, the rest as predicted
 _AIM = 0.95  # of the allowed rate: what is aimed at over any longer stretch, since the aim is missed by a tenth or so
 _PRICE = 1.05  # what one wrong answer costs of the bound, since looking into some only guesses the rest
 _PATIENCE, _SHORTEST = 3, 500  # room is used up over two thirds of the requests so far, and over 500 at least
