@@ -36,8 +36,17 @@ class _Bet:
         """Of being looked into, for which it is valid, and a little above, where it is not yet ruined by one label."""
         return -1.1 * math.expm1(-self.a)
 
+    def valid(self, chance: float) -> bool:
+        """Whether requests are looked into often enough. Where not, those that are answered all count as wrong.
+
+        That is no gain for anybody, either, and happens only with what another version of this module decided.
+        """
+        return self.least_chance <= chance * (1 + 1e-3)  # of rounding
+
     def weight(self, chance: float, predicted: float, *, wrong: bool) -> float:
         """What a request that was looked into adds to W."""
+        if not self.valid(chance):
+            return 0.0
         return -math.log(-math.expm1(self.a * (wrong - predicted) + math.log1p(-chance)) / chance)
 
 
@@ -83,8 +92,11 @@ class Bound:
         self.requests += count
         self.estimate += predicted
         self._give_up(least_chance)
-        self.weights = [weight + bet.a * predicted for weight, bet in zip(self.weights, _BETS, strict=True)]
-        self._most.clear()
+        self.weights = [
+            weight + bet.a * (predicted if bet.valid(least_chance) else count)
+            for weight, bet in zip(self.weights, _BETS, strict=True)
+        ]
+        self._most = {}  # a new one: a caller may be about to write into the old one what it worked out before
 
     def looked_into(self, chance: float, predicted: float, *, wrong: bool) -> None:
         """A request that would have been answered was looked into, with this chance."""
@@ -93,10 +105,10 @@ class Bound:
         self._give_up(chance)
         for place in range(self.given_up, len(_BETS)):
             self.weights[place] += _BETS[place].weight(chance, predicted, wrong=wrong)
-        self._most.clear()
+        self._most = {}
 
     def _give_up(self, chance: float) -> None:
-        while self.given_up < len(_BETS) - 1 and self.least_chance > chance * (1 + 1e-3):  # of rounding
+        while self.given_up < len(_BETS) - 1 and not _BETS[self.given_up].valid(chance):
             self.given_up += 1
 
     def most_wrong(self, confidence: float) -> float:
@@ -105,8 +117,9 @@ class Bound:
 
     def _most_from(self, place: int, confidence: float) -> float:
         """With the bets from this one on: the largest S for which the mixture of them is below one over alpha."""
-        if (confidence, place) in self._most:
-            return self._most[confidence, place]
+        worked_out = self._most
+        if (confidence, place) in worked_out:
+            return worked_out[confidence, place]
         limit = -math.log1p(-confidence)
         bets = [(bet.a, math.log(bet.share) - w) for bet, w in zip(_BETS[place:], self.weights[place:], strict=True)]
         low, high = 0.0, max(0.0, min((limit - known) / a for a, known in bets))
@@ -116,7 +129,7 @@ class Bound:
             largest = max(terms)
             reached = largest + math.log(sum(math.exp(term - largest) for term in terms))
             low, high = (middle, high) if reached < limit else (low, middle)
-        self._most[confidence, place] = high
+        worked_out[confidence, place] = high
         return high
 
     def settle(self, confidence: float) -> float:
