@@ -141,7 +141,7 @@ def all_of(*judges: Judge) -> Judge:
     Put the cheap ones first: the next judge is asked only about what those before it chose.
 
     Raises:
-        ConfigurationError: none is given, or one is no judge.
+        ConfigurationError: none is given, one is no judge, or one learns.
     """
     return _AllOf(judges)
 
@@ -152,7 +152,7 @@ def any_of(*judges: Judge) -> Judge:
     One that raises has abstained; if nobody answers then, the others' abstention is that error.
 
     Raises:
-        ConfigurationError: none is given, or one is no judge.
+        ConfigurationError: none is given, one is no judge, or one learns.
     """
     return _AnyOf(judges)
 
@@ -175,6 +175,10 @@ class _Several:
         for judge in judges:
             if not offers(judge, Judge):
                 raise ConfigurationError(f"{judge!r} is no judge; it needs `candidates` and `judge(question)`")
+            if getattr(judge, "learns", False) is True:
+                raise ConfigurationError(
+                    f"{judge!r} has to stand alone: it counts what it answers, and what becomes of it. It is guarded"
+                )
         self.judges = cast("tuple[Judge, ...]", tuple(judges))
         self.candidates = max(judge.candidates for judge in self.judges)
         self.pure = all(getattr(judge, "pure", False) is True for judge in self.judges)

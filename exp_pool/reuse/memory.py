@@ -11,6 +11,7 @@ import math
 import random
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -83,6 +84,7 @@ class Memory:
     answered: int = 0
     looked_into: int = 0
     alarms: int = 0
+    current: bool = True  # what happened is counted here; False while the store, say, cannot be reached
     model: Model | None = None
     aim: Aim = Aim()
     labels: deque[Label] = field(default_factory=lambda: deque(maxlen=_WINDOW))
@@ -104,7 +106,7 @@ class Memory:
 
     def allows(self, predicted: float) -> bool:
         """Whether such a pair may be answered now."""
-        return predicted <= self.aim.limit and self.bound.room(self.rate, self.confidence) > 0
+        return self.current and predicted <= self.aim.limit and self.bound.room(self.rate, self.confidence) > 0
 
     def chance(self, predicted: float) -> float:
         """The chance with which a pair that may be answered is looked into instead."""
@@ -115,13 +117,20 @@ class Memory:
     def add(self, entries: Iterable[str]) -> None:
         """Take in what `label_entry` and `answers_entry` wrote, of whichever process."""
         for entry in entries:
-            said = json.loads(entry)
-            if "answered" in said:
-                self.answered += said["answered"]
-                self.bound.answered(said["answered"], said["p"], said["e"])
-                continue
-            lesson = Lesson(tuple(said["x"]), said.get("p"), said["e"])
-            self._label(Label(lesson, bool(said["wrong"])), warm=said.get("warm", False))
+            with suppress(ValueError, KeyError, TypeError):  # damaged, or another version's: it says nothing
+                self._take_in(json.loads(entry))
+
+    def _take_in(self, said: Mapping[str, Any]) -> None:
+        if "answered" in said:
+            count, predicted, least_chance = int(said["answered"]), float(said["p"]), float(said["e"])
+            self.bound.answered(count, predicted, least_chance)
+            self.answered += count
+            return
+        predicted = None if "p" not in said else float(said["p"])
+        lesson = Lesson(tuple(map(float, said["x"])), predicted, float(said["e"]))
+        if not 0 < lesson.chance <= 1:
+            raise ValueError(f"{lesson.chance!r} is no chance")
+        self._label(Label(lesson, bool(said["wrong"])), warm=said.get("warm", False))
 
     def mark(self) -> None:
         """Here a new log begins: what was known before it is carried over once its predecessor is gone."""
@@ -181,7 +190,8 @@ class Memory:
     def _learn(self) -> None:
         import numpy as np
 
-        learned = tuple(self.labels)
+        width = len(self.labels[-1].lesson.features)  # another version's labels have others
+        learned = tuple(label for label in self.labels if len(label.lesson.features) == width)
         rows = np.array([label.lesson.features for label in learned])
         wrong = np.array([label.wrong for label in learned], dtype=float)
         weights = np.array([1 / label.lesson.chance for label in learned])

@@ -53,6 +53,7 @@ class VerifiedJudge:
     candidates: int = 1
     taught: tuple[tuple[str, str, bool], ...] = field(default=(), repr=False)
     pure: ClassVar[bool] = True
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         rate, confidence = self.max_error_rate, self.confidence

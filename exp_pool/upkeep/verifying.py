@@ -19,7 +19,7 @@ from typing import Any, cast
 from exp_pool.awaiting import settled
 from exp_pool.counters import Counters
 from exp_pool.embedders.service import EmbeddingService
-from exp_pool.errors import DecodingError, EmbedderError
+from exp_pool.errors import DecodingError, EmbedderError, StoreError
 from exp_pool.experience import MISSING, Score
 from exp_pool.forks import reset_in_child
 from exp_pool.notices import Notices, log_with_trace
@@ -37,7 +37,8 @@ _QUEUE = 10_000  # lessons that wait while the store is away; the oldest go
 _TIMEOUT_S = 60.0  # for an async `same`
 _EMBEDDED_AT_ONCE, _EMBED_S = 64, 60.0
 _SAME_ENOUGH = 0.5
-_ENDS = ".!?;:, \"'\u3002\u201d\u2019"  # after NFKC, which makes full-width ones of these
+_ENDS = ".!?;:, \u3002"
+_FULL_WIDTH = {code + 0xFEE0: code for code in range(0x21, 0x7F)} | {0x3000: 0x20}
 _ALIKE, _ENOUGH_ALIKE, _FEW_SAME = 0.95, 30, 0.2
 
 
@@ -55,6 +56,7 @@ class Studied:
     position: int = 0
     taught: bool = False
     waiting: deque[Learn] = field(default_factory=lambda: deque(maxlen=_QUEUE))
+    unwritten: deque[str] = field(default_factory=lambda: deque(maxlen=_QUEUE))  # the worker's: labels for the log
     answered: int = 0  # requests, not yet in the log
     predicted: float = 0.0  # of these, the sum
     least_chance: float = 1.0
@@ -85,12 +87,13 @@ class Verifying:
         self._notices = notices
         self._owed = owed
         self._load_scorer = load_scorer
-        self.coin = random.Random()  # noqa: S311  (it chooses what is looked into, and hides nothing)
         self._start_over()
         reset_in_child(self._start_over)
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()
+        # A child's own: the bound is void where two processes toss the same. It chooses what is looked into, no more.
+        self.coin = random.Random()  # noqa: S311
         self._studied: dict[tuple[str, str, str, int], Studied] = {}
 
     # Told by callers; never waits for I/O
@@ -153,41 +156,59 @@ class Verifying:
         """Label what waits, read what others labelled, learn.
 
         Raises:
-            StoreError: the store failed; what was not written waits.
+            StoreError: the store failed; what was not written waits, and nothing similar is answered until it is.
         """
         with self._lock:
             every = list(self._studied.values())
+        failed: StoreError | None = None
         for studied in every:
-            self._write(studied)
-            alarms = studied.memory.alarms
-            self._teach(studied)
-            self._read(studied)
-            if studied.memory.alarms > alarms:
-                self._say_drift(studied)
-            studied.memory.study()
+            try:
+                self._study(studied)
+            except StoreError as err:
+                studied.memory.current, failed = False, failed or err
+            except Exception as err:  # the other functions, and all else that the worker does, go on
+                studied.memory.current = False
+                self._counters.add("degraded")
+                message = f"{studied.function}: VerifiedJudge cannot learn, and abstains: {err!r}"
+                log_with_trace("WARNING", message, err)
+                self._notices.once(f"learning:{studied.function}:{type(err).__name__}", message)
+            else:
+                studied.memory.current = True
+        if failed is not None:
+            raise failed
+
+    def _study(self, studied: Studied) -> None:
+        self._write(studied)
+        alarms = studied.memory.alarms
+        self._teach(studied)
+        self._read(studied)
+        if studied.memory.alarms > alarms:
+            self._say_drift(studied)
+        studied.memory.study()
 
     def _write(self, studied: Studied) -> None:
+        self._label(studied)
         with self._lock:
-            waiting, answered = list(studied.waiting), studied.answered
-            predicted, least = studied.predicted, studied.least_chance
-        if not waiting and not answered:
+            answered, predicted, least = studied.answered, studied.predicted, studied.least_chance
+        entries = [answers_entry(answered, predicted, least)] if answered else []
+        entries += studied.unwritten
+        if not entries:
             return
         chapter, _ = self._chapter(studied)
-        entries = [answers_entry(answered, predicted, least)] if answered else []
-        for step in waiting:
-            entry = self._labelled(studied, step)
-            if entry is not None:
-                entries.append(entry)
-        if entries:
-            self._store.append_log(studied.namespace, f"{studied.log}:{chapter}", entries)
+        self._store.append_log(studied.namespace, f"{studied.log}:{chapter}", entries)
+        studied.unwritten.clear()
         with self._lock:
             studied.answered -= answered
             studied.predicted -= predicted
             if not studied.answered:
-                studied.least_chance = 1.0
-            for step in waiting:
-                if studied.waiting and studied.waiting[0] is step:
-                    studied.waiting.popleft()
+                studied.predicted, studied.least_chance = 0.0, 1.0
+
+    def _label(self, studied: Studied) -> None:
+        """Compare what waits, each pair once: `same` may cost money, and the store may be away for long."""
+        while studied.waiting:
+            entry = self._labelled(studied, studied.waiting.popleft())
+            if entry is not None:
+                studied.unwritten.append(entry)
 
     def _labelled(self, studied: Studied, step: Learn) -> str | None:
         lesson: Lesson = step.lesson
@@ -257,8 +278,8 @@ class Verifying:
 
     def _read(self, studied: Studied) -> None:
         last, carried = self._chapter(studied)
-        if studied.chapter < 0:
-            studied.chapter = max(0, last - 1)
+        if studied.chapter < max(0, last - 1):  # nothing was read yet, or so long ago that its log is gone
+            studied.chapter, studied.position = max(0, last - 1), 0
             studied.memory.resume(carried)
         while True:
             name = f"{studied.log}:{studied.chapter}"
@@ -306,4 +327,6 @@ def plainly_same(stored: Any, live: Any) -> bool:
 
 
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(_ENDS)
+    # Not NFKC, which makes 10\u2075 and 105 the same; quotes at the end may be feet and inches.
+    told = " ".join(unicodedata.normalize("NFC", text).translate(_FULL_WIDTH).casefold().split())
+    return told.rstrip(_ENDS) or told
