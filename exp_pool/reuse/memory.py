@@ -122,8 +122,8 @@ class Memory:
 
     def _take_in(self, said: Mapping[str, Any]) -> None:
         if "answered" in said:
-            count, predicted, least_chance = int(said["answered"]), float(said["p"]), float(said["e"])
-            self.bound.answered(count, predicted, least_chance)
+            count = int(said["answered"])
+            self.bound.answered(count, float(said["p"]), float(said["e"]))
             self.answered += count
             return
         predicted = None if "p" not in said else float(said["p"])

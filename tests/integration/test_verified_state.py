@@ -82,7 +82,8 @@ def test_who_was_away_for_chapters_begins_with_what_was_carried_over(make_manage
     monkeypatch.setattr(verifying, "_CHAPTER", 60)
     store = f"sqlite:///{tmp_path}/pool.db"
     away = Asking(make_manager(store=store), seed=2)
-    away.go(20)
+    away.go(40)
+    assert away.reuse().requests > 0, "it has begun to read"
     here = Asking(make_manager(store=store))
     here.go(400)
     away.manager.sync.flush()
