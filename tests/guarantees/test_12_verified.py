@@ -1,5 +1,6 @@
 """Guarantee 12, for the judge that learns: whatever it has learned, what it answers with is of the same scope."""
 
+import random
 from datetime import UTC, datetime
 
 import pytest
@@ -94,8 +95,9 @@ def world():
         yield World(manager)
 
 
-@given(st.sampled_from(sorted(FOREIGN)), st.sampled_from(["default", "tenant"]), st.randoms(use_true_random=False))
-def test_what_it_learned_never_reaches_beyond_its_scope(world, border, namespace, coin):
+@given(st.sampled_from(sorted(FOREIGN)), st.sampled_from(["default", "tenant"]))
+def test_what_it_learned_never_reaches_beyond_its_scope(world, border, namespace):
+    coin = random.Random(world.subjects)  # a subject of its own each time, or it would be an identical request
     said, foreign = world.told_of(coin, border, namespace)
     assert said.value != foreign
     assert foreign not in SEEN
@@ -105,15 +107,14 @@ def test_what_it_learned_never_reaches_beyond_its_scope(world, border, namespace
 
 def test_within_its_scope_the_same_is_answered(world):
     """Or the test above would show nothing."""
-    import random
-
-    coin = random.Random(3)
+    coin = random.Random(10**6)
     said = [world.told_of(coin, None, namespace) for namespace in ("default", "tenant") for _ in range(60)]
     assert sum(answer.value == stored for answer, stored in said) >= 5
     assert sum(stored in SEEN for _, stored in said) >= 60
 
 
-@given(st.randoms(use_true_random=False))
-def test_a_request_that_the_embedder_cuts_off_is_not_answered(world, coin):
+@pytest.mark.parametrize("seed", range(20))
+def test_a_request_that_the_embedder_cuts_off_is_not_answered(world, seed):
+    coin = random.Random(seed)
     said = world.f.call(long(f"tell me about cats {word(coin, 4)}"))
     assert said.found_by in (None, "exact")
