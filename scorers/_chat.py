@@ -95,7 +95,12 @@ class Chat:
         async def ask(instructions: str, material: str, settings: str, namespace: str) -> dict[str, Any]:
             return await self._ask(instructions, material, settings, namespace)
 
-        options = {"name": purpose, "request": "material", "annotation": {"exp_pool": "scoring"}, "key": _key_of}
+        options = {
+            "name": purpose,
+            "request": "material",
+            "annotation": {"exp_pool_purpose": "scoring"},
+            "key": _key_of,
+        }
         decorated: Callable[..., Any] = cache(namespace=lambda call: call.arguments["namespace"], **options)(ask)
         return decorated
 

@@ -51,20 +51,23 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """Which pairs are answered: those whose predicted chance of being wrong is at most `limit`."""
+    """Which pairs are answered: those whose predicted chance of being wrong is at most `limit`.
+
+    `price` is the chance at which answering gains nothing: the limit, unless all pairs are within it.
+    """
 
     limit: float = -1.0
-    looking: float = 1.0
+    price: float = 1.0
+    a: float = 0.0  # of the bet that says most, see `bound`
 
     def chance(self, predicted: float, least: float) -> float:
         """The chance of looking into a pair that would be answered.
 
         What is not looked into costs the bound ``a / 2 * predicted / chance`` for the guess, on average; answering is
-        worth ``1 - predicted / limit``, nothing at the limit. The sum over all pairs is least for this chance (Neyman's
-        allocation): `looking` is ``sqrt(a / (2 limit))``.
+        worth ``1 - predicted / price``. The sum over all pairs is least for this chance (Neyman's allocation).
         """
-        worth = 1 - predicted / (_MARGIN * self.limit)
-        return min(1.0, max(least, self.looking * math.sqrt(predicted / worth)))
+        worth = 1 - predicted / (_MARGIN * self.price)
+        return min(1.0, max(least, math.sqrt(self.a / (2 * self.price) * predicted / worth)))
 
 
 @dataclass(slots=True)
@@ -224,10 +227,13 @@ class Memory:
         wrong = _SEEN * wrong + (1 - _SEEN) * predicted
         least, total = self.bound.least_chance, weights.sum()
 
+        def price_of(count: int) -> float:
+            return 1.0 if count == len(predicted) else float(predicted[count - 1])
+
         def spent(count: int) -> float:
-            limit = predicted[count - 1]
-            worth = 1 - predicted[:count] / (_MARGIN * limit)
-            looked = np.clip(math.sqrt(a / (2 * limit)) * np.sqrt(predicted[:count] / worth), least, 1.0)
+            price = price_of(count)
+            worth = 1 - predicted[:count] / (_MARGIN * price)
+            looked = np.clip(np.sqrt(a / (2 * price) * predicted[:count] / worth), least, 1.0)
             return float((weights[:count] * wrong[:count] * (1 - looked)).sum() / total)
 
         # Not quite rising, so looked through from the most careful on: coarsely, then between two steps.
@@ -240,10 +246,7 @@ class Memory:
         while few < many:
             middle = (few + many + 1) // 2
             few, many = (middle, many) if spent(middle) <= spend else (few, middle - 1)
-        if not few:
-            return Aim()
-        limit = float(predicted[few - 1])
-        return Aim(limit, math.sqrt(a / (2 * limit)))
+        return Aim(float(predicted[few - 1]), price_of(few), a) if few else Aim()
 
 
 def label_entry(lesson: Lesson, *, wrong: bool, warm: bool = False) -> str:

@@ -14,7 +14,8 @@ from exp_pool.records import Record
 from exp_pool.upkeep.rating import Rated, Rating, has_score, write_score
 from exp_pool.upkeep.scoring import Scoring, forget_reasons
 
-_OWN_CALLS = Condition("metadata", "exp_pool", "ne", "scoring")  # a scorer's cached calls are nobody's experience
+# A scorer's cached calls are nobody's experience.
+_OWN_CALLS = Condition("metadata", "exp_pool_purpose", "ne", "scoring")
 
 
 @dataclass(slots=True)
