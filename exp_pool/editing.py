@@ -38,6 +38,7 @@ from exp_pool.upkeep.follower import Follower
 from exp_pool.upkeep.outcomes import Outcomes
 from exp_pool.upkeep.rating import unscored_log
 from exp_pool.upkeep.scoring import Scoring, reasons
+from exp_pool.upkeep.verifying import Verifying
 from exp_pool.upkeep.worker import Upkeep
 
 # What `update_exp` may not touch: it is what the experience is found by. `clone` makes another experience.
@@ -58,6 +59,7 @@ class Editing:
     _follower: Follower
     _scoring: Scoring
     _outcomes: Outcomes
+    _verifying: Verifying
     _upkeep: Upkeep
     _closed: bool
     _opened: RecordStore
@@ -137,6 +139,7 @@ class Editing:
             raise InvalidInputError(f"reason={reason!r:.80} must be text")
         record = self._there(id_)
         self._outcomes.add(record, float(value), reason)
+        self._verifying.told(record.namespace, id_, float(value))
         self._owe_score(id_, record.function)
         self._upkeep.owed()
 

@@ -407,6 +407,7 @@ class Pool(Editing):
         if self._embeddings is not None:
             self._embeddings.close(0.0)
         self._reranking.close()
+        self._verifying.close()
         self.ports.search.start_over()
         self.background.cancel()
         self.hot.close()

@@ -11,7 +11,7 @@ import json
 import random
 import threading
 import unicodedata
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -23,6 +23,7 @@ from exp_pool.errors import DecodingError, EmbedderError, StoreError
 from exp_pool.experience import MISSING, Score
 from exp_pool.forks import reset_in_child
 from exp_pool.notices import Notices, log_with_trace
+from exp_pool.one_thread import OneThread
 from exp_pool.protocols import RecordStore, ScoreContext, Scorer
 from exp_pool.records import to_experience
 from exp_pool.reuse.memory import Lesson, Memory, answers_entry, label_entry
@@ -34,7 +35,8 @@ _LOG = "verified:"
 _PAGE = 5000
 _CHAPTER = 20_000  # labels of one log; the last two are kept, which is more than is learned from
 _QUEUE = 10_000  # lessons that wait while the store is away; the oldest go
-_TIMEOUT_S = 60.0  # for an async `same`
+_TIMEOUT_S = 30.0  # for `same`; one that hangs is not asked again before it ends
+_REMEMBERED = 1000  # answers that feedback may still come for
 _EMBEDDED_AT_ONCE, _EMBED_S = 64, 60.0
 _SAME_ENOUGH = 0.5
 _ENDS = ".!?;:, \u3002"
@@ -56,7 +58,7 @@ class Studied:
     position: int = 0
     taught: bool = False
     waiting: deque[Learn] = field(default_factory=lambda: deque(maxlen=_QUEUE))
-    unwritten: deque[str] = field(default_factory=lambda: deque(maxlen=_QUEUE))  # the worker's: labels for the log
+    unwritten: deque[str] = field(default_factory=lambda: deque(maxlen=_QUEUE))  # labels for the log
     answered: int = 0  # requests, not yet in the log
     predicted: float = 0.0  # of these, the sum
     least_chance: float = 1.0
@@ -87,6 +89,7 @@ class Verifying:
         self._notices = notices
         self._owed = owed
         self._load_scorer = load_scorer
+        self._asking = OneThread("exp_pool-same")  # one that hangs holds up no upkeep
         self._start_over()
         reset_in_child(self._start_over)
 
@@ -94,6 +97,7 @@ class Verifying:
         self._lock = threading.Lock()
         # A child's own: the bound is void where two processes toss the same. It chooses what is looked into, no more.
         self.coin = random.Random()  # noqa: S311
+        self._reused: OrderedDict[tuple[str, str], tuple[Studied, Lesson]] = OrderedDict()  # what answered lately
         self._studied: dict[tuple[str, str, str, int], Studied] = {}
 
     # Told by callers; never waits for I/O
@@ -113,9 +117,24 @@ class Verifying:
                 studied.answered += 1
                 studied.predicted += step.lesson.predicted
                 studied.least_chance = min(studied.least_chance, step.lesson.chance)
+                self._reused[request.namespace, step.considered.id] = studied, step.lesson
+                while len(self._reused) > _REMEMBERED:
+                    self._reused.popitem(last=False)
             else:
                 studied.waiting.append(step)
         self._owed()
+
+    def told(self, namespace: str, id_: str, value: float) -> None:
+        """Somebody said how well this experience did: where it answered another request lately, that is a label.
+
+        To learn from, not for the bound, which counts on the coin having chosen what is looked into.
+        """
+        with self._lock:
+            studied, lesson = self._reused.pop((namespace, id_), (None, None))
+            if studied is not None and lesson is not None:
+                studied.unwritten.append(label_entry(lesson, wrong=value < _SAME_ENOUGH, warm=True))
+        if studied is not None:
+            self._owed()
 
     def _of(self, judge: VerifiedJudge, namespace: str, function: str, version: str) -> Studied:
         key = namespace, function, version, id(judge)
@@ -177,6 +196,10 @@ class Verifying:
         if failed is not None:
             raise failed
 
+    def close(self) -> None:
+        """End the thread on which answers are compared; a comparison that hangs is left behind."""
+        self._asking.stop(0.0)
+
     def _study(self, studied: Studied) -> None:
         self._write(studied)
         alarms = studied.memory.alarms
@@ -191,13 +214,15 @@ class Verifying:
         with self._lock:
             answered, predicted, least = studied.answered, studied.predicted, studied.least_chance
         entries = [answers_entry(answered, predicted, least)] if answered else []
-        entries += studied.unwritten
+        labels = list(studied.unwritten)
+        entries += labels
         if not entries:
             return
         chapter, _ = self._chapter(studied)
         self._store.append_log(studied.namespace, f"{studied.log}:{chapter}", entries)
-        studied.unwritten.clear()
         with self._lock:
+            for _ in labels:
+                studied.unwritten.popleft()
             studied.answered -= answered
             studied.predicted -= predicted
             if not studied.answered:
@@ -243,11 +268,13 @@ class Verifying:
         if judge.same is None:
             return plainly_same(stored, live)
         if callable(judge.same):
-            said = settled(judge.same(stored, live), _TIMEOUT_S)
+            same = judge.same
+            said = self._asking.run(lambda: settled(same(stored, live)), _TIMEOUT_S)
         else:
             rated = to_experience(step.considered)
             rated = rated.model_copy(update={"response": stored, "expected": live})
-            said = settled(self._load_scorer(judge.same)(ScoreContext(rated, None, stored)), _TIMEOUT_S)
+            scorer = self._load_scorer(judge.same)
+            said = self._asking.run(lambda: settled(scorer(ScoreContext(rated, None, stored))), _TIMEOUT_S)
         value = said.value if isinstance(said, Score) else said
         if value is MISSING or not isinstance(value, bool | int | float) or not 0 <= value <= 1:
             raise TypeError(f"same= gave {said!r:.80}; it must give True or False, or a score from 0 to 1")

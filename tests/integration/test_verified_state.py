@@ -277,3 +277,34 @@ def test_a_function_that_always_answers_alike_is_answered_for(make_manager):
         if number % 20 == 0:
             manager.sync.flush()
     assert asking.reuse().answered > 0
+
+
+def test_feedback_on_what_answered_is_a_label(make_manager):
+    manager = make_manager(store="memory://")
+    asking = Asking(manager).until_it_answers()
+    while (answer := asking.ask.call(asking.new())).found_by != "semantic":
+        pass
+    manager.sync.flush()
+    (studied,) = manager.sync._verifying.all(manager.config.namespace)
+    before, requests = len(studied.memory.labels), studied.memory.bound.requests
+    manager.sync.feedback(answer.id, 0.0, "not what was asked")
+    manager.sync.feedback(answer.id, 0.0, "still not")  # the same answer is labelled once
+    manager.sync.flush()
+    assert len(studied.memory.labels) == before + 1
+    assert studied.memory.labels[-1].wrong
+    assert studied.memory.bound.requests == requests
+
+
+def test_a_comparison_that_hangs_holds_up_nothing_else(make_manager, monkeypatch):
+    monkeypatch.setattr("exp_pool.upkeep.verifying._TIMEOUT_S", 0.05)
+    manager, ends = make_manager(store="memory://"), threading.Event()
+
+    @manager.exp_cache(judge=VerifiedJudge(same=lambda stored, live: ends.wait()), name="ask")
+    def ask(req):
+        return req
+
+    for n in range(5):
+        ask(f"tell me about cats {n}")
+        manager.sync.flush()
+    assert manager.stats().embedded == 5
+    ends.set()
