@@ -20,6 +20,8 @@
     │   ├── NotScorableError              there is nothing to score it by yet
     │   └── ScorerUnavailableError        nothing can be scored for the time being; the message says what to check
     ├── BatchError (ValueError)           a batch function returned another number of answers than it got items
+    ├── EndpointError                     one model endpoint did not answer; the message says why
+    ├── AllModelsFailed                   no model endpoint answered; the message names each
     ├── ReplayMissError (LookupError)     replay is on and the pool has no answer: the message says what is nearest
     └── ClosedError                       the manager was closed
 
@@ -30,7 +32,8 @@ Pydantic's ``ValidationError`` (itself a ``ValueError``) is raised for models an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class ExpPoolError(Exception):
@@ -114,6 +117,37 @@ class ScorerUnavailableError(ScorerError):
 
 class BatchError(ExpPoolError, ValueError):
     """A function decorated with ``batch=`` returned no list, or one of another length than the items it got."""
+
+
+class EndpointError(ExpPoolError):
+    """A model endpoint did not answer, or not with an answer. No API key is in the message.
+
+    Attributes:
+        status: of HTTP, None where there was none.
+        passing: the same request may do a moment later.
+        retry_after: seconds that the server asked to wait for, if it did.
+        blameless: it is about this request, and says nothing about the endpoint.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        passing: bool = False,
+        retry_after: float | None = None,
+        blameless: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.passing, self.retry_after, self.blameless = status, passing, retry_after, blameless
+
+
+class AllModelsFailed(ExpPoolError):  # noqa: N818  (the name is public)
+    """No endpoint answered. `attempts` says what was tried, in order: model, status, error, latency_s."""
+
+    def __init__(self, message: str, attempts: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.attempts = tuple(attempts)
 
 
 class ReplayMissError(ExpPoolError, LookupError):

@@ -1,0 +1,139 @@
+"""Anthropic's messages.
+
+https://docs.anthropic.com/en/api/messages
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from exp_pool.routing.adapters.contract import (
+    Adapter,
+    Ask,
+    Json,
+    Message,
+    Outgoing,
+    Said,
+    instructions_of,
+    stops,
+    text_of,
+    tool_call,
+    turns_of,
+)
+
+_VERSION = "2023-06-01"
+_MAX_TOKENS = 4096  # the format wants a number; every model of it can do that many
+_CHOICES = {"auto": "auto", "required": "any", "none": "none"}
+
+
+def write(ask: Ask) -> Outgoing:
+    """Instructions stand apart; calls and results of tools are blocks."""
+    options = dict(ask.options)
+    body: Json = {"model": ask.model, "max_tokens": _MAX_TOKENS, "messages": _turns(ask)}
+    if instructions := instructions_of(ask.messages):
+        body["system"] = instructions
+    if "stop" in options:
+        body["stop_sequences"] = stops(options)
+        del options["stop"]
+    if "tools" in options:
+        body["tools"] = [_tool(tool) for tool in options.pop("tools")]
+    if "tool_choice" in options:
+        body["tool_choice"] = _choice(options.pop("tool_choice"))
+    body |= options
+    if ask.stream:
+        body["stream"] = True
+    headers = {"anthropic-version": _VERSION}
+    return Outgoing(ask.url, body, headers | ({"x-api-key": ask.api_key} if ask.api_key else {}))
+
+
+def _turns(ask: Ask) -> list[Json]:
+    """The results of tools that were called together belong into one turn."""
+    turns: list[Json] = []
+    for message in turns_of(ask.messages):
+        turn = _turn(message)
+        if (
+            turns
+            and message["role"] == "tool"
+            and turns[-1]["role"] == "user"
+            and isinstance(turns[-1]["content"], list)
+        ):
+            turns[-1]["content"] += turn["content"]
+        else:
+            turns.append(turn)
+    return turns
+
+
+def _turn(message: Message) -> Json:
+    text = text_of(message.get("content"))
+    if message["role"] == "tool":
+        return {
+            "role": "user",
+            "content": [{"type": "tool_result", "tool_use_id": message["tool_call_id"], "content": text}],
+        }
+    calls = message.get("tool_calls") or ()
+    if not calls:
+        return {"role": message["role"], "content": text}
+    used = [
+        {
+            "type": "tool_use",
+            "id": call["id"],
+            "name": call["function"]["name"],
+            "input": json.loads(call["function"]["arguments"] or "{}"),
+        }
+        for call in calls
+    ]
+    return {"role": "assistant", "content": [*([{"type": "text", "text": text}] if text else []), *used]}
+
+
+def _tool(tool: Mapping[str, Any]) -> Json:
+    if "function" not in tool:
+        return dict(tool)
+    function = tool["function"]
+    described = {"description": function["description"]} if "description" in function else {}
+    return {"name": function["name"], **described, "input_schema": function.get("parameters") or {"type": "object"}}
+
+
+def _choice(choice: Any) -> Any:
+    if isinstance(choice, str):
+        return {"type": _CHOICES.get(choice, choice)}
+    return {"type": "tool", "name": choice["function"]["name"]} if "function" in choice else choice
+
+
+def read(payload: Json) -> Said:
+    """Everything says its `type`."""
+    match payload["type"]:
+        case "message":
+            return _whole(payload)
+        case "content_block_delta":
+            return Said(text=payload["delta"].get("text") or "")
+        case "message_start":
+            return Said(tokens_in=payload["message"]["usage"]["input_tokens"])
+        case "message_delta":
+            return Said(tokens_out=(payload.get("usage") or {}).get("output_tokens"))
+        case "message_stop":
+            return Said(finished=True)
+        case "error":
+            return Said(error=str(payload["error"].get("message") or payload["error"]))
+        case _:
+            return Said()
+
+
+def _whole(message: Json) -> Said:
+    blocks = message["content"]
+    usage = message.get("usage") or {}
+    return Said(
+        text="".join(block["text"] for block in blocks if block["type"] == "text"),
+        tool_calls=tuple(
+            tool_call(block["id"], block["name"], json.dumps(block["input"], ensure_ascii=False))
+            for block in blocks
+            if block["type"] == "tool_use"
+        ),
+        tokens_in=usage.get("input_tokens"),
+        tokens_out=usage.get("output_tokens"),
+        finished=True,
+    )
+
+
+ADAPTER = Adapter("anthropic", write, read, ("/messages",), ("api.anthropic.com",), ("ANTHROPIC_API_KEY",))

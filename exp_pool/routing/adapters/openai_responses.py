@@ -1,0 +1,112 @@
+"""OpenAI's responses.
+
+https://platform.openai.com/docs/api-reference/responses
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from exp_pool.routing.adapters.contract import (
+    Adapter,
+    Ask,
+    Json,
+    Message,
+    Outgoing,
+    Said,
+    instructions_of,
+    text_of,
+    tool_call,
+    turns_of,
+)
+
+_ENDED = {"response.completed", "response.incomplete"}
+
+
+def write(ask: Ask) -> Outgoing:
+    """Turns become items, options get their names of here."""
+    options = dict(ask.options)
+    body: Json = {"model": ask.model, "input": [item for turn in turns_of(ask.messages) for item in _items(turn)]}
+    if instructions := instructions_of(ask.messages):
+        body["instructions"] = instructions
+    if "max_tokens" in options:
+        body["max_output_tokens"] = options.pop("max_tokens")
+    if "tools" in options:
+        body["tools"] = [_tool(tool) for tool in options.pop("tools")]
+    if isinstance(choice := options.get("tool_choice"), Mapping) and "function" in choice:
+        options["tool_choice"] = {"type": "function", "name": choice["function"]["name"]}
+    body |= options
+    if ask.stream:
+        body["stream"] = True
+    return Outgoing(ask.url, body, {"Authorization": f"Bearer {ask.api_key}"} if ask.api_key else {})
+
+
+def _items(turn: Message) -> Iterator[Json]:
+    if turn["role"] == "tool":
+        yield {
+            "type": "function_call_output",
+            "call_id": turn["tool_call_id"],
+            "output": text_of(turn.get("content")),
+        }
+        return
+    if text := text_of(turn.get("content")):
+        yield {"role": turn["role"], "content": text}
+    for call in turn.get("tool_calls") or ():
+        function = call["function"]
+        yield {
+            "type": "function_call",
+            "call_id": call["id"],
+            "name": function["name"],
+            "arguments": function["arguments"],
+        }
+
+
+def _tool(tool: Mapping[str, Any]) -> Json:
+    return {"type": "function", **tool["function"]} if "function" in tool else dict(tool)
+
+
+def read(payload: Json) -> Said:
+    """Events have a `type`, the answer an `output`."""
+    kind = payload.get("type")
+    if kind is None or payload.get("object") == "response":
+        return _whole(payload)
+    match kind:
+        case "response.output_text.delta" | "response.refusal.delta":
+            return Said(text=payload["delta"])
+        case "error":
+            return Said(error=str(payload.get("message") or payload.get("error")))
+        case "response.failed":
+            return Said(error=_trouble(payload["response"]) or "it failed")
+        case _ if kind in _ENDED:
+            whole = _whole(payload["response"])
+            return Said(tokens_in=whole.tokens_in, tokens_out=whole.tokens_out, finished=True)
+        case _:
+            return Said()
+
+
+def _trouble(response: Json) -> str:
+    error = response.get("error")
+    return str(error.get("message") if isinstance(error, dict) else error) if error else ""
+
+
+def _whole(response: Json) -> Said:
+    if trouble := _trouble(response):
+        return Said(error=trouble)
+    items = response["output"]
+    parts = [part for item in items if item["type"] == "message" for part in item["content"]]
+    usage = response.get("usage") or {}
+    return Said(
+        text="".join(part.get("text") or part.get("refusal") or "" for part in parts),
+        tool_calls=tuple(
+            tool_call(item["call_id"], item["name"], item["arguments"])
+            for item in items
+            if item["type"] == "function_call"
+        ),
+        tokens_in=usage.get("input_tokens"),
+        tokens_out=usage.get("output_tokens"),
+        finished=True,
+    )
+
+
+ADAPTER = Adapter("openai-responses", write, read, ("/responses",), ("api.openai.com",), ("OPENAI_API_KEY",))

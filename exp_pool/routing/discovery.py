@@ -1,0 +1,90 @@
+"""Which endpoints there are: given once, or asked for again and again (service discovery)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeAlias
+
+from loguru import logger
+
+from exp_pool.errors import ConfigurationError
+from exp_pool.routing.endpoint import ModelEndpoint
+from exp_pool.routing.gate import Gate
+
+Discover: TypeAlias = Callable[[], Awaitable[Iterable[ModelEndpoint]]]
+
+
+class Gates:
+    """The endpoints as they are now, each behind its gate. What is under way at one that went goes on there.
+
+    Args:
+        endpoints: the endpoints, or an async function that says which there are.
+
+    Raises:
+        ConfigurationError: there are none, two have one name, or one is something else.
+    """
+
+    def __init__(self, endpoints: Iterable[ModelEndpoint] | Discover) -> None:
+        self._discover: Discover | None = None
+        self._gates: dict[str, Gate] = {}
+        if callable(endpoints):
+            self._discover = endpoints
+        else:
+            self._set(_checked(endpoints))
+
+    @property
+    def all(self) -> Sequence[Gate]:
+        """In the order in which they were given."""
+        return list(self._gates.values())
+
+    @property
+    def change(self) -> bool:
+        """Whether they may be others in a moment."""
+        return self._discover is not None
+
+    async def refresh(self) -> None:
+        """Ask for them again.
+
+        Raises:
+            Exception: what the function raises; `ConfigurationError` where it gives no endpoints. The old ones stay.
+        """
+        if self._discover is not None:
+            self._set(_checked(await self._discover()))
+
+    async def keep_fresh(self, every_s: float) -> None:
+        """Do so for ever. In trouble, the old ones stay."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.refresh()
+            except Exception as err:
+                logger.warning(
+                    "endpoints could not be found again, the last ones stay: {}: {}", type(err).__name__, err
+                )
+
+    def _set(self, endpoints: Sequence[ModelEndpoint]) -> None:
+        """One that is as before keeps its gate: what is under way there counts, and its circuit is what it was."""
+        old = self._gates
+        self._gates = {
+            each.name: gate if (gate := old.get(each.name)) and gate.endpoint == each else Gate(each)
+            for each in endpoints
+        }
+
+
+def _checked(endpoints: Iterable[ModelEndpoint]) -> Sequence[ModelEndpoint]:
+    if isinstance(endpoints, ModelEndpoint | str) or not isinstance(endpoints, Iterable):
+        raise ConfigurationError(f"endpoints={endpoints!r:.80} must be a list of ModelEndpoint")
+    given = list(endpoints)
+    if not given:
+        raise ConfigurationError("there are no endpoints; give at least one ModelEndpoint(name, url)")
+    names: set[str] = set()
+    for each in given:
+        if not isinstance(each, ModelEndpoint):
+            raise ConfigurationError(f"endpoints has {each!r:.80}; it must be a ModelEndpoint")
+        if each.name in names:
+            raise ConfigurationError(
+                f"two endpoints are called {each.name!r}; names must differ (model= may be the same)"
+            )
+        names.add(each.name)
+    return given

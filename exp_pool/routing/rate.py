@@ -1,0 +1,57 @@
+"""So much in any 60 seconds, at no time more."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from exp_pool._clock import monotonic
+
+
+@dataclass(slots=True)
+class Taken:
+    """An amount that was taken at a time. It may be put right later."""
+
+    at: float
+    amount: int
+
+
+class Rate:
+    """What was taken in the last `period_s` never exceeds `limit`.
+
+    A log, not a token bucket: a bucket lets twice the limit pass in one window, half of it saved up, half of it new.
+    """
+
+    def __init__(self, limit: int, period_s: float = 60.0) -> None:
+        self.limit, self._period_s = limit, period_s
+        self._log: deque[Taken] = deque()
+        self._total = 0
+
+    def wait_s(self, amount: int) -> float:
+        """Seconds until so much may be taken; 0: now; infinity: never, it is above the limit."""
+        if amount > self.limit:
+            return float("inf")
+        now = monotonic()
+        while self._log and self._log[0].at + self._period_s <= now:
+            self._total -= self._log.popleft().amount
+        excess = self._total + amount - self.limit
+        wait = 0.0
+        for taken in self._log:
+            if excess <= 0:
+                break
+            excess -= taken.amount
+            wait = taken.at + self._period_s - now
+        return wait
+
+    def take(self, amount: int) -> Taken:
+        """From now on it counts."""
+        taken = Taken(monotonic(), amount)
+        self._log.append(taken)
+        self._total += amount
+        return taken
+
+    def correct(self, taken: Taken, amount: int) -> None:
+        """It was another amount. Where it was more, later ones wait for longer."""
+        if taken.at + self._period_s > monotonic():
+            self._total += amount - taken.amount
+            taken.amount = amount

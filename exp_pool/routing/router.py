@@ -1,0 +1,295 @@
+"""A request goes to one of several model endpoints, and to the next one if that fails: READ THIS FIRST.
+
+One request, from top to bottom:
+
+1. `request` checks messages and options.
+2. The strategy puts the endpoints in order (`strategies`); those that cannot take a request now stand behind.
+3. The first one is asked, and when all its tries have failed the next (`hedging`: or a little earlier).
+4. Each try waits for its turn at the endpoint's `gate`: circuit, concurrency, rate.
+5. The endpoint's adapter writes the request in its wire format and reads the answer; `transport` brings both.
+6. What failed in passing is tried again there, after a while, before the next endpoint is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from loguru import logger
+
+from exp_pool._clock import monotonic
+from exp_pool.errors import AllModelsFailed, ClosedError, ConfigurationError, EndpointError, InvalidInputError
+from exp_pool.notices import Notices
+from exp_pool.routing.adapters.contract import Message
+from exp_pool.routing.discovery import Discover, Gates
+from exp_pool.routing.endpoint import ModelEndpoint
+from exp_pool.routing.gate import Gate
+from exp_pool.routing.hedging import first_success
+from exp_pool.routing.request import RoutedRequest
+from exp_pool.routing.strategies import Strategy, priority, strategy_for
+from exp_pool.routing.stream import RoutedStream
+from exp_pool.routing.tries import Attempt, Begun, Try, answer, beginning
+
+if TYPE_CHECKING:
+    from exp_pool.routing.transport import Transport
+
+_MAX_BYTES = 32 * 2**20
+_HEDGES_PER_REQUEST, _HEDGES_SAVED = 0.1, 10.0
+
+
+class ConcurrentRouter:
+    """Sends requests to model endpoints. It belongs to one event loop; close it, or use ``async with``.
+
+    Args:
+        endpoints: the endpoints, or an async function that says which there are. That is asked at the first request,
+            then every `refresh_s` seconds; requests under way are not disturbed.
+        strategy: in which order endpoints are asked: ``"priority"``, ``"round_robin"``, ``"least_busy"``,
+            ``"latency"``, ``"cost"``, ``"weighted"``, ``"hash"``, or a callable (`routing.Strategy`).
+        deadline: seconds for a request in all: every wait, try and endpoint. Of a stream, until it says something.
+        hedge: when an endpoint takes longer than 95% of its answers did, ask the next one beside it, and take what
+            comes first. At most one request in ten is hedged. Streams are not.
+        refresh_s: see `endpoints`.
+        max_bytes: of one answer, unpacked.
+
+    Raises:
+        ConfigurationError: no endpoints, two with one name, an unknown strategy, a number that cannot work; or httpx
+            is not installed.
+    """
+
+    def __init__(
+        self,
+        endpoints: Iterable[ModelEndpoint] | Discover,
+        strategy: str | Strategy = "priority",
+        *,
+        deadline: float = 120.0,
+        hedge: bool = False,
+        refresh_s: float = 30.0,
+        max_bytes: int = _MAX_BYTES,
+    ) -> None:
+        for name, value in (("deadline", deadline), ("refresh_s", refresh_s), ("max_bytes", max_bytes)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise ConfigurationError(f"ConcurrentRouter({name}={value!r}) must be a number above 0")
+        self._strategy = strategy_for(strategy)
+        self._gates = Gates(endpoints)
+        self._deadline_s, self._refresh_s, self._max_bytes = deadline, refresh_s, max_bytes
+        self._hedge, self._hedges = hedge, _HEDGES_SAVED
+        self._transport: Transport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._discovering = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
+        self._closed = False
+        self._notices = Notices()
+        try:
+            import httpx  # noqa: F401
+        except ImportError as err:
+            raise ConfigurationError(f"routing needs httpx: pip install 'exp_pool[routing]' ({err})") from err
+
+    async def route_request(
+        self,
+        prompt: str | Sequence[Message],
+        preferred_model: str | None = None,
+        *,
+        route_key: str | None = None,
+        deadline: float | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Ask until one answers.
+
+        Args:
+            prompt: a text, or messages in the form of OpenAI's chat completions, for any endpoint.
+            preferred_model: the name of the endpoint that is asked first; the strategy orders the others.
+            route_key: for the strategy ``"hash"``; by default the first message (instructions, as a rule).
+            deadline: in place of the router's.
+            **options: `max_tokens`, `temperature`, `top_p`, `stop`, `tools` and `tool_choice` as of OpenAI's chat
+                completions, for any endpoint; any other goes into the request as it is.
+
+        Returns:
+            `model`: the name of the endpoint that answered. `response`: the text. `latency_s`. `attempts`: each with
+            `model`, `status` (of HTTP, or None), `error` (None for the one that answered) and `latency_s`. Besides
+            `tool_calls` (as of OpenAI's chat completions), `tokens_in`, `tokens_out` (None where it does not say) and
+            `raw` (the endpoint's own JSON).
+
+        Raises:
+            AllModelsFailed: no endpoint answered within the deadline.
+            InvalidInputError: no messages, or no such endpoint.
+            ClosedError: the router was closed.
+        """
+        request = RoutedRequest.of(prompt, options, route_key)
+        began = monotonic()
+        attempts: list[Attempt] = []
+        with _all_failed(attempts):
+            async with asyncio.timeout(deadline or self._deadline_s) as limit:
+                transport = self._open()
+                gates = await self._order(request, preferred_model)
+                patient = _last_open(gates)
+                tries = [
+                    partial(answer, Try(gate, request, transport, attempts, limit.when(), patient=gate is patient))
+                    for gate in gates
+                ]
+                self._hedges = min(self._hedges + _HEDGES_PER_REQUEST, _HEDGES_SAVED)
+                said, raw, model = await first_success(
+                    tries, gates[0].slow_s() if self._hedge else None, self._may_hedge
+                )
+        return {
+            "model": model,
+            "response": said.text,
+            "latency_s": monotonic() - began,
+            "attempts": attempts,
+            "tool_calls": list(said.tool_calls),
+            "tokens_in": said.tokens_in,
+            "tokens_out": said.tokens_out,
+            "raw": raw,
+        }
+
+    def stream_request(
+        self,
+        prompt: str | Sequence[Message],
+        preferred_model: str | None = None,
+        *,
+        route_key: str | None = None,
+        deadline: float | None = None,
+        **options: Any,
+    ) -> RoutedStream:
+        """Ask until one says something, and give what it says, text by text.
+
+        The arguments are those of `route_request`. Before the first text the next endpoint may answer in place of one
+        that fails; afterwards nobody could go on where it stopped, and the error reaches the reader.
+
+        Returns:
+            An async iterator of texts with `model` and `attempts`. Who does not read to the end closes it
+            (``aclose()``, or ``async with``): until then it has a place at its endpoint.
+
+        Raises:
+            InvalidInputError: no messages, or no such endpoint; the latter, and the others, while it is read.
+            AllModelsFailed: no endpoint said anything within the deadline.
+            EndpointError: the stream broke off.
+            ClosedError: the router was closed.
+        """
+        request = RoutedRequest.of(prompt, options, route_key)
+        attempts: list[Attempt] = []
+
+        async def begin() -> Begun:
+            with _all_failed(attempts):
+                begun = None
+                try:
+                    async with asyncio.timeout(deadline or self._deadline_s) as limit:
+                        transport = self._open()
+                        gates = await self._order(request, preferred_model)
+                        patient = _last_open(gates)
+                        for gate in gates:
+                            each = Try(gate, request, transport, attempts, limit.when(), patient=gate is patient)
+                            try:
+                                begun = await beginning(each)
+                                break
+                            except EndpointError:
+                                if gate is gates[-1]:
+                                    raise
+                    assert begun is not None
+                    return begun
+                except BaseException:  # the time was over just then
+                    if begun is not None:
+                        await begun.close()
+                    raise
+
+        return RoutedStream(begin, attempts)
+
+    async def _order(self, request: RoutedRequest, preferred_model: str | None) -> Sequence[Gate]:
+        """All endpoints: the preferred one, those that can take the request now, and the others, soonest first."""
+        await self._discovered()
+        gates = self._gates.all
+        preferred = [gate for gate in gates if gate.endpoint.name == preferred_model]
+        if preferred_model is not None and not preferred:
+            known = ", ".join(gate.endpoint.name for gate in gates)
+            raise InvalidInputError(f"preferred_model={preferred_model!r} is no endpoint; one of {known}")
+        others = [gate for gate in gates if gate not in preferred]
+        waits = {gate: (bool(gate.circuit.refusal()), gate.wait_s(request.tokens)) for gate in others}
+        ready = [gate for gate in others if not any(waits[gate])]
+        behind = sorted((gate for gate in others if any(waits[gate])), key=waits.__getitem__)
+        return [*preferred, *self._in_order(ready, request), *behind]
+
+    def _in_order(self, ready: Sequence[Gate], request: RoutedRequest) -> Sequence[Gate]:
+        """By the strategy; by priority where that is a plug in trouble."""
+        if not ready:
+            return ready
+        try:
+            order = list(dict.fromkeys(self._strategy(ready, request.load)))
+            if order and all(any(each is gate for gate in ready) for each in order):
+                return cast("Sequence[Gate]", order)
+            trouble = "it gave no order of the candidates"
+        except Exception as err:
+            trouble = f"{type(err).__name__}: {err}"
+        self._notices.once("strategy", f"the strategy {self._strategy!r} failed, priority counts: {trouble}")
+        return cast("Sequence[Gate]", priority(ready, request.load))
+
+    def _may_hedge(self) -> bool:
+        """Where everything is slow, asking twice makes it slower."""
+        may = self._hedges >= 1
+        self._hedges -= may
+        return may
+
+    def _open(self) -> Transport:
+        """The connections, made at the first request."""
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise ClosedError("the router was closed; make a new one")
+        if self._transport is None:
+            from exp_pool.routing.transport import Transport
+
+            self._transport, self._loop = Transport(self._max_bytes), loop
+        elif self._loop is not loop:
+            raise InvalidInputError(
+                "the router was first used in another event loop, to which its connections belong; make one for each "
+                "asyncio.run(), and use `async with`"
+            )
+        return self._transport
+
+    async def _discovered(self) -> None:
+        """Where endpoints are asked for: once before the first request, then in the background."""
+        if not self._gates.change or self._refreshing is not None:
+            return
+        async with self._discovering:
+            if self._refreshing is None:
+                await self._gates.refresh()
+                self._refreshing = asyncio.create_task(self._gates.keep_fresh(self._refresh_s))
+
+    def health(self) -> dict[str, dict[str, Any]]:
+        """Of each endpoint: `circuit` (closed, open, half-open), `running`, `latency_s` and `p95_s` (or None)."""
+        return {gate.endpoint.name: gate.health() for gate in self._gates.all}
+
+    async def close(self) -> None:
+        """Cut every connection; who still waits gets `ClosedError`. May be called again."""
+        self._closed = True
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
+        if self._transport is not None:
+            await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        self._open()
+        await self._discovered()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _last_open(gates: Sequence[Gate]) -> Gate | None:
+    """Who waits until its rate allows the request, since no other endpoint is left."""
+    return next((gate for gate in reversed(gates) if not gate.circuit.refusal()), None)
+
+
+@contextmanager
+def _all_failed(attempts: Sequence[Attempt]) -> Iterator[None]:
+    """What the last one says, and the end of the time, become an error that names them all."""
+    try:
+        yield
+    except (EndpointError, TimeoutError) as err:
+        last = {attempt["model"]: attempt["error"] for attempt in attempts}
+        late = ["the time is over"] if isinstance(err, TimeoutError) else []
+        reasons = "; ".join([*(f"{error}" for error in last.values()), *late])
+        logger.debug("no model answered: {}", reasons)
+        raise AllModelsFailed(f"no model answered: {reasons}", attempts) from None

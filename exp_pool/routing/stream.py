@@ -1,0 +1,46 @@
+"""A stream as its reader sees it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Self
+
+from exp_pool.routing.tries import Attempt, Begun
+
+
+class RoutedStream:
+    """An async iterator of texts. Nothing is asked before the first one is wanted.
+
+    Attributes:
+        model: the name of the endpoint that answers; None before the first text.
+        attempts: what was tried, as of `ConcurrentRouter.route_request`.
+    """
+
+    def __init__(self, begin: Callable[[], Awaitable[Begun]], attempts: Sequence[Attempt]) -> None:
+        self.model: str | None = None
+        self.attempts = attempts
+        self._texts = self._from(begin)
+
+    async def _from(self, begin: Callable[[], Awaitable[Begun]]) -> AsyncGenerator[str, None]:
+        begun = await begin()
+        self.model = begun.model
+        async with aclosing(begun.texts()) as texts:
+            async for text in texts:
+                yield text
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        return await anext(self._texts)
+
+    async def aclose(self) -> None:
+        """Read no further: the connection is closed, the place at the endpoint given back."""
+        await self._texts.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()

@@ -1,0 +1,254 @@
+"""JSON and server-sent events over HTTP. Whatever goes wrong is an `EndpointError`, and no key is in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import cast
+
+import httpx
+
+from exp_pool._clock import monotonic, now
+from exp_pool.errors import ClosedError, ConfigurationError, EndpointError
+from exp_pool.redaction import redacted_text
+from exp_pool.routing.adapters.contract import Json, Outgoing
+from exp_pool.routing.endpoint import ModelEndpoint
+
+_REDIRECT, _SERVER = 300, 500
+_PASSING = frozenset({408, 409, 425, 429})  # and from 500 on: the same request may do a moment later
+_BLAMELESS = frozenset({400, 405, 411, 413, 414, 415, 422, 431})  # of the request; others concern every request
+_OUT_OF_MONEY = "insufficient_quota"  # a 429 that no waiting mends
+_SHOWN, _ERROR_BYTES = 300, 65_536
+_DONE = "[DONE]"
+
+
+class Transport:
+    """One HTTP client for all endpoints: connections are kept and shared.
+
+    Args:
+        max_bytes: of one answer, unpacked.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        # Gates limit connections. Redirects are not followed: they would take the key elsewhere.
+        self._client = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, max_keepalive_connections=100))
+
+    async def close(self) -> None:
+        """Cut every connection."""
+        await self._client.aclose()
+
+    async def answer(self, endpoint: ModelEndpoint, outgoing: Outgoing) -> Json:
+        """The JSON that comes back.
+
+        Raises:
+            EndpointError: none does.
+            ClosedError: the router was closed.
+        """
+        with _in_words(endpoint, self._client):
+            async with asyncio.timeout(endpoint.timeout):
+                response = await self._send(endpoint, outgoing)
+                try:
+                    return await self._whole(endpoint, response)
+                finally:
+                    await response.aclose()
+
+    async def events(self, endpoint: ModelEndpoint, outgoing: Outgoing) -> AsyncGenerator[Json, None]:
+        """The JSON of each event; of a server that does not stream, its answer.
+
+        Only the waiting counts against the endpoint's `timeout`, not what the reader does between events.
+
+        Raises:
+            EndpointError: there is no answer, or it breaks off.
+            ClosedError: the router was closed.
+        """
+        patience = _Patience(endpoint.timeout)
+        with _in_words(endpoint, self._client):
+            async with patience:
+                response = await self._send(endpoint, outgoing)
+            try:
+                if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                    async with patience:
+                        answer = await self._whole(endpoint, response)
+                    yield answer
+                    return
+                parser = EventParser()
+                size = 0
+                async with aclosing(_body(response)) as chunks:
+                    while True:
+                        async with patience:
+                            chunk = await anext(chunks, None)
+                        if chunk is None:
+                            return
+                        size += len(chunk)
+                        self._limit(endpoint, size)
+                        for text in parser.feed(chunk):
+                            if text == _DONE:
+                                return
+                            yield _parsed(endpoint, text)
+            finally:
+                await response.aclose()
+
+    async def _send(self, endpoint: ModelEndpoint, outgoing: Outgoing) -> httpx.Response:
+        """The response without its body; whoever gets it closes it."""
+        request = self._client.build_request(
+            "POST",
+            outgoing.url,
+            json=outgoing.body,
+            headers={**endpoint.headers, **outgoing.headers},
+            timeout=httpx.Timeout(endpoint.timeout, connect=endpoint.connect_timeout, pool=None),
+        )
+        response = await self._client.send(request, stream=True)
+        try:
+            await self._check(endpoint, response)
+        except BaseException:
+            await response.aclose()
+            raise
+        return response
+
+    async def _check(self, endpoint: ModelEndpoint, response: httpx.Response) -> None:
+        """Any status but 2xx is an error."""
+        status = response.status_code
+        if status < _REDIRECT:
+            return
+        said = b""
+        async with aclosing(_body(response)) as chunks:
+            async for chunk in chunks:
+                said += chunk
+                if len(said) > _ERROR_BYTES:
+                    break
+        text = said[:_ERROR_BYTES].decode("utf-8", "replace")
+        raise EndpointError(
+            _told(endpoint, f"HTTP {status}: {_message(text)}"),
+            status=status,
+            passing=(status in _PASSING and _OUT_OF_MONEY not in text) or status >= _SERVER,
+            retry_after=_retry_after(response),
+            blameless=status in _BLAMELESS,
+        )
+
+    async def _whole(self, endpoint: ModelEndpoint, response: httpx.Response) -> Json:
+        body = bytearray()
+        async with aclosing(_body(response)) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                self._limit(endpoint, len(body))
+        return _parsed(endpoint, bytes(body), response.headers.get("content-type", ""))
+
+    def _limit(self, endpoint: ModelEndpoint, size: int) -> None:
+        if size > self._max_bytes:
+            raise EndpointError(_told(endpoint, f"the answer is longer than max_bytes={self._max_bytes:,}"))
+
+
+class EventParser:
+    """Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): only their `data` matter."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._data: list[str] = []
+
+    def feed(self, chunk: bytes) -> Iterator[str]:
+        """The data of each event that this completes. Chunks may end anywhere, also within a character."""
+        searched = len(self._rest)
+        self._rest += chunk
+        if b"\n" not in self._rest[searched:]:
+            return
+        *lines, self._rest = self._rest.split(b"\n")
+        for line in lines:
+            text = line.decode("utf-8", "replace").rstrip("\r")
+            if text.startswith("data:"):
+                self._data.append(text.removeprefix("data:").removeprefix(" "))
+            elif not text and self._data:
+                event = "\n".join(self._data)
+                self._data.clear()
+                yield event
+
+
+def _body(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """Unpacked. It is a generator, whatever its type says, and has to be closed."""
+    return cast("AsyncGenerator[bytes, None]", response.aiter_bytes())
+
+
+class _Patience:
+    """So many seconds of waiting in all, over any number of waits."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+
+    async def __aenter__(self) -> None:
+        self._began = monotonic()
+        self._timeout = asyncio.timeout(self._left)
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left -= monotonic() - self._began
+        await self._timeout.__aexit__(kind, err, trace)
+
+
+@contextmanager
+def _in_words(endpoint: ModelEndpoint, client: httpx.AsyncClient) -> Iterator[None]:
+    """Errors of the client hold the request, with its headers: they are nobody's cause."""
+    if client.is_closed:
+        raise ClosedError("the router was closed; make a new one")
+    try:
+        yield
+    except (EndpointError, ClosedError):
+        raise
+    except (TimeoutError, httpx.TimeoutException) as err:
+        connecting = isinstance(err, httpx.ConnectTimeout)
+        what = (
+            f"no connection in {endpoint.connect_timeout:g} s" if connecting else f"no answer in {endpoint.timeout:g} s"
+        )
+        # Who was waited for in vain is not waited for again: the next endpoint is quicker.
+        raise EndpointError(_told(endpoint, what), passing=connecting) from None
+    except Exception as err:
+        if client.is_closed:
+            raise ClosedError("the router was closed while it was asked") from None
+        passing = isinstance(err, httpx.NetworkError | httpx.RemoteProtocolError)
+        raise EndpointError(_told(endpoint, f"{type(err).__name__}: {err}"), passing=passing) from None
+
+
+def _told(endpoint: ModelEndpoint, what: str) -> str:
+    with suppress(ConfigurationError):
+        if key := endpoint.key():
+            what = what.replace(key, "***")
+    return f"{endpoint.name} at {endpoint.shown_url}: {redacted_text(what)[:_SHOWN]}"
+
+
+def _message(text: str) -> str:
+    """What the providers call the message of an error, else the beginning of what was said."""
+    with suppress(ValueError, TypeError, KeyError):
+        error = json.loads(text)["error"]
+        return str(error["message"] if isinstance(error, dict) else error)
+    return text
+
+
+def _parsed(endpoint: ModelEndpoint, text: str | bytes, kind: str = "") -> Json:
+    try:
+        payload = json.loads(text)
+    except (ValueError, RecursionError):
+        payload = None
+    if not isinstance(payload, dict):
+        of_kind = f" ({kind})" if kind else ""
+        raise EndpointError(_told(endpoint, f"the answer is no JSON object{of_kind}: {str(text[:80])!s}"))
+    return payload
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds, from a number or a date."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        value = response.headers.get(name)
+        if value is None:
+            continue
+        with suppress(ValueError):
+            seconds = float(value) * unit
+            if 0 <= seconds < float("inf"):
+                return seconds
+        with suppress(ValueError, TypeError):
+            return max(0.0, (parsedate_to_datetime(value) - now()).total_seconds())
+    return None

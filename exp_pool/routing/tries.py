@@ -1,0 +1,221 @@
+"""One endpoint is asked, and asked again while that may help."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypedDict
+
+from loguru import logger
+
+from exp_pool._clock import monotonic
+from exp_pool.errors import EndpointError
+from exp_pool.redaction import redacted_text
+from exp_pool.routing.adapters.contract import Json, Outgoing, Said
+from exp_pool.routing.endpoint import ModelEndpoint
+from exp_pool.routing.gate import LONGEST_WAIT_S, Gate, Visit
+from exp_pool.routing.request import RoutedRequest
+
+if TYPE_CHECKING:
+    from tenacity import AsyncRetrying, RetryCallState
+
+    from exp_pool.routing.transport import Transport
+
+_BACKOFF_S, _LONGEST_BACKOFF_S = 0.25, 4.0
+_OK = 200
+
+
+class Attempt(TypedDict):
+    """What became of one try: `error` is None where it was answered, `status` is that of HTTP, None without one."""
+
+    model: str
+    status: int | None
+    error: str | None
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One endpoint's part of a request.
+
+    Attributes:
+        gate: in front of the endpoint.
+        request: what is asked.
+        transport: the router's.
+        attempts: what became of each try is added here.
+        until: when the time for the whole request is over, by the event loop's clock; None: never.
+        patient: wait for the endpoint's rate.
+    """
+
+    gate: Gate
+    request: RoutedRequest
+    transport: Transport
+    attempts: list[Attempt]
+    until: float | None
+    patient: bool
+
+
+async def answer(each: Try) -> tuple[Said, Json, str]:
+    """What it says, its JSON and its name.
+
+    Raises:
+        EndpointError: it does not answer.
+    """
+
+    async def once() -> tuple[Said, Json, str]:
+        endpoint = each.gate.endpoint
+        with _noted(each):
+            outgoing = each.request.to(endpoint, stream=False)
+            async with each.gate.admitted(each.request.tokens, patient=each.patient) as visit:
+                raw = await each.transport.answer(endpoint, outgoing)
+                said = _understood(endpoint, raw)
+                visit.answered()
+                visit.used(said.tokens_in, said.tokens_out)
+                return said, raw, endpoint.name
+
+    return await _retrying(each)(once)
+
+
+@dataclass(slots=True)
+class Begun:
+    """A stream that has said something, with all that it holds: a place at the gate, a connection."""
+
+    model: str
+    first: Said
+    said: AsyncGenerator[Said, None]
+    visit: Visit
+    held: AsyncExitStack
+
+    async def texts(self) -> AsyncGenerator[str, None]:
+        """Text by text.
+
+        Raises:
+            EndpointError: it broke off.
+        """
+        tokens_in, tokens_out, finished = self.first.tokens_in, self.first.tokens_out, self.first.finished
+        async with self.held:
+            if self.first.text:
+                yield self.first.text
+            async for said in self.said:
+                finished = finished or said.finished
+                tokens_in = tokens_in if said.tokens_in is None else said.tokens_in
+                tokens_out = tokens_out if said.tokens_out is None else said.tokens_out
+                if said.text:
+                    yield said.text
+            if not finished:
+                raise EndpointError(f"{self.model}: the stream broke off")
+            self.visit.used(tokens_in, tokens_out)
+
+    async def close(self) -> None:
+        """Give back what it holds."""
+        await self.held.aclose()
+
+
+async def beginning(each: Try) -> Begun:
+    """Its stream, as soon as that has said something.
+
+    Raises:
+        EndpointError: it has not.
+    """
+
+    async def once() -> Begun:
+        endpoint = each.gate.endpoint
+        with _noted(each):
+            outgoing = each.request.to(endpoint, stream=True)
+            async with AsyncExitStack() as held:
+                visit = await held.enter_async_context(each.gate.admitted(each.request.tokens, patient=each.patient))
+                said = await held.enter_async_context(aclosing(_said(each, outgoing)))
+                try:
+                    async with asyncio.timeout(endpoint.first_token_timeout):
+                        first = await _first(endpoint, said)
+                except TimeoutError:
+                    limit = endpoint.first_token_timeout
+                    raise EndpointError(f"{endpoint.name}: no first token in {limit:g} s") from None
+                visit.answered()
+                return Begun(endpoint.name, first, said, visit, held.pop_all())
+
+    return await _retrying(each)(once)
+
+
+async def _said(each: Try, outgoing: Outgoing) -> AsyncGenerator[Said, None]:
+    async with aclosing(each.transport.events(each.gate.endpoint, outgoing)) as events:
+        async for event in events:
+            yield _understood(each.gate.endpoint, event)
+
+
+async def _first(endpoint: ModelEndpoint, said: AsyncGenerator[Said, None]) -> Said:
+    """The first that has a text, with what was told before; the last one where none has, as a call of a tool."""
+    tokens_in = None
+    async for each in said:
+        tokens_in = tokens_in if each.tokens_in is None else each.tokens_in
+        if each.text or each.finished:
+            return replace(each, tokens_in=tokens_in)
+    raise EndpointError(f"{endpoint.name}: the stream ended before it said anything", passing=True)
+
+
+def _understood(endpoint: ModelEndpoint, payload: Json) -> Said:
+    """What the adapter reads in it. A stranger's adapter may raise anything, and return anything."""
+    try:
+        said = endpoint.adapter.read(payload)
+        if not isinstance(said, Said) or not isinstance(said.text, str):
+            raise TypeError(f"its adapter read a {type(said).__name__}")
+    except Exception as err:
+        raise EndpointError(
+            f"{endpoint.name}: this is no answer in the wire format {endpoint.adapter.name!r} "
+            f"({type(err).__name__}: {err}): {redacted_text(json.dumps(payload))[:200]}"
+        ) from err
+    if said.error is not None:
+        raise EndpointError(f"{endpoint.name} answers with an error: {redacted_text(said.error)[:300]}", status=_OK)
+    return said
+
+
+@contextmanager
+def _noted(each: Try) -> Iterator[None]:
+    """Tell what became of it."""
+    name, began = each.gate.endpoint.name, monotonic()
+    attempt = Attempt(model=name, status=None, error=None, latency_s=0.0)
+    try:
+        yield
+        attempt["status"] = _OK
+    except EndpointError as err:
+        attempt["status"], attempt["error"] = err.status, str(err)
+        raise
+    except BaseException as err:
+        attempt["error"] = f"{name}: given up before it answered ({type(err).__name__})"
+        raise
+    finally:
+        attempt["latency_s"] = monotonic() - began
+        each.attempts.append(attempt)
+        logger.debug("{}: {} after {:.3f} s", name, attempt["error"] or "answered", attempt["latency_s"])
+
+
+def _retrying(each: Try) -> AsyncRetrying:
+    """Again, after a while, what failed in passing, as long as there is time to."""
+    from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_before_delay
+
+    stop = stop_after_attempt(1 + each.gate.endpoint.retries)
+    if each.until is not None:
+        left = max(0.0, each.until - asyncio.get_running_loop().time())
+        return AsyncRetrying(
+            stop=stop | stop_before_delay(left), wait=_wait_s, retry=retry_if_exception(_passes), reraise=True
+        )
+    return AsyncRetrying(stop=stop, wait=_wait_s, retry=retry_if_exception(_passes), reraise=True)
+
+
+def _passes(err: BaseException) -> bool:
+    """One that wants a long time to itself is left, and the next one asked."""
+    return isinstance(err, EndpointError) and err.passing and (err.retry_after or 0.0) <= LONGEST_WAIT_S
+
+
+def _wait_s(state: RetryCallState) -> float:
+    """What the server asks for and a little more, lest all come at once; else at random, longer each time."""
+    from tenacity import wait_random_exponential
+
+    err = state.outcome.exception() if state.outcome is not None else None
+    if isinstance(err, EndpointError) and err.retry_after is not None:
+        return err.retry_after + random.uniform(0.0, 0.1 + err.retry_after / 10)  # noqa: S311
+    return float(wait_random_exponential(_BACKOFF_S, _LONGEST_BACKOFF_S)(state))
