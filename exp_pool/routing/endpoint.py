@@ -123,7 +123,8 @@ class ModelEndpoint:
         """
         if self.api_key is None:
             adapter = self.adapter
-            known = urlsplit(self.url).hostname in adapter.hosts
+            parts = urlsplit(self.url)
+            known = parts.scheme == "https" and parts.hostname in adapter.hosts
             key = next(filter(None, map(os.environ.get, adapter.keys)), None) if known else None
         elif not isinstance(self.api_key, str):
             raise ConfigurationError(f"api_key must be a text, not {type(self.api_key).__name__}")

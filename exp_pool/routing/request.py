@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from exp_pool.errors import EndpointError, InvalidInputError
 from exp_pool.routing.adapters.contract import Ask, Message, Outgoing
@@ -35,7 +35,7 @@ class RoutedRequest:
         """
         messages = _messages(prompt)
         if "stream" in options:
-            raise InvalidInputError("stream= is no option: call stream_request(), or route_request() for none")
+            raise InvalidInputError("stream= is no option: call stream_request() for a stream")
         said = json.dumps([messages, options.get("tools")], ensure_ascii=False, default=str)
         tokens_in = len(said.encode("utf-8", "replace")) // _BYTES_PER_TOKEN + 1
         out = next((options[name] for name in _LIMITS if isinstance(options.get(name), int)), _TOKENS_OUT)
@@ -76,4 +76,4 @@ def _messages(prompt: str | Sequence[Message]) -> Sequence[Message]:
             raise InvalidInputError(
                 f"the message {message!r:.80} must be a dict with a role, one of {', '.join(_ROLES)}"
             )
-    return prompt
+    return cast("Sequence[Message]", prompt)

@@ -24,6 +24,7 @@ _BLAMELESS = frozenset({400, 405, 411, 413, 414, 415, 422, 431})  # of the reque
 _OUT_OF_MONEY = "insufficient_quota"  # a 429 that no waiting mends
 _SHOWN, _ERROR_BYTES = 300, 65_536
 _DONE = "[DONE]"
+_LINGER_S = 0.2
 
 
 class Transport:
@@ -88,6 +89,7 @@ class Transport:
                         self._limit(endpoint, size)
                         for text in parser.feed(chunk):
                             if text == _DONE:
+                                await _drained(chunks)
                                 return
                             yield _parsed(endpoint, text)
             finally:
@@ -170,6 +172,14 @@ class EventParser:
 def _body(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     """Unpacked. It is a generator, whatever its type says, and has to be closed."""
     return cast("AsyncGenerator[bytes, None]", response.aiter_bytes())
+
+
+async def _drained(chunks: AsyncGenerator[bytes, None]) -> None:
+    """Nothing more is to come but the end, after which the connection can be used again."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            async for _ in chunks:
+                pass
 
 
 class _Patience:

@@ -14,6 +14,10 @@ To be killed, paused and cut off, by the methods of ``process.Server``; ``.url``
     redis_with({"requirepass": "x"}) -> Redis
 
     proxied(url) -> Proxy
+
+Made by the test, which says how they answer:
+
+    model_server(wire, name, reply) -> ModelServer, of a language model
 """
 
 import contextlib
@@ -27,6 +31,7 @@ from servers.chroma import Chroma
 from servers.databases import new_database
 from servers.mariadb import MariaDB
 from servers.milvus import Milvus
+from servers.models import ModelServer
 from servers.postgres import Postgres
 from servers.proxy import Proxy
 from servers.redis_server import Redis, RedisCluster
@@ -252,3 +257,9 @@ def own_redis_cluster():
 def proxied():
     with contextlib.ExitStack() as proxies:
         yield lambda url: proxies.enter_context(Proxy(url))
+
+
+@pytest.fixture
+def model_server():
+    with contextlib.ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(contextlib.closing(ModelServer(*args, **kwargs)))

@@ -33,7 +33,7 @@ def write(ask: Ask) -> Outgoing:
     """Roles are user and model; the options of sampling stand in a part of their own."""
     options = dict(ask.options)
     names = {call["id"]: call["function"]["name"] for m in ask.messages for call in m.get("tool_calls") or ()}
-    body: Json = {"contents": [_content(turn, names) for turn in turns_of(ask.messages)]}
+    body: Json = {"contents": _contents(ask, names)}
     if instructions := instructions_of(ask.messages):
         body["systemInstruction"] = {"parts": [{"text": instructions}]}
     config = {name: options.pop(option) for option, name in _CONFIG.items() if option in options}
@@ -57,6 +57,21 @@ def _url(url: str, *, stream: bool) -> str:
     if stream:
         path, query = path.replace(_WHOLE, _STREAM), [*query, ("alt", "sse")]
     return parts._replace(path=path, query=urlencode(query)).geturl()
+
+
+def _contents(ask: Ask, names: Mapping[str, str]) -> list[Json]:
+    """The results of tools that were called together belong into one turn, or they are refused."""
+    contents: list[Json] = []
+    after_tool = False
+    for message in turns_of(ask.messages):
+        content = _content(message, names)
+        is_tool = message["role"] == "tool"
+        if is_tool and after_tool:
+            contents[-1]["parts"] += content["parts"]
+        else:
+            contents.append(content)
+        after_tool = is_tool
+    return contents
 
 
 def _content(turn: Message, names: Mapping[str, str]) -> Json:

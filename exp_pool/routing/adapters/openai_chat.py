@@ -28,7 +28,7 @@ def read(payload: Json) -> Said:
         tool_calls=tuple(message.get("tool_calls") or ()) if "message" in choice else (),
         tokens_in=usage.get("prompt_tokens"),
         tokens_out=usage.get("completion_tokens"),
-        finished=choice.get("finish_reason") is not None,
+        finished="message" in choice or choice.get("finish_reason") is not None,
     )
 
 

@@ -1,0 +1,554 @@
+"""What goes wrong at endpoints: who is asked next, what is tried again, what is said; and that nothing stays open."""
+
+import asyncio
+import gzip
+import threading
+from collections import Counter
+from email.utils import format_datetime
+
+import psutil
+import pytest
+from loguru import logger
+from servers import until
+from servers.models import Cut, Hangup, Raw
+
+from exp_pool import _clock
+from exp_pool.errors import ClosedError, ConfigurationError, InvalidInputError
+from exp_pool.routing import AllModelsFailed, ConcurrentRouter, EndpointError, ModelEndpoint
+
+WIRES = ["openai", "openai-responses", "anthropic", "gemini"]
+KEY = "sk-proj-0123456789abcdefghijKLMN"
+
+
+def endpoint(server, name=None, **settings):
+    return ModelEndpoint(name or server.name, server.url, **{"api_key": KEY, **settings})
+
+
+def _open_files():
+    return psutil.Process().num_fds()
+
+
+def use(endpoints, do, strategy="priority", **settings):
+    """What `do` returns of a router. Nothing of it is left: no task, no connection, no file."""
+
+    async def main():
+        async with ConcurrentRouter(endpoints, strategy, **settings) as router:
+            value = await do(router)
+        for _ in range(5):  # httpx leaves generators to the loop, which closes them at its next turns
+            await asyncio.sleep(0)
+        return value, asyncio.all_tasks() - {asyncio.current_task()}
+
+    before = _open_files()
+    value, tasks = asyncio.run(main())
+    assert tasks == set()
+    until(lambda: _open_files() <= before, "every connection is closed, on the servers' side, too")
+    return value
+
+
+def route(endpoints, prompt="hello", strategy="priority", router=None, **options):
+    return use(endpoints, lambda r: r.route_request(prompt, **options), strategy, **(router or {}))
+
+
+def first(*replies, then="fine"):
+    """Each of the replies once, then another."""
+    left = iter(replies)
+    return lambda body: next(left, then)
+
+
+TROUBLES = {
+    "server error": Raw(500, b'{"error": {"message": "broken"}}'),
+    "not there": Raw(404, b"no such model"),
+    "key refused": Raw(401, f'{{"error": {{"message": "Incorrect API key provided: {KEY}"}}}}'.encode()),
+    "malformed": Raw(body=b'{"choices": ['),
+    "no JSON at all": Raw(body=b"<html>welcome</html>", content_type="text/html"),
+    "other JSON": Raw(body=b'{"hello": "world"}'),
+    "a list": Raw(body=b"[1]"),
+    "deep": Raw(body=b"[" * 100_000),
+    "no choices": Raw(body=b'{"choices": [], "output": [], "type": "message", "candidates": []}'),
+    "hung up": Hangup(),
+    "cut off": Raw(body=b'{"choices": [', claims=1000),
+    "bad gzip": Raw(body=b"no gzip", headers={"Content-Encoding": "gzip"}),
+    "redirect": Raw(302, b"", {"Location": "http://127.0.0.1:9/steal"}),
+    "an error in a 200": Raw(body=b'{"type": "error", "error": {"message": "overloaded"}}'),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
+@pytest.mark.parametrize("wire", WIRES)
+def test_the_next_one_answers(model_server, wire, trouble, streamed):
+    if wire == "openai-responses" and trouble is TROUBLES["no choices"]:
+        pytest.skip("an empty output is an answer there")
+    bad, good = model_server(wire, reply=lambda body: trouble), model_server("openai", reply=lambda body: "I am here")
+
+    async def ask(router):
+        if not streamed:
+            answer = await router.route_request("hello")
+            return answer["model"], answer["response"], answer["attempts"]
+        stream = router.stream_request("hello")
+        return "good", "".join([text async for text in stream]), stream.attempts
+
+    (model, text, attempts) = use([endpoint(bad, "bad", retries=0), endpoint(good, "good", priority=1)], ask)
+    assert (model, text) == ("good", "I am here")
+    assert [attempt["model"] for attempt in attempts] == ["bad", "good"]
+    assert attempts[0]["error"]
+    assert "bad" in attempts[0]["error"]
+    assert KEY not in str(attempts)
+
+
+def test_a_body_without_end_is_not_read(model_server):
+    """100 MB, unpacked from 100 kB."""
+    body = gzip.compress(b" " * 100 * 2**20, compresslevel=6)
+    huge = model_server(reply=lambda _: Raw(body=body, headers={"Content-Encoding": "gzip"}))
+    good = model_server("openai", "good")
+    before = psutil.Process().memory_info().rss
+    answer = route([endpoint(huge, "huge"), endpoint(good, priority=1)], router={"max_bytes": 2**20})
+    assert answer["model"] == "good"
+    assert "longer than max_bytes=1,048,576" in answer["attempts"][0]["error"]
+    assert psutil.Process().memory_info().rss - before < 60 * 2**20
+
+
+@pytest.mark.parametrize("trouble", [Raw(503), Raw(429), Hangup(), Raw(500), Raw(529)], ids=["503", "429", "hung up", "500", "529"])
+def test_what_passes_is_tried_again(model_server, trouble):
+    server = model_server(reply=first(trouble, trouble))
+    answer = route([endpoint(server)])
+    assert answer["response"] == "fine"
+    assert [bool(attempt["error"]) for attempt in answer["attempts"]] == [True, True, False]
+
+
+@pytest.mark.parametrize("trouble", [Raw(400), Raw(401), Raw(404), Raw(429, b'{"error": {"code": "insufficient_quota"}}')], ids=["400", "401", "404", "no money"])
+def test_what_does_not_pass_is_not(model_server, trouble):
+    server = model_server(reply=lambda body: trouble)
+    with pytest.raises(AllModelsFailed, match=r"model: |model at"):
+        route([endpoint(server)])
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("header", ["Retry-After", "Retry-After-Ms", "date"])
+def test_retry_after_is_followed(model_server, header):
+    """Asked for 0.4 s; without that the first wait would be 0.25 s at most."""
+    value = {"Retry-After": "0.4", "Retry-After-Ms": "400"}.get(header)
+    name = header if value else "Retry-After"
+    value = value or format_datetime(_clock.to_datetime(_clock.now_us() + 2_000_000), usegmt=True)
+    times = []
+
+    def reply(body):
+        times.append(_clock.monotonic())
+        return Raw(429, headers={name: value}) if len(times) == 1 else "fine"
+
+    assert route([endpoint(model_server(reply=reply))])["response"] == "fine"
+    assert times[1] - times[0] > (0.4 if header != "date" else 0.9)
+
+
+def test_a_long_retry_after_sends_everybody_elsewhere(model_server):
+    busy, free = model_server(reply=lambda body: Raw(429, headers={"Retry-After": "30"})), model_server(name="free")
+
+    async def ask(router):
+        answers = [await router.route_request("hello") for _ in range(3)]
+        return answers, router.health()
+
+    (answers, health) = use([endpoint(busy, "busy"), endpoint(free, priority=1)], ask)
+    assert [answer["model"] for answer in answers] == ["free"] * 3
+    assert len(busy.requests) == 1
+    assert health["busy"]["circuit"] == "open"
+
+
+def test_when_all_fail_each_is_named(model_server):
+    a, b = model_server(reply=lambda body: Raw(500, b"sick")), model_server(reply=lambda body: Raw(400, b"what?"))
+    with pytest.raises(AllModelsFailed, match=r"first at http://127.*HTTP 500: sick.*second at .*HTTP 400: what\?") as caught:
+        route([endpoint(a, "first", retries=1), endpoint(b, "second", priority=1)])
+    assert [(each["model"], each["status"]) for each in caught.value.attempts] == [("first", 500), ("first", 500), ("second", 400)]
+
+
+def test_nobody_listens():
+    gone = ModelEndpoint("gone", "http://127.0.0.1:9/v1/chat/completions", retries=1)
+    with pytest.raises(AllModelsFailed, match="gone at http://127.0.0.1:9") as caught:
+        route([gone])
+    assert len(caught.value.attempts) == 2
+
+
+def test_an_endpoint_that_hangs_is_left(model_server):
+    release = threading.Event()
+    slow, good = model_server(reply=lambda body: release.wait(20) and "late"), model_server(name="good")
+    try:
+        answer = route([endpoint(slow, "slow", timeout=0.2), endpoint(good, priority=1)])
+        assert answer["model"] == "good"
+        assert "no answer in 0.2 s" in answer["attempts"][0]["error"]
+        assert len(slow.requests) == 1  # waiting again would have been in vain
+    finally:
+        release.set()
+
+
+def test_the_deadline_is_for_everything(model_server):
+    release = threading.Event()
+    slow = model_server(reply=lambda body: release.wait(20) and "late")
+    try:
+        with pytest.raises(AllModelsFailed, match="the time is over") as caught:
+            route([endpoint(slow, "slow")], deadline=0.2)
+        assert caught.value.attempts[0]["model"] == "slow"
+    finally:
+        release.set()
+
+
+def test_a_slow_first_token_sends_the_stream_elsewhere(model_server):
+    release = threading.Event()
+    slow, good = model_server("anthropic", reply=lambda body: "too late"), model_server(name="good")
+    slow.between = lambda: release.wait(20)  # its head is sent, and no text
+
+    async def ask(router):
+        stream = router.stream_request("hello")
+        return "".join([text async for text in stream]), stream.model, stream.attempts
+
+    try:
+        (text, model, attempts) = use(
+            [endpoint(slow, "slow", first_token_timeout=0.2), endpoint(good, priority=1)], ask
+        )
+    finally:
+        release.set()
+    assert (text, model) == ("good says: hello", "good")
+    assert "no first token in 0.2 s" in attempts[0]["error"]
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_after_the_first_token_nobody_goes_on(model_server, wire):
+    cut, good = model_server(wire, reply=lambda body: Cut("one two three four")), model_server(name="good")
+
+    async def ask(router):
+        texts = []
+        with pytest.raises(EndpointError, match="cut"):
+            async for text in router.stream_request("hello"):
+                texts.append(text)
+        return texts, router.health()["cut"]["running"]
+
+    (texts, running) = use([endpoint(cut, "cut"), endpoint(good, priority=1)], ask)
+    assert texts[0] == "one "
+    assert good.requests == []
+    assert running == 0
+
+
+def test_a_stream_that_is_left_gives_its_place_back(model_server):
+    server = model_server(reply=lambda body: "a b c d e f")
+
+    async def ask(router):
+        for _ in range(5):
+            async with router.stream_request("hello") as stream:
+                async for _text in stream:
+                    break
+        return await router.route_request("hello")
+
+    answer = use([endpoint(server, max_concurrent=1)], ask, deadline=20)
+    assert answer["response"] == "a b c d e f"
+
+
+def test_no_more_at_once_than_allowed(model_server):
+    server = model_server(reply=lambda body: "ok")
+
+    async def ask(router):
+        async def stream(number):
+            return "".join([text async for text in router.stream_request(str(number))])
+
+        whole = [router.route_request(str(number)) for number in range(30)]
+        return await asyncio.gather(*whole, *(stream(number) for number in range(30)))
+
+    answers = use([endpoint(server, max_concurrent=3)], ask)
+    assert len(answers) == len(server.requests) == 60
+    assert server.busiest <= 3
+
+
+def test_the_circuit_opens_and_closes_again(model_server, monkeypatch):
+    replies = {"say": Raw(500)}
+    sick, good = model_server(reply=lambda body: replies["say"]), model_server(name="good")
+    later = [0.0]
+    start = _clock.time.monotonic
+    monkeypatch.setattr(
+        _clock, "time", type("Later", (), {"monotonic": staticmethod(lambda: start() + later[0]), "time_ns": _clock.time.time_ns})
+    )
+
+    async def ask(router):
+        async def model():
+            return (await router.route_request("hello"))["model"], router.health()["sick"]["circuit"]
+
+        seen = [await model() for _ in range(5)]
+        asked = len(sick.requests)
+        later[0] += 2.0
+        seen.append(await model())  # the probe fails
+        probed = len(sick.requests) - asked
+        later[0] += 1.5
+        seen.append(await model())  # the pause is twice as long now
+        replies["say"] = "well again"
+        later[0] += 3.0
+        seen += [await model(), await model()]
+        return seen, asked, probed
+
+    (seen, asked, probed) = use([endpoint(sick, "sick", retries=0, breaker_after=3), endpoint(good, priority=1)], ask)
+    closed, opened = ("good", "closed"), ("good", "open")
+    assert seen == [closed, closed, opened, opened, opened, opened, opened, ("sick", "closed"), ("sick", "closed")]
+    assert (asked, probed) == (3, 1)
+
+
+def test_one_request_at_a_time_probes(model_server, monkeypatch):
+    release, entered = threading.Event(), threading.Event()
+    replies = {"say": lambda: Raw(500)}
+    sick, good = model_server(reply=lambda body: replies["say"]()), model_server(name="good")
+
+    def slow():
+        entered.set()
+        release.wait(20)
+        return "well"
+
+    async def ask(router):
+        await router.route_request("hello")
+        replies["say"] = slow
+        later = _clock.monotonic() + 5
+        monkeypatch.setattr("exp_pool.routing.circuit.monotonic", lambda: later)
+        probe = asyncio.create_task(router.route_request("probe"))
+        await asyncio.to_thread(entered.wait, 20)
+        others = await asyncio.gather(*(router.route_request("other") for _ in range(10)))
+        probe.cancel()  # a probe that is given up keeps nobody out
+        await asyncio.gather(probe, return_exceptions=True)
+        release.set()
+        return [other["model"] for other in others], (await router.route_request("again"))["model"]
+
+    (others, again) = use([endpoint(sick, "sick", retries=0, breaker_after=1), endpoint(good, priority=1)], ask)
+    assert others == ["good"] * 10
+    assert again == "sick"
+
+
+def test_a_bad_request_is_not_the_endpoints_fault(model_server):
+    server = model_server(reply=lambda body: Raw(400, b"too long"))
+
+    async def ask(router):
+        for _ in range(8):
+            with pytest.raises(AllModelsFailed, match="HTTP 400"):
+                await router.route_request("hello")
+        return router.health()["m"]["circuit"]
+
+    assert use([endpoint(server, "m", breaker_after=2)], ask) == "closed"
+
+
+def test_no_more_a_minute_than_allowed(model_server):
+    few, many = model_server(name="few"), model_server(name="many")
+
+    async def ask(router):
+        return await asyncio.gather(*(router.route_request("hello") for _ in range(20)))
+
+    answers = use([endpoint(few, requests_per_minute=7), endpoint(many, priority=1)], ask)
+    assert Counter(answer["model"] for answer in answers) == {"few": 7, "many": 13}
+
+
+def test_tokens_count_as_the_answer_says(model_server):
+    """110 each as the server says, whatever was reckoned: the tenth would be above 1,000."""
+    few, many = model_server(name="few"), model_server(name="many")
+
+    async def ask(router):
+        return [(await router.route_request("hello", max_tokens=10))["model"] for _ in range(12)]
+
+    models = use([endpoint(few, tokens_per_minute=1000), endpoint(many, priority=1)], ask)
+    assert models == ["few"] * 9 + ["many"] * 3
+
+
+def test_a_request_above_the_limit_of_tokens_never_waits(model_server):
+    with pytest.raises(AllModelsFailed, match=r"may take \d+ tokens, and tokens_per_minute=100"):
+        route([endpoint(model_server(), tokens_per_minute=100)], "hello " * 200)
+
+
+def test_the_slow_one_is_hedged(model_server):
+    release, held = threading.Event(), []
+
+    def reply(body):
+        if "slow" in body["messages"][-1]["content"]:
+            held.append(1)
+            release.wait(20)
+        return "first"
+
+    a, b = model_server(reply=reply), model_server(reply=lambda body: "second")
+
+    async def ask(router):
+        for _ in range(30):
+            await router.route_request("quick")
+        answer = await router.route_request("slow")
+        return answer, router.health()["a"]["running"]
+
+    try:
+        (answer, running) = use([endpoint(a, "a"), endpoint(b, "b", priority=1)], ask, hedge=True)
+        without = use([endpoint(a, "a", timeout=0.3), endpoint(b, "b", priority=1)], lambda router: router.route_request("slow"))
+    finally:
+        release.set()
+    assert (answer["model"], answer["response"]) == ("b", "second")
+    (loser,) = [attempt for attempt in answer["attempts"] if attempt["model"] == "a"]
+    assert "given up" in loser["error"]
+    assert running == 0
+    assert "no answer in" in without["attempts"][0]["error"]  # it had to wait for the time-out
+
+
+def test_where_all_is_slow_few_are_hedged(model_server):
+    """Ten are saved up, then one in ten; asking twice would not help."""
+    release = threading.Event()
+    release.set()
+    a, b = model_server(reply=lambda body: release.wait(20) and "a"), model_server(reply=lambda body: release.wait(20) and "b")
+
+    async def ask(router):
+        for _ in range(30):
+            await router.route_request("quick")
+        hedged = len(b.requests)
+        release.clear()
+        tasks = [asyncio.create_task(router.route_request("slow")) for _ in range(60)]
+        while len(a.requests) < 90 or len(b.requests) - hedged < 10:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # more would come now
+        seen = len(b.requests)
+        release.set()
+        await asyncio.gather(*tasks)
+        return seen
+
+    seen = use([endpoint(a, "a", max_concurrent=100), endpoint(b, "b", priority=1, max_concurrent=100)], ask, hedge=True)
+    assert seen <= 10 + 60 * 0.1
+
+
+def test_endpoints_come_and_go(model_server):
+    """A request that is under way at one that goes is answered there."""
+    release, entered = threading.Event(), threading.Event()
+
+    def reply(body):
+        entered.set()
+        release.wait(20)
+        return "old says so"
+
+    old, new = model_server(reply=reply), model_server(name="new")
+    known, asked = [endpoint(old, "old")], asyncio.Event()
+
+    async def discover():
+        asked.set()
+        if not known:
+            raise OSError("the registry is away")
+        return known
+
+    async def ask(router):
+        under_way = asyncio.create_task(router.route_request("hello"))
+        await asyncio.to_thread(entered.wait, 20)
+        known[:] = [endpoint(new, "new")]
+        while "old" in router.health():
+            await asyncio.sleep(0.01)
+        second = await router.route_request("hello")
+        known.clear()
+        asked.clear()
+        await asked.wait()  # in trouble, the last ones stay
+        third = await router.route_request("hello")
+        release.set()
+        return [(await under_way)["response"], second["response"], third["response"]]
+
+    answers = use(discover, ask, refresh_s=0.02)
+    assert answers == ["old says so", "new says: hello", "new says: hello"]
+
+
+@pytest.mark.parametrize(("found", "message"), [([], "no endpoints"), ("ab", "must be a list"), ([1], "must be a ModelEndpoint")])
+def test_a_discovery_that_finds_nonsense_is_told(found, message):
+    async def discover():
+        return found
+
+    with pytest.raises(ConfigurationError, match=message):
+        route(discover)
+
+
+def test_a_strategy_in_trouble_is_passed_over(model_server):
+    def broken(candidates, load):
+        raise RuntimeError("oops")
+
+    a, b = model_server(name="a"), model_server(name="b")
+    endpoints = [endpoint(a, priority=1), endpoint(b)]
+    with pytest.warns(UserWarning, match="oops"):
+        assert route(endpoints, strategy=broken)["model"] == "b"
+    with pytest.warns(UserWarning, match="no order"):
+        assert route(endpoints, strategy=lambda candidates, load: ["a"])["model"] == "b"
+    assert route(endpoints, strategy=lambda candidates, load: candidates)["model"] == "a"
+
+
+def test_the_key_is_nowhere(model_server, monkeypatch):
+    """Not in the repr, errors, logs, or what errors came from."""
+    monkeypatch.setenv("MY_KEY", KEY)
+    server = model_server(reply=lambda body: Raw(401, f"bad key {KEY}".encode()))
+    mine = ModelEndpoint("m", server.url + "?key=" + KEY, api_key="env:MY_KEY", headers={"X-Extra": KEY})
+    lines = []
+    sink = logger.add(lines.append, level=0, diagnose=True, backtrace=True)
+    logger.enable("exp_pool")
+    try:
+        with pytest.raises(AllModelsFailed) as caught:
+            route([mine])
+        import traceback
+
+        told = "".join(traceback.format_exception(caught.value))
+    finally:
+        logger.disable("exp_pool")
+        logger.remove(sink)
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert lines
+    for text in (repr(mine), told, str(caught.value.attempts), "".join(lines)):
+        assert KEY not in text
+
+
+def test_keys_of_the_environment_go_to_their_providers_only(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("GOOGLE_API_KEY", "google")
+    assert ModelEndpoint("a", "https://api.openai.com/v1/chat/completions").key() == KEY
+    assert ModelEndpoint("a", "https://generativelanguage.googleapis.com/v1/models/g:generateContent").key() == "google"
+    for url in ("https://api.openai.com.evil.org", "http://api.openai.com", "http://127.0.0.1", "https://api.anthropic.com"):
+        assert ModelEndpoint("a", url + "/v1/chat/completions").key() is None
+
+
+def test_who_waits_when_it_closes_hears_of_it(model_server):
+    release, entered = threading.Event(), threading.Event()
+    server = model_server(reply=lambda body: (entered.set(), release.wait(20), "late")[-1])
+
+    async def main():
+        router = ConcurrentRouter([endpoint(server, max_concurrent=1)])
+        waiting = [asyncio.create_task(router.route_request("hello")) for _ in range(3)]
+        await asyncio.to_thread(entered.wait, 20)
+        await router.close()
+        await router.close()
+        with pytest.raises(ClosedError):
+            await router.route_request("hello")
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    before = _open_files()
+    try:
+        assert [type(error) for error in asyncio.run(main())] == [ClosedError] * 3
+    finally:
+        release.set()
+    until(lambda: _open_files() <= before, "every connection is closed")
+
+
+def test_a_router_belongs_to_one_loop(model_server):
+    router = ConcurrentRouter([endpoint(model_server())])
+    with asyncio.Runner() as runner:
+        assert runner.run(router.route_request("hello"))["response"] == "model says: hello"
+        with pytest.raises(InvalidInputError, match="another event loop"):
+            asyncio.run(router.route_request("hello"))
+        runner.run(router.close())
+
+
+def test_a_cancelled_caller_leaves_nothing(model_server):
+    release, entered = threading.Event(), threading.Event()
+    server = model_server(reply=lambda body: (entered.set(), release.wait(20), "late")[-1])
+
+    async def ask(router):
+        tasks = [asyncio.create_task(router.route_request("hello")) for _ in range(5)]
+        await asyncio.to_thread(entered.wait, 20)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        release.set()
+        return router.health()["model"]["running"], (await router.route_request("hello"))["response"]
+
+    (running, answer) = use([endpoint(server, max_concurrent=2)], ask)
+    assert (running, answer) == (0, "late")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options"),
+    [("", {}), ("  ", {}), ([], {}), (3, {}), ([{"content": "x"}], {}), ([{"role": "boss"}], {}), ("hi", {"preferred_model": "x"}), ("hi", {"stream": True})],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_said_at_once(model_server, prompt, options):
+    server = model_server()
+    with pytest.raises(InvalidInputError):
+        route([endpoint(server)], prompt, **options)
+    assert server.requests == []
