@@ -59,7 +59,7 @@ class RoutedRequest:
             return endpoint.adapter.write(ask)
         except Exception as err:
             raise EndpointError(
-                f"{endpoint.name}: the request cannot be put as {endpoint.adapter.name!r} ({type(err).__name__}: {err})",
+                f"{endpoint.name}: it cannot be put as {endpoint.adapter.name!r} ({type(err).__name__}: {err})",
                 blameless=True,
             ) from err
 

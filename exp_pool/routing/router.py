@@ -52,7 +52,7 @@ class ConcurrentRouter:
         hedge: when an endpoint takes longer than 95% of its answers did, ask the next one beside it, and take what
             comes first. At most one request in ten is hedged. Streams are not.
         refresh_s: see `endpoints`.
-        max_bytes: of one answer, unpacked.
+        max_bytes: of one answer.
 
     Raises:
         ConfigurationError: no endpoints, two with one name, an unknown strategy, a number that cannot work; or httpx

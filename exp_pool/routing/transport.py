@@ -31,7 +31,7 @@ class Transport:
     """One HTTP client for all endpoints: connections are kept and shared.
 
     Args:
-        max_bytes: of one answer, unpacked.
+        max_bytes: of one answer.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -101,7 +101,7 @@ class Transport:
             "POST",
             outgoing.url,
             json=outgoing.body,
-            headers={**endpoint.headers, **outgoing.headers},
+            headers={"Accept-Encoding": "identity", **endpoint.headers, **outgoing.headers},
             timeout=httpx.Timeout(endpoint.timeout, connect=endpoint.connect_timeout, pool=None),
         )
         response = await self._client.send(request, stream=True)
@@ -115,6 +115,11 @@ class Transport:
     async def _check(self, endpoint: ModelEndpoint, response: httpx.Response) -> None:
         """Any status but 2xx is an error."""
         status = response.status_code
+        # httpx unpacks what came at once without a limit: 64 kB may become 64 MB. Answers of models are short enough.
+        if (packed := response.headers.get("content-encoding", "identity")) != "identity":
+            raise EndpointError(
+                _told(endpoint, f"HTTP {status}, compressed ({packed}), which was not asked for"), status=status
+            )
         if status < _REDIRECT:
             return
         said = b""

@@ -74,7 +74,9 @@ async def answer(each: Try) -> tuple[Said, Json, str]:
                 raw = await each.transport.answer(endpoint, outgoing)
                 said = _understood(endpoint, raw)
                 if not said.finished:
-                    raise EndpointError(f"{endpoint.name}: there is no answer in it: {redacted_text(json.dumps(raw))[:200]}")
+                    raise EndpointError(
+                        f"{endpoint.name}: there is no answer in it: {redacted_text(json.dumps(raw))[:200]}"
+                    )
                 visit.answered()
                 visit.used(said.tokens_in, said.tokens_out)
                 return said, raw, endpoint.name

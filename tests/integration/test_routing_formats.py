@@ -21,7 +21,10 @@ WEATHER = {
 }
 CONVERSATION = [
     {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": [{"type": "text", "text": "How is the weather "}, {"type": "text", "text": "in Bern?"}]},
+    {
+        "role": "user",
+        "content": [{"type": "text", "text": "How is the weather "}, {"type": "text", "text": "in Bern?"}],
+    },
     {
         "role": "assistant",
         "content": None,
@@ -77,7 +80,7 @@ def test_a_stream_is_read_as_it_comes(model_server, wire):
     server, was_read = model_server(wire, reply=lambda body: "a b c d e"), threading.Event()
     events = len(list(server.format.events("model", "a b c d e")))
     left = iter(range(events - 2, -2, -1))
-    
+
     def between():
         if next(left) == 0 and not was_read.wait(20):
             raise TimeoutError("nobody read the beginning")  # and the stream is cut

@@ -28,8 +28,11 @@ def _open_files():
     return psutil.Process().num_fds()
 
 
-def use(endpoints, do, strategy="priority", **settings):
-    """What `do` returns of a router. Nothing of it is left: no task, no connection, no file."""
+def use(endpoints, do, strategy="priority", release=None, **settings):
+    """What `do` returns of a router. Nothing of it is left: no task, no connection, no file.
+
+    `release` is an event for which servers wait; it is set when the router is closed.
+    """
 
     async def main():
         async with ConcurrentRouter(endpoints, strategy, **settings) as router:
@@ -39,7 +42,11 @@ def use(endpoints, do, strategy="priority", **settings):
         return value, asyncio.all_tasks() - {asyncio.current_task()}
 
     before = _open_files()
-    value, tasks = asyncio.run(main())
+    try:
+        value, tasks = asyncio.run(main())
+    finally:
+        if release:
+            release.set()
     assert tasks == set()
     until(lambda: _open_files() <= before, "every connection is closed, on the servers' side, too")
     return value
@@ -64,7 +71,7 @@ TROUBLES = {
     "other JSON": Raw(body=b'{"hello": "world"}'),
     "a list": Raw(body=b"[1]"),
     "deep": Raw(body=b"[" * 100_000),
-    "no choices": Raw(body=b'{"choices": [], "output": [], "type": "message", "candidates": []}'),
+    "no choices": Raw(body=b'{"choices": [], "output": null, "type": "message", "candidates": []}'),
     "hung up": Hangup(),
     "cut off": Raw(body=b'{"choices": [', claims=1000),
     "bad gzip": Raw(body=b"no gzip", headers={"Content-Encoding": "gzip"}),
@@ -77,8 +84,6 @@ TROUBLES = {
 @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
 @pytest.mark.parametrize("wire", WIRES)
 def test_the_next_one_answers(model_server, wire, trouble, streamed):
-    if wire == "openai-responses" and trouble is TROUBLES["no choices"]:
-        pytest.skip("an empty output is an answer there")
     bad, good = model_server(wire, reply=lambda body: trouble), model_server("openai", reply=lambda body: "I am here")
 
     async def ask(router):
@@ -96,19 +101,22 @@ def test_the_next_one_answers(model_server, wire, trouble, streamed):
     assert KEY not in str(attempts)
 
 
-def test_a_body_without_end_is_not_read(model_server):
-    """100 MB, unpacked from 100 kB."""
-    body = gzip.compress(b" " * 100 * 2**20, compresslevel=6)
-    huge = model_server(reply=lambda _: Raw(body=body, headers={"Content-Encoding": "gzip"}))
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_a_body_without_end_is_not_read(model_server, packed):
+    """100 MB, plain or unpacked from 100 kB."""
+    body = gzip.compress(b" " * 100 * 2**20, compresslevel=6) if packed else b" " * 100 * 2**20
+    huge = model_server(reply=lambda _: Raw(body=body, headers={"Content-Encoding": "gzip"} if packed else {}))
     good = model_server("openai", "good")
     before = psutil.Process().memory_info().rss
     answer = route([endpoint(huge, "huge"), endpoint(good, priority=1)], router={"max_bytes": 2**20})
     assert answer["model"] == "good"
-    assert "longer than max_bytes=1,048,576" in answer["attempts"][0]["error"]
-    assert psutil.Process().memory_info().rss - before < 60 * 2**20
+    assert ("compressed (gzip)" if packed else "longer than max_bytes=1,048,576") in answer["attempts"][0]["error"]
+    assert psutil.Process().memory_info().rss - before < 40 * 2**20
 
 
-@pytest.mark.parametrize("trouble", [Raw(503), Raw(429), Hangup(), Raw(500), Raw(529)], ids=["503", "429", "hung up", "500", "529"])
+@pytest.mark.parametrize(
+    "trouble", [Raw(503), Raw(429), Hangup(), Raw(500), Raw(529)], ids=["503", "429", "hung up", "500", "529"]
+)
 def test_what_passes_is_tried_again(model_server, trouble):
     server = model_server(reply=first(trouble, trouble))
     answer = route([endpoint(server)])
@@ -116,7 +124,11 @@ def test_what_passes_is_tried_again(model_server, trouble):
     assert [bool(attempt["error"]) for attempt in answer["attempts"]] == [True, True, False]
 
 
-@pytest.mark.parametrize("trouble", [Raw(400), Raw(401), Raw(404), Raw(429, b'{"error": {"code": "insufficient_quota"}}')], ids=["400", "401", "404", "no money"])
+@pytest.mark.parametrize(
+    "trouble",
+    [Raw(400), Raw(401), Raw(404), Raw(429, b'{"error": {"code": "insufficient_quota"}}')],
+    ids=["400", "401", "404", "no money"],
+)
 def test_what_does_not_pass_is_not(model_server, trouble):
     server = model_server(reply=lambda body: trouble)
     with pytest.raises(AllModelsFailed, match=r"model: |model at"):
@@ -155,9 +167,15 @@ def test_a_long_retry_after_sends_everybody_elsewhere(model_server):
 
 def test_when_all_fail_each_is_named(model_server):
     a, b = model_server(reply=lambda body: Raw(500, b"sick")), model_server(reply=lambda body: Raw(400, b"what?"))
-    with pytest.raises(AllModelsFailed, match=r"first at http://127.*HTTP 500: sick.*second at .*HTTP 400: what\?") as caught:
+    with pytest.raises(
+        AllModelsFailed, match=r"first at http://127.*HTTP 500: sick.*second at .*HTTP 400: what\?"
+    ) as caught:
         route([endpoint(a, "first", retries=1), endpoint(b, "second", priority=1)])
-    assert [(each["model"], each["status"]) for each in caught.value.attempts] == [("first", 500), ("first", 500), ("second", 400)]
+    assert [(each["model"], each["status"]) for each in caught.value.attempts] == [
+        ("first", 500),
+        ("first", 500),
+        ("second", 400),
+    ]
 
 
 def test_nobody_listens():
@@ -170,24 +188,18 @@ def test_nobody_listens():
 def test_an_endpoint_that_hangs_is_left(model_server):
     release = threading.Event()
     slow, good = model_server(reply=lambda body: release.wait(20) and "late"), model_server(name="good")
-    try:
-        answer = route([endpoint(slow, "slow", timeout=0.2), endpoint(good, priority=1)])
-        assert answer["model"] == "good"
-        assert "no answer in 0.2 s" in answer["attempts"][0]["error"]
-        assert len(slow.requests) == 1  # waiting again would have been in vain
-    finally:
-        release.set()
+    answer = route([endpoint(slow, "slow", timeout=0.2), endpoint(good, priority=1)], router={"release": release})
+    assert answer["model"] == "good"
+    assert "no answer in 0.2 s" in answer["attempts"][0]["error"]
+    assert len(slow.requests) == 1  # waiting again would have been in vain
 
 
 def test_the_deadline_is_for_everything(model_server):
     release = threading.Event()
     slow = model_server(reply=lambda body: release.wait(20) and "late")
-    try:
-        with pytest.raises(AllModelsFailed, match="the time is over") as caught:
-            route([endpoint(slow, "slow")], deadline=0.2)
-        assert caught.value.attempts[0]["model"] == "slow"
-    finally:
-        release.set()
+    with pytest.raises(AllModelsFailed, match="the time is over") as caught:
+        route([endpoint(slow, "slow")], deadline=0.2, router={"release": release})
+    assert caught.value.attempts[0]["model"] == "slow"
 
 
 def test_a_slow_first_token_sends_the_stream_elsewhere(model_server):
@@ -199,12 +211,8 @@ def test_a_slow_first_token_sends_the_stream_elsewhere(model_server):
         stream = router.stream_request("hello")
         return "".join([text async for text in stream]), stream.model, stream.attempts
 
-    try:
-        (text, model, attempts) = use(
-            [endpoint(slow, "slow", first_token_timeout=0.2), endpoint(good, priority=1)], ask
-        )
-    finally:
-        release.set()
+    endpoints = [endpoint(slow, "slow", first_token_timeout=0.2), endpoint(good, priority=1)]
+    (text, model, attempts) = use(endpoints, ask, release=release)
     assert (text, model) == ("good says: hello", "good")
     assert "no first token in 0.2 s" in attempts[0]["error"]
 
@@ -241,7 +249,16 @@ def test_a_stream_that_is_left_gives_its_place_back(model_server):
 
 
 def test_no_more_at_once_than_allowed(model_server):
-    server = model_server(reply=lambda body: "ok")
+    three, more = threading.Barrier(3), threading.Event()
+    first = iter(range(3))
+
+    def reply(body):
+        if next(first, None) is not None:
+            three.wait(20)
+            more.wait(0.2)  # a fourth would come now
+        return "ok"
+
+    server = model_server(reply=reply)
 
     async def ask(router):
         async def stream(number):
@@ -252,7 +269,7 @@ def test_no_more_at_once_than_allowed(model_server):
 
     answers = use([endpoint(server, max_concurrent=3)], ask)
     assert len(answers) == len(server.requests) == 60
-    assert server.busiest <= 3
+    assert server.busiest == 3
 
 
 def test_the_circuit_opens_and_closes_again(model_server, monkeypatch):
@@ -261,7 +278,9 @@ def test_the_circuit_opens_and_closes_again(model_server, monkeypatch):
     later = [0.0]
     start = _clock.time.monotonic
     monkeypatch.setattr(
-        _clock, "time", type("Later", (), {"monotonic": staticmethod(lambda: start() + later[0]), "time_ns": _clock.time.time_ns})
+        _clock,
+        "time",
+        type("Later", (), {"monotonic": staticmethod(lambda: start() + later[0]), "time_ns": _clock.time.time_ns}),
     )
 
     async def ask(router):
@@ -369,11 +388,10 @@ def test_the_slow_one_is_hedged(model_server):
         answer = await router.route_request("slow")
         return answer, router.health()["a"]["running"]
 
-    try:
-        (answer, running) = use([endpoint(a, "a"), endpoint(b, "b", priority=1)], ask, hedge=True)
-        without = use([endpoint(a, "a", timeout=0.3), endpoint(b, "b", priority=1)], lambda router: router.route_request("slow"))
-    finally:
-        release.set()
+    endpoints = [endpoint(a, "a"), endpoint(b, "b", priority=1)]
+    (answer, running) = use(endpoints, ask, release=release, hedge=True)
+    release.clear()
+    without = route([endpoint(a, "a", timeout=0.3), endpoints[1]], "slow", router={"release": release})
     assert (answer["model"], answer["response"]) == ("b", "second")
     (loser,) = [attempt for attempt in answer["attempts"] if attempt["model"] == "a"]
     assert "given up" in loser["error"]
@@ -385,7 +403,10 @@ def test_where_all_is_slow_few_are_hedged(model_server):
     """Ten are saved up, then one in ten; asking twice would not help."""
     release = threading.Event()
     release.set()
-    a, b = model_server(reply=lambda body: release.wait(20) and "a"), model_server(reply=lambda body: release.wait(20) and "b")
+    a, b = (
+        model_server(reply=lambda body: release.wait(20) and "a"),
+        model_server(reply=lambda body: release.wait(20) and "b"),
+    )
 
     async def ask(router):
         for _ in range(30):
@@ -401,7 +422,9 @@ def test_where_all_is_slow_few_are_hedged(model_server):
         await asyncio.gather(*tasks)
         return seen
 
-    seen = use([endpoint(a, "a", max_concurrent=100), endpoint(b, "b", priority=1, max_concurrent=100)], ask, hedge=True)
+    seen = use(
+        [endpoint(a, "a", max_concurrent=100), endpoint(b, "b", priority=1, max_concurrent=100)], ask, hedge=True
+    )
     assert seen <= 10 + 60 * 0.1
 
 
@@ -441,7 +464,9 @@ def test_endpoints_come_and_go(model_server):
     assert answers == ["old says so", "new says: hello", "new says: hello"]
 
 
-@pytest.mark.parametrize(("found", "message"), [([], "no endpoints"), ("ab", "must be a list"), ([1], "must be a ModelEndpoint")])
+@pytest.mark.parametrize(
+    ("found", "message"), [([], "no endpoints"), ("ab", "must be a list"), ([1], "must be a ModelEndpoint")]
+)
 def test_a_discovery_that_finds_nonsense_is_told(found, message):
     async def discover():
         return found
@@ -491,7 +516,12 @@ def test_keys_of_the_environment_go_to_their_providers_only(monkeypatch):
     monkeypatch.setenv("GOOGLE_API_KEY", "google")
     assert ModelEndpoint("a", "https://api.openai.com/v1/chat/completions").key() == KEY
     assert ModelEndpoint("a", "https://generativelanguage.googleapis.com/v1/models/g:generateContent").key() == "google"
-    for url in ("https://api.openai.com.evil.org", "http://api.openai.com", "http://127.0.0.1", "https://api.anthropic.com"):
+    for url in (
+        "https://api.openai.com.evil.org",
+        "http://api.openai.com",
+        "http://127.0.0.1",
+        "https://api.anthropic.com",
+    ):
         assert ModelEndpoint("a", url + "/v1/chat/completions").key() is None
 
 

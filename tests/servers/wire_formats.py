@@ -54,7 +54,9 @@ class Chat:
     def events(model, said):
         def chunk(delta, why=None):
             choice = {"index": 0, "delta": delta, "finish_reason": why}
-            return _event({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice]})
+            return _event(
+                {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice]}
+            )
 
         yield chunk({"role": "assistant", "content": ""})
         for piece in _pieces(said):
@@ -92,7 +94,7 @@ class Responses:
             "tools": [],
             "usage": {
                 "input_tokens": 100,
-                "input_tokens_details": {"cached_tokens": 0},
+                "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
                 "output_tokens": 10,
                 "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": 110,
@@ -103,11 +105,21 @@ class Responses:
     def events(model, said):
         whole = Responses.whole(model, said)
         at = {"item_id": "m", "output_index": 1, "content_index": 0, "logprobs": []}
-        started = {"type": "response.created", "response": {**whole, "output": [], "usage": None, "status": "in_progress"}}
+        started = {
+            "type": "response.created",
+            "response": {**whole, "output": [], "usage": None, "status": "in_progress"},
+        }
+        item = {**whole["output"][-1], "content": [], "status": "in_progress"}
+        part = {"type": "output_text", "text": "", "annotations": []}
+        added = [
+            {"type": "response.output_item.added", "output_index": 0, "item": whole["output"][0]},
+            {"type": "response.output_item.added", "output_index": 1, "item": item},
+            {"type": "response.content_part.added", **at, "part": part},
+        ]
         deltas = [{"type": "response.output_text.delta", **at, "delta": piece} for piece in _pieces(said)]
         done = {"type": "response.output_text.done", **at, "text": said}
         ended = {"type": "response.completed", "response": whole}
-        for number, event in enumerate([started, *deltas, done, ended]):
+        for number, event in enumerate([started, *added, *deltas, done, ended]):
             yield _event({**event, "sequence_number": number}, event["type"])
 
 
