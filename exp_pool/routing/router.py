@@ -114,14 +114,14 @@ class ConcurrentRouter:
 
         Raises:
             AllModelsFailed: no endpoint answered within the deadline.
-            InvalidInputError: no messages, or no such endpoint.
+            InvalidInputError: no messages, no such endpoint, or no deadline above 0.
             ClosedError: the router was closed.
         """
         request = RoutedRequest.of(prompt, options, route_key)
         began = monotonic()
         attempts: list[Attempt] = []
         with _all_failed(attempts):
-            async with asyncio.timeout(deadline or self._deadline_s) as limit:
+            async with asyncio.timeout(self._seconds(deadline)) as limit:
                 transport = self._open()
                 gates = await self._order(request, preferred_model)
                 patient = _last_open(gates)
@@ -175,7 +175,7 @@ class ConcurrentRouter:
             with _all_failed(attempts):
                 begun = None
                 try:
-                    async with asyncio.timeout(deadline or self._deadline_s) as limit:
+                    async with asyncio.timeout(self._seconds(deadline)) as limit:
                         transport = self._open()
                         gates = await self._order(request, preferred_model)
                         patient = _last_open(gates)
@@ -195,6 +195,14 @@ class ConcurrentRouter:
                     raise
 
         return RoutedStream(begin, attempts)
+
+    def _seconds(self, deadline: float | None) -> float:
+        """The router's deadline, or the caller's in its place."""
+        if deadline is None:
+            return self._deadline_s
+        if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not deadline > 0:
+            raise InvalidInputError(f"deadline={deadline!r} must be seconds above 0, or None for the router's")
+        return deadline
 
     async def _order(self, request: RoutedRequest, preferred_model: str | None) -> Sequence[Gate]:
         """All endpoints: the preferred one, those that can take the request now, and the others, soonest first."""

@@ -76,7 +76,7 @@ def test_many_requests(model_server):
     failures = sum(bool(attempt["error"]) for answer in answers for attempt in answer["attempts"])
     fallbacks = sum(len({attempt["model"] for attempt in answer["attempts"]}) > 1 for answer in answers)
     assert failures > REQUESTS * 0.15
-    print(
+    print(  # noqa: T201  (with -s)
         f"\n{REQUESTS} requests in {took:.1f} s: {failures} faults, {fallbacks} fallbacks, 0 lost; "
         f"busiest {[server.busiest for server in servers]} of {LIMITS}; "
         f"files {before} before, {psutil.Process().num_fds()} after; {dict(Counter(a['model'] for a in answers))}"

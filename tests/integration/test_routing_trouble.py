@@ -17,7 +17,7 @@ from exp_pool.errors import ClosedError, ConfigurationError, InvalidInputError
 from exp_pool.routing import AllModelsFailed, ConcurrentRouter, EndpointError, ModelEndpoint
 
 WIRES = ["openai", "openai-responses", "anthropic", "gemini"]
-KEY = "sk-proj-0123456789abcdefghijKLMN"
+KEY = "correct-horse-battery-staple"  # in the shape of no known token
 
 
 def endpoint(server, name=None, **settings):
@@ -575,10 +575,31 @@ def test_a_cancelled_caller_leaves_nothing(model_server):
 
 @pytest.mark.parametrize(
     ("prompt", "options"),
-    [("", {}), ("  ", {}), ([], {}), (3, {}), ([{"content": "x"}], {}), ([{"role": "boss"}], {}), ("hi", {"preferred_model": "x"}), ("hi", {"stream": True})],
+    [("", {}), ("  ", {}), ([], {}), (3, {}), ([{"content": "x"}], {}), ([{"role": "boss"}], {}), ("hi", {"preferred_model": "x"}), ("hi", {"stream": True}), ("hi", {"deadline": 0}), ("hi", {"deadline": "soon"})],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_said_at_once(model_server, prompt, options):
     server = model_server()
     with pytest.raises(InvalidInputError):
         route([endpoint(server)], prompt, **options)
     assert server.requests == []
+
+
+def test_what_is_unchanged_keeps_its_circuit(model_server):
+    """Asking again which endpoints there are forgets nothing about those that stay."""
+    sick, good = model_server(reply=lambda body: Raw(500)), model_server(name="good")
+    asked = []
+
+    async def discover():
+        asked.append(1)
+        return [endpoint(sick, "sick", retries=0, breaker_after=1, breaker_pause=50), endpoint(good, priority=1)]
+
+    async def ask(router):
+        await router.route_request("hello")
+        before = len(asked)
+        while len(asked) < before + 3:
+            await asyncio.sleep(0.01)
+        await router.route_request("hello")
+        return router.health()["sick"]["circuit"]
+
+    assert use(discover, ask, refresh_s=0.01) == "open"
+    assert len(sick.requests) == 1
