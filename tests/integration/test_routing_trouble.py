@@ -3,57 +3,20 @@
 import asyncio
 import gzip
 import threading
-from collections import Counter
 from email.utils import format_datetime
 
 import psutil
 import pytest
 from loguru import logger
+from routers import KEY, endpoint, open_files, route, use
 from servers import until
 from servers.models import Cut, Hangup, Raw
 
 from exp_pool import _clock
-from exp_pool.errors import ClosedError, ConfigurationError, InvalidInputError
+from exp_pool.errors import ClosedError, InvalidInputError
 from exp_pool.routing import AllModelsFailed, ConcurrentRouter, EndpointError, ModelEndpoint
 
 WIRES = ["openai", "openai-responses", "anthropic", "gemini"]
-KEY = "correct-horse-battery-staple"  # in the shape of no known token
-
-
-def endpoint(server, name=None, **settings):
-    return ModelEndpoint(name or server.name, server.url, **{"api_key": KEY, **settings})
-
-
-def _open_files():
-    return psutil.Process().num_fds()
-
-
-def use(endpoints, do, strategy="priority", release=None, **settings):
-    """What `do` returns of a router. Nothing of it is left: no task, no connection, no file.
-
-    `release` is an event for which servers wait; it is set when the router is closed.
-    """
-
-    async def main():
-        async with ConcurrentRouter(endpoints, strategy, **settings) as router:
-            value = await do(router)
-        for _ in range(5):  # httpx leaves generators to the loop, which closes them at its next turns
-            await asyncio.sleep(0)
-        return value, asyncio.all_tasks() - {asyncio.current_task()}
-
-    before = _open_files()
-    try:
-        value, tasks = asyncio.run(main())
-    finally:
-        if release:
-            release.set()
-    assert tasks == set()
-    until(lambda: _open_files() <= before, "every connection is closed, on the servers' side, too")
-    return value
-
-
-def route(endpoints, prompt="hello", strategy="priority", router=None, **options):
-    return use(endpoints, lambda r: r.route_request(prompt, **options), strategy, **(router or {}))
 
 
 def first(*replies, then="fine"):
@@ -248,246 +211,6 @@ def test_a_stream_that_is_left_gives_its_place_back(model_server):
     assert answer["response"] == "a b c d e f"
 
 
-def test_no_more_at_once_than_allowed(model_server):
-    three, more = threading.Barrier(3), threading.Event()
-    first = iter(range(3))
-
-    def reply(body):
-        if next(first, None) is not None:
-            three.wait(20)
-            more.wait(0.2)  # a fourth would come now
-        return "ok"
-
-    server = model_server(reply=reply)
-
-    async def ask(router):
-        async def stream(number):
-            return "".join([text async for text in router.stream_request(str(number))])
-
-        whole = [router.route_request(str(number)) for number in range(30)]
-        return await asyncio.gather(*whole, *(stream(number) for number in range(30)))
-
-    answers = use([endpoint(server, max_concurrent=3)], ask)
-    assert len(answers) == len(server.requests) == 60
-    assert server.busiest == 3
-
-
-def test_the_circuit_opens_and_closes_again(model_server, monkeypatch):
-    replies = {"say": Raw(500)}
-    sick, good = model_server(reply=lambda body: replies["say"]), model_server(name="good")
-    later = [0.0]
-    start = _clock.time.monotonic
-    monkeypatch.setattr(
-        _clock,
-        "time",
-        type("Later", (), {"monotonic": staticmethod(lambda: start() + later[0]), "time_ns": _clock.time.time_ns}),
-    )
-
-    async def ask(router):
-        async def model():
-            return (await router.route_request("hello"))["model"], router.health()["sick"]["circuit"]
-
-        seen = [await model() for _ in range(5)]
-        asked = len(sick.requests)
-        later[0] += 2.0
-        seen.append(await model())  # the probe fails
-        probed = len(sick.requests) - asked
-        later[0] += 1.5
-        seen.append(await model())  # the pause is twice as long now
-        replies["say"] = "well again"
-        later[0] += 3.0
-        seen += [await model(), await model()]
-        return seen, asked, probed
-
-    (seen, asked, probed) = use([endpoint(sick, "sick", retries=0, breaker_after=3), endpoint(good, priority=1)], ask)
-    closed, opened = ("good", "closed"), ("good", "open")
-    assert seen == [closed, closed, opened, opened, opened, opened, opened, ("sick", "closed"), ("sick", "closed")]
-    assert (asked, probed) == (3, 1)
-
-
-def test_one_request_at_a_time_probes(model_server, monkeypatch):
-    release, entered = threading.Event(), threading.Event()
-    replies = {"say": lambda: Raw(500)}
-    sick, good = model_server(reply=lambda body: replies["say"]()), model_server(name="good")
-
-    def slow():
-        entered.set()
-        release.wait(20)
-        return "well"
-
-    async def ask(router):
-        await router.route_request("hello")
-        replies["say"] = slow
-        later = _clock.monotonic() + 5
-        monkeypatch.setattr("exp_pool.routing.circuit.monotonic", lambda: later)
-        probe = asyncio.create_task(router.route_request("probe"))
-        await asyncio.to_thread(entered.wait, 20)
-        others = await asyncio.gather(*(router.route_request("other") for _ in range(10)))
-        probe.cancel()  # a probe that is given up keeps nobody out
-        await asyncio.gather(probe, return_exceptions=True)
-        release.set()
-        return [other["model"] for other in others], (await router.route_request("again"))["model"]
-
-    (others, again) = use([endpoint(sick, "sick", retries=0, breaker_after=1), endpoint(good, priority=1)], ask)
-    assert others == ["good"] * 10
-    assert again == "sick"
-
-
-def test_a_bad_request_is_not_the_endpoints_fault(model_server):
-    server = model_server(reply=lambda body: Raw(400, b"too long"))
-
-    async def ask(router):
-        for _ in range(8):
-            with pytest.raises(AllModelsFailed, match="HTTP 400"):
-                await router.route_request("hello")
-        return router.health()["m"]["circuit"]
-
-    assert use([endpoint(server, "m", breaker_after=2)], ask) == "closed"
-
-
-def test_no_more_a_minute_than_allowed(model_server):
-    few, many = model_server(name="few"), model_server(name="many")
-
-    async def ask(router):
-        return await asyncio.gather(*(router.route_request("hello") for _ in range(20)))
-
-    answers = use([endpoint(few, requests_per_minute=7), endpoint(many, priority=1)], ask)
-    assert Counter(answer["model"] for answer in answers) == {"few": 7, "many": 13}
-
-
-def test_tokens_count_as_the_answer_says(model_server):
-    """110 each as the server says, whatever was reckoned: the tenth would be above 1,000."""
-    few, many = model_server(name="few"), model_server(name="many")
-
-    async def ask(router):
-        return [(await router.route_request("hello", max_tokens=10))["model"] for _ in range(12)]
-
-    models = use([endpoint(few, tokens_per_minute=1000), endpoint(many, priority=1)], ask)
-    assert models == ["few"] * 9 + ["many"] * 3
-
-
-def test_a_request_above_the_limit_of_tokens_never_waits(model_server):
-    with pytest.raises(AllModelsFailed, match=r"may take \d+ tokens, and tokens_per_minute=100"):
-        route([endpoint(model_server(), tokens_per_minute=100)], "hello " * 200)
-
-
-def test_the_slow_one_is_hedged(model_server):
-    release, held = threading.Event(), []
-
-    def reply(body):
-        if "slow" in body["messages"][-1]["content"]:
-            held.append(1)
-            release.wait(20)
-        return "first"
-
-    a, b = model_server(reply=reply), model_server(reply=lambda body: "second")
-
-    async def ask(router):
-        for _ in range(30):
-            await router.route_request("quick")
-        answer = await router.route_request("slow")
-        return answer, router.health()["a"]["running"]
-
-    endpoints = [endpoint(a, "a"), endpoint(b, "b", priority=1)]
-    (answer, running) = use(endpoints, ask, release=release, hedge=True)
-    release.clear()
-    without = route([endpoint(a, "a", timeout=0.3), endpoints[1]], "slow", router={"release": release})
-    assert (answer["model"], answer["response"]) == ("b", "second")
-    (loser,) = [attempt for attempt in answer["attempts"] if attempt["model"] == "a"]
-    assert "given up" in loser["error"]
-    assert running == 0
-    assert "no answer in" in without["attempts"][0]["error"]  # it had to wait for the time-out
-
-
-def test_where_all_is_slow_few_are_hedged(model_server):
-    """Ten are saved up, then one in ten; asking twice would not help."""
-    release = threading.Event()
-    release.set()
-    a, b = (
-        model_server(reply=lambda body: release.wait(20) and "a"),
-        model_server(reply=lambda body: release.wait(20) and "b"),
-    )
-
-    async def ask(router):
-        for _ in range(30):
-            await router.route_request("quick")
-        hedged = len(b.requests)
-        release.clear()
-        tasks = [asyncio.create_task(router.route_request("slow")) for _ in range(60)]
-        while len(a.requests) < 90 or len(b.requests) - hedged < 10:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)  # more would come now
-        seen = len(b.requests)
-        release.set()
-        await asyncio.gather(*tasks)
-        return seen
-
-    seen = use(
-        [endpoint(a, "a", max_concurrent=100), endpoint(b, "b", priority=1, max_concurrent=100)], ask, hedge=True
-    )
-    assert seen <= 10 + 60 * 0.1
-
-
-def test_endpoints_come_and_go(model_server):
-    """A request that is under way at one that goes is answered there."""
-    release, entered = threading.Event(), threading.Event()
-
-    def reply(body):
-        entered.set()
-        release.wait(20)
-        return "old says so"
-
-    old, new = model_server(reply=reply), model_server(name="new")
-    known, asked = [endpoint(old, "old")], asyncio.Event()
-
-    async def discover():
-        asked.set()
-        if not known:
-            raise OSError("the registry is away")
-        return known
-
-    async def ask(router):
-        under_way = asyncio.create_task(router.route_request("hello"))
-        await asyncio.to_thread(entered.wait, 20)
-        known[:] = [endpoint(new, "new")]
-        while "old" in router.health():
-            await asyncio.sleep(0.01)
-        second = await router.route_request("hello")
-        known.clear()
-        asked.clear()
-        await asked.wait()  # in trouble, the last ones stay
-        third = await router.route_request("hello")
-        release.set()
-        return [(await under_way)["response"], second["response"], third["response"]]
-
-    answers = use(discover, ask, refresh_s=0.02)
-    assert answers == ["old says so", "new says: hello", "new says: hello"]
-
-
-@pytest.mark.parametrize(
-    ("found", "message"), [([], "no endpoints"), ("ab", "must be a list"), ([1], "must be a ModelEndpoint")]
-)
-def test_a_discovery_that_finds_nonsense_is_told(found, message):
-    async def discover():
-        return found
-
-    with pytest.raises(ConfigurationError, match=message):
-        route(discover)
-
-
-def test_a_strategy_in_trouble_is_passed_over(model_server):
-    def broken(candidates, load):
-        raise RuntimeError("oops")
-
-    a, b = model_server(name="a"), model_server(name="b")
-    endpoints = [endpoint(a, priority=1), endpoint(b)]
-    with pytest.warns(UserWarning, match="oops"):
-        assert route(endpoints, strategy=broken)["model"] == "b"
-    with pytest.warns(UserWarning, match="no order"):
-        assert route(endpoints, strategy=lambda candidates, load: ["a"])["model"] == "b"
-    assert route(endpoints, strategy=lambda candidates, load: candidates)["model"] == "a"
-
-
 def test_the_key_is_nowhere(model_server, monkeypatch):
     """Not in the repr, errors, logs, or what errors came from."""
     monkeypatch.setenv("MY_KEY", KEY)
@@ -539,12 +262,12 @@ def test_who_waits_when_it_closes_hears_of_it(model_server):
             await router.route_request("hello")
         return await asyncio.gather(*waiting, return_exceptions=True)
 
-    before = _open_files()
+    before = open_files()
     try:
         assert [type(error) for error in asyncio.run(main())] == [ClosedError] * 3
     finally:
         release.set()
-    until(lambda: _open_files() <= before, "every connection is closed")
+    until(lambda: open_files() <= before, "every connection is closed")
 
 
 def test_a_router_belongs_to_one_loop(model_server):
