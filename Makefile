@@ -50,7 +50,7 @@ imports: $(VENV)/.dev  ## the layers
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev  ## pytest, a file at a time on each core
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.dev  ## what takes minutes: a million calls against the key encoding
 	EXP_POOL_FULL=1 $(BIN)/python -m pytest tests/guarantees/test_2_a_million_calls.py

@@ -67,12 +67,11 @@ def test_wrong_answers_stay_within_the_rate_and_many_are_answered(pairs, embedde
 
 
 def test_the_order_may_be_anyones(pairs, embedder, cosines):
-    """All that is right first, all that is wrong first, by similarity either way: the coin knows nothing of it."""
+    """All that is right first, all that is wrong first, by falling similarity: the coin knows nothing of it."""
     places = shuffled(7)
     orders = [
         sorted(places, key=lambda place: not pairs[place][2]),
         sorted(places, key=lambda place: bool(pairs[place][2])),
-        sorted(places, key=lambda place: cosines[place]),
         sorted(places, key=lambda place: -cosines[place]),
     ]
     for run in evaluate(VerifiedJudge(max_error_rate=0.1), pairs, embedder=embedder, orders=orders):

@@ -208,8 +208,8 @@ def test_while_another_feeds_it_this_one_uses_what_is_there(settings):
         assert answers(other, "zzzz", 1) == ["zzzz"]
         assert other.stats().indexed == 0
         store.release(lease)
-        other.sync.flush()
-        assert in_index(other) == sorted([*WORDS, "zzzz"])
+        while in_index(other) != sorted([*WORDS, "zzzz"]):  # the first one's worker may have it now
+            other.sync.flush()
 
 
 def test_a_store_put_back_from_a_copy_has_what_the_server_dropped_handed_over_again(settings, tmp_path):
