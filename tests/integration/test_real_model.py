@@ -1,6 +1,5 @@
 """The real model, a real Chroma, a real SQLite file, real questions."""
 
-import os
 from collections import Counter
 from dataclasses import replace
 
@@ -12,9 +11,6 @@ from exp_pool.search import Wanted
 
 pytestmark = pytest.mark.slow
 
-FULL = os.environ.get("EXP_POOL_FULL") == "1"
-STORED, ASKED = (5000, 500) if FULL else (2000, 200)
-
 
 @pytest.fixture(scope="module")
 def urls(tmp_path_factory):
@@ -23,32 +19,32 @@ def urls(tmp_path_factory):
 
 
 def test_paraphrases_are_found_as_often_as_by_brute_force(urls, question_pairs):
-    """The paraphrase of at least as many questions is in the top 5 as brute force finds, minus 2%."""
-    firsts = list(dict.fromkeys(a for a, _, _ in question_pairs))[:STORED]
+    """Among 5,000 questions, the paraphrase of at least as many of 500 in the top 5 as brute force finds, minus 2%."""
+    firsts = list(dict.fromkeys(a for a, _, _ in question_pairs))[:5000]
     known = set(firsts)
-    asked = [(a, b) for a, b, same in question_pairs if same and a in known and b not in known][:ASKED]
-    assert (len(firsts), len(asked)) == (STORED, ASKED)
+    asked = [(a, b) for a, b, same in question_pairs if same and a in known and b not in known][:500]
+    assert (len(firsts), len(asked)) == (5000, 500)
     with ExpManager(**urls, index_from=1) as manager:
         manager.sync.create_exps([Experience(function="qa", request=text, response=text.upper()) for text in firsts])
         manager.sync.flush()
         stats = manager.stats()
-        assert (stats.embedded, stats.indexed) == (STORED, STORED)
+        assert (stats.embedded, stats.indexed) == (5000, 5000)
         found = [a in [e.request for e in manager.sync.query_exps(b, top_k=5)] for a, b in asked]
         assert manager.stats().degraded == 0
         service = manager.sync._embeddings
-        rows = manager.sync._store.vectors_after("default", service.embed(["x"], 60).embedder, 0, STORED)
+        rows = manager.sync._store.vectors_after("default", service.embed(["x"], 60).embedder, 0, 5000)
         texts = {e.id: e.request for e in manager.sync.iter_exps()}
     matrix = np.stack([np.frombuffer(row.vector.values, dtype="<f4") for row in rows])
-    queries = np.concatenate([service.embed([b for _, b in asked[i : i + 50]], 60).vectors for i in range(0, ASKED, 50)])
+    queries = np.concatenate([service.embed([b for _, b in asked[i : i + 50]], 60).vectors for i in range(0, 500, 50)])
     nearest = np.argsort(-(queries @ matrix.T), axis=1)[:, :5]
     brute = [a in [texts[rows[i].id] for i in near] for (a, _), near in zip(asked, nearest, strict=True)]
-    assert sum(brute) > 0.8 * ASKED
+    assert sum(brute) > 400
     assert sum(found) >= 0.98 * sum(brute)
 
 
 def test_it_is_all_there_after_reopening(urls):
     with ExpManager(**urls) as manager:
-        assert manager.sync.get_exps_count() == STORED
+        assert manager.sync.get_exps_count() == 5000
         hits = manager.sync.search("What is the best way of learning to play the guitar?", top_k=3)
         assert all("guitar" in hit.experience.request.lower() for hit in hits[:1])
         assert manager.stats().embedded == 0
