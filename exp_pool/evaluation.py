@@ -25,8 +25,9 @@ from exp_pool.records import Record
 from exp_pool.registry import embedder_maker, load_scorer
 from exp_pool.request import CallSpec, Request
 from exp_pool.reuse.judges import resolve_judge
-from exp_pool.reuse.verified import VerifiedJudge
+from exp_pool.reuse.verified import VerifiedJudge, labelled
 from exp_pool.steps import (
+    AskFeeds,
     AskJudge,
     Claim,
     Claimed,
@@ -112,8 +113,8 @@ def evaluate(
         ConfigurationError: the judge is none, or there is no embedder.
         EmbedderError: a text cannot be embedded.
     """
-    labelled = _checked(pairs)
-    if not labelled:
+    known = labelled(pairs)
+    if not known:
         raise InvalidInputError("there are no pairs to evaluate a judge on; give (a, b, same) tuples")
     resolved = resolve_judge(judge)
     if isinstance(resolved, VerifiedJudge):
@@ -123,22 +124,11 @@ def evaluate(
         raise ConfigurationError("embedder='none' finds nothing similar; name one, such as the default")
     embeddings = EmbeddingService(make)
     try:
-        prepared = _prepared(labelled, embeddings)
+        prepared = _prepared(known, embeddings)
         wanted = list(_orders(orders, len(prepared), seed))
         return [_replayed(resolved, prepared, order, embeddings, seed + n) for n, order in enumerate(wanted)]
     finally:
         embeddings.close(0.0)
-
-
-def _checked(pairs: Iterable[tuple[str, str, Any]]) -> list[tuple[str, str, bool]]:
-    checked = []
-    for pair in pairs:
-        match pair:
-            case (str() as a, str() as b, same) if same in (0, 1):
-                checked.append((a, b, bool(same)))
-            case _:
-                raise InvalidInputError(f"{pair!r:.120} is no labelled pair: (a, b, same), same being True or False")
-    return checked
 
 
 def _orders(orders: int | Sequence[Sequence[int]], count: int, seed: int) -> Iterator[Sequence[int]]:
@@ -162,23 +152,23 @@ def _asked(request: str) -> str:
     return request
 
 
-def _prepared(labelled: Sequence[tuple[str, str, bool]], embeddings: EmbeddingService) -> list[_Pair]:
+def _prepared(pairs: Sequence[tuple[str, str, bool]], embeddings: EmbeddingService) -> list[_Pair]:
     spec = CallSpec(_asked, name="evaluated")
-    texts = list(dict.fromkeys(text for a, b, _ in labelled for text in (a, b)))
+    texts = list(dict.fromkeys(text for a, b, _ in pairs for text in (a, b)))
     vectors: dict[str, tuple[Any, bool]] = {}
     starts = range(0, len(texts), _EMBEDDED_AT_ONCE)
     for start in progress(starts, "embedding"):
         part = texts[start : start + _EMBEDDED_AT_ONCE]
         embedded = embeddings.embed(part, _EMBED_S)
         vectors.update(zip(part, zip(embedded.vectors, embedded.whole, strict=True), strict=True))
-    pairs = []
-    for number, (a, b, same) in enumerate(labelled):
+    prepared = []
+    for number, (a, b, same) in enumerate(pairs):
         (of_a, whole_a), (of_b, whole_b) = vectors[a], vectors[b]
         asked = spec.request((b,), {}, _NAMESPACE, None)
         stored = spec.request((a,), {}, _NAMESPACE, None).to_record(f"{number}", f'"{number}"', "json")
         live = f"{number}" if same else f"not {number}"
-        pairs.append(_Pair(asked, stored, float(min(of_a @ of_b, 1.0)), whole_a and whole_b, live))
-    return pairs
+        prepared.append(_Pair(asked, stored, float(min(of_a @ of_b, 1.0)), whole_a and whole_b, live))
+    return prepared
 
 
 @dataclass(slots=True)
@@ -224,8 +214,10 @@ class _Replay:
                 return True
             case Trouble(error=error):
                 raise error
+            case AskFeeds():
+                return ...
             case _:
-                return ... if type(step).__name__ == "AskFeeds" else None
+                return None
 
 
 def _replayed(

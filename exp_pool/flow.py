@@ -219,11 +219,6 @@ def _first_look(request: Request, policy: Policy, *, claim: bool) -> Story[Claim
     return claimed
 
 
-def _may_learn(policy: Policy, mode: Mode) -> bool:
-    """Whether what a judge decides is remembered: what could not be counted must not be answered by similarity."""
-    return policy.learns and mode.write and not mode.replay
-
-
 def judged_match(
     request: Request, policy: Policy, record: Record | None, late_s: float = 0.0, *, similar_too: bool = True
 ) -> Story[Judged]:
@@ -260,7 +255,8 @@ def look(request: Request, policy: Policy) -> Story[Match | None]:
 def _judged(request: Request, policy: Policy, mode: Mode, looked: Claimed) -> Story[Judged]:
     # What has expired is for those who come while another call, here or elsewhere, renews it.
     late_s = policy.stale_s if looked.busy else 0.0
-    similar_too = not policy.learns or _may_learn(policy, mode)
+    # What a judge that learns could not count must not be answered by similarity.
+    similar_too = not policy.learns or (mode.write and not mode.replay)
     return (yield from judged_match(request, policy, looked.record, late_s, similar_too=similar_too))
 
 

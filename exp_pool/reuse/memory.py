@@ -7,7 +7,6 @@ experience was there: always where the judge abstained, and by the toss of a coi
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +26,8 @@ _FIRST, _GROWTH = 200, 1.25  # labels before anything is learned, and how many m
 _SEEN = 0.5  # of a wrong answer counts as seen, the rest as predicted
 _AIM = 0.95  # of the allowed rate: what is aimed at over any longer stretch, since the aim is missed by a tenth or so
 _PRICE = 1.05  # what one wrong answer costs of the bound, since looking into some only guesses the rest
-_PATIENCE, _SHORTEST = 3, 500  # room is used up over two thirds of the requests so far, and over 500 at least
-_MARGIN = 1.05
+_PATIENCE, _SHORTEST = 3, 500  # room is used up over a third as many requests as so far, and over 500 at least
+_MARGIN = 1.05  # at the price itself a pair would be worth nothing, and its chance without limit
 _NOTICEABLE, _STALE = 0.02, 1.05  # changes after which it aims anew
 _BINS = 10
 
@@ -60,14 +59,17 @@ class Aim:
     price: float = 1.0
     a: float = 0.0  # of the bet that says most, see `bound`
 
-    def chance(self, predicted: float, least: float) -> float:
-        """The chance of looking into a pair that would be answered.
+    def chances(self, predicted: np.ndarray, least: float) -> np.ndarray:
+        """The chance of looking into each pair that would be answered.
 
         What is not looked into costs the bound ``a / 2 * predicted / chance`` for the guess, on average; answering is
         worth ``1 - predicted / price``. The sum over all pairs is least for this chance (Neyman's allocation).
         """
+        import numpy as np
+
         worth = 1 - predicted / (_MARGIN * self.price)
-        return min(1.0, max(least, math.sqrt(self.a / (2 * self.price) * predicted / worth)))
+        chances: np.ndarray = np.clip(np.sqrt(self.a / (2 * self.price) * predicted / worth), least, 1.0)
+        return chances
 
 
 @dataclass(slots=True)
@@ -113,7 +115,9 @@ class Memory:
 
     def chance(self, predicted: float) -> float:
         """The chance with which a pair that may be answered is looked into instead."""
-        return self.aim.chance(predicted, self.bound.least_chance)
+        import numpy as np
+
+        return float(self.aim.chances(np.array(predicted), self.bound.least_chance))
 
     # What became of it
 
@@ -227,13 +231,12 @@ class Memory:
         wrong = _SEEN * wrong + (1 - _SEEN) * predicted
         least, total = self.bound.least_chance, weights.sum()
 
-        def price_of(count: int) -> float:
-            return 1.0 if count == len(predicted) else float(predicted[count - 1])
+        def aim_at(count: int) -> Aim:
+            limit = float(predicted[count - 1])
+            return Aim(limit, 1.0 if count == len(predicted) else limit, a)
 
         def spent(count: int) -> float:
-            price = price_of(count)
-            worth = 1 - predicted[:count] / (_MARGIN * price)
-            looked = np.clip(np.sqrt(a / (2 * price) * predicted[:count] / worth), least, 1.0)
+            looked = aim_at(count).chances(predicted[:count], least)
             return float((weights[:count] * wrong[:count] * (1 - looked)).sum() / total)
 
         # Not quite rising, so looked through from the most careful on: coarsely, then between two steps.
@@ -246,7 +249,7 @@ class Memory:
         while few < many:
             middle = (few + many + 1) // 2
             few, many = (middle, many) if spent(middle) <= spend else (few, middle - 1)
-        return Aim(float(predicted[few - 1]), price_of(few), a) if few else Aim()
+        return aim_at(few) if few else Aim()
 
 
 def label_entry(lesson: Lesson, *, wrong: bool, warm: bool = False) -> str:

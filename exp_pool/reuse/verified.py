@@ -82,16 +82,7 @@ class VerifiedJudge:
         Raises:
             InvalidInputError: something else than such pairs.
         """
-        taught = []
-        for pair in pairs:
-            match pair:
-                case (str() as request, str() as other, same) if same in (0, 1):
-                    taught.append((request, other, bool(same)))
-                case _:
-                    raise InvalidInputError(
-                        f"{pair!r:.120} is no labelled pair: (request, other request, True or False)"
-                    )
-        return cls(taught=tuple(taught), **settings)
+        return cls(taught=tuple(labelled(pairs)), **settings)
 
     def judge(self, question: Question) -> Verdict:
         """The surest of the hits, if the bound allows it; what is to be learned from the outcome, in any case."""
@@ -126,6 +117,22 @@ def _verdict(memory: Memory, hit: Hit, pair: tuple[float, ...], predicted: float
     if memory.coin.random() < chance:
         return Verdict(hit, f"looked into, as is one in {1 / chance:.0f} like it", hit, lesson, live=True)
     return Verdict(hit, f"chance of being wrong {predicted:.3f}", hit, lesson)
+
+
+def labelled(pairs: Iterable[tuple[str, str, Any]]) -> list[tuple[str, str, bool]]:
+    """The pairs (request, other request, whether one answer serves both), looked at.
+
+    Raises:
+        InvalidInputError: something else than such pairs.
+    """
+    checked = []
+    for pair in pairs:
+        match pair:
+            case (str() as request, str() as other, same) if same in (0, 1):
+                checked.append((request, other, bool(same)))
+            case _:
+                raise InvalidInputError(f"{pair!r:.120} is no labelled pair: (request, other request, True or False)")
+    return checked
 
 
 def _number(value: object) -> bool:

@@ -166,7 +166,7 @@ class Verifying:
             function, _ = json.loads(log.removeprefix(_LOG))
             memory = Memory(judge.max_error_rate, judge.confidence, self.coin)
             asked[log] = studied = Studied(judge, function, namespace, log, memory, asked=False)
-            self._read(studied)
+            self._read(studied, *self._chapter(studied))
         return sorted(asked.values(), key=lambda studied: studied.log)
 
     # The work
@@ -201,16 +201,17 @@ class Verifying:
         self._asking.stop(0.0)
 
     def _study(self, studied: Studied) -> None:
-        self._write(studied)
+        self._label(studied)
+        chapter, carried = self._chapter(studied)
+        self._write(studied, chapter)
         alarms = studied.memory.alarms
         self._teach(studied)
-        self._read(studied)
+        self._read(studied, chapter, carried)
         if studied.memory.alarms > alarms:
             self._say_drift(studied)
         studied.memory.study()
 
-    def _write(self, studied: Studied) -> None:
-        self._label(studied)
+    def _write(self, studied: Studied, chapter: int) -> None:
         with self._lock:
             answered, predicted, least = studied.answered, studied.predicted, studied.least_chance
         entries = [answers_entry(answered, predicted, least)] if answered else []
@@ -218,7 +219,6 @@ class Verifying:
         entries += labels
         if not entries:
             return
-        chapter, _ = self._chapter(studied)
         self._store.append_log(studied.namespace, f"{studied.log}:{chapter}", entries)
         with self._lock:
             for _ in labels:
@@ -303,8 +303,7 @@ class Verifying:
             log_with_trace("WARNING", f"{studied.function}: VerifiedJudge.fit: {err}", err)
         studied.taught = True
 
-    def _read(self, studied: Studied) -> None:
-        last, carried = self._chapter(studied)
+    def _read(self, studied: Studied, last: int, carried: Any) -> None:
         if studied.chapter < max(0, last - 1):  # nothing was read yet, or so long ago that its log is gone
             studied.chapter, studied.position = max(0, last - 1), 0
             studied.memory.resume(carried)
