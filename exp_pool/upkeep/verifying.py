@@ -248,7 +248,7 @@ class Verifying:
                 f"nothing from such calls: {err!r}. Mend same=",
             )
             return None
-        if lesson.features[0] >= _ALIKE:
+        if lesson.features.numbers[0] >= _ALIKE:
             studied.alike, studied.alike_same = studied.alike + 1, studied.alike_same + same
             if studied.alike >= _ENOUGH_ALIKE and studied.alike_same < _FEW_SAME * studied.alike:
                 self._notices.once(

@@ -11,6 +11,7 @@ from asking import RATE, Asking, labelled
 from exp_pool import VerifiedJudge, in_namespace
 from exp_pool.errors import ExpPoolWarning, StoreError
 from exp_pool.reuse.memory import Lesson, Memory, label_entry
+from exp_pool.reuse.pairs import Features
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.upkeep import verifying
 
@@ -190,7 +191,7 @@ def test_what_cannot_be_counted_is_not_answered(make_manager, broken):
     ["", "{", "null", "[]", '"x"', "{}", '{"x":[1],"e":0,"wrong":1}', '{"x":"ab","e":1,"wrong":0}', '{"answered":"x"}'],
 )
 def test_a_damaged_entry_takes_nothing_from_the_others(entry):
-    good = label_entry(Lesson((0.5, 1.0), None, 1.0), wrong=True)
+    good = label_entry(Lesson(Features((0.5, 1.0)), None, 1.0), wrong=True)
     memory = Memory(0.02, 0.95)
     memory.add([good, entry, good])
     assert memory.bound.requests == 2
@@ -203,7 +204,7 @@ def test_labels_of_another_version_are_counted_and_not_learned_from(make_manager
     asking = Asking(make_manager(store=store), batch=10)
     asking.go(50)
     (log,) = [name for name in store.names("default").logs if name.startswith("verified:")]
-    store.append_log("default", log, [label_entry(Lesson((0.5, 1.0), None, 1.0), wrong=False)] * 500)
+    store.append_log("default", log, [label_entry(Lesson(Features((0.5, 1.0)), None, 1.0), wrong=False)] * 500)
     asking.until_it_answers()
     assert asking.reuse().requests >= 500
 
