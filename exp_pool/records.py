@@ -186,9 +186,9 @@ def to_experience(record: Record) -> Experience:
             key=record.key,
             arguments=loads(record.arguments),
             request=record.request,
-            response=_decode(record.response, record.codec),
+            response=read_answer(record.response, record.codec),
             codec=record.codec,
-            expected=_decode(record.expected, record.codec),
+            expected=read_answer(record.expected, record.codec),
             kind=ExperienceKind(record.kind),
             origin=Origin(record.origin),
             trust=Trust(record.trust),
@@ -226,7 +226,8 @@ def _encode(value: Any, codec: str) -> str | None:
     return dumps(value) if codec == "json" else json_dumps(json_form(value))
 
 
-def _decode(text: str | None, codec: str) -> Any:
+def read_answer(text: str | None, codec: str) -> Any:
+    """A response or an expected answer, in its JSON form where the function's own codec wrote it; `MISSING` for none."""
     if text is None:
         return MISSING
     return loads(text) if codec == "json" else json.loads(text)
