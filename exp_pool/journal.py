@@ -31,7 +31,7 @@ from exp_pool.errors import ConflictError, DecodingError, ExpPoolError, StoreErr
 from exp_pool.experience import new_id
 from exp_pool.filters import Condition, holds
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordStore
-from exp_pool.records import Record, measure, read_scores
+from exp_pool.records import Record, read_scores, sized
 from exp_pool.rows import audit_entry, audit_log
 
 _NAME = "curation"  # of the lease, of the state and of the log of changes; of no key, which is hexadecimal
@@ -440,9 +440,7 @@ def taken_back(row: Record, edit: Edit) -> tuple[Record, list[str]]:
     was = replace(row, **mine)
     if theirs and mine:
         scores = read_scores(was.scores)
-        texts = (was.request, was.arguments, was.response, was.expected, was.metadata, was.trajectory, was.scores)
-        score = scores[next(reversed(scores))].value if scores else None
-        was = replace(was, size_bytes=measure(*texts), score=score)
+        was = sized(replace(was, score=scores[next(reversed(scores))].value if scores else None))
     return was, [name for name in theirs if name not in ("size_bytes", "score")]
 
 
@@ -470,9 +468,13 @@ def _restorable(edit: Edit, where: Sequence[Condition]) -> bool:
 
 
 def _refusal(rows: Mapping[str, str]) -> str:
+    return f"nothing is changed, because of {len(rows):,} experience{'s'[: len(rows) != 1]}: {some(rows)}"
+
+
+def some(rows: Mapping[str, str]) -> str:
+    """The first of these rows and what is the matter with them, for a message."""
     said = "; ".join(f"{id_!r}: {reason}" for id_, reason in islice(rows.items(), _NAMED))
-    more = f"; and {len(rows) - _NAMED:,} more" if len(rows) > _NAMED else ""
-    return f"nothing is changed, because of {len(rows):,} experience{'s'[: len(rows) != 1]}: {said}{more}"
+    return said + (f"; and {len(rows) - _NAMED:,} more" if len(rows) > _NAMED else "")
 
 
 def _read_note(text: str) -> ChangeNote:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from exp_pool._clock import now, now_us
@@ -14,7 +13,7 @@ from exp_pool.curation.diffing import diff
 from exp_pool.curation.frames import settle
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.experience import new_id
-from exp_pool.journal import ChangeNote, Deed, Edit, Standing, taken_back
+from exp_pool.journal import ChangeNote, Deed, Edit, Standing, some, taken_back
 from exp_pool.records import Record
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from exp_pool.pool import Pool
 
 _BATCH = 500
-_NAMED = 5
 
 
 def apply_frame(
@@ -63,7 +61,7 @@ def apply_frame(
 
 
 def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: str = "", partly: bool = False) -> Change:
-    """Take an applied change back: everything that it changed is as it was, byte for byte; revisions go up all the same.
+    """Take an applied change back: what it changed is as it was, byte for byte, but for revisions, which go up.
 
     What others changed since about other columns of the same experiences stays. It is a change itself, with an id, and
     can be undone.
@@ -97,11 +95,9 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
     change = planned(pool.space, "undo", pairs, restored=restored)
     trouble |= pool.journal.obstacles(change.edits)
     if trouble and not partly:
-        said = "; ".join(f"{id_}: {how}" for id_, how in islice(trouble.items(), _NAMED))
-        more = f"; and {len(trouble) - _NAMED:,} more" if len(trouble) > _NAMED else ""
         raise ConflictError(
-            f"the change {change_id} cannot be undone as a whole: {said}{more}. Undo what came later first, or leave "
-            "these out with partly=True"
+            f"the change {change_id} cannot be undone as a whole: {some(trouble)}. Undo what came later first, or "
+            "leave these out with partly=True"
         )
     possible = [(before, after) for before, after in pairs if (before or after).id not in trouble]  # type: ignore[union-attr]
     change = planned(pool.space, "undo", possible, restored=restored)
@@ -177,11 +173,10 @@ def commit(pool: Pool, change: Change, *, who: str | None, why: str, of: str | N
     if change.namespace != pool.space:
         raise InvalidInputError(f"the change is of namespace {change.namespace!r}, and this is {pool.space!r}")
     if change.stale:
-        said = "; ".join(f"{id_!r}: {how}" for id_, how in islice(change.stale.items(), _NAMED))
-        more = f"; and {len(change.stale) - _NAMED:,} more" if len(change.stale) > _NAMED else ""
         raise ConflictError(
-            f"nothing is changed: {len(change.stale):,} rows of the frame were changed by others since it was taken: "
-            f"{said}{more}. Leave them out (frame[~frame.id.isin(list(change.stale))] of a diff), or take a new frame"
+            f"nothing is changed: {len(change.stale):,} experiences were changed by others since the frame was taken: "
+            f"{some(change.stale)}. Take a new frame, or leave out what is in the diff's `stale`: "
+            "frame[~frame.id.isin(list(change.stale))]"
         )
     if not change:
         return change

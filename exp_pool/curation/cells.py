@@ -1,4 +1,4 @@
-"""What an edited cell says, whatever the kind of frame: pandas makes floats of integers, and has four sorts of nothing."""
+"""What an edited cell says, whatever the kind of frame: pandas makes integers floats, and has four sorts of nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from exp_pool.encoding import loads
 from exp_pool.errors import DecodingError, InvalidInputError
 from exp_pool.experience import MISSING
 from exp_pool.sameness import difference
-
 
 _PANDAS_NOTHING = ("NAType", "NaTType")
 
@@ -65,7 +64,7 @@ def read_cell(column: Column, cell: Any, present: Any, *, json: bool, floats: bo
 
 
 def is_null(cell: Any) -> bool:
-    """Whether a cell holds nothing: None, NaN, or what pandas has for it, which is told by name so as not to import it."""
+    """Whether a cell holds nothing: None, NaN, or what pandas has for it (told by name, so as not to import it)."""
     return cell is None or (isinstance(cell, float) and math.isnan(cell)) or type(cell).__name__ in _PANDAS_NOTHING
 
 

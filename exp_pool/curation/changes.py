@@ -75,15 +75,15 @@ class Change:
 
     def _lines(self) -> Iterator[str]:
         for experience in islice(self.added, _SHOWN):
-            yield f"+ {experience.id} {_asked(experience)} -> {_said(experience.value)}"
+            yield f"+ {experience.id} {_asked(experience)} -> {brief(experience.value)}"
         yield from _more(self.added)
         for id_, fields in islice(self.changed.items(), _SHOWN):
             yield f"~ {id_} {self._asked.get(id_, '')}"
             for name, (before, after) in fields.items():
-                yield f"    {name}: {_said(before)} -> {_said(after)}"
+                yield f"    {name}: {brief(before)} -> {brief(after)}"
         yield from _more(self.changed)
         for experience in islice(self.deleted, _SHOWN):
-            yield f"- {experience.id} {_asked(experience)} -> {_said(experience.value)}"
+            yield f"- {experience.id} {_asked(experience)} -> {brief(experience.value)}"
         yield from _more(self.deleted)
         for id_, how in islice(self.stale.items(), _SHOWN):
             yield f"! {id_}: {how}"
@@ -92,11 +92,11 @@ class Change:
     def _repr_html_(self) -> str:
         """For notebooks. What is stored is text here, whatever it holds."""
         rows: list[tuple[str, ...]] = []
-        rows += [("added", e.id, _asked(e), "", "", _said(e.value)) for e in islice(self.added, _SHOWN)]
+        rows += [("added", e.id, _asked(e), "", "", brief(e.value)) for e in islice(self.added, _SHOWN)]
         for id_, fields in islice(self.changed.items(), _SHOWN):
             asked = self._asked.get(id_, "")
-            rows += [("changed", id_, asked, name, _said(b), _said(a)) for name, (b, a) in fields.items()]
-        rows += [("deleted", e.id, _asked(e), "", _said(e.value), "") for e in islice(self.deleted, _SHOWN)]
+            rows += [("changed", id_, asked, name, brief(b), brief(a)) for name, (b, a) in fields.items()]
+        rows += [("deleted", e.id, _asked(e), "", brief(e.value), "") for e in islice(self.deleted, _SHOWN)]
         rows += [("stale", id_, "", how, "", "") for id_, how in islice(self.stale.items(), _SHOWN)]
         more = "".join(
             f"<p>{html.escape(line)}</p>"
@@ -151,7 +151,8 @@ def _shown(name: str, cell: Any) -> Any:
     return to_datetime(cell) if cell is not MISSING and column(name).kind is Kind.TIME else cell
 
 
-def _said(value: Any) -> str:
+def brief(value: Any) -> str:
+    """A value in a few words."""
     return _brief.repr(value)
 
 

@@ -31,7 +31,7 @@ from exp_pool.curation.frames import SELECTION, Selection, settle
 from exp_pool.errors import EncodingError, InvalidInputError, NotFoundError
 from exp_pool.experience import MISSING, Experience, Score
 from exp_pool.lineage import with_inherited_trust
-from exp_pool.records import Record, measure, to_experience, to_record
+from exp_pool.records import Record, sized, to_experience, to_record
 
 if TYPE_CHECKING:
     from exp_pool.manager import ExpManager
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _BATCH = 500
 _NAMED = 5  # ids in a message
 _USED = ("access_count", "last_access")  # they move without a new revision
-_TEXTS = "request arguments response expected metadata trajectory scores".split()  # which make up size_bytes
+_TEXTS = frozenset("response expected metadata trajectory scores".split())  # which make up size_bytes
 _NEW = frozenset("function version request arguments created_at".split())  # what only a new experience can be given
 _BY_HAND = "by hand"
 
@@ -181,7 +181,7 @@ def _changed(
             elif going:
                 yield record, None
             elif edited:
-                yield record, _edit(pool, record, edited)
+                yield record, edited_row(pool, record, edited)
         elif table.selection is not None and id_ in table.selection.rows:
             if not going:
                 stale[id_] = "it was deleted meanwhile"
@@ -189,9 +189,8 @@ def _changed(
             unknown.append(id_)
     if unknown:
         raise NotFoundError(
-            f"no experience {', '.join(map(repr, unknown[:_NAMED]))} in namespace {pool.space!r}"
-            f"{f', and {len(unknown) - _NAMED} more' if len(unknown) > _NAMED else ''}: deleted, or another namespace's. "
-            "Leave the row out, or its id empty for a new experience"
+            f"{len(unknown):,} experiences of the frame are not in namespace {pool.space!r}, but deleted, or another "
+            f"namespace's: {', '.join(map(repr, unknown[:_NAMED]))}. Leave the rows out, or the id empty for new ones"
         )
 
 
@@ -283,7 +282,7 @@ def _said(table: _Table, name: str, cell: Any, present: Any, at: int) -> Any:
         raise InvalidInputError(f"row {at}, {table.cell('id', at)!r}, column {name!r}: {err}") from err
 
 
-def _edit(pool: Pool, record: Record, edited: Mapping[str, Any]) -> Record:
+def edited_row(pool: Pool, record: Record, edited: Mapping[str, Any]) -> Record:
     """The row with these cells. What was not edited stays as it is written, byte for byte."""
     before = to_experience(record)
     changes = _fields(before, edited)
@@ -296,8 +295,8 @@ def _edit(pool: Pool, record: Record, edited: Mapping[str, Any]) -> Record:
         family = name.partition(".")[0] + "."
         kept.update(_KEPT_IN.get(family, (name,)) if "." in name else (name,))
     row = replace(record, **{name: getattr(after, name) for name in kept})
-    if kept & set(_TEXTS):
-        row = replace(row, size_bytes=measure(*(getattr(row, name) for name in _TEXTS)))
+    if kept & _TEXTS:
+        row = sized(row)
     if "parents" in kept:
         (row,) = with_inherited_trust(pool.store, [row])
     return row
@@ -378,8 +377,8 @@ def _missing(
 ) -> Iterator[tuple[Record | None, Record | None]]:
     if table.selection is None:
         raise InvalidInputError(
-            "delete_missing=True: the frame does not say which rows it was taken with (attrs are lost in CSV, Polars and "
-            "when frames are put together); mark rows with deleted=True instead"
+            "delete_missing=True: the frame does not say which rows it was taken with (attrs are lost in CSV, in "
+            "Polars, when frames are put together); mark rows with deleted=True instead"
         )
     ids = [id_ for id_ in table.selection.rows if id_ not in there]
     for start in range(0, len(ids), _BATCH):
