@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -38,6 +39,7 @@ class Column:
     kind: Kind
     read: Callable[[Row], Any]
     editable: bool = False
+    field: str = ""  # of the record, where the cell is just that
 
 
 class Row:
@@ -74,12 +76,12 @@ class Row:
         return self._scores
 
 
-def _of_record(name: str) -> Callable[[Row], Any]:
+def _plain(name: str, kind: Kind, *, editable: bool = False) -> Column:
     def read(row: Row) -> Any:
         found = getattr(row.record, name)
         return MISSING if found is None else found
 
-    return read
+    return Column(name, kind, read, editable, name)
 
 
 def _of_metric(name: str) -> Callable[[Row], Any]:
@@ -102,35 +104,35 @@ _METRICS = {"time_s": Kind.NUMBER, "money_usd": Kind.NUMBER, "tokens_in": Kind.I
 _FIXED: dict[str, Column] = {
     column.name: column
     for column in (
-        Column("id", Kind.TEXT, _of_record("id")),
-        Column("function", Kind.TEXT, _of_record("function")),
-        Column("version", Kind.TEXT, _of_record("version")),
-        Column("request", Kind.TEXT, _of_record("request")),
+        _plain("id", Kind.TEXT),
+        _plain("function", Kind.TEXT),
+        _plain("version", Kind.TEXT),
+        _plain("request", Kind.TEXT),
         Column("arguments", Kind.VALUE, lambda row: loads(row.record.arguments)),
         Column("response", Kind.VALUE, lambda row: read_answer(row.record.response, row.record.codec), editable=True),
         Column("expected", Kind.VALUE, lambda row: read_answer(row.record.expected, row.record.codec), editable=True),
-        Column("annotated", Kind.FLAG, _of_record("annotated")),
-        Column("kind", Kind.TEXT, _of_record("kind"), editable=True),
-        Column("origin", Kind.TEXT, _of_record("origin"), editable=True),
-        Column("trust", Kind.TEXT, _of_record("trust"), editable=True),
-        Column("score", Kind.NUMBER, _of_record("score")),
-        Column("model", Kind.TEXT, _of_record("model"), editable=True),
-        Column("strategy", Kind.TEXT, _of_record("strategy"), editable=True),
+        _plain("annotated", Kind.FLAG),
+        _plain("kind", Kind.TEXT, editable=True),
+        _plain("origin", Kind.TEXT, editable=True),
+        _plain("trust", Kind.TEXT, editable=True),
+        _plain("score", Kind.NUMBER),
+        _plain("model", Kind.TEXT, editable=True),
+        _plain("strategy", Kind.TEXT, editable=True),
         *(Column(METRIC + name, kind, _of_metric(name), editable=True) for name, kind in _METRICS.items()),
         Column("trajectory", Kind.VALUE, lambda row: json.loads(row.record.trajectory), editable=True),
         Column("parents", Kind.VALUE, lambda row: json.loads(row.record.parents), editable=True),
-        Column("created_at", Kind.TIME, _of_record("created_at")),
-        Column("expires_at", Kind.TIME, _of_record("expires_at"), editable=True),
-        Column("last_access", Kind.TIME, _of_record("last_access")),
-        Column("access_count", Kind.INTEGER, _of_record("access_count")),
-        Column("key", Kind.TEXT, _of_record("key")),
-        Column("codec", Kind.TEXT, _of_record("codec")),
-        Column("size_bytes", Kind.INTEGER, _of_record("size_bytes")),
-        Column("schema_version", Kind.INTEGER, _of_record("schema_version")),
-        Column("is_current", Kind.FLAG, _of_record("is_current")),
-        Column("superseded_by", Kind.TEXT, _of_record("superseded_by")),
-        Column("namespace", Kind.TEXT, _of_record("namespace")),
-        Column("revision", Kind.INTEGER, _of_record("revision")),
+        _plain("created_at", Kind.TIME),
+        _plain("expires_at", Kind.TIME, editable=True),
+        _plain("last_access", Kind.TIME),
+        _plain("access_count", Kind.INTEGER),
+        _plain("key", Kind.TEXT),
+        _plain("codec", Kind.TEXT),
+        _plain("size_bytes", Kind.INTEGER),
+        _plain("schema_version", Kind.INTEGER),
+        _plain("is_current", Kind.FLAG),
+        _plain("superseded_by", Kind.TEXT),
+        _plain("namespace", Kind.TEXT),
+        _plain("revision", Kind.INTEGER),
         Column(DELETED, Kind.FLAG, lambda _: False, editable=True),
     )
 }
@@ -182,31 +184,43 @@ class Wanted:
             names = [*ALWAYS[:1], *(n for n in dict.fromkeys(names) if n not in ALWAYS), *ALWAYS[1:]]
         self._families = [name[:-1] for name in names if name in (SCORE + "*", METADATA + "*")]
         self._columns = [column(name) for name in names if name[:-1] not in self._families]
+        self._made = [each for each in self._columns if not each.field]
+        self._fields = [each.field for each in self._columns if each.field]
 
     def cells(
         self, records: Iterable[Record], unreadable: Callable[[Record, Exception], object]
-    ) -> dict[str, list[Any]]:
-        """The cells of these records, by column, in order; a record that cannot be read is left out and told of."""
-        fixed: list[tuple[Column, list[Any]]] = [(column, []) for column in self._columns]
+    ) -> dict[str, Sequence[Any]]:
+        """The cells of these records, by column, in order; a record that cannot be read is left out and told of.
+
+        A time, text or number that is not there is None, which costs nothing; None among values is the value.
+        """
+        plain_of = operator.attrgetter(*self._fields)
+        plain: list[tuple[Any, ...]] = []
+        made: list[list[Any]] = []
         members: dict[str, list[Any]] = {}
-        count = 0
         for record in records:
             row = Row(record)
             try:
-                found = [column.read(row) for column, _ in fixed]
+                found = [each.read(row) for each in self._made]
                 more = self._members(row)
             except (ValueError, LookupError, TypeError, AttributeError) as err:
                 unreadable(record, err)
                 continue
-            for (_, cells), cell in zip(fixed, found, strict=True):
-                cells.append(cell)
             for name, cell in more.items():
-                members.setdefault(name, [MISSING] * count).append(cell)
-            count += 1
-            for cells in members.values():
-                if len(cells) < count:
-                    cells.append(MISSING)
-        return self._in_order({column.name: cells for column, cells in fixed}, members)
+                if name not in members:
+                    members[name] = []
+                members[name] += [MISSING] * (len(plain) - len(members[name]))
+                members[name].append(cell)
+            plain.append(plain_of(record))
+            made.append(found)
+        for cells in members.values():
+            cells.extend([MISSING] * (len(plain) - len(cells)))
+        by_field = dict(zip(self._fields, zip(*plain, strict=True), strict=True)) if plain else {}
+        by_name = dict(zip((each.name for each in self._made), zip(*made, strict=True), strict=True)) if made else {}
+        fixed: dict[str, Sequence[Any]] = {
+            each.name: (by_field if each.field else by_name).get(each.name, ()) for each in self._columns
+        }
+        return self._in_order(fixed, members)
 
     def _members(self, row: Row) -> dict[str, Any]:
         more: dict[str, Any] = {}
@@ -216,14 +230,13 @@ class Wanted:
             more |= {METADATA + key: value for key, value in row.metadata.items()}
         return more
 
-    def _in_order(self, fixed: dict[str, list[Any]], members: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    def _in_order(self, fixed: dict[str, Sequence[Any]], members: dict[str, list[Any]]) -> dict[str, Sequence[Any]]:
         """Families stand after the column that they are about, sorted, so that two frames of one pool are alike."""
-        ordered: dict[str, list[Any]] = {}
+        ordered: dict[str, Sequence[Any]] = {}
         left = sorted(name for name in members if name not in fixed)
         for name, cells in fixed.items():
             ordered[name] = cells
             for family, before in _AFTER.items():
                 if name == before:
                     ordered |= {n: members[n] for n in left if n.startswith(family)}
-        missing = {name: members[name] for name in left if name not in ordered}
-        return ordered | missing
+        return ordered | {name: members[name] for name in left if name not in ordered}

@@ -11,10 +11,11 @@ type stands in ``metadata_json.<key>``.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from exp_pool.pool import Pool
 
 SELECTION = "exp_pool"  # the entry of attrs, and of a schema's metadata
-_Cells: TypeAlias = dict[str, list[Any]]
+_Cells: TypeAlias = dict[str, Sequence[Any]]
 _LARGEST = 2**63
 _NO_TIME = -(2**63)  # numpy's NaT
 
@@ -90,7 +91,7 @@ def to_frame(
         ConfigurationError: pandas is not installed.
         StoreError: the store failed.
     """
-    return _pandas(*_whole(manager, where, columns, history=history))
+    return _whole(manager, where, columns, history, _pandas)
 
 
 def to_arrow(
@@ -104,7 +105,7 @@ def to_arrow(
 
     A lone surrogate, which Arrow cannot hold, is shown as ``?`` in texts; the store keeps it.
     """
-    return _arrow(*_whole(manager, where, columns, history=history))
+    return _whole(manager, where, columns, history, _arrow)
 
 
 def to_polars(
@@ -115,7 +116,7 @@ def to_polars(
     history: bool = False,
 ) -> pl.DataFrame:
     """`to_arrow` as a Polars frame, which does not remember what it was taken from: see `diff`."""
-    return _polars(*_whole(manager, where, columns, history=history))
+    return _whole(manager, where, columns, history, _polars)
 
 
 def iter_frames(
@@ -149,9 +150,26 @@ def iter_frames(
 
 
 def _whole(
-    manager: ExpManager, where: Mapping[str, Any] | None, columns: Sequence[str] | None, *, history: bool
-) -> tuple[_Cells, Selection]:
-    return next(_pieces(manager, where, columns, history=history, rows=None))
+    manager: ExpManager,
+    where: Mapping[str, Any] | None,
+    columns: Sequence[str] | None,
+    history: bool,
+    kind: Callable[[_Cells, Selection], Any],
+) -> Any:
+    with _nothing_collected():
+        return kind(*next(_pieces(manager, where, columns, history=history, rows=None)))
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Millions of objects are made and none is garbage: looking for it again and again doubles the time of a frame."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _pieces(
@@ -203,15 +221,17 @@ def _pandas(cells: _Cells, selection: Selection) -> pd.DataFrame:
     return frame
 
 
-def _series(pandas: Any, name: str, cells: list[Any]) -> Any:
+def _series(pandas: Any, name: str, cells: Sequence[Any]) -> Any:
     kind = _kind(name, cells)
     if kind is Kind.TIME:
         import numpy as np
 
-        times = np.array([_NO_TIME if cell is MISSING else cell for cell in cells], dtype=np.int64)
+        times = np.array([_NO_TIME if cell is None else cell for cell in cells], dtype=np.int64)
         return pandas.Series(times.view("datetime64[us]")).dt.tz_localize("UTC")
-    gaps = any(cell is MISSING for cell in cells)
-    plain = [None if cell is MISSING else cell for cell in cells] if gaps else cells
+    if kind is Kind.VALUE:
+        return pandas.Series([pandas.NA if cell is MISSING else cell for cell in cells], dtype=object)
+    plain = [None if cell is MISSING else cell for cell in cells]
+    gaps = None in plain
     try:
         match kind:
             case Kind.TEXT:
@@ -224,7 +244,7 @@ def _series(pandas: Any, name: str, cells: list[Any]) -> Any:
                 return pandas.Series(plain, dtype="boolean" if gaps else "bool")
     except (UnicodeEncodeError, OverflowError):  # a lone surrogate; an integer of more than 64 bits
         pass
-    return pandas.Series([pandas.NA if cell is MISSING else cell for cell in cells], dtype=object)
+    return pandas.Series([pandas.NA if cell is None else cell for cell in plain], dtype=object)
 
 
 def _arrow(cells: _Cells, selection: Selection) -> pa.Table:
@@ -234,7 +254,7 @@ def _arrow(cells: _Cells, selection: Selection) -> pa.Table:
         kind = _kind(name, found)
         if kind is Kind.VALUE and name.startswith(METADATA):
             arrays[METADATA_JSON + name.removeprefix(METADATA)] = arrow.array(map(as_json, found), arrow.large_string())
-        elif kind is Kind.INTEGER and any(cell is not MISSING and abs(cell) >= _LARGEST for cell in found):
+        elif kind is Kind.INTEGER and any(abs(cell or 0) >= _LARGEST for cell in found):
             raise InvalidInputError(f"column {name!r} holds an integer of more than 64 bits; leave it out of columns=")
         else:
             arrays[name] = arrow.array([SHOWN[kind](cell) for cell in found], _arrow_type(arrow, kind))
@@ -263,7 +283,7 @@ def as_json(cell: Any) -> str | None:
 
 def as_text(cell: Any) -> str | None:
     """A text as Arrow frames show it."""
-    return None if cell is MISSING else cell.encode("utf-8", "replace").decode("utf-8")
+    return None if cell is MISSING or cell is None else cell.encode("utf-8", "replace").decode("utf-8")
 
 
 def _as_is(cell: Any) -> Any:
@@ -283,7 +303,7 @@ def _polars(cells: _Cells, selection: Selection) -> pl.DataFrame:
     return frame
 
 
-def _kind(name: str, cells: list[Any]) -> Kind:
+def _kind(name: str, cells: Sequence[Any]) -> Kind:
     """What the cells of a column hold; of metadata, the plain type that all of them have."""
     kind = column(name).kind
     if kind is not Kind.VALUE or not name.startswith(METADATA):
