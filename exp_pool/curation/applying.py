@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from exp_pool.pool import Pool
 
 _BATCH = 500
+# What people say of an experience: one that was added and then changed there is not simply deleted again.
+_SAID = "response expected kind trust metric trajectory model strategy parents metadata expires_at".split()
 
 
 def apply_frame(
@@ -123,8 +125,8 @@ def _reversed(
                     trouble[edit.id] = f"others changed {', '.join(sorted(theirs))} since"
                 yield row, was
             else:
-                if row.revision != (edit.after or {})["revision"]:
-                    trouble[edit.id] = "others changed it since it was added"
+                if theirs := [name for name in _SAID if getattr(row, name) != (edit.after or {})[name]]:
+                    trouble[edit.id] = f"it was added, and others changed {', '.join(theirs)} since"
                 yield row, None
 
 

@@ -235,7 +235,7 @@ def _edited(table: _Table, row: Row, id_: str, at: int, *, same_revision: bool) 
         if value is present or same(value, present):
             continue
         if value is EMPTY:
-            value = _emptied(table, name, id_)
+            value = _emptied(table, name, id_) if same_revision else MISSING
         if not how.editable:
             raise _fixed(name, id_, present, value)
         edited[name] = value
@@ -288,8 +288,8 @@ def _said(table: _Table, name: str, cell: Any, present: Any, at: int) -> Any:
 def edited_row(pool: Pool, record: Record, edited: Mapping[str, Any]) -> Record:
     """The row with these cells. What was not edited stays as it is written, byte for byte."""
     before = to_experience(record)
-    changes = _fields(before, edited)
     try:
+        changes = _fields(before, edited)
         after = to_record(before.model_copy()._with(**changes), record.namespace, key=record.key)  # noqa: SLF001
     except (pydantic.ValidationError, EncodingError) as err:
         raise InvalidInputError(f"{record.id!r}, {', '.join(edited)}: {_words(err)}") from err
