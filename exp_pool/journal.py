@@ -194,7 +194,7 @@ class Journal:
             ConflictError: another process is at it.
             StoreError: the store failed.
         """
-        if self.unfinished() is None:
+        if self._open() is None:
             return None
         with self._alone() as renew:
             return self._end_unfinished(renew)
@@ -202,7 +202,8 @@ class Journal:
     def unfinished(self) -> ChangeNote | None:
         """The change that is being applied, or was left so by a killed process."""
         found = self._open()
-        return None if found is None else found.note
+        closed = found is not None and any(_read_note(text).id == found.note.id for text in self._log(_NAME))
+        return None if found is None or closed else found.note
 
     def notes(self) -> list[ChangeNote]:
         """Every change, the oldest first, and what became of it."""
@@ -213,7 +214,7 @@ class Journal:
                 undone.add(note.of)
         notes = [replace(n, standing=Standing.UNDONE) if n.id in undone else n for n in kept.values()]
         open_ = self.unfinished()
-        return notes if open_ is None or open_.id in kept else [*notes, open_]
+        return notes if open_ is None else [*notes, open_]
 
     def edits(self, id_: str) -> Iterator[Edit]:
         """What a change did, row by row; without rows that were erased since."""
@@ -297,6 +298,7 @@ class Journal:
                 self._store.put_many(puts)
             gone = [edit.id for edit in batch if edit.deed is Deed.DELETE]
             if gone:
+                renew()  # nothing refuses a late deletion
                 self._store.delete_many(self._namespace, gone)
             for edit in batch:
                 self._audit(note, edit, again=again)
@@ -320,8 +322,8 @@ class Journal:
             ended = self._end_unfinished(renew) or next((n for n in self.notes() if n.id == note.id), None)
         except ExpPoolError as trouble:
             raise StoreError(
-                f"the change {note.id} is unfinished, because of: {err}. The next change, exp_pool.curation.recover or "
-                f"`exp_pool doctor --fix` takes it back or finishes it ({trouble})"
+                f"the change {note.id} may be unfinished, and the store goes on to fail ({trouble}). The next call of "
+                f"exp_pool.curation, or doctor --fix, takes it back or finishes it, and history says which: {err}"
             ) from err
         if ended is not None and ended.standing is Standing.APPLIED:
             return ended
