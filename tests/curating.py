@@ -6,7 +6,19 @@ from exp_pool import MISSING, Experience, Metric, Score, Step
 from exp_pool.protocols import RecordQuery
 from exp_pool.testing.making import NASTY_TEXTS
 
-ANSWERS = ["text", None, 0, 1.5, True, [], {"a": [1, {"b": None}]}, (1, 2), b"\x00", {1, 2}, datetime(2026, 1, 2, tzinfo=UTC)]
+ANSWERS = [
+    "text",
+    None,
+    0,
+    1.5,
+    True,
+    [],
+    {"a": [1, {"b": None}]},
+    (1, 2),
+    b"\x00",
+    {1, 2},
+    datetime(2026, 1, 2, tzinfo=UTC),
+]
 METADATA = [
     {},
     {"n": 1, "team": "a"},
@@ -25,7 +37,10 @@ def of_everything(count=24, function="ask", **fields):
             response=ANSWERS[i % len(ANSWERS)],
             expected=ANSWERS[(i + 1) % len(ANSWERS)] if i % 4 == 0 else MISSING,
             metadata=METADATA[i % len(METADATA)],
-            scores={"exact": Score(value=i % 5 / 5, reason="why", scorer="exact", version="2"), "s.dot": Score(value=1.0)}
+            scores={
+                "exact": Score(value=i % 5 / 5, reason="why", scorer="exact", version="2"),
+                "s.dot": Score(value=1.0),
+            }
             if i % 3
             else {},
             metric=Metric(time_s=0.5, tokens_in=i) if i % 2 else Metric(),

@@ -17,7 +17,7 @@ from exp_pool.filters import parse_where
 from exp_pool.functions import Decorated, decorated
 from exp_pool.progress import bar
 from exp_pool.protocols import RecordQuery
-from exp_pool.records import Record, read_answer, to_experience
+from exp_pool.records import Record, to_experience
 from exp_pool.redaction import REDACTED
 from exp_pool.sameness import difference
 
@@ -156,9 +156,10 @@ def _known(functions: Mapping[str, Callable[..., Any]] | Callable[..., Any] | No
 
 def _verified(record: Record, function: Callable[..., Any] | None, same: Same | None) -> Verified:
     experience = to_experience(record)
+    expected = experience.expected
 
     def row(outcome: Outcome, actual: Any = MISSING, why: str = "") -> Verified:
-        return Verified(record.id, record.function, record.request, outcome, experience.expected, actual, why)
+        return Verified(record.id, record.function, record.request, outcome, expected, actual, why)
 
     if function is None:
         return row(Outcome.SKIPPED, why="this process has no such function; import it first, or give functions=")
@@ -173,10 +174,13 @@ def _verified(record: Record, function: Callable[..., Any] | None, same: Same | 
     except Exception as err:  # whatever the function raises is what came of it
         return row(Outcome.RAISED, why=repr(err))
     try:
-        actual = _as_stored(function, actual, record)
-        differs = difference(experience.expected, actual)
+        if isinstance(function, Decorated) and record.codec != "json":
+            expected = _typed(function, record, streamed=isinstance(actual, _Chunks))
+        else:
+            actual = json_form(list(actual) if isinstance(actual, _Chunks) else actual)
+        differs = difference(expected, actual)
         if same is not None:
-            differs = None if settled(same(experience.expected, actual)) else (differs or "same() says it differs")
+            differs = None if settled(same(expected, actual)) else (differs or "same() says it differs")
     except Exception as err:
         return row(Outcome.FAILED, actual, f"it cannot be compared: {err}")
     return row(Outcome.FAILED if differs else Outcome.PASSED, actual, differs or "")
@@ -226,8 +230,12 @@ def _collected(result: Any) -> Any:
         return settled(result)
     if isinstance(result, AsyncIterable):
         chunks: Any = _all(result)
-        return settled(chunks)
-    return list(result) if isinstance(result, Iterator) else result
+        return _Chunks(settled(chunks))
+    return _Chunks(result) if isinstance(result, Iterator) else result
+
+
+class _Chunks(list[Any]):
+    """What a stream gave."""
 
 
 async def _all(chunks: AsyncIterable[Any]) -> list[Any]:
@@ -239,9 +247,8 @@ def _only(answers: Any) -> Any:
     return answer
 
 
-def _as_stored(function: Callable[..., Any], actual: Any, record: Record) -> Any:
-    """In the form in which the expected answer is stored."""
-    if record.codec == "json" or not isinstance(function, Decorated):
-        return json_form(actual)
-    text, codec = function._policy.codec.encode(actual)  # noqa: SLF001
-    return read_answer(text, codec)
+def _typed(function: Decorated[..., Any], record: Record, *, streamed: bool) -> Any:
+    """The expected answer as the function would have given it."""
+    codec = function._policy.codec  # noqa: SLF001
+    text = record.expected or "null"
+    return _Chunks(codec.decode_items(text, record.codec)) if streamed else codec.decode(text, record.codec)

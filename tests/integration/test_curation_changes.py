@@ -228,7 +228,9 @@ def test_what_others_changed_since_in_the_same_place_is_refused_or_left_out(fill
     change = relabel(filled, [one, two, three], {"expected": "said"})
     filled.sync.annotate(one, expected="otherwise")
     filled.sync.delete_exp(two)
-    with pytest.raises(ConflictError, match=f"{one}'?: others changed expected since.*{two}'?: it was deleted since.*partly"):
+    with pytest.raises(
+        ConflictError, match=f"{one}'?: others changed expected since.*{two}'?: it was deleted since.*partly"
+    ):
         undo(filled, change.id)
     assert filled.sync.get_exp(three).expected == "said"
     undo(filled, change.id, partly=True)

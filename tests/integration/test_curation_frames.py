@@ -122,7 +122,9 @@ def test_a_row_that_cannot_be_read_is_left_out_and_said(tmp_path, make_manager):
     manager = make_manager(store=f"sqlite:///{tmp_path}/pool.db", index="none://", embedder="none")
     kept, broken = one(manager), one(manager, request="q2", metadata={"n": 1})
     with sqlite3.connect(tmp_path / "pool.db") as db:
-        db.execute("UPDATE experiences SET metadata = '{\"n\": {\"$exp:no\": 1}}', checksum = NULL WHERE id = ?", (broken,))
+        db.execute(
+            'UPDATE experiences SET metadata = \'{"n": {"$exp:no": 1}}\', checksum = NULL WHERE id = ?', (broken,)
+        )
     with pytest.warns(UserWarning, match=broken):
         assert to_frame(manager).id.tolist() == [kept]
 
@@ -309,7 +311,11 @@ def test_a_missing_row_is_no_deletion_unless_that_is_said(filled):
     assert later not in {e.id for e in change.deleted}
     assert not change.changed
     with pytest.raises(InvalidInputError, match="deleted=True"):
-        diff(filled, frame[2:].rename_axis("x").pipe(lambda f: f.set_axis(f.index)).pipe(_without_attrs), delete_missing=True)
+        diff(
+            filled,
+            frame[2:].rename_axis("x").pipe(lambda f: f.set_axis(f.index)).pipe(_without_attrs),
+            delete_missing=True,
+        )
 
 
 def _without_attrs(frame):
@@ -405,7 +411,9 @@ def test_arrow_holds_json_in_columns_of_any_type(filled):
     assert table.schema.field("metadata.team").type == pa.large_string()
     assert table["response"].to_pylist()[:3] == ['"text"', "null", "0"]
     assert "metadata_json.n" in table.column_names
-    change = diff(filled, table.set_column(0, "id", table["id"]).append_column("metadata.x", pa.array([1] * len(table))))
+    change = diff(
+        filled, table.set_column(0, "id", table["id"]).append_column("metadata.x", pa.array([1] * len(table)))
+    )
     assert len(change.changed) == len(table)
 
 
@@ -462,7 +470,9 @@ def test_random_edits_and_back(edits):
         after = to_frame(manager).astype(object)
         gone = frame.id[frame.deleted.astype(bool)]
         assert set(after.id) == set(frame.id) - set(gone)
-        assert not diff(manager, frame.drop(columns=["revision", "score", "annotated", "size_bytes"]).pipe(_fresh, after))
+        assert not diff(
+            manager, frame.drop(columns=["revision", "score", "annotated", "size_bytes"]).pipe(_fresh, after)
+        )
         if change:
             undo(manager, change.id)
         assert contents(manager.sync) == before
