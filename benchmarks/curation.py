@@ -41,7 +41,8 @@ def measure(what: str, work: Callable[[], Any]) -> Any:
     before = time.perf_counter()
     result = work()
     took = time.perf_counter() - before
-    print(f"  {what:<34} {took:8.2f} s   {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:8.0f} MB", flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"  {what:<34} {took:8.2f} s   {peak:8.0f} MB", flush=True)
     return result
 
 

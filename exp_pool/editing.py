@@ -143,7 +143,8 @@ class Editing:
                 record = self._get(edit.id)
                 if record is not None and edit.before is not None:
                     self._follow(to_experience(replace(record, **edit.before)), to_experience(record))
-        self.ports.stored([Record(**(e.after or {})) for e in edits if e.deed in (Deed.ADD, Deed.RESTORE)])
+        new = [Record(**(edit.after or {})) for edit in edits if edit.deed in (Deed.ADD, Deed.RESTORE)]
+        self.ports.stored([row for row in new if row.is_current])
         return kept
 
     def _follow(self, before: Experience, after: Experience) -> None:

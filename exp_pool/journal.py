@@ -35,8 +35,8 @@ from exp_pool.records import Record, read_scores, sized
 from exp_pool.rows import audit_entry, audit_log
 
 _NAME = "curation"  # of the lease, of the state and of the log of changes; of no key, which is hexadecimal
-_BATCH = 500  # rows
-_ENTRIES = 100  # of a journal, appended at once: rows may be long
+_BATCH, _BATCH_CHARS = 500, 4 * 2**20  # edits, whichever comes first: rows may have megabytes each
+_PAGE = 100  # entries of a log
 _TRIES = 5  # of taking back a row that others change meanwhile
 _LOOK_S = 0.05  # between two looks at a lease that another process has
 _NAMED = 5  # rows in a message
@@ -389,7 +389,7 @@ class Journal:
         return note
 
     def _write(self, name: str, edits: Iterable[Edit], renew: Renew | None = None) -> None:
-        for batch in _batches(edits, _ENTRIES):
+        for batch in _batches(edits):
             if renew is not None:
                 renew()
             self._store.append_log(
@@ -397,10 +397,10 @@ class Journal:
             )
 
     def _log(self, name: str) -> Iterator[str]:
-        page = self._store.read_log(self._namespace, name, limit=_ENTRIES)
+        page = self._store.read_log(self._namespace, name, limit=_PAGE)
         while page:
             yield from (entry for _, entry in page)
-            page = self._store.read_log(self._namespace, name, after=page[-1].position, limit=_ENTRIES)
+            page = self._store.read_log(self._namespace, name, after=page[-1].position, limit=_PAGE)
 
     def _rows(self, ids: Sequence[str]) -> dict[str, Record]:
         return {row.id: row for row in self._store.get_many(self._namespace, ids, by="id") if row is not None}
@@ -491,7 +491,14 @@ def _journal(id_: str) -> str:
     return f"{_NAME}:{id_}"
 
 
-def _batches(edits: Iterable[Edit], size: int = _BATCH) -> Iterator[list[Edit]]:
-    iterator = iter(edits)
-    while batch := list(islice(iterator, size)):
+def _batches(edits: Iterable[Edit]) -> Iterator[list[Edit]]:
+    batch: list[Edit] = []
+    size = 0
+    for edit in edits:
+        batch.append(edit)
+        size += sum(len(v) for columns in (edit.before, edit.after) for v in (columns or {}).values() if type(v) is str)
+        if len(batch) >= _BATCH or size >= _BATCH_CHARS:
+            yield batch
+            batch, size = [], 0
+    if batch:
         yield batch

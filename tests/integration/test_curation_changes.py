@@ -1,6 +1,9 @@
 """Changes: all or nothing, refused where others were quicker, undone byte for byte, remembered, and forgotten on demand."""
 
+import asyncio
 import json
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -377,6 +380,24 @@ def test_a_change_is_readable_and_harmless(manager):
     assert "<script>" not in change._repr_html_()
     assert "&lt;script&gt;" in change._repr_html_()
     assert isinstance(change, Change)
+
+
+def test_the_examples_of_the_docs_run():
+    text = (Path(__file__).parents[2] / "docs" / "curation.md").read_text(encoding="utf-8")
+    scope = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, scope)
+    assert [note.standing for note in history(scope["manager"])] == ["undone", "applied"]
+    scope["manager"].sync.close()
+
+
+def test_from_a_running_loop(filled):
+    async def notebook():
+        frame = to_frame(filled)
+        frame.loc[0, "model"] = "m"
+        return undo(filled, apply_frame(filled, frame, dry_run=False).id)
+
+    assert asyncio.run(notebook()).id
 
 
 def test_history_is_by_namespace_and_survives(make_manager, tmp_path):
