@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from loguru import logger
 
@@ -39,6 +40,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MISS: Any = object()
+
+# The decorated functions of this process, by the name under which their calls are stored.
+decorated: WeakValueDictionary[str, Decorated[..., Any]] = WeakValueDictionary()
 
 _notices = Notices()  # for calls that have no manager to say it
 
@@ -91,6 +95,7 @@ class Decorated(Generic[P, R]):
         self._like = looks_like
         self.__exp_function__ = setup.spec.name
         self._hot = setup.plain
+        decorated[setup.spec.name] = self
         # `inspect.iscoroutinefunction` looks at these to see what kind of function this is.
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             if hasattr(setup.function, name):
