@@ -1,0 +1,1 @@
+"""Looking over a pool and changing it by hand: importers and exporters, frames, diffs."""
