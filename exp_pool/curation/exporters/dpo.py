@@ -40,7 +40,7 @@ def _calls(selection: Selection, side: str | None) -> Iterator[list[Experience]]
     """The experiences of each call that has several answers. Versions of a function are asked the same."""
     ids: dict[bytes, list[str]] = {}
     several: set[bytes] = set()
-    for record in selection.records(side, history=True):
+    for record in selection.records(side, all_answers=True):
         call = hashlib.sha256(f"{record.function}\0{record.arguments}".encode("utf-8", "surrogatepass")).digest()[:16]
         ids.setdefault(call, []).append(record.id)
         if record.annotated or len(ids[call]) > 1:

@@ -69,17 +69,20 @@ class Selection:
         """The sides that there are; None where it is not split."""
         return (TRAIN, TEST) if self._test_share > 0 else (None,)
 
-    def records(self, side: str | None = None, *, history: bool | None = None) -> Iterator[Record]:
-        """The rows of a side, in the order of their creation; what is left out is counted once."""
+    def records(self, side: str | None = None, *, all_answers: bool = False) -> Iterator[Record]:
+        """The rows of a side, in the order of their creation; what is left out is counted once.
+
+        With `all_answers` history and doubles, too, whatever was asked for.
+        """
         seen: set[bytes] = set()
         first = self.sides[0] == side
-        for record in self.store.scan(RecordQuery(self.namespace, self._where, history=history or self._history)):
+        query = RecordQuery(self.namespace, self._where, history=self._history or all_answers)
+        for record in self.store.scan(query):
             why = self._why_not(record)
-            if why is None and self._deduplicate:
-                double = hashlib.blake2b(f"{_plain(record.request)}\0{_plain(record.answer or '')}".encode("utf-8", "surrogatepass"), digest_size=16)
-                if double.digest() in seen:
-                    why = "twice"
-                seen.add(double.digest())
+            if why is None and self._deduplicate and not all_answers:
+                content = _content(record)
+                why = "twice" if content in seen else None
+                seen.add(content)
             if why is not None:
                 self.left_out[why] += first
             elif side is None or (record.id in self._test_ids()) is (side == TEST):
@@ -133,5 +136,7 @@ class Selection:
         return self._test
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
+def _content(record: Record) -> bytes:
+    """The same for rows that say the same, but for case and spaces."""
+    texts = (" ".join(text.casefold().split()) for text in (record.request, record.answer or ""))
+    return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -12,11 +12,11 @@ import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from exp_pool._clock import monotonic
 from exp_pool.curation.importers.bringing_in import BringingIn
-from exp_pool.curation.importers.making import Importer, Options, Peek
+from exp_pool.curation.importers.making import Importer, Made, Options, Peek
 from exp_pool.curation.importers.reading import Source, first_value
 from exp_pool.curation.importers.report import ImportReport, Skipped
 from exp_pool.errors import InvalidInputError, SourceError
@@ -117,13 +117,8 @@ def load(
         try:
             for where, item in importer.items(source, options):
                 report.read += 1
-                try:
-                    made = list(importer.experiences(item, options))
-                except _BAD as err:
-                    report.skip(where, _said(err))
-                    continue
-                for each in made:
-                    writing.add(where, each)
+                for made in _made(importer, where, item, options, report):
+                    writing.add(where, made)
         except SourceError as err:
             err.report = report
             raise
@@ -131,6 +126,15 @@ def load(
             writing.finish()
             report.seconds = monotonic() - started
     return report
+
+
+def _made(importer: Importer, where: str, item: Any, options: Options, report: ImportReport) -> list[Made]:
+    """What there is to import of one item; what cannot be imported is reported."""
+    try:
+        return list(importer.experiences(item, options))
+    except _BAD as err:
+        report.skip(where, _said(err))
+        return []
 
 
 def recognise(path: str | Path) -> str | None:

@@ -87,7 +87,7 @@ def call(
     options: Options,
     source: str,
     function: str | None,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None,
     response: Any,
     *,
     source_id: Any = None,
@@ -111,7 +111,7 @@ def call(
     given = {name: value for name, value in fields.items() if value is not None}
     return Experience(
         function=name,
-        arguments=dict(arguments),
+        arguments=None if arguments is None else dict(arguments),
         response=response,
         metadata=told,
         created_at=created_at or options.written_at,

@@ -79,7 +79,7 @@ class Source:
     def _walk(self, folder: Path, depth: int) -> Iterator[Path]:
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             path = Path(entry.path)
-            if entry.name.startswith("."):
+            if entry.name.startswith((".", "_")):  # as readers of Parquet folders do: a manifest, half a file
                 continue
             try:
                 _refuse_strange(path, entry.stat(follow_symlinks=False).st_mode, folders=True)
@@ -154,8 +154,8 @@ class Source:
             except (OSError, EOFError, zlib.error) as err:
                 self.damaged(self.name(path), f"it cannot be read on: {err}")
 
-    def lines(self, path: Path) -> Iterator[tuple[int, bytes]]:
-        """The lines of a file with their numbers, from 1 on, without their ends; blank ones are left out."""
+    def lines(self, path: Path, *, blank: bool = False) -> Iterator[tuple[int, bytes]]:
+        """The lines of a file with their numbers, from 1 on, without their ends; `blank`: empty ones, too."""
         number, size = 1, 0
         parts: list[bytes] = []
         for chunk in self.chunks(path):
@@ -163,7 +163,7 @@ class Source:
             for end in whole:
                 if size + len(end) > MAX_VALUE:
                     self._too_long(path, number)
-                elif (line := b"".join((*parts, end))).strip():
+                elif (line := b"".join((*parts, end))).strip() or blank:
                     yield number, line
                 number, parts, size = number + 1, [], 0
             size += len(rest)
@@ -179,9 +179,10 @@ class Source:
             yield number, line
 
     def _too_long(self, path: Path, number: int) -> None:
-        self.damaged(self._line(path, number), f"it is longer than {MAX_VALUE // 2**20} MB")
+        self.damaged(self.line(path, number), f"it is longer than {MAX_VALUE // 2**20} MB")
 
-    def _line(self, path: Path, number: int) -> str:
+    def line(self, path: Path, number: int) -> str:
+        """Where a line stands, in messages."""
         return f"{self.name(path)} line {number}" if self.is_folder else f"line {number}"
 
     def values(self, path: Path) -> Items:
@@ -196,7 +197,7 @@ class Source:
             yield from _Scanning(self, path).values()
             return
         for number, line in chain([first], lines):
-            where = self._line(path, number)
+            where = self.line(path, number)
             try:
                 value = parse(line.removeprefix(codecs.BOM_UTF8) if number == first[0] else line)
             except ValueError as err:
