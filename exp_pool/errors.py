@@ -12,7 +12,7 @@
     ├── DecodingError (ValueError)        stored text that cannot be read back: treated as not stored
     ├── StoreError                        the record store failed
     ├── MigrationError                    what was moved is not what the source has; it says what to do
-    ├── SourceError (ValueError)          a file to be imported is damaged, or none of its format; what stood before is kept
+    ├── SourceError (ValueError)          a file to be imported is damaged, or of another format
     ├── VectorIndexError                  the vector index failed: exact scan answers instead
     │   └── IndexOwnedError               it is another process's for the time being: exact scan answers here
     ├── EmbedderError                     no vectors could be made; the message says what to install or to check

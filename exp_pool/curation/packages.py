@@ -18,5 +18,6 @@ def package(name: str, extra: str) -> Any:
         return importlib.import_module(name)
     except ImportError as err:
         raise ConfigurationError(
-            f"this format needs {name.partition('.')[0]}, which is not installed ({err}); pip install 'exp_pool[{extra}]'"
+            f"this format needs {name.partition('.')[0]}, which cannot be imported ({err}); "
+            f"pip install 'exp_pool[{extra}]'"
         ) from err

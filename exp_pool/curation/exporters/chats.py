@@ -37,7 +37,11 @@ def as_text(value: Any) -> str:
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     content = message.get("content")
-    if isinstance(content, list) and all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in content):
+    if isinstance(content, list) and all(
+        isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in content
+    ):
         content = "\n".join(part["text"] for part in content)
-    plain: dict[str, Any] = to_plain({**message, "role": _ROLES.get(message["role"], message["role"]), "content": content})
+    plain: dict[str, Any] = to_plain(
+        {**message, "role": _ROLES.get(message["role"], message["role"]), "content": content}
+    )
     return plain

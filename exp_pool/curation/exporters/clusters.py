@@ -78,20 +78,25 @@ class Clusters:
         return frozenset(test), {"clusters": len(members), "largest_cluster": largest}
 
     def _signature(self, text: str) -> npt.NDArray[np.uint32]:
-        letters = np.frombuffer(text.ljust(_PIECE).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+        letters = np.frombuffer(text.ljust(_PIECE).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(
+            np.uint64
+        )
         pieces = np.zeros(len(letters) - _PIECE + 1, dtype=np.uint64)
         for offset in range(_PIECE):  # wraps around at 2**64, as a hash may
             pieces = pieces * np.uint64(1_000_003) + letters[offset : offset + len(pieces)]
         pieces = np.unique(pieces ^ (pieces >> np.uint64(29)))
         mixed = (self._factors[:, None] * pieces[None, :] + self._addends[:, None]) >> np.uint64(32)
-        return mixed.min(axis=1).astype(np.uint32)
+        smallest: npt.NDArray[np.uint32] = mixed.min(axis=1).astype(np.uint32)
+        return smallest
 
     def _join_by_meaning(self) -> None:
         places = [place for place, current in enumerate(self._current) if current]  # history has no vectors
         rows, vectors, owner = [], [], None
         for start in range(0, len(places), _BLOCK):
             part = places[start : start + _BLOCK]
-            for place, vector in zip(part, self._store.get_vectors(self._namespace, [self._ids[p] for p in part]), strict=True):
+            for place, vector in zip(
+                part, self._store.get_vectors(self._namespace, [self._ids[p] for p in part]), strict=True
+            ):
                 owner = owner or (vector.embedder if vector else None)
                 if vector is not None and vector.embedder == owner:
                     rows.append(place)

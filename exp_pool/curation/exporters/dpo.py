@@ -33,7 +33,9 @@ def write(selection: Selection, output: Output) -> None:
             for call in _calls(selection, side):
                 for chosen, rejected in _pairs(selection, call):
                     prompt = prompt_messages(call[0])
-                    file.line({"prompt": prompt, "chosen": [answer_message(chosen)], "rejected": [answer_message(rejected)]})
+                    file.line(
+                        {"prompt": prompt, "chosen": [answer_message(chosen)], "rejected": [answer_message(rejected)]}
+                    )
 
 
 def _calls(selection: Selection, side: str | None) -> Iterator[list[Experience]]:

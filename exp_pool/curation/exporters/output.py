@@ -137,11 +137,22 @@ class Output:
     ) -> None:
         shutil.rmtree(self._unfinished, ignore_errors=True)
 
+    @property
+    def root(self) -> Path:
+        """Where it all stands until it is finished, for somebody else's code to write to; then `note` it."""
+        return self._unfinished
+
     def place(self, name: str) -> Path:
-        """Where a file is to be written by somebody else's code, before `note` counts it."""
+        """Where a file stands until it is finished."""
         path = self._unfinished / name
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
+
+    def unnoted(self) -> list[str]:
+        """The files that somebody else's code has written, in order."""
+        noted = {file.path for file in self._files}
+        there = (_within(path, self._unfinished) for path in sorted(self._unfinished.rglob("*")) if path.is_file())
+        return [name for name in there if name not in noted]
 
     @contextmanager
     def file(self, name: str, side: str | None = None) -> Iterator[Writing]:
@@ -157,6 +168,7 @@ class Output:
     def note(self, name: str, rows: int, side: str | None = None) -> None:
         """Count a file that somebody else's code has written."""
         path = self._unfinished / name
+        path.parent.chmod(0o700)
         path.chmod(0o600)
         self._note(ManifestFile(name, rows, path.stat().st_size, _digest(path)), side)
 

@@ -13,6 +13,7 @@ from exp_pool.curation.portable import to_line, without_secrets
 from exp_pool.errors import DecodingError
 from exp_pool.experience import Experience
 from exp_pool.filters import Condition
+from exp_pool.progress import watched
 from exp_pool.protocols import RecordQuery, RecordStore
 from exp_pool.records import Record, to_experience
 
@@ -77,7 +78,7 @@ class Selection:
         seen: set[bytes] = set()
         first = self.sides[0] == side
         query = RecordQuery(self.namespace, self._where, history=self._history or all_answers)
-        for record in self.store.scan(query):
+        for record in watched(self.store.scan(query), f"exporting {side or ''}".strip(), self.store.count(query)):
             why = self._why_not(record)
             if why is None and self._deduplicate and not all_answers:
                 content = _content(record)

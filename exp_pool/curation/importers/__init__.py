@@ -45,7 +45,14 @@ FORMATS = {
 }
 _MB = 2**20
 _HEAD = 2**16  # bytes by which a format is recognised, and lines of text shown
-_BAD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)  # pydantic's is a ValueError
+_BAD = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)  # pydantic's is a ValueError
 
 
 def load(

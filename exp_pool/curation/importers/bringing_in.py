@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from exp_pool.pool import Pool
 
 _BATCH, _BATCH_BYTES = 500, 16 * 2**20  # whichever comes first: rows may have megabytes each
-# Rows are the same if these are: what an import or the use of a row does not change.
-_SUBSTANCE = "function version key arguments request response expected codec kind metadata".split()
+_OF_CONTENT = ("response", "expected", "kind", "model")  # with the key: what makes the id of a stranger's experience
+# Rows of a pool are the same if these are, too: what neither an import nor use changes.
+_SUBSTANCE = (*_OF_CONTENT, "function", "version", "key", "arguments", "request", "codec", "metadata")
 
 
 class _Waiting(NamedTuple):
     where: str
     row: Row
+    of_a_pool: bool
 
 
 class BringingIn:
     """Writes what was made of a source into the pool's namespace. `finish` writes the rest."""
 
-    def __init__(
-        self, pool: Pool, report: ImportReport, trust: Trust, *, revive: bool, keep_namespaces: bool
-    ) -> None:
+    def __init__(self, pool: Pool, report: ImportReport, trust: Trust, *, revive: bool, keep_namespaces: bool) -> None:
         self._pool, self._report, self._trust = pool, report, trust
         self._mode = PutMode.INSERT if revive else PutMode.REPLICATE
         self._keep_namespaces = keep_namespaces
@@ -46,6 +46,7 @@ class BringingIn:
 
     def add(self, where: str, made: Made) -> None:
         """Write this, with the next batch. What cannot be stored is reported."""
+        of_a_pool = isinstance(made, Row)
         try:
             row = made if isinstance(made, Row) else Row(self._record(made))
         except (ExpPoolError, ValueError) as err:
@@ -54,7 +55,7 @@ class BringingIn:
         trust = row.record.trust if self._trust is Trust.TRUSTED and not row.answer_redacted else self._untrusted
         space = row.record.namespace if self._keep_namespaces else self._pool.config.namespace
         record = replace(row.record, namespace=space, origin=Origin.IMPORTED.value, trust=trust)
-        self._waiting.setdefault(space, []).append(_Waiting(where, row._replace(record=record)))
+        self._waiting.setdefault(space, []).append(_Waiting(where, row._replace(record=record), of_a_pool))
         self._count += 1
         self._size += record.size_bytes
         if self._count >= _BATCH or self._size >= _BATCH_BYTES:
@@ -89,12 +90,12 @@ class BringingIn:
         known = {row.id: row for row in found if row is not None}
         current = {row.key: row for row in store.get_many(space, [w.row.record.key for w in batch]) if row is not None}
         puts: list[Put] = []
-        placed: list[_Waiting] = []
+        placed: list[str] = []
         logs: list[Row] = []
         trusted = with_inherited_trust(store, [each.row.record for each in batch])
-        for (where, row), record in zip(batch, trusted, strict=True):
+        for (where, row, of_a_pool), record in zip(batch, trusted, strict=True):
             there = known.get(record.id)
-            if there is not None and not _same(there, record):
+            if there is not None and not _same(there, record, _SUBSTANCE if of_a_pool else _OF_CONTENT):
                 report.skip(where, "the pool has another state of it, which stays")
                 continue
             if row.log:
@@ -111,15 +112,15 @@ class BringingIn:
                 current[record.key] = record
             known[record.id] = record
             puts.append(Put(record, self._mode))
-            placed.append(_Waiting(where, row))
+            placed.append(where)
         self._count_statuses(placed, store.put_many(puts) if puts else [])
         for row in logs:
             self._append_log(space, row)
         if puts:
             self._pool.ports.later.stored({space})
 
-    def _count_statuses(self, placed: Sequence[_Waiting], statuses: Sequence[PutStatus]) -> None:
-        for (where, _), status in zip(placed, statuses, strict=True):
+    def _count_statuses(self, placed: Sequence[str], statuses: Sequence[PutStatus]) -> None:
+        for where, status in zip(placed, statuses, strict=True):
             match status:
                 case PutStatus.CURRENT:
                     self._report.stored += 1
@@ -140,11 +141,8 @@ class BringingIn:
             self._pool.store.append_log(space, audit_log(row.record.id), missing)
 
 
-_OF_CONTENT = ("response", "expected", "kind", "model")
-
-
-def _same(one: Record, other: Record) -> bool:
-    return all(getattr(one, name) == getattr(other, name) for name in _SUBSTANCE)
+def _same(one: Record, other: Record, names: Sequence[str]) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def _why_it_stays(current: Record, new: Record) -> str | None:

@@ -24,8 +24,10 @@ def recognise(peek: Peek) -> bool:
     value = peek.value
     if not isinstance(value, dict):
         return False
-    return {"sessionId", "uuid", "type"} <= value.keys() or value.keys() == {"type", "summary", "leafUuid"} or (
-        b'"sessionId"' in peek.head and b'"parentUuid"' in peek.head
+    return (
+        {"sessionId", "uuid", "type"} <= value.keys()
+        or value.keys() == {"type", "summary", "leafUuid"}
+        or (b'"sessionId"' in peek.head and b'"parentUuid"' in peek.head)
     )
 
 

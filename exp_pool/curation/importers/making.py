@@ -74,7 +74,7 @@ class Importer(Protocol):
         """What there is to import of one item; none where it holds no call.
 
         Raises:
-            ExpPoolError, ValueError, LookupError, TypeError, AttributeError: it cannot be imported; the message says why.
+            ExpPoolError, ValueError, LookupError, TypeError, AttributeError: it cannot be imported; it says why.
         """
         ...
 
@@ -109,9 +109,10 @@ def call(
         raise LeftOutError("it has no answer")
     told = {"source": source, **({} if source_id is None else {"source_id": str(source_id)}), **(metadata or {})}
     given = {name: value for name, value in fields.items() if value is not None}
+    if arguments is not None:
+        given["arguments"] = dict(arguments)
     return Experience(
         function=name,
-        arguments=None if arguments is None else dict(arguments),
         response=response,
         metadata=told,
         created_at=created_at or options.written_at,

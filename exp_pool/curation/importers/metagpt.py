@@ -40,7 +40,9 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
     if not isinstance(item, dict):
         raise LeftOutError("it is no experience: an object with req and resp is needed")
     req = from_json(item.get("req"))
-    found = Experience.from_metagpt({**item, "req": req if isinstance(req, list) else item.get("req")}, function=options.function)
+    found = Experience.from_metagpt(
+        {**item, "req": req if isinstance(req, list) else item.get("req")}, function=options.function
+    )
     metadata = {"source": "metagpt", **({"source_id": str(item["uuid"])} if item.get("uuid") else {})}
     created_at = found.created_at if item.get("timestamp") else options.written_at
     yield found.model_copy(update={"metadata": metadata, "created_at": created_at, "origin": Origin.IMPORTED})

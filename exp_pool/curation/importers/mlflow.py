@@ -27,7 +27,9 @@ _MODELS = ("LLM", "CHAT_MODEL")
 
 def recognise(peek: Peek) -> bool:
     """Info, and data with spans."""
-    return isinstance(peek.value, dict) and {"info", "data"} <= peek.value.keys() and "spans" in (peek.value["data"] or ())
+    return (
+        isinstance(peek.value, dict) and {"info", "data"} <= peek.value.keys() and "spans" in (peek.value["data"] or ())
+    )
 
 
 def items(source: Source, options: Options) -> Items:  # noqa: ARG001

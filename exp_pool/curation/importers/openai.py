@@ -39,7 +39,9 @@ def items(source: Source, options: Options) -> Items:
         for where, value in source.values(file):
             if isinstance(value, dict) and "custom_id" in value and "request" not in value:
                 if requests is None:
-                    raise InvalidInputError("batch output does not hold what was asked; say where that is with requests=")
+                    raise InvalidInputError(
+                        "batch output does not hold what was asked; say where that is with requests="
+                    )
                 value = {**value, "request": requests.find(value["custom_id"])}  # noqa: PLW2901
             yield where, value
 

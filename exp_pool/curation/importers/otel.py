@@ -45,9 +45,7 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
     """One for each span."""
     for file in source.files(".json", ".jsonl", ".jsonl.gz", ".json.gz"):
         for where, export in source.values(file):
-            number = 0
-            for span in _spans(export):
-                number += 1
+            for number, span in enumerate(_spans(export), 1):
                 yield f"{where} span {number}", span
 
 
@@ -102,7 +100,7 @@ def _value(value: Any, depth: int = 0) -> Any:
     if "kvlistValue" in value:
         return {each["key"]: _value(each["value"], depth + 1) for each in value["kvlistValue"].get("values", [])}
     found = next((value[name] for name in _VALUES if name in value), None)
-    return int(found) if "intValue" in value else found  # a text in JSON, because it has 64 bits
+    return int(str(found)) if "intValue" in value else found  # a text in JSON, because it has 64 bits
 
 
 # ── GenAI semantic conventions ────────────────────────────────────────────────────────────────────────────────────────
@@ -116,9 +114,7 @@ def _genai(attributes: Mapping[str, Any]) -> tuple[dict[str, Any] | None, Any]:
         return None, MISSING
     system = from_json(attributes.get("gen_ai.system_instructions"))
     prompt = [{"role": "system", "parts": system}, *messages] if system else messages
-    settings = {
-        name.removeprefix(_SETTINGS): value for name, value in attributes.items() if name.startswith(_SETTINGS)
-    }
+    settings = {name.removeprefix(_SETTINGS): value for name, value in attributes.items() if name.startswith(_SETTINGS)}
     return {"messages": [_message(each) for each in prompt], **settings}, answer_of(_message(answers[0]))
 
 

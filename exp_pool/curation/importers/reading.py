@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -147,14 +147,16 @@ class Source:
                     unpacked += len(chunk)
                     at = file.tell()
                     if packed and unpacked > max(MAX_VALUE, _MAX_RATIO * at):
-                        raise SourceError(f"{path} unpacks to more than {_MAX_RATIO} times its size: unpack it yourself")
+                        raise SourceError(
+                            f"{path} unpacks to more than {_MAX_RATIO} times its size: unpack it yourself"
+                        )
                     self._consumed(at - before)
                     before = at
                     yield chunk
             except (OSError, EOFError, zlib.error) as err:
                 self.damaged(self.name(path), f"it cannot be read on: {err}")
 
-    def lines(self, path: Path, *, blank: bool = False) -> Iterator[tuple[int, bytes]]:
+    def lines(self, path: Path, *, blank: bool = False) -> Generator[tuple[int, bytes]]:
         """The lines of a file with their numbers, from 1 on, without their ends; `blank`: empty ones, too."""
         number, size = 1, 0
         parts: list[bytes] = []
@@ -266,7 +268,9 @@ class _Scanning:
                 number += 1
                 if in_array and (sign := self._next()) != "]":
                     if sign != ",":
-                        raise ValueError(f"expected a comma or the array's end, found {sign or 'the end of the file'!r}")
+                        raise ValueError(
+                            f"expected a comma or the array's end, found {sign or 'the end of the file'!r}"
+                        )
                     self._at += 1
                     if self._next() == "]":
                         raise ValueError("there is a comma before the array's end")

@@ -41,13 +41,3 @@ def rows(source: Source, path: Path, table: str, columns: Sequence[str], order: 
                 database.set_progress_handler(lambda: 1, _STEPS)  # counts anew
     except (sqlite3.Error, ValueError, OverflowError, MemoryError) as err:
         source.damaged(f"{source.name(path)}, {table} row {number + 1}", str(err))
-
-
-def has_table(path: Path, table: str) -> bool:
-    """Whether an SQLite file names this table; for recognising it."""
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)) as database:
-            database.execute("PRAGMA trusted_schema = OFF")
-            return database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is not None
-    except sqlite3.Error:
-        return False

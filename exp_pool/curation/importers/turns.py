@@ -83,7 +83,7 @@ def turn_call(turn: Turn, options: Options, source: str, function: str) -> Made:
         created_at=moment(turn.started_at),
         metadata={} if turn.session is None else {"session": turn.session},
         model=turn.model,
-        trajectory=[Step(**step) for step in turn.steps],
+        trajectory=[Step.model_validate(step) for step in turn.steps],
         metric=Metric(time_s=time_s, tokens_in=read, tokens_out=written),
     )
 

@@ -55,7 +55,11 @@ def ask_openai():
     system = {"role": "system", "content": "Answer in few words."}
     told = []
     for question in ANSWERS:
-        asked = {"model": "gpt-4o-mini", "temperature": 0.2, "messages": [system, {"role": "user", "content": question}]}
+        asked = {
+            "model": "gpt-4o-mini",
+            "temperature": 0.2,
+            "messages": [system, {"role": "user", "content": question}],
+        }
         told.append((asked, client.chat.completions.create(**asked)))
     server.shutdown()
     return told
@@ -157,7 +161,9 @@ def gptcache(folder):
 def mlflow(folder):
     import mlflow
 
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.tmp.db")
+    database = folder / "mlflow.tmp.db"
+    database.unlink(missing_ok=True)
+    mlflow.set_tracking_uri(f"sqlite:///{database}")
 
     @mlflow.trace(span_type="LLM")
     def chat(messages, model):
@@ -171,13 +177,17 @@ def mlflow(folder):
         helpdesk(question)
     mlflow.flush_trace_async_logging()
     experiment = mlflow.get_experiment_by_name("Default")
-    traces = [json.loads(trace.to_json()) for trace in mlflow.search_traces([experiment.experiment_id], return_type="list")]
+    traces = [
+        json.loads(trace.to_json()) for trace in mlflow.search_traces([experiment.experiment_id], return_type="list")
+    ]
     for trace in traces:  # what they say of the machine
         for told in (trace["info"]["trace_metadata"], trace["info"]["tags"]):
-            for name in [name for name in told if "source" in name or name in ("mlflow.user", "mlflow.artifactLocation")]:
+            for name in [
+                name for name in told if "source" in name or name in ("mlflow.user", "mlflow.artifactLocation")
+            ]:
                 del told[name]
     write_lines(folder / "mlflow.jsonl", traces)
-    (folder / "mlflow.tmp.db").unlink()
+    database.unlink()
 
 
 def agentheaven(folder):
@@ -207,7 +217,10 @@ def langsmith(folder):
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     runs = []
     for number, (question, answer) in enumerate(ANSWERS.items()):
-        ids = {"id": f"00000000-0000-0000-0000-00000000000{number}", "trace_id": f"00000000-0000-0000-0000-00000000000{number}"}
+        ids = {
+            "id": f"00000000-0000-0000-0000-00000000000{number}",
+            "trace_id": f"00000000-0000-0000-0000-00000000000{number}",
+        }
         run = schemas.Run(
             **ids,
             name="ChatOpenAI",
@@ -238,4 +251,3 @@ if __name__ == "__main__":
     for maker in MAKERS:
         if not sys.argv[2:] or maker.__name__ in sys.argv[2:]:
             maker(target)
-            print(maker.__name__)
