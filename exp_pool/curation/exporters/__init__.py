@@ -80,8 +80,8 @@ def save(
             training data.
         redact: leave out secrets.
         test_share: the share of what goes to the test side, 0 to 1; more than 0 makes a folder of two sides. Requests
-            that are nearly the same, in letters or by the pool's vectors, and answers that were drawn from each other go
-            to the same side.
+            that are nearly the same, in letters or by the pool's vectors, and answers that were drawn from each other
+            go to the same side.
         seed: which ones go to which side.
         min_gap: of ``dpo``: by how much the scores of two answers differ at least, if no person decided.
         overwrite: replace what an earlier export wrote there.
