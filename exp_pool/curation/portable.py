@@ -52,15 +52,16 @@ def to_line(store: RecordStore, record: Record, secret: bytes | None, *, redact:
     """
     whole = to_experience(record)
     shown = without_secrets(whole) if redact else whole
-    line = shown.to_dict()
-    if redact:
-        line = redacted(line)  # sets and tags, which only have names and texts once they are JSON
+    plain = shown.to_dict()
+    line = redacted(plain) if redact else plain  # again: sets and tags are names and texts only now
+    pairs = ((shown.response, whole.response), (shown.expected, whole.expected))
+    as_it_was = all(one is other for one, other in pairs) and _answers(line) == _answers(plain)
     for name in ("namespace", "key", "schema_version"):
         line.pop(name, None)
     ours: dict[str, Any] = {"format": FORMAT, "namespace": record.namespace}
     if _made_again(shown, secret) != (record.key, record.reuse_scope):
         ours |= {"key": record.key, "reuse_scope": record.reuse_scope, "of": _digest(line)}
-    if redact and _answers(line) != _answers(whole.to_dict()):
+    if not as_it_was:
         ours["answer_redacted"] = True
     if not record.is_current:
         ours |= {"is_current": False, "superseded_by": record.superseded_by}

@@ -89,9 +89,9 @@ def test_answers_of_one_call_are_all_kept_the_newest_is_current(manager, tmp_pat
 @pytest.mark.parametrize(
     ("pool_has", "file_has", "trust", "why"),
     [
-        (dict(expected="mine", created_at=LONG_AGO), NOW, "trusted", "annotated"),
-        (dict(created_at=NOW), LONG_AGO, "trusted", "newer"),
-        (dict(created_at=LONG_AGO), NOW, "quarantined", "trusted"),
+        ({"expected": "mine", "created_at": LONG_AGO}, NOW, "trusted", "annotated"),
+        ({"created_at": NOW}, LONG_AGO, "trusted", "newer"),
+        ({"created_at": LONG_AGO}, NOW, "quarantined", "trusted"),
     ],
 )
 def test_what_the_pool_has_stays(manager, tmp_path, pool_has, file_has, trust, why):
@@ -187,7 +187,9 @@ def test_what_was_drawn_from_a_quarantined_experience_is_quarantined(make_manage
 
 def test_imported_scores_decide(manager, tmp_path):
     """MetaGPT leaves scores out of its log, and loses them on import."""
-    line = 'INFO | exp_pool:log - New experience: {"req": "a", "resp": "1", "tag": "f", "metric": {"score": {"val": 8}}}'
+    line = (
+        'INFO | exp_pool:log - New experience: {"req": "a", "resp": "1", "tag": "f", "metric": {"score": {"val": 8}}}'
+    )
     (tmp_path / "metagpt.log").write_text(f"2026-01-01 INFO | started\n{line}\nsomething else\n", encoding="utf-8")
     report = importers.load(manager, tmp_path / "metagpt.log")
     assert (report.read, report.stored) == (1, 1)
@@ -197,11 +199,11 @@ def test_imported_scores_decide(manager, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(format="word"), "known: agentheaven"),
-        (dict(trust="much"), "'quarantined' or 'trusted'"),
-        (dict(function=" "), "not empty"),
-        (dict(format="openai"), "function="),
-        (dict(format="csv", columns={"answer": "a"}), "known: function"),
+        ({"format": "word"}, "known: agentheaven"),
+        ({"trust": "much"}, "'quarantined' or 'trusted'"),
+        ({"function": " "}, "not empty"),
+        ({"format": "openai"}, "function="),
+        ({"format": "csv", "columns": {"answer": "a"}}, "known: function"),
     ],
 )
 def test_wrong_options_are_named(manager, tmp_path, options, message):
@@ -249,9 +251,10 @@ with ExpManager(store=f"sqlite:///{sys.argv[1]}", index="none://", embedder="non
 """
 
 
-def everything(manager):
-    rows = sorted(manager.sync.iter_exps(history=True), key=lambda e: e.id)
-    return [(e.to_dict(), [(h.what, h.detail) for h in manager.sync.history(e.id) if h.what != "stored"]) for e in rows]
+def everything(manager, told):
+    """All rows, and what was said and changed about some."""
+    rows = sorted((e.id, e.to_dict()) for e in manager.sync.iter_exps(history=True))
+    return rows, [(h.what, h.detail) for id_ in told for h in manager.sync.history(id_)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
@@ -273,4 +276,4 @@ def test_killed_in_the_middle_and_started_again_it_ends_as_one_run(make_manager,
         assert 0 < there < 1600
         report = importers.load(again, tmp_path / "a.jsonl")
         assert report.known == there
-        assert everything(again) == everything(at_once)
+        assert everything(again, ids[-2:]) == everything(at_once, ids[-2:])
