@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from exp_pool.encoding import from_plain, json_dumps
+from exp_pool.encoding import from_plain, json_dumps, to_plain
 from exp_pool.errors import EncodingError, InvalidInputError, UnkeyableError
 from exp_pool.experience import MISSING, Experience
 from exp_pool.keys import make_key
@@ -52,16 +52,13 @@ def to_line(store: RecordStore, record: Record, secret: bytes | None, *, redact:
     """
     whole = to_experience(record)
     shown = without_secrets(whole) if redact else whole
-    plain = shown.to_dict()
-    line = redacted(plain) if redact else plain  # again: sets and tags are names and texts only now
-    pairs = ((shown.response, whole.response), (shown.expected, whole.expected))
-    as_it_was = all(one is other for one, other in pairs) and _answers(line) == _answers(plain)
+    line = shown.to_dict()
     for name in ("namespace", "key", "schema_version"):
         line.pop(name, None)
     ours: dict[str, Any] = {"format": FORMAT, "namespace": record.namespace}
     if _made_again(shown, secret) != (record.key, record.reuse_scope):
         ours |= {"key": record.key, "reuse_scope": record.reuse_scope, "of": _digest(line)}
-    if not as_it_was:
+    if shown.response is not whole.response or shown.expected is not whole.expected:
         ours["answer_redacted"] = True
     if not record.is_current:
         ours |= {"is_current": False, "superseded_by": record.superseded_by}
@@ -114,7 +111,7 @@ def namespace_of(line: Mapping[str, Any]) -> str | None:
 def without_secrets(experience: Experience) -> Experience:
     """The experience without secrets (`redaction`), in its answer, too: it leaves the pool."""
     texts: dict[str, Any] = {
-        name: redacted(getattr(experience, name))
+        name: _without_secrets(getattr(experience, name))
         for name in ("request", "arguments", "response", "expected", "metadata", "model", "strategy")
     }
     texts["trajectory"] = [step.model_copy(update=redacted(step.model_dump())) for step in experience.trajectory]
@@ -122,6 +119,16 @@ def without_secrets(experience: Experience) -> Experience:
         name: score.model_copy(update={"reason": redacted(score.reason)}) for name, score in experience.scores.items()
     }
     return experience.model_copy(update=texts)
+
+
+def _without_secrets(value: Any) -> Any:
+    """The value without secrets; itself where there was none. What sets and the like hold shows in their JSON form."""
+    if value is MISSING or value is None:
+        return value
+    once = redacted(value)
+    plain = to_plain(once)
+    shown = redacted(plain)
+    return once if shown is plain else from_plain(shown)
 
 
 def read_log(store: RecordStore, namespace: str, id_: str) -> list[str]:
@@ -155,10 +162,6 @@ def _made_again(experience: Experience, secret: bytes | None) -> tuple[str, str]
 def _digest(line: Mapping[str, Any]) -> str:
     call = json_dumps([line.get(name) for name in _OF_A_CALL])
     return hashlib.sha256(call.encode()).hexdigest()
-
-
-def _answers(line: Mapping[str, Any]) -> list[Any]:
-    return [line.get(name, MISSING) for name in ("response", "expected")]
 
 
 def _text(ours: Mapping[str, Any], name: str) -> str:

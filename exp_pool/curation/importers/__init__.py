@@ -8,7 +8,6 @@ batch at a time (`bringing_in`), so that memory stays flat and what was killed g
 from __future__ import annotations
 
 import importlib
-import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -175,13 +174,7 @@ def _peek(source: Source) -> Peek:
     first = next(source.files(), None)
     if first is None:
         return Peek(source.is_folder, "", b"", None)
-    with source.open(first) as file:
-        head = file.read(_HEAD)
-    if head[:2] == b"\x1f\x8b":
-        try:
-            head = zlib.decompressobj(wbits=31).decompress(head, _HEAD)
-        except zlib.error:
-            head = b""
+    head = next(source.chunks(first), b"")[:_HEAD]
     return Peek(source.is_folder, first.name, head, first_value(head))
 
 

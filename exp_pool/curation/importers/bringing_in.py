@@ -75,13 +75,14 @@ class BringingIn:
         The key is made before secrets are left out, so that calls which differ in them stay apart.
         """
         space, secret = self._pool.config.namespace, self._pool.secret
-        record = to_record(experience, space, key=made_key(experience, secret), secret=secret)
+        key = experience.key if secret is None else made_key(experience, secret)
+        record = to_record(experience, space, key=key, secret=secret)
         texts = {name: redacted(getattr(experience, name)) for name in ("request", "arguments", "metadata")}
         texts["trajectory"] = [step.model_copy(update=redacted(step.model_dump())) for step in experience.trajectory]
         if any(texts[name] != getattr(experience, name) for name in texts):
             shown = to_record(experience.model_copy(update=texts), space, key=record.key)
             record = replace(shown, reuse_scope=record.reuse_scope)
-        content = [made_key(experience, None), *(getattr(record, name) for name in _OF_CONTENT)]
+        content = [experience.key, *(getattr(record, name) for name in _OF_CONTENT)]
         return replace(record, id=hashlib.sha256(json_dumps(content).encode()).hexdigest()[:32])
 
     def _write(self, space: str, batch: Sequence[_Waiting]) -> None:

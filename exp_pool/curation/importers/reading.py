@@ -26,7 +26,8 @@ from exp_pool.errors import SourceError
 
 MAX_VALUE = 64 * 2**20  # bytes of one line or JSON value; a pool's rows are smaller by orders of magnitude
 _CHUNK = 2**20
-_MAX_RATIO = 200  # what gzip may make of its bytes beyond the first MAX_VALUE; logs pack 5 to 50 times, zeros 1,000
+_MAX_RATIO = 200  # what gzip may make of its bytes; logs pack 5 to 50 times, zeros 1,000 times
+_UNWATCHED = 8 * 2**20  # bytes that it may make of anything
 _MAX_FOLDERS = 32  # below each other
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -146,7 +147,7 @@ class Source:
                 while chunk := reader.read(_CHUNK):
                     unpacked += len(chunk)
                     at = file.tell()
-                    if packed and unpacked > max(MAX_VALUE, _MAX_RATIO * at):
+                    if packed and unpacked > max(_UNWATCHED, _MAX_RATIO * at):
                         raise SourceError(
                             f"{path} unpacks to more than {_MAX_RATIO} times its size: unpack it yourself"
                         )
@@ -268,9 +269,8 @@ class _Scanning:
                 number += 1
                 if in_array and (sign := self._next()) != "]":
                     if sign != ",":
-                        raise ValueError(
-                            f"expected a comma or the array's end, found {sign or 'the end of the file'!r}"
-                        )
+                        found = repr(sign) if sign else "the end of the file"
+                        raise ValueError(f"expected a comma or the array's end, found {found}")
                     self._at += 1
                     if self._next() == "]":
                         raise ValueError("there is a comma before the array's end")

@@ -34,8 +34,8 @@ def rows(source: Source, path: Path, table: str, columns: Sequence[str], order: 
             if kind is None or kind[0] != "table":
                 source.damaged(source.name(path), f"it has no table {table!r}")
                 return
-            listed = ", ".join(f'"{column}"' for column in columns)
-            for row in database.execute(f'SELECT {listed} FROM "{table}" ORDER BY {order}'):  # noqa: S608  (names of our own)
+            listed = ", ".join(f"[{column}]" for column in columns)  # in quotes, one that is not there is a text
+            for row in database.execute(f"SELECT {listed} FROM [{table}] ORDER BY {order}"):  # noqa: S608  (names of our own)
                 number += 1
                 yield dict(zip(columns, row, strict=True))
                 database.set_progress_handler(lambda: 1, _STEPS)  # counts anew
