@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -38,12 +38,12 @@ class Row(NamedTuple):
     answer_redacted: bool = False
 
 
-def to_line(store: RecordStore, record: Record, secret: bytes | None, *, redact: bool) -> dict[str, Any]:
+def to_line(record: Record, log: Sequence[str], secret: bytes | None, *, redact: bool) -> dict[str, Any]:
     """A row of the pool as a JSON object.
 
     Args:
-        store: where the row's log is.
         record: the row.
+        log: what was said and changed about it.
         secret: the manager's key secret; it decides whether the key can be made again.
         redact: leave out secrets, of the answer, too.
 
@@ -64,7 +64,7 @@ def to_line(store: RecordStore, record: Record, secret: bytes | None, *, redact:
         ours |= {"is_current": False, "superseded_by": record.superseded_by}
     if record.principal is not None:
         ours["principal"] = record.principal
-    if log := read_log(store, record.namespace, record.id):
+    if log:
         ours["log"] = [redacted(json.loads(entry)) if redact else json.loads(entry) for entry in log]
     return {**line, _MEMBER: ours}
 

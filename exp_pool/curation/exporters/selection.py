@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from exp_pool._clock import now_us
 from exp_pool.curation.exporters.clusters import Clusters
-from exp_pool.curation.portable import to_line, without_secrets
+from exp_pool.curation.portable import read_log, to_line, without_secrets
 from exp_pool.errors import DecodingError
 from exp_pool.experience import Experience
 from exp_pool.filters import Condition
 from exp_pool.progress import watched
 from exp_pool.protocols import RecordQuery, RecordStore
 from exp_pool.records import Record, to_experience
+from exp_pool.rows import audit_log
 
 if TYPE_CHECKING:
     from exp_pool.pool import Pool
@@ -107,9 +108,12 @@ class Selection:
 
     def lines(self, side: str | None = None) -> Iterator[tuple[Record, dict[str, Any]]]:
         """The rows of a side with what is written of them so that they can be imported again."""
+        logs = frozenset(self.store.names(self.namespace).logs)  # few rows have one, and asking for each takes time
         for record in self.records(side):
+            has_log = audit_log(record.id) in logs
+            log = read_log(self.store, self.namespace, record.id) if has_log else []
             try:
-                yield record, to_line(self.store, record, self._pool.secret, redact=self._redact)
+                yield record, to_line(record, log, self._pool.secret, redact=self._redact)
             except DecodingError:
                 self.left_out["unreadable"] += 1
 

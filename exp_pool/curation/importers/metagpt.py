@@ -58,7 +58,7 @@ def _logged(source: Source, file: Path) -> Items:
         _, announced, text = line.partition(_IN_LOGS.encode())
         if not announced:
             continue
-        where = f"{source.name(file)} line {number}"
+        where = source.line(file, number)
         try:
             yield where, parse(text)
         except ValueError as err:
