@@ -12,6 +12,7 @@
     ├── DecodingError (ValueError)        stored text that cannot be read back: treated as not stored
     ├── StoreError                        the record store failed
     ├── MigrationError                    what was moved is not what the source has; it says what to do
+    ├── SourceError (ValueError)          a file to be imported is damaged, or of another format
     ├── VectorIndexError                  the vector index failed: exact scan answers instead
     │   └── IndexOwnedError               it is another process's for the time being: exact scan answers here
     ├── EmbedderError                     no vectors could be made; the message says what to install or to check
@@ -85,6 +86,18 @@ class MigrationError(ExpPoolError):
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.problems = tuple(problems)
+
+
+class SourceError(ExpPoolError, ValueError):
+    """A file to be imported is damaged, hostile or not of its format. What stood before it is imported.
+
+    Attributes:
+        report: what was imported until then, an `ImportReport`; None where nothing was begun.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.report: Any = None
 
 
 class VectorIndexError(ExpPoolError):
