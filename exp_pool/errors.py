@@ -20,6 +20,7 @@
     │   ├── NotScorableError              there is nothing to score it by yet
     │   └── ScorerUnavailableError        nothing can be scored for the time being; the message says what to check
     ├── BatchError (ValueError)           a batch function returned another number of answers than it got items
+    ├── DocumentError                     one document of a retrieval cannot be read; the message says why
     ├── EndpointError                     one model endpoint did not answer; the message says why
     ├── AllModelsFailed                   no model endpoint answered; the message names each
     ├── ReplayMissError (LookupError)     replay is on and the pool has no answer: the message says what is nearest
@@ -117,6 +118,10 @@ class ScorerUnavailableError(ScorerError):
 
 class BatchError(ExpPoolError, ValueError):
     """A function decorated with ``batch=`` returned no list, or one of another length than the items it got."""
+
+
+class DocumentError(ExpPoolError):
+    """A document cannot be read, or not to its end. What went wrong is its `__cause__`; the others are not affected."""
 
 
 class EndpointError(ExpPoolError):

@@ -12,6 +12,7 @@ from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Stats
 from exp_pool.current import current
 from exp_pool.decorator import ExpCache, exp_cache
+from exp_pool.embedders.service import Embedded
 from exp_pool.errors import ConfigurationError
 from exp_pool.experience import MISSING, Call, Experience, HistoryEntry, Hit, QueryType
 from exp_pool.plugs import offers
@@ -325,6 +326,18 @@ class ExpManager(Tending):
                 reranker=reranker,
             )
         )
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        """Vectors of texts by the embedder of this manager, which remembers those of a moment ago.
+
+        Returns:
+            `vectors`: (n, d) float32 of unit length. `whole`: whether each text was read to its end. `embedder`: whose
+            they are; vectors of different embedders cannot be compared.
+
+        Raises:
+            EmbedderError: there is none, it failed or took longer than `query_timeout`.
+        """
+        return await self._hop(self.sync.embed, texts)
 
     async def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
         """How many current experiences, expired and quarantined ones too."""

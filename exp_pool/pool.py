@@ -26,9 +26,10 @@ from exp_pool.drivers.ports import Ports
 from exp_pool.drivers.single_flight import Flights
 from exp_pool.drivers.tape import Streams
 from exp_pool.editing import Editing
-from exp_pool.embedders.service import EmbeddingService
+from exp_pool.embedders.service import Embedded, EmbeddingService
 from exp_pool.errors import (
     DecodingError,
+    EmbedderError,
     InvalidInputError,
 )
 from exp_pool.experience import Call, Experience, Hit, QueryType
@@ -276,6 +277,15 @@ class Pool(Editing):
             for match in found
             for experience in self._read([match.record])
         ]
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Vectors of these texts, by this pool's embedder; those of a moment ago are remembered."""
+        self._check_open()
+        if self._embeddings is None:
+            raise EmbedderError(
+                "this manager has no embedder: make one with an embedder, and index='exact://' or 'chroma:///folder'"
+            )
+        return self._embeddings.embed(texts, self.config.query_timeout)
 
     def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
         """How many current experiences, expired and quarantined ones too."""
