@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from exp_pool._clock import now_us
 from exp_pool.capture import Capture
 from exp_pool.codecs import ResponseCodec
 from exp_pool.durations import Duration, Ttl
@@ -15,9 +16,12 @@ from exp_pool.protocols import ContextBuilder, Judge, Lease, Question
 from exp_pool.records import Record
 from exp_pool.request import Request
 from exp_pool.reuse.context import Inject
+from exp_pool.reuse.judges import good_enough
 from exp_pool.reuse.refine import Refine
 
 T = TypeVar("T")
+
+_MICROSECONDS = 1_000_000
 
 
 # ── What the decorator decided, and what the story may ask for ────────────────────────────────────────────────────────
@@ -51,6 +55,16 @@ class Policy:
     def if_error_s(self) -> float:
         """How long after its expiry an answer is still served in place of the function's exception."""
         return self.ttl.if_error_s if isinstance(self.ttl, Ttl) else 0.0
+
+    def lets_answer(self, record: Record, late_s: float = 0.0) -> bool:
+        """Whether a row may answer at all, whatever a judge thinks of it; expired by at most `late_s`."""
+        return (
+            record.answer is not None
+            and record.kind == "success"
+            and record.trust == "trusted"
+            and not record.expired(now_us() - int(late_s * _MICROSECONDS))
+            and good_enough(record.score, self.min_score)
+        )
 
 
 @dataclass(frozen=True, slots=True)

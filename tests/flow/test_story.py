@@ -10,7 +10,8 @@ from exp_pool.capture import Capture
 from exp_pool.codecs import codec_for
 from exp_pool.durations import Ttl
 from exp_pool.errors import ReplayMissError
-from exp_pool.flow import failure_key, look, own_exception, story
+from exp_pool.flow import look, own_exception, story
+from exp_pool.keeping import failure_key
 from exp_pool.protocols import Lease, Verdict
 from exp_pool.records import to_record
 from exp_pool.request import CallSpec
