@@ -23,6 +23,7 @@
     ├── DocumentError                     one document of a retrieval cannot be read; the message says why
     ├── EndpointError                     one model endpoint did not answer; the message says why
     ├── AllModelsFailed                   no model endpoint answered; the message names each
+    ├── RaceError                         no call of a race gave an answer that was accepted; the message says why
     ├── ReplayMissError (LookupError)     replay is on and the pool has no answer: the message says what is nearest
     └── ClosedError                       the manager was closed
 
@@ -153,6 +154,19 @@ class AllModelsFailed(ExpPoolError):  # noqa: N818  (the name is public)
     def __init__(self, message: str, attempts: Sequence[Mapping[str, Any]] = ()) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
+
+
+class RaceError(ExpPoolError):
+    """No call of a race gave an answer that was accepted.
+
+    Attributes:
+        refused: what was returned and not accepted, in the order in which it came.
+        errors: what was raised, by calls or by ``accept=``, likewise.
+    """
+
+    def __init__(self, message: str, refused: Sequence[Any] = (), errors: Sequence[BaseException] = ()) -> None:
+        super().__init__(message)
+        self.refused, self.errors = tuple(refused), tuple(errors)
 
 
 class ReplayMissError(ExpPoolError, LookupError):

@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 
 from exp_pool.errors import DecodingError, InvalidInputError, ReplayMissError
 from exp_pool.experience import Answer, Experience, Hit
-from exp_pool.keeping import keep, keep_failure
+from exp_pool.keeping import accepted, keep, keep_failure
 from exp_pool.protocols import ContextBuilder, Lease, Question, Verdict
 from exp_pool.records import Record, to_experience
 from exp_pool.request import Request
@@ -58,6 +58,7 @@ from exp_pool.steps import (
     Once,
     Outcome,
     Policy,
+    Ran,
     Recall,
     Run,
     Shared,
@@ -135,7 +136,7 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
     yield NotFound(as_called)
     better = yield from _attempt(as_called, "refine the answer", _begin_better(request, policy, mode), default=None)
     try:
-        while (outcome := (yield Run(request))) is None:
+        while (outcome := (yield Run(request, better))) is None:
             if mode.read:
                 looking_again = _stored_answer(as_called, policy)
                 ending = yield from _attempt(as_called, "look for an answer", looking_again, default=None)
@@ -150,34 +151,31 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
         outcome = better.outcome  # it was there first
         better.decide(None)
         better = None
-        return (yield from _concluded(as_called, policy, mode, outcome, shown, lease, "refined"))
+        return (yield from _concluded(as_called, policy, mode, outcome, shown, lease))
     finally:
         if better is not None:
-            better.decide(lambda refined: _concluded(as_called, policy, mode, refined, shown, None, "refined"))
+            better.decide(lambda refined: _concluded(as_called, policy, mode, refined, shown, None))
 
 
 def _begin_better(request: Request, policy: Policy, mode: Mode) -> Story[Better | None]:
     if policy.refine is None or not mode.write:
         return None
-    return (yield Improve(request, policy.refine.func, policy.refine.timeout))  # type: ignore[no-any-return]
+    accepts = functools.partial(accepted, request, policy)
+    better: Better = yield Improve(request.captured(), policy.refine.func, policy.refine.timeout, accepts)
+    return better
 
 
 def _concluded(
-    request: Request,
-    policy: Policy,
-    mode: Mode,
-    outcome: Outcome,
-    shown: Shown,
-    lease: Lease | None,
-    origin: str = "automatic",
+    request: Request, policy: Policy, mode: Mode, outcome: Outcome, shown: Shown, lease: Lease | None
 ) -> Story[Ending]:
     """The function has run: keep what is to be kept."""
     if outcome.error is not None:
         return (yield from _failed(request, policy, mode, outcome, shown))
+    yield from _attempt(request, "log the call", _step(Ran(request, outcome)), default=None)
     stored = None
     encoded = yield from _attempt(request, "store the answer", _encoded(policy, outcome), default=None)
     if mode.write and encoded is not None:
-        keeping = keep(request, policy, mode, outcome, shown, lease, origin, *encoded)
+        keeping = keep(request, policy, mode, outcome, shown, lease, *encoded)
         stored = yield from _attempt(request, "store the answer", keeping, default=None)
     return Ending(Answer(outcome.value, id=stored, parents=shown.parents), encoded=encoded)
 

@@ -151,6 +151,7 @@ class Pool(Editing):
             self.background,
             Streams(),
             self.explain,
+            self._scoring.rated,
             self._verifying,
             tuple(feeds),
             tuple(callbacks),

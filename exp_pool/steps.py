@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -173,28 +173,56 @@ class Learn:
 class Run:
     """Run the function on the request's arguments. Comes to an `Outcome`; the function's exception is part of it.
 
-    None where an identical call was stored since the look-up: look once more, then ask again.
+    None where an identical call was stored since the look-up: look once more, then ask again. A coroutine function is
+    cancelled once the better answer is there; then that is in `better`, and what this comes to is nothing.
     """
 
     request: Request
+    better: Better | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """Tell who listens what the function came to."""
+
+    request: Request
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Improve:
-    """Run the better function beside the quick one. Comes to a `Better`."""
+    """Run the better function beside the quick one. Comes to a `Better`.
+
+    What it returns counts only if the story of `accepts` says so.
+    """
 
     request: Request
     function: Callable[..., Any]
     timeout_s: float
+    accepts: Callable[[Outcome], Story[bool]]
 
 
 class Better(Protocol):
-    """A better answer on its way. `outcome` is there once the function has returned."""
+    """A better answer on its way. `outcome` is there once the function has returned, and that was accepted."""
 
     outcome: Outcome | None
 
     def decide(self, keep: Callable[[Outcome], Story[Any]] | None) -> None:
         """The call is over: the story to be told with the outcome, whenever it comes; None where it has been used."""
+
+    def overtaking(self, quick: Awaitable[T]) -> Awaitable[T | None]:
+        """What this comes to; None as soon as the better answer is there, and then it is cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Score a row that is not stored yet, or not scored yet. Comes to the row, without a score where it has none yet.
+
+    Raises what the scorer raised.
+    """
+
+    request: Request
+    record: Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +291,9 @@ FlowStep: TypeAlias = (
     | AskJudge
     | Learn
     | Run
+    | Ran
     | Improve
+    | Rate
     | Ask
     | Keep
     | Explain
@@ -294,12 +324,16 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What running the function came to: a value, or its exception; what it recorded, and how long it took."""
+    """What running the function came to: a value, or its exception; what it recorded, and how long it took.
+
+    `refined`: it was the better function, and what it returned was accepted.
+    """
 
     value: Any = None
     error: Exception | None = None
     capture: Capture = field(default_factory=Capture)
     time_s: float = 0.0
+    refined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

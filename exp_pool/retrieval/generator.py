@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from exp_pool.awaiting import asked
 from exp_pool.errors import ConfigurationError, DocumentError, InvalidInputError
 from exp_pool.notices import Notices
 from exp_pool.retrieval.chunking import Chunking, Piece
 from exp_pool.retrieval.documents import Document, check_document, check_encoding, closing, texts_of
-from exp_pool.retrieval.plugs import asked
 from exp_pool.retrieval.scoring import Scores, Scoring, check_scoring, scores_for
 from exp_pool.reuse.context import estimated_tokens
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from exp_pool.awaiting import asked
 from exp_pool.bm25 import damping, rarity
 from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.notices import Notices
-from exp_pool.retrieval.plugs import asked
 from exp_pool.words import unspaced, words
 
 if TYPE_CHECKING:

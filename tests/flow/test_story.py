@@ -34,6 +34,7 @@ from exp_pool.steps import (
     Once,
     Outcome,
     Policy,
+    Ran,
     Run,
     Shared,
     Trouble,
@@ -63,6 +64,9 @@ def tell(telling, *came_of_it):
     try:
         step = next(telling)
         while True:
+            if isinstance(step, Ran):  # for the log; nothing comes of it
+                step = telling.send(None)
+                continue
             steps.append(step)
             given = next(answers)
             step = telling.throw(given) if isinstance(given, Exception) else telling.send(given)
