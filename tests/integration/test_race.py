@@ -114,9 +114,16 @@ def test_who_is_cancelled_cancels_all():
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    for turns in range(1, 6):  # also before the calls have begun
+    async def at_once():
+        asyncio.current_task().cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await race(runner(1), runner(2))
+
+    for turns in range(1, 6):
         run(main(turns))
-    assert len(ended) == 8
+    assert len(ended) == 10
+    run(at_once())
+    assert len(ended) == 10, "these have not begun"
 
 
 def test_the_experience_has_the_winners_words_and_the_cost_of_all(make_manager):
