@@ -58,9 +58,6 @@ async def race(*calls: Racer[T], accept: Callable[[T], bool | Awaitable[bool]] |
         for task in left:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        for call in calls:
-            if inspect.iscoroutine(call):
-                call.close()  # one that was cancelled before it began would complain of never being awaited
         for task, capture in captures.items():
             _record(capture, whole=task is winner)
     said = [f"{value!r:.80} was not accepted" for value in refused] + [f"{err!r:.200}" for err in errors]
