@@ -407,9 +407,14 @@ class ExpManager(Tending):
         return self.sync.stats()
 
     async def close(self) -> None:
-        """End upkeep after the batch in hand and release everything. What is owed stays owed. Closing twice is fine."""
+        """End what goes on and release everything. What upkeep owes stays owed. Closing twice is fine.
+
+        Background tasks are waited for, then cancelled (`background.shutdown`); upkeep ends after the batch in hand.
+        Each has `exit_timeout` seconds.
+        """
         if not self.sync.closed:
-            await self._hop(self.sync.close)
+            await self.background.shutdown(self.config.exit_timeout)
+            await self._hop(self.sync.release)
 
     def __enter__(self) -> Self:
         return self

@@ -404,7 +404,13 @@ class Pool(Editing):
         return self.counters.snapshot()
 
     def close(self) -> None:
-        """End upkeep after the batch in hand and release everything. What is owed stays owed. Closing twice is fine."""
+        """End background tasks, then upkeep after the batch in hand, and release everything; see `ExpManager.close`."""
+        if not self._closed:
+            self.background.shutdown_blocking(self.config.exit_timeout)
+            self.release()
+
+    def release(self) -> None:
+        """Close without a look at background tasks, for who has ended them: refinements need what is released here."""
         if self._closed:
             return
         self._closed = True
@@ -420,7 +426,6 @@ class Pool(Editing):
         self._reranking.close()
         self._verifying.close()
         self.ports.search.start_over()
-        self.background.cancel()
         self.hot.close()
         self.ports.leases.close()
         for part in (self._index, self._store):

@@ -1,17 +1,16 @@
-"""A quick answer now, a better one later; and what runs in the background."""
+"""A quick answer now, a better one later."""
 
 import asyncio
 import gc
 import random
 import threading
 import warnings
-from concurrent.futures import Future
 
 import pytest
 from loguru import logger
 
 from exp_pool import Refine, Score, exp_cache, in_namespace
-from exp_pool.errors import ConfigurationError, InvalidInputError, NotScorableError
+from exp_pool.errors import ConfigurationError, NotScorableError
 
 PLAIN = {"index": "none://", "embedder": "none"}
 
@@ -396,37 +395,6 @@ def test_five_hundred_calls_with_random_timings_failures_cancellations_and_shutd
     for n in took_part & arrived:
         assert stored[n] == "better"
     assert {n for n, word in stored.items() if word == "better"} <= arrived
-
-
-def test_shutdown_names_what_does_not_end(manager):
-    async def main():
-        async def stubborn():
-            while True:
-                try:
-                    await asyncio.sleep(60)
-                except asyncio.CancelledError:
-                    if gone.is_set():
-                        raise
-
-        gone = threading.Event()
-        task = asyncio.create_task(stubborn())
-        manager.background.register(task, "stubborn")
-        names = await manager.background.shutdown(timeout=0.01)
-        gone.set()
-        task.cancel()
-        return names
-
-    assert asyncio.run(main()) == ["stubborn"]
-
-
-def test_futures_may_be_registered_and_other_things_not(manager):
-    future = Future()
-    manager.background.register(future, "mine")
-    assert (manager.background.count, manager.background.names) == (1, ["mine"])
-    future.set_result(None)
-    assert manager.background.count == 0
-    with pytest.raises(InvalidInputError, match="asyncio.create_task"):
-        manager.background.register("a task", "x")
 
 
 def test_where_a_refinement_cannot_apply():
