@@ -78,7 +78,8 @@ class ExpCache:
         codec: how responses are stored, instead of the package's own: `name`, `encode` and `decode`.
         cache_if: called as ``cache_if(value)`` or ``cache_if(call, value)``; what it is false for is not stored. Where
             it raises, nothing is stored.
-        ttl: how long an answer stays fresh: seconds, a timedelta, ``"1h"``, a `Ttl`, or a callable of the response.
+        ttl: how long an answer stays fresh: seconds, a timedelta, ``"1h"``, a `Ttl`, or a callable that gives one:
+            ``ttl(value)`` or ``ttl(call, value)``, where the call has what was recorded.
         annotation: goes into each experience's metadata; its ``ttl`` entry, if any, is the ttl.
         scorer: rates each stored experience, later: a callable of a `ScoreContext`, or the name of an installed one.
         min_score: an experience with a lower score, or none, is not reused.
@@ -125,7 +126,7 @@ class ExpCache:
         context_builder: ContextBuilder | None = None,
         codec: Codec | None = None,
         cache_if: Callable[..., Any] | None = None,
-        ttl: Duration | Ttl | Callable[[Any], Duration | Ttl | None] | None = None,
+        ttl: Duration | Ttl | Callable[..., Duration | Ttl | None] | None = None,
         annotation: Mapping[str, Any] | None = None,
         scorer: str | Scorer | None = None,
         min_score: float | None = None,
@@ -153,7 +154,7 @@ class ExpCache:
         context_builder: ContextBuilder | None = None,
         codec: Codec | None = None,
         cache_if: Callable[..., Any] | None = None,
-        ttl: Duration | Ttl | Callable[[Any], Duration | Ttl | None] | None = None,
+        ttl: Duration | Ttl | Callable[..., Duration | Ttl | None] | None = None,
         annotation: Mapping[str, Any] | None = None,
         scorer: str | Scorer | None = None,
         min_score: float | None = None,
@@ -229,7 +230,7 @@ def _decorate(
         ttl=_ttl(metadata.get("ttl") if ttl is None else ttl, streams=streams),
         metadata=metadata,
         scored=scorer is not None,
-        cache_if=_of_call("cache_if", cache_if, streams=streams),
+        cache_if=with_call("cache_if", cache_if, streams=streams),
         record_failures=record_failures,
         single_flight=single_flight and not streams,
         refine=_refinement(refine, kind),
@@ -237,7 +238,7 @@ def _decorate(
         learns=isinstance(judge, VerifiedJudge),
     )
     shown_in = injected.parameter if injected else None
-    described = _of_call("describe", describe, streams=streams)
+    described = with_call("describe", describe, streams=streams)
     spec = CallSpec(target, name=name, inject=shown_in, describe=described, **of_call)
     if batch is not None and batch not in spec.signature.parameters:
         known = ", ".join(spec.signature.parameters) or "none"
@@ -320,15 +321,13 @@ def _annotation(annotation: Mapping[str, Any] | None) -> dict[str, Any]:
     return metadata
 
 
-def _ttl(ttl: Any, *, streams: bool) -> Ttl | Callable[[Any], Any] | None:
+def _ttl(ttl: Any, *, streams: bool) -> Ttl | Callable[[Call, Any], Any] | None:
     if not callable(ttl):
         return Ttl.of(ttl)
-    if not streams:
-        return ttl  # type: ignore[no-any-return]
-    return lambda recording: ttl(recording.chunks)
+    return with_call("ttl", ttl, streams=streams)
 
 
-def _of_call(option: str, function: Any, *, streams: bool) -> Callable[[Call, Any], Any] | None:
+def with_call(option: str, function: Any, *, streams: bool) -> Callable[[Call, Any], Any] | None:
     """What may want the value alone, as a callable of call and value; of a stream the value is a list of chunks."""
     if function is None:
         return None

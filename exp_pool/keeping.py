@@ -43,7 +43,7 @@ def keep(
             return first.id
     ttl = policy.ttl
     if callable(ttl):
-        ttl = Ttl.of((yield Ask(ttl, (outcome.value,))))
+        ttl = Ttl.of((yield Ask(ttl, (_call_of(request, outcome), outcome.value))))
     record = _row(request, policy, outcome, shown, answer, codec, origin="refined" if outcome.refined else "automatic")
     if ttl is not None:
         lasting_s = ttl.after_s * (1 - ttl.jitter * random.random())  # noqa: S311  (it spreads load, it hides nothing)

@@ -36,7 +36,7 @@ class Policy:
     min_score: float | None = None
     inject: Inject | None = None
     context_builder: ContextBuilder | None = None
-    ttl: Ttl | Callable[[Any], Duration | Ttl | None] | None = None
+    ttl: Ttl | Callable[[Call, Any], Duration | Ttl | None] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     scored: bool = False
     cache_if: Callable[[Call, Any], Any] | None = None
