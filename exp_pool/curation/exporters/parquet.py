@@ -24,7 +24,7 @@ _PART = 100  # row groups of a file
 
 def write(selection: Selection, output: Output) -> None:
     """One table, in files of one month each at most."""
-    pyarrow, parquet = package("pyarrow", "parquet"), package("pyarrow.parquet", "parquet")
+    pyarrow, parquet = package("pyarrow", "curation"), package("pyarrow.parquet", "curation")
     types = {
         **dict.fromkeys((*TEXTS, *JSON, "exact"), pyarrow.string()),
         **dict.fromkeys(TIMES, pyarrow.timestamp("us", tz="UTC")),

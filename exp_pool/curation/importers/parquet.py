@@ -26,7 +26,7 @@ def recognise(peek: Peek) -> bool:
 def items(source: Source, options: Options) -> Items:
     """One for each row."""
     tables.mapping(options)
-    parquet, pyarrow = package("pyarrow.parquet", "parquet"), package("pyarrow", "parquet")
+    parquet, pyarrow = package("pyarrow.parquet", "curation"), package("pyarrow", "curation")
     for file in source.files(*([".parquet", ".pq"] if source.is_folder else [])):
         name, number = source.name(file), 0
         try:
