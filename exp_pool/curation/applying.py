@@ -11,9 +11,10 @@ from exp_pool._clock import now, now_us
 from exp_pool.curation.changes import Change, planned
 from exp_pool.curation.diffing import diff
 from exp_pool.curation.frames import settle
+from exp_pool.edits import Deed, Edit, taken_back
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.experience import new_id
-from exp_pool.journal import ChangeNote, Deed, Edit, Standing, some, taken_back
+from exp_pool.journal import ChangeNote, Standing, some
 from exp_pool.records import Record
 
 if TYPE_CHECKING:
