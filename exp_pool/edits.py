@@ -1,4 +1,4 @@
-"""What a change does to one row, and how that is taken back. Pure; `journal` tells how many of them are made at once."""
+"""What a change does to one row, and how that is taken back. Pure. How many are made at once tells `journal`."""
 
 from __future__ import annotations
 
