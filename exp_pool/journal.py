@@ -39,6 +39,7 @@ _NAME = "curation"  # of the lease, of the state and of the log of changes; of n
 _PAGE = 100  # entries of a log
 _TRIES = 5  # of taking back a row that others change meanwhile
 _LOOK_S = 0.05  # between two looks at a lease that another process has
+_PATIENCE_S = 1.0  # beyond the end of a lease that nobody renews
 _NAMED = 5  # rows in a message
 
 Renew: TypeAlias = Callable[[], None]
@@ -188,24 +189,34 @@ class Journal:
         return [id_ for id_ in gone if id_ not in there]
 
     def erase(self, where: Sequence[Condition]) -> list[str]:
-        """Drop from all journals the rows that are gone and meet the conditions, and edits of rows that are gone.
+        """Drop from all journals deleted rows that meet the conditions, and edits of rows that are gone for good.
 
         Returns:
-            ids of the rows that no journal can restore any more.
+            ids of the rows that are gone for good.
+
+        Raises:
+            ConflictError: another process makes a change; erase again when it is done.
+            StoreError: the store failed; erase again.
         """
-        erased: list[str] = []
-        for name in self._store.names(self._namespace).logs:
-            if not name.startswith(f"{_NAME}:"):
-                continue
-            edits = list(self.edits(name.removeprefix(f"{_NAME}:")))
-            there = {id_ for batch in batches(edits) for id_ in self._rows([edit.id for edit in batch])}
-            kept = [edit for edit in edits if edit.id in there or restorable(edit, where)]
-            if len(kept) < len(edits):
-                self._store.drop_logs(self._namespace, [name])
-                self._write(name, kept)
-                still = {edit.id for edit in kept}
-                erased += [edit.id for edit in edits if edit.id not in still]
-        return erased
+        self.recover()  # or its journal would be missed by whoever ends it
+        prefix = _journal("")
+        logs = self._store.names(self._namespace).logs
+        changes = [name.removeprefix(prefix) for name in logs if name.startswith(prefix)]
+        stay = {edit.id for id_ in changes for edit in self.edits(id_) if restorable(edit, where)}
+        erased: dict[str, None] = {}
+        for id_ in changes:
+            kept: list[Edit] = []
+            dropped: list[Edit] = []
+            for batch in batches(self.edits(id_)):
+                there = stay | self._rows([edit.id for edit in batch]).keys()
+                for edit in batch:
+                    matches = edit.deed is Deed.DELETE and not restorable(edit, where)
+                    (kept if edit.id in there and not matches else dropped).append(edit)
+            if dropped:
+                self._store.drop_logs(self._namespace, [_journal(id_)])
+                self._write(_journal(id_), kept)
+                erased |= dict.fromkeys(edit.id for edit in dropped)
+        return [id_ for id_ in erased if id_ not in stay and not self._rows([id_])]
 
     # One change
 
@@ -362,7 +373,7 @@ class Journal:
 
     @contextmanager
     def _alone(self) -> Iterator[Renew]:
-        owner, patience = new_id(), monotonic() + self._lease_s + 1.0
+        owner, patience = new_id(), monotonic() + self._lease_s + _PATIENCE_S
         while (lease := self._store.claim(self._namespace, _NAME, owner, self._lease_s).lease) is None:
             if monotonic() > patience:
                 raise ConflictError(
