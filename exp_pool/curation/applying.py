@@ -79,7 +79,7 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
     Raises:
         NotFoundError: there is no such change, or it was forgotten.
         ConflictError: it was undone already or never applied, or others changed since what it changed; the message says
-            what and by whom. Nothing is changed.
+            what. Nothing is changed.
         StoreError: the store failed; the message says what became of it.
     """
     pool = manager.sync

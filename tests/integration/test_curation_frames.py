@@ -116,6 +116,17 @@ def test_pieces_are_the_whole(filled):
         iter_frames(filled, kind="excel")
 
 
+def test_pieces_stay_in_the_namespace_where_they_were_asked_for(manager):
+    one(manager)
+    with in_namespace("theirs"):
+        theirs = [one(manager, request=f"{i}") for i in range(2)]
+        pieces = iter_frames(manager, rows=1)
+    found = list(pieces)
+    assert [piece.id[0] for piece in found] == theirs
+    with in_namespace("theirs"):
+        assert not any(diff(manager, piece) for piece in found)
+
+
 def test_a_row_that_cannot_be_read_is_left_out_and_said(tmp_path, make_manager):
     import sqlite3
 
@@ -125,8 +136,10 @@ def test_a_row_that_cannot_be_read_is_left_out_and_said(tmp_path, make_manager):
         db.execute(
             'UPDATE experiences SET metadata = \'{"n": {"$exp:no": 1}}\', checksum = NULL WHERE id = ?', (broken,)
         )
+    last = one(manager, request="q3")
     with pytest.warns(UserWarning, match=broken):
-        assert to_frame(manager).id.tolist() == [kept]
+        assert to_frame(manager).id.tolist() == [kept, last]
+    assert [piece.id.tolist() for piece in iter_frames(manager, rows=1)] == [[kept], [], [last]]
 
 
 # ── Without an edit there is no change ────────────────────────────────────────────────────────────────────────────────
