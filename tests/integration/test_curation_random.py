@@ -35,7 +35,7 @@ def many_namespaces():
         yield manager
 
 
-@settings(max_examples=500 if os.environ.get("EXP_POOL_FULL") == "1" else 25)
+@settings(max_examples=200 if os.environ.get("EXP_POOL_FULL") == "1" else 10)
 @given(st.lists(st.tuples(st.integers(0, 7), _EDITS), max_size=8))
 def test_random_edits_and_back(many_namespaces, edits):
     manager = many_namespaces
