@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from exp_pool.curation.columns import METADATA, METADATA_JSON, Kind, Wanted, column
@@ -182,20 +182,19 @@ def _pieces(
 ) -> Iterator[tuple[_Cells, Selection]]:
     """The first piece even where it is empty."""
     pool, wanted = manager.sync, Wanted(columns)
-    query = RecordQuery(pool.space, parse_where(where), history=history)
+    space, conditions = pool.space, parse_where(where)  # now: a generator may run on under another namespace
     settle(pool)
 
     def read() -> Iterator[tuple[_Cells, Selection]]:
-        records = pool.store.scan(query)
-        first = True
-        while (piece := _taken(pool, islice(records, rows), wanted))[1].rows or first:
-            yield piece
-            first = False
+        records = pool.store.scan(RecordQuery(space, conditions, history=history))
+        yield _taken(pool, space, islice(records, rows), wanted)
+        for record in records:
+            yield _taken(pool, space, chain((record,), islice(records, rows and rows - 1)), wanted)
 
     return read()
 
 
-def _taken(pool: Pool, records: Iterable[Record], wanted: Wanted) -> tuple[_Cells, Selection]:
+def _taken(pool: Pool, space: str, records: Iterable[Record], wanted: Wanted) -> tuple[_Cells, Selection]:
     rows: dict[str, tuple[int, int, int | None]] = {}
 
     def noted() -> Iterator[Record]:
@@ -208,7 +207,7 @@ def _taken(pool: Pool, records: Iterable[Record], wanted: Wanted) -> tuple[_Cell
         pool.notices.once(f"unreadable:{record.id}", f"left out of the frame: {record.id} cannot be read: {err}")
 
     cells = wanted.cells(noted(), unreadable)
-    return cells, Selection(pool.space, frozenset(cells), rows)
+    return cells, Selection(space, frozenset(cells), rows)
 
 
 # ── Kinds of frames ───────────────────────────────────────────────────────────────────────────────────────────────────
