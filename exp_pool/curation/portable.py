@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from exp_pool.encoding import from_plain, json_dumps, to_plain
 from exp_pool.errors import EncodingError, InvalidInputError, UnkeyableError
-from exp_pool.experience import MISSING, Experience
+from exp_pool.experience import MISSING, Experience, ExperienceKind
+from exp_pool.flow import failure_key
 from exp_pool.keys import make_key
 from exp_pool.protocols import RecordStore
 from exp_pool.records import Record, to_experience, to_record
@@ -142,12 +143,13 @@ def read_log(store: RecordStore, namespace: str, id_: str) -> list[str]:
 
 
 def made_key(experience: Experience, secret: bytes | None) -> str:
-    """The key that the experience's arguments make, under this secret.
+    """The key that the experience's arguments make, under this secret; of a failure one that answers no call.
 
     Raises:
         UnkeyableError: an argument has no stable identity.
     """
-    return make_key(experience.function, experience.version, experience.arguments, secret)
+    key = make_key(experience.function, experience.version, experience.arguments, secret)
+    return failure_key(key) if experience.kind is ExperienceKind.FAILURE else key
 
 
 def _made_again(experience: Experience, secret: bytes | None) -> tuple[str, str] | None:

@@ -279,6 +279,12 @@ def test_only_an_export_is_ever_replaced(manager, tmp_path, format_):
     with pytest.raises(InvalidInputError, match="no manifest"):
         exporters.save(manager, mine, format_, overwrite=True)
     assert (mine / "letter.txt").read_text() == "dear"
+    exporters.save(manager, tmp_path / "split", format_, test_share=0.5)
+    (tmp_path / "split" / "letter.txt").write_text("dear")
+    with pytest.raises(InvalidInputError, match="letter.txt"):
+        exporters.save(manager, tmp_path / "split", format_, test_share=0.5, overwrite=True)
+    with pytest.raises(InvalidInputError, match="is a f"):
+        exporters.save(manager, tmp_path / "out", "sft" if format_ == "parquet" else "parquet", overwrite=True)
 
 
 @pytest.mark.parametrize("format_", ["jsonl", "parquet", "sft"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,7 +44,8 @@ FORMATS = {
     "csv": "exp_pool.curation.importers.csv",
 }
 _MB = 2**20
-_HEAD = 2**16  # bytes by which a format is recognised, and lines of text shown
+_HEAD = 2**16  # bytes by which a format is recognised
+_LOOKED_AT = 10  # files of a folder, for that
 _BAD = (
     ArithmeticError,
     AttributeError,
@@ -166,16 +168,18 @@ def _module(name: str) -> Importer:
 
 
 def _recognised(source: Source) -> str | None:
-    peek = _peek(source)
-    return next((name for name in FORMATS if _module(name).recognise(peek)), None)
+    """By the first file that looks like something: a folder may hold a page about its files, too."""
+    for file in islice(source.files(), _LOOKED_AT):
+        peek = _peek(source, file)
+        for name in FORMATS:
+            if _module(name).recognise(peek):
+                return name
+    return None
 
 
-def _peek(source: Source) -> Peek:
-    first = next(source.files(), None)
-    if first is None:
-        return Peek(source.is_folder, "", b"", None)
+def _peek(source: Source, first: Path) -> Peek:
     head = next(source.chunks(first), b"")[:_HEAD]
-    return Peek(source.is_folder, first.name, head, first_value(head))
+    return Peek(first.name, head, first_value(head))
 
 
 def _trust(trust: Trust | str) -> Trust:

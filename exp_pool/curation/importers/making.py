@@ -41,16 +41,14 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """What a source looks like: its files' names and the first value of the first file.
+    """What a source looks like, by one of its files.
 
     Attributes:
-        folder: it is a folder.
-        name: of the first file.
+        name: of a file.
         head: its first bytes, unpacked.
         value: its first JSON value, None where it does not begin with one.
     """
 
-    folder: bool
     name: str
     head: bytes
     value: Any
