@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 from exp_pool._clock import monotonic
 from exp_pool.curation.importers.bringing_in import BringingIn
 from exp_pool.curation.importers.making import Importer, Made, Options, Peek
-from exp_pool.curation.importers.reading import Source, first_value
+from exp_pool.curation.importers.reading import Items, Source, first_value
 from exp_pool.curation.importers.report import ImportReport, Skipped
-from exp_pool.errors import InvalidInputError, SourceError
+from exp_pool.errors import ExpPoolError, InvalidInputError, SourceError
 from exp_pool.experience import Trust
 from exp_pool.progress import bar
 
@@ -118,12 +118,13 @@ def load(
         datetime.fromtimestamp(root.lstat().st_mtime, UTC),
         pool.config.namespace,
         pool.secret,
+        wanted is Trust.TRUSTED,
     )
     writing = BringingIn(pool, report, wanted, revive=revive, keep_namespaces=keep_namespaces)
     with bar(f"importing {root.name}", source.size() // _MB) as advance:
         source.hear(_Megabytes(lambda: advance(f"{report.read:,} read")))
         try:
-            for where, item in importer.items(source, options):
+            for where, item in _items(importer, source, options):
                 report.read += 1
                 for made in _made(importer, where, item, options, report):
                     writing.add(where, made)
@@ -134,6 +135,18 @@ def load(
             writing.finish()
             report.seconds = monotonic() - started
     return report
+
+
+def _items(importer: Importer, source: Source, options: Options) -> Items:
+    """What stands in the source; what the importer stumbles over ends it as damage does."""
+    try:
+        yield from importer.items(source, options)
+    except ExpPoolError:
+        raise
+    except (*_BAD, OSError) as err:
+        raise SourceError(
+            f"{source.path} is not what was expected: {_said(err)}; what stood before is imported"
+        ) from err
 
 
 def _made(importer: Importer, where: str, item: Any, options: Options, report: ImportReport) -> list[Made]:

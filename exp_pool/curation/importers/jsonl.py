@@ -31,6 +31,7 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
         raise LeftOutError("it is no experience: an object is needed")
     line = item if options.function is None else {**item, "function": options.function}
     if "id" in line:
-        yield from_line(line, namespace_of(item) or options.namespace, options.secret)
+        space = namespace_of(item) or options.namespace
+        yield from_line(line, space, options.secret, believe_key=options.trusted)
     else:
         yield Experience.from_dict({"created_at": options.written_at, **line})

@@ -29,6 +29,7 @@ class Options:
         written_at: when the source was written: the time of what has none of its own.
         namespace: where it goes.
         secret: the manager's key secret.
+        trusted: what comes may be used at once.
     """
 
     function: str | None
@@ -37,6 +38,7 @@ class Options:
     written_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     namespace: str = ""
     secret: bytes | None = None
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

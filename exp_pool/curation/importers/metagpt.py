@@ -13,7 +13,7 @@ from typing import Any
 
 from exp_pool.curation.importers.making import LeftOutError, Made, Options, Peek, from_json
 from exp_pool.curation.importers.reading import Items, Source, parse
-from exp_pool.experience import Experience, Origin
+from exp_pool.experience import Experience
 
 NEEDS_FUNCTION = False
 _IN_LOGS = "New experience: "
@@ -45,7 +45,7 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
     )
     metadata = {"source": "metagpt", **({"source_id": str(item["uuid"])} if item.get("uuid") else {})}
     created_at = found.created_at if item.get("timestamp") else options.written_at
-    yield found.model_copy(update={"metadata": metadata, "created_at": created_at, "origin": Origin.IMPORTED})
+    yield found.model_copy(update={"metadata": metadata, "created_at": created_at})
 
 
 def _is_log(source: Source, file: Path) -> bool:

@@ -78,7 +78,12 @@ class Source:
                 yield path
 
     def _walk(self, folder: Path, depth: int) -> Iterator[Path]:
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as err:
+            self.damaged(self.name(folder), f"it cannot be read: {err}")
+            return
+        for entry in entries:
             path = Path(entry.path)
             if entry.name.startswith((".", "_")):  # as readers of Parquet folders do: a manifest, half a file
                 continue
