@@ -1,5 +1,6 @@
 """Importing, whatever the format: trusted or not, once, beside what the pool has, gone on with after a kill."""
 
+import asyncio
 import json
 import os
 import signal
@@ -253,6 +254,26 @@ def test_damage_is_passed_by_where_that_is_asked_for(manager, tmp_path):
     assert (report.stored, report.known, [each.where for each in report.skipped]) == (1, 1, ["line 2"])
 
 
+def test_a_damaged_file_of_a_folder_is_passed_by_where_that_is_asked_for(manager, tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    write(folder / "1.jsonl", record("a", "1"))
+    (folder / "2.zip").write_bytes(b"PK\x03\x04")
+    (folder / "3.jsonl").symlink_to(folder / "1.jsonl")
+    write(folder / "4.jsonl", record("b", "2"))
+    with pytest.raises(SourceError, match=r"2\.zip"):
+        importers.load(manager, folder)
+    report = importers.load(manager, folder, skip_damaged=True)
+    assert (report.stored, report.known, len(report.skipped)) == (1, 1, 2)
+
+
+def test_from_a_running_event_loop(manager, tmp_path):
+    async def cell():
+        return importers.load(manager, write(tmp_path / "a.jsonl", record("a", "1"))).stored
+
+    assert asyncio.run(cell()) == 1
+
+
 KILLED = """
 import os, signal, sys
 from exp_pool import ExpManager
@@ -286,8 +307,9 @@ def everything(manager, told):
 def test_killed_in_the_middle_and_started_again_it_ends_as_one_run(make_manager, tmp_path):
     source = make_manager(index="none://", embedder="none")
     ids = source.sync.create_exps([Experience(function="f", request=f"q{n % 900}", response=n) for n in range(1600)])
-    source.sync.annotate(ids[-1], expected="right")
-    source.sync.feedback(ids[-2], 0.5, "so so")
+    source.sync.annotate(ids[10], expected="right")
+    source.sync.feedback(ids[1010], 0.5, "so so")  # both in the halves that are written before the kills
+    told = [ids[10], ids[1010]]
     exporters.save(source, tmp_path / "a.jsonl")
     assert json.loads((tmp_path / "a.jsonl.manifest.json").read_text())["rows"] == 1600
     at_once = make_manager(index="none://", embedder="none", store=f"sqlite:///{tmp_path}/once.db")
@@ -301,4 +323,4 @@ def test_killed_in_the_middle_and_started_again_it_ends_as_one_run(make_manager,
         assert 0 < there < 1600
         report = importers.load(again, tmp_path / "a.jsonl")
         assert report.known == there
-        assert everything(again, ids[-2:]) == everything(at_once, ids[-2:])
+        assert everything(again, told) == everything(at_once, told)

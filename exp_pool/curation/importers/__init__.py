@@ -168,7 +168,8 @@ def recognise(path: str | Path) -> str | None:
 
 
 def _importer(format_: str | None, source: Source) -> tuple[str, Importer]:
-    name = _recognised(source) if format_ is None else format_
+    # What of a folder is damaged is told when it is imported, not twice.
+    name = _recognised(Source(source.path, skip_damaged=source.is_folder)) if format_ is None else format_
     if name is None:
         raise SourceError(f"{source.path} looks like no known format; say which: {', '.join(sorted(FORMATS))}")
     if name not in FORMATS:
