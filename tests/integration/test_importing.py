@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from conftest import DATA
@@ -278,8 +279,10 @@ KILLED = """
 import os, signal, sys
 from exp_pool import ExpManager
 from exp_pool.curation import importers
+from exp_pool.curation.importers import bringing_in
 from exp_pool.stores.sqlite import SqliteStore
 
+bringing_in._BATCH = 50
 left = int(sys.argv[3])
 put_many = SqliteStore.put_many
 
@@ -306,12 +309,12 @@ def everything(manager, told):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_killed_in_the_middle_and_started_again_it_ends_as_one_run(make_manager, tmp_path):
     source = make_manager(index="none://", embedder="none")
-    ids = source.sync.create_exps([Experience(function="f", request=f"q{n % 900}", response=n) for n in range(1600)])
+    ids = source.sync.create_exps([Experience(function="f", request=f"q{n % 90}", response=n) for n in range(160)])
     source.sync.annotate(ids[10], expected="right")
-    source.sync.feedback(ids[1010], 0.5, "so so")  # both in the halves that are written before the kills
-    told = [ids[10], ids[1010]]
+    source.sync.feedback(ids[110], 0.5, "so so")  # both in the halves that are written before the kills
+    told = [ids[10], ids[110]]
     exporters.save(source, tmp_path / "a.jsonl")
-    assert json.loads((tmp_path / "a.jsonl.manifest.json").read_text())["rows"] == 1600
+    assert json.loads((tmp_path / "a.jsonl.manifest.json").read_text())["rows"] == 160
     at_once = make_manager(index="none://", embedder="none", store=f"sqlite:///{tmp_path}/once.db")
     importers.load(at_once, tmp_path / "a.jsonl")
     for batches in (0, 2):
@@ -320,7 +323,14 @@ def test_killed_in_the_middle_and_started_again_it_ends_as_one_run(make_manager,
         assert ended.returncode == -signal.SIGKILL
         again = make_manager(index="none://", embedder="none", store=f"sqlite:///{tmp_path}/{batches}.db")
         there = len(list(again.sync.iter_exps(history=True)))
-        assert 0 < there < 1600
+        assert 0 < there < 160
         report = importers.load(again, tmp_path / "a.jsonl")
         assert report.known == there
         assert everything(again, told) == everything(at_once, told)
+
+
+def test_the_page_about_formats_names_them_all():
+    page = (Path(__file__).parents[2] / "docs" / "curation-files.md").read_text(encoding="utf-8")
+    importing, exporting = page.split("## Exporting")
+    assert [name for name in importers.FORMATS if f"| `{name}` |" not in importing] == []
+    assert [name for name in exporters.FORMATS if f"| `{name}` |" not in exporting] == []
