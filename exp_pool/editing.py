@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +27,8 @@ from exp_pool.errors import (
 from exp_pool.experience import MISSING, Experience, HistoryEntry, Trust
 from exp_pool.explain import explain
 from exp_pool.filters import Condition, parse_where
-from exp_pool.flow import failure_key
+from exp_pool.journal import ChangeNote, Deed, Edit, Journal
+from exp_pool.keeping import failure_key
 from exp_pool.keys import make_key
 from exp_pool.lineage import with_inherited_trust
 from exp_pool.notices import Notices
@@ -34,6 +36,7 @@ from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.records import Record, to_experience, to_record
 from exp_pool.request import Request
 from exp_pool.rows import audit_entry, audit_log
+from exp_pool.sameness import difference
 from exp_pool.upkeep.follower import Follower
 from exp_pool.upkeep.outcomes import Outcomes
 from exp_pool.upkeep.rating import unscored_log
@@ -41,6 +44,7 @@ from exp_pool.upkeep.scoring import Scoring, reasons
 from exp_pool.upkeep.verifying import Verifying
 from exp_pool.upkeep.worker import Upkeep
 
+_FOLLOWED = frozenset(("trust", "response", "expected"))  # columns whose change has consequences
 # What `update_exp` may not touch: it is what the experience is found by. `clone` makes another experience.
 _FIXED = frozenset("id namespace function version key arguments request created_at access_count last_access".split())
 _TRIES = 5  # of an update that others get in between
@@ -76,8 +80,7 @@ class Editing:
         for experience in experiences:
             if not isinstance(experience, Experience):
                 raise InvalidInputError(f"expected an Experience, got {experience!r:.80}")
-            space = experience.namespace or self._namespace(None)
-            records.append(to_record(experience, space, key=self._key(experience), secret=self.secret))
+            records.append(self.record_of(experience))
         records = with_inherited_trust(self._store, records)
         statuses = self._store.put_many([Put(record) for record in records])
         stored = [r for r, status in zip(records, statuses, strict=True) if status is not PutStatus.CONFLICT]
@@ -90,6 +93,11 @@ class Editing:
                 f"such as {taken[0]!r}; change those with update_exp, or store copies made by clone()"
             )
         return [record.id for record in records]
+
+    def record_of(self, experience: Experience) -> Record:
+        """The row that would be stored of an experience."""
+        space = experience.namespace or self._namespace(None)
+        return to_record(experience, space, key=self._key(experience), secret=self.secret)
 
     def _key(self, experience: Experience) -> str:
         """The stored key. One that was not made from the arguments (redacted, by key=) is kept.
@@ -116,8 +124,7 @@ class Editing:
         before, after = self._change(id_, lambda experience: experience.model_copy()._with(**changes))  # noqa: SLF001
         if before.trust is not after.trust:
             self._audit("trust", id_, before=before.trust.value, after=after.trust.value)
-            if after.trust is Trust.TRUSTED:
-                self._outcomes.cleared(self._namespace(None), after.function, id_)
+        self._follow(before, after)
         return after
 
     def annotate(self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None) -> Experience:
@@ -127,6 +134,42 @@ class Editing:
         self._audit("annotate", id_, metadata=dict(metadata or {}), **replaced, expected=after.expected)
         self._owe_score(id_, after.function)
         return after
+
+    def change(self, note: ChangeNote, edits: Sequence[Edit]) -> ChangeNote:
+        """Change many rows of this namespace, all or none, and do what follows from it; see `Journal.apply`."""
+        kept = self.journal.apply(note, edits)
+        for edit in edits:
+            if edit.deed is Deed.EDIT and edit.after is not None and edit.after.keys() & _FOLLOWED:
+                record = self._get(edit.id)
+                if record is not None and edit.before is not None:
+                    self._follow(to_experience(replace(record, **edit.before)), to_experience(record))
+        new = [Record(**(edit.after or {})) for edit in edits if edit.deed in (Deed.ADD, Deed.RESTORE)]
+        self.ports.stored([row for row in new if row.is_current])
+        return kept
+
+    def _follow(self, before: Experience, after: Experience) -> None:
+        """What follows from a person's edit: evidence against what is trusted again counts anew; scores are owed."""
+        if before.trust is not after.trust is Trust.TRUSTED:
+            self._outcomes.cleared(self._namespace(None), after.function, after.id)
+        if difference(before.value, after.value) is not None:
+            self._owe_score(after.id, after.function)
+
+    @property
+    def space(self) -> str:
+        """The namespace that surrounds the call, else the manager's."""
+        return self._namespace(None)
+
+    @property
+    def journal(self) -> Journal:
+        """The changes of this namespace."""
+        self._check_open()
+        return Journal(self._store, self._namespace(None), self.config.lease_timeout)
+
+    def forget_change(self, id_: str) -> int:
+        """Drop what a change needs to be undone; how many deleted experiences are gone for good by that."""
+        gone = self.journal.forget(id_)
+        self._drop_logs(self._namespace(None), gone)
+        return len(gone)
 
     def _audit(self, what: str, id_: str, **detail: Any) -> None:
         self._store.append_log(self._namespace(None), audit_log(id_), [audit_entry(what, id_, **detail)])
@@ -205,7 +248,9 @@ class Editing:
         """Delete what meets all conditions, history too, and leave no byte of it on disk; how many rows."""
         if not where:
             raise InvalidInputError("erase needs conditions, such as {'function': 'ask'} or {'id': '...'}")
-        erased = self._delete_matching(RecordQuery(self._namespace(None), parse_where(where), history=True))
+        conditions = parse_where(where)
+        erased = self._delete_matching(RecordQuery(self._namespace(None), conditions, history=True))
+        self._drop_logs(self._namespace(None), self.journal.erase(conditions))
         self._store.vacuum()
         unreadable = self._store.check()
         try:
@@ -285,9 +330,12 @@ class Editing:
         self._check_open()
         space = self._namespace(namespace)
         deleted = self._store.delete_many(space, ids)
-        if deleted:
-            self._store.drop_logs(space, [log(id_) for id_ in deleted for log in (audit_log, unscored_log)])
+        self._drop_logs(space, deleted)
         return deleted
+
+    def _drop_logs(self, space: str, ids: Sequence[str]) -> None:
+        if ids:
+            self._store.drop_logs(space, [log(id_) for id_ in ids for log in (audit_log, unscored_log)])
 
     # Small things
 

@@ -21,8 +21,10 @@
     │   ├── NotScorableError              there is nothing to score it by yet
     │   └── ScorerUnavailableError        nothing can be scored for the time being; the message says what to check
     ├── BatchError (ValueError)           a batch function returned another number of answers than it got items
+    ├── DocumentError                     one document of a retrieval cannot be read; the message says why
     ├── EndpointError                     one model endpoint did not answer; the message says why
     ├── AllModelsFailed                   no model endpoint answered; the message names each
+    ├── RaceError                         no call of a race gave an answer that was accepted; the message says why
     ├── ReplayMissError (LookupError)     replay is on and the pool has no answer: the message says what is nearest
     └── ClosedError                       the manager was closed
 
@@ -132,6 +134,10 @@ class BatchError(ExpPoolError, ValueError):
     """A function decorated with ``batch=`` returned no list, or one of another length than the items it got."""
 
 
+class DocumentError(ExpPoolError):
+    """A document cannot be read, or not to its end. What went wrong is its `__cause__`; the others are not affected."""
+
+
 class EndpointError(ExpPoolError):
     """A model endpoint did not answer, or not with an answer. No API key is in the message.
 
@@ -161,6 +167,19 @@ class AllModelsFailed(ExpPoolError):  # noqa: N818  (the name is public)
     def __init__(self, message: str, attempts: Sequence[Mapping[str, Any]] = ()) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
+
+
+class RaceError(ExpPoolError):
+    """No call of a race gave an answer that was accepted.
+
+    Attributes:
+        refused: what was returned and not accepted, in the order in which it came.
+        errors: what was raised, by calls or by ``accept=``, likewise.
+    """
+
+    def __init__(self, message: str, refused: Sequence[Any] = (), errors: Sequence[BaseException] = ()) -> None:
+        super().__init__(message)
+        self.refused, self.errors = tuple(refused), tuple(errors)
 
 
 class ReplayMissError(ExpPoolError, LookupError):

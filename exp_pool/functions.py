@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
-
-from loguru import logger
+from weakref import WeakValueDictionary
 
 from exp_pool.capture import current_namespace
 from exp_pool.counters import CacheInfo
@@ -39,6 +38,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MISS: Any = object()
+
+# The decorated functions of this process, by the name under which their calls are stored.
+decorated: WeakValueDictionary[str, Decorated[..., Any]] = WeakValueDictionary()
 
 _notices = Notices()  # for calls that have no manager to say it
 
@@ -91,6 +93,7 @@ class Decorated(Generic[P, R]):
         self._like = looks_like
         self.__exp_function__ = setup.spec.name
         self._hot = setup.plain
+        decorated[setup.spec.name] = self
         # `inspect.iscoroutinefunction` looks at these to see what kind of function this is.
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             if hasattr(setup.function, name):
@@ -233,7 +236,7 @@ class Decorated(Generic[P, R]):
             entry = pool.hot.get(memo) if pool.answers_hot() else None
             if entry is None:
                 return MISS
-            logger.debug(entry.line)
+            entry.line.write()
             return entry.copy()
         except Exception:
             return MISS  # the story will say what is wrong

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -123,6 +123,13 @@ def measure(*texts: str | None) -> int:
     return sum(len(t) if t.isascii() else len(t.encode("utf-8", "surrogatepass")) for t in texts if t)
 
 
+def sized(record: Record) -> Record:
+    """The row with the size of its texts, after one of them was changed."""
+    r = record
+    texts = (r.request, r.arguments, r.response, r.expected, r.metadata, r.trajectory, r.scores)
+    return replace(r, size_bytes=measure(*texts))
+
+
 def to_record(experience: Experience, namespace: str, *, key: str | None = None, secret: bytes | None = None) -> Record:
     """The row of an experience. `key` replaces the experience's own, and `secret` goes into the scope.
 
@@ -186,9 +193,9 @@ def to_experience(record: Record) -> Experience:
             key=record.key,
             arguments=loads(record.arguments),
             request=record.request,
-            response=_decode(record.response, record.codec),
+            response=read_answer(record.response, record.codec),
             codec=record.codec,
-            expected=_decode(record.expected, record.codec),
+            expected=read_answer(record.expected, record.codec),
             kind=ExperienceKind(record.kind),
             origin=Origin(record.origin),
             trust=Trust(record.trust),
@@ -226,7 +233,8 @@ def _encode(value: Any, codec: str) -> str | None:
     return dumps(value) if codec == "json" else json_dumps(json_form(value))
 
 
-def _decode(text: str | None, codec: str) -> Any:
+def read_answer(text: str | None, codec: str) -> Any:
+    """A response or an expected answer, in JSON form where the function's own codec wrote it; `MISSING` for none."""
     if text is None:
         return MISSING
     return loads(text) if codec == "json" else json.loads(text)

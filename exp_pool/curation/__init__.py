@@ -1,1 +1,51 @@
-"""Looking over a pool and changing it by hand: importers and exporters, frames, diffs."""
+"""Curation: experiences as frames, edited, compared, applied and undone; merged, distilled, verified.
+
+::
+
+    from exp_pool import curation
+
+    frame = curation.to_frame(manager, {"function": "ask"})
+    frame.loc[frame["request"].str.contains("password"), "expected"] = "Use the link on the login page."
+    curation.diff(manager, frame)  # what would change
+    change = curation.apply_frame(manager, frame, dry_run=False, why="the old link is gone")
+    curation.undo(manager, change.id)
+
+Plain functions of a manager, blocking, from a notebook's running loop, too. They work on its namespace, or that of
+``in_namespace``. Frames need pandas and pyarrow: ``pip install 'exp_pool[curation]'``.
+"""
+
+from exp_pool.curation.acting import promote, quarantine, relabel
+from exp_pool.curation.applying import apply_frame, forget, history, recover, undo
+from exp_pool.curation.cells import NONE
+from exp_pool.curation.changes import Change
+from exp_pool.curation.diffing import diff
+from exp_pool.curation.distilling import distill
+from exp_pool.curation.frames import iter_frames, to_arrow, to_frame, to_polars
+from exp_pool.curation.merging import merge
+from exp_pool.curation.verifying import Outcome, Verification, Verified, verify
+from exp_pool.journal import ChangeNote
+
+__all__ = [
+    "NONE",
+    "Change",
+    "ChangeNote",
+    "Outcome",
+    "Verification",
+    "Verified",
+    "apply_frame",
+    "diff",
+    "distill",
+    "forget",
+    "history",
+    "iter_frames",
+    "merge",
+    "promote",
+    "quarantine",
+    "recover",
+    "relabel",
+    "to_arrow",
+    "to_frame",
+    "to_polars",
+    "undo",
+    "verify",
+]

@@ -1,55 +1,242 @@
-"""How a row of a pool stands in the columns of a table: Parquet, for those who read it with other tools.
+"""What the columns of a frame are: what a cell of each holds, where it comes from, and whether it can be edited.
 
-Texts, times and numbers have columns of their own; what has members is JSON text. UTF-8, which Parquet wants, has no
-form for lone surrogates: a row that holds some has the exact texts in `exact`, and a sign in their place elsewhere.
+In a cell `MISSING` is nothing, and None is the value None; times are microseconds. How a kind of frame shows them is
+said in `frames`, how an edited cell is read in `cells`.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping
-from datetime import datetime
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
-from exp_pool.encoding import json_dumps
-
-TEXTS = ("id", "function", "version", "request", "codec", "kind", "origin", "trust", "model", "strategy")
-JSON = ("arguments", "response", "expected", "scores", "metric", "trajectory", "parents", "metadata", "exp_pool")
-TIMES = ("created_at", "expires_at", "last_access")
-NUMBERS = ("access_count",)
-OWN = frozenset({"id", "function", "arguments", "request", "exp_pool"})
-"""What tells such a table from others."""
+from exp_pool.encoding import loads
+from exp_pool.errors import InvalidInputError
+from exp_pool.experience import MISSING
+from exp_pool.records import OWN_METADATA, Record, read_answer
 
 
-def to_columns(line: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of what `portable.to_line` gave; `score` and `is_current` are there for queries, too."""
-    columns: dict[str, Any] = {name: line.get(name) for name in (*TEXTS, *NUMBERS)}
-    columns |= {name: json_dumps(line[name]) if name in line else None for name in JSON}
-    columns |= {name: datetime.fromisoformat(line[name]) if name in line else None for name in TIMES}
-    scores = list(line.get("scores", {}).values())
-    columns["score"] = float(scores[-1]["value"]) if scores else None
-    columns["is_current"] = line["exp_pool"].get("is_current", True)
-    strange = {name: columns[name] for name in TEXTS if columns[name] and not _is_utf8(columns[name])}
-    columns |= {name: text.encode("utf-8", "replace").decode() for name, text in strange.items()}
-    columns["exact"] = json_dumps(strange) if strange else None
-    return columns
+class Kind(Enum):
+    """What the cells of a column hold."""
+
+    TEXT = auto()
+    INTEGER = auto()
+    NUMBER = auto()
+    FLAG = auto()
+    TIME = auto()
+    VALUE = auto()  # anything that can be stored
 
 
-def from_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """What `portable.from_line` reads.
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: where its cells come from, and whether people may edit them."""
+
+    name: str
+    kind: Kind
+    read: Callable[[Row], Any]
+    editable: bool = False
+    field: str = ""  # of the record, where the cell is just that
+
+
+class Row:
+    """A record whose JSON is read once, where a column asks for it."""
+
+    __slots__ = ("_metadata", "_metric", "_scores", "record")
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self._metadata: dict[str, Any] | None = None
+        self._metric: dict[str, Any] | None = None
+        self._scores: dict[str, Any] | None = None
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Without what is the package's own."""
+        if self._metadata is None:
+            self._metadata = loads(self.record.metadata)
+            self._metadata.pop(OWN_METADATA, None)
+        return self._metadata
+
+    @property
+    def metric(self) -> dict[str, Any]:
+        """What the call cost, as far as it is known."""
+        if self._metric is None:
+            self._metric = json.loads(self.record.metric)
+        return self._metric
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Scores by scorer, in their order."""
+        if self._scores is None:
+            self._scores = json.loads(self.record.scores)
+        return self._scores
+
+
+def _plain(name: str, kind: Kind, *, editable: bool = False) -> Column:
+    def read(row: Row) -> Any:
+        found = getattr(row.record, name)
+        return MISSING if found is None else found
+
+    return Column(name, kind, read, editable, name)
+
+
+def _of_metric(name: str) -> Callable[[Row], Any]:
+    return lambda row: row.metric.get(name, MISSING)
+
+
+def _of_score(name: str) -> Callable[[Row], Any]:
+    return lambda row: row.scores[name]["value"] if name in row.scores else MISSING
+
+
+def _of_metadata(name: str) -> Callable[[Row], Any]:
+    return lambda row: row.metadata.get(name, MISSING)
+
+
+SCORE, METADATA, METADATA_JSON, METRIC = "score.", "metadata.", "metadata_json.", "metric."
+DELETED = "deleted"
+_FAMILIES = (SCORE, METADATA, METADATA_JSON)
+_METRICS = {"time_s": Kind.NUMBER, "money_usd": Kind.NUMBER, "tokens_in": Kind.INTEGER, "tokens_out": Kind.INTEGER}
+
+_FIXED: dict[str, Column] = {
+    column.name: column
+    for column in (
+        _plain("id", Kind.TEXT),
+        _plain("function", Kind.TEXT),
+        _plain("version", Kind.TEXT),
+        _plain("request", Kind.TEXT),
+        Column("arguments", Kind.VALUE, lambda row: loads(row.record.arguments)),
+        Column("response", Kind.VALUE, lambda row: read_answer(row.record.response, row.record.codec), editable=True),
+        Column("expected", Kind.VALUE, lambda row: read_answer(row.record.expected, row.record.codec), editable=True),
+        _plain("annotated", Kind.FLAG),
+        _plain("kind", Kind.TEXT, editable=True),
+        _plain("origin", Kind.TEXT, editable=True),
+        _plain("trust", Kind.TEXT, editable=True),
+        _plain("score", Kind.NUMBER),
+        _plain("model", Kind.TEXT, editable=True),
+        _plain("strategy", Kind.TEXT, editable=True),
+        *(Column(METRIC + name, kind, _of_metric(name), editable=True) for name, kind in _METRICS.items()),
+        Column("trajectory", Kind.VALUE, lambda row: json.loads(row.record.trajectory), editable=True),
+        Column("parents", Kind.VALUE, lambda row: json.loads(row.record.parents), editable=True),
+        _plain("created_at", Kind.TIME),
+        _plain("expires_at", Kind.TIME, editable=True),
+        _plain("last_access", Kind.TIME),
+        _plain("access_count", Kind.INTEGER),
+        _plain("key", Kind.TEXT),
+        _plain("codec", Kind.TEXT),
+        _plain("size_bytes", Kind.INTEGER),
+        _plain("schema_version", Kind.INTEGER),
+        _plain("is_current", Kind.FLAG),
+        _plain("superseded_by", Kind.TEXT),
+        _plain("namespace", Kind.TEXT),
+        _plain("revision", Kind.INTEGER),
+        Column(DELETED, Kind.FLAG, lambda _: False, editable=True),
+    )
+}
+ALWAYS = ("id", "revision")  # without these nothing can be applied
+_AFTER = {SCORE: "score", METADATA: "parents"}  # where the columns of a family stand
+
+
+def column(name: str) -> Column:
+    """The column of a name.
 
     Raises:
-        ValueError, LookupError, TypeError, AttributeError: they are not what `to_columns` gave.
+        InvalidInputError: there is no such column; the message names the nearest one.
     """
-    line = {name: columns[name] for name in (*TEXTS, *NUMBERS) if columns.get(name) is not None}
-    line |= {name: json.loads(columns[name]) for name in JSON if columns.get(name) is not None}
-    line |= {name: columns[name].isoformat() for name in TIMES if columns.get(name) is not None}
-    return line | (json.loads(columns["exact"]) if columns.get("exact") is not None else {})
+    if name in _FIXED:
+        return _FIXED[name]
+    if isinstance(name, str):
+        for family, kind, read in (
+            (SCORE, Kind.NUMBER, _of_score),
+            (METADATA, Kind.VALUE, _of_metadata),
+            (METADATA_JSON, Kind.VALUE, _of_metadata),
+        ):
+            if name.startswith(family):
+                member = name.removeprefix(family)
+                return Column(name, kind, read(member), editable=family == SCORE or member != OWN_METADATA)
+    close = difflib.get_close_matches(str(name), [*_FIXED, *_FAMILIES], n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise InvalidInputError(
+        f"there is no column {name!r}{hint} Drop it, or name it {METADATA}{name} to keep it in the metadata. "
+        f"Columns: {', '.join(_FIXED)}, {SCORE}<scorer>, {METADATA}<key>"
+    )
 
 
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def editable_cells(record: Record) -> dict[str, Any]:
+    """What people may edit about a record, by column."""
+    row = Row(record)
+    cells = {name: column.read(row) for name, column in _FIXED.items() if column.editable and name != DELETED}
+    cells |= {SCORE + scorer: score["value"] for scorer, score in row.scores.items()}
+    return cells | {METADATA + key: value for key, value in row.metadata.items()}
+
+
+class Wanted:
+    """The columns that were asked for: by name, ``score.*`` and ``metadata.*`` for all of a family, None for all."""
+
+    def __init__(self, columns: Sequence[str] | None) -> None:
+        if isinstance(columns, str):
+            raise InvalidInputError(f"columns={columns!r} must be a list of names, such as [{columns!r}]")
+        names = [*_FIXED, SCORE + "*", METADATA + "*"] if columns is None else [*columns]
+        if columns is not None:
+            names = [*ALWAYS[:1], *(n for n in dict.fromkeys(names) if n not in ALWAYS), *ALWAYS[1:]]
+        self._families = [name[:-1] for name in names if name in (SCORE + "*", METADATA + "*")]
+        self._columns = [column(name) for name in names if name[:-1] not in self._families]
+        self._made = [each for each in self._columns if not each.field]
+        self._fields = [each.field for each in self._columns if each.field]
+
+    def cells(
+        self, records: Iterable[Record], unreadable: Callable[[Record, Exception], object]
+    ) -> dict[str, Sequence[Any]]:
+        """The cells of these records, by column, in order; a record that cannot be read is left out and told of.
+
+        A time, text or number that is not there is None, which costs nothing; None among values is the value.
+        """
+        plain_of = operator.attrgetter(*self._fields)
+        plain: list[tuple[Any, ...]] = []
+        made: list[list[Any]] = []
+        members: dict[str, list[Any]] = {}
+        for record in records:
+            row = Row(record)
+            try:
+                found = [each.read(row) for each in self._made]
+                more = self._members(row)
+            except (ValueError, LookupError, TypeError, AttributeError) as err:
+                unreadable(record, err)
+                continue
+            for name, cell in more.items():
+                if name not in members:
+                    members[name] = []
+                members[name] += [MISSING] * (len(plain) - len(members[name]))
+                members[name].append(cell)
+            plain.append(plain_of(record))
+            made.append(found)
+        for cells in members.values():
+            cells.extend([MISSING] * (len(plain) - len(cells)))
+        by_field = dict(zip(self._fields, zip(*plain, strict=True), strict=True)) if plain else {}
+        by_name = dict(zip((each.name for each in self._made), zip(*made, strict=True), strict=True)) if made else {}
+        fixed: dict[str, Sequence[Any]] = {
+            each.name: (by_field if each.field else by_name).get(each.name, ()) for each in self._columns
+        }
+        return self._in_order(fixed, members)
+
+    def _members(self, row: Row) -> dict[str, Any]:
+        more: dict[str, Any] = {}
+        if SCORE in self._families:
+            more |= {SCORE + scorer: score["value"] for scorer, score in row.scores.items()}
+        if METADATA in self._families:
+            more |= {METADATA + key: value for key, value in row.metadata.items()}
+        return more
+
+    def _in_order(self, fixed: dict[str, Sequence[Any]], members: dict[str, list[Any]]) -> dict[str, Sequence[Any]]:
+        """Families stand after the column that they are about, sorted, so that two frames of one pool are alike."""
+        ordered: dict[str, Sequence[Any]] = {}
+        left = sorted(name for name in members if name not in fixed)
+        for name, cells in fixed.items():
+            ordered[name] = cells
+            for family, before in _AFTER.items():
+                if name == before:
+                    ordered |= {n: members[n] for n in left if n.startswith(family)}
+        return ordered | {name: members[name] for name in left if name not in ordered}

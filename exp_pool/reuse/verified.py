@@ -10,7 +10,7 @@ from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.experience import Hit
 from exp_pool.protocols import Question, Verdict
 from exp_pool.reuse.memory import Lesson, Memory
-from exp_pool.reuse.pairs import features
+from exp_pool.reuse.pairs import Features, features
 
 _LARGEST_RATE = 0.5
 
@@ -108,7 +108,7 @@ class VerifiedJudge:
         return _verdict(memory, question.hits[best], pairs[best], predictions[best], vetoes[best])
 
 
-def _verdict(memory: Memory, hit: Hit, pair: tuple[float, ...], predicted: float, veto: str | None) -> Verdict:
+def _verdict(memory: Memory, hit: Hit, pair: Features, predicted: float, veto: str | None) -> Verdict:
     chance = memory.chance(predicted) if veto is None and memory.allows(predicted) else 1.0
     if chance >= 1:
         why = veto or f"chance of being wrong {predicted:.3f}, may be at most {max(memory.aim.limit, 0):.3f} now"

@@ -10,9 +10,12 @@ from pathlib import Path
 from exp_pool._clock import now_us
 from exp_pool.errors import ExpPoolError
 from exp_pool.filters import Condition
+from exp_pool.journal import Journal
 from exp_pool.protocols import RecordQuery, RecordStore
 from exp_pool.records import Duty
 from exp_pool.upkeep.follower import Follower, Progress
+
+_LEASE_S = 10.0  # of whoever ends an unfinished change
 
 
 @dataclass
@@ -54,6 +57,9 @@ def examine(
         return report
     with _noting(report):
         _count(store, report)
+    for namespace in store.namespaces():
+        with _noting(report):
+            _look_for_changes(store, namespace, report, fix=fix)
     with _noting(report):
         problems = follower.check()
         if fix and (problems or not follower.complete()):
@@ -81,6 +87,21 @@ def _noting(report: Diagnosis) -> Iterator[None]:
         yield
     except ExpPoolError as err:
         report.problems.append(str(err))
+
+
+def _look_for_changes(store: RecordStore, namespace: str, report: Diagnosis, *, fix: bool) -> None:
+    journal = Journal(store, namespace, _LEASE_S)
+    note = journal.unfinished()
+    if note is None:
+        return
+    said = f"the change {note.id} of {namespace!r} by {note.who!r} at {note.at}"
+    if not fix:
+        report.problems.append(
+            f"{said} is unfinished: it is being applied, or the process that did died. The next call of "
+            "exp_pool.curation, or doctor --fix, takes it back or finishes it"
+        )
+    elif (ended := journal.recover()) is not None:
+        report.done.append(f"{said} was unfinished and is now {ended.standing}")
 
 
 def _count(store: RecordStore, report: Diagnosis) -> None:

@@ -11,10 +11,10 @@ from itertools import groupby
 from typing import Any
 
 from exp_pool._clock import to_datetime
-from exp_pool.curation.columns import JSON, NUMBERS, TEXTS, TIMES, to_columns
 from exp_pool.curation.exporters.output import Output
 from exp_pool.curation.exporters.selection import Selection
 from exp_pool.curation.packages import package
+from exp_pool.curation.portable_columns import JSON, NUMBERS, TEXTS, TIMES, to_columns
 
 FOLDER = True
 TRAINING = False
@@ -24,7 +24,7 @@ _PART = 100  # row groups of a file
 
 def write(selection: Selection, output: Output) -> None:
     """One table, in files of one month each at most."""
-    pyarrow, parquet = package("pyarrow", "parquet"), package("pyarrow.parquet", "parquet")
+    pyarrow, parquet = package("pyarrow", "curation"), package("pyarrow.parquet", "curation")
     types = {
         **dict.fromkeys((*TEXTS, *JSON, "exact"), pyarrow.string()),
         **dict.fromkeys(TIMES, pyarrow.timestamp("us", tz="UTC")),

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from exp_pool.curation.columns import OWN, from_columns
 from exp_pool.curation.importers import jsonl, tables
 from exp_pool.curation.importers.making import Made, Options, Peek
 from exp_pool.curation.importers.reading import Items, Source
 from exp_pool.curation.packages import package
+from exp_pool.curation.portable_columns import OWN, from_columns
 
 NEEDS_FUNCTION = False
 _MAGIC = b"PAR1"
@@ -26,7 +26,7 @@ def recognise(peek: Peek) -> bool:
 def items(source: Source, options: Options) -> Items:
     """One for each row."""
     tables.mapping(options)
-    parquet, pyarrow = package("pyarrow.parquet", "parquet"), package("pyarrow", "parquet")
+    parquet, pyarrow = package("pyarrow.parquet", "curation"), package("pyarrow", "curation")
     for file in source.files(*([".parquet", ".pq"] if source.is_folder else [])):
         name, number = source.name(file), 0
         try:
