@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from exp_pool.encoding import from_plain, json_dumps, to_plain
 from exp_pool.errors import EncodingError, InvalidInputError, UnkeyableError
 from exp_pool.experience import MISSING, Experience, ExperienceKind
-from exp_pool.flow import failure_key
+from exp_pool.keeping import failure_key
 from exp_pool.keys import make_key
 from exp_pool.protocols import RecordStore
 from exp_pool.records import Record, to_experience, to_record

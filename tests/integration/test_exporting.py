@@ -315,9 +315,11 @@ def test_wrong_options_are_named(manager, tmp_path, options, message):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("format_", "missing"), [("parquet", "pyarrow"), ("datasets", "datasets")])
-def test_a_missing_package_is_named(manager, tmp_path, monkeypatch, format_, missing):
+@pytest.mark.parametrize(
+    ("format_", "missing", "extra"), [("parquet", "pyarrow", "curation"), ("datasets", "datasets", "datasets")]
+)
+def test_a_missing_package_is_named(manager, tmp_path, monkeypatch, format_, missing, extra):
     monkeypatch.setitem(__import__("sys").modules, missing, None)
-    with pytest.raises(ConfigurationError, match=rf"pip install 'exp_pool\[{format_}\]'"):
+    with pytest.raises(ConfigurationError, match=rf"pip install 'exp_pool\[{extra}\]'"):
         exporters.save(manager, tmp_path / "out", format_)
     assert not list(tmp_path.iterdir())
