@@ -186,6 +186,8 @@ def test_what_was_drawn_from_a_quarantined_experience_is_quarantined(make_manage
     parent = source.sync.create_exp(Experience(function="f", request="a", response="1", trust="quarantined"))
     source.sync.create_exp(Experience(function="f", request="b", response="2", parents=[parent]))
     exporters.save(source, tmp_path / "a.jsonl", include=["quarantined"])
+    parent_line, child = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    write(tmp_path / "a.jsonl", parent_line, {**child, "trust": "trusted"})
     importers.load(manager, tmp_path / "a.jsonl", trust="trusted")
     assert {e.trust for e in manager.sync.iter_exps()} == {Trust.QUARANTINED}
 
