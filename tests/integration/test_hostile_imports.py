@@ -1,6 +1,8 @@
 """Files that mean harm, or are broken: a typed error at once, nothing beside the pool, good rows before it kept."""
 
+import contextlib
 import gzip
+import hashlib
 import itertools
 import json
 import os
@@ -10,14 +12,16 @@ import struct
 import sys
 import zlib
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
-from exp_pool import ExpManager
+from exp_pool import ExpManager, ExpPoolConfig
 from exp_pool.curation import importers
 from exp_pool.curation.importers import parquet as parquet_importer
 from exp_pool.curation.importers.making import Options
 from exp_pool.curation.importers.reading import Source
-from exp_pool.errors import SourceError
+from exp_pool.errors import InvalidInputError, SourceError
 
 GOOD = [{"req": f"good {n}", "resp": n, "tag": "f"} for n in range(3)]
 GOOD_LINES = "".join(json.dumps(record) + "\n" for record in GOOD).encode()
@@ -297,6 +301,8 @@ def test_what_a_line_of_a_pool_says_is_not_believed(tmp_path, make_manager):
     honest = {"id": "1", "function": "f", "arguments": {"req": "b"}, "request": "b", "response": "planted"}
     honest |= {"created_at": "2030-01-01T00:00:00+00:00", "trust": "trusted", "origin": "manual", "namespace": "acme"}
     other = {"exp_pool": {"format": 1, "key": key, "reuse_scope": scope, "of": "0" * 64, "namespace": "acme"}}
+    of = hashlib.sha256(json.dumps(["f", None, {"req": "b"}, "b"], separators=(",", ":")).encode()).hexdigest()
+    clever = {"exp_pool": {"format": 1, "key": key, "reuse_scope": scope, "of": of}}
     lines = [
         {**honest, "key": key},
         {**honest, **other, "id": "2"},
@@ -310,15 +316,49 @@ def test_what_a_line_of_a_pool_says_is_not_believed(tmp_path, make_manager):
         {**honest, "id": "10", "exp_pool": 7},
         {**honest, "id": "11", "arguments": {"$exp:tuple": []}},
         {**honest, "id": "12", "function": "../../etc/passwd\0"},
+        {**honest, **clever, "id": "13"},
     ]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
     report = importers.load(manager, tmp_path / "a.jsonl", format="jsonl")
     assert [each.where for each in report.skipped] == [f"line {n}" for n in (3, 4, 5, 6, 7, 8, 9, 10, 11)]
     imported = [e for e in manager.sync.iter_exps(history=True) if e.origin == "imported"]
-    assert {e.id for e in imported} == {"1", "2", "12"}
+    assert {e.id for e in imported} == {"1", "2", "12", "13"}
     assert {(e.trust, e.namespace) for e in imported} == {("quarantined", "default")}
     assert all(e.key != key for e in imported)
     assert (ask("a"), ask("b")) == ("computed a", "computed b")
+
+
+IN_MEMORY = ExpPoolConfig(store="memory://", index="none://", embedder="none")
+FORMATS = sorted(set(importers.FORMATS) - {"parquet", "gptcache", "langchain", "csv"})
+NAMES = (
+    "req resp tag metric score val traj func inputs output outputs metadata request response messages role content choices "
+    "message input type id function arguments created_at scores exp_pool key log resourceSpans scopeSpans spans attributes "
+    "value arrayValue values kvlistValue stringValue intValue status code name info data run_type error extra feedback_stats "
+    "observations traceId level usage sessionId uuid payload timestamp tool_use tool_result user assistant response_item "
+    "session_meta custom_id body status_code openinference.span.kind gen_ai.prompt.0.a llm.input_messages.0.message.role "
+    "mlflow.spanInputs mlflow.spanOutputs startTimeUnixNano start_time"
+).split()
+NESTED = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(NAMES) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=6),
+    max_leaves=25,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@hypothesis.settings(max_examples=int(os.environ.get("EXP_POOL_FULL", 0)) * 2000 or 20)
+@hypothesis.given(values=st.lists(NESTED, min_size=1, max_size=4))
+def test_whatever_stands_in_a_line_it_is_imported_or_said_or_a_typed_error(format_, values, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / f"{format_}.jsonl"
+    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+    with ExpManager(IN_MEMORY) as manager:
+        with contextlib.suppress(SourceError, InvalidInputError):
+            report = importers.load(manager, path, format_, function="f", trust="trusted")
+            assert report.stored + report.history == len(list(manager.sync.iter_exps(history=True)))
+        for experience in manager.sync.iter_exps(history=True):
+            manager.sync.history(experience.id)
+            assert experience.origin == "imported"
 
 
 def test_a_bomb_of_values_is_not_unpacked(tmp_path):
