@@ -23,6 +23,7 @@ from exp_pool.counters import Counters, Stats
 from exp_pool.drivers.judging import Judging
 from exp_pool.drivers.leases import Leases
 from exp_pool.drivers.ports import Ports
+from exp_pool.drivers.renewing import Renewals
 from exp_pool.drivers.single_flight import Flights
 from exp_pool.drivers.tape import Streams
 from exp_pool.editing import Editing
@@ -150,6 +151,7 @@ class Pool(Editing):
             self.hot,
             self.background,
             Streams(),
+            Renewals(),
             self.explain,
             self._scoring.rated,
             self._verifying,

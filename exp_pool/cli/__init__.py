@@ -1,4 +1,4 @@
-"""``python -m exp_pool doctor|reindex|backup|restore|vacuum|migrate``: looking after a pool from the command line.
+"""``python -m exp_pool doctor|reindex|backup|restore|vacuum|migrate|prefill``: a pool looked after from outside.
 
 Exit codes: 0 all is well, 1 something is damaged or could not be done (it says what), 2 the command was not understood.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from exp_pool.capture import in_namespace
+from exp_pool.cli.prefilling import decorated_function, prefill_from
 from exp_pool.errors import ConfigurationError, ExpPoolError
 from exp_pool.filters import TIME_FIELDS
 from exp_pool.manager import ExpManager
@@ -132,6 +134,32 @@ def migrate(
     if moved.before:
         _out.print(f"the target held {moved.before:,} rows before")
     _out.print(escape(f"{without_password(source)} -> {without_password(target)}: {moved}"))
+
+
+@app.command(
+    epilog="Each line is one call: a JSON object of named arguments, an array of positional ones, or the only argument."
+)
+def prefill(
+    function: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="A decorated function, as imported here.")],
+    items: Annotated[Path, typer.Argument(metavar="ITEMS.JSONL", help="The calls, one in a line.")],
+    concurrency: Annotated[int, typer.Option(help="Calls at a time.")] = 1,
+    namespace: Annotated[str | None, typer.Option(help="Whose pool; by default the function's.")] = None,
+) -> None:
+    """Make calls of a function that the pool has no answer for yet. Interrupted, the same command goes on.
+
+    Exit code 1: some calls failed; the others were made.
+    """
+    with _said():
+        decorated = decorated_function(function)
+        try:
+            with in_namespace(namespace) if namespace else nullcontext():
+                ran = prefill_from(decorated, items, concurrency=concurrency)
+        except ExceptionGroup as failed:
+            for err in failed.exceptions:
+                _err.print(f"[red]failed[/red]: {escape(repr(err))} {escape(' '.join(getattr(err, '__notes__', [])))}")
+            _err.print(f"[red]error[/red]: {escape(failed.message)}")
+            raise typer.Exit(1) from failed
+    _out.print(f"{ran} calls of {escape(function)} ran; the pool had the answers of the others")
 
 
 def _conditions(text: str) -> dict[str, Any]:

@@ -301,8 +301,14 @@ def test_a_source_of_documents_that_breaks_ends_the_stream():
         yield "one"
         raise OSError("no more")
 
+    async def cancelled():
+        yield "one"
+        raise asyncio.CancelledError
+
     with pytest.raises(OSError, match="no more"):
         retrieve("one", documents())
+    with pytest.raises(asyncio.CancelledError):
+        retrieve("one", cancelled())
 
 
 def test_wrong_values_are_named_where_they_are_given():
