@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks fix bench bench-sizes bench-embedders bench-reuse bench-outcomes bench-importing peers wheel-test clean
+.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks fix bench bench-sizes bench-embedders bench-reuse bench-outcomes bench-routing bench-importing peers wheel-test clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ bench-outcomes: $(VENV)/.dev  ## lifts and quarantine against simulated truth: s
 
 bench-importing: $(VENV)/.dev  ## importing and exporting 100,000 lines: seconds, and memory that stays flat
 	$(BIN)/python benchmarks/importing.py
+
+bench-routing: $(VENV)/.dev  ## 5,000 requests over endpoints that fail; slow ones, hedged and not
+	$(BIN)/python benchmarks/routing.py
 
 peers: $(VENV)/.peers  ## what other caches get wrong, by the same cases as exp_pool
 	$(BIN)/python benchmarks/correctness_vs_peers.py
