@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks fix bench bench-sizes bench-embedders bench-reuse bench-outcomes peers wheel-test clean
+.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks fix bench bench-sizes bench-embedders bench-reuse bench-outcomes bench-importing peers wheel-test clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ bench-reuse: $(VENV)/.dev  ## judges on 20,198 real questions in 20 orders: an h
 
 bench-outcomes: $(VENV)/.dev  ## lifts and quarantine against simulated truth: some minutes
 	$(BIN)/python benchmarks/outcomes.py
+
+bench-importing: $(VENV)/.dev  ## importing and exporting 100,000 lines: seconds, and memory that stays flat
+	$(BIN)/python benchmarks/importing.py
 
 peers: $(VENV)/.peers  ## what other caches get wrong, by the same cases as exp_pool
 	$(BIN)/python benchmarks/correctness_vs_peers.py

@@ -132,7 +132,7 @@ def offline(pairs: Sequence[tuple[str, str, bool]], vectors: dict[str, np.ndarra
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    rows = [features(b, a, float(vectors[a] @ vectors[b]), differences(b, a)) for a, b, _ in pairs]
+    rows = [features(b, a, float(vectors[a] @ vectors[b]), differences(b, a)).numbers for a, b, _ in pairs]
     wrong = np.array([not same for _, _, same in pairs], dtype=int)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     chances = cross_val_predict(model, np.array(rows, dtype=float), wrong, cv=5, method="predict_proba")[:, 1]

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from exp_pool.manager import ExpManager, exp_cache, get_exp_manager, set_exp_manager
     from exp_pool.migration import migrate
+    from exp_pool.racing import race
     from exp_pool.reuse.context import Inject, SimpleContextBuilder
     from exp_pool.reuse.judges import ExactJudge, PerfectJudge, ThresholdJudge, all_of, any_of, guarded
     from exp_pool.reuse.refine import Refine
@@ -72,6 +73,7 @@ _HOMES = {
     ),
     "manager": ("ExpManager", "exp_cache", "get_exp_manager", "set_exp_manager"),
     "migration": ("migrate",),
+    "racing": ("race",),
     "reuse.context": ("Inject", "SimpleContextBuilder"),
     "reuse.judges": ("ExactJudge", "PerfectJudge", "ThresholdJudge", "all_of", "any_of", "guarded"),
     "reuse.refine": ("Refine",),
@@ -110,6 +112,7 @@ __all__ = [
     "guarded",
     "in_namespace",
     "migrate",
+    "race",
     "record",
     "register_type",
     "set_exp_manager",

@@ -9,9 +9,9 @@ import asyncio
 import inspect
 import os
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -38,6 +38,15 @@ def settled(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
     except TimeoutError:
         future.cancel()
         raise
+
+
+async def asked(function: Callable[..., Any], *args: Any) -> Any:
+    """What it returns, without keeping this event loop from others: a ``def`` runs on a thread."""
+    call = getattr(function, "__call__", None)  # noqa: B004  (of a callable object, which may be an async one)
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
+        return await function(*args)
+    said = await asyncio.to_thread(function, *args)
+    return await said if inspect.isawaitable(said) else said
 
 
 def _after_fork() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import functools
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeAlias
 
@@ -17,12 +20,18 @@ from exp_pool.notices import Notices
 Work: TypeAlias = "asyncio.Task[Any] | Future[Any]"
 
 _MANY = 10  # tasks at once, above which somebody ought to look
+_GRACE_S = 1.0  # for what was cancelled to clean up
 
 
 class Background:
-    """What runs in the background of one manager. What has ended is forgotten by itself."""
+    """What runs in the background of one manager. What has ended is forgotten by itself.
+
+    Attributes:
+        limit: how many may run at once before a warning asks, once, whether they end.
+    """
 
     def __init__(self, notices: Notices) -> None:
+        self.limit = _MANY
         self._notices = notices
         self._start_over()
         reset_in_child(self._start_over)
@@ -44,7 +53,7 @@ class Background:
             return [name for name, _ in self._running.values()]
 
     def register(self, task: Work, name: str) -> None:
-        """Let the manager look after a task of yours: `shutdown` waits for it.
+        """Let the manager look after a task of yours: `shutdown` waits for it, and so does closing the manager.
 
         Args:
             task: an ``asyncio.Task``, or a future of ``concurrent.futures``.
@@ -69,52 +78,116 @@ class Background:
             self._running[task] = (name, refines)
             many = len(self._running)
         task.add_done_callback(self._forget)
-        if many > _MANY:
-            self._notices.once("background", f"{many} tasks run in the background, such as {name!r}: are they ended?")
+        if many > self.limit:
+            self._notices.once(
+                "background",
+                f"{many} tasks run in the background, such as {name!r}: do they end? background.names names them all; "
+                "where so many are meant to be, raise background.limit",
+            )
 
     def _forget(self, task: Any) -> None:
         with self._lock:
             self._running.pop(task, None)
 
-    def _now(self, *, refinements: bool) -> list[Work]:
+    def _now(self, *, refinements: bool = False) -> list[Work]:
         with self._lock:
             return [task for task, (_, refines) in self._running.items() if refines or not refinements]
 
+    # Waiting for the end
+
     def wait_for_refinements(self, deadline: float) -> None:
         """Wait, on a thread, until those that run now have ended, at most until the deadline (`_clock.monotonic`)."""
-        for task in self._now(refinements=True):
-            ended = threading.Event()
-
-            def end(_: Any, ended: threading.Event = ended) -> None:
-                ended.set()
-
-            if isinstance(task, Future):
-                task.add_done_callback(end)
-            elif task.get_loop() is _running_loop() or task.get_loop().is_closed():
-                continue  # it cannot go on while this thread waits
-            else:
-                task.get_loop().call_soon_threadsafe(task.add_done_callback, end)
-            ended.wait(None if deadline == float("inf") else max(0.0, deadline - monotonic()))
+        _wait(self._now(refinements=True), deadline)
 
     async def refined(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  (a bound on waiting for others)
         """Wait until the refinements that run now have ended."""
-        await _ended(self._now(refinements=True), timeout)
+        await _wait_async(self._now(refinements=True), float("inf") if timeout is None else monotonic() + timeout)
 
     async def shutdown(self, timeout: float = 30.0) -> list[str]:  # noqa: ASYNC109
-        """Wait for everything, then cancel what is left; the names of what did not end even so."""
-        left = await _ended(self._now(refinements=False), timeout)
-        for task in left:
-            _cancel(task)
-        stubborn = await _ended(left, 1.0)
-        names = [name for task, (name, _) in list(self._running.items()) if task in stubborn]
+        """Wait for everything, then cancel what is left, and wait a second for that; the names of what goes on even so.
+
+        Closing the manager does the same, within `exit_timeout`. A registered task may ask for it: it is left alone.
+        """
+        me = asyncio.current_task()
+        for tasks, deadline in self._ending(timeout, lambda task: task is not me and _goes_on(task)):
+            await _wait_async(tasks, deadline)
+        return self._left(lambda task: task is not me)
+
+    def shutdown_blocking(self, timeout: float = 30.0) -> list[str]:
+        """The same for callers that await nothing. Tasks of a loop that runs on this thread are cancelled at once."""
+        for tasks, deadline in self._ending(timeout, _goes_on_elsewhere):
+            _wait(tasks, deadline)
+        return self._left(_goes_on_elsewhere)
+
+    def _ending(self, timeout: float, may_end: Callable[[Work], bool]) -> Iterator[tuple[list[Work], float]]:
+        """What to wait for, and until when: what runs, also what is begun meanwhile; then, cancelled, what is left."""
+        deadline = monotonic() + timeout
+        while (running := list(filter(may_end, self._now()))) and monotonic() < deadline:
+            yield running, deadline
+        for task in self._now():
+            if task is not _current_task():
+                _cancel(task)
+        yield list(filter(may_end, self._now())), monotonic() + _GRACE_S
+
+    def _left(self, counts: Callable[[Work], bool]) -> list[str]:
+        with self._lock:
+            for task in [task for task in self._running if isinstance(task, asyncio.Task) and _is_over(task)]:
+                del self._running[task]
+            names = [name for task, (name, _) in self._running.items() if counts(task)]
         for name in names:
             logger.warning("the background task {!r} did not end", name)
         return names
 
-    def cancel(self) -> None:
-        """Cancel the refinements: the manager closes."""
-        for task in self._now(refinements=True):
-            _cancel(task)
+
+# A task ends while its loop runs; and not while that is blocked by who waits.
+
+
+def _goes_on(task: Work) -> bool:
+    return isinstance(task, Future) or task.get_loop().is_running()
+
+
+def _goes_on_elsewhere(task: Work) -> bool:
+    return isinstance(task, Future) or (task.get_loop().is_running() and task.get_loop() is not _running_loop())
+
+
+def _is_over(task: asyncio.Task[Any]) -> bool:
+    """Whether it can never end, because its loop was closed."""
+    return task.get_loop().is_closed()
+
+
+def _wait(tasks: Iterable[Work], deadline: float) -> None:
+    ends = _ends(filter(_goes_on_elsewhere, tasks), None)
+    concurrent.futures.wait(ends, _seconds(deadline))
+
+
+async def _wait_async(tasks: Iterable[Work], deadline: float) -> None:
+    ends = [asyncio.wrap_future(end) for end in _ends(filter(_goes_on, tasks), asyncio.get_running_loop())]
+    if ends:
+        await asyncio.wait(ends, timeout=_seconds(deadline))
+    for end in ends:
+        end.cancel()  # or it would tell a loop that may be closed by then
+
+
+def _ends(tasks: Iterable[Work], running: asyncio.AbstractEventLoop | None) -> list[Future[None]]:
+    """For each task what tells its end: the loop of a task tells that, where it is another than the running one."""
+    ends = []
+    for task in tasks:
+        ended: Future[None] = Future()
+        ended.set_running_or_notify_cancel()
+
+        def tell(_: Any, ended: Future[None] = ended) -> None:
+            ended.set_result(None)
+
+        if isinstance(task, Future) or task.get_loop() is running:
+            task.add_done_callback(tell)
+        elif not _on(task, functools.partial(task.add_done_callback, tell)):
+            continue
+        ends.append(ended)
+    return ends
+
+
+def _seconds(deadline: float) -> float | None:
+    return None if deadline == float("inf") else max(0.0, deadline - monotonic())
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -124,23 +197,21 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-async def _ended(tasks: list[Work], timeout: float | None) -> list[Work]:  # noqa: ASYNC109
-    """Those that have not ended within the time-out."""
-    here = asyncio.get_running_loop()
-    of_here = {task: task for task in tasks if not isinstance(task, Future) and task.get_loop() is here}
-    others = {asyncio.wrap_future(task): task for task in tasks if isinstance(task, Future)}
-    waited: dict[Any, Work] = {**of_here, **others}
-    if not waited:
-        return []
-    _, left = await asyncio.wait(waited, timeout=timeout)
-    return [waited[task] for task in left]
+def _current_task() -> asyncio.Task[Any] | None:
+    return None if _running_loop() is None else asyncio.current_task()
 
 
 def _cancel(task: Work) -> None:
     if isinstance(task, Future):
         task.cancel()
-        return
+    else:
+        _on(task, task.cancel)
+
+
+def _on(task: asyncio.Task[Any], do: Callable[[], Any]) -> bool:
+    """Have it done by the task's loop; whether that is still open."""
     try:
-        task.get_loop().call_soon_threadsafe(task.cancel)
-    except RuntimeError:  # its loop is closed, and it with it
-        return
+        task.get_loop().call_soon_threadsafe(do)
+    except RuntimeError:  # the loop is closed, and the task with it
+        return False
+    return True

@@ -135,7 +135,9 @@ class ExpPoolConfig(BaseSettings):
     query_timeout: float = Field(default=60.0, gt=0)
     """Seconds that a query waits until what it searches is embedded, and for the embedder."""
     exit_timeout: float = Field(default=5.0, ge=0)
-    """Seconds that closing, and the interpreter's exit, wait for upkeep in progress. What is not done stays owed."""
+    """Seconds that closing, and the end of the process, wait for background tasks, and for upkeep in progress.
+
+    What upkeep has not done stays owed."""
 
     _root: ClassVar[Path | None] = None
 

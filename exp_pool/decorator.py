@@ -78,7 +78,8 @@ class ExpCache:
         codec: how responses are stored, instead of the package's own: `name`, `encode` and `decode`.
         cache_if: called as ``cache_if(value)`` or ``cache_if(call, value)``; what it is false for is not stored. Where
             it raises, nothing is stored.
-        ttl: how long an answer stays fresh: seconds, a timedelta, ``"1h"``, a `Ttl`, or a callable of the response.
+        ttl: how long an answer stays fresh: seconds, a timedelta, ``"1h"``, a `Ttl`, or a callable that gives one:
+            ``ttl(value)`` or ``ttl(call, value)``, where the call has what was recorded.
         annotation: goes into each experience's metadata; its ``ttl`` entry, if any, is the ttl.
         scorer: rates each stored experience, later: a callable of a `ScoreContext`, or the name of an installed one.
         min_score: an experience with a lower score, or none, is not reused.
@@ -86,6 +87,8 @@ class ExpCache:
             answer nothing.
         refine: a slower, better function of the same signature, or a `Refine`: started together with the call, its
             answer takes the place of the quick one in the pool when it arrives.
+        describe: called as ``describe(value)`` or ``describe(call, value)``, gives what the log line of the call is to
+            say besides, or None. Asked only if somebody reads the log at level DEBUG.
         batch: the list parameter whose items are calls of their own: only missing ones are computed, in one call.
         single_flight: whether concurrent identical calls run the function once.
 
@@ -123,12 +126,13 @@ class ExpCache:
         context_builder: ContextBuilder | None = None,
         codec: Codec | None = None,
         cache_if: Callable[..., Any] | None = None,
-        ttl: Duration | Ttl | Callable[[Any], Duration | Ttl | None] | None = None,
+        ttl: Duration | Ttl | Callable[..., Duration | Ttl | None] | None = None,
         annotation: Mapping[str, Any] | None = None,
         scorer: str | Scorer | None = None,
         min_score: float | None = None,
         record_failures: bool = False,
         refine: Refine | Callable[..., Any] | None = None,
+        describe: Callable[..., str | None] | None = None,
         batch: str | None = None,
         single_flight: bool = True,
     ) -> Decorator: ...
@@ -150,12 +154,13 @@ class ExpCache:
         context_builder: ContextBuilder | None = None,
         codec: Codec | None = None,
         cache_if: Callable[..., Any] | None = None,
-        ttl: Duration | Ttl | Callable[[Any], Duration | Ttl | None] | None = None,
+        ttl: Duration | Ttl | Callable[..., Duration | Ttl | None] | None = None,
         annotation: Mapping[str, Any] | None = None,
         scorer: str | Scorer | None = None,
         min_score: float | None = None,
         record_failures: bool = False,
         refine: Refine | Callable[..., Any] | None = None,
+        describe: Callable[..., str | None] | None = None,
         batch: str | None = None,
         single_flight: bool = True,
     ) -> Any:
@@ -197,6 +202,7 @@ def _decorate(
     min_score: float | None,
     record_failures: bool,
     refine: Refine | Callable[..., Any] | None,
+    describe: Callable[..., str | None] | None,
     batch: str | None,
     single_flight: bool,
     **of_call: Any,
@@ -224,14 +230,16 @@ def _decorate(
         ttl=_ttl(metadata.get("ttl") if ttl is None else ttl, streams=streams),
         metadata=metadata,
         scored=scorer is not None,
-        cache_if=_condition(cache_if, streams=streams),
+        cache_if=with_call("cache_if", cache_if, streams=streams),
         record_failures=record_failures,
         single_flight=single_flight and not streams,
         refine=_refinement(refine, kind),
         first_stays=streams,
         learns=isinstance(judge, VerifiedJudge),
     )
-    spec = CallSpec(target, name=name, inject=injected.parameter if injected else None, **of_call)
+    shown_in = injected.parameter if injected else None
+    described = with_call("describe", describe, streams=streams)
+    spec = CallSpec(target, name=name, inject=shown_in, describe=described, **of_call)
     if batch is not None and batch not in spec.signature.parameters:
         known = ", ".join(spec.signature.parameters) or "none"
         raise ConfigurationError(f"batch={batch!r} names no parameter of {spec.name}; its parameters: {known}")
@@ -313,33 +321,31 @@ def _annotation(annotation: Mapping[str, Any] | None) -> dict[str, Any]:
     return metadata
 
 
-def _ttl(ttl: Any, *, streams: bool) -> Ttl | Callable[[Any], Any] | None:
+def _ttl(ttl: Any, *, streams: bool) -> Ttl | Callable[[Call, Any], Any] | None:
     if not callable(ttl):
         return Ttl.of(ttl)
-    if not streams:
-        return ttl  # type: ignore[no-any-return]
-    return lambda recording: ttl(recording.chunks)
+    return with_call("ttl", ttl, streams=streams)
 
 
-def _condition(cache_if: Any, *, streams: bool) -> Callable[[Call, Any], Any] | None:
-    """``cache_if`` as a callable of call and value; of a stream the value is the list of its chunks."""
-    if cache_if is None:
+def with_call(option: str, function: Any, *, streams: bool) -> Callable[[Call, Any], Any] | None:
+    """What may want the value alone, as a callable of call and value; of a stream the value is a list of chunks."""
+    if function is None:
         return None
-    if not callable(cache_if):
-        raise ConfigurationError(f"cache_if={cache_if!r} must be a callable: cache_if(value) or cache_if(call, value)")
-    alone = _takes_one(cache_if)
+    if not callable(function):
+        raise ConfigurationError(f"{option}={function!r} must be a callable: {option}(value) or {option}(call, value)")
+    alone = _takes_one(function)
 
-    def condition(call: Call, value: Any) -> Any:
+    def asked(call: Call, value: Any) -> Any:
         shown = value.chunks if streams and isinstance(value, Recording) else value
-        return cache_if(shown) if alone else cache_if(call, shown)
+        return function(shown) if alone else function(call, shown)
 
-    return condition
+    return asked
 
 
-def _takes_one(condition: Callable[..., Any]) -> bool:
-    """Whether ``cache_if`` wants the value alone, not the call before it."""
+def _takes_one(function: Callable[..., Any]) -> bool:
+    """Whether it wants the value alone, not the call before it."""
     try:
-        parameters = inspect.signature(condition).parameters.values()
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # written in C, such as bool
         return True
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

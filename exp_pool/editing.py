@@ -28,8 +28,8 @@ from exp_pool.errors import (
 from exp_pool.experience import MISSING, Experience, HistoryEntry, Trust
 from exp_pool.explain import explain
 from exp_pool.filters import Condition, parse_where
-from exp_pool.flow import failure_key
 from exp_pool.journal import ChangeNote, Journal
+from exp_pool.keeping import failure_key
 from exp_pool.keys import make_key
 from exp_pool.lineage import with_inherited_trust
 from exp_pool.notices import Notices

@@ -12,6 +12,7 @@
     ├── DecodingError (ValueError)        stored text that cannot be read back: treated as not stored
     ├── StoreError                        the record store failed
     ├── MigrationError                    what was moved is not what the source has; it says what to do
+    ├── SourceError (ValueError)          a file to be imported is damaged, or of another format
     ├── VectorIndexError                  the vector index failed: exact scan answers instead
     │   └── IndexOwnedError               it is another process's for the time being: exact scan answers here
     ├── EmbedderError                     no vectors could be made; the message says what to install or to check
@@ -20,8 +21,10 @@
     │   ├── NotScorableError              there is nothing to score it by yet
     │   └── ScorerUnavailableError        nothing can be scored for the time being; the message says what to check
     ├── BatchError (ValueError)           a batch function returned another number of answers than it got items
+    ├── DocumentError                     one document of a retrieval cannot be read; the message says why
     ├── EndpointError                     one model endpoint did not answer; the message says why
     ├── AllModelsFailed                   no model endpoint answered; the message names each
+    ├── RaceError                         no call of a race gave an answer that was accepted; the message says why
     ├── ReplayMissError (LookupError)     replay is on and the pool has no answer: the message says what is nearest
     └── ClosedError                       the manager was closed
 
@@ -87,6 +90,18 @@ class MigrationError(ExpPoolError):
         self.problems = tuple(problems)
 
 
+class SourceError(ExpPoolError, ValueError):
+    """A file to be imported is damaged, hostile or not of its format. What stood before it is imported.
+
+    Attributes:
+        report: what was imported until then, an `ImportReport`; None where nothing was begun.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.report: Any = None
+
+
 class VectorIndexError(ExpPoolError):
     """The vector index failed. Nothing is lost: it is derived from the record store."""
 
@@ -119,6 +134,10 @@ class BatchError(ExpPoolError, ValueError):
     """A function decorated with ``batch=`` returned no list, or one of another length than the items it got."""
 
 
+class DocumentError(ExpPoolError):
+    """A document cannot be read, or not to its end. What went wrong is its `__cause__`; the others are not affected."""
+
+
 class EndpointError(ExpPoolError):
     """A model endpoint did not answer, or not with an answer. No API key is in the message.
 
@@ -148,6 +167,19 @@ class AllModelsFailed(ExpPoolError):  # noqa: N818  (the name is public)
     def __init__(self, message: str, attempts: Sequence[Mapping[str, Any]] = ()) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
+
+
+class RaceError(ExpPoolError):
+    """No call of a race gave an answer that was accepted.
+
+    Attributes:
+        refused: what was returned and not accepted, in the order in which it came.
+        errors: what was raised, by calls or by ``accept=``, likewise.
+    """
+
+    def __init__(self, message: str, refused: Sequence[Any] = (), errors: Sequence[BaseException] = ()) -> None:
+        super().__init__(message)
+        self.refused, self.errors = tuple(refused), tuple(errors)
 
 
 class ReplayMissError(ExpPoolError, LookupError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -237,9 +238,9 @@ class Experience(_Frozen):
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe and exact: `from_dict` gives an equal experience. What is unset is omitted."""
         plain: dict[str, Any] = {}
-        for name, spec in type(self).model_fields.items():
+        for name, unset in _unset_fields().items():
             value = getattr(self, name)
-            if name not in _ALWAYS_WRITTEN and value == spec.get_default(call_default_factory=True):
+            if name not in _ALWAYS_WRITTEN and value == unset:
                 continue
             if isinstance(value, BaseModel):
                 plain[name] = value.model_dump(exclude_defaults=True)
@@ -347,6 +348,13 @@ class Experience(_Frozen):
             expected=data.get("expected", MISSING),
             metadata=data.get("metadata") or {},
         )
+
+
+@functools.cache
+def _unset_fields() -> dict[str, Any]:
+    """What each field is where it is not set. Asked for once: pydantic inspects a factory's signature each time."""
+    fields = Experience.model_fields.items()
+    return {name: spec.get_default(call_default_factory=True, validated_data={}) for name, spec in fields}
 
 
 def json_form(value: Any) -> Any:

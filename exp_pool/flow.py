@@ -12,7 +12,7 @@ function, so the story is never written twice, and a test tells it by feeding li
 4. **Similar experiences**, only if the judge or the context wants them.
 5. **Judge**: may one of them answer? Only one from the same reuse scope is asked about.
 6. **Run** the function, with similar experiences where it wants them.
-7. **Keep** its answer in one transaction, and return the live value.
+7. **Keep** (`keeping`) its answer in one transaction, and return the live value.
 8. **Later**, off the caller's path (`upkeep`): embed, index, score. The record itself says what it is owed.
 
 Whatever goes wrong with the pool is yielded as `Trouble` and the story goes on as if nothing had been found: a broken
@@ -23,29 +23,20 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 import random
-import traceback
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from exp_pool._clock import now_us
-from exp_pool.capture import cost_of
-from exp_pool.durations import Ttl
-from exp_pool.encoding import dumps, json_dumps
 from exp_pool.errors import DecodingError, InvalidInputError, ReplayMissError
-from exp_pool.experience import Answer, Call, Experience, Hit, Metric
+from exp_pool.experience import Answer, Experience, Hit
+from exp_pool.keeping import accepted, keep, keep_failure
 from exp_pool.protocols import ContextBuilder, Lease, Question, Verdict
-from exp_pool.records import OWN_METADATA, Record, to_experience
-from exp_pool.redaction import redacted, redacted_text
+from exp_pool.records import Record, to_experience
 from exp_pool.request import Request
-from exp_pool.reuse.judges import good_enough
 from exp_pool.reuse.selection import Shown, selection_of
 from exp_pool.steps import (
-    Ask,
     AskFeeds,
     AskJudge,
     Better,
@@ -59,7 +50,6 @@ from exp_pool.steps import (
     Found,
     Improve,
     Judged,
-    Keep,
     Learn,
     LookUp,
     Match,
@@ -68,6 +58,7 @@ from exp_pool.steps import (
     Once,
     Outcome,
     Policy,
+    Ran,
     Recall,
     Run,
     Shared,
@@ -145,7 +136,7 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
     yield NotFound(as_called)
     better = yield from _attempt(as_called, "refine the answer", _begin_better(request, policy, mode), default=None)
     try:
-        while (outcome := (yield Run(request))) is None:
+        while (outcome := (yield Run(request, better))) is None:
             if mode.read:
                 looking_again = _stored_answer(as_called, policy)
                 ending = yield from _attempt(as_called, "look for an answer", looking_again, default=None)
@@ -160,36 +151,49 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
         outcome = better.outcome  # it was there first
         better.decide(None)
         better = None
-        return (yield from _concluded(as_called, policy, mode, outcome, shown, lease, "refined"))
+        return (yield from _concluded(as_called, policy, mode, outcome, shown, lease))
     finally:
         if better is not None:
-            better.decide(lambda refined: _concluded(as_called, policy, mode, refined, shown, None, "refined"))
+            better.decide(lambda refined: _concluded(as_called, policy, mode, refined, shown, None))
 
 
 def _begin_better(request: Request, policy: Policy, mode: Mode) -> Story[Better | None]:
     if policy.refine is None or not mode.write:
         return None
-    return (yield Improve(request, policy.refine.func, policy.refine.timeout))  # type: ignore[no-any-return]
+    accepts = functools.partial(accepted, request, policy)
+    better: Better = yield Improve(request.captured(), policy.refine.func, policy.refine.timeout, accepts)
+    return better
 
 
 def _concluded(
-    request: Request,
-    policy: Policy,
-    mode: Mode,
-    outcome: Outcome,
-    shown: Shown,
-    lease: Lease | None,
-    origin: str = "automatic",
+    request: Request, policy: Policy, mode: Mode, outcome: Outcome, shown: Shown, lease: Lease | None
 ) -> Story[Ending]:
     """The function has run: keep what is to be kept."""
     if outcome.error is not None:
         return (yield from _failed(request, policy, mode, outcome, shown))
+    yield from _attempt(request, "log the call", _step(Ran(request, outcome)), default=None)
     stored = None
     encoded = yield from _attempt(request, "store the answer", _encoded(policy, outcome), default=None)
     if mode.write and encoded is not None:
-        keeping = _keep(request, policy, mode, outcome, shown, lease, origin, *encoded)
+        keeping = keep(request, policy, mode, outcome, shown, lease, *encoded)
         stored = yield from _attempt(request, "store the answer", keeping, default=None)
     return Ending(Answer(outcome.value, id=stored, parents=shown.parents), encoded=encoded)
+
+
+def _failed(request: Request, policy: Policy, mode: Mode, outcome: Outcome, shown: Shown) -> Story[Ending]:
+    """The function raised: keep that for people, if they asked for it; serve what has expired, if they allowed that."""
+    error = outcome.error
+    assert error is not None
+    if mode.write and policy.record_failures:
+        keeping = keep_failure(request, policy, outcome, shown)
+        yield from _attempt(request, "store the failure", keeping, default=None)
+    if mode.read and policy.if_error_s:
+        rescuing = _stored_answer(request, policy, policy.if_error_s)
+        rescued = yield from _attempt(request, "look for an answer", rescuing, default=None)
+        if rescued is not None:
+            yield Trouble(request, "get a new answer, so it gave one that has expired", error)
+            return rescued
+    return Ending(Answer(None, parents=shown.parents), error)
 
 
 def _described(request: Request) -> Story[None]:
@@ -212,7 +216,7 @@ def _first_look(request: Request, policy: Policy, *, claim: bool) -> Story[Claim
     claimed: Claimed = yield Claim(request, wait=not policy.stale_s)
     if claimed.busy:
         expired: Record | None = yield LookUp(request)
-        if expired is None or not _may_answer(expired, policy, policy.stale_s):
+        if expired is None or not policy.lets_answer(expired, policy.stale_s):
             claimed = yield Claim(request)
         else:
             return Claimed(expired, busy=True)
@@ -223,7 +227,7 @@ def judged_match(
     request: Request, policy: Policy, record: Record | None, late_s: float = 0.0, *, similar_too: bool = True
 ) -> Story[Judged]:
     """What would answer this call now, given the row of its key."""
-    usable = record is not None and _may_answer(record, policy, late_s)
+    usable = record is not None and policy.lets_answer(record, late_s)
     exact = Match(record, 1.0, "exact") if usable and record is not None else None
     if policy.judge is None:
         return Judged(exact)
@@ -231,7 +235,7 @@ def judged_match(
     # Without a request text only an identical call is in the same reuse scope, and that one was just looked up.
     if exact is None and similar_too and policy.judge.candidates and request.parameter is not None:
         similar = yield FindSimilar(request, policy.judge.candidates, min_similarity=-1.0, to_answer=True)
-    matches = [match for match in (exact, *similar) if match is not None and _may_answer(match.record, policy, late_s)]
+    matches = [match for match in (exact, *similar) if match is not None and policy.lets_answer(match.record, late_s)]
     if not matches:
         return Judged()
     hits = tuple(Hit(experience, match.similarity, match.found_by) for match, experience in _readable(matches))
@@ -324,17 +328,6 @@ def _readable(matches: Sequence[Match]) -> list[tuple[Match, Experience]]:
     return readable
 
 
-def _may_answer(record: Record, policy: Policy, late_s: float = 0.0) -> bool:
-    """Whether a row may answer at all, whatever a judge thinks of it; expired by at most `late_s`."""
-    return (
-        record.answer is not None
-        and record.kind == "success"
-        and record.trust == "trusted"
-        and not record.expired(now_us() - int(late_s * _MICROSECONDS))
-        and good_enough(record.score, policy.min_score)
-    )
-
-
 def _with_context(request: Request, policy: Policy, judged: Judged) -> Story[tuple[Request, Shown]]:
     """The call as the function gets it, and what it is shown there; a caller who brings experiences has the say."""
     # A function that saw what its own answer is to be compared with might copy it, and every label would be "same".
@@ -368,110 +361,6 @@ def _rewritten(request: Request, builder: ContextBuilder | None, experiences: Se
     if not isinstance(rewritten, str):
         raise InvalidInputError(f"{builder!r} built {rewritten!r:.80}; a context builder gives text")
     return None if rewritten == request.prompt.text else rewritten
-
-
-# ── Keeping ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _keep(
-    request: Request,
-    policy: Policy,
-    mode: Mode,
-    outcome: Outcome,
-    shown: Shown,
-    lease: Lease | None,
-    origin: str,
-    answer: str,
-    codec: str,
-) -> Story[str | None]:
-    """The new row's id; None where it was not stored."""
-    if policy.cache_if is not None and not (yield Ask(policy.cache_if, (_call_of(request, outcome), outcome.value))):
-        return None
-    if policy.first_stays and mode.read:  # a call that read nothing was asked to renew it
-        first: Record | None = yield LookUp(request)
-        if first is not None and _may_answer(first, policy):
-            return first.id
-    ttl = policy.ttl
-    if callable(ttl):
-        ttl = Ttl.of((yield Ask(ttl, (outcome.value,))))
-    record = _row(request, policy, outcome, shown, answer, codec, origin=origin)
-    if ttl is not None:
-        lasting_s = ttl.after_s * (1 - ttl.jitter * random.random())  # noqa: S311  (it spreads load, it hides nothing)
-        record.expires_at = record.created_at + int(lasting_s * _MICROSECONDS)
-    if policy.scored:
-        record.score_due = record.created_at
-    kept: bool = yield Keep(request, record, lease)
-    return record.id if kept else None
-
-
-def _row(
-    request: Request, policy: Policy, outcome: Outcome, shown: Shown, answer: str, codec: str, **fields: Any
-) -> Record:
-    capture = outcome.capture
-    metadata = redacted({**policy.metadata, **capture.metadata})
-    if shown.note:
-        metadata = {**metadata, OWN_METADATA: shown.note}
-    return request.to_record(
-        uuid.uuid4().hex,
-        answer,
-        codec,
-        model=capture.model,
-        strategy=capture.strategy,
-        metric=json_dumps(cost_of(capture, round(outcome.time_s, 6))),
-        trajectory=json_dumps([redacted(step.model_dump(exclude_defaults=True)) for step in capture.steps]),
-        metadata=dumps(metadata),
-        parents=json_dumps(shown.parents),
-        **fields,
-    )
-
-
-def _failed(request: Request, policy: Policy, mode: Mode, outcome: Outcome, shown: Shown) -> Story[Ending]:
-    """The function raised: keep that for people, if they asked for it; serve what has expired, if they allowed that."""
-    error = outcome.error
-    assert error is not None
-    if mode.write and policy.record_failures:
-        keeping = _keep_failure(request, policy, outcome, shown)
-        yield from _attempt(request, "store the failure", keeping, default=None)
-    if mode.read and policy.if_error_s:
-        rescuing = _stored_answer(request, policy, policy.if_error_s)
-        rescued = yield from _attempt(request, "look for an answer", rescuing, default=None)
-        if rescued is not None:
-            yield Trouble(request, "get a new answer, so it gave one that has expired", error)
-            return rescued
-    return Ending(Answer(None, parents=shown.parents), error)
-
-
-def _keep_failure(request: Request, policy: Policy, outcome: Outcome, shown: Shown) -> Story[None]:
-    """A row for curators, under a key of its own: it takes the place of no answer, and no lookup finds it."""
-    error = outcome.error
-    assert error is not None
-    what = {"error": type(error).__qualname__, "message": redacted_text(str(error))}
-    trace = redacted_text("".join(traceback.format_exception(error)))
-    capture = copy.copy(outcome.capture)
-    capture.metadata = {**capture.metadata, "traceback": trace}
-    described = Outcome(None, None, capture, outcome.time_s)
-    record = _row(request, policy, described, shown, dumps(what), "json", kind="failure")
-    record.key = failure_key(request.key)
-    yield Keep(request, record)
-
-
-def failure_key(key: str) -> str:
-    """The key under which the failures of a call are kept."""
-    return hashlib.sha256(f"failure:{key}".encode()).hexdigest()
-
-
-def _call_of(request: Request, outcome: Outcome) -> Call:
-    """The call with what was recorded while it ran."""
-    capture = outcome.capture
-    return Call(
-        request.spec.function,
-        request.function,
-        request.named,
-        model=capture.model,
-        strategy=capture.strategy,
-        metric=Metric.model_validate(cost_of(capture, outcome.time_s)),
-        metadata=dict(capture.metadata),
-    )
 
 
 def _step(step: FlowStep) -> Story[Any]:

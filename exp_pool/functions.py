@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-from loguru import logger
-
 from exp_pool.capture import current_namespace
 from exp_pool.counters import CacheInfo
 from exp_pool.current import HasPool, current
@@ -238,7 +236,7 @@ class Decorated(Generic[P, R]):
             entry = pool.hot.get(memo) if pool.answers_hot() else None
             if entry is None:
                 return MISS
-            logger.debug(entry.line)
+            entry.line.write()
             return entry.copy()
         except Exception:
             return MISS  # the story will say what is wrong

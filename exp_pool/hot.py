@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, cast
 from exp_pool._clock import now_us
 from exp_pool.encoding import immutable
 from exp_pool.forks import reset_in_child
+from exp_pool.lines import CallLine
 from exp_pool.protocols import AnnouncingStore, Deletion, Evicted, EvictionOrder, Put, PutStatus, RecordStore
 from exp_pool.records import Record
 from exp_pool.request import Memo
@@ -36,7 +37,7 @@ class Entry:
     ref: _Ref
     memo: Memo
     record: Record
-    line: str  # what is logged for each hit
+    line: CallLine  # what is logged for each hit
     until: int  # microseconds
     size: int
     copy: Callable[[], Any]  # the answer, an object of the caller's own
@@ -112,7 +113,9 @@ class Hot:
         entry.last_use = now
         return entry
 
-    def put(self, memo: Memo, record: Record, value: Any, line: str, writes: int, again: Callable[[], Any]) -> None:
+    def put(
+        self, memo: Memo, record: Record, value: Any, line: CallLine, writes: int, again: Callable[[], Any]
+    ) -> None:
         """Remember an answer that was read when there had been so many `writes`.
 
         Args:

@@ -12,6 +12,7 @@ from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Stats
 from exp_pool.current import current
 from exp_pool.decorator import ExpCache, exp_cache
+from exp_pool.embedders.service import Embedded
 from exp_pool.errors import ConfigurationError
 from exp_pool.experience import MISSING, Call, Experience, HistoryEntry, Hit, QueryType
 from exp_pool.plugs import offers
@@ -327,6 +328,18 @@ class ExpManager(Tending):
             )
         )
 
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        """Vectors of texts by the embedder of this manager, which remembers those of a moment ago.
+
+        Returns:
+            `vectors`: (n, d) float32 of unit length. `whole`: whether each text was read to its end. `embedder`: whose
+            they are; vectors of different embedders cannot be compared.
+
+        Raises:
+            EmbedderError: there is none, it failed or took longer than `query_timeout`.
+        """
+        return await self._hop(self.sync.embed, texts)
+
     async def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
         """How many current experiences, expired and quarantined ones too."""
         return await self._hop(self.sync.get_exps_count, where)
@@ -395,9 +408,14 @@ class ExpManager(Tending):
         return self.sync.stats()
 
     async def close(self) -> None:
-        """End upkeep after the batch in hand and release everything. What is owed stays owed. Closing twice is fine."""
+        """End what goes on and release everything. What upkeep owes stays owed. Closing twice is fine.
+
+        Background tasks are waited for, then cancelled (`background.shutdown`); upkeep ends after the batch in hand.
+        Each has `exit_timeout` seconds.
+        """
         if not self.sync.closed:
-            await self._hop(self.sync.close)
+            await self.background.shutdown(self.config.exit_timeout)
+            await self._hop(self.sync.release)
 
     def __enter__(self) -> Self:
         return self

@@ -26,9 +26,10 @@ from exp_pool.drivers.ports import Ports
 from exp_pool.drivers.single_flight import Flights
 from exp_pool.drivers.tape import Streams
 from exp_pool.editing import Editing
-from exp_pool.embedders.service import EmbeddingService
+from exp_pool.embedders.service import Embedded, EmbeddingService
 from exp_pool.errors import (
     DecodingError,
+    EmbedderError,
     InvalidInputError,
 )
 from exp_pool.experience import Call, Experience, Hit, QueryType
@@ -150,6 +151,7 @@ class Pool(Editing):
             self.background,
             Streams(),
             self.explain,
+            self._scoring.rated,
             self._verifying,
             tuple(feeds),
             tuple(callbacks),
@@ -277,6 +279,15 @@ class Pool(Editing):
             for experience in self._read([match.record])
         ]
 
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Vectors of these texts, by this pool's embedder; those of a moment ago are remembered."""
+        self._check_open()
+        if self._embeddings is None:
+            raise EmbedderError(
+                "this manager has no embedder: make one with an embedder, and index='exact://' or 'chroma:///folder'"
+            )
+        return self._embeddings.embed(texts, self.config.query_timeout)
+
     def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
         """How many current experiences, expired and quarantined ones too."""
         self._check_open()
@@ -393,7 +404,13 @@ class Pool(Editing):
         return self.counters.snapshot()
 
     def close(self) -> None:
-        """End upkeep after the batch in hand and release everything. What is owed stays owed. Closing twice is fine."""
+        """End background tasks, then upkeep after the batch in hand, and release everything; see `ExpManager.close`."""
+        if not self._closed:
+            self.background.shutdown_blocking(self.config.exit_timeout)
+            self.release()
+
+    def release(self) -> None:
+        """Close without a look at background tasks, for who has ended them: refinements need what is released here."""
         if self._closed:
             return
         self._closed = True
@@ -409,7 +426,6 @@ class Pool(Editing):
         self._reranking.close()
         self._verifying.close()
         self.ports.search.start_over()
-        self.background.cancel()
         self.hot.close()
         self.ports.leases.close()
         for part in (self._index, self._store):

@@ -16,8 +16,13 @@ _WORTH_A_BAR = 10  # things
 def progress(items: Iterable[Any], what: str) -> Iterator[Any]:
     """The items; with a progress bar where there are many and somebody watches."""
     listed = list(items)
-    with bar(what, len(listed)) as done:
-        for item in listed:
+    yield from watched(listed, what, len(listed))
+
+
+def watched(items: Iterable[Any], what: str, total: int) -> Iterator[Any]:
+    """The items, of which there are so many, as they come; with a progress bar as `progress` shows it."""
+    with bar(what, total) as done:
+        for item in items:
             yield item
             done("")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,8 +26,9 @@ from exp_pool.binding import (
 )
 from exp_pool.encoding import json_dumps, to_plain
 from exp_pool.errors import ConfigurationError, EncodingError, UnkeyableError
-from exp_pool.experience import json_form
+from exp_pool.experience import Call, json_form
 from exp_pool.keys import is_plain, make_key, qualified_name
+from exp_pool.lines import CallLine
 from exp_pool.records import Record, hash_text, measure
 from exp_pool.redaction import REDACTED, is_secret_name, redacted, redacted_text
 
@@ -126,6 +128,27 @@ class Request:
             holder[name] = with_text(value, text)
         return replace(self, args=bound.args, kwargs=bound.kwargs)
 
+    def captured(self) -> Request:
+        """The call with arguments of its own: what is changed in the caller's meanwhile does not reach it.
+
+        Shared are self, and what has no identity that could be copied: a client, a connection, a web request.
+        """
+        bound = self.spec.signature.bind(*self.args, **self.kwargs)
+        for name, value in bound.arguments.items():
+            if name != self.spec.receiver:
+                bound.arguments[name] = _copied(value)
+        return replace(self, args=bound.args, kwargs=bound.kwargs)
+
+    def line(
+        self, strategy: str | None, model: str | None, value: Callable[[], Any] | None, *, cached: bool = False
+    ) -> CallLine:
+        """What the log says of this call; `value` gives its answer, for who describes it."""
+        describe, detail = self.spec.describe, None
+        if describe is not None and value is not None:
+            call = Call(self.spec.function, self.function, self.named, model=model, strategy=strategy)
+            detail = lambda: describe(call, value())  # noqa: E731
+        return CallLine(self.function, strategy, model, cached, detail)
+
     def to_record(self, id_: str, answer: str, codec: str, **fields: Any) -> Record:
         """The row of this call and its encoded answer."""
         now = now_us()
@@ -158,6 +181,14 @@ def _storable(value: Any) -> Any:
         return f"<{qualified_name(type(value))}>"
 
 
+def _copied(value: Any) -> Any:
+    try:
+        make_key("", "", {"value": value})
+        return copy.deepcopy(value)
+    except Exception:  # no plain data: whatever its class does when it is copied
+        return value
+
+
 class CallSpec:
     """What a decorator was told about a function's calls, checked when it is applied.
 
@@ -177,13 +208,15 @@ class CallSpec:
         key: Callable[..., Any] | None = None,
         request: str | Callable[..., Any] | None = None,
         inject: str | None = None,
+        describe: Callable[[Call, Any], str | None] | None = None,
     ) -> None:
         self.function = function
         self.name = function_name(name if name is not None else function)
         self.version = version
         self.signature = inspect.signature(function)
         self.inject = inject
-        self._receiver = _receiver(function, self.signature)
+        self.describe = describe
+        self.receiver = _receiver(function, self.signature)
         self._self_key = self._attributes(self_key)
         self._key = key
         self._request = request
@@ -206,7 +239,7 @@ class CallSpec:
         """The attributes of self that matter; None where nobody said."""
         if names is None:
             return None
-        if self._receiver is None:
+        if self.receiver is None:
             raise ConfigurationError(f"self_key={names!r} applies to methods; {self.name} has no self")
         return _tuple_of_names("self_key", names)
 
@@ -243,7 +276,7 @@ class CallSpec:
             name: REDACTED
             if self._is_secret(name)
             else self.redacted(value)
-            if name in (self._receiver, CLOSURE) and isinstance(value, dict)
+            if name in (self.receiver, CLOSURE) and isinstance(value, dict)
             else redacted(value)
             for name, value in named.items()
         }
@@ -259,10 +292,10 @@ class CallSpec:
             UnkeyableError: the object whose method is called has state that nobody said how to key.
         """
         named = self._bind(args, self.complete(args, kwargs))
-        if self._receiver in named:
-            identity = self._identify(named.pop(self._receiver))
+        if self.receiver in named:
+            identity = self._identify(named.pop(self.receiver))
             if identity is not None:
-                named = {self._receiver: identity, **named}
+                named = {self.receiver: identity, **named}
         if CLOSURE in named:  # among **kwargs: nobody's parameter, and it must not pass for the closure
             raise UnkeyableError(f"{CLOSURE!r} is no name for an argument", CLOSURE)
         return named | closed_over(self.function)
@@ -336,7 +369,7 @@ class CallSpec:
         open_ = {
             name: value
             for name, value in shown.items()
-            if name not in (self._receiver, CLOSURE) and not self._is_secret(name)
+            if name not in (self.receiver, CLOSURE) and not self._is_secret(name)
         }
         parameter, text = request_text(open_)
         return (
@@ -347,7 +380,7 @@ class CallSpec:
 
     def prompt_of(self, parameter: str | None, given: Mapping[str, Any]) -> Prompt | None:
         """See `Request.prompt`; `parameter` is the one that is known to hold the request text."""
-        open_ = {name: value for name, value in given.items() if name != self._receiver and not self._is_secret(name)}
+        open_ = {name: value for name, value in given.items() if name != self.receiver and not self._is_secret(name)}
         name = parameter
         if name is None and callable(self._request):
             name = next((n for n in REQUEST_PARAMETERS if n in open_ and text_of(open_[n]) is not None), None)
@@ -368,7 +401,7 @@ class CallSpec:
             raise UnkeyableError(
                 f"{self.name}: {type(receiver).__qualname__} has attributes, and it is not known which of them matter. "
                 "Name them with self_key=('model',), say that none do with self_key=(), or define __exp_key__()",
-                self._receiver or "self",
+                self.receiver or "self",
             )
         return type(receiver)
 

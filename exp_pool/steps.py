@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from exp_pool._clock import now_us
 from exp_pool.capture import Capture
 from exp_pool.codecs import ResponseCodec
 from exp_pool.durations import Duration, Ttl
@@ -15,9 +16,12 @@ from exp_pool.protocols import ContextBuilder, Judge, Lease, Question
 from exp_pool.records import Record
 from exp_pool.request import Request
 from exp_pool.reuse.context import Inject
+from exp_pool.reuse.judges import good_enough
 from exp_pool.reuse.refine import Refine
 
 T = TypeVar("T")
+
+_MICROSECONDS = 1_000_000
 
 
 # ── What the decorator decided, and what the story may ask for ────────────────────────────────────────────────────────
@@ -32,7 +36,7 @@ class Policy:
     min_score: float | None = None
     inject: Inject | None = None
     context_builder: ContextBuilder | None = None
-    ttl: Ttl | Callable[[Any], Duration | Ttl | None] | None = None
+    ttl: Ttl | Callable[[Call, Any], Duration | Ttl | None] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     scored: bool = False
     cache_if: Callable[[Call, Any], Any] | None = None
@@ -51,6 +55,16 @@ class Policy:
     def if_error_s(self) -> float:
         """How long after its expiry an answer is still served in place of the function's exception."""
         return self.ttl.if_error_s if isinstance(self.ttl, Ttl) else 0.0
+
+    def lets_answer(self, record: Record, late_s: float = 0.0) -> bool:
+        """Whether a row may answer at all, whatever a judge thinks of it; expired by at most `late_s`."""
+        return (
+            record.answer is not None
+            and record.kind == "success"
+            and record.trust == "trusted"
+            and not record.expired(now_us() - int(late_s * _MICROSECONDS))
+            and good_enough(record.score, self.min_score)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,28 +173,56 @@ class Learn:
 class Run:
     """Run the function on the request's arguments. Comes to an `Outcome`; the function's exception is part of it.
 
-    None where an identical call was stored since the look-up: look once more, then ask again.
+    None where an identical call was stored since the look-up: look once more, then ask again. A coroutine function is
+    cancelled once the better answer is there; then that is in `better`, and what this comes to is nothing.
     """
 
     request: Request
+    better: Better | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """Tell who listens what the function came to."""
+
+    request: Request
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Improve:
-    """Run the better function beside the quick one. Comes to a `Better`."""
+    """Run the better function beside the quick one. Comes to a `Better`.
+
+    What it returns counts only if the story of `accepts` says so.
+    """
 
     request: Request
     function: Callable[..., Any]
     timeout_s: float
+    accepts: Callable[[Outcome], Story[bool]]
 
 
 class Better(Protocol):
-    """A better answer on its way. `outcome` is there once the function has returned."""
+    """A better answer on its way. `outcome` is there once the function has returned, and that was accepted."""
 
     outcome: Outcome | None
 
     def decide(self, keep: Callable[[Outcome], Story[Any]] | None) -> None:
         """The call is over: the story to be told with the outcome, whenever it comes; None where it has been used."""
+
+    def overtaking(self, quick: Awaitable[T]) -> Awaitable[T | None]:
+        """What this comes to; None as soon as the better answer is there, and then it is cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Score a row that is not stored yet, or not scored yet. Comes to the row, without a score where it has none yet.
+
+    Raises what the scorer raised.
+    """
+
+    request: Request
+    record: Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +291,9 @@ FlowStep: TypeAlias = (
     | AskJudge
     | Learn
     | Run
+    | Ran
     | Improve
+    | Rate
     | Ask
     | Keep
     | Explain
@@ -280,12 +324,16 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What running the function came to: a value, or its exception; what it recorded, and how long it took."""
+    """What running the function came to: a value, or its exception; what it recorded, and how long it took.
+
+    `refined`: it was the better function, and what it returned was accepted.
+    """
 
     value: Any = None
     error: Exception | None = None
     capture: Capture = field(default_factory=Capture)
     time_s: float = 0.0
+    refined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

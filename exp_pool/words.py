@@ -23,6 +23,7 @@ _WORD = rf"{_LETTER}[[\p{{L}}\p{{M}}\p{{N}}_]--[{_UNSPACED}]]*"
 _PIECES = regex.compile(
     rf"(?V1)(?P<run>[{_UNSPACED}][{_UNSPACED}\p{{M}}ー]*)|{_WORD}(?:\.{_WORD})*(?:\+\+|\#)?"  # c++, c#
 )
+_IN_RUN = regex.compile(rf"[{_UNSPACED}]")
 _CHARACTERS = regex.compile(r"\X")
 _PARTS = regex.compile(r"\p{Lu}+(?!\p{Ll})|\p{Lu}?\p{Ll}+|\p{N}+|[\p{Lo}\p{Lm}\p{Lt}\p{M}]+")
 _VERSION = regex.compile(r"^[vV](?=\p{N})")
@@ -38,6 +39,11 @@ def words(text: str) -> list[str]:
     ``v2.3.1``, which is the same as ``2.3.1``.
     """
     return [word.casefold()[:_LONGEST_WORD] for word in _cased(_folded(text[:LONGEST])) if word]
+
+
+def unspaced(word: str) -> bool:
+    """Whether it begins with a character of a script that does not mark words by spaces."""
+    return _IN_RUN.match(word) is not None
 
 
 def _folded(text: str) -> str:

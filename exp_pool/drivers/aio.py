@@ -101,7 +101,8 @@ class Driver:
 
     async def _run(self, step: Run) -> Outcome:
         with Running() as run:
-            run.value = await self.function(*step.request.args, **step.request.kwargs)
+            running = self.function(*step.request.args, **step.request.kwargs)
+            run.value = await (running if step.better is None else step.better.overtaking(running))
         return run.outcome
 
     async def _claim(self, step: Claim) -> Claimed:

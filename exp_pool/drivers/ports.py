@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from loguru import logger
-
 from exp_pool.awaiting import settled
 from exp_pool.background import Background
 from exp_pool.counters import Counters
@@ -41,6 +39,8 @@ from exp_pool.steps import (
     Match,
     NotFound,
     Once,
+    Ran,
+    Rate,
     Recall,
     Trouble,
 )
@@ -83,6 +83,7 @@ class Ports:
     background: Background
     streams: Streams
     explain: Callable[[Request], str]
+    rate: Callable[[Record], Record]
     learning: Learning
     feeds: Sequence[Callable[[Call], Any]] = ()
     callbacks: Sequence[Callable[[str, Experience], Any]] = ()
@@ -91,7 +92,7 @@ class Ports:
     def quick(self, step: FlowStep) -> bool:
         """Whether the step is done without waiting for I/O, so that an event loop may do it itself."""
         match step:
-            case Found() | Coalesced() | NotFound() | Trouble() | Recall() | Learn():
+            case Found() | Coalesced() | NotFound() | Ran() | Trouble() | Recall() | Learn():
                 return True
             case LookUp() | Claim() | Keep():
                 return not self.store.capabilities.blocking
@@ -114,6 +115,12 @@ class Ports:
             case NotFound(request):
                 self.counters.called(request.function, "misses")
                 return self.tell(Event(EventKind.MISS, request.namespace, request.function, request.key))
+            case Ran(request, outcome):
+                capture = outcome.capture
+                strategy = capture.strategy or ("premium" if outcome.refined else None)
+                return request.line(strategy, capture.model, lambda: outcome.value).write()
+            case Rate(_, record):
+                return self.rate(record)
             case Keep(_, record, lease):
                 return self._keep(record, lease)
             case FindSimilar():
@@ -186,9 +193,8 @@ class Ports:
         record = match.record
         self.counters.called(record.function, "hits", record.metric)
         self.later.used(record.namespace, record.id)
-        # The line that document 004 asks for; loguru skips it at once where the package is not enabled.
-        line = f"{record.function} [CACHED|{record.strategy or 'unknown'}|{record.model or 'unknown'}]"
-        logger.debug(line)
+        line = request.line(record.strategy, record.model, again, cached=True)
+        line.write()
         if request.memo is not None and again is not None and match.found_by == "exact":
             memo, writes = request.memo
             self.hot.put(memo, record, again(), line, writes, again)

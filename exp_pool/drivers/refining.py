@@ -1,12 +1,17 @@
-"""Runs the slower, better function beside the quick one."""
+"""Runs the slower, better function beside the quick one.
+
+A coroutine function that is overtaken is cancelled: the better answer is the caller's at once. A plain function is on
+its caller's thread, where nothing can end it: its caller waits for it, and has the better answer then.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from loguru import logger
 
@@ -15,6 +20,8 @@ from exp_pool.capture import begin_capture
 from exp_pool.drivers.single_flight import soon
 from exp_pool.notices import log_with_trace
 from exp_pool.steps import Improve, Outcome
+
+T = TypeVar("T")
 
 
 class Refinement:
@@ -26,6 +33,29 @@ class Refinement:
         self._woken: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._keep: Callable[[Outcome], Any] | None = None
+        self._overtake: Callable[[], None] | None = None
+
+    def arrive(self, outcome: Outcome) -> None:
+        """The better answer is there."""
+        self.outcome = outcome
+        if self._overtake is not None:
+            self._overtake()
+
+    async def overtaking(self, quick: Awaitable[T]) -> T | None:
+        """See `steps.Better`. Cancels as `asyncio.timeout` does: in this task, and nothing but the quick function."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._overtake = lambda: limit.reschedule(loop.time())
+                if self.outcome is not None:
+                    self._overtake()
+                return await quick
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return None
+        finally:
+            self._overtake = None
 
     def decide(self, keep: Callable[[Outcome], Any] | None) -> None:
         """The call is over: tell this story with the outcome; None where it has been used."""
@@ -56,33 +86,75 @@ class Refinement:
         return self._keep
 
 
+# ── On a thread ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Given(Future[None]):
+    """The end of a refinement on a thread: of its work, or of the patience with it. What comes later is dropped."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__()
+        self._function = function
+        self._ending = threading.Lock()
+        self.set_running_or_notify_cancel()
+
+    def end(self) -> bool:
+        """End it; whether it had not ended yet."""
+        with self._ending:
+            if self.done():
+                return False
+            self.set_result(None)
+            return True
+
+    def cancel(self) -> bool:
+        """Give it up. Its thread, which nobody can end, goes on to the end of its function."""
+        ended = self.end()
+        if ended:
+            logger.info("{}: the refinement was cancelled, the quick answer stays", self._function)
+        return ended
+
+
 def refine_on_thread(step: Improve, tell: Callable[[Any], Any]) -> tuple[Refinement, Future[None]]:
     """Begin on a thread of its own; `tell` tells a story to its end."""
-    better, ended = Refinement(), Future[None]()
-    ended.set_running_or_notify_cancel()
-    function, timeout_s, request = step.function, step.timeout_s, step.request
+    better, given = Refinement(), _Given(step.request.function)
+
+    def give_up() -> None:
+        if given.end():
+            _too_late(step)
 
     def work() -> None:
-        capture, _ = begin_capture()
-        began = monotonic()
+        timer = threading.Timer(step.timeout_s, give_up)
+        timer.daemon = True
+        timer.start()
         try:
-            value = function(*request.args, **request.kwargs)
-            took = monotonic() - began
-            if took > timeout_s:
-                logger.warning("{}: refined too late, after {:.1f} s", request.function, took)
+            outcome = _run(step)
+            timer.cancel()
+            if given.done() or not tell(step.accepts(outcome)):
                 return
-            better.outcome = Outcome(value, None, capture, took)
-            keep = better.wait(timeout_s)
-            if keep is not None:
-                tell(keep(better.outcome))
+            better.arrive(outcome)
+            keep = better.wait(step.timeout_s)
+            if keep is not None and not given.done():
+                tell(keep(outcome))
         except Exception as err:
-            message = f"{request.function}: the refinement failed, the quick answer stays: {err!r}"
-            log_with_trace("WARNING", message, err)
+            if not given.done():
+                _failed(step, err)
         finally:
-            ended.set_result(None)
+            timer.cancel()
+            given.end()
 
-    threading.Thread(target=work, name="exp_pool-refine", daemon=True).start()
-    return better, ended
+    context = contextvars.copy_context()  # the namespace, and what surrounds the call besides
+    threading.Thread(target=context.run, args=(work,), name="exp_pool-refine", daemon=True).start()
+    return better, given
+
+
+def _run(step: Improve) -> Outcome:
+    capture, _ = begin_capture()
+    began = monotonic()
+    value = step.function(*step.request.args, **step.request.kwargs)
+    return Outcome(value, None, capture, monotonic() - began, refined=True)
+
+
+# ── As a task ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def refine_as_task(step: Improve, tell: Callable[[Any], Any]) -> tuple[Refinement, asyncio.Task[None]]:
@@ -98,16 +170,31 @@ async def _refine(step: Improve, better: Refinement, tell: Callable[[Any], Any])
     try:
         async with asyncio.timeout(step.timeout_s) as limit:
             value = await step.function(*request.args, **request.kwargs)
-        better.outcome = Outcome(value, None, capture, monotonic() - began)
+        outcome = Outcome(value, None, capture, monotonic() - began, refined=True)
+        if not await tell(step.accepts(outcome)):
+            return
+        better.arrive(outcome)
         keep = await better.wait_async(step.timeout_s)
         if keep is not None:
-            await tell(keep(better.outcome))
+            await tell(keep(outcome))
     except asyncio.CancelledError:
         logger.info("{}: the refinement was cancelled, the quick answer stays", request.function)
         raise
     except Exception as err:
         if isinstance(err, TimeoutError) and limit.expired():
-            logger.warning("{}: not refined within {:g} s, the quick answer stays", request.function, step.timeout_s)
+            _too_late(step)
         else:
-            message = f"{request.function}: the refinement failed, the quick answer stays: {err!r}"
-            log_with_trace("WARNING", message, err)
+            _failed(step, err)
+
+
+# ── What the log says ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _too_late(step: Improve) -> None:
+    logger.warning("{}: not refined within {:g} s, the quick answer stays", step.request.function, step.timeout_s)
+
+
+def _failed(step: Improve, err: Exception) -> None:
+    message = f"{step.request.function}: the refinement failed, the quick answer stays: {err!r}"
+    logger.warning("{}", message)
+    log_with_trace("DEBUG", message, err)

@@ -1,8 +1,7 @@
 """Requests by their words: BM25 over one namespace, in memory, brought up to date before each search.
 
 It follows `RecordStore.requests_after` as `exact` follows the vectors, so it works on every store, with no embedder
-and no vector index, and has nothing to damage. BM25 is Robertson's and Zaragoza's (The Probabilistic Relevance
-Framework, 2009) with Lucene's inverse document frequency, which is never negative.
+and no vector index, and has nothing to damage.
 
 On numpy, because what there is costs more: FTS5 took 80 ms for a question among 100,000 on the machine where this
 takes 2.3 ms, and cannot say what a request itself would score; bm25s takes no new documents.
@@ -10,7 +9,6 @@ takes 2.3 ms, and cannot say what a request itself would score; bm25s takes no n
 
 from __future__ import annotations
 
-import math
 import threading
 from array import array
 from collections import Counter, OrderedDict
@@ -19,13 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from exp_pool.bm25 import damping, rarity
 from exp_pool.forks import reset_in_child
 from exp_pool.protocols import Neighbour, RecordStore, RequestRow
 from exp_pool.vectors import top
 from exp_pool.words import words
 
 _PAGE = 1000  # requests read at once: few round trips, and some megabytes where they are long
-_SATURATION, _LENGTH = 1.2, 0.75  # k1 and b, as everybody has them
 _MAX_BYTES = 2**29  # some two million short requests
 _SPARE_DEAD = 1000  # rows that are gone are kept, marked, until they are more than those that live
 
@@ -160,14 +158,14 @@ class _Table:
         total = lengths.sum()
         if not asked or not total:
             return []
-        damping = _damping(np.append(lengths, asked.total()), total / len(self))
+        damped = damping(np.append(lengths, asked.total()), total / len(self))
         scores = np.zeros(len(lengths))
         itself = 0.0  # what the text would get
         for word, times in asked.items():
             places, counts = self._of(word, lengths)
-            weight = times * math.log(1 + (len(self) - len(places) + 0.5) / (len(places) + 0.5))
-            scores[places] += weight * counts / (counts + damping[places])
-            itself += weight * times / (times + damping[-1])
+            weight = times * rarity(len(self), len(places))
+            scores[places] += weight * counts / (counts + damped[places])
+            itself += weight * times / (times + damped[-1])
         scores[self._outside(query)] = 0.0
         return [
             Neighbour(self._ids[place], min(1.0, float(scores[place] / itself)))
@@ -194,9 +192,3 @@ class _Table:
             others[chosen] = False
             outside |= others
         return outside
-
-
-def _damping(lengths: np.ndarray, mean: float) -> np.ndarray:
-    """How much the counts of words are held down in texts of these lengths; the mean length makes it k1."""
-    damping: np.ndarray = _SATURATION * (1 - _LENGTH + _LENGTH * lengths / mean)
-    return damping

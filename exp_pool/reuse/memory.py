@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from array import array
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exp_pool.reuse.bound import Bound
 from exp_pool.reuse.drift import Alarm
-from exp_pool.reuse.trees import Model, fit
+from exp_pool.reuse.pairs import BUCKETS, Features
+from exp_pool.reuse.predicting import Model, fit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +27,6 @@ _WINDOW = 20_000  # labels that are learned from, the newest: more taught nothin
 _FIRST, _GROWTH = 200, 1.25  # labels before anything is learned, and how many more before it is learned anew
 _SEEN = 0.5  # of a wrong answer counts as seen, the rest as predicted
 _AIM = 0.95  # of the allowed rate: what is aimed at over any longer stretch, since the aim is missed by a tenth or so
-_PRICE = 1.05  # what one wrong answer costs of the bound, since looking into some only guesses the rest
 _PATIENCE, _SHORTEST = 3, 500  # room is used up over a third as many requests as so far, and over 500 at least
 _MARGIN = 1.05  # at the price itself a pair would be worth nothing, and its chance without limit
 _NOTICEABLE, _STALE = 0.02, 1.05  # changes after which it aims anew
@@ -36,7 +37,7 @@ _BINS = 10
 class Lesson:
     """A pair that may become a label: its features, what was predicted of it, and its chance of being labelled."""
 
-    features: tuple[float, ...]
+    features: Features
     predicted: float | None
     chance: float
 
@@ -105,7 +106,7 @@ class Memory:
 
     # What the judge asks
 
-    def predict(self, pairs: Sequence[Sequence[float]]) -> list[float] | None:
+    def predict(self, pairs: Sequence[Features]) -> list[float] | None:
         """Of each pair the chance that its stored answer is wrong; None before anything was learned."""
         return None if self.model is None else self.model.chances(pairs)
 
@@ -124,7 +125,9 @@ class Memory:
     def add(self, entries: Iterable[str]) -> None:
         """Take in what `label_entry` and `answers_entry` wrote, of whichever process."""
         for entry in entries:
-            with suppress(ValueError, KeyError, TypeError):  # damaged, or another version's: it says nothing
+            with suppress(
+                ValueError, KeyError, TypeError, OverflowError
+            ):  # damaged, or another version's: it says nothing
                 self._take_in(json.loads(entry))
 
     def _take_in(self, said: Mapping[str, Any]) -> None:
@@ -134,7 +137,8 @@ class Memory:
             self.answered += count
             return
         predicted = None if "p" not in said else float(said["p"])
-        lesson = Lesson(tuple(map(float, said["x"])), predicted, float(said["e"]))
+        pair = Features(array("f", said["x"]), _wording(said.get("w", ())))
+        lesson = Lesson(pair, predicted, float(said["e"]))
         if not 0 < lesson.chance <= 1:
             raise ValueError(f"{lesson.chance!r} is no chance")
         self._label(Label(lesson, bool(said["wrong"])), warm=said.get("warm", False))
@@ -197,23 +201,23 @@ class Memory:
     def _learn(self) -> None:
         import numpy as np
 
-        width = len(self.labels[-1].lesson.features)  # another version's labels have others
-        learned = tuple(label for label in self.labels if len(label.lesson.features) == width)
-        rows = np.array([label.lesson.features for label in learned])
+        width = len(self.labels[-1].lesson.features.numbers)  # another version's labels have others
+        learned = tuple(label for label in self.labels if len(label.lesson.features.numbers) == width)
+        pairs = [label.lesson.features for label in learned]
         wrong = np.array([label.wrong for label in learned], dtype=float)
         weights = np.array([1 / label.lesson.chance for label in learned])
-        model, self._unseen = fit(rows, wrong, weights)
+        model, self._unseen = fit(pairs, wrong, weights)
         self._learned, self._unlearned, self._aimed_at = learned, 0, -1.0
         self.model = model
 
     def _take_aim(self) -> None:
-        """Answer as many as bring wrong answers to what may be spent per request now."""
+        """Answer as many as the bound's room allows per request now, and the rate over any longer stretch."""
         if self._unseen is None:
             return
         bound = self.bound
         a = bound.settle(self.confidence)
         room = bound.room(self.rate, self.confidence)
-        spend = min(_AIM * self.rate, (self.rate + room / max(_SHORTEST, bound.requests / _PATIENCE)) / _PRICE)
+        spend = self.rate + room / max(_SHORTEST, bound.requests / _PATIENCE)
         if spend <= 0:
             self.aim, self._aimed_at = Aim(), -1.0
         elif abs(spend - self._aimed_at) > _NOTICEABLE * self.rate or bound.requests > _STALE * self._aimed_when:
@@ -235,26 +239,39 @@ class Memory:
             limit = float(predicted[count - 1])
             return Aim(limit, 1.0 if count == len(predicted) else limit, a)
 
-        def spent(count: int) -> float:
+        def within(count: int) -> bool:
             looked = aim_at(count).chances(predicted[:count], least)
-            return float((weights[:count] * wrong[:count] * (1 - looked)).sum() / total)
+            answered = weights[:count] * (1 - looked)
+            given = float((answered * wrong[:count]).sum() / total)
+            guessed = float((answered * predicted[:count] / looked).sum() / total)  # see `Aim.chances`
+            return given <= _AIM * self.rate and given + a / 2 * guessed <= spend
 
         # Not quite rising, so looked through from the most careful on: coarsely, then between two steps.
         few, many = 0, len(predicted)
         for count in np.unique(np.linspace(1, len(predicted), 200, dtype=int)):
-            if spent(int(count)) > spend:
+            if not within(int(count)):
                 many = int(count) - 1
                 break
             few = int(count)
         while few < many:
             middle = (few + many + 1) // 2
-            few, many = (middle, many) if spent(middle) <= spend else (few, middle - 1)
+            few, many = (middle, many) if within(middle) else (few, middle - 1)
         return aim_at(few) if few else Aim()
+
+
+def _wording(said: Iterable[Any]) -> Sequence[int]:
+    wording = array("H", said)
+    if any(bucket >= BUCKETS for bucket in wording):
+        raise ValueError("no such bucket")
+    return wording
 
 
 def label_entry(lesson: Lesson, *, wrong: bool, warm: bool = False) -> str:
     """A label as it stands in the log: numbers only, nothing of what was asked or answered."""
-    said: dict[str, object] = {"x": [round(float(value), 5) for value in lesson.features], "e": round(lesson.chance, 5)}
+    numbers, wording = lesson.features
+    said: dict[str, object] = {"x": [round(float(value), 5) for value in numbers], "e": round(lesson.chance, 5)}
+    if wording:
+        said["w"] = wording
     if lesson.predicted is not None:
         said["p"] = round(lesson.predicted, 5)
     if warm:

@@ -13,12 +13,17 @@ from exp_pool.errors import ConfigurationError
 class Refine:
     """A slower, better function of the same signature, started together with the call.
 
-    If it is there first, its answer is the call's; otherwise the caller has the quick answer, and the better one takes
-    its place in the pool when it arrives (the quick one stays as history). Annotated answers are not replaced.
+    If it is there first, its answer is the call's: a coroutine function that is overtaken is cancelled; a plain one,
+    which nothing can end, is waited for. Otherwise the caller has the quick answer, and the better one takes its place
+    in the pool when it arrives (the quick one stays as history). It counts only if ``cache_if=`` accepts it. Annotated
+    answers are not replaced. Where the function has a scorer, the better answer is scored before it takes the place of
+    a quick one, and an answer with a lower score than that is stored as history. It gets arguments of its own: what
+    the caller changes meanwhile does not reach it.
 
     Args:
-        func: the function; async if the decorated one is.
-        timeout: seconds after which it is given up, and the quick answer stays.
+        func: the function; async if the decorated one is. A plain one runs on a thread of its own.
+        timeout: seconds after which it is given up, and the quick answer stays. A task is cancelled then; a thread,
+            which nothing can end, goes on to the end of its function, and what that returns is dropped.
 
     Raises:
         ConfigurationError: it is no function, or the time-out is not above zero.

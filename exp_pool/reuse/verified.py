@@ -10,7 +10,7 @@ from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.experience import Hit
 from exp_pool.protocols import Question, Verdict
 from exp_pool.reuse.memory import Lesson, Memory
-from exp_pool.reuse.pairs import features
+from exp_pool.reuse.pairs import Features, features
 
 _LARGEST_RATE = 0.5
 
@@ -21,8 +21,8 @@ class VerifiedJudge:
 
     It starts by abstaining. Each abstention runs the function, whose answer says whether the stored one would have been
     right: that labels the pair of requests. From labels it learns which pairs may be reused: boosted trees on their
-    similarity, their words, and what the guard (`reuse.guard`) says of them, whose veto is final. It answers those that
-    are surest, and lets some of these run all the same, by the toss of a coin with known odds: what it finds there
+    similarity, their words, and what the guard (`reuse.guard`) says of them, whose veto is final; and which words tell
+    (`reuse.telling`). It answers those that are surest, and lets some of these run all the same, by the toss of a coin with known odds: what it finds there
     bounds what it does not see.
 
     What is promised: with the given confidence, at every moment, wrong answers are at most `max_error_rate` of all
@@ -108,7 +108,7 @@ class VerifiedJudge:
         return _verdict(memory, question.hits[best], pairs[best], predictions[best], vetoes[best])
 
 
-def _verdict(memory: Memory, hit: Hit, pair: tuple[float, ...], predicted: float, veto: str | None) -> Verdict:
+def _verdict(memory: Memory, hit: Hit, pair: Features, predicted: float, veto: str | None) -> Verdict:
     chance = memory.chance(predicted) if veto is None and memory.allows(predicted) else 1.0
     if chance >= 1:
         why = veto or f"chance of being wrong {predicted:.3f}, may be at most {max(memory.aim.limit, 0):.3f} now"

@@ -37,7 +37,8 @@ class ModelEndpoint:
         tokens_per_minute: likewise, tokens read and written. A request is reckoned before it is sent (a token for every
             three bytes, and `max_tokens`), and put right by what the answer says.
         weight: its share for the strategy ``"weighted"``.
-        price_in: of a million tokens that it reads, for the strategy ``"cost"``. An endpoint without a price is last.
+        price_in: of a million tokens that it reads, in US dollars: for the strategy ``"cost"``, where an endpoint
+            without a price is last, and for what an experience records.
         price_out: of a million tokens that it writes.
         retries: how often what failed in passing (429, 5xx, no connection) is tried again here.
         breaker_after: so many failures in a row open its circuit: it is left alone for `breaker_pause` seconds, then

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from loguru import logger
 
 from exp_pool._clock import monotonic
+from exp_pool.capture import record
 from exp_pool.errors import AllModelsFailed, ClosedError, ConfigurationError, EndpointError, InvalidInputError
 from exp_pool.notices import Notices
 from exp_pool.routing.adapters.contract import Message
@@ -35,6 +36,9 @@ from exp_pool.routing.tries import Attempt, Begun, Try, answer, beginning
 
 if TYPE_CHECKING:
     from exp_pool.routing.transport import Transport
+
+FALLBACK = "fallback"
+"""The strategy that is recorded where another endpoint answered than the one that should have."""
 
 _MAX_BYTES = 32 * 2**20
 _HEDGES_PER_REQUEST, _HEDGES_SAVED = 0.1, 10.0
@@ -73,6 +77,7 @@ class ConcurrentRouter:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
                 raise ConfigurationError(f"ConcurrentRouter({name}={value!r}) must be a number above 0")
         self._strategy = strategy_for(strategy)
+        self._called = strategy if isinstance(strategy, str) else getattr(strategy, "__name__", "strategy")
         self._gates = Gates(endpoints)
         self._deadline_s, self._refresh_s, self._max_bytes = deadline, refresh_s, max_bytes
         self._hedge, self._hedges = hedge, _HEDGES_SAVED
@@ -133,6 +138,7 @@ class ConcurrentRouter:
                 said, raw, model = await first_success(
                     tries, gates[0].slow_s() if self._hedge else None, self._may_hedge
                 )
+        self._record(model, gates, preferred_model)
         return {
             "model": model,
             "response": said.text,
@@ -183,6 +189,7 @@ class ConcurrentRouter:
                             each = Try(gate, request, transport, attempts, limit.when(), patient=gate is patient)
                             try:
                                 begun = await beginning(each)
+                                self._record(gate.endpoint.name, gates, preferred_model)
                                 break
                             except EndpointError:
                                 if gate is gates[-1]:
@@ -231,6 +238,14 @@ class ConcurrentRouter:
             trouble = f"{type(err).__name__}: {err}"
         self._notices.once("strategy", f"the strategy {self._strategy!r} failed, priority counts: {trouble}")
         return cast("Sequence[Gate]", priority(ready, request.load))
+
+    def _record(self, model: str, gates: Sequence[Gate], preferred: str | None) -> None:
+        """For the experience of the decorated function that asks, if one does."""
+        first = gates[0].endpoint.name == model
+        if preferred is None and self._strategy is priority:  # where the first cannot be asked now, it stands behind
+            priorities = {gate.endpoint.name: gate.endpoint.priority for gate in gates}
+            first = priorities[model] == min(priorities.values())
+        record(model=model, strategy=self._called if first else FALLBACK)
 
     def _may_hedge(self) -> bool:
         """Where everything is slow, asking twice makes it slower."""

@@ -24,7 +24,7 @@ class RoutedStream:
 
     async def _from(self, begin: Callable[[], Awaitable[Begun]]) -> AsyncGenerator[str, None]:
         begun = await begin()
-        self.model = begun.model
+        self.model = begun.endpoint.name
         async with aclosing(begun.texts()) as texts:
             async for text in texts:
                 yield text

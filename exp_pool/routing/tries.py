@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypedDict
 from loguru import logger
 
 from exp_pool._clock import monotonic
+from exp_pool.capture import record
 from exp_pool.errors import EndpointError
 from exp_pool.redaction import redacted_text
 from exp_pool.routing.adapters.contract import Json, Outgoing, Said
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _BACKOFF_S, _LONGEST_BACKOFF_S = 0.25, 4.0
 _OK = 200
+_MILLION = 1_000_000
 
 
 class Attempt(TypedDict):
@@ -79,6 +81,7 @@ async def answer(each: Try) -> tuple[Said, Json, str]:
                     )
                 visit.answered()
                 visit.used(said.tokens_in, said.tokens_out)
+                _record_cost(endpoint, said.tokens_in, said.tokens_out)
                 return said, raw, endpoint.name
 
     return await _retrying(each)(once)
@@ -88,7 +91,7 @@ async def answer(each: Try) -> tuple[Said, Json, str]:
 class Begun:
     """A stream that has said something, with all that it holds: a place at the gate, a connection."""
 
-    model: str
+    endpoint: ModelEndpoint
     first: Said
     said: AsyncGenerator[Said, None]
     visit: Visit
@@ -111,8 +114,9 @@ class Begun:
                 if said.text:
                     yield said.text
             if not finished:
-                raise EndpointError(f"{self.model}: the stream broke off")
+                raise EndpointError(f"{self.endpoint.name}: the stream broke off")
             self.visit.used(tokens_in, tokens_out)
+            _record_cost(self.endpoint, tokens_in, tokens_out)
 
     async def close(self) -> None:
         """Give back what it holds."""
@@ -140,9 +144,16 @@ async def beginning(each: Try) -> Begun:
                     limit = endpoint.first_token_timeout
                     raise EndpointError(f"{endpoint.name}: no first token in {limit:g} s") from None
                 visit.answered()
-                return Begun(endpoint.name, first, said, visit, held.pop_all())
+                return Begun(endpoint, first, said, visit, held.pop_all())
 
     return await _retrying(each)(once)
+
+
+def _record_cost(endpoint: ModelEndpoint, tokens_in: int | None, tokens_out: int | None) -> None:
+    """For the experience of the decorated function that asks, if one does."""
+    prices = ((tokens_in, endpoint.price_in), (tokens_out, endpoint.price_out))
+    costs = [tokens * price / _MILLION for tokens, price in prices if tokens is not None and price is not None]
+    record(tokens_in=tokens_in, tokens_out=tokens_out, money_usd=sum(costs) if len(costs) == len(prices) else None)
 
 
 async def _said(each: Try, outgoing: Outgoing) -> AsyncGenerator[Said, None]:

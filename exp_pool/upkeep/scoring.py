@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
 
 from exp_pool._clock import monotonic, now_us, to_datetime
 from exp_pool.counters import Counters
@@ -24,7 +25,16 @@ from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import RecordQuery, RecordStore, Settlement
 from exp_pool.records import Duty, Record
 from exp_pool.redaction import redacted_text
-from exp_pool.upkeep.rating import Rated, Rating, Scored, scorer_name, unavailable, unscored_log, write_score
+from exp_pool.upkeep.rating import (
+    Rated,
+    Rating,
+    Scored,
+    apply_score,
+    scorer_name,
+    unavailable,
+    unscored_log,
+    write_score,
+)
 
 _BACKOFF_S, _LONGEST_BACKOFF_S = 2.0, 3600.0
 _TRIES = 12
@@ -90,6 +100,25 @@ class Scoring:
         if self.deciding(function) is None:
             return False
         return self._store.owe(RecordQuery(namespace, (Condition("id", "", "eq", id_),)), Duty.SCORE) > 0
+
+    def rated(self, record: Record) -> Record:
+        """The row with the score of its function's scorer, asked now; as it is where it cannot be scored yet.
+
+        Nothing is written.
+
+        Raises:
+            Exception: what the scorer raised.
+        """
+        scored = self.functions.get(record.function)
+        if scored is None:
+            return record
+        rating = self._rating(record.function, scored)
+        (rated,) = rating.rate([record], lambda _: scored)
+        if isinstance(rated.outcome, Score):
+            return replace(apply_score(record, rated.outcome, rating.name), score_due=None)
+        if isinstance(rated.outcome, NotScorableError):
+            return record
+        raise rated.outcome
 
     # Rounds
 

@@ -10,7 +10,8 @@ from exp_pool.capture import Capture
 from exp_pool.codecs import codec_for
 from exp_pool.durations import Ttl
 from exp_pool.errors import ReplayMissError
-from exp_pool.flow import failure_key, look, own_exception, story
+from exp_pool.flow import look, own_exception, story
+from exp_pool.keeping import failure_key
 from exp_pool.protocols import Lease, Verdict
 from exp_pool.records import to_record
 from exp_pool.request import CallSpec
@@ -33,6 +34,7 @@ from exp_pool.steps import (
     Once,
     Outcome,
     Policy,
+    Ran,
     Run,
     Shared,
     Trouble,
@@ -62,6 +64,9 @@ def tell(telling, *came_of_it):
     try:
         step = next(telling)
         while True:
+            if isinstance(step, Ran):  # for the log; nothing comes of it
+                step = telling.send(None)
+                continue
             steps.append(step)
             given = next(answers)
             step = telling.throw(given) if isinstance(given, Exception) else telling.send(given)

@@ -1,38 +1,18 @@
 """Guarantee 12, the bound: on real questions wrong reuses stay within the rate, in any order, and many are answered.
 
-The vectors are those of all-MiniLM-L6-v2 for the texts of the first 1,500 pairs, in their order, as whole numbers
-(cosine to the originals at least 0.9999). `benchmarks/reuse.py` is the long form: 20,198 pairs, 20 orders.
+`questions` has the vectors. `benchmarks/reuse.py` is the long form: 20,198 pairs, 20 orders.
 """
 
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
+from questions import COUNT, Stored
 
 from exp_pool import ThresholdJudge, VerifiedJudge
 from exp_pool.evaluation import evaluate
 
 pytestmark = pytest.mark.slow
-
-STORED = Path(__file__).parents[1] / "data" / "question_vectors.npz"
-COUNT = 1500
-
-
-class Stored:
-    identity = "all-MiniLM-L6-v2, stored"
-
-    def __init__(self, pairs):
-        texts = dict.fromkeys(text for a, b, _ in pairs for text in (a, b))
-        vectors = np.load(STORED)["vectors"].astype(np.float32)
-        assert len(texts) == len(vectors)
-        self.vectors = dict(zip(texts, vectors, strict=True))
-
-    def embed(self, texts):
-        return np.array([self.vectors[text] for text in texts])
-
-    def fits(self, texts):
-        return [True] * len(texts)
 
 
 @pytest.fixture(scope="module")

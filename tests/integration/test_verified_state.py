@@ -7,10 +7,12 @@ import warnings
 
 import pytest
 from asking import RATE, Asking, labelled
+from conftest import letters
 
 from exp_pool import VerifiedJudge, in_namespace
 from exp_pool.errors import ExpPoolWarning, StoreError
 from exp_pool.reuse.memory import Lesson, Memory, label_entry
+from exp_pool.reuse.pairs import Features
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.upkeep import verifying
 
@@ -190,7 +192,7 @@ def test_what_cannot_be_counted_is_not_answered(make_manager, broken):
     ["", "{", "null", "[]", '"x"', "{}", '{"x":[1],"e":0,"wrong":1}', '{"x":"ab","e":1,"wrong":0}', '{"answered":"x"}'],
 )
 def test_a_damaged_entry_takes_nothing_from_the_others(entry):
-    good = label_entry(Lesson((0.5, 1.0), None, 1.0), wrong=True)
+    good = label_entry(Lesson(Features((0.5, 1.0)), None, 1.0), wrong=True)
     memory = Memory(0.02, 0.95)
     memory.add([good, entry, good])
     assert memory.bound.requests == 2
@@ -203,7 +205,7 @@ def test_labels_of_another_version_are_counted_and_not_learned_from(make_manager
     asking = Asking(make_manager(store=store), batch=10)
     asking.go(50)
     (log,) = [name for name in store.names("default").logs if name.startswith("verified:")]
-    store.append_log("default", log, [label_entry(Lesson((0.5, 1.0), None, 1.0), wrong=False)] * 500)
+    store.append_log("default", log, [label_entry(Lesson(Features((0.5, 1.0)), None, 1.0), wrong=False)] * 500)
     asking.until_it_answers()
     assert asking.reuse().requests >= 500
 
@@ -308,3 +310,47 @@ def test_a_comparison_that_hangs_holds_up_nothing_else(make_manager, monkeypatch
         manager.sync.flush()
     assert manager.stats().embedded == 5
     ends.set()
+
+
+def test_of_many_tenants_only_those_of_late_are_kept_in_memory_and_none_is_forgotten(make_manager, monkeypatch):
+    monkeypatch.setattr(verifying, "_MEMORIES", 3)
+    manager = make_manager()
+    asking = Asking(manager).until_it_answers()
+    seen = asking.reuse()
+    service = manager.sync._verifying
+    asked = []
+    for tenant in range(5):
+        with in_namespace(f"tenant{tenant}"):
+            asking.go(20)
+        asked += [memory.bound.requests for memory in known(manager, f"tenant{tenant}").values()]
+    assert len(service._studied) == 3
+    assert "default" not in {studied.namespace for studied in service._studied.values()}
+    assert counts(asking.reuse()) == counts(seen)
+    asking.go(20)  # read again from the log
+    assert "semantic" in {found for found, _ in asking.go(60)}
+    for tenant in range(5):
+        assert [memory.bound.requests for memory in known(manager, f"tenant{tenant}").values()] == [asked[tenant]]
+
+
+def test_pairs_that_could_not_be_embedded_are_learned_from_later(make_manager):
+    class Away:
+        identity, trouble = "letters", True
+
+        def embed(self, texts):
+            if self.trouble:
+                raise OSError("away")
+            return letters(texts)
+
+    embedder = Away()
+    manager = make_manager(embedder=embedder)
+    asking = Asking(manager, VerifiedJudge.fit(labelled(400), max_error_rate=RATE))
+    asking.ask(asking.new())
+    with pytest.warns(ExpPoolWarning, match="not learned from yet"):
+        manager.sync._verifying.run()
+    (memory,) = known(manager).values()
+    assert len(memory.labels) == 0
+    embedder.trouble = False
+    manager.sync._verifying.run()
+    assert len(memory.labels) == 400
+    manager.sync._verifying.run()
+    assert len(memory.labels) == 400, "once"

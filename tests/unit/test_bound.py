@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from exp_pool.reuse import bound as module
 from exp_pool.reuse.bound import Bound
 from exp_pool.reuse.memory import Lesson, Memory, answers_entry, label_entry
+from exp_pool.reuse.pairs import Features
 
 BETS = range(len(module._BETS))
 PREDICTED = (0.0, 1e-6, 0.01, 0.3, 0.99, 1.0)
@@ -176,9 +177,9 @@ def entries_of(seed, count=120):
         chance = max(least, min(0.9, coin.random()))
         predicted = coin.uniform(0, 0.3)
         if coin.random() < 0.3:
-            entries.append(label_entry(Lesson((0.5,), None, 1.0), wrong=coin.random() < 0.5))
+            entries.append(label_entry(Lesson(Features((0.5,)), None, 1.0), wrong=coin.random() < 0.5))
         elif coin.random() < chance:
-            entries.append(label_entry(Lesson((0.5,), predicted, chance), wrong=coin.random() < predicted))
+            entries.append(label_entry(Lesson(Features((0.5,)), predicted, chance), wrong=coin.random() < predicted))
         else:
             entries.append(answers_entry(2, 2 * predicted, chance))
     assert bound.given_up == 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exp_pool.reuse import trees
 from exp_pool.reuse.guard import differences, read
-from exp_pool.reuse.pairs import features
+from exp_pool.reuse.pairs import BUCKETS, features
 from exp_pool.reuse.trees import Model, fit
 
 HOSTILE = {
@@ -36,11 +36,13 @@ def of(a, b, similarity=0.9):
     return features(a, b, similarity, differences(read(a), b))
 
 
-LENGTH = len(of("a", "b"))
+LENGTH = len(of("a", "b").numbers)
 
 
 def is_sound(pair):
-    return len(pair) == LENGTH and all(math.isfinite(value) for value in pair)
+    numbers, wording = pair
+    finite = len(numbers) == LENGTH and all(math.isfinite(value) for value in numbers)
+    return finite and len(wording) <= 256 and all(0 <= bucket < BUCKETS for bucket in wording)
 
 
 @pytest.mark.parametrize("left", HOSTILE)
@@ -53,13 +55,14 @@ def test_hostile_texts_are_so_many_finite_numbers(left):
 def test_any_texts_are_so_many_finite_numbers(left, right, similarity):
     pair = of(left, right, similarity)
     assert is_sound(pair)
-    assert pair[0] == similarity
+    assert pair.numbers[0] == similarity
 
 
 @given(st.text("abc dethf not 123?是不", max_size=40), st.text("abc dethf not 123?是不", max_size=40))
 def test_it_does_not_matter_which_of_the_two_is_stored_but_for_what_is_told_of_each(left, right):
     """Numbers about one of the two change places with the other's; all others stay."""
-    there, back = features(left, right, 0.5, ()), features(right, left, 0.5, ())
+    (there, wording), (back, wording_back) = features(left, right, 0.5, ()), features(right, left, 0.5, ())
+    assert wording == wording_back
     assert sorted(there) == pytest.approx(sorted(back))
     moved = {place for place in range(LENGTH) if there[place] != pytest.approx(back[place])}
     for place in moved:
@@ -70,12 +73,29 @@ def test_it_does_not_matter_which_of_the_two_is_stored_but_for_what_is_told_of_e
 def test_the_same_text_differs_in_nothing(text):
     same, other = of(text, text), of(text, text + " entirely different words")
     assert same != other
-    assert same[5:14] == (0,) * 9, "there is no word that only one of them has"
+    assert same.numbers[5:14] == (0,) * 9, "there is no word that only one of them has"
 
 
 def test_what_is_behind_two_thousand_characters_is_not_looked_at():
     long = "word " * 400
     assert features(long, long + "more", 0.5, ()) == features(long, long + "less", 0.5, ())
+
+
+def test_shared_words_and_others_are_told_apart_and_their_order_is_seen():
+    def wording(a, b):
+        return set(of(a, b).wording)
+
+    same = wording("reset my password", "reset my password")
+    assert len(same) == 5, "three words, and two pairs of them"
+    assert not same & wording("reset my password", "buy new shoes"), "what both have is not what one has"
+    assert wording("man bites dog", "man bites dog") != wording("man bites dog", "dog bites man")
+
+
+def test_of_long_texts_the_same_words_are_kept():
+    text = " ".join(f"word{number}" for number in range(2000))[:2000]
+    one, other = of(text, text).wording, of(text, text + " word").wording
+    assert len(one) == 256
+    assert one == other
 
 
 # ── Trees ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,47 @@
+"""An experience as messages of a chat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from exp_pool.binding import REQUEST_PARAMETERS, json_text, text_of
+from exp_pool.encoding import to_plain
+from exp_pool.experience import Experience
+
+_ROLES = {"human": "user", "ai": "assistant"}  # LangChain's words
+
+
+def prompt_messages(experience: Experience) -> list[dict[str, Any]]:
+    """What was asked: the messages of the call, where it has some, else its request as one of the user's."""
+    for name in REQUEST_PARAMETERS:
+        value = experience.arguments.get(name)
+        if isinstance(value, list | tuple) and text_of(value) is not None:
+            return [_message(message) for message in value]
+    system = experience.arguments.get("system")
+    first = [{"role": "system", "content": system}] if isinstance(system, str) and system else []
+    return [*first, {"role": "user", "content": experience.request}]
+
+
+def answer_message(value: Any) -> dict[str, Any]:
+    """The answer as the assistant's message: text as it is, a message as it is, anything else as JSON."""
+    if isinstance(value, Mapping) and value.get("role") == "assistant":
+        return _message(value)
+    return {"role": "assistant", "content": as_text(value)}
+
+
+def as_text(value: Any) -> str:
+    """A value as people and models read it."""
+    return value if isinstance(value, str) else json_text(to_plain(value))
+
+
+def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+    content = message.get("content")
+    if isinstance(content, list) and all(
+        isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in content
+    ):
+        content = "\n".join(part["text"] for part in content)
+    plain: dict[str, Any] = to_plain(
+        {**message, "role": _ROLES.get(message["role"], message["role"]), "content": content}
+    )
+    return plain

@@ -1,0 +1,50 @@
+"""Demonstrations for DSPy: a JSON object with the examples of each function.
+
+``{"app.answer": {"inputs": ["question"], "outputs": ["answer"], "demos": [{"question": ..., "answer": ...}]}}``. To
+use them: ``dspy.Example(**demo).with_inputs(*inputs)``, or ``predictor.demos = demos``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exp_pool.binding import CLOSURE
+from exp_pool.curation.exporters.output import Output, as_json
+from exp_pool.curation.exporters.selection import Selection
+from exp_pool.encoding import to_plain
+from exp_pool.experience import Experience
+
+FOLDER = False
+TRAINING = True
+_ANSWER = "answer"
+
+
+def write(selection: Selection, output: Output) -> None:
+    """One demo for each experience. Inputs are the arguments; a dict as answer gives an output for each member."""
+    for side in selection.sides:
+        functions: dict[str, dict[str, Any]] = {}
+        count = 0
+        for experience in selection.experiences(side):
+            inputs, outputs = _fields(experience)
+            told = functions.setdefault(experience.function, {"inputs": {}, "outputs": {}, "demos": []})
+            told["inputs"] |= dict.fromkeys(inputs)
+            told["outputs"] |= dict.fromkeys(outputs)
+            told["demos"].append({**inputs, **outputs})
+            count += 1
+        listed = {
+            name: {**told, "inputs": list(told["inputs"]), "outputs": list(told["outputs"])}
+            for name, told in functions.items()
+        }
+        with output.file(f"{side}.json", side) as file:
+            file.write(as_json(listed))
+            file.rows = count
+
+
+def _fields(experience: Experience) -> tuple[dict[str, Any], dict[str, Any]]:
+    inputs = {name: to_plain(value) for name, value in experience.arguments.items() if name != CLOSURE}
+    value = to_plain(experience.value)
+    named = value if isinstance(value, dict) and value and value.keys().isdisjoint(inputs) else None
+    if named is not None and all(name.isidentifier() for name in named):
+        return inputs, named
+    name = _ANSWER if _ANSWER not in inputs else f"{_ANSWER}_"
+    return inputs, {name: value}

@@ -1,0 +1,17 @@
+"""JSON lines that can be imported again: one row of the pool each, as `portable` writes it."""
+
+from __future__ import annotations
+
+from exp_pool.curation.exporters.output import Output
+from exp_pool.curation.exporters.selection import Selection
+
+FOLDER = False
+TRAINING = False
+
+
+def write(selection: Selection, output: Output) -> None:
+    """One line for each row."""
+    for side in selection.sides:
+        with output.file(f"{side}.jsonl", side) as file:
+            for _, line in selection.lines(side):
+                file.line(line)

@@ -1,0 +1,210 @@
+"""Experiences of others brought into a pool: ``importers.load(manager, path, format="metagpt")``.
+
+A format is one file here and one line in `FORMATS`. `load` tells the story: a source is read piece by piece
+(`reading`), each format makes experiences of its items (`making` says what it has to offer), and these are written a
+batch at a time (`bringing_in`), so that memory stays flat and what was killed goes on when it is started again.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from exp_pool._clock import monotonic
+from exp_pool.curation.importers.bringing_in import BringingIn
+from exp_pool.curation.importers.making import Importer, Made, Options, Peek
+from exp_pool.curation.importers.reading import Source, first_value
+from exp_pool.curation.importers.report import ImportReport, Skipped
+from exp_pool.errors import InvalidInputError, SourceError
+from exp_pool.experience import Trust
+from exp_pool.progress import bar
+
+if TYPE_CHECKING:
+    from exp_pool.manager import ExpManager
+
+# In the order in which they are tried on a source of unknown format: those that are told by more first.
+FORMATS = {
+    "jsonl": "exp_pool.curation.importers.jsonl",
+    "parquet": "exp_pool.curation.importers.parquet",
+    "metagpt": "exp_pool.curation.importers.metagpt",
+    "agentheaven": "exp_pool.curation.importers.agentheaven",
+    "gptcache": "exp_pool.curation.importers.gptcache",
+    "langchain": "exp_pool.curation.importers.langchain",
+    "otel": "exp_pool.curation.importers.otel",
+    "mlflow": "exp_pool.curation.importers.mlflow",
+    "langsmith": "exp_pool.curation.importers.langsmith",
+    "langfuse": "exp_pool.curation.importers.langfuse",
+    "claude-code": "exp_pool.curation.importers.claude_code",
+    "codex": "exp_pool.curation.importers.codex",
+    "openai": "exp_pool.curation.importers.openai",
+    "csv": "exp_pool.curation.importers.csv",
+}
+_MB = 2**20
+_HEAD = 2**16  # bytes by which a format is recognised, and lines of text shown
+_BAD = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)  # pydantic's is a ValueError
+
+
+def load(
+    manager: ExpManager,
+    path: str | Path,
+    format: str | None = None,  # noqa: A002  (the word that everybody uses)
+    *,
+    function: str | None = None,
+    trust: Trust | str = Trust.QUARANTINED,
+    columns: Mapping[str, str] | None = None,
+    requests: str | Path | None = None,
+    keep_namespaces: bool = False,
+    revive: bool = False,
+    skip_damaged: bool = False,
+) -> ImportReport:
+    """Bring the experiences of a file, or of a folder of files, into the manager's namespace.
+
+    They have ``origin="imported"`` and are quarantined, seen by curators only, until a person promotes them
+    (``update_exp(id, trust="trusted")``), unless `trust` says otherwise. What a source says twice is stored once, and
+    importing it again adds nothing: an import that was killed goes on when it is started again. Nothing of the pool is
+    overwritten: where it has an answer of the same call that is trusted (the new one is not), annotated (the new one is
+    not) or newer, that one stays current and the new one becomes its history. Secrets are left out of requests and
+    metadata, as when calls are recorded.
+
+    Args:
+        manager: whose pool.
+        path: the file, or a folder; gzip is unpacked while it is read. Links are not followed.
+        format: one of `FORMATS`; None: the one that the source looks like.
+        function: the name under which everything is stored; by default what the source says, which some never do.
+        trust: ``"trusted"``: may be used at once. What an exported pool had quarantined stays so.
+        columns: of CSV and foreign Parquet, by field (``request``, ``response``, ``arguments.NAME``, ``metadata.NAME``,
+            ``score``, ...) the column; by default columns of these names.
+        requests: of OpenAI's batch output the file of the requests.
+        keep_namespaces: rows of exported pools go to the namespaces that they were in.
+        revive: bring in what was deleted from this pool, too.
+        skip_damaged: go on behind what cannot be read, and report it.
+
+    Returns:
+        what was stored, and what was left out and why.
+
+    Raises:
+        InvalidInputError: an option is wrong, or needed and missing.
+        SourceError: the source is damaged or of another format; what stood before is imported, see its `report`.
+        ConfigurationError: the format needs a package that is not installed.
+        StoreError: the store failed; what was written before is kept.
+    """
+    root = Path(path)
+    started, pool = monotonic(), manager.sync
+    wanted = _trust(trust)
+    if function is not None and (not isinstance(function, str) or not function.strip()):
+        raise InvalidInputError(f"function={function!r} must be the name under which calls are stored, not empty")
+    report = ImportReport(path=str(root))
+    source = Source(root, skip_damaged=skip_damaged, skipped=report.skip)
+    name, importer = _importer(format, source)
+    report.format = name
+    if importer.NEEDS_FUNCTION and function is None:
+        raise InvalidInputError(f"{name} files do not say whose calls they hold; say so with function=")
+    options = Options(
+        function,
+        dict(columns or {}),
+        None if requests is None else Path(requests),
+        datetime.fromtimestamp(root.lstat().st_mtime, UTC),
+        pool.config.namespace,
+        pool.secret,
+    )
+    writing = BringingIn(pool, report, wanted, revive=revive, keep_namespaces=keep_namespaces)
+    with bar(f"importing {root.name}", source.size() // _MB) as advance:
+        source.hear(_Megabytes(lambda: advance(f"{report.read:,} read")))
+        try:
+            for where, item in importer.items(source, options):
+                report.read += 1
+                for made in _made(importer, where, item, options, report):
+                    writing.add(where, made)
+        except SourceError as err:
+            err.report = report
+            raise
+        finally:  # also when the user stops it
+            writing.finish()
+            report.seconds = monotonic() - started
+    return report
+
+
+def _made(importer: Importer, where: str, item: Any, options: Options, report: ImportReport) -> list[Made]:
+    """What there is to import of one item; what cannot be imported is reported."""
+    try:
+        return list(importer.experiences(item, options))
+    except _BAD as err:
+        report.skip(where, _said(err))
+        return []
+
+
+def recognise(path: str | Path) -> str | None:
+    """The format that a file or folder looks like, None if none.
+
+    Raises:
+        SourceError: there is no such file, or it is a link, a device or a pipe.
+    """
+    return _recognised(Source(Path(path)))
+
+
+def _importer(format_: str | None, source: Source) -> tuple[str, Importer]:
+    name = _recognised(source) if format_ is None else format_
+    if name is None:
+        raise SourceError(f"{source.path} looks like no known format; say which: {', '.join(sorted(FORMATS))}")
+    if name not in FORMATS:
+        raise InvalidInputError(f"format={name!r:.80} is unknown; known: {', '.join(sorted(FORMATS))}")
+    return name, _module(name)
+
+
+def _module(name: str) -> Importer:
+    return cast("Importer", importlib.import_module(FORMATS[name]))
+
+
+def _recognised(source: Source) -> str | None:
+    peek = _peek(source)
+    return next((name for name in FORMATS if _module(name).recognise(peek)), None)
+
+
+def _peek(source: Source) -> Peek:
+    first = next(source.files(), None)
+    if first is None:
+        return Peek(source.is_folder, "", b"", None)
+    head = next(source.chunks(first), b"")[:_HEAD]
+    return Peek(source.is_folder, first.name, head, first_value(head))
+
+
+def _trust(trust: Trust | str) -> Trust:
+    try:
+        return Trust(trust)
+    except ValueError as err:
+        raise InvalidInputError(f"trust={trust!r:.80} must be 'quarantined' or 'trusted'") from err
+
+
+def _said(err: Exception) -> str:
+    """Why something was left out, in one line. Of pydantic's errors the first one says it."""
+    errors = getattr(err, "errors", None)
+    if callable(errors) and (listed := errors()):
+        return f"{'.'.join(map(str, listed[0]['loc'])) or 'it'}: {listed[0]['msg'].removeprefix('Value error, ')}"
+    if isinstance(err, LookupError) and not isinstance(err, InvalidInputError):
+        return f"it has no {err.args[0]!r}" if err.args else "something is missing"
+    return str(err) or type(err).__name__
+
+
+class _Megabytes:
+    """Counts bytes, and tells of each whole megabyte."""
+
+    def __init__(self, one_more: Callable[[], None]) -> None:
+        self._one_more, self._bytes = one_more, 0
+
+    def __call__(self, read: int) -> None:
+        before, self._bytes = self._bytes, self._bytes + read
+        for _ in range(self._bytes // _MB - before // _MB):
+            self._one_more()
+
+
+__all__ = ["FORMATS", "ImportReport", "Skipped", "load", "recognise"]

@@ -1,0 +1,39 @@
+"""AgentHeaven's JSON cache: a folder with a file for each entry (``func``, ``inputs``, ``output``, ``expected``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from exp_pool.curation.importers.making import LeftOutError, Made, Options, Peek, call
+from exp_pool.curation.importers.reading import Items, Source
+from exp_pool.experience import MISSING
+
+NEEDS_FUNCTION = False
+
+
+def recognise(peek: Peek) -> bool:
+    """An object with `func` and `inputs`."""
+    return isinstance(peek.value, dict) and {"func", "inputs"} <= peek.value.keys()
+
+
+def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+    """One for each file; a file of several entries gives them all."""
+    for file in source.files(".json", ".jsonl"):
+        yield from source.values(file)
+
+
+def experiences(item: Any, options: Options) -> Iterable[Made]:
+    """As `Experience.from_agentheaven`, with the time of the entry where its metadata say one."""
+    if not isinstance(item, dict) or not isinstance(item.get("inputs", {}), dict):
+        raise LeftOutError("it is no entry of a cache: an object with func, inputs and output is needed")
+    answers = {name: item[name] for name in ("output", "expected") if item.get(name, ...) is not ...}
+    yield call(
+        options,
+        "agentheaven",
+        item.get("func"),
+        item.get("inputs", {}),
+        answers.get("output", MISSING),
+        expected=answers.get("expected", MISSING),
+        metadata=item.get("metadata") or {},
+    )

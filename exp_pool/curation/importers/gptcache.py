@@ -1,0 +1,53 @@
+"""GPTCache's scalar store in SQLite: questions and their answers; the vectors beside it are made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from exp_pool.curation.importers import sqlite
+from exp_pool.curation.importers.making import LeftOutError, Made, Options, Peek, call, moment
+from exp_pool.curation.importers.reading import Items, Source
+
+NEEDS_FUNCTION = True
+_QUESTIONS, _ANSWERS = "gptcache_question", "gptcache_answer"
+_TEXT = 0  # GPTCache's DataType.STR
+
+
+def recognise(peek: Peek) -> bool:
+    """SQLite with its tables."""
+    return peek.head.startswith(sqlite.MAGIC) and _QUESTIONS.encode() in peek.head
+
+
+def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+    """One for each answer, with its question. Both tables are read side by side, by the question's number."""
+    for file in source.files(*((".db", ".sqlite") if source.is_folder else ())):
+        questions = sqlite.rows(source, file, _QUESTIONS, ("id", "question", "create_on", "deleted"), "id")
+        question: dict[str, Any] | None = next(questions, None)
+        columns = ("id", "question_id", "answer", "answer_type")
+        for answer in sqlite.rows(source, file, _ANSWERS, columns, "question_id, id"):
+            while question is not None and question["id"] < answer["question_id"]:
+                question = next(questions, None)
+            same = question is not None and question["id"] == answer["question_id"]
+            yield f"{source.name(file)} answer {answer['id']}", (question if same else None, answer)
+
+
+def experiences(item: Any, options: Options) -> Iterable[Made]:
+    """What was not deleted, and is text."""
+    question, answer = item
+    if question is None:
+        raise LeftOutError("its question is not there")
+    if question["deleted"]:
+        raise LeftOutError("GPTCache has marked it as deleted")
+    if answer["answer_type"] != _TEXT:
+        raise LeftOutError("its answer is no text")
+    yield call(
+        options,
+        "gptcache",
+        None,
+        None,
+        answer["answer"],
+        request=question["question"],
+        source_id=question["id"],
+        created_at=moment(question["create_on"]),
+    )

@@ -1,0 +1,68 @@
+"""What came of an import, for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+_KEPT = 1000  # of what was left out, with where it stood; the rest is only counted
+_SHOWN = 5  # reasons, the commonest first
+
+
+class Skipped(NamedTuple):
+    """Something that was not imported, or not as the current answer of its call."""
+
+    where: str
+    why: str
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What an import did; printed, it says so in words.
+
+    Attributes:
+        path: the source.
+        format: of the source.
+        read: items of the source that were looked at.
+        stored: experiences that were written, and are current.
+        history: those that were written as history.
+        known: those that were there already, or stood in the source before.
+        skipped: the first of what was left out, each with where it stood and why.
+        reasons: how often something was left out, by reason.
+        behind: the first of those that were written as history because of an answer of the pool, and why that stays.
+        seconds: how long it took.
+    """
+
+    path: str = ""
+    format: str = ""
+    read: int = 0
+    stored: int = 0
+    history: int = 0
+    known: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    behind: list[Skipped] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def skip(self, where: str, why: str) -> None:
+        """Something was left out."""
+        self.reasons[why] += 1
+        if len(self.skipped) < _KEPT:
+            self.skipped.append(Skipped(where, why))
+
+    def put_behind(self, where: str, why: str) -> None:
+        """Something became history, because of what the pool has."""
+        if len(self.behind) < _KEPT:
+            self.behind.append(Skipped(where, why))
+
+    def __str__(self) -> str:
+        said = [f"{self.stored:,} experiences of {self.read:,} items imported from {self.path} ({self.format})"]
+        if self.history:
+            said.append(f"{self.history:,} as history")
+        if self.known:
+            said.append(f"{self.known:,} were there already")
+        said += [f"{count:,} left out: {why}" for why, count in self.reasons.most_common(_SHOWN)]
+        if len(self.reasons) > _SHOWN:
+            said.append(f"{sum(self.reasons.values()):,} left out in all")
+        return "; ".join(said)

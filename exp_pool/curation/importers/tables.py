@@ -1,0 +1,67 @@
+"""Rows of tables that other programs wrote: which column is which field of an experience."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from exp_pool.curation.importers.making import Made, Options, call, from_json, moment
+from exp_pool.errors import InvalidInputError
+from exp_pool.experience import MISSING, Metric, Score
+
+_METRIC = ("time_s", "money_usd", "tokens_in", "tokens_out")
+_PLAIN = ("version", "request", "model", "strategy", "kind")
+_FIELDS = ("function", "response", "expected", "arguments", "metadata", "score", "created_at", "id", *_PLAIN, *_METRIC)
+_MEMBERS = ("arguments.", "metadata.")
+_SCORER = "imported"
+
+
+def mapping(options: Options) -> Mapping[str, str]:
+    """By field the column; by default columns that are called as fields are.
+
+    Raises:
+        InvalidInputError: a field is unknown.
+    """
+    for field in options.columns:
+        if field not in _FIELDS and not field.startswith(_MEMBERS):
+            known = ", ".join([*_FIELDS, "arguments.NAME", "metadata.NAME"])
+            raise InvalidInputError(f"columns: {field!r:.60} is no field of an experience; known: {known}")
+    return options.columns or {field: field for field in _FIELDS}
+
+
+def experience(row: Mapping[str, Any], options: Options, source: str) -> Made:
+    """The experience of a row. Empty cells count as not there.
+
+    Raises:
+        LeftOutError: it has no answer, or nobody says whose call it is.
+        ValueError: a cell does not fit its field.
+    """
+    cells = {field: row.get(column) for field, column in mapping(options).items()}
+    told = {field: value for field, value in cells.items() if value is not None and value != ""}
+    arguments = _members(told, "arguments")
+    plain = {field: str(told[field]) for field in _PLAIN if field in told}
+    metric = Metric(**{field: told[field] for field in _METRIC if field in told})
+    score = None if "score" not in told else Score(value=float(told["score"]), scorer=_SCORER)
+    return call(
+        options,
+        source,
+        str(told["function"]) if "function" in told else None,
+        arguments or (None if "request" in plain else {}),
+        told.get("response", MISSING),
+        source_id=told.get("id"),
+        created_at=moment(told.get("created_at")),
+        metadata=_members(told, "metadata"),
+        expected=told.get("expected", MISSING),
+        metric=metric,
+        scores=None if score is None else {_SCORER: score},
+        **plain,
+    )
+
+
+def _members(told: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """What a column of JSON holds, and columns of single members."""
+    whole = from_json(told.get(field, {}))
+    if not isinstance(whole, Mapping):
+        raise InvalidInputError(f"its {field} are {whole!r:.60}; a JSON object is needed")
+    prefix = f"{field}."
+    return {**whole, **{name.removeprefix(prefix): value for name, value in told.items() if name.startswith(prefix)}}

@@ -1,0 +1,100 @@
+"""A turn of a coding agent: what a person asked, what the agent did, what it said in the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from exp_pool.binding import json_text
+from exp_pool.curation.importers.making import LeftOutError, Made, Options, call, count, moment, seconds_between
+from exp_pool.experience import Metric, Step
+
+_LONGEST = 10_000  # letters of what a tool was given or gave; a file that was read is no experience
+_MOST = 1_000  # steps
+
+
+@dataclass(slots=True)
+class Turn:
+    """A turn while its lines are read."""
+
+    where: str
+    request: str
+    id: str | None
+    started_at: Any
+    session: str | None
+    model: str | None = None
+    ended_at: Any = None
+    answer: str | None = None
+    steps: list[dict[str, str]] = field(default_factory=list)
+    _by_call: dict[str, dict[str, str]] = field(default_factory=dict)
+    _used: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def say(self, text: Any) -> None:
+        """The agent said something: the answer, until it does or says something else."""
+        if isinstance(text, str) and text.strip():
+            self.answer = text
+
+    def act(self, id_: Any, name: Any, given: Any) -> None:
+        """The agent called a tool. What it said before is the plan."""
+        step = {"plan": self.answer or "", "action": _cut(f"{name}({_as_text(given)})"), "observation": ""}
+        self.answer = None
+        if len(self.steps) < _MOST:
+            self.steps.append(step)
+            self._by_call[str(id_)] = step
+
+    def observe(self, id_: Any, result: Any) -> None:
+        """What the tool gave."""
+        step = self._by_call.pop(str(id_), None)
+        if step is not None:
+            step["observation"] = _cut(_as_text(result))
+
+    def use(self, message: Any, used: dict[str, Any]) -> None:
+        """Tokens. A message that is written in several lines says the same numbers in each."""
+        read = sum(count(used.get(name)) or 0 for name in _READ)
+        self._used[str(message) if message else f"#{len(self._used)}"] = (read, count(used.get("output_tokens")) or 0)
+
+    def tokens(self) -> tuple[int | None, int | None]:
+        """Read and written in all; None where nothing is known."""
+        read, written = (sum(numbers) for numbers in zip(*self._used.values(), strict=True)) if self._used else (0, 0)
+        return read or None, written or None
+
+
+_READ = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+def turn_call(turn: Turn, options: Options, source: str, function: str) -> Made:
+    """The experience of a turn.
+
+    Raises:
+        LeftOutError: it ended without an answer.
+    """
+    if turn.answer is None:
+        raise LeftOutError("it ended without an answer")
+    read, written = turn.tokens()
+    time_s = seconds_between(turn.started_at, turn.ended_at)
+    return call(
+        options,
+        source,
+        function,
+        None,
+        turn.answer,
+        request=turn.request,
+        source_id=turn.id,
+        created_at=moment(turn.started_at),
+        metadata={} if turn.session is None else {"session": turn.session},
+        model=turn.model,
+        trajectory=[Step.model_validate(step) for step in turn.steps],
+        metric=Metric(time_s=time_s, tokens_in=read, tokens_out=written),
+    )
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in value):
+        return "\n".join(part["text"] for part in value)
+    return json_text(value)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... ({len(text) - _LONGEST:,} letters more)"

@@ -1,0 +1,22 @@
+"""Packages that only some formats need, imported when these are asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from exp_pool.errors import ConfigurationError
+
+
+def package(name: str, extra: str) -> Any:
+    """The module.
+
+    Raises:
+        ConfigurationError: it is not installed; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as err:
+        raise ConfigurationError(
+            f"this needs {name.partition('.')[0]}, which cannot be imported ({err}); pip install 'exp_pool[{extra}]'"
+        ) from err

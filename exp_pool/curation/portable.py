@@ -1,0 +1,183 @@
+"""One row of a pool as a JSON object, and back: what JSON lines and Parquet files of a pool hold.
+
+The object is what `Experience.to_dict` writes, and a member ``exp_pool`` with what an experience does not say of
+itself: whether it is current, what was said and changed about it, and its key where that cannot be made from the
+arguments as they stand in the file (they were redacted, or the function has `key=`). Such a key holds for exactly the
+arguments and request it was written with: in a line that somebody changed by hand, the key is made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from exp_pool.encoding import from_plain, json_dumps, to_plain
+from exp_pool.errors import EncodingError, InvalidInputError, UnkeyableError
+from exp_pool.experience import MISSING, Experience
+from exp_pool.keys import make_key
+from exp_pool.protocols import RecordStore
+from exp_pool.records import Record, to_experience, to_record
+from exp_pool.redaction import redacted
+from exp_pool.rows import audit_log
+
+FORMAT = 1
+_MEMBER = "exp_pool"
+_OF_A_CALL = ("function", "version", "arguments", "request")
+_PAGE = 100  # log entries
+
+
+class Row(NamedTuple):
+    """A row, what was said and changed about it (`rows.audit_entry`), and whether its answer is not as it was."""
+
+    record: Record
+    log: tuple[str, ...] = ()
+    answer_redacted: bool = False
+
+
+def to_line(record: Record, log: Sequence[str], secret: bytes | None, *, redact: bool) -> dict[str, Any]:
+    """A row of the pool as a JSON object.
+
+    Args:
+        record: the row.
+        log: what was said and changed about it.
+        secret: the manager's key secret; it decides whether the key can be made again.
+        redact: leave out secrets, of the answer, too.
+
+    Raises:
+        DecodingError: the row holds something that this process cannot read.
+    """
+    whole = to_experience(record)
+    shown = without_secrets(whole) if redact else whole
+    line = shown.to_dict()
+    for name in ("namespace", "key", "schema_version"):
+        line.pop(name, None)
+    ours: dict[str, Any] = {"format": FORMAT, "namespace": record.namespace}
+    if _made_again(shown, secret) != (record.key, record.reuse_scope):
+        ours |= {"key": record.key, "reuse_scope": record.reuse_scope, "of": _digest(line)}
+    if shown.response is not whole.response or shown.expected is not whole.expected:
+        ours["answer_redacted"] = True
+    if not record.is_current:
+        ours |= {"is_current": False, "superseded_by": record.superseded_by}
+    if record.principal is not None:
+        ours["principal"] = record.principal
+    if log:
+        ours["log"] = [redacted(json.loads(entry)) if redact else json.loads(entry) for entry in log]
+    return {**line, _MEMBER: ours}
+
+
+def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None) -> Row:
+    """The row of a JSON object.
+
+    Args:
+        line: what `to_line` gave; one without the member ``exp_pool`` is what `Experience.to_dict` gives.
+        namespace: where it goes.
+        secret: the manager's key secret.
+
+    Raises:
+        pydantic.ValidationError: a field is unknown or wrong.
+        DecodingError, EncodingError, InvalidInputError, UnkeyableError: something in it cannot be read or stored.
+    """
+    ours = line.get(_MEMBER, {})
+    if not isinstance(ours, Mapping) or ours.get("format", FORMAT) != FORMAT:
+        raise InvalidInputError(f"its {_MEMBER} member is {ours!r:.80}; this version reads format {FORMAT}")
+    plain = {name: value for name, value in line.items() if name != _MEMBER}
+    given = {name: value for name, value in plain.items() if name not in ("key", "namespace")}
+    if "key" in ours and ours.get("of") == _digest(given):
+        experience = Experience.from_dict({**given, "key": _text(ours, "key")})
+        record = to_record(experience, namespace, secret=secret)
+        record = replace(record, reuse_scope=_text(ours, "reuse_scope"))
+    else:
+        experience = Experience.from_dict(given)
+        record = to_record(experience, namespace, key=made_key(experience, secret), secret=secret)
+    if ours.get("is_current") is False:
+        successor = _text(ours, "superseded_by") if ours.get("superseded_by") is not None else None
+        record = replace(record, is_current=False, superseded_by=successor, embed_due=None)
+    if ours.get("principal") is not None:
+        record = replace(record, principal=_text(ours, "principal"))
+    return Row(record, _log(ours.get("log", []), record.id), bool(ours.get("answer_redacted", False)))
+
+
+def namespace_of(line: Mapping[str, Any]) -> str | None:
+    """The namespace that a line was written from."""
+    ours = line.get(_MEMBER)
+    found = ours.get("namespace") if isinstance(ours, Mapping) else line.get("namespace")
+    return found if isinstance(found, str) and found else None
+
+
+def without_secrets(experience: Experience) -> Experience:
+    """The experience without secrets (`redaction`), in its answer, too: it leaves the pool."""
+    texts: dict[str, Any] = {
+        name: _without_secrets(getattr(experience, name))
+        for name in ("request", "arguments", "response", "expected", "metadata", "model", "strategy")
+    }
+    texts["trajectory"] = [step.model_copy(update=redacted(step.model_dump())) for step in experience.trajectory]
+    texts["scores"] = {
+        name: score.model_copy(update={"reason": redacted(score.reason)}) for name, score in experience.scores.items()
+    }
+    return experience.model_copy(update=texts)
+
+
+def _without_secrets(value: Any) -> Any:
+    """The value without secrets; itself where there was none. What sets and the like hold shows in their JSON form."""
+    if value is MISSING or value is None:
+        return value
+    once = redacted(value)
+    plain = to_plain(once)
+    shown = redacted(plain)
+    return once if shown is plain else from_plain(shown)
+
+
+def read_log(store: RecordStore, namespace: str, id_: str) -> list[str]:
+    """What was said and changed about a row, the oldest first."""
+    entries: list[str] = []
+    position = 0
+    while page := store.read_log(namespace, audit_log(id_), after=position, limit=_PAGE):
+        position = page[-1].position
+        entries += [entry for _, entry in page]
+    return entries
+
+
+def made_key(experience: Experience, secret: bytes | None) -> str:
+    """The key that the experience's arguments make, under this secret.
+
+    Raises:
+        UnkeyableError: an argument has no stable identity.
+    """
+    return make_key(experience.function, experience.version, experience.arguments, secret)
+
+
+def _made_again(experience: Experience, secret: bytes | None) -> tuple[str, str] | None:
+    """The key and the reuse scope as they are made from the experience alone; None where they cannot be."""
+    try:
+        record = to_record(experience, "", key=made_key(experience, secret), secret=secret)
+    except (UnkeyableError, EncodingError):
+        return None
+    return record.key, record.reuse_scope
+
+
+def _digest(line: Mapping[str, Any]) -> str:
+    call = json_dumps([line.get(name) for name in _OF_A_CALL])
+    return hashlib.sha256(call.encode()).hexdigest()
+
+
+def _text(ours: Mapping[str, Any], name: str) -> str:
+    value = ours.get(name)
+    if not isinstance(value, str):
+        raise InvalidInputError(f"its {_MEMBER}.{name} is {value!r:.80}, which is no text")
+    return value
+
+
+def _log(entries: Any, id_: str) -> tuple[str, ...]:
+    try:
+        for entry in entries:
+            moment = datetime.fromisoformat(entry["at"])
+            if moment.tzinfo is None or not isinstance(entry["what"], str) or not isinstance(entry["id"], str):
+                raise ValueError(f"an entry is {entry!r:.80}")
+            from_plain(entry)
+        return tuple(json.dumps(entry, ensure_ascii=True) for entry in entries)
+    except (TypeError, ValueError, LookupError) as err:
+        raise InvalidInputError(f"its {_MEMBER}.log is no list of what happened to {id_!r}: {err}") from err
