@@ -326,6 +326,8 @@ def test_what_is_not_all_stored_is_skipped(manager):
     manager.sync.create_exp(Experience(function="outdated", arguments={"q": "x"}, expected=1, version="1"))
     found = verify(manager, {"secret": decorated, "keyed": keyed, "outdated": outdated})
     assert [row.outcome for row in found] == ["skipped"] * 3
+    (row,) = verify(manager, {"secret": secret}, {"function": "secret"})
+    assert (row.outcome, row.difference) == ("skipped", "it cannot be called again: an argument was redacted")
 
 
 def test_functions_of_this_process_are_found_by_their_names(manager):
