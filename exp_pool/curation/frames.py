@@ -12,7 +12,6 @@ type stands in ``metadata_json.<key>``.
 from __future__ import annotations
 
 import gc
-import importlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,8 +20,9 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from exp_pool.curation.columns import METADATA, METADATA_JSON, Kind, Wanted, column
+from exp_pool.curation.packages import package
 from exp_pool.encoding import dumps, loads
-from exp_pool.errors import ConfigurationError, ConflictError, DecodingError, InvalidInputError
+from exp_pool.errors import ConflictError, DecodingError, InvalidInputError
 from exp_pool.experience import MISSING
 from exp_pool.filters import parse_where
 from exp_pool.protocols import RecordQuery
@@ -214,7 +214,7 @@ def _taken(pool: Pool, space: str, records: Iterable[Record], wanted: Wanted) ->
 
 
 def _pandas(cells: _Cells, selection: Selection) -> pd.DataFrame:
-    pandas = installed("pandas")
+    pandas = package("pandas", "curation")
     frame: pd.DataFrame = pandas.DataFrame({name: _series(pandas, name, found) for name, found in cells.items()})
     frame.attrs[SELECTION] = str(selection)
     return frame
@@ -247,7 +247,7 @@ def _series(pandas: Any, name: str, cells: Sequence[Any]) -> Any:
 
 
 def _arrow(cells: _Cells, selection: Selection) -> pa.Table:
-    arrow = installed("pyarrow")
+    arrow = package("pyarrow", "curation")
     arrays: dict[str, Any] = {}
     for name, found in cells.items():
         kind = _kind(name, found)
@@ -297,7 +297,7 @@ SHOWN: Mapping[Kind, Callable[[Any], Any]] = {
 
 
 def _polars(cells: _Cells, selection: Selection) -> pl.DataFrame:
-    polars = installed("polars")
+    polars = package("polars", "polars")
     frame: pl.DataFrame = polars.from_arrow(_arrow(cells, selection))
     return frame
 
@@ -326,19 +326,6 @@ def _is_utf8(text: str) -> bool:
 
 
 _KINDS: dict[str, Callable[[_Cells, Selection], Any]] = {"pandas": _pandas, "arrow": _arrow, "polars": _polars}
-
-
-def installed(package: str) -> Any:
-    """A package that frames need.
-
-    Raises:
-        ConfigurationError: it is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as err:
-        extra = package if package == "polars" else "'exp_pool[curation]'"
-        raise ConfigurationError(f"this needs {package}: pip install {extra} ({err})") from err
 
 
 def settle(pool: Pool) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +26,7 @@ from exp_pool.curation import (
 )
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.journal import Standing
+from exp_pool.protocols import Put
 
 
 @pytest.fixture
@@ -223,6 +225,21 @@ def test_an_added_experience_that_people_changed_is_not_simply_deleted(filled):
     filled.sync.annotate(change.added[0].id, expected="theirs")
     with pytest.raises(ConflictError, match="others changed expected since"):
         undo(filled, change.id)
+
+
+def test_what_was_not_edited_stays_as_it_is_written(manager):
+    """Rows that something else wrote: other spaces, other order."""
+    pool = manager.sync
+    row = pool.record_of(Experience(id="x", function="ask", request="q", response={"a": 1}, metadata={"n": 1, "m": 2}))
+    odd = replace(row, response='{"a":  1}', metadata='{"n": 1 , "m": 2}', scores="{ }", parents="[ ]", size_bytes=7)
+    pool.store.put_many([Put(odd)])
+    change = relabel(manager, ["x"], {"strategy": "s"})
+    assert pool._get("x") == replace(odd, strategy="s", revision=2)
+    undo(manager, change.id)
+    change = relabel(manager, ["x"], {"expected": "said"})
+    assert (pool._get("x").response, pool._get("x").metadata) == (odd.response, odd.metadata)
+    undo(manager, change.id)
+    assert pool._get("x") == replace(odd, revision=5)
 
 
 def test_stale_writers_are_refused_after_an_undo(filled):
