@@ -21,8 +21,8 @@ class CallLine:
         function: the name under which the call is stored.
         strategy, model: what was recorded of it; None where nothing was.
         cached: whether the pool answered.
-        detail: gives what is to be said besides, in the words of the function's domain; of several lines, each gets the same
-            beginning. Asked only if somebody listens.
+        detail: gives what is to be said besides, in the words of the function's domain; of several lines, each gets the
+            same beginning. Asked only if somebody listens.
     """
 
     function: str
