@@ -31,8 +31,8 @@ def clock(monkeypatch):
 def make(request, make_manager, tmp_path):
     """`make(...)`: a decorated function that says how often it ran, and what calls it."""
 
-    def make(hot="", gate=None, **options):
-        settings = {"store": f"sqlite:///{tmp_path}/pool.db", **PLAIN, **({"hot": hot} if hot else {})}
+    def make(hot_ttl=1, gate=None, **options):
+        settings = {"store": f"sqlite:///{tmp_path}/pool.db", "hot_ttl": hot_ttl, **PLAIN}
         manager, runs = make_manager(**settings), []
         options = {"ttl": Ttl(100, early=20), "name": "f", **options}
 
@@ -69,9 +69,9 @@ def calls(make, manager, decorated, *questions):
     return asyncio.run(main())
 
 
-@pytest.mark.parametrize("hot", ["", "memory://"])
-def test_asked_for_shortly_before_its_end_it_is_renewed_and_never_expires(make, clock, hot):
-    manager, f, runs = make(hot)
+@pytest.mark.parametrize("hot_ttl", [0, 1, 1000])
+def test_asked_for_shortly_before_its_end_it_is_renewed_and_never_expires(make, clock, hot_ttl):
+    manager, f, runs = make(hot_ttl)
     for _ in range(2):
         assert calls(make, manager, f, "q", "q") == [["q", 1]] * 2
     clock.later_s = 79

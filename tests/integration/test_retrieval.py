@@ -404,7 +404,7 @@ def test_a_query_in_other_words(recwarn):
 @pytest.mark.slow
 def test_meaning_with_the_real_model(tmp_path):
     texts = ["Use the link on the login page if you forgot your credentials.", "Bread needs flour, water and salt."]
-    with ExpManager(store="memory://", index="exact://") as manager:
+    with ExpManager(store="memory://", index="exact://", query_timeout=600) as manager:
         for scoring in ("semantic", "hybrid"):
             password, bread = scores("How do I reset my password?", texts, scoring=scoring, manager=manager)
             assert password > bread + 0.1
