@@ -39,7 +39,8 @@ _COMPARED_AT_ONCE = 100_000  # pairs
 
 _ALL_WITH_ALL = 20_000  # vectors: 5 s on two cores
 _BLOCK = 1024  # vectors compared with all others at once: 1024 x 100,000 float32 are 400 MB
-_PROBES = 8  # cells that are looked into
+_PROBES = 5  # cells that are looked into
+_SAMPLE = 20  # vectors for each cell, among which the first middles are
 _MANY = 200_000  # near pairs of a block; more are joined in two steps
 
 
@@ -278,15 +279,24 @@ def _near_cells(vectors: npt.NDArray[np.float32]) -> Iterator[tuple[Places, Plac
 
 
 def cells(vectors: npt.NDArray[np.float32], count: int, rounds: int = 3) -> npt.NDArray[np.float32]:
-    """(count, d) centres of so many cells, of unit length: k-means by cosine, some rounds of it."""
-    centres = vectors[np.random.default_rng(0).choice(len(vectors), count, replace=False)]
+    """(count, d) middles of so many cells, of unit length: k-means by cosine, some rounds of it.
+
+    It begins with vectors of a sample that are far from each other (Arthur, Vassilvitskii, "k-means++", 2007).
+    """
+    random = np.random.default_rng(0)
+    sample = vectors[random.choice(len(vectors), min(len(vectors), _SAMPLE * count), replace=False)]
+    middles = np.empty((count, vectors.shape[1]), dtype=np.float32)
+    far = np.ones(len(sample))
+    for cell in range(count):
+        middles[cell] = sample[np.searchsorted(np.cumsum(far), random.random() * far.sum())]
+        far = np.minimum(far, np.maximum(1e-9, 1 - sample @ middles[cell]))
     for _ in range(rounds):
-        home = nearest_cells(vectors, centres, 1)[:, 0]
-        sums = np.zeros_like(centres)
-        np.add.at(sums, home, vectors)
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        centres = np.where(lengths > 0, sums / np.maximum(lengths, 1e-9), centres)
-    return centres
+        home = nearest_cells(vectors, middles, 1)[:, 0]
+        for cell, rows in enumerate(np.split(np.argsort(home, kind="stable"), np.cumsum(np.bincount(home))[:-1])):
+            length = np.linalg.norm(middle := vectors[rows].sum(axis=0))
+            if length > 0:
+                middles[cell] = middle / length
+    return middles
 
 
 def nearest_cells(
