@@ -290,6 +290,11 @@ class Pool(Editing):
             )
         return self._embeddings.embed(texts, self.config.query_timeout)
 
+    def embed_owed(self) -> None:
+        """Make the vectors that this namespace is owed, if there is an embedder; nothing is embedded anew."""
+        self._check_open()
+        self._embedding.run(self._namespace(None), float("inf"))
+
     def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
         """How many current experiences, expired and quarantined ones too."""
         self._check_open()

@@ -103,6 +103,7 @@ def _of_metadata(name: str) -> Callable[[Row], Any]:
 
 SCORE, METADATA, METADATA_JSON, METRIC = "score.", "metadata.", "metadata_json.", "metric."
 DELETED = "deleted"
+FOUND = "found."  # columns of what `finding` says of rows; passed over when a frame is applied
 _FAMILIES = (SCORE, METADATA, METADATA_JSON)
 _METRICS = {"time_s": Kind.NUMBER, "money_usd": Kind.NUMBER, "tokens_in": Kind.INTEGER, "tokens_out": Kind.INTEGER}
 

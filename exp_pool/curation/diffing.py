@@ -18,6 +18,7 @@ from exp_pool.curation.cells import EMPTY, is_null, read_cell, same
 from exp_pool.curation.changes import Change, planned
 from exp_pool.curation.columns import (
     DELETED,
+    FOUND,
     METADATA,
     METADATA_JSON,
     METRIC,
@@ -104,6 +105,7 @@ def diff(manager: ExpManager, frame: Any, *, delete_missing: bool = False) -> Ch
 
 
 def _read(frame: Any) -> _Table:
+    """The frame without what `finding` said of its rows: that is for people."""
     kind = type(frame).__module__.partition(".")[0]
     if kind == "polars" and hasattr(frame, "to_arrow"):
         frame, kind = frame.to_arrow(), "pyarrow"
@@ -113,12 +115,14 @@ def _read(frame: Any) -> _Table:
             frame = frame.reset_index()
             names = [*frame.columns]
         _once("column", names)
+        names = [name for name in names if not str(name).startswith(FOUND)]
         cells = {name: frame[name].tolist() for name in names}
         text = frame.attrs.get(SELECTION)
         floats = frozenset(name for name in names if frame[name].dtype.kind == "f")
     elif kind == "pyarrow" and hasattr(frame, "schema"):
         _once("column", frame.column_names)
-        cells, floats = frame.to_pydict(), frozenset()
+        cells = {name: frame[name].to_pylist() for name in frame.column_names if not name.startswith(FOUND)}
+        floats = frozenset()
         found = (frame.schema.metadata or {}).get(SELECTION.encode())
         text = None if found is None else found.decode()
     else:

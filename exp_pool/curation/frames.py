@@ -149,6 +149,11 @@ def iter_frames(
     return (_KINDS[kind](*piece) for piece in taken)
 
 
+def frame_of(pool: Pool, records: Iterable[Record], columns: Sequence[str]) -> pd.DataFrame:
+    """These rows as a frame, like one of `to_frame`."""
+    return _pandas(*_taken(pool, records, Wanted(columns)))
+
+
 def _whole(
     manager: ExpManager,
     where: Mapping[str, Any] | None,
