@@ -175,7 +175,7 @@ def test_the_best_of_all_best_first():
 def test_cancelled_in_the_middle_two_hundred_times_nothing_is_left(tmp_path):
     rng, opened, closed = random.Random(2), [], []
     path = tmp_path / "document"
-    path.write_text(FULL * 100)
+    path.write_text(FULL * 30)
 
     async def document(key):
         opened.append(key)
@@ -189,7 +189,7 @@ def test_cancelled_in_the_middle_two_hundred_times_nothing_is_left(tmp_path):
     async def source(number):
         try:
             for n in range(100):
-                yield [document((number, n)), path, FULL * 20][n % 3]
+                yield [document((number, n)), path, FULL * 8][n % 3]
         finally:
             closed.append(number)
 
