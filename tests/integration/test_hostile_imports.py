@@ -6,11 +6,13 @@ import hashlib
 import itertools
 import json
 import os
+import random
 import socket
 import sqlite3
 import struct
 import sys
 import zlib
+from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
@@ -329,33 +331,83 @@ def test_what_a_line_of_a_pool_says_is_not_believed(tmp_path, make_manager):
 
 
 IN_MEMORY = ExpPoolConfig(store="memory://", index="none://", embedder="none")
-FORMATS = sorted(set(importers.FORMATS) - {"parquet", "gptcache", "langchain", "csv"})
-NAMES = (
-    "req resp tag metric score val traj func inputs output outputs metadata request response messages role content choices "
-    "message input type id function arguments created_at scores exp_pool key log resourceSpans scopeSpans spans attributes "
-    "value arrayValue values kvlistValue stringValue intValue status code name info data run_type error extra feedback_stats "
-    "observations traceId level usage sessionId uuid payload timestamp tool_use tool_result user assistant response_item "
-    "session_meta custom_id body status_code openinference.span.kind gen_ai.prompt.0.a llm.input_messages.0.message.role "
-    "mlflow.spanInputs mlflow.spanOutputs startTimeUnixNano start_time"
-).split()
-NESTED = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.sampled_from(NAMES) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=6),
-    max_leaves=25,
-)  # fmt: skip
+SOURCES = Path(__file__).parents[1] / "data" / "sources"
+ASKED, SAID = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+TOLD = {"sessionId": "s", "uuid": "u", "timestamp": "2026-01-02T03:04:05Z"}
+USED = {"type": "tool_use", "id": "1", "name": "Bash", "input": {"command": "ls"}}
+# By format: a whole file of it, of which some value is then another one.
+WHOLE = {
+    "jsonl": [
+        {"id": "1", "function": "f", "arguments": {"q": "a"}, "request": "a", "response": [1], "scores": {"s": {"value": 1}}}
+        | {"metadata": {"m": 1}, "trajectory": [{"plan": "p"}], "metric": {"time_s": 1}, "created_at": "2026-01-02T03:04:05Z"}
+        | {"exp_pool": {"log": [{"what": "feedback", "id": "1", "at": "2026-01-02T03:04:05Z", "value": 1}], "is_current": False}}
+    ],
+    "metagpt": [{"req": [ASKED], "resp": "b", "tag": "f", "metric": {"score": {"val": 8, "reason": "r"}}, "traj": {"plan": "p"}}],
+    "agentheaven": [{"func": "f", "inputs": {"a": 1}, "output": 1, "expected": 2, "metadata": {"m": 1}}],
+    "openai": [json.loads(line) for line in (SOURCES / "openai.jsonl").read_text().splitlines()]
+    + [{"messages": [ASKED, SAID]}, {"request": {"input": "a"}, "response": {"output": [{"type": "message", "content": []}]}}],
+    "otel": [json.loads((SOURCES / "otel.jsonl").read_text()), json.loads((SOURCES / "openinference.json").read_text())],
+    "mlflow": [json.loads(line) for line in (SOURCES / "mlflow.jsonl").read_text().splitlines()],
+    "langsmith": [json.loads(line) for line in (SOURCES / "langsmith.jsonl").read_text().splitlines()],
+    "langfuse": [
+        {"id": "t", "name": "n", "input": "a", "output": "b", "scores": [{"name": "s", "value": 1, "observationId": "o"}]}
+        | {"observations": [{"id": "o", "name": "c", "model": "m", "input": [ASKED], "output": SAID, "usageDetails": {"input": 1}}]}
+    ],
+    "claude-code": [
+        {**TOLD, "type": "user", "message": {**ASKED}},
+        {**TOLD, "type": "assistant", "message": {"content": [USED], "model": "m", "usage": {"input_tokens": 1}}},
+        {**TOLD, "type": "user", "message": {"content": [{"type": "tool_result", "tool_use_id": "1", "content": "c"}]}},
+        {**TOLD, "type": "assistant", "message": {"content": [{"type": "text", "text": "b"}]}},
+    ],
+    "codex": [
+        {**TOLD, "type": "session_meta", "payload": {"id": "s"}},
+        {**TOLD, "type": "response_item", "payload": {"type": "message", "role": "user", "content": [{"text": "a"}]}},
+        {**TOLD, "type": "response_item", "payload": {"type": "function_call", "name": "n", "arguments": "{}", "call_id": "1"}},
+        {**TOLD, "type": "event_msg", "payload": {"type": "token_count", "info": {"last_token_usage": {"input_tokens": 1}}}},
+        {**TOLD, "type": "response_item", "payload": {"type": "message", "role": "assistant", "content": [{"text": "b"}]}},
+    ],
+}  # fmt: skip
+ODD = st.recursive(
+    st.sampled_from(
+        [None, True, -1, 0, 7, 2**70, 1e300, "", "a", "\ud800", "2026-01-02", "{}", "[1", '{"a": [{"b": 1}]}', "role"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["role", "content", "text", "type", "$exp:set", "value"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
 
 
-@pytest.mark.parametrize("format_", FORMATS)
-@hypothesis.settings(max_examples=int(os.environ.get("EXP_POOL_FULL", 0)) * 2000 or 20)
-@hypothesis.given(values=st.lists(NESTED, min_size=1, max_size=4))
-def test_whatever_stands_in_a_line_it_is_imported_or_said_or_a_typed_error(format_, values, tmp_path_factory):
+def with_another(value, another, chance):
+    """A copy in which some value, however deep, is another one, or gone."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inside = dict(inside)
+    if not inside or chance.random() < 0.1:
+        return another
+    place = chance.choice(list(inside))
+    if chance.random() < 0.1:
+        del inside[place]
+    else:
+        inside[place] = with_another(inside[place], another, chance)
+    return inside if isinstance(value, dict) else list(inside.values())
+
+
+@pytest.mark.parametrize("format_", WHOLE)
+@hypothesis.settings(max_examples=int(os.environ.get("EXP_POOL_FULL", 0)) * 2000 or 25)
+@hypothesis.given(odd=st.lists(ODD, max_size=3), seed=st.integers(0, 2**32))
+def test_whatever_stands_in_a_file_it_is_imported_or_said_or_a_typed_error(format_, odd, seed, tmp_path_factory):
+    values, chance = WHOLE[format_], random.Random(seed)
+    for another in odd:
+        values = with_another(values, another, chance)
+    values = values if isinstance(values, list) else [values]
     path = tmp_path_factory.getbasetemp() / f"{format_}.jsonl"
     path.write_text("".join(json.dumps(value) + "\n" for value in values))
     with ExpManager(IN_MEMORY) as manager:
         with contextlib.suppress(SourceError, InvalidInputError):
             report = importers.load(manager, path, format_, function="f", trust="trusted")
             assert report.stored + report.history == len(list(manager.sync.iter_exps(history=True)))
+            assert odd or report.stored + report.history > 0
         for experience in manager.sync.iter_exps(history=True):
             manager.sync.history(experience.id)
             assert experience.origin == "imported"
