@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from exp_pool.binding import function_name
 from exp_pool.curation.columns import FOUND
 from exp_pool.curation.finding.frame import at_least, one_of, short
-from exp_pool.curation.frames import installed
+from exp_pool.curation.packages import package
 from exp_pool.errors import InvalidInputError
 from exp_pool.experience import Experience, Hit
 from exp_pool.progress import progress
@@ -51,7 +51,7 @@ def coverage(
         InvalidInputError: a request is neither text nor a dict, or a value that cannot be.
         EmbedderError, StoreError: see `ExpManager.search`.
     """
-    pandas = installed("pandas")
+    pandas = package("pandas", "curation")
     at_least("min_similarity", min_similarity, -1.0, 1.0)
     one_of("query_type", query_type, ("semantic", "lexical", "hybrid", "exact"))
     pool, name = manager.sync, function_name(function)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from exp_pool._clock import now_us
 from exp_pool.curation.columns import FOUND
-from exp_pool.curation.frames import frame_of, installed, settle
+from exp_pool.curation.frames import frame_of, settle
+from exp_pool.curation.packages import package
 from exp_pool.errors import InvalidInputError
 from exp_pool.filters import parse_where
 from exp_pool.progress import watched
@@ -41,7 +42,7 @@ def scanned(
         InvalidInputError: an unknown field in `where`.
     """
     pool = manager.sync
-    installed("pandas")
+    package("pandas", "curation")
     settle(pool)
     query = RecordQuery(pool.space, parse_where(where), history=history)
     return pool, watched(pool.store.scan(query), what, pool.store.count(query))
@@ -64,7 +65,7 @@ def found_frame(pool: Pool, notes: Notes, names: Sequence[str]) -> pd.DataFrame:
                     yield record
 
     frame = frame_of(pool, there(), _SHOWN)
-    pandas = installed("pandas")
+    pandas = package("pandas", "curation")
     columns = {name: [notes[id_][name] for id_ in frame["id"]] for name in names}
     columns["state"] = [states[id_] for id_ in frame["id"]]
     for at, (name, cells) in enumerate(columns.items(), 1):
