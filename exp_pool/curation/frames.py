@@ -151,7 +151,7 @@ def iter_frames(
 
 def frame_of(pool: Pool, records: Iterable[Record], columns: Sequence[str]) -> pd.DataFrame:
     """These rows as a frame, like one of `to_frame`."""
-    return _pandas(*_taken(pool, records, Wanted(columns)))
+    return _pandas(*_taken(pool, pool.space, records, Wanted(columns)))
 
 
 def _whole(
