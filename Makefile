@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks fix bench bench-sizes bench-embedders bench-reuse bench-outcomes bench-importing peers wheel-test clean
+.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks strip fix bench bench-sizes bench-embedders bench-reuse bench-outcomes bench-importing bench-finding peers wheel-test clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -65,8 +65,11 @@ test-reliability: $(VENV)/.dev  ## kills, damage, full disks, servers that die, 
 examples: $(VENV)/.dev  ## every example, as a user would run it
 	@set -e; for example in examples/*.py; do echo "== $$example"; $(BIN)/python $$example > $(VENV)/.example.log 2>&1 || { cat $(VENV)/.example.log; exit 1; }; done
 
-notebooks: $(VENV)/.dev  ## every notebook (none yet)
-	@set -e; for notebook in $(wildcard notebooks/*.ipynb); do $(BIN)/python -m jupyter nbconvert --to notebook --execute --stdout $$notebook > /dev/null; done
+notebooks: $(VENV)/.dev  ## every notebook, as a user would run it
+	@set -e; for notebook in notebooks/*.ipynb; do echo "== $$notebook"; $(BIN)/python -m jupyter nbconvert --log-level ERROR --to notebook --execute --stdout $$notebook > /dev/null; done
+
+strip: $(VENV)/.dev  ## take the outputs out of the notebooks, before they are committed
+	$(BIN)/python -m jupyter nbconvert --log-level ERROR --clear-output --inplace notebooks/*.ipynb
 
 fix: $(VENV)/.dev  ## format, and mend what ruff can mend
 	$(BIN)/ruff format .
@@ -89,6 +92,9 @@ bench-outcomes: $(VENV)/.dev  ## lifts and quarantine against simulated truth: s
 
 bench-importing: $(VENV)/.dev  ## importing and exporting 100,000 lines: seconds, and memory that stays flat
 	$(BIN)/python benchmarks/importing.py
+
+bench-finding: $(VENV)/.dev  ## near-duplicates among 100,000: seconds, and what is missed
+	$(BIN)/python benchmarks/finding.py
 
 peers: $(VENV)/.peers  ## what other caches get wrong, by the same cases as exp_pool
 	$(BIN)/python benchmarks/correctness_vs_peers.py
