@@ -139,7 +139,7 @@ def test_a_missing_matplotlib_is_named(manager, monkeypatch):
 
 def test_what_the_judge_predicted_against_what_was_seen(manager):
     asking = Asking(manager)
-    asking.go(150)
+    asking.go(300)
     seen = asking.reuse().calibration
     ax = plots.calibration(manager)
     (dots,) = [each for each in ax.collections if isinstance(each, matplotlib.collections.PathCollection)]
