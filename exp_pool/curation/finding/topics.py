@@ -98,7 +98,8 @@ def outliers(
 
     How near a request is to others is its cosine to the fifth nearest of them (Ramaswamy, Rastogi, Shim, "Efficient
     algorithms for mining outliers", 2000); an outlier lies below the lower quartile by more than 1.5 times the distance
-    of the quartiles (Tukey), which is rare where requests are about everything; then say which share to look at. Of more than 10,000 requests each is compared with a sample of so many.
+    of the quartiles (Tukey), which is rare where requests are about everything; then say which
+    share to look at. Of more than 10,000 requests each is compared with a sample of so many.
 
     Args:
         manager: whose pool.
