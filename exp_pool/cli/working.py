@@ -1,0 +1,190 @@
+"""Commands for long work: score, prefill, bench."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import json
+import random
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from exp_pool import snapshots
+from exp_pool._clock import monotonic
+from exp_pool.cli.opening import JsonOption, NamespaceOption, StoreOption, WhereOption, conditions, opened, said
+from exp_pool.cli.printing import Column, as_json, line, note, table
+from exp_pool.cli.snapshotting import (
+    Cache,
+    CacheOption,
+    EvictionOption,
+    LoadCacheOption,
+    MaxSizeOption,
+    PersistDirOption,
+    PersistOption,
+)
+from exp_pool.errors import ConfigurationError, InvalidInputError
+from exp_pool.functions import Awaitable, Decorated
+from exp_pool.manager import ExpManager
+from exp_pool.protocols import EvictionOrder
+
+app = typer.Typer()
+_THREADS = 8  # of --cache multi
+
+
+@app.command()
+def score(
+    scorer: Annotated[str, typer.Argument(help="The name of an installed scorer, such as exact or rules.")],
+    where: WhereOption = None,
+    again: Annotated[bool, typer.Option("--again", help="Also what has a score of this scorer and version.")] = False,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="How many at a time.")] = None,
+    store: StoreOption = None,
+    namespace: NamespaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Score experiences. What was interrupted is gone on with. Exit code 1: some could not be scored.
+
+    Example: exp-pool score exact --where '{"annotated": true}'
+    """
+    wanted = conditions(where)
+    with opened(store, namespace, index=None, embedder=None) as manager:
+        report = manager.sync.score_exps(scorer, wanted, again=again, concurrency=concurrency)
+    if json_:
+        names = "scored skipped failed stopped tokens_in tokens_out money_usd time_s".split()
+        as_json({name: getattr(report, name) for name in names})
+    else:
+        for id_, why in list(report.failed.items())[:5]:
+            note("unscored", f"{id_}: {why}", "yellow")
+        line(str(report))
+    if report.failed or report.stopped:
+        raise typer.Exit(1)
+
+
+@app.command()
+def prefill(
+    function: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="A decorated function. Its module runs.")],
+    items: Annotated[
+        Path,
+        typer.Argument(help="JSON lines: an array of positional arguments, an object of named ones, or the only one."),
+    ],
+    json_: JsonOption = False,
+) -> None:
+    """Call a decorated function with every line of a file, where the pool has no answer yet.
+
+    It uses the pool that the function uses.
+
+    Example: exp-pool prefill app.agents:answer questions.jsonl
+    """
+    with said():
+        decorated = _decorated(function)
+        calls = list(_calls(items))
+        ran = asyncio.run(decorated.prefill(calls)) if isinstance(decorated, Awaitable) else decorated.prefill(calls)
+    if json_:
+        as_json({"items": len(calls), "ran": ran})
+    else:
+        line(f"{ran:,} of {len(calls):,} calls ran; the others were in the pool")
+
+
+def _decorated(name: str) -> Any:
+    module, colon, path = name.partition(":")
+    if not (module and colon and path):
+        raise InvalidInputError(f"{name!r} names no function; write MODULE:FUNCTION, such as app.agents:answer")
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+    try:
+        found: Any = importlib.import_module(module)
+        for part in path.split("."):
+            found = inspect.getattr_static(found, part) if inspect.isclass(found) else getattr(found, part)
+    except (ImportError, AttributeError) as err:
+        raise ConfigurationError(f"{name!r} cannot be imported: {err}") from err
+    finally:
+        sys.path.pop(0)
+    if not isinstance(found, Decorated):
+        raise InvalidInputError(f"{name!r} is not decorated with @exp_cache: {found!r:.80}")
+    return found
+
+
+def _calls(path: Path) -> Iterator[Any]:
+    with path.open(encoding="utf-8") as lines:
+        for number, text in enumerate(lines, 1):
+            if text.strip():
+                try:
+                    item = json.loads(text)
+                except (ValueError, RecursionError) as err:
+                    raise InvalidInputError(f"{path}, line {number}: {err}") from err
+                yield tuple(item) if isinstance(item, list) else item
+
+
+@app.command()
+def bench(
+    cache: CacheOption = Cache.SINGLE,
+    persist: PersistOption = False,
+    eviction: EvictionOption = EvictionOrder.LRU,
+    max_size: MaxSizeOption = 1000,
+    persist_dir: PersistDirOption = Path("./cache"),
+    load_cache: LoadCacheOption = None,
+    calls: Annotated[int, typer.Option(min=1, help="How many calls.")] = 20_000,
+    tools: Annotated[int, typer.Option(min=1, help="How many different calls there are.")] = 2_000,
+    seed: Annotated[int, typer.Option(help="Which calls.")] = 0,
+    json_: JsonOption = False,
+) -> None:
+    """Measure a cache of tool calls in memory, with RL-Factory's options: some calls come often, most seldom.
+
+    single: one thread asks; multi: eight at once. The project's own pool is not touched.
+
+    Example: exp-pool bench --cache multi --eviction lfu --max-size 500
+    """
+    chance = random.Random(seed)  # noqa: S311  (a workload, no secret)
+    numbers = chance.choices(range(tools), weights=[1 / (rank + 1) for rank in range(tools)], k=calls)
+    settings: dict[str, Any] = {"store": "memory://", "index": "none://", "embedder": "none"}
+    with said(), ExpManager(**settings, max_entries=max_size, eviction=eviction.value) as manager:
+        loaded = sum(snapshots.load(manager, source) for source in load_cache or [])
+
+        @manager.exp_cache(name="exp_pool.bench.tool", ttl="1h" if eviction is EvictionOrder.TTL else None)
+        def tool(number: int) -> dict[str, Any]:
+            return {"number": number, "text": "x" * 200}
+
+        began = monotonic()
+        times = _asked(tool, numbers, threads=_THREADS if cache is Cache.MULTI else 1)
+        took = monotonic() - began
+        manager.sync.flush()
+        counted = manager.stats()
+        kept = manager.sync.get_exps_count()
+        files = snapshots.save(manager, persist_dir) if persist else []
+    times.sort()
+    result = {
+        "calls": calls,
+        "calls_per_s": round(calls / took),
+        "hits": counted.hits + counted.coalesced,
+        "misses": counted.misses,
+        "hit_ratio": round((counted.hits + counted.coalesced) / calls, 4),
+        "evicted": counted.evicted,
+        "kept": kept,
+        "p50_us": round(times[len(times) // 2] * 1e6, 1),
+        "p99_us": round(times[len(times) * 99 // 100] * 1e6, 1),
+        "loaded": loaded,
+        "files": len(files),
+    }
+    if json_:
+        as_json(result)
+    else:
+        table((Column("what"), Column("value", right=True)), ([name, f"{value:,}"] for name, value in result.items()))
+
+
+def _asked(tool: Any, numbers: list[int], *, threads: int) -> list[float]:
+    """How long each call took, in seconds."""
+
+    def ask(mine: list[int]) -> list[float]:
+        times = []
+        for number in mine:
+            before = monotonic()
+            tool(number)
+            times.append(monotonic() - before)
+        return times
+
+    with ThreadPoolExecutor(threads) as pool:
+        return [took for part in pool.map(ask, [numbers[at::threads] for at in range(threads)]) for took in part]
