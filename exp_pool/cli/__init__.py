@@ -10,14 +10,12 @@ Exit codes: 0 all is well, 1 something is damaged or could not be done (it says 
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
 
 from exp_pool.cli import changing, looking, snapshotting, tending, transferring, working
-
-_CUT_OFF = 141  # as a shell says it of a program that SIGPIPE has ended
+from exp_pool.cli.printing import stop_writing
 
 app = typer.Typer(
     name="exp-pool",
@@ -36,7 +34,8 @@ def main() -> None:
     """The command line."""
     try:
         app()
-        sys.stdout.flush()
-    except BrokenPipeError:  # such as `| head`; what is still to be written would fail again while Python ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_CUT_OFF)
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            stop_writing()

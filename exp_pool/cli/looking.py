@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import chain
 from typing import Annotated, Any
 
 import typer
@@ -37,17 +38,17 @@ app = typer.Typer()
 _ROWS = 100  # that a terminal is shown, unless asked for more
 
 _ID, _FUNCTION = Column("id"), Column("function", flexible=True)
-_REQUEST, _ANSWER = Column("request", flexible=True), Column("answer", flexible=True)
-_SCORE = Column("score", right=True)
+_REQUEST, _ANSWER = Column("request", flexible=True), Column("answer", flexible=True, least=60)
+_SCORE = Column("score", right=True, least=60)
 _LISTED = (
     _ID,
     Column("created", least=100),
-    _FUNCTION,
+    Column("function", flexible=True, least=80),
     _REQUEST,
     _ANSWER,
     _SCORE,
     Column("used", right=True, least=100),
-    Column("marks", least=70),
+    Column("marks", flexible=True, least=80),
 )
 
 
@@ -186,7 +187,12 @@ def list_(
             for experience in found:
                 as_json(experience.to_dict(), lines=True)
             return
-        table(_LISTED, map(_listed, found))
+        rows = map(_listed, found)
+        first = next(rows, None)
+        if first is None:
+            line("no experiences")
+            return
+        table(_LISTED, chain([first], rows))
         if most is not None and limit is None and (rest := manager.sync.get_exps_count(wanted) - most) > 0:
             line(f"{rest:,} more: say --limit")
 
@@ -318,6 +324,9 @@ def _changes(notes: Sequence[ChangeNote], *, json_: bool) -> None:
     if json_:
         for each in notes:
             as_json(asdict(each), lines=True)
+        return
+    if not notes:
+        line("no changes")
         return
     columns = (
         Column("change"),

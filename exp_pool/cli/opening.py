@@ -143,6 +143,7 @@ def confirm(what: str, *, yes: bool) -> None:
         if typer.confirm(f"{what} Go on?", err=True):
             return
     except typer.Abort:
+        err.print()
         note("error", "nobody answered; say --yes to do it without being asked", "red")
         raise typer.Exit(1) from None
     note("error", "nothing was changed", "red")

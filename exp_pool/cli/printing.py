@@ -10,16 +10,26 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+_CUT_OFF = 141  # the exit code that a shell gives a program which SIGPIPE has ended
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever read it, such as `head`, has stopped."""
+        stop_writing()
+
+
+out = _Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 _BRIEF = 200  # characters of a text in a table; the terminal cuts off more
@@ -46,15 +56,15 @@ def note(kind: str, text: str, style: str) -> None:
     err.print(Text.assemble((kind, style), ": ", _encodable(escaped(text, lines=True))))
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Rows of text: a table that fits the terminal, through a pager if it is long; in a pipe, whole lines with tabs."""
     if not out.is_terminal:
-        out.print(Text("\t".join(column.name for column in columns)))
+        _write("\t".join(column.name for column in columns))
         for row in rows:
-            out.print(Text("\t".join(_encodable(escaped(cell)) for cell in row)))
+            _write("\t".join(_encodable(escaped(cell)) for cell in row))
         return
     shown = [at for at, column in enumerate(columns) if column.least <= out.width]
-    grid = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for at in shown:
         column = columns[at]
         grid.add_column(column.name, justify="right" if column.right else "left", no_wrap=not column.flexible)
@@ -90,7 +100,22 @@ def as_json(value: Any, *, lines: bool = False) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(value, ensure_ascii=True, indent=indent)
-    sys.stdout.write(text + "\n")
+    _write(text)
+
+
+def stop_writing() -> NoReturn:
+    """Nobody reads the output any more: no traceback, and what is still to be written goes nowhere."""
+    with suppress(OSError, ValueError):  # an output without a file behind it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(_CUT_OFF)
+
+
+def _write(text: str) -> None:
+    """A line as it is; rich would make spaces of tabs."""
+    try:
+        sys.stdout.write(text + "\n")
+    except BrokenPipeError:
+        stop_writing()
 
 
 def escaped(text: str, *, lines: bool = False) -> str:

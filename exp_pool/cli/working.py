@@ -52,7 +52,7 @@ def score(
     Example: exp-pool score exact --where '{"annotated": true}'
     """
     wanted = conditions(where)
-    with opened(store, namespace, index=None, embedder=None) as manager:
+    with opened(store, namespace) as manager:
         report = manager.sync.score_exps(scorer, wanted, again=again, concurrency=concurrency)
     if json_:
         names = "scored skipped failed stopped tokens_in tokens_out money_usd time_s".split()
