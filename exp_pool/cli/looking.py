@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import chain
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -105,7 +106,7 @@ def stats(store: StoreOption = None, namespace: NamespaceOption = None, json_: J
     rows = [_totals_row(name, each) for name, each in totals.items()]
     if len(rows) > 1:
         rows.append(_totals_row("all", whole))
-    line(f"namespace {space} in {place}")
+    line(f"namespace {space} in {place.replace(f'{Path.cwd()}/', '')}")
     if rows:
         table(columns, rows)
     else:

@@ -23,7 +23,7 @@ def environment(tmp_path):
     url = f"sqlite:///{tmp_path}/pool.db"
     with ExpManager(store=url, index="none://", embedder="none") as manager:
         manager.sync.create_exps([
-            Experience(function="app.agents.answer", request=f"question {i} 怎么办? " + "long " * 40, response="x" * 300)
+            Experience(function="app.agents.answer", request=f"question {i} 怎么办? é 😀 " + "long " * 40, response="x" * 300)
             for i in range(600)
         ])  # fmt: skip
     return {**os.environ, "EXP_POOL_STORE": url, "TERM": "xterm-256color", "LESS": "FRX", "PAGER": "cat"}
@@ -76,7 +76,7 @@ def test_json_where_the_terminal_knows_ascii_only(environment):
         )
         assert done.stdout.isascii()
     done = subprocess.run([*COMMAND, "list", "--limit", "1", "--json"], env=ascii_only, capture_output=True, check=True)
-    assert "怎么办" in json.loads(done.stdout)["request"]
+    assert "怎么办? é 😀" in json.loads(done.stdout)["request"]
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])

@@ -18,7 +18,8 @@ def node(make_manager, tmp_path):
     numbers = count()
 
     def make(kind="memory", **settings):
-        store = "memory://" if kind == "memory" else f"sqlite:///{tmp_path}/node{next(numbers)}.db"
+        place = f"{tmp_path}/node{next(numbers)}"
+        store = {"memory": "memory://", "sqlite": f"sqlite:///{place}.db", "json": f"json:///{place}"}[kind]
         return make_manager(store=store, **{**PLAIN, **settings})
 
     return make
@@ -74,7 +75,7 @@ def exchange(nodes, folders, rng):
     return written
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "json"])
 def test_three_nodes_agree_whatever_the_order_and_what_was_deleted_stays_so(node, tmp_path, kind):
     for seed in range(ORDERS if kind == "memory" else 2):
         rng = random.Random(seed)
@@ -228,3 +229,20 @@ def test_a_row_that_is_gone_has_no_history(node, tmp_path):
     with pytest.raises(NotFoundError):
         two.sync.history(id_)
     assert two.sync.store.names("default").logs == []
+
+
+def test_what_rules_changed_more_often_counts_on_every_way(node, tmp_path):
+    one, two, three = (node() for _ in range(3))
+    id_ = one.sync.create_exp(Experience(function="f", request="q", response=1))
+    snapshots.save(one, tmp_path / "all")
+    for manager, values in ((one, (0.1, 0.2, 0.9)), (two, ()), (three, (0.3, 0.4))):
+        snapshots.load(manager, tmp_path / "all")
+        for value in values:
+            manager.sync.score_exps(lambda _context, value=value: Score(value=value, scorer="rule"), again=True)
+    for manager, folder in ((one, "one"), (three, "three")):
+        snapshots.save(manager, tmp_path / folder)
+    assert snapshots.load(two, tmp_path / "one") == 1, "changed three times, which is the first change here"
+    assert snapshots.load(two, tmp_path / "three") == 0, "changed twice"
+    snapshots.save(two, tmp_path / "two")
+    assert snapshots.load(three, tmp_path / "two") == 1
+    assert [m.sync.get_exp(id_).score.value for m in (one, two, three)] == [0.9, 0.9, 0.9]
