@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks fix bench bench-sizes bench-embedders bench-reuse bench-outcomes bench-importing peers wheel-test clean
+.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks fix bench bench-sizes bench-embedders bench-reuse bench-outcomes bench-routing bench-importing peers wheel-test clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -37,7 +37,11 @@ $(VENV)/.peers: $(VENV)/.dev
 demo: $(VENV)/.demo  ## the quickstart, on the real model, a real Chroma and a real SQLite file
 	$(BIN)/python examples/01_quickstart.py
 
-test: lint types imports unit examples notebooks  ## everything that must pass
+test: $(VENV)/.dev  ## everything that must pass; what does not need both cores beside each other
+	+@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types imports
+	+@$(MAKE) --no-print-directory unit
+	+@$(MAKE) --no-print-directory examples
+	+@$(MAKE) --no-print-directory notebooks
 
 lint: $(VENV)/.dev  ## ruff
 	$(BIN)/ruff format --check .
@@ -63,7 +67,8 @@ test-reliability: $(VENV)/.dev  ## kills, damage, full disks, servers that die, 
 	EXP_POOL_FULL=1 $(BIN)/python -m pytest $(RELIABILITY) --durations=15
 
 examples: $(VENV)/.dev  ## every example, as a user would run it
-	@set -e; for example in examples/*.py; do echo "== $$example"; $(BIN)/python $$example > $(VENV)/.example.log 2>&1 || { cat $(VENV)/.example.log; exit 1; }; done
+	@ls examples/*.py | xargs -P 2 -n 1 sh -c 'echo "== $$1"; log=$(VENV)/.$$(basename $$1).log; \
+		$(BIN)/python $$1 > $$log 2>&1 || { cat $$log; exit 255; }' example
 
 notebooks: $(VENV)/.dev  ## every notebook (none yet)
 	@set -e; for notebook in $(wildcard notebooks/*.ipynb); do $(BIN)/python -m jupyter nbconvert --to notebook --execute --stdout $$notebook > /dev/null; done
@@ -89,6 +94,9 @@ bench-outcomes: $(VENV)/.dev  ## lifts and quarantine against simulated truth: s
 
 bench-importing: $(VENV)/.dev  ## importing and exporting 100,000 lines: seconds, and memory that stays flat
 	$(BIN)/python benchmarks/importing.py
+
+bench-routing: $(VENV)/.dev  ## 5,000 requests over endpoints that fail; slow ones, hedged and not
+	$(BIN)/python benchmarks/routing.py
 
 peers: $(VENV)/.peers  ## what other caches get wrong, by the same cases as exp_pool
 	$(BIN)/python benchmarks/correctness_vs_peers.py

@@ -29,7 +29,7 @@ CALLS: list[str] = []  # of the model, in this process
 
 
 def open_pool(store: str, index: str) -> ExpManager:
-    return ExpManager(store=store, index=index, namespace="example-07")
+    return ExpManager(store=store, index=index, namespace="example-06")
 
 
 def work(store: str, index: str) -> None:

@@ -131,7 +131,7 @@ class Background:
 
     def _left(self, counts: Callable[[Work], bool]) -> list[str]:
         with self._lock:
-            for task in [task for task in self._running if isinstance(task, asyncio.Task) and _is_over(task)]:
+            for task in list(filter(_is_over, self._running)):
                 del self._running[task]
             names = [name for task, (name, _) in self._running.items() if counts(task)]
         for name in names:
@@ -150,9 +150,9 @@ def _goes_on_elsewhere(task: Work) -> bool:
     return isinstance(task, Future) or (task.get_loop().is_running() and task.get_loop() is not _running_loop())
 
 
-def _is_over(task: asyncio.Task[Any]) -> bool:
+def _is_over(task: Work) -> bool:
     """Whether it can never end, because its loop was closed."""
-    return task.get_loop().is_closed()
+    return not isinstance(task, Future) and task.get_loop().is_closed()
 
 
 def _wait(tasks: Iterable[Work], deadline: float) -> None:

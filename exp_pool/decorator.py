@@ -183,6 +183,9 @@ class ExpCache:
 
 exp_cache = ExpCache()
 
+_PLAIN = (CachedFunction, AsyncCachedFunction)
+_STREAMS = (CachedGenerator, AsyncCachedGenerator)
+
 
 def _decorate(
     function: Any,
@@ -209,7 +212,7 @@ def _decorate(
 ) -> Any:
     target, bound, by_name = _unbound(function)
     kind = _kind(target, batch)
-    streams = kind in (CachedGenerator, AsyncCachedGenerator)
+    streams = kind in _STREAMS
     _check(namespace, min_score, context_builder, manager)
     for option, value in (("record_failures", record_failures), ("single_flight", single_flight)):
         if not isinstance(value, bool):
@@ -227,7 +230,7 @@ def _decorate(
         min_score=min_score,
         inject=injected,
         context_builder=context_builder,
-        ttl=_ttl(metadata.get("ttl") if ttl is None else ttl, streams=streams),
+        ttl=_ttl(metadata.get("ttl") if ttl is None else ttl, kind),
         metadata=metadata,
         scored=scorer is not None,
         cache_if=with_call("cache_if", cache_if, streams=streams),
@@ -254,7 +257,7 @@ def _decorate(
 def _refinement(refine: Any, kind: type[Decorated[..., Any]]) -> Refine | None:
     if refine is None:
         return None
-    if kind not in (CachedFunction, AsyncCachedFunction):
+    if kind not in _PLAIN:
         raise ConfigurationError(f"refine={refine!r} goes with plain and coroutine functions, not with {kind.__name__}")
     refinement = refine if isinstance(refine, Refine) else Refine(refine)
     if inspect.iscoroutinefunction(refinement.func) != (kind is AsyncCachedFunction):
@@ -321,10 +324,13 @@ def _annotation(annotation: Mapping[str, Any] | None) -> dict[str, Any]:
     return metadata
 
 
-def _ttl(ttl: Any, *, streams: bool) -> Ttl | Callable[[Call, Any], Any] | None:
-    if not callable(ttl):
-        return Ttl.of(ttl)
-    return with_call("ttl", ttl, streams=streams)
+def _ttl(ttl: Any, kind: type[Decorated[..., Any]]) -> Ttl | Callable[[Call, Any], Any] | None:
+    if callable(ttl):
+        return with_call("ttl", ttl, streams=kind in _STREAMS)
+    fixed = Ttl.of(ttl)
+    if fixed is not None and fixed.early_s and kind not in _PLAIN:
+        raise ConfigurationError(f"{ttl!r}: early= goes with plain and coroutine functions, not with {kind.__name__}")
+    return fixed
 
 
 def with_call(option: str, function: Any, *, streams: bool) -> Callable[[Call, Any], Any] | None:

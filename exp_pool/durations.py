@@ -59,6 +59,8 @@ class Ttl:
             together are not renewed together.
         stale: so long after its expiry the answer is still served to calls that come while one call renews it.
         if_error: so long after its expiry the answer is still served where renewing it raises.
+        early: an answer that is asked for within so long before its expiry is given, and renewed in the background:
+            what is asked for often never expires. Less than `after`; for plain and coroutine functions.
 
     Raises:
         ConfigurationError: a value that is no duration, or out of range.
@@ -68,9 +70,11 @@ class Ttl:
     jitter: float = 0.0
     stale: Duration = 0.0
     if_error: Duration = 0.0
+    early: Duration = 0.0
     after_s: float = field(init=False, repr=False, compare=False)
     stale_s: float = field(init=False, repr=False, compare=False)
     if_error_s: float = field(init=False, repr=False, compare=False)
+    early_s: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.jitter, bool) or not isinstance(self.jitter, int | float) or not 0 <= self.jitter <= 1:
@@ -78,10 +82,12 @@ class Ttl:
         if self.after is None:
             raise ConfigurationError("Ttl(after=None): nothing would expire; give a duration, or no ttl at all")
         object.__setattr__(self, "after_s", to_seconds(self.after))
-        for name in ("stale", "if_error"):
+        for name in ("stale", "if_error", "early"):
             value = getattr(self, name)
             seconds = 0.0 if value in (0, None) and not isinstance(value, bool) else to_seconds(value)
             object.__setattr__(self, f"{name}_s", seconds)
+        if self.early_s >= self.after_s:
+            raise ConfigurationError(f"Ttl(early={self.early!r}) must be less than after={self.after!r}")
 
     @classmethod
     def of(cls, duration: Duration | Ttl | None) -> Ttl | None:

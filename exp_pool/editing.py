@@ -15,6 +15,7 @@ from exp_pool.capture import current_namespace
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Counters
 from exp_pool.drivers.ports import Ports
+from exp_pool.edits import Deed, Edit, batches
 from exp_pool.encoding import from_plain
 from exp_pool.errors import (
     ClosedError,
@@ -27,7 +28,7 @@ from exp_pool.errors import (
 from exp_pool.experience import MISSING, Experience, HistoryEntry, Trust
 from exp_pool.explain import explain
 from exp_pool.filters import Condition, parse_where
-from exp_pool.journal import ChangeNote, Deed, Edit, Journal
+from exp_pool.journal import ChangeNote, Journal
 from exp_pool.keeping import failure_key
 from exp_pool.keys import make_key
 from exp_pool.lineage import with_inherited_trust
@@ -36,7 +37,6 @@ from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.records import Record, to_experience, to_record
 from exp_pool.request import Request
 from exp_pool.rows import audit_entry, audit_log
-from exp_pool.sameness import difference
 from exp_pool.upkeep.follower import Follower
 from exp_pool.upkeep.outcomes import Outcomes
 from exp_pool.upkeep.rating import unscored_log
@@ -44,7 +44,6 @@ from exp_pool.upkeep.scoring import Scoring, reasons
 from exp_pool.upkeep.verifying import Verifying
 from exp_pool.upkeep.worker import Upkeep
 
-_FOLLOWED = frozenset(("trust", "response", "expected"))  # columns whose change has consequences
 # What `update_exp` may not touch: it is what the experience is found by. `clone` makes another experience.
 _FIXED = frozenset("id namespace function version key arguments request created_at access_count last_access".split())
 _TRIES = 5  # of an update that others get in between
@@ -126,7 +125,7 @@ class Editing:
             self._audit("trust", id_, before=before.trust.value, after=after.trust.value)
         if others := sorted(changes.keys() - {"trust"}):
             self._audit("update", id_, fields=others)
-        self._follow(before, after)
+        self._follow(*(to_record(experience, self._namespace(None)) for experience in (before, after)))
         return after
 
     def annotate(self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None) -> Experience:
@@ -140,20 +139,20 @@ class Editing:
     def change(self, note: ChangeNote, edits: Sequence[Edit]) -> ChangeNote:
         """Change many rows of this namespace, all or none, and do what follows from it; see `Journal.apply`."""
         kept = self.journal.apply(note, edits)
-        for edit in edits:
-            if edit.deed is Deed.EDIT and edit.after is not None and edit.after.keys() & _FOLLOWED:
-                record = self._get(edit.id)
-                if record is not None and edit.before is not None:
-                    self._follow(to_experience(replace(record, **edit.before)), to_experience(record))
+        for batch in batches(edit for edit in edits if edit.deed is Deed.EDIT):
+            rows = self._store.get_many(self._namespace(None), [edit.id for edit in batch], by="id")
+            for edit, row in zip(batch, rows, strict=True):
+                if row is not None:
+                    self._follow(replace(row, **(edit.before or {})), row)
         new = [Record(**(edit.after or {})) for edit in edits if edit.deed in (Deed.ADD, Deed.RESTORE)]
         self.ports.stored([row for row in new if row.is_current])
         return kept
 
-    def _follow(self, before: Experience, after: Experience) -> None:
+    def _follow(self, before: Record, after: Record) -> None:
         """What follows from a person's edit: evidence against what is trusted again counts anew; scores are owed."""
-        if before.trust is not after.trust is Trust.TRUSTED:
-            self._outcomes.cleared(self._namespace(None), after.function, after.id)
-        if difference(before.value, after.value) is not None:
+        if before.trust != after.trust == Trust.TRUSTED:
+            self._outcomes.cleared(after.namespace, after.function, after.id)
+        if before.answer != after.answer:
             self._owe_score(after.id, after.function)
 
     @property

@@ -29,6 +29,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from exp_pool._clock import now_us
 from exp_pool.errors import DecodingError, InvalidInputError, ReplayMissError
 from exp_pool.experience import Answer, Experience, Hit
 from exp_pool.keeping import accepted, keep, keep_failure
@@ -60,6 +61,7 @@ from exp_pool.steps import (
     Policy,
     Ran,
     Recall,
+    Renew,
     Run,
     Shared,
     Story,
@@ -125,6 +127,8 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
             ending = yield from _attempt(request, "look for an answer", giving, default=None)
             if ending is not None:
                 yield from _attempt(request, "learn from the call", _learned(judged.lesson), default=None)
+                renewing = _renewed_early(request, policy, mode, judged.match)
+                yield from _attempt(request, "renew the answer early", renewing, default=None)
                 return ending
         showing, unseen = _with_context(request, policy, judged), (request, _NOTHING_SHOWN)
         request, shown = yield from _attempt(request, "show similar experiences", showing, default=unseen)
@@ -264,6 +268,16 @@ def _judged(request: Request, policy: Policy, mode: Mode, looked: Claimed) -> St
     return (yield from judged_match(request, policy, looked.record, late_s, similar_too=similar_too))
 
 
+def _renewed_early(request: Request, policy: Policy, mode: Mode, match: Match | None) -> Story[None]:
+    """What is asked for shortly before it expires is renewed in the background."""
+    if match is None or match.found_by != "exact" or match.record.annotated or not mode.write or mode.replay:
+        return
+    renew_at = policy.renew_at(match.record)
+    if renew_at is not None and now_us() >= renew_at:
+        again = request.captured()
+        yield Renew(request, lambda: story(again, policy, Mode(read=False)))
+
+
 def _stored_answer(request: Request, policy: Policy, late_s: float = 0.0) -> Story[Ending | None]:
     """What the pool has for this call now, even if that has expired, but not for longer than this."""
     record: Record | None = yield LookUp(request)
@@ -282,7 +296,7 @@ def _given(request: Request, policy: Policy, match: Match | None) -> Story[Endin
     record = match.record
     encoded = (match.record.answer, record.codec)
     value = policy.codec.decode(*encoded)
-    yield Found(request, match, functools.partial(policy.codec.decode, *encoded))
+    yield Found(request, match, functools.partial(policy.codec.decode, *encoded), policy.renew_at(record))
     return Ending(Answer(value, record.id, match.found_by, match.similarity), encoded=encoded)
 
 

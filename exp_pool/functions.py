@@ -24,8 +24,7 @@ from exp_pool.flow import look, story
 from exp_pool.hot import memo_of
 from exp_pool.notices import Notices
 from exp_pool.pool import Pool
-from exp_pool.prefill import as_call
-from exp_pool.progress import progress
+from exp_pool.prefill import prefill, prefill_async
 from exp_pool.records import to_experience
 from exp_pool.request import CallSpec, Memo, Request
 from exp_pool.steps import Ending, Match, Mode, Policy, Story
@@ -307,25 +306,19 @@ class Blocking(Decorated[P, R]):
         """Run the function whatever is stored, and store its answer; what people annotated stays."""
         return self._answer(args, kwargs, fresh=True)
 
-    def prefill(self, items: Iterable[Any]) -> int:
-        """Run these calls where the pool has no answer yet; how many ran.
+    def prefill(self, items: Iterable[Any], *, concurrency: int = 1, progress: bool = True) -> int:
+        """Run these calls where the pool has no answer yet; how many ran. Interrupted, the same call goes on.
 
         Args:
             items: a tuple of positional arguments, a dict of named ones, or the only argument.
+            concurrency: how many at a time; on threads, if more than one.
+            progress: show a bar, in a terminal or a notebook.
 
         Raises:
-            ExceptionGroup: what the function raised, after all other calls were made.
+            InvalidInputError: no concurrency of at least 1.
+            ExceptionGroup: what the function raised, after all other calls were made; of very many the first ones.
         """
-        ran, errors = 0, []
-        for item in progress(items, self._spec.name):
-            args, kwargs = as_call(item)
-            try:
-                ran += self._answer(args, kwargs).found_by is None
-            except Exception as err:
-                errors.append(err)
-        if errors:
-            raise ExceptionGroup(f"{len(errors)} calls of {self._spec.name} failed; {ran} ran", errors)
-        return ran
+        return prefill(self._spec.name, self._answer, items, concurrency, progress=progress)
 
 
 class Awaitable(Decorated[P, R]):
@@ -365,22 +358,16 @@ class Awaitable(Decorated[P, R]):
         """Run the function whatever is stored, and store its answer; what people annotated stays."""
         return await self._answer(args, kwargs, fresh=True)
 
-    async def prefill(self, items: Iterable[Any]) -> int:
-        """Run these calls, one after the other, where the pool has no answer yet; how many ran.
+    async def prefill(self, items: Iterable[Any], *, concurrency: int = 1, progress: bool = True) -> int:
+        """Run these calls where the pool has no answer yet; how many ran. Interrupted, the same call goes on.
 
         Args:
             items: a tuple of positional arguments, a dict of named ones, or the only argument.
+            concurrency: how many at a time.
+            progress: show a bar, in a terminal or a notebook.
 
         Raises:
-            ExceptionGroup: what the function raised, after all other calls were made.
+            InvalidInputError: no concurrency of at least 1.
+            ExceptionGroup: what the function raised, after all other calls were made; of very many the first ones.
         """
-        ran, errors = 0, []
-        for item in progress(items, self._spec.name):
-            args, kwargs = as_call(item)
-            try:
-                ran += (await self._answer(args, kwargs)).found_by is None
-            except Exception as err:
-                errors.append(err)
-        if errors:
-            raise ExceptionGroup(f"{len(errors)} calls of {self._spec.name} failed; {ran} ran", errors)
-        return ran
+        return await prefill_async(self._spec.name, self._answer, items, concurrency, progress=progress)

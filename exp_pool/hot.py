@@ -114,7 +114,14 @@ class Hot:
         return entry
 
     def put(
-        self, memo: Memo, record: Record, value: Any, line: CallLine, writes: int, again: Callable[[], Any]
+        self,
+        memo: Memo,
+        record: Record,
+        value: Any,
+        line: CallLine,
+        writes: int,
+        again: Callable[[], Any],
+        until: int | None = None,
     ) -> None:
         """Remember an answer that was read when there had been so many `writes`.
 
@@ -125,11 +132,13 @@ class Hot:
             line: what is logged for each hit.
             writes: the count of writes before the row was read.
             again: decodes the answer anew, for values that cannot be copied faster.
+            until: when calls are to reach the story again (microseconds).
         """
         if not self._max_entries:
             return
         size = record.size_bytes + 500
-        until = min(_FOR_EVER if self._hears else now_us() + self._ttl_us, record.expires_at or _FOR_EVER)
+        lasting = _FOR_EVER if self._hears else now_us() + self._ttl_us
+        until = min(lasting, record.expires_at or _FOR_EVER, until or _FOR_EVER)
         ref = (record.namespace, record.key)
         entry = Entry(ref, memo, record, line, until, size, _copier(value, again), itertools.count(1))
         with self._lock:

@@ -26,31 +26,23 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from exp_pool._clock import monotonic
+from exp_pool.edits import Deed, Edit, batches, no_place, restorable, row_of, taken_back
 from exp_pool.encoding import dumps, loads
 from exp_pool.errors import ConflictError, DecodingError, ExpPoolError, StoreError
 from exp_pool.experience import new_id
-from exp_pool.filters import Condition, holds
+from exp_pool.filters import Condition
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordStore
-from exp_pool.records import Record, read_scores, sized
+from exp_pool.records import Record
 from exp_pool.rows import audit_entry, audit_log
 
 _NAME = "curation"  # of the lease, of the state and of the log of changes; of no key, which is hexadecimal
-_BATCH, _BATCH_CHARS = 500, 4 * 2**20  # edits, whichever comes first: rows may have megabytes each
 _PAGE = 100  # entries of a log
 _TRIES = 5  # of taking back a row that others change meanwhile
 _LOOK_S = 0.05  # between two looks at a lease that another process has
+_PATIENCE_S = 1.0  # beyond the end of a lease that nobody renews
 _NAMED = 5  # rows in a message
 
 Renew: TypeAlias = Callable[[], None]
-
-
-class Deed(StrEnum):
-    """What a change does to one row."""
-
-    EDIT = "edit"
-    ADD = "add"
-    DELETE = "delete"
-    RESTORE = "restore"
 
 
 class Standing(StrEnum):
@@ -67,21 +59,6 @@ class _Phase(StrEnum):
     APPLYING = "applying"
     TAKING_BACK = "taking back"
     FINISHING = "finishing"
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """What a change does to one row.
-
-    `before` and `after` hold columns of the row: those that an EDIT changes, all of them of a row that is added,
-    deleted or restored. `revision`: what the row must have (EDIT, DELETE).
-    """
-
-    deed: Deed
-    id: str
-    revision: int = 0
-    before: Mapping[str, Any] | None = None
-    after: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,27 +86,6 @@ class _Open:
 
 class _LostError(ConflictError):
     """Another process took the lease over, and ends the change."""
-
-
-def edit_of(before: Record, after: Record) -> Edit | None:
-    """The edit from one state of a row to another; None where they are the same."""
-    old, new = asdict(before), asdict(after)
-    changed = [name for name in old if old[name] != new[name] and name != "revision"]
-    if not changed:
-        return None
-    return Edit(
-        Deed.EDIT, before.id, before.revision, {name: old[name] for name in changed}, {n: new[n] for n in changed}
-    )
-
-
-def added(row: Record) -> Edit:
-    """The edit that adds a row."""
-    return Edit(Deed.ADD, row.id, after=asdict(row))
-
-
-def deleted(row: Record) -> Edit:
-    """The edit that deletes a row."""
-    return Edit(Deed.DELETE, row.id, row.revision, before=asdict(row))
 
 
 class Journal:
@@ -169,14 +125,14 @@ class Journal:
         """By their ids: rows that cannot be changed as they should, and why."""
         found: dict[str, str] = {}
         cutoff = self._store.cutoff(self._namespace)
-        for batch in _batches(edits):
+        for batch in batches(edits):
             there = self._rows([edit.id for edit in batch])
             arriving = [edit for edit in batch if edit.deed in (Deed.ADD, Deed.RESTORE)]
             keys = [str((edit.after or {})["key"]) for edit in arriving]
             answering = dict(zip(keys, self._store.get_many(self._namespace, keys), strict=True))
             for edit in batch:
                 if edit.deed in (Deed.ADD, Deed.RESTORE):
-                    reason = _no_place(edit, there.get(edit.id), answering, cutoff)
+                    reason = no_place(edit, there.get(edit.id), answering, cutoff)
                 elif edit.id not in there:
                     reason = "it was deleted meanwhile"
                 elif there[edit.id].revision != edit.revision:
@@ -233,24 +189,34 @@ class Journal:
         return [id_ for id_ in gone if id_ not in there]
 
     def erase(self, where: Sequence[Condition]) -> list[str]:
-        """Drop from all journals the rows that are gone and meet the conditions, and edits of rows that are gone.
+        """Drop from all journals deleted rows that meet the conditions, and edits of rows that are gone for good.
 
         Returns:
-            ids of the rows that no journal can restore any more.
+            ids of the rows that are gone for good.
+
+        Raises:
+            ConflictError: another process makes a change; erase again when it is done.
+            StoreError: the store failed; erase again.
         """
-        erased: list[str] = []
-        for name in self._store.names(self._namespace).logs:
-            if not name.startswith(f"{_NAME}:"):
-                continue
-            edits = list(self.edits(name.removeprefix(f"{_NAME}:")))
-            there = {id_ for batch in _batches(edits) for id_ in self._rows([edit.id for edit in batch])}
-            kept = [edit for edit in edits if edit.id in there or _restorable(edit, where)]
-            if len(kept) < len(edits):
-                self._store.drop_logs(self._namespace, [name])
-                self._write(name, kept)
-                still = {edit.id for edit in kept}
-                erased += [edit.id for edit in edits if edit.id not in still]
-        return erased
+        self.recover()  # or its journal would be missed by whoever ends it
+        prefix = _journal("")
+        logs = self._store.names(self._namespace).logs
+        changes = [name.removeprefix(prefix) for name in logs if name.startswith(prefix)]
+        stay = {edit.id for id_ in changes for edit in self.edits(id_) if restorable(edit, where)}
+        erased: dict[str, None] = {}
+        for id_ in changes:
+            kept: list[Edit] = []
+            dropped: list[Edit] = []
+            for batch in batches(self.edits(id_)):
+                there = stay | self._rows([edit.id for edit in batch]).keys()
+                for edit in batch:
+                    matches = edit.deed is Deed.DELETE and not restorable(edit, where)
+                    (kept if edit.id in there and not matches else dropped).append(edit)
+            if dropped:
+                self._store.drop_logs(self._namespace, [_journal(id_)])
+                self._write(_journal(id_), kept)
+                erased |= dict.fromkeys(edit.id for edit in dropped)
+        return [id_ for id_ in erased if id_ not in stay and not self._rows([id_])]
 
     # One change
 
@@ -258,7 +224,7 @@ class Journal:
         revision = self._set(note, _Phase.JOURNALLING, self._revision())
         self._write(_journal(note.id), edits, renew)
         revision = self._set(note, _Phase.APPLYING, revision)
-        for batch in _batches(edit for edit in edits if edit.deed in (Deed.EDIT, Deed.DELETE)):
+        for batch in batches(edit for edit in edits if edit.deed in (Deed.EDIT, Deed.DELETE)):
             renew()
             self._edit(batch)
         revision = self._set(note, _Phase.FINISHING, revision)
@@ -289,11 +255,11 @@ class Journal:
 
     def _finish(self, note: ChangeNote, edits: Iterable[Edit], renew: Renew, *, again: bool = False) -> None:
         """Whatever of it was done before changes nothing when it is done again."""
-        for batch in _batches(edits):
+        for batch in batches(edits):
             renew()
             # A row that was added and deleted since stays deleted; one that is restored is a deleted one.
             modes = {Deed.ADD: PutMode.REPLICATE, Deed.RESTORE: PutMode.INSERT}
-            puts = [Put(_row(edit), modes[edit.deed]) for edit in batch if edit.deed in modes]
+            puts = [Put(row_of(edit), modes[edit.deed]) for edit in batch if edit.deed in modes]
             if puts:
                 self._store.put_many(puts)
             gone = [edit.id for edit in batch if edit.deed is Deed.DELETE]
@@ -341,7 +307,7 @@ class Journal:
             return self._close(replace(note, standing=Standing.APPLIED), revision)
         if open_.phase is not _Phase.JOURNALLING:
             revision = self._set(note, _Phase.TAKING_BACK, revision)
-            for batch in _batches(e for e in self.edits(note.id) if e.deed in (Deed.EDIT, Deed.DELETE)):
+            for batch in batches(e for e in self.edits(note.id) if e.deed in (Deed.EDIT, Deed.DELETE)):
                 renew()
                 self._take_back(batch)
         self._store.drop_logs(self._namespace, [_journal(note.id)])
@@ -389,7 +355,7 @@ class Journal:
         return note
 
     def _write(self, name: str, edits: Iterable[Edit], renew: Renew | None = None) -> None:
-        for batch in _batches(edits):
+        for batch in batches(edits):
             if renew is not None:
                 renew()
             self._store.append_log(
@@ -407,7 +373,7 @@ class Journal:
 
     @contextmanager
     def _alone(self) -> Iterator[Renew]:
-        owner, patience = new_id(), monotonic() + self._lease_s + 1.0
+        owner, patience = new_id(), monotonic() + self._lease_s + _PATIENCE_S
         while (lease := self._store.claim(self._namespace, _NAME, owner, self._lease_s).lease) is None:
             if monotonic() > patience:
                 raise ConflictError(
@@ -432,43 +398,6 @@ class Journal:
                 self._store.release(held[0])
 
 
-def taken_back(row: Record, edit: Edit) -> tuple[Record, list[str]]:
-    """A row as it was before an edit of it, and the columns which others changed since: they stay as they are."""
-    assert edit.before is not None
-    assert edit.after is not None
-    now = {name: getattr(row, name) for name in edit.before}
-    mine = {name: value for name, value in edit.before.items() if now[name] == edit.after[name]}
-    theirs = [name for name in edit.before if name not in mine and now[name] != edit.before[name]]
-    was = replace(row, **mine)
-    if theirs and mine:
-        scores = read_scores(was.scores)
-        was = sized(replace(was, score=scores[next(reversed(scores))].value if scores else None))
-    return was, [name for name in theirs if name not in ("size_bytes", "score")]
-
-
-def _row(edit: Edit) -> Record:
-    return Record(**(edit.after or {}))
-
-
-def _no_place(edit: Edit, there: Record | None, answering: Mapping[str, Record | None], cutoff: int | None) -> str:
-    """Why a row cannot be added or restored; ``""`` where it can."""
-    row = _row(edit)
-    if there is not None:
-        return "its id is taken"
-    other = answering[row.key]
-    if row.is_current and other is not None:
-        return f"its call is answered by {other.id!r} already; change that one"
-    if edit.deed is Deed.ADD and cutoff is not None and row.created_at <= cutoff:
-        return "it was created before everything in this namespace was deleted; leave created_at out"
-    return ""
-
-
-def _restorable(edit: Edit, where: Sequence[Condition]) -> bool:
-    """Whether the edit of a row that is gone is kept when what meets these conditions is erased."""
-    columns = edit.before if edit.deed is Deed.DELETE else None
-    return columns is not None and not all(holds(condition, Record(**columns)) for condition in where)
-
-
 def _refusal(rows: Mapping[str, str]) -> str:
     return f"nothing is changed, because of {len(rows):,} experience{'s'[: len(rows) != 1]}: {some(rows)}"
 
@@ -489,16 +418,3 @@ def _read_note(text: str) -> ChangeNote:
 
 def _journal(id_: str) -> str:
     return f"{_NAME}:{id_}"
-
-
-def _batches(edits: Iterable[Edit]) -> Iterator[list[Edit]]:
-    batch: list[Edit] = []
-    size = 0
-    for edit in edits:
-        batch.append(edit)
-        size += sum(len(v) for columns in (edit.before, edit.after) for v in (columns or {}).values() if type(v) is str)
-        if len(batch) >= _BATCH or size >= _BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

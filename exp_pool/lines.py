@@ -13,7 +13,7 @@ from loguru import logger
 _UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class CallLine:
     """``name [CACHED|strategy|model] detail``; without ``CACHED|`` where the function ran.
 
@@ -21,8 +21,8 @@ class CallLine:
         function: the name under which the call is stored.
         strategy, model: what was recorded of it; None where nothing was.
         cached: whether the pool answered.
-        detail: what is to be said besides, in the words of the function's domain; of several lines, each gets the same
-            beginning. Asked only if somebody listens.
+        detail: gives what is to be said besides, in the words of the function's domain; of several lines, each gets the
+            same beginning. Asked only if somebody listens.
     """
 
     function: str
@@ -39,8 +39,6 @@ class CallLine:
         cached = "CACHED|" if self.cached else ""
         beginning = f"{self.function} [{cached}{self.strategy or _UNKNOWN}|{self.model or _UNKNOWN}]"
         return "\n".join(f"{beginning} {line}".rstrip() for line in self._said().splitlines() or [""])
-
-    __repr__ = __str__  # no arguments and no answers where somebody logs `extra`
 
     def _said(self) -> str:
         try:

@@ -224,7 +224,8 @@ class ExpManager(Tending):
     async def erase(self, where: Mapping[str, Any]) -> int:
         """Delete what meets all conditions, history too, and leave no byte of it on disk; how many rows.
 
-        The store is written anew without it, and so is the index; copies made before (backups, snapshots) are yours.
+        The store is written anew without it, and so is the index; what changes (`exp_pool.curation`) deleted and could
+        restore goes from their journals. Copies made before (backups, snapshots) are yours.
 
         Raises:
             InvalidInputError: no condition, or an unknown field or operator.

@@ -23,6 +23,7 @@ from exp_pool.counters import Counters, Stats
 from exp_pool.drivers.judging import Judging
 from exp_pool.drivers.leases import Leases
 from exp_pool.drivers.ports import Ports
+from exp_pool.drivers.renewing import Renewals
 from exp_pool.drivers.single_flight import Flights
 from exp_pool.drivers.tape import Streams
 from exp_pool.editing import Editing
@@ -150,6 +151,7 @@ class Pool(Editing):
             self.hot,
             self.background,
             Streams(),
+            Renewals(),
             self.explain,
             self._scoring.rated,
             self._verifying,
@@ -287,6 +289,11 @@ class Pool(Editing):
                 "this manager has no embedder: make one with an embedder, and index='exact://' or 'chroma:///folder'"
             )
         return self._embeddings.embed(texts, self.config.query_timeout)
+
+    def embed_owed(self) -> None:
+        """Make the vectors that this namespace is owed, if there is an embedder; nothing is embedded anew."""
+        self._check_open()
+        self._embedding.run(self._namespace(None), float("inf"))
 
     def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
         """How many current experiences, expired and quarantined ones too."""

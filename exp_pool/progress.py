@@ -28,9 +28,15 @@ def watched(items: Iterable[Any], what: str, total: int) -> Iterator[Any]:
 
 
 @contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Gives what is to be called after each thing done, with a note to be shown, such as what it has cost so far."""
-    console = _console() if total >= _WORTH_A_BAR else None
+def bar(what: str, total: int | None, *, show: bool = True) -> Iterator[Callable[[str], None]]:
+    """Gives what is to be called after each thing done, with a note to be shown, such as what it has cost so far.
+
+    Args:
+        what: is done.
+        total: how many things; None where nobody knows.
+        show: whether there is to be a bar at all.
+    """
+    console = _console() if show and (total is None or total >= _WORTH_A_BAR) else None
     if console is None:
         yield lambda _note: None
         return

@@ -39,14 +39,13 @@ class PutMode(StrEnum):
 class Put:
     """One row to write.
 
-    INSERT adds a row. It becomes the current one of its (namespace, key) and the row that was current becomes history
-    (``superseded_by`` names the new one; its vector is removed and nothing is owed to it any more). Where the current
-    row is annotated and the new one is not, and is automatic or refined, it is stored as history instead. UPDATE
-    replaces the content of a row that has `expected_revision`: everything but id, namespace, function, version, key,
-    request, arguments, created_at, principal, currency, access counts, and what upkeep settles. The revision goes up
-    by one.
-    REPLICATE is an INSERT that comes from another pool: it is refused where this pool has deleted the id, or everything
-    that was created up to then.
+    INSERT adds a row. It becomes the current one of its (namespace, key) and the row that was current becomes
+    history (``superseded_by`` names the new one; its vector is removed and nothing is owed to it any more). Where
+    the current row is annotated and the new one is not, and is automatic, refined or imported, it is stored as
+    history instead. UPDATE replaces the content of a row that has `expected_revision`: everything but id,
+    namespace, function, version, key, request, arguments, created_at, principal, currency, access counts, and what
+    upkeep settles. The revision goes up by one. REPLICATE is an INSERT that comes from another pool: it is refused
+    where this pool has deleted the id, or everything that was created up to then.
     """
 
     record: Record

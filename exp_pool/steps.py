@@ -56,6 +56,12 @@ class Policy:
         """How long after its expiry an answer is still served in place of the function's exception."""
         return self.ttl.if_error_s if isinstance(self.ttl, Ttl) else 0.0
 
+    def renew_at(self, record: Record) -> int | None:
+        """From when on (microseconds) asking for the row has it renewed before it expires; None: never."""
+        if record.expires_at is None or not isinstance(self.ttl, Ttl) or not self.ttl.early_s:
+            return None
+        return record.expires_at - int(self.ttl.early_s * _MICROSECONDS)
+
     def lets_answer(self, record: Record, late_s: float = 0.0) -> bool:
         """Whether a row may answer at all, whatever a judge thinks of it; expired by at most `late_s`."""
         return (
@@ -251,11 +257,23 @@ class Explain:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Tell who listens that the pool answered with this, and the hot tier, which may give it `again`."""
+    """Tell who listens that the pool answered with this, and the hot tier, which may give it `again`.
+
+    It may until a time (microseconds) at which calls are to come here again.
+    """
 
     request: Request
     match: Match
     again: Callable[[], Any] | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Tell this story in the background, unless one of its key is being told: it runs the function and keeps that."""
+
+    request: Request
+    telling: Callable[[], Story[Ending]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +316,7 @@ FlowStep: TypeAlias = (
     | Keep
     | Explain
     | Found
+    | Renew
     | Coalesced
     | NotFound
     | Trouble

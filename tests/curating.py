@@ -1,5 +1,6 @@
 """Pools to curate, and everything that a change may have changed about one."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from exp_pool import MISSING, Experience, Metric, Score, Step
@@ -54,10 +55,18 @@ def of_everything(count=24, function="ask", **fields):
     ]
 
 
-def contents(pool):
-    """Everything that people know of the pool's experiences, history too: as bytes, but for revisions."""
+def contents(pool, use=True):
+    """Everything that people know of the pool's experiences, history too: as bytes, but for revisions.
+
+    Without `use` also how often they were used, and when, which the worker counts a moment later.
+    """
     rows = {row.id: row for row in pool.store.scan(RecordQuery(pool.space, history=True))}
     experiences = {exp.id: exp.to_dict() for exp in pool.iter_exps(history=True)}
+    if not use:
+        rows = {id_: replace(row, access_count=0) for id_, row in rows.items()}
+        for experience in experiences.values():
+            experience.pop("access_count", None)
+            experience.pop("last_access", None)
     return {
         id_: (
             experiences[id_],

@@ -1,4 +1,4 @@
-"""Commands that only look: stats, list, show, query, history, config."""
+"""Commands that only look: stats, list, show, query, history, config, duplicates."""
 
 from __future__ import annotations
 
@@ -406,3 +406,54 @@ def _settings(settings: ExpPoolConfig, given: dict[str, str]) -> Iterator[tuple[
             else _From.DEFAULT
         )
         yield name, without_password(value) if isinstance(value, str) else value, where
+
+
+@app.command()
+def duplicates(
+    by: Annotated[str, typer.Option(help="exact, letters or meaning.")] = "letters",
+    min_similarity: Annotated[float | None, typer.Option(help="0 to 1; by default 0.8, by meaning 0.95.")] = None,
+    within: Annotated[str, typer.Option(help="What is compared: scope, function or pool.")] = "scope",
+    where: WhereOption = None,
+    store: StoreOption = None,
+    index: IndexOption = None,
+    namespace: NamespaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Experiences whose requests say the same, in groups, the best of each first. Nothing is changed.
+
+    Example: exp-pool duplicates --by exact
+    """
+    from exp_pool.curation.finding import duplicates as find
+
+    wanted = conditions(where)
+    meaning = by == "meaning"
+    with opened(
+        store, namespace, index=index if meaning else "none://", embedder=None if meaning else "none"
+    ) as manager:
+        frame = find(manager, wanted, by=by, min_similarity=min_similarity, within=within)
+        rows = frame[["id", "found.group", "found.keep", "found.similarity", "found.same_answer", "request"]].values
+    names = ("id", "group", "keep", "similarity", "same_answer", "request")
+    found = [dict(zip(names, row, strict=True)) for row in rows.tolist()]
+    if json_:
+        for each in found:
+            as_json(each, lines=True)
+    elif not found:
+        line("no duplicates")
+    else:
+        columns = (
+            Column("group", right=True),
+            Column("keep"),
+            _ID,
+            Column("similarity", right=True, least=60),
+            Column("same answer", least=80),
+            _REQUEST,
+        )
+        yes = {True: "yes", False: ""}
+        table(
+            columns,
+            (
+                [str(e["group"]), yes[e["keep"]], short(e["id"]), number(e["similarity"]), yes[e["same_answer"]],
+                 e["request"]]
+                for e in found
+            ),
+        )  # fmt: skip

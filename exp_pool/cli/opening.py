@@ -73,8 +73,8 @@ def said() -> Iterator[None]:
         except BrokenPipeError:
             raise
         except ExceptionGroup as group:
-            for each in group.exceptions[:_NAMED]:
-                note("error", f"{type(each).__name__}: {each}", "red")
+            for each in group.exceptions:
+                note("failed", f"{each!r} {' '.join(getattr(each, '__notes__', []))}", "red")
             note("error", group.message, "red")
             raise typer.Exit(1) from group
         except (ValidationError, ExpPoolError, OSError) as error:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
-import inspect
-import json
 import random
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +12,9 @@ import typer
 
 from exp_pool import snapshots
 from exp_pool._clock import monotonic
+from exp_pool.capture import in_namespace
 from exp_pool.cli.opening import JsonOption, NamespaceOption, StoreOption, WhereOption, conditions, opened, said
+from exp_pool.cli.prefilling import decorated_function, prefill_from
 from exp_pool.cli.printing import Column, as_json, line, note, table
 from exp_pool.cli.snapshotting import (
     Cache,
@@ -28,8 +25,6 @@ from exp_pool.cli.snapshotting import (
     PersistDirOption,
     PersistOption,
 )
-from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.functions import Awaitable, Decorated
 from exp_pool.manager import ExpManager
 from exp_pool.protocols import EvictionOrder
 
@@ -67,56 +62,30 @@ def score(
 
 @app.command()
 def prefill(
-    function: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="A decorated function. Its module runs.")],
+    function: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="A decorated function, as imported here.")],
     items: Annotated[
         Path,
-        typer.Argument(help="JSON lines: an array of positional arguments, an object of named ones, or the only one."),
+        typer.Argument(
+            metavar="ITEMS.JSONL",
+            help="A call in each line: an object of named arguments, an array of positional ones, or the only one.",
+        ),
     ],
+    concurrency: Annotated[int, typer.Option(help="Calls at a time.")] = 1,
+    namespace: Annotated[str | None, typer.Option(help="Whose pool; by default the function's.")] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Call a decorated function with every line of a file, where the pool has no answer yet.
+    """Make calls of a function that the pool has no answer for yet. Interrupted, the same command goes on.
 
-    It uses the pool that the function uses.
+    Exit code 1: some calls failed; the others were made.
 
     Example: exp-pool prefill app.agents:answer questions.jsonl
     """
-    with said():
-        decorated = _decorated(function)
-        calls = list(_calls(items))
-        ran = asyncio.run(decorated.prefill(calls)) if isinstance(decorated, Awaitable) else decorated.prefill(calls)
+    with said(), in_namespace(namespace) if namespace else nullcontext():
+        ran = prefill_from(decorated_function(function), items, concurrency=concurrency)
     if json_:
-        as_json({"items": len(calls), "ran": ran})
+        as_json({"ran": ran})
     else:
-        line(f"{ran:,} of {len(calls):,} calls ran; the others were in the pool")
-
-
-def _decorated(name: str) -> Any:
-    module, colon, path = name.partition(":")
-    if not (module and colon and path):
-        raise InvalidInputError(f"{name!r} names no function; write MODULE:FUNCTION, such as app.agents:answer")
-    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
-    try:
-        found: Any = importlib.import_module(module)
-        for part in path.split("."):
-            found = inspect.getattr_static(found, part) if inspect.isclass(found) else getattr(found, part)
-    except (ImportError, AttributeError) as err:
-        raise ConfigurationError(f"{name!r} cannot be imported: {err}") from err
-    finally:
-        sys.path.pop(0)
-    if not isinstance(found, Decorated):
-        raise InvalidInputError(f"{name!r} is not decorated with @exp_cache: {found!r:.80}")
-    return found
-
-
-def _calls(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8") as lines:
-        for number, text in enumerate(lines, 1):
-            if text.strip():
-                try:
-                    item = json.loads(text)
-                except (ValueError, RecursionError) as err:
-                    raise InvalidInputError(f"{path}, line {number}: {err}") from err
-                yield tuple(item) if isinstance(item, list) else item
+        line(f"{ran} calls of {function} ran; the pool had the answers of the others")
 
 
 @app.command()

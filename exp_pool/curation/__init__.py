@@ -1,4 +1,4 @@
-"""Curation: experiences as frames, edited, compared, applied and undone; merged, distilled, verified.
+"""Curation: experiences as frames, edited, compared, applied and undone; found, merged, distilled, verified.
 
 ::
 
@@ -20,6 +20,7 @@ from exp_pool.curation.cells import NONE
 from exp_pool.curation.changes import Change
 from exp_pool.curation.diffing import diff
 from exp_pool.curation.distilling import distill
+from exp_pool.curation.finding import clusters, conflicts, coverage, duplicates, low_scores, outliers, stale
 from exp_pool.curation.frames import iter_frames, to_arrow, to_frame, to_polars
 from exp_pool.curation.merging import merge
 from exp_pool.curation.verifying import Outcome, Verification, Verified, verify
@@ -33,16 +34,23 @@ __all__ = [
     "Verification",
     "Verified",
     "apply_frame",
+    "clusters",
+    "conflicts",
+    "coverage",
     "diff",
     "distill",
+    "duplicates",
     "forget",
     "history",
     "iter_frames",
+    "low_scores",
     "merge",
+    "outliers",
     "promote",
     "quarantine",
     "recover",
     "relabel",
+    "stale",
     "to_arrow",
     "to_frame",
     "to_polars",

@@ -11,9 +11,10 @@ from exp_pool._clock import now, now_us
 from exp_pool.curation.changes import Change, planned
 from exp_pool.curation.diffing import diff
 from exp_pool.curation.frames import settle
+from exp_pool.edits import Deed, Edit, taken_back
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.experience import new_id
-from exp_pool.journal import ChangeNote, Deed, Edit, Standing, some, taken_back
+from exp_pool.journal import ChangeNote, Standing, some
 from exp_pool.records import Record
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
     Raises:
         NotFoundError: there is no such change, or it was forgotten.
         ConflictError: it was undone already or never applied, or others changed since what it changed; the message says
-            what and by whom. Nothing is changed.
+            what. Nothing is changed.
         StoreError: the store failed; the message says what became of it.
     """
     pool = manager.sync

@@ -11,8 +11,8 @@ from typing import Any
 
 from exp_pool._clock import to_datetime
 from exp_pool.curation.columns import Kind, column, editable_cells
+from exp_pool.edits import Deed, Edit, added, deleted, edit_of
 from exp_pool.experience import MISSING, Experience
-from exp_pool.journal import Deed, Edit, added, deleted, edit_of
 from exp_pool.records import Record, to_experience
 from exp_pool.sameness import difference
 

@@ -65,15 +65,20 @@ class Row:
     def metric(self) -> dict[str, Any]:
         """What the call cost, as far as it is known."""
         if self._metric is None:
-            self._metric = json.loads(self.record.metric)
+            self._metric = _loads(self.record.metric)
         return self._metric
 
     @property
     def scores(self) -> dict[str, Any]:
         """Scores by scorer, in their order."""
         if self._scores is None:
-            self._scores = json.loads(self.record.scores)
+            self._scores = _loads(self.record.scores)
         return self._scores
+
+
+def _loads(text: str) -> Any:
+    """What most rows have nothing in need not be parsed."""
+    return [] if text == "[]" else {} if text == "{}" else json.loads(text)
 
 
 def _plain(name: str, kind: Kind, *, editable: bool = False) -> Column:
@@ -98,6 +103,7 @@ def _of_metadata(name: str) -> Callable[[Row], Any]:
 
 SCORE, METADATA, METADATA_JSON, METRIC = "score.", "metadata.", "metadata_json.", "metric."
 DELETED = "deleted"
+FOUND = "found."  # columns of what `finding` says of rows; passed over when a frame is applied
 _FAMILIES = (SCORE, METADATA, METADATA_JSON)
 _METRICS = {"time_s": Kind.NUMBER, "money_usd": Kind.NUMBER, "tokens_in": Kind.INTEGER, "tokens_out": Kind.INTEGER}
 
@@ -119,8 +125,8 @@ _FIXED: dict[str, Column] = {
         _plain("model", Kind.TEXT, editable=True),
         _plain("strategy", Kind.TEXT, editable=True),
         *(Column(METRIC + name, kind, _of_metric(name), editable=True) for name, kind in _METRICS.items()),
-        Column("trajectory", Kind.VALUE, lambda row: json.loads(row.record.trajectory), editable=True),
-        Column("parents", Kind.VALUE, lambda row: json.loads(row.record.parents), editable=True),
+        Column("trajectory", Kind.VALUE, lambda row: _loads(row.record.trajectory), editable=True),
+        Column("parents", Kind.VALUE, lambda row: _loads(row.record.parents), editable=True),
         _plain("created_at", Kind.TIME),
         _plain("expires_at", Kind.TIME, editable=True),
         _plain("last_access", Kind.TIME),

@@ -18,6 +18,7 @@ from exp_pool.curation.cells import EMPTY, is_null, read_cell, same
 from exp_pool.curation.changes import Change, planned
 from exp_pool.curation.columns import (
     DELETED,
+    FOUND,
     METADATA,
     METADATA_JSON,
     METRIC,
@@ -88,14 +89,13 @@ def diff(manager: ExpManager, frame: Any, *, delete_missing: bool = False) -> Ch
     settle(pool)
     table = _read(frame)
     _check(table, pool.space)
-    old, new = _ids(table)
+    old, new = _places(table)
     pairs: list[tuple[Record | None, Record | None]] = []
     stale: dict[str, str] = {}
     for start in range(0, len(old), _BATCH):
-        batch = dict(list(old.items())[start : start + _BATCH]) if start or len(old) > _BATCH else old
-        pairs += _changed(pool, table, batch, stale)
+        pairs += _changed(pool, table, old[start : start + _BATCH], stale)
     if delete_missing:
-        pairs += _missing(pool, table, old, stale)
+        pairs += _missing(pool, table, {table.cells["id"][at] for at in old}, stale)
     pairs += ((None, row) for row in _added(pool, table, new))
     change = planned(pool.space, "apply", pairs, stale=stale)
     return replace(change, stale=stale | pool.journal.obstacles(change.edits))
@@ -105,6 +105,7 @@ def diff(manager: ExpManager, frame: Any, *, delete_missing: bool = False) -> Ch
 
 
 def _read(frame: Any) -> _Table:
+    """The frame without what `finding` said of its rows: that is for people."""
     kind = type(frame).__module__.partition(".")[0]
     if kind == "polars" and hasattr(frame, "to_arrow"):
         frame, kind = frame.to_arrow(), "pyarrow"
@@ -114,12 +115,14 @@ def _read(frame: Any) -> _Table:
             frame = frame.reset_index()
             names = [*frame.columns]
         _once("column", names)
+        names = [name for name in names if not str(name).startswith(FOUND)]
         cells = {name: frame[name].tolist() for name in names}
         text = frame.attrs.get(SELECTION)
         floats = frozenset(name for name in names if frame[name].dtype.kind == "f")
     elif kind == "pyarrow" and hasattr(frame, "schema"):
         _once("column", frame.column_names)
-        cells, floats = frame.to_pydict(), frozenset()
+        cells = {name: frame[name].to_pylist() for name in frame.column_names if not name.startswith(FOUND)}
+        floats = frozenset()
         found = (frame.schema.metadata or {}).get(SELECTION.encode())
         text = None if found is None else found.decode()
     else:
@@ -152,27 +155,29 @@ def _check(table: _Table, namespace: str) -> None:
         )
 
 
-def _ids(table: _Table) -> tuple[dict[str, int], list[int]]:
-    """Where the rows of known ids stand, and where those without one do."""
+def _places(table: _Table) -> tuple[list[int], list[int]]:
+    """Where rows with an id stand, and where those without one do."""
     cells = table.cells["id"]
-    known = [at for at in range(table.count) if not is_null(cells[at])]
-    for at in known:
+    old: list[int] = []
+    new: list[int] = []
+    for at in range(table.count):
+        (new if is_null(cells[at]) else old).append(at)
+    for at in old:
         if not isinstance(cells[at], str) or not cells[at]:
             raise InvalidInputError(f"row {at}: id={cells[at]!r:.80} is no id; leave it empty for a new experience")
-    _once("id", [cells[at] for at in known])
-    taken = {cells[at]: at for at in known}
-    return taken, [at for at in range(table.count) if is_null(cells[at])]
+    _once("id", [cells[at] for at in old])
+    return old, new
 
 
 # ── Rows that are there ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _changed(
-    pool: Pool, table: _Table, batch: Mapping[str, int], stale: dict[str, str]
+    pool: Pool, table: _Table, places: Sequence[int], stale: dict[str, str]
 ) -> Iterator[tuple[Record | None, Record | None]]:
-    ids = list(batch)
+    ids = [table.cells["id"][at] for at in places]
     unknown = []
-    for (id_, at), record in zip(batch.items(), pool.store.get_many(pool.space, ids, by="id"), strict=True):
+    for id_, at, record in zip(ids, places, pool.store.get_many(pool.space, ids, by="id"), strict=True):
         going = _going(table, at)
         if record is not None:
             revision = _revision(table, id_, at)
@@ -376,7 +381,7 @@ def _added(pool: Pool, table: _Table, places: Sequence[int]) -> list[Record]:
 
 
 def _missing(
-    pool: Pool, table: _Table, there: Mapping[str, int], stale: dict[str, str]
+    pool: Pool, table: _Table, there: set[str], stale: dict[str, str]
 ) -> Iterator[tuple[Record | None, Record | None]]:
     if table.selection is None:
         raise InvalidInputError(

@@ -12,17 +12,17 @@ type stands in ``metadata_json.<key>``.
 from __future__ import annotations
 
 import gc
-import importlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from exp_pool.curation.columns import METADATA, METADATA_JSON, Kind, Wanted, column
+from exp_pool.curation.packages import package
 from exp_pool.encoding import dumps, loads
-from exp_pool.errors import ConfigurationError, ConflictError, DecodingError, InvalidInputError
+from exp_pool.errors import ConflictError, DecodingError, InvalidInputError
 from exp_pool.experience import MISSING
 from exp_pool.filters import parse_where
 from exp_pool.protocols import RecordQuery
@@ -149,6 +149,11 @@ def iter_frames(
     return (_KINDS[kind](*piece) for piece in taken)
 
 
+def frame_of(pool: Pool, records: Iterable[Record], columns: Sequence[str]) -> pd.DataFrame:
+    """These rows as a frame, like one of `to_frame`."""
+    return _pandas(*_taken(pool, pool.space, records, Wanted(columns)))
+
+
 def _whole(
     manager: ExpManager,
     where: Mapping[str, Any] | None,
@@ -182,20 +187,19 @@ def _pieces(
 ) -> Iterator[tuple[_Cells, Selection]]:
     """The first piece even where it is empty."""
     pool, wanted = manager.sync, Wanted(columns)
-    query = RecordQuery(pool.space, parse_where(where), history=history)
+    space, conditions = pool.space, parse_where(where)  # now: a generator may run on under another namespace
     settle(pool)
 
     def read() -> Iterator[tuple[_Cells, Selection]]:
-        records = pool.store.scan(query)
-        first = True
-        while (piece := _taken(pool, islice(records, rows), wanted))[1].rows or first:
-            yield piece
-            first = False
+        records = pool.store.scan(RecordQuery(space, conditions, history=history))
+        yield _taken(pool, space, islice(records, rows), wanted)
+        for record in records:
+            yield _taken(pool, space, chain((record,), islice(records, rows and rows - 1)), wanted)
 
     return read()
 
 
-def _taken(pool: Pool, records: Iterable[Record], wanted: Wanted) -> tuple[_Cells, Selection]:
+def _taken(pool: Pool, space: str, records: Iterable[Record], wanted: Wanted) -> tuple[_Cells, Selection]:
     rows: dict[str, tuple[int, int, int | None]] = {}
 
     def noted() -> Iterator[Record]:
@@ -208,14 +212,14 @@ def _taken(pool: Pool, records: Iterable[Record], wanted: Wanted) -> tuple[_Cell
         pool.notices.once(f"unreadable:{record.id}", f"left out of the frame: {record.id} cannot be read: {err}")
 
     cells = wanted.cells(noted(), unreadable)
-    return cells, Selection(pool.space, frozenset(cells), rows)
+    return cells, Selection(space, frozenset(cells), rows)
 
 
 # ── Kinds of frames ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _pandas(cells: _Cells, selection: Selection) -> pd.DataFrame:
-    pandas = installed("pandas")
+    pandas = package("pandas", "curation")
     frame: pd.DataFrame = pandas.DataFrame({name: _series(pandas, name, found) for name, found in cells.items()})
     frame.attrs[SELECTION] = str(selection)
     return frame
@@ -248,7 +252,7 @@ def _series(pandas: Any, name: str, cells: Sequence[Any]) -> Any:
 
 
 def _arrow(cells: _Cells, selection: Selection) -> pa.Table:
-    arrow = installed("pyarrow")
+    arrow = package("pyarrow", "curation")
     arrays: dict[str, Any] = {}
     for name, found in cells.items():
         kind = _kind(name, found)
@@ -298,7 +302,7 @@ SHOWN: Mapping[Kind, Callable[[Any], Any]] = {
 
 
 def _polars(cells: _Cells, selection: Selection) -> pl.DataFrame:
-    polars = installed("polars")
+    polars = package("polars", "polars")
     frame: pl.DataFrame = polars.from_arrow(_arrow(cells, selection))
     return frame
 
@@ -327,19 +331,6 @@ def _is_utf8(text: str) -> bool:
 
 
 _KINDS: dict[str, Callable[[_Cells, Selection], Any]] = {"pandas": _pandas, "arrow": _arrow, "polars": _polars}
-
-
-def installed(package: str) -> Any:
-    """A package that frames need.
-
-    Raises:
-        ConfigurationError: it is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as err:
-        extra = package if package == "polars" else "'exp_pool[curation]'"
-        raise ConfigurationError(f"this needs {package}: pip install {extra} ({err})") from err
 
 
 def settle(pool: Pool) -> None:

@@ -18,6 +18,5 @@ def package(name: str, extra: str) -> Any:
         return importlib.import_module(name)
     except ImportError as err:
         raise ConfigurationError(
-            f"this format needs {name.partition('.')[0]}, which cannot be imported ({err}); "
-            f"pip install 'exp_pool[{extra}]'"
+            f"this needs {name.partition('.')[0]}, which cannot be imported ({err}); pip install 'exp_pool[{extra}]'"
         ) from err

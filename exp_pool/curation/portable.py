@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from exp_pool.encoding import from_plain, json_dumps, to_plain
 from exp_pool.errors import EncodingError, InvalidInputError, UnkeyableError
-from exp_pool.experience import MISSING, Experience
+from exp_pool.experience import MISSING, Experience, ExperienceKind
+from exp_pool.keeping import failure_key
 from exp_pool.keys import make_key
 from exp_pool.protocols import RecordStore
 from exp_pool.records import Record, to_experience, to_record
@@ -69,13 +70,14 @@ def to_line(record: Record, log: Sequence[str], secret: bytes | None, *, redact:
     return {**line, _MEMBER: ours}
 
 
-def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None) -> Row:
+def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None, *, believe_key: bool) -> Row:
     """The row of a JSON object.
 
     Args:
         line: what `to_line` gave; one without the member ``exp_pool`` is what `Experience.to_dict` gives.
         namespace: where it goes.
         secret: the manager's key secret.
+        believe_key: the line is trusted to say which call it answers, where its arguments do not.
 
     Raises:
         pydantic.ValidationError: a field is unknown or wrong.
@@ -86,7 +88,7 @@ def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None) -> 
         raise InvalidInputError(f"its {_MEMBER} member is {ours!r:.80}; this version reads format {FORMAT}")
     plain = {name: value for name, value in line.items() if name != _MEMBER}
     given = {name: value for name, value in plain.items() if name not in ("key", "namespace")}
-    if "key" in ours and ours.get("of") == _digest(given):
+    if believe_key and "key" in ours and ours.get("of") == _digest(given):
         experience = Experience.from_dict({**given, "key": _text(ours, "key")})
         record = to_record(experience, namespace, secret=secret)
         record = replace(record, reuse_scope=_text(ours, "reuse_scope"))
@@ -142,12 +144,13 @@ def read_log(store: RecordStore, namespace: str, id_: str) -> list[str]:
 
 
 def made_key(experience: Experience, secret: bytes | None) -> str:
-    """The key that the experience's arguments make, under this secret.
+    """The key that the experience's arguments make, under this secret; of a failure one that answers no call.
 
     Raises:
         UnkeyableError: an argument has no stable identity.
     """
-    return make_key(experience.function, experience.version, experience.arguments, secret)
+    key = make_key(experience.function, experience.version, experience.arguments, secret)
+    return failure_key(key) if experience.kind is ExperienceKind.FAILURE else key
 
 
 def _made_again(experience: Experience, secret: bytes | None) -> tuple[str, str] | None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from exp_pool.awaiting import settled
 from exp_pool.curation.changes import brief, table
-from exp_pool.curation.frames import installed, settle
+from exp_pool.curation.frames import settle
+from exp_pool.curation.packages import package
 from exp_pool.errors import ExpPoolError, InvalidInputError
 from exp_pool.experience import MISSING, Experience, json_form
 from exp_pool.filters import parse_where
@@ -88,7 +89,7 @@ class Verification(list[Verified]):
             ConfigurationError: pandas is not installed.
         """
         columns = Verified.__slots__
-        frame: pd.DataFrame = installed("pandas").DataFrame(
+        frame: pd.DataFrame = package("pandas", "curation").DataFrame(
             [[getattr(row, name) for name in columns] for row in self], columns=list(columns), dtype=object
         )
         return frame

@@ -12,6 +12,7 @@ from exp_pool.background import Background
 from exp_pool.counters import Counters
 from exp_pool.drivers.judging import Judging
 from exp_pool.drivers.leases import Leases
+from exp_pool.drivers.renewing import Renewals
 from exp_pool.drivers.single_flight import Flight, Flights
 from exp_pool.drivers.tape import Streams
 from exp_pool.errors import EncodingError
@@ -82,6 +83,7 @@ class Ports:
     hot: Hot
     background: Background
     streams: Streams
+    renewals: Renewals
     explain: Callable[[Request], str]
     rate: Callable[[Record], Record]
     learning: Learning
@@ -108,8 +110,8 @@ class Ports:
                 return self.store.get_many(request.namespace, [request.key])[0]
             case Claim(request):
                 return self.leases.claim(request.namespace, request.key)
-            case Found(request, match, again):
-                return self._found(request, match, again)
+            case Found():
+                return self._found(step)
             case Coalesced(request):
                 return self.counters.called(request.function, "coalesced")
             case NotFound(request):
@@ -189,7 +191,8 @@ class Ports:
                     self._guarded("callback", callback, record.key, experience)
             self.tell(Event(EventKind.STORE, record.namespace, record.function, record.key, record.id))
 
-    def _found(self, request: Request, match: Match, again: Callable[[], Any] | None) -> None:
+    def _found(self, found: Found) -> None:
+        request, match, again = found.request, found.match, found.again
         record = match.record
         self.counters.called(record.function, "hits", record.metric)
         self.later.used(record.namespace, record.id)
@@ -197,7 +200,7 @@ class Ports:
         line.write()
         if request.memo is not None and again is not None and match.found_by == "exact":
             memo, writes = request.memo
-            self.hot.put(memo, record, again(), line, writes, again)
+            self.hot.put(memo, record, again(), line, writes, again, found.until)
         if self.observers:
             detail = {"found_by": match.found_by, "similarity": match.similarity}
             self.tell(Event(EventKind.HIT, record.namespace, record.function, record.key, record.id, detail))

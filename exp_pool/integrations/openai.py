@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from exp_pool.capture import record
 from exp_pool.decorator import exp_cache, with_call
 from exp_pool.errors import ConfigurationError
+from exp_pool.urls import without_password
 
 try:
     from openai import AsyncOpenAI, AsyncStream, NotGiven, OpenAI, Stream, omit
@@ -130,7 +131,7 @@ class _CachedCompletions(Completions):
         asked = _given(asked)
         if _for_a_helper(asked):
             return super().create(**asked)
-        asked["base_url"] = str(self._client.base_url)
+        asked["base_url"] = without_password(str(self._client.base_url))
         return _ReplayedStream(self._chunks(**asked)) if asked.get("stream") else self._whole(**asked)
 
 
@@ -144,7 +145,7 @@ class _CachedAsyncCompletions(AsyncCompletions):
         asked = _given(asked)
         if _for_a_helper(asked):
             return await super().create(**asked)
-        asked["base_url"] = str(self._client.base_url)
+        asked["base_url"] = without_password(str(self._client.base_url))
         return _ReplayedAsyncStream(self._chunks(**asked)) if asked.get("stream") else await self._whole(**asked)
 
 

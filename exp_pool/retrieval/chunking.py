@@ -186,9 +186,13 @@ class Chunker:
 
     def _sentences(self, start: int, reach: int) -> list[int]:
         """The ends of sentences from there on, where characters end, too."""
-        found = _SENTENCE_END.finditer(self._text, start, reach)
-        ends = [each.end() for each in found if each["lines"] is None or each["lines"].count("\n") > 1]
-        return [end for end in ends if self._character(start, end)[0] == end]
+        ends = []
+        for found in _SENTENCE_END.finditer(self._text, start, reach):
+            if found["lines"] is None or found["lines"].count("\n") > 1:
+                start = self._character(start, found.end())[0]  # from the last one: no character is looked at twice
+                if start == found.end():
+                    ends.append(start)
+        return ends
 
     def _overlapping(self, start: int, end: int, sentences: list[int]) -> list[int]:
         """Where the chunk behind this one may begin: first as early as the overlap allows."""

@@ -188,8 +188,10 @@ class AsyncRAGGenerator:
                 await self._read(number, document, scores, ready)
         except StopAsyncIteration:
             await ready.put(_Over())
-        except Exception as err:  # of the iterable of documents: nobody knows what it would have given
-            await ready.put(_Over(err))
+        except (Exception, asyncio.CancelledError) as err:
+            if _of_this_task(err):
+                raise
+            await ready.put(_Over(err))  # of the iterable of documents: nobody knows what it would have given
 
     async def _read(self, number: int, document: Any, scores: Scores, ready: asyncio.Queue[Chunk | _Over]) -> None:
         """All chunks of one document; whatever is wrong with it is a chunk, too."""
@@ -200,9 +202,8 @@ class AsyncRAGGenerator:
                     await ready.put(chunk)
                     reached = chunk.position + len(chunk.text)
         except (Exception, asyncio.CancelledError) as err:
-            task = asyncio.current_task()
-            if isinstance(err, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise  # otherwise it is something of the document's that was cancelled
+            if _of_this_task(err):
+                raise
             error = DocumentError(f"document {number} ends at character {reached}, for what is behind failed: {err!r}")
             error.__cause__ = err
             await ready.put(Chunk(number, reached, "", 0.0, error))
@@ -226,7 +227,13 @@ class AsyncRAGGenerator:
 class _Over:
     """A reader has no more documents to read, or the iterable of documents has raised."""
 
-    error: Exception | None = None
+    error: BaseException | None = None
+
+
+def _of_this_task(err: BaseException) -> bool:
+    """Whether it is this task that is cancelled, not something within a user's iterator."""
+    task = asyncio.current_task()
+    return isinstance(err, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from array import array
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -124,7 +125,9 @@ class Memory:
     def add(self, entries: Iterable[str]) -> None:
         """Take in what `label_entry` and `answers_entry` wrote, of whichever process."""
         for entry in entries:
-            with suppress(ValueError, KeyError, TypeError):  # damaged, or another version's: it says nothing
+            with suppress(
+                ValueError, KeyError, TypeError, OverflowError
+            ):  # damaged, or another version's: it says nothing
                 self._take_in(json.loads(entry))
 
     def _take_in(self, said: Mapping[str, Any]) -> None:
@@ -134,7 +137,7 @@ class Memory:
             self.answered += count
             return
         predicted = None if "p" not in said else float(said["p"])
-        pair = Features(tuple(map(float, said["x"])), _wording(said.get("w", ())))
+        pair = Features(array("f", said["x"]), _wording(said.get("w", ())))
         lesson = Lesson(pair, predicted, float(said["e"]))
         if not 0 < lesson.chance <= 1:
             raise ValueError(f"{lesson.chance!r} is no chance")
@@ -256,9 +259,9 @@ class Memory:
         return aim_at(few) if few else Aim()
 
 
-def _wording(said: Iterable[Any]) -> tuple[int, ...]:
-    wording = tuple(map(int, said))
-    if not all(0 <= bucket < BUCKETS for bucket in wording):
+def _wording(said: Iterable[Any]) -> Sequence[int]:
+    wording = array("H", said)
+    if any(bucket >= BUCKETS for bucket in wording):
         raise ValueError("no such bucket")
     return wording
 

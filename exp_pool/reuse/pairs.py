@@ -43,8 +43,8 @@ class Features(NamedTuple):
             say which words these are.
     """
 
-    numbers: tuple[float, ...]
-    wording: tuple[int, ...] = ()
+    numbers: Sequence[float]
+    wording: Sequence[int] = ()
 
 
 def features(request: str, stored: str, similarity: float, differences: Sequence[Difference]) -> Features:

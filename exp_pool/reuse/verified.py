@@ -19,11 +19,11 @@ _LARGEST_RATE = 0.5
 class VerifiedJudge:
     """Similar requests are answered as long as wrong answers stay within a share of all requests.
 
-    It starts by abstaining. Each abstention runs the function, whose answer says whether the stored one would have been
-    right: that labels the pair of requests. From labels it learns which pairs may be reused: boosted trees on their
-    similarity, their words, and what the guard (`reuse.guard`) says of them, whose veto is final. It answers those that
-    are surest, and lets some of these run all the same, by the toss of a coin with known odds: what it finds there
-    bounds what it does not see.
+    It starts by abstaining. Each abstention runs the function, whose answer says whether the stored one would have
+    been right: that labels the pair of requests. From labels it learns which pairs may be reused: boosted trees on
+    their similarity, their words, and what the guard (`reuse.guard`) says of them, whose veto is final; and which
+    words tell (`reuse.telling`). It answers those that are surest, and lets some of these run all the same, by the
+    toss of a coin with known odds: what it finds there bounds what it does not see.
 
     What is promised: with the given confidence, at every moment, wrong answers are at most `max_error_rate` of all
     requests so far that it was asked about, whatever the requests are and in whatever order they come (`reuse.bound`

@@ -28,16 +28,21 @@ class Circuit:
         self._pause_s = 0.0
         self._until: float | None = None  # None: closed
         self._probing = False
+        self.unwell = ""  # why, by its own health check
 
     @property
     def state(self) -> str:
         """``closed``, ``open``, or ``half-open``: the next request, or the one under way, is the probe."""
+        if self.unwell:
+            return "open"
         if self._until is None:
             return "closed"
         return "open" if monotonic() < self._until else "half-open"
 
     def refusal(self) -> str:
         """Why a request had better not come now; ``""``: it may."""
+        if self.unwell:
+            return f"its health check failed: {self.unwell}"
         if self._until is None:
             return ""
         if (left := self._until - monotonic()) > 0:

@@ -1,15 +1,17 @@
-"""Which endpoints there are: given once, or asked for again and again (service discovery)."""
+"""Which endpoints there are: given once, or looked for again and again, by a function or in a file (discovery)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 from loguru import logger
 
 from exp_pool.errors import ConfigurationError
 from exp_pool.routing.endpoint import ModelEndpoint
+from exp_pool.routing.endpoints_file import EndpointsFile
 from exp_pool.routing.gate import Gate
 
 Discover: TypeAlias = Callable[[], Awaitable[Iterable[ModelEndpoint]]]
@@ -19,16 +21,19 @@ class Gates:
     """The endpoints as they are now, each behind its gate. What is under way at one that went goes on there.
 
     Args:
-        endpoints: the endpoints, or an async function that says which there are.
+        endpoints: the endpoints, an async function that says which there are, or the path of a file that lists them.
 
     Raises:
-        ConfigurationError: there are none, two have one name, or one is something else.
+        ConfigurationError: there are none, two have one name, one is something else, or the file cannot be read.
     """
 
-    def __init__(self, endpoints: Iterable[ModelEndpoint] | Discover) -> None:
+    def __init__(self, endpoints: Iterable[ModelEndpoint] | Discover | str | Path) -> None:
         self._discover: Discover | None = None
         self._gates: dict[str, Gate] = {}
-        if callable(endpoints):
+        if isinstance(endpoints, str | Path) and "://" not in str(endpoints):
+            self._discover = file = EndpointsFile(endpoints)
+            self._set(_checked(file.read()))
+        elif callable(endpoints):
             self._discover = endpoints
         else:
             self._set(_checked(endpoints))
@@ -39,9 +44,9 @@ class Gates:
         return list(self._gates.values())
 
     @property
-    def change(self) -> bool:
-        """Whether they may be others in a moment."""
-        return self._discover is not None
+    def known(self) -> bool:
+        """Whether they were found at least once."""
+        return bool(self._gates)
 
     async def refresh(self) -> None:
         """Ask for them again.
@@ -53,8 +58,8 @@ class Gates:
             self._set(_checked(await self._discover()))
 
     async def keep_fresh(self, every_s: float) -> None:
-        """Do so for ever. In trouble, the old ones stay."""
-        while True:
+        """Do so for ever, where they may change. In trouble, the old ones stay."""
+        while self._discover is not None:
             await asyncio.sleep(every_s)
             try:
                 await self.refresh()
@@ -72,9 +77,11 @@ class Gates:
         }
 
 
-def _checked(endpoints: Iterable[ModelEndpoint]) -> Sequence[ModelEndpoint]:
-    if isinstance(endpoints, ModelEndpoint | str) or not isinstance(endpoints, Iterable):
-        raise ConfigurationError(f"endpoints={endpoints!r:.80} must be a list of ModelEndpoint")
+def _checked(endpoints: Iterable[ModelEndpoint] | str | Path) -> Sequence[ModelEndpoint]:
+    if isinstance(endpoints, ModelEndpoint | str | Path) or not isinstance(endpoints, Iterable):
+        raise ConfigurationError(
+            f"endpoints={endpoints!r:.80} must be a list of ModelEndpoint, or the path of a file that lists them"
+        )
     given = list(endpoints)
     if not given:
         raise ConfigurationError("there are no endpoints; give at least one ModelEndpoint(name, url)")

@@ -45,6 +45,8 @@ class ModelEndpoint:
             one request tries it, and if that fails the pause is twice as long (at most a minute).
         breaker_pause: see there.
         headers: that every request carries besides.
+        health_url: an address that answers a GET, with these headers, by a status of 2xx while the endpoint is well.
+            Where it does not, no request is sent there until it does.
 
     Raises:
         ConfigurationError: a value that cannot work; no value of a key is in the message.
@@ -70,17 +72,19 @@ class ModelEndpoint:
     breaker_after: int = 5
     breaker_pause: float = 1.0
     headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    health_url: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
             raise ConfigurationError(f"ModelEndpoint(name={self.name!r}) needs a name")
-        if not isinstance(self.url, str):
-            raise ConfigurationError(f"endpoint {self.name!r}: url must be a text, not {type(self.url).__name__}")
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ConfigurationError(
-                f"endpoint {self.name!r}: url={self.shown_url!r} must begin with http:// or https:// and name a host"
-            )
+        for name in ("url", "health_url"):
+            url = getattr(self, name)
+            if not isinstance(url, str) and (name == "url" or url is not None):
+                raise ConfigurationError(f"endpoint {self.name!r}: {name} must be a text, not {type(url).__name__}")
+        for name, url in (("url", self.url), ("health_url", self.health_url)):
+            if url is not None and not _names_a_host(url):
+                wanted = "must begin with http:// or https:// and name a host"
+                raise ConfigurationError(f"endpoint {self.name!r}: {name}={_shown(url)!r} {wanted}")
         for name in ("max_concurrent", "requests_per_minute", "tokens_per_minute", "breaker_after"):
             self._check(name, least=1, whole=True)
         self._check("retries", least=0, whole=True)
@@ -114,7 +118,7 @@ class ModelEndpoint:
     @property
     def shown_url(self) -> str:
         """The URL without what may be secret in it."""
-        return without_password(self.url).partition("?")[0].partition("#")[0]
+        return _shown(self.url)
 
     def key(self) -> str | None:
         """The key as it is now; the environment may change.
@@ -144,6 +148,15 @@ class ModelEndpoint:
     def __repr__(self) -> str:
         """Without the key, the headers, and the query of the URL."""
         return f"ModelEndpoint(name={self.name!r}, url={self.shown_url!r}, provider={self.adapter.name!r})"
+
+
+def _names_a_host(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _shown(url: str) -> str:
+    return without_password(url).partition("?")[0].partition("#")[0]
 
 
 _OPTIONAL = {"first_token_timeout", "requests_per_minute", "tokens_per_minute", "price_in", "price_out"}

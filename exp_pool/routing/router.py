@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from loguru import logger
@@ -25,6 +26,7 @@ from exp_pool.capture import record
 from exp_pool.errors import AllModelsFailed, ClosedError, ConfigurationError, EndpointError, InvalidInputError
 from exp_pool.notices import Notices
 from exp_pool.routing.adapters.contract import Message
+from exp_pool.routing.checks import keep_checked
 from exp_pool.routing.discovery import Discover, Gates
 from exp_pool.routing.endpoint import ModelEndpoint
 from exp_pool.routing.gate import Gate
@@ -48,14 +50,15 @@ class ConcurrentRouter:
     """Sends requests to model endpoints. It belongs to one event loop; close it, or use ``async with``.
 
     Args:
-        endpoints: the endpoints, or an async function that says which there are. That is asked at the first request,
-            then every `refresh_s` seconds; requests under way are not disturbed.
+        endpoints: the endpoints; or an async function that says which there are, asked at the first request, then
+            every `refresh_s` seconds; or the path of a file that lists them (`routing.endpoints_file`), looked at as
+            often. Requests under way are not disturbed.
         strategy: in which order endpoints are asked: ``"priority"``, ``"round_robin"``, ``"least_busy"``,
             ``"latency"``, ``"cost"``, ``"weighted"``, ``"hash"``, or a callable (`routing.Strategy`).
         deadline: seconds for a request in all: every wait, try and endpoint. Of a stream, until it says something.
         hedge: when an endpoint takes longer than 95% of its answers did, ask the next one beside it, and take what
             comes first. At most one request in ten is hedged. Streams are not.
-        refresh_s: see `endpoints`.
+        refresh_s: see `endpoints`; also, how often those with a `health_url` are asked whether they are well.
         max_bytes: of one answer.
 
     Raises:
@@ -65,12 +68,12 @@ class ConcurrentRouter:
 
     def __init__(
         self,
-        endpoints: Iterable[ModelEndpoint] | Discover,
+        endpoints: Iterable[ModelEndpoint] | Discover | str | Path,
         strategy: str | Strategy = "priority",
         *,
         deadline: float = 120.0,
         hedge: bool = False,
-        refresh_s: float = 30.0,
+        refresh_s: float = 10.0,
         max_bytes: int = _MAX_BYTES,
     ) -> None:
         for name, value in (("deadline", deadline), ("refresh_s", refresh_s), ("max_bytes", max_bytes)):
@@ -84,7 +87,7 @@ class ConcurrentRouter:
         self._transport: Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._discovering = asyncio.Lock()
-        self._refreshing: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
         self._closed = False
         self._notices = Notices()
         try:
@@ -127,7 +130,7 @@ class ConcurrentRouter:
         attempts: list[Attempt] = []
         with _all_failed(attempts):
             async with asyncio.timeout(self._seconds(deadline)) as limit:
-                transport = self._open()
+                transport = await self._ready()
                 gates = await self._order(request, preferred_model)
                 patient = _last_open(gates)
                 tries = [
@@ -182,7 +185,7 @@ class ConcurrentRouter:
                 begun = None
                 try:
                     async with asyncio.timeout(self._seconds(deadline)) as limit:
-                        transport = self._open()
+                        transport = await self._ready()
                         gates = await self._order(request, preferred_model)
                         patient = _last_open(gates)
                         for gate in gates:
@@ -213,7 +216,6 @@ class ConcurrentRouter:
 
     async def _order(self, request: RoutedRequest, preferred_model: str | None) -> Sequence[Gate]:
         """All endpoints: the preferred one, those that can take the request now, and the others, soonest first."""
-        await self._discovered()
         gates = self._gates.all
         preferred = [gate for gate in gates if gate.endpoint.name == preferred_model]
         if preferred_model is not None and not preferred:
@@ -269,14 +271,19 @@ class ConcurrentRouter:
             )
         return self._transport
 
-    async def _discovered(self) -> None:
-        """Where endpoints are asked for: once before the first request, then in the background."""
-        if not self._gates.change or self._refreshing is not None:
-            return
-        async with self._discovering:
-            if self._refreshing is None:
-                await self._gates.refresh()
-                self._refreshing = asyncio.create_task(self._gates.keep_fresh(self._refresh_s))
+    async def _ready(self) -> Transport:
+        """The connections, once it is known which endpoints there are; both are watched from then on."""
+        transport = self._open()
+        if not self._watching:
+            async with self._discovering:
+                if not self._gates.known:
+                    await self._gates.refresh()
+                if not self._watching:
+                    checking = keep_checked(self._gates, transport, self._refresh_s)
+                    self._watching = [
+                        asyncio.create_task(each) for each in (self._gates.keep_fresh(self._refresh_s), checking)
+                    ]
+        return transport
 
     def health(self) -> dict[str, dict[str, Any]]:
         """Of each endpoint: `circuit` (closed, open, half-open), `running`, `latency_s` and `p95_s` (or None)."""
@@ -285,15 +292,14 @@ class ConcurrentRouter:
     async def close(self) -> None:
         """Cut every connection; who still waits gets `ClosedError`. May be called again."""
         self._closed = True
-        if self._refreshing is not None:
-            self._refreshing.cancel()
-            await asyncio.gather(self._refreshing, return_exceptions=True)
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         if self._transport is not None:
             await self._transport.close()
 
     async def __aenter__(self) -> Self:
-        self._open()
-        await self._discovered()
+        await self._ready()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from email.utils import parsedate_to_datetime
-from types import TracebackType
-from typing import cast
+from types import MappingProxyType, TracebackType
+from typing import Any, cast
 
 import httpx
 
@@ -25,6 +25,7 @@ _OUT_OF_MONEY = "insufficient_quota"  # a 429 that no waiting mends
 _SHOWN, _ERROR_BYTES = 300, 65_536
 _DONE = "[DONE]"
 _LINGER_S = 0.2
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Transport:
@@ -52,11 +53,23 @@ class Transport:
         """
         with _in_words(endpoint, self._client):
             async with asyncio.timeout(endpoint.timeout):
-                response = await self._send(endpoint, outgoing)
+                response = await self._post(endpoint, outgoing)
                 try:
                     return await self._whole(endpoint, response)
                 finally:
                     await response.aclose()
+
+    async def check(self, endpoint: ModelEndpoint) -> None:
+        """Ask an endpoint with a `health_url` whether it is well.
+
+        Raises:
+            EndpointError: it is not, or did not say so in time.
+            ClosedError: the router was closed.
+        """
+        with _in_words(endpoint, self._client):
+            async with asyncio.timeout(endpoint.timeout):
+                response = await self._send(endpoint, "GET", str(endpoint.health_url))
+                await response.aclose()
 
     async def events(self, endpoint: ModelEndpoint, outgoing: Outgoing) -> AsyncGenerator[Json, None]:
         """The JSON of each event; of a server that does not stream, its answer.
@@ -70,7 +83,7 @@ class Transport:
         patience = _Patience(endpoint.timeout)
         with _in_words(endpoint, self._client):
             async with patience:
-                response = await self._send(endpoint, outgoing)
+                response = await self._post(endpoint, outgoing)
             try:
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     async with patience:
@@ -95,13 +108,18 @@ class Transport:
             finally:
                 await response.aclose()
 
-    async def _send(self, endpoint: ModelEndpoint, outgoing: Outgoing) -> httpx.Response:
+    async def _post(self, endpoint: ModelEndpoint, outgoing: Outgoing) -> httpx.Response:
+        return await self._send(endpoint, "POST", outgoing.url, json=outgoing.body, headers=outgoing.headers)
+
+    async def _send(
+        self, endpoint: ModelEndpoint, method: str, url: str, *, json: Any = None, headers: Mapping[str, str] = _NONE
+    ) -> httpx.Response:
         """The response without its body; whoever gets it closes it."""
         request = self._client.build_request(
-            "POST",
-            outgoing.url,
-            json=outgoing.body,
-            headers={"Accept-Encoding": "identity", **endpoint.headers, **outgoing.headers},
+            method,
+            url,
+            json=json,
+            headers={"Accept-Encoding": "identity", **endpoint.headers, **headers},
             timeout=httpx.Timeout(endpoint.timeout, connect=endpoint.connect_timeout, pool=None),
         )
         response = await self._client.send(request, stream=True)

@@ -14,7 +14,7 @@ _KEPT_BY_UPDATE = frozenset(
     "last_access access_count embed_due embed_tries score_due score_tries principal".split()
 )
 CONTENT = tuple(f.name for f in fields(Record) if f.name not in _KEPT_BY_UPDATE and f.name != "revision")
-_AUTOMATIC = ("automatic", "refined")
+_AUTOMATIC = ("automatic", "refined", "imported")  # nobody looked at it: it takes no annotated answer's place
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class WritingRules:
     def test_an_automatic_row_never_replaces_an_annotated_one(self, store: RecordStore) -> None:
         annotated = row(expected="right")
         put(store, annotated)
-        for origin in ("automatic", "refined"):
+        for origin in ("automatic", "refined", "imported"):
             late = row(response="late", origin=origin)
             assert put(store, late) == [PutStatus.HISTORY]
             (was,) = store.get_many("n", [late.id], by="id")

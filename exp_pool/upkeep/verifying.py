@@ -37,6 +37,9 @@ _CHAPTER = 20_000  # labels of one log; the last two are kept, which is more tha
 _QUEUE = 10_000  # lessons that wait while the store is away; the oldest go
 _TIMEOUT_S = 30.0  # for `same`; one that hangs is not asked again before it ends
 _REMEMBERED = 1000  # answers that feedback may still come for
+_MEMORIES = (
+    200  # of functions in namespaces, each up to 12 MB; the ones not asked for longest are read anew when they are
+)
 _EMBEDDED_AT_ONCE, _EMBED_S = 64, 60.0
 _SAME_ENOUGH = 0.5
 _ENDS = ".!?;:, \u3002"
@@ -98,7 +101,7 @@ class Verifying:
         # A child's own: the bound is void where two processes toss the same. It chooses what is looked into, no more.
         self.coin = random.Random()  # noqa: S311
         self._reused: OrderedDict[tuple[str, str], tuple[Studied, Lesson]] = OrderedDict()  # what answered lately
-        self._studied: dict[tuple[str, str, str, int], Studied] = {}
+        self._studied: OrderedDict[tuple[str, str, str, int], Studied] = OrderedDict()
 
     # Told by callers; never waits for I/O
 
@@ -144,6 +147,7 @@ class Verifying:
                 memory = Memory(judge.max_error_rate, judge.confidence, self.coin)
                 log = f"{_LOG}{json.dumps([function, version], ensure_ascii=True)}"
                 studied = self._studied[key] = Studied(judge, function, namespace, log, memory)
+            self._studied.move_to_end(key)
         return studied
 
     @property
@@ -193,8 +197,16 @@ class Verifying:
                 self._notices.once(f"learning:{studied.function}:{type(err).__name__}", message)
             else:
                 studied.memory.current = True
+        self._forget()
         if failed is not None:
             raise failed
+
+    def _forget(self) -> None:
+        """Let go of what was asked for longest ago and has nothing to be written; the store has it."""
+        with self._lock:
+            for key, studied in list(self._studied.items())[: max(0, len(self._studied) - _MEMORIES)]:
+                if not (studied.waiting or studied.unwritten or studied.answered):
+                    del self._studied[key]
 
     def close(self) -> None:
         """End the thread on which answers are compared; a comparison that hangs is left behind."""
@@ -286,21 +298,21 @@ class Verifying:
             return
         from exp_pool.reuse.guard import differences  # when needed: its word lists take 40 ms
 
-        pairs = studied.judge.taught
+        pairs, entries = studied.judge.taught, []
         try:
             for start in range(0, len(pairs), _EMBEDDED_AT_ONCE):
                 part = pairs[start : start + _EMBEDDED_AT_ONCE]
                 lefts = self._embeddings.embed([request for request, _, _ in part], _EMBED_S).vectors
                 rights = self._embeddings.embed([other for _, other, _ in part], _EMBED_S).vectors
-                cosines = (lefts * rights).sum(axis=1)
-                studied.memory.add(
-                    label_entry(
-                        Lesson(features(a, b, float(cosine), differences(a, b)), None, 1.0), wrong=not same, warm=True
-                    )
-                    for (a, b, same), cosine in zip(part, cosines, strict=True)
-                )
-        except EmbedderError as err:
-            log_with_trace("WARNING", f"{studied.function}: VerifiedJudge.fit: {err}", err)
+                for (a, b, same), cosine in zip(part, (lefts * rights).sum(axis=1), strict=True):
+                    pair = features(a, b, float(cosine), differences(a, b))
+                    entries.append(label_entry(Lesson(pair, None, 1.0), wrong=not same, warm=True))
+        except EmbedderError as err:  # tried again with the next round
+            log_with_trace("DEBUG", f"{studied.function}: VerifiedJudge.fit: {err}", err)
+            message = f"{studied.function}: VerifiedJudge.fit: its pairs are not learned from yet: {err}"
+            self._notices.once(f"fit:{studied.function}", message)
+            return
+        studied.memory.add(entries)
         studied.taught = True
 
     def _read(self, studied: Studied, last: int, carried: Any) -> None:

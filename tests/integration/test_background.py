@@ -95,9 +95,14 @@ def test_shutdown_waits_then_cancels_then_reports(manager):
 def test_what_is_begun_while_it_shuts_down_is_waited_for(manager):
     log = []
 
+    async def child():
+        for _ in range(50):
+            await asyncio.sleep(0)
+        log.append("done")
+
     async def parent():
         await asyncio.sleep(0)
-        manager.background.register(asyncio.create_task(job(log)), "child")
+        manager.background.register(asyncio.create_task(child()), "child")
 
     async def main():
         manager.background.register(asyncio.create_task(parent()), "parent")

@@ -168,6 +168,19 @@ def test_changes_are_listed_and_undone(pool, run):
     assert [note["standing"] for note in lines(run("history", "--json"))] == ["undone", "applied"]
 
 
+def test_duplicates_are_shown_and_left_alone(pool, run):
+    pytest.importorskip("pandas")
+    assert "no duplicates" in run("duplicates", "--by", "exact")
+    pool.create_exp(
+        Experience(function="app.f0", arguments={"other": "question  2"}, request="Question  2", response="answer 2")
+    )
+    found = lines(run("duplicates", "--by", "exact", "--within", "function", "--json"))
+    assert [(row["group"], row["keep"], row["same_answer"]) for row in found] == [(0, True, True), (0, False, True)]
+    assert "Question  2" in run("duplicates", "--by", "exact", "--within", "function")
+    assert "by='x'" in run("duplicates", "--by", "x", code=1)
+    assert pool.get_exps_count() == 7
+
+
 def test_export_and_import(pool, run, tmp_path, monkeypatch):
     said = json.loads(run("export", "out.jsonl", "--where", '{"function": "app.f1"}', "--json"))
     assert said["rows"] == 3
@@ -236,21 +249,12 @@ def test_score(pool, run):
 
 def test_prefill(run, tmp_path):
     (tmp_path / "prefilled.py").write_text(
-        "from exp_pool import exp_cache\n\n\n@exp_cache\ndef ask(q, model='a'):\n    if q == 'bad':\n"
-        "        raise ValueError('boom')\n    return f'{model}: {q}'\n\n\n"
-        "@exp_cache\nasync def later(q):\n    return q\n\n\ndef plain(q):\n    return q\n"
+        "from exp_pool import exp_cache\n\n\n@exp_cache\ndef ask(q):\n    return q\n"
     )
-    (tmp_path / "items.jsonl").write_text('"one"\n["two", "b"]\n\n{"q": "three", "model": "c"}\n')
-    assert json.loads(run("prefill", "prefilled:ask", "items.jsonl", "--json")) == {"items": 3, "ran": 3}
-    assert json.loads(run("prefill", "prefilled:ask", "items.jsonl", "--json")) == {"items": 3, "ran": 0}
-    assert {row["response"] for row in lines(run("list", "--json"))} == {"a: one", "b: two", "c: three"}
-    (tmp_path / "items.jsonl").write_text('"four"\n"bad"\n')
-    assert "ValueError: boom" in run("prefill", "prefilled:ask", "items.jsonl", code=1)
-    assert "2 of 2 calls ran" in run("prefill", "prefilled:later", "items.jsonl"), "a coroutine function"
-    (tmp_path / "items.jsonl").write_text('"four"\n{\n')
-    assert "items.jsonl, line 2" in run("prefill", "prefilled:ask", "items.jsonl", code=1)
-    for wrong, why in (("prefilled", "names no function"), ("prefilled:no", "cannot be imported"), ("prefilled:plain", "is not decorated")):  # fmt: skip
-        assert why in run("prefill", wrong, "items.jsonl", code=1)
+    (tmp_path / "items.jsonl").write_text('"one"\n["two"]\n\n{"q": "three"}\n')
+    assert json.loads(run("prefill", "prefilled:ask", "items.jsonl", "--json")) == {"ran": 3}
+    assert "0 calls of prefilled:ask ran" in run("prefill", "prefilled:ask", "items.jsonl")
+    assert {row["response"] for row in lines(run("list", "--json"))} == {"one", "two", "three"}
 
 
 def test_config_says_where_settings_come_from_and_no_secret(run, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +26,7 @@ from exp_pool.curation import (
 )
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.journal import Standing
+from exp_pool.protocols import Put
 
 
 @pytest.fixture
@@ -158,19 +160,21 @@ def test_a_call_that_was_answered_meanwhile_is_not_answered_again(filled):
         apply_frame(filled, change, dry_run=False)
 
 
-def test_a_row_that_is_changed_while_the_change_is_applied_takes_all_of_it_back(filled, monkeypatch):
-    """Between the look at all rows and the write of the last batch."""
+@pytest.mark.parametrize("method", ["write_state", "put_many"])
+def test_a_row_that_is_changed_while_the_change_is_applied_takes_all_of_it_back(filled, monkeypatch, method):
+    """After the look at all rows: before its row is read, or between reading and writing it."""
     change = diff(filled, mixed(filled))
     last = list(change.changed)[-1]
     before = contents(filled.sync)
-    store, real = filled.sync._store, filled.sync._store.put_many
+    store = filled.sync._store
+    real = getattr(store, method)
 
-    def put_many(puts):
-        monkeypatch.setattr(store, "put_many", real)
+    def meanwhile(*args):
+        monkeypatch.setattr(store, method, real)
         filled.sync.update_exp(last, strategy="theirs")
-        return real(puts)
+        return real(*args)
 
-    monkeypatch.setattr(store, "put_many", put_many)
+    monkeypatch.setattr(store, method, meanwhile)
     with pytest.raises(ConflictError, match=f"'{last}': it was changed meanwhile"):
         apply_frame(filled, change, dry_run=False)
     after = contents(filled.sync)
@@ -178,6 +182,22 @@ def test_a_row_that_is_changed_while_the_change_is_applied_takes_all_of_it_back(
     before.pop(last)
     assert after == before
     assert [note.standing for note in history(filled)] == ["taken back"]
+
+
+def test_nobody_erases_while_a_change_is_made(filled, monkeypatch):
+    change = diff(filled, mixed(filled))
+    store = filled.sync._store
+    real = store.put_many
+    monkeypatch.setattr("exp_pool.journal.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("exp_pool.journal._PATIENCE_S", -60.0)
+
+    def meanwhile(puts):
+        with pytest.raises(ConflictError, match="another process is changing the namespace 'default'"):
+            filled.sync.erase({"strategy": "nobody's"})
+        return real(puts)
+
+    monkeypatch.setattr(store, "put_many", meanwhile)
+    assert apply_frame(filled, change, dry_run=False).id
 
 
 # ── Undoing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -205,6 +225,21 @@ def test_an_added_experience_that_people_changed_is_not_simply_deleted(filled):
     filled.sync.annotate(change.added[0].id, expected="theirs")
     with pytest.raises(ConflictError, match="others changed expected since"):
         undo(filled, change.id)
+
+
+def test_what_was_not_edited_stays_as_it_is_written(manager):
+    """Rows that something else wrote: other spaces, other order."""
+    pool = manager.sync
+    row = pool.record_of(Experience(id="x", function="ask", request="q", response={"a": 1}, metadata={"n": 1, "m": 2}))
+    odd = replace(row, response='{"a":  1}', metadata='{"n": 1 , "m": 2}', scores="{ }", parents="[ ]", size_bytes=7)
+    pool.store.put_many([Put(odd)])
+    change = relabel(manager, ["x"], {"strategy": "s"})
+    assert pool._get("x") == replace(odd, strategy="s", revision=2)
+    undo(manager, change.id)
+    change = relabel(manager, ["x"], {"expected": "said"})
+    assert (pool._get("x").response, pool._get("x").metadata) == (odd.response, odd.metadata)
+    undo(manager, change.id)
+    assert pool._get("x") == replace(odd, revision=5)
 
 
 def test_stale_writers_are_refused_after_an_undo(filled):

@@ -9,10 +9,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from curating import of_everything
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from exp_pool import MISSING, Experience, ExpManager, Score, in_namespace
+from exp_pool import MISSING, Experience, Score, in_namespace
 from exp_pool.curation import NONE, apply_frame, diff, iter_frames, to_arrow, to_frame, to_polars
 from exp_pool.errors import InvalidInputError, NotFoundError
 
@@ -116,6 +114,17 @@ def test_pieces_are_the_whole(filled):
         iter_frames(filled, kind="excel")
 
 
+def test_pieces_stay_in_the_namespace_where_they_were_asked_for(manager):
+    one(manager)
+    with in_namespace("theirs"):
+        theirs = [one(manager, request=f"{i}") for i in range(2)]
+        pieces = iter_frames(manager, rows=1)
+    found = list(pieces)
+    assert [piece.id[0] for piece in found] == theirs
+    with in_namespace("theirs"):
+        assert not any(diff(manager, piece) for piece in found)
+
+
 def test_a_row_that_cannot_be_read_is_left_out_and_said(tmp_path, make_manager):
     import sqlite3
 
@@ -125,8 +134,10 @@ def test_a_row_that_cannot_be_read_is_left_out_and_said(tmp_path, make_manager):
         db.execute(
             'UPDATE experiences SET metadata = \'{"n": {"$exp:no": 1}}\', checksum = NULL WHERE id = ?', (broken,)
         )
+    last = one(manager, request="q3")
     with pytest.warns(UserWarning, match=broken):
-        assert to_frame(manager).id.tolist() == [kept]
+        assert to_frame(manager).id.tolist() == [kept, last]
+    assert [piece.id.tolist() for piece in iter_frames(manager, rows=1)] == [[kept], [], [last]]
 
 
 # ── Without an edit there is no change ────────────────────────────────────────────────────────────────────────────────
@@ -430,56 +441,3 @@ def test_polars_edits(manager):
         diff(manager, to_polars(manager).with_columns(pl.lit(None).alias("expected")))
     with pytest.raises(InvalidInputError, match="JSON text.*in quotes"):
         diff(manager, to_polars(manager).with_columns(pl.lit("no json").alias("response")))
-
-
-# ── Whatever is edited, the pool is then what the frame says ──────────────────────────────────────────────────────────
-
-_VALUES = st.recursive(
-    st.one_of(st.text(), st.integers(), st.booleans(), st.floats(allow_nan=False), st.binary()),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3), st.tuples(inner, inner)
-    ),
-    max_leaves=4,
-)
-_EDITS = st.one_of(
-    st.tuples(st.sampled_from(["expected", "response", "metadata.n", "metadata.a.b.c", "metadata.neu"]), _VALUES),
-    st.tuples(st.just("metadata.n"), st.sampled_from([None, pd.NA, NONE, MISSING])),
-    st.tuples(st.sampled_from(["score.exact", "score.mine"]), st.one_of(st.none(), st.floats(0, 1))),
-    st.tuples(st.sampled_from(["model", "strategy"]), st.one_of(st.none(), st.text())),
-    st.tuples(st.just("trust"), st.sampled_from(["trusted", "quarantined"])),
-    st.tuples(st.just("deleted"), st.just(True)),
-)
-
-
-@settings(max_examples=25)
-@given(st.lists(st.tuples(st.integers(0, 7), _EDITS), max_size=8))
-def test_random_edits_and_back(edits):
-    from curating import contents
-
-    from exp_pool.curation import undo
-
-    with ExpManager(store="memory://", index="none://", embedder="none") as manager:
-        manager.sync.create_exps(of_everything(8))
-        before = contents(manager.sync)
-        frame = to_frame(manager).astype(object)
-        for at, (column, value) in edits:
-            if column not in frame:
-                frame[column] = pd.NA
-            frame.at[at, column] = value
-        change = apply_frame(manager, frame, dry_run=False)
-        after = to_frame(manager).astype(object)
-        gone = frame.id[frame.deleted.astype(bool)]
-        assert set(after.id) == set(frame.id) - set(gone)
-        assert not diff(
-            manager, frame.drop(columns=["revision", "score", "annotated", "size_bytes"]).pipe(_fresh, after)
-        )
-        if change:
-            undo(manager, change.id)
-        assert contents(manager.sync) == before
-
-
-def _fresh(frame, after):
-    """The edited frame as if it had been taken now: every cell says what the pool says."""
-    frame = frame[~frame.deleted.astype(bool)].merge(after[["id", "revision"]], on="id")
-    frame.attrs = after.attrs
-    return frame

@@ -56,10 +56,10 @@ def test_what_is_exported_and_imported_again_is_the_same(make_manager, tmp_path,
     assert state(two, "imported") == state(one, "imported")
     assert len(state(two)) == 7
     assert {e.origin for e in two.sync.iter_exps(history=True)} == {"imported"}
-    again = two.exp_cache(name="ask")(lambda q: pytest.fail("it was computed"))
-    assert [again(q) for q in "abc"] == [ask(q) for q in "abc"]
     assert importers.load(two, tmp_path / "out", trust="trusted").known == 7
     assert state(two, "imported") == state(one, "imported")
+    again = two.exp_cache(name="ask")(lambda q: pytest.fail("it was computed"))
+    assert [again(q) for q in "abc"] == [ask(q) for q in "abc"]  # last: use is counted when the worker comes to it
 
 
 @pytest.mark.parametrize("format_", ["jsonl", "parquet"])
@@ -279,6 +279,12 @@ def test_only_an_export_is_ever_replaced(manager, tmp_path, format_):
     with pytest.raises(InvalidInputError, match="no manifest"):
         exporters.save(manager, mine, format_, overwrite=True)
     assert (mine / "letter.txt").read_text() == "dear"
+    exporters.save(manager, tmp_path / "split", format_, test_share=0.5)
+    (tmp_path / "split" / "letter.txt").write_text("dear")
+    with pytest.raises(InvalidInputError, match="letter.txt"):
+        exporters.save(manager, tmp_path / "split", format_, test_share=0.5, overwrite=True)
+    with pytest.raises(InvalidInputError, match="is a f"):
+        exporters.save(manager, tmp_path / "out", "sft" if format_ == "parquet" else "parquet", overwrite=True)
 
 
 @pytest.mark.parametrize("format_", ["jsonl", "parquet", "sft"])
@@ -309,9 +315,11 @@ def test_wrong_options_are_named(manager, tmp_path, options, message):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("format_", "missing"), [("parquet", "pyarrow"), ("datasets", "datasets")])
-def test_a_missing_package_is_named(manager, tmp_path, monkeypatch, format_, missing):
+@pytest.mark.parametrize(
+    ("format_", "missing", "extra"), [("parquet", "pyarrow", "curation"), ("datasets", "datasets", "datasets")]
+)
+def test_a_missing_package_is_named(manager, tmp_path, monkeypatch, format_, missing, extra):
     monkeypatch.setitem(__import__("sys").modules, missing, None)
-    with pytest.raises(ConfigurationError, match=rf"pip install 'exp_pool\[{format_}\]'"):
+    with pytest.raises(ConfigurationError, match=rf"pip install 'exp_pool\[{extra}\]'"):
         exporters.save(manager, tmp_path / "out", format_)
     assert not list(tmp_path.iterdir())

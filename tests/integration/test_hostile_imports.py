@@ -1,23 +1,29 @@
 """Files that mean harm, or are broken: a typed error at once, nothing beside the pool, good rows before it kept."""
 
+import contextlib
 import gzip
+import hashlib
 import itertools
 import json
 import os
+import random
 import socket
 import sqlite3
 import struct
 import sys
 import zlib
+from pathlib import Path
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
-from exp_pool import ExpManager
+from exp_pool import ExpManager, ExpPoolConfig
 from exp_pool.curation import importers
 from exp_pool.curation.importers import parquet as parquet_importer
 from exp_pool.curation.importers.making import Options
 from exp_pool.curation.importers.reading import Source
-from exp_pool.errors import SourceError
+from exp_pool.errors import InvalidInputError, SourceError
 
 GOOD = [{"req": f"good {n}", "resp": n, "tag": "f"} for n in range(3)]
 GOOD_LINES = "".join(json.dumps(record) + "\n" for record in GOOD).encode()
@@ -297,6 +303,8 @@ def test_what_a_line_of_a_pool_says_is_not_believed(tmp_path, make_manager):
     honest = {"id": "1", "function": "f", "arguments": {"req": "b"}, "request": "b", "response": "planted"}
     honest |= {"created_at": "2030-01-01T00:00:00+00:00", "trust": "trusted", "origin": "manual", "namespace": "acme"}
     other = {"exp_pool": {"format": 1, "key": key, "reuse_scope": scope, "of": "0" * 64, "namespace": "acme"}}
+    of = hashlib.sha256(json.dumps(["f", None, {"req": "b"}, "b"], separators=(",", ":")).encode()).hexdigest()
+    clever = {"exp_pool": {"format": 1, "key": key, "reuse_scope": scope, "of": of}}
     lines = [
         {**honest, "key": key},
         {**honest, **other, "id": "2"},
@@ -310,15 +318,99 @@ def test_what_a_line_of_a_pool_says_is_not_believed(tmp_path, make_manager):
         {**honest, "id": "10", "exp_pool": 7},
         {**honest, "id": "11", "arguments": {"$exp:tuple": []}},
         {**honest, "id": "12", "function": "../../etc/passwd\0"},
+        {**honest, **clever, "id": "13"},
     ]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
     report = importers.load(manager, tmp_path / "a.jsonl", format="jsonl")
     assert [each.where for each in report.skipped] == [f"line {n}" for n in (3, 4, 5, 6, 7, 8, 9, 10, 11)]
     imported = [e for e in manager.sync.iter_exps(history=True) if e.origin == "imported"]
-    assert {e.id for e in imported} == {"1", "2", "12"}
+    assert {e.id for e in imported} == {"1", "2", "12", "13"}
     assert {(e.trust, e.namespace) for e in imported} == {("quarantined", "default")}
     assert all(e.key != key for e in imported)
     assert (ask("a"), ask("b")) == ("computed a", "computed b")
+
+
+IN_MEMORY = ExpPoolConfig(store="memory://", index="none://", embedder="none")
+SOURCES = Path(__file__).parents[1] / "data" / "sources"
+ASKED, SAID = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+TOLD = {"sessionId": "s", "uuid": "u", "timestamp": "2026-01-02T03:04:05Z"}
+USED = {"type": "tool_use", "id": "1", "name": "Bash", "input": {"command": "ls"}}
+# By format: a whole file of it, of which some value is then another one.
+WHOLE = {
+    "jsonl": [
+        {"id": "1", "function": "f", "arguments": {"q": "a"}, "request": "a", "response": [1], "scores": {"s": {"value": 1}}}
+        | {"metadata": {"m": 1}, "trajectory": [{"plan": "p"}], "metric": {"time_s": 1}, "created_at": "2026-01-02T03:04:05Z"}
+        | {"exp_pool": {"log": [{"what": "feedback", "id": "1", "at": "2026-01-02T03:04:05Z", "value": 1}], "is_current": False}}
+    ],
+    "metagpt": [{"req": [ASKED], "resp": "b", "tag": "f", "metric": {"score": {"val": 8, "reason": "r"}}, "traj": {"plan": "p"}}],
+    "agentheaven": [{"func": "f", "inputs": {"a": 1}, "output": 1, "expected": 2, "metadata": {"m": 1}}],
+    "openai": [json.loads(line) for line in (SOURCES / "openai.jsonl").read_text().splitlines()]
+    + [{"messages": [ASKED, SAID]}, {"request": {"input": "a"}, "response": {"output": [{"type": "message", "content": []}]}}],
+    "otel": [json.loads((SOURCES / "otel.jsonl").read_text()), json.loads((SOURCES / "openinference.json").read_text())],
+    "mlflow": [json.loads(line) for line in (SOURCES / "mlflow.jsonl").read_text().splitlines()],
+    "langsmith": [json.loads(line) for line in (SOURCES / "langsmith.jsonl").read_text().splitlines()],
+    "langfuse": [
+        {"id": "t", "name": "n", "input": "a", "output": "b", "scores": [{"name": "s", "value": 1, "observationId": "o"}]}
+        | {"observations": [{"id": "o", "name": "c", "model": "m", "input": [ASKED], "output": SAID, "usageDetails": {"input": 1}}]}
+    ],
+    "claude-code": [
+        {**TOLD, "type": "user", "message": {**ASKED}},
+        {**TOLD, "type": "assistant", "message": {"content": [USED], "model": "m", "usage": {"input_tokens": 1}}},
+        {**TOLD, "type": "user", "message": {"content": [{"type": "tool_result", "tool_use_id": "1", "content": "c"}]}},
+        {**TOLD, "type": "assistant", "message": {"content": [{"type": "text", "text": "b"}]}},
+    ],
+    "codex": [
+        {**TOLD, "type": "session_meta", "payload": {"id": "s"}},
+        {**TOLD, "type": "response_item", "payload": {"type": "message", "role": "user", "content": [{"text": "a"}]}},
+        {**TOLD, "type": "response_item", "payload": {"type": "function_call", "name": "n", "arguments": "{}", "call_id": "1"}},
+        {**TOLD, "type": "event_msg", "payload": {"type": "token_count", "info": {"last_token_usage": {"input_tokens": 1}}}},
+        {**TOLD, "type": "response_item", "payload": {"type": "message", "role": "assistant", "content": [{"text": "b"}]}},
+    ],
+}  # fmt: skip
+ODD = st.recursive(
+    st.sampled_from(
+        [None, True, -1, 0, 7, 2**70, 1e300, "", "a", "\ud800", "2026-01-02", "{}", "[1", '{"a": [{"b": 1}]}', "role"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["role", "content", "text", "type", "$exp:set", "value"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def with_another(value, another, chance):
+    """A copy in which some value, however deep, is another one, or gone."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inside = dict(inside)
+    if not inside or chance.random() < 0.1:
+        return another
+    place = chance.choice(list(inside))
+    if chance.random() < 0.1:
+        del inside[place]
+    else:
+        inside[place] = with_another(inside[place], another, chance)
+    return inside if isinstance(value, dict) else list(inside.values())
+
+
+@pytest.mark.parametrize("format_", WHOLE)
+@hypothesis.settings(max_examples=int(os.environ.get("EXP_POOL_FULL", 0)) * 2000 or 25)
+@hypothesis.given(odd=st.lists(ODD, max_size=3), seed=st.integers(0, 2**32))
+def test_whatever_stands_in_a_file_it_is_imported_or_said_or_a_typed_error(format_, odd, seed, tmp_path_factory):
+    values, chance = WHOLE[format_], random.Random(seed)
+    for another in odd:
+        values = with_another(values, another, chance)
+    values = values if isinstance(values, list) else [values]
+    path = tmp_path_factory.getbasetemp() / f"{format_}.jsonl"
+    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+    with ExpManager(IN_MEMORY) as manager:
+        with contextlib.suppress(SourceError, InvalidInputError):
+            report = importers.load(manager, path, format_, function="f", trust="trusted")
+            assert report.stored + report.history == len(list(manager.sync.iter_exps(history=True)))
+            assert odd or report.stored + report.history > 0
+        for experience in manager.sync.iter_exps(history=True):
+            manager.sync.history(experience.id)
+            assert experience.origin == "imported"
 
 
 def test_a_bomb_of_values_is_not_unpacked(tmp_path):

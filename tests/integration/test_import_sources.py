@@ -339,7 +339,7 @@ def test_values_across_the_pieces_in_which_a_file_is_read(manager, tmp_path, mon
     records = [{"req": f"größe {n}" * n, "resp": n * 1000, "tag": "f"} for n in range(1, 40)]
     for name, content in (("a", json.dumps(records, ensure_ascii=False)), ("l", "\n".join(map(json.dumps, records)))):
         (tmp_path / f"{name}.json").write_text(content, encoding="utf-8")
-        assert importers.load(manager, tmp_path / f"{name}.json", function=name).stored == 39
+        assert importers.load(manager, tmp_path / f"{name}.json", "metagpt", function=name).stored == 39
         assert sorted(e.response for e in manager.sync.iter_exps({"function": name})) == [
             n * 1000 for n in range(1, 40)
         ]

@@ -1,11 +1,13 @@
 """Importing, whatever the format: trusted or not, once, beside what the pool has, gone on with after a kill."""
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from conftest import DATA
@@ -92,11 +94,14 @@ def test_answers_of_one_call_are_all_kept_the_newest_is_current(manager, tmp_pat
         ({"expected": "mine", "created_at": LONG_AGO}, NOW, "trusted", "annotated"),
         ({"created_at": NOW}, LONG_AGO, "trusted", "newer"),
         ({"created_at": LONG_AGO}, NOW, "quarantined", "trusted"),
+        ({"created_at": LONG_AGO}, NOW, "trusted insight", "no answer"),
     ],
 )
 def test_what_the_pool_has_stays(manager, tmp_path, pool_has, file_has, trust, why):
     manager.sync.create_exp(Experience(function="f", request="a", response="mine", **pool_has))
-    report = importers.load(manager, write(tmp_path / "a.jsonl", record("a", "theirs", file_has)), trust=trust)
+    trust, _, kind = trust.partition(" ")
+    path = write(tmp_path / "a.jsonl", record("a", "theirs", file_has, exp_type=kind or "success"))
+    report = importers.load(manager, path, trust=trust)
     assert answers(manager) == {"a": "mine"}
     assert (report.stored, report.history) == (0, 1)  # nothing is lost either: it is history of the call
     assert why in report.behind[0].why
@@ -181,8 +186,32 @@ def test_what_was_drawn_from_a_quarantined_experience_is_quarantined(make_manage
     parent = source.sync.create_exp(Experience(function="f", request="a", response="1", trust="quarantined"))
     source.sync.create_exp(Experience(function="f", request="b", response="2", parents=[parent]))
     exporters.save(source, tmp_path / "a.jsonl", include=["quarantined"])
+    parent_line, child = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    write(tmp_path / "a.jsonl", parent_line, {**child, "trust": "trusted"})
     importers.load(manager, tmp_path / "a.jsonl", trust="trusted")
     assert {e.trust for e in manager.sync.iter_exps()} == {Trust.QUARANTINED}
+
+
+def test_failures_take_the_place_of_no_answer(manager, tmp_path):
+    ask = manager.exp_cache(name="f")(lambda req: "computed")
+    ask("a")
+    importers.load(manager, write(tmp_path / "a.jsonl", record("a", "boom", NOW, exp_type="failure")), trust="trusted")
+    assert [e.value for e in manager.sync.iter_exps({"kind": "failure"})] == ["boom"]
+    assert ask.lookup("a").experience.value == "computed"
+    exporters.save(manager, tmp_path / "b.jsonl", include=["failures"])
+    manager.sync.delete_exps({"kind": "failure"})
+    importers.load(manager, tmp_path / "b.jsonl", trust="trusted", revive=True)
+    assert ask.lookup("a").experience.value == "computed"
+
+
+def test_lines_written_by_hand_and_a_page_beside_them(manager, tmp_path):
+    folder = tmp_path / "experiences"
+    folder.mkdir()
+    (folder / "README.md").write_text("# about")
+    write(folder / "a.jsonl", {"function": "f", "request": "a", "response": "1"}, {"function": "f", "request": "b"})
+    first, second = (importers.load(manager, folder) for _ in range(2))
+    assert (first.format, first.stored, second.stored, second.known) == ("jsonl", 1, 0, 1)
+    assert "response= or expected=" in first.skipped[0].why
 
 
 def test_imported_scores_decide(manager, tmp_path):
@@ -228,12 +257,34 @@ def test_damage_is_passed_by_where_that_is_asked_for(manager, tmp_path):
     assert (report.stored, report.known, [each.where for each in report.skipped]) == (1, 1, ["line 2"])
 
 
+def test_a_damaged_file_of_a_folder_is_passed_by_where_that_is_asked_for(manager, tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    write(folder / "1.jsonl", record("a", "1"))
+    (folder / "2.zip").write_bytes(b"PK\x03\x04")
+    (folder / "3.jsonl").symlink_to(folder / "1.jsonl")
+    write(folder / "4.jsonl", record("b", "2"))
+    with pytest.raises(SourceError, match=r"2\.zip"):
+        importers.load(manager, folder)
+    report = importers.load(manager, folder, skip_damaged=True)
+    assert (report.stored, report.known, len(report.skipped)) == (1, 1, 2)
+
+
+def test_from_a_running_event_loop(manager, tmp_path):
+    async def cell():
+        return importers.load(manager, write(tmp_path / "a.jsonl", record("a", "1"))).stored
+
+    assert asyncio.run(cell()) == 1
+
+
 KILLED = """
 import os, signal, sys
 from exp_pool import ExpManager
 from exp_pool.curation import importers
+from exp_pool.curation.importers import bringing_in
 from exp_pool.stores.sqlite import SqliteStore
 
+bringing_in._BATCH = 50
 left = int(sys.argv[3])
 put_many = SqliteStore.put_many
 
@@ -260,20 +311,28 @@ def everything(manager, told):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_killed_in_the_middle_and_started_again_it_ends_as_one_run(make_manager, tmp_path):
     source = make_manager(index="none://", embedder="none")
-    ids = source.sync.create_exps([Experience(function="f", request=f"q{n % 900}", response=n) for n in range(1600)])
-    source.sync.annotate(ids[-1], expected="right")
-    source.sync.feedback(ids[-2], 0.5, "so so")
+    ids = source.sync.create_exps([Experience(function="f", request=f"q{n % 90}", response=n) for n in range(160)])
+    source.sync.annotate(ids[10], expected="right")
+    source.sync.feedback(ids[110], 0.5, "so so")  # both in the halves that are written before the kills
+    told = [ids[10], ids[110]]
     exporters.save(source, tmp_path / "a.jsonl")
-    assert json.loads((tmp_path / "a.jsonl.manifest.json").read_text())["rows"] == 1600
+    assert json.loads((tmp_path / "a.jsonl.manifest.json").read_text())["rows"] == 160
     at_once = make_manager(index="none://", embedder="none", store=f"sqlite:///{tmp_path}/once.db")
     importers.load(at_once, tmp_path / "a.jsonl")
-    for batches in (0, 2, 3):
+    for batches in (0, 2):
         program = [sys.executable, "-c", KILLED, f"{tmp_path}/{batches}.db", f"{tmp_path}/a.jsonl", str(batches)]
         ended = subprocess.run(program, check=False, env=os.environ, timeout=60)
         assert ended.returncode == -signal.SIGKILL
         again = make_manager(index="none://", embedder="none", store=f"sqlite:///{tmp_path}/{batches}.db")
         there = len(list(again.sync.iter_exps(history=True)))
-        assert 0 < there < 1600
+        assert 0 < there < 160
         report = importers.load(again, tmp_path / "a.jsonl")
         assert report.known == there
-        assert everything(again, ids[-2:]) == everything(at_once, ids[-2:])
+        assert everything(again, told) == everything(at_once, told)
+
+
+def test_the_page_about_formats_names_them_all():
+    page = (Path(__file__).parents[2] / "docs" / "curation-files.md").read_text(encoding="utf-8")
+    importing, exporting = page.split("## Exporting")
+    assert [name for name in importers.FORMATS if f"| `{name}` |" not in importing] == []
+    assert [name for name in exporters.FORMATS if f"| `{name}` |" not in exporting] == []

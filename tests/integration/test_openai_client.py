@@ -73,6 +73,7 @@ def test_the_second_time_the_pool_answers_with_the_packages_types(make, server, 
     assert len(server.requests) == 1
     (stored,) = manager.sync.iter_exps()
     assert (stored.function, stored.request, stored.model) == (NAME, "hi", "gpt")
+    assert stored.arguments["base_url"] == f"{server.base}/v1/"
     assert (stored.metric.tokens_in, stored.metric.tokens_out) == (100, 10)
     assert stored.metric.money_usd == pytest.approx(100 * 1.0 / 1e6 + 10 * 10.0 / 1e6)
 

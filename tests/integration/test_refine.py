@@ -339,7 +339,7 @@ def test_where_nothing_can_be_scored_yet_the_better_answer_replaces(manager):
 
 
 def test_five_hundred_calls_with_random_timings_failures_cancellations_and_shutdowns(make_manager):
-    rng, arrived, took_part = random.Random(3), set(), set()
+    rng, arrived, took_part, trouble = random.Random(3), set(), set(), []
     managers = [make_manager(**PLAIN) for _ in range(5)]
 
     async def better(n):
@@ -362,6 +362,7 @@ def test_five_hundred_calls_with_random_timings_failures_cancellations_and_shutd
         return quick
 
     async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: trouble.append(context))
         results = []
         for number, manager in enumerate(managers):
             tasks = [asyncio.create_task(quick_in(manager)(n)) for n in range(number * 100, number * 100 + 100)]
@@ -382,8 +383,9 @@ def test_five_hundred_calls_with_random_timings_failures_cancellations_and_shutd
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        results = asyncio.run(main(), debug=True)
+        results = asyncio.run(main())
         gc.collect()
+    assert trouble == [], "such as exceptions that were never retrieved"
     assert [str(each.message) for each in said if "never" in str(each.message)] == []
     values = [result for result in results if isinstance(result, list)]
     assert len(values) > 300

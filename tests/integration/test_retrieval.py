@@ -175,7 +175,7 @@ def test_the_best_of_all_best_first():
 def test_cancelled_in_the_middle_two_hundred_times_nothing_is_left(tmp_path):
     rng, opened, closed = random.Random(2), [], []
     path = tmp_path / "document"
-    path.write_text(FULL * 100)
+    path.write_text(FULL * 30)
 
     async def document(key):
         opened.append(key)
@@ -189,7 +189,7 @@ def test_cancelled_in_the_middle_two_hundred_times_nothing_is_left(tmp_path):
     async def source(number):
         try:
             for n in range(100):
-                yield [document((number, n)), path, FULL * 20][n % 3]
+                yield [document((number, n)), path, FULL * 8][n % 3]
         finally:
             closed.append(number)
 
@@ -301,8 +301,14 @@ def test_a_source_of_documents_that_breaks_ends_the_stream():
         yield "one"
         raise OSError("no more")
 
+    async def cancelled():
+        yield "one"
+        raise asyncio.CancelledError
+
     with pytest.raises(OSError, match="no more"):
         retrieve("one", documents())
+    with pytest.raises(asyncio.CancelledError):
+        retrieve("one", cancelled())
 
 
 def test_wrong_values_are_named_where_they_are_given():
@@ -398,7 +404,7 @@ def test_a_query_in_other_words(recwarn):
 @pytest.mark.slow
 def test_meaning_with_the_real_model(tmp_path):
     texts = ["Use the link on the login page if you forgot your credentials.", "Bread needs flour, water and salt."]
-    with ExpManager(store="memory://", index="exact://") as manager:
+    with ExpManager(store="memory://", index="exact://", query_timeout=600) as manager:
         for scoring in ("semantic", "hybrid"):
             password, bread = scores("How do I reset my password?", texts, scoring=scoring, manager=manager)
             assert password > bread + 0.1

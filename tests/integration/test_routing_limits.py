@@ -9,7 +9,6 @@ from routers import endpoint, route, use
 from servers.models import Raw
 
 from exp_pool import _clock
-from exp_pool.errors import ConfigurationError
 from exp_pool.routing import AllModelsFailed
 
 
@@ -191,53 +190,6 @@ def test_where_all_is_slow_few_are_hedged(model_server):
         [endpoint(a, "a", max_concurrent=100), endpoint(b, "b", priority=1, max_concurrent=100)], ask, hedge=True
     )
     assert seen <= 10 + 60 * 0.1
-
-
-def test_endpoints_come_and_go(model_server):
-    """A request that is under way at one that goes is answered there."""
-    release, entered = threading.Event(), threading.Event()
-
-    def reply(body):
-        entered.set()
-        release.wait(20)
-        return "old says so"
-
-    old, new = model_server(reply=reply), model_server(name="new")
-    known, asked = [endpoint(old, "old")], asyncio.Event()
-
-    async def discover():
-        asked.set()
-        if not known:
-            raise OSError("the registry is away")
-        return known
-
-    async def ask(router):
-        under_way = asyncio.create_task(router.route_request("hello"))
-        await asyncio.to_thread(entered.wait, 20)
-        known[:] = [endpoint(new, "new")]
-        while "old" in router.health():
-            await asyncio.sleep(0.01)
-        second = await router.route_request("hello")
-        known.clear()
-        asked.clear()
-        await asked.wait()  # in trouble, the last ones stay
-        third = await router.route_request("hello")
-        release.set()
-        return [(await under_way)["response"], second["response"], third["response"]]
-
-    answers = use(discover, ask, refresh_s=0.02)
-    assert answers == ["old says so", "new says: hello", "new says: hello"]
-
-
-@pytest.mark.parametrize(
-    ("found", "message"), [([], "no endpoints"), ("ab", "must be a list"), ([1], "must be a ModelEndpoint")]
-)
-def test_a_discovery_that_finds_nonsense_is_told(found, message):
-    async def discover():
-        return found
-
-    with pytest.raises(ConfigurationError, match=message):
-        route(discover)
 
 
 def test_a_strategy_in_trouble_is_passed_over(model_server):

@@ -158,6 +158,20 @@ def test_the_later_edit_of_a_person_counts_not_the_more_frequent(node, tmp_path)
     assert said[0] == said[1] == [*(f"earlier {number}" for number in range(5)), "later"]
 
 
+def test_an_update_by_hand_is_an_edit_too(node, tmp_path):
+    one, two = node(), node()
+    id_ = one.sync.create_exp(Experience(function="f", request="q", response=1))
+    snapshots.save(one, tmp_path / "a")
+    snapshots.load(two, tmp_path / "a")
+    for number in range(3):
+        one.sync.update_exp(id_, metadata={"state": number})
+    two.sync.update_exp(id_, metadata={"state": "later"})
+    snapshots.save(two, tmp_path / "two")
+    assert snapshots.load(one, tmp_path / "two") == 1
+    assert one.sync.get_exp(id_).metadata == {"state": "later"}
+    assert [e.detail for e in one.sync.history(id_) if e.what == "update"] == [{"fields": ["metadata"]}] * 4
+
+
 def test_what_waits_behind_another_answer_takes_its_place(node, tmp_path):
     one, two = node(), node()
     earlier = one.sync.create_exp(Experience(function="f", request="q", response="of one"))

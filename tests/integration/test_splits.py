@@ -84,18 +84,18 @@ def test_all_or_nothing(make_manager, tmp_path):
 def test_paraphrases_stand_on_one_side(make_manager, question_pairs, tmp_path):
     """Real questions that mean the same, in other words, with the vectors of the real model, made beforehand."""
     embedder = Stored(question_pairs[:COUNT])
-    manager = make_manager(embedder=embedder)
     same = [(a, b) for a, b, alike in question_pairs[:COUNT] if alike]
     texts = list(dict.fromkeys(text for pair in same for text in pair))
-    manager.sync.create_exps([Experience(function="f", request=text, response="x") for text in texts])
+    experiences = [Experience(function="f", request=text, response="x") for text in texts]
 
-    def apart(folder):
+    def apart(manager, folder):
+        manager.sync.create_exps(experiences)
+        manager.sync.flush()
         found, manifest = split(manager, folder)
         return {(a, b) for a, b in same if found[a] != found[b]}, manifest.said["clusters"]
 
-    by_letters, _ = apart(tmp_path / "letters")  # nothing is embedded yet
-    manager.sync.flush()
-    by_meaning, clusters = apart(tmp_path / "meaning")
+    by_letters, _ = apart(make_manager(**PLAIN), tmp_path / "letters")
+    by_meaning, clusters = apart(make_manager(embedder=embedder), tmp_path / "meaning")
     unit = {text: vector / np.linalg.norm(vector) for text, vector in embedder.vectors.items()}
     near = {(a, b) for a, b in same if float(unit[a] @ unit[b]) > 0.86}
     assert len(near & by_letters) > 20  # letters alone would have let them leak

@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 from asking import RATE, Asking, labelled
+from conftest import letters
 
 from exp_pool import VerifiedJudge, in_namespace
 from exp_pool.errors import ExpPoolWarning, StoreError
@@ -309,3 +310,49 @@ def test_a_comparison_that_hangs_holds_up_nothing_else(make_manager, monkeypatch
         manager.sync.flush()
     assert manager.stats().embedded == 5
     ends.set()
+
+
+def test_of_many_tenants_only_those_of_late_are_kept_in_memory_and_none_is_forgotten(make_manager, monkeypatch):
+    monkeypatch.setattr(verifying, "_MEMORIES", 3)
+    manager = make_manager()
+    asking = Asking(manager).until_it_answers()
+    seen = asking.reuse()
+    service = manager.sync._verifying
+    asked = []
+    for tenant in range(5):
+        with in_namespace(f"tenant{tenant}"):
+            asking.go(20)
+        asked += [memory.bound.requests for memory in known(manager, f"tenant{tenant}").values()]
+    assert len(service._studied) == 3
+    assert "default" not in {studied.namespace for studied in service._studied.values()}
+    assert counts(asking.reuse()) == counts(seen)
+    asking.go(20)  # read again from the log
+    assert "semantic" in {found for found, _ in asking.go(60)}
+    for tenant in range(5):
+        assert [memory.bound.requests for memory in known(manager, f"tenant{tenant}").values()] == [asked[tenant]]
+
+
+def test_pairs_that_could_not_be_embedded_are_learned_from_later(make_manager):
+    trouble = threading.Event()
+
+    def away(texts):
+        if trouble.is_set():
+            raise OSError("away")
+        return letters(texts)
+
+    manager = make_manager(embedder=away)
+    asking = Asking(manager, VerifiedJudge.fit(labelled(400), max_error_rate=RATE))
+    manager.sync._upkeep._start = lambda: None  # the test says when
+    asking.ask(asking.new())
+    manager.sync.flush()
+    asking.ask(asking.new())
+    trouble.set()
+    with pytest.warns(ExpPoolWarning, match="not learned from yet"):
+        manager.sync._verifying.run()
+    (memory,) = known(manager).values()
+    assert len(memory.labels) == 1
+    trouble.clear()
+    manager.sync._verifying.run()
+    assert len(memory.labels) == 401
+    manager.sync._verifying.run()
+    assert len(memory.labels) == 401, "once"

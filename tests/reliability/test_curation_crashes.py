@@ -15,7 +15,7 @@ import pytest
 from curating import contents, of_everything
 
 from exp_pool import Experience, ExpManager
-from exp_pool.curation import history, recover, relabel
+from exp_pool.curation import history, recover, relabel, undo
 from exp_pool.curation.applying import commit
 from exp_pool.curation.changes import planned
 from exp_pool.errors import ConflictError, StoreError
@@ -150,6 +150,46 @@ def test_a_process_that_slept_does_no_harm_when_it_wakes(method):
     assert contents(sleeper.sync) == done[1]
     assert [(note.who, note.standing) for note in history(sleeper)] == [("ann", "taken back"), ("other", "applied")]
     assert recover(sleeper) is None
+
+
+def test_a_process_that_slept_through_the_end_and_the_undo_of_its_change_does_not_make_it_again():
+    """It wakes in the midst of finishing: what it would delete is there again, and stays."""
+    world = World()
+    real, calls = world.store.put_many, []
+
+    def wakes(puts):
+        calls.append(len(puts))
+        if len(calls) == 2:  # the first one edits, this one adds
+            world.lease_ends()
+            other = ExpManager(store=world.store, index="none://", embedder="none")
+            assert recover(other).standing == "applied"
+            undo(other, history(other)[0].id)
+            assert contents(other.sync) == world.before
+        return real(puts)
+
+    sleeper = ExpManager(store=_Waking(world.store, "put_many", wakes), index="none://", embedder="none")
+    with pytest.raises(ConflictError, match="no sign of life"):
+        commit(sleeper.sync, world.change, who="ann", why="")
+    assert contents(sleeper.sync) == world.before
+    assert [note.standing for note in history(sleeper)] == ["undone", "applied"]
+
+
+def test_a_change_that_somebody_ended_is_not_decided():
+    """Whoever holds the lease: the state says that it was taken back."""
+    world = World()
+    real, calls = world.store.write_state, []
+
+    def ended(*args):
+        calls.append(args)
+        if len(calls) == 3:  # journalling, applying, and now it would be decided
+            journal = ExpManager(store=world.store, index="none://", embedder="none").sync.journal
+            assert journal._end_unfinished(lambda: None).standing == "taken back"
+        return real(*args)
+
+    sleeper = ExpManager(store=_Waking(world.store, "write_state", ended), index="none://", embedder="none")
+    with pytest.raises(ConflictError, match="was ended by another process"):
+        commit(sleeper.sync, world.change, who="ann", why="")
+    assert contents(sleeper.sync) == world.before
 
 
 class _Waking:

@@ -51,6 +51,7 @@ class ModelServer:
         self.sent = []  # the prompts that were answered
         self.busy = self.busiest = 0
         self.connections = 0
+        self.well, self.checks = True, 0
         self._lock = threading.Lock()
         outer = self
 
@@ -70,6 +71,11 @@ class ModelServer:
 
             def do_POST(self):
                 outer._serve(self)
+
+            def do_GET(self):
+                """A health check."""
+                outer.checks += 1
+                outer._send(self, Raw(200 if outer.well else 503))
 
             def log_message(self, *_):
                 pass

@@ -129,6 +129,14 @@ def test_a_character_longer_than_any_is_cut():
     assert [len(part) for _, part in cut(text, 10, block=4000)] == [10_000, 10_000, 5001]
 
 
+def test_long_chunks_of_any_script_take_time_in_proportion():
+    text = "त्रि क्ष। " * 40_000  # nothing in it tells the end of a character at a glance
+    ((position, part), *_) = cut(text, 300_000, by="sentences", block=len(text))
+    assert (position, part[-2:]) == (0, "। "), (
+        "the test would run into its time-out if every sentence were read from the beginning"
+    )
+
+
 def test_a_counter_of_tokens_that_counts_nothing_keeps_no_text_back():
     pieces = cut("x" * 5000, 10, by="tokens", block=1000, count_tokens=lambda text: 0)
     assert {len(part) for _, part in pieces[:-1]} == {160}

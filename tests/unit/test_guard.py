@@ -186,3 +186,16 @@ def test_hostile_text_of_any_length_is_read_in_steps_that_grow_with_it(unit):
     short = text[:3_000]
     guard(short, short[:-1] + "z 3")
     guard(short, short[::-1])
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "differ"),
+    [
+        ("What is 10² in binary?", "What is 102 in binary?", True),
+        ("What is 10² in binary?", "What is 10^2 in binary?", False),
+        ("Is 2½ cups too much?", "Is 21/2 cups too much?", True),
+        ("How large is 1 m²?", "How large is 1 m2?", False),
+    ],
+)
+def test_raised_digits_and_fractions_are_not_glued_to_the_number_before_them(left, right, differ):
+    assert any(found.vetoes for found in differences(left, right)) == differ

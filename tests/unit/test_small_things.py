@@ -347,3 +347,23 @@ def test_a_server_that_is_away_is_tried_by_one_caller_now_and_then(monkeypatch):
     assert breaker.trouble() == ""
     breaker.succeeded()
     assert [breaker.trouble() for _ in range(3)] == [""] * 3
+
+
+def test_an_awaited_plug_may_settle_another_which_may_hang():
+    async def inner():
+        await asyncio.sleep(0)
+        return 1
+
+    async def outer():
+        return settled(inner()) + 1
+
+    async def hanging():
+        await asyncio.Event().wait()
+
+    async def patient():
+        return settled(hanging(), 0.01)
+
+    assert settled(outer(), 10) == 2
+    with pytest.raises(TimeoutError):
+        settled(patient(), 10)
+    assert settled(outer(), 10) == 2, "the loop is not held up"

@@ -70,19 +70,22 @@ def verify(path: str | Path) -> list[str]:
         ConfigurationError: there is no manifest, or it cannot be read.
     """
     root = Path(path)
-    try:
-        manifest = json.loads(_manifest_of(root).read_text(encoding="utf-8"))
-        files = [ManifestFile(**file) for file in manifest["files"]]
-    except (OSError, ValueError, LookupError, TypeError) as err:
-        raise ConfigurationError(f"{root} has no manifest that can be read: {err}") from err
     wrong = []
-    for file in files:
+    for file in _read_manifest(root):
         place = root / file.path if root.is_dir() else root.parent / file.path
         if not place.is_file():
             wrong.append(f"{file.path} is not there")
         elif _digest(place) != file.sha256:
             wrong.append(f"{file.path} has another content")
     return wrong
+
+
+def _read_manifest(root: Path) -> list[ManifestFile]:
+    try:
+        manifest = json.loads(_manifest_of(root).read_text(encoding="utf-8"))
+        return [ManifestFile(**file) for file in manifest["files"]]
+    except (OSError, ValueError, LookupError, TypeError) as err:
+        raise ConfigurationError(f"{root} has no manifest that can be read: {err}") from err
 
 
 class Writing:
@@ -125,7 +128,7 @@ class Output:
         self._overwrite = overwrite
         self._files: list[ManifestFile] = []
         self._sides: dict[str, int] = {}
-        _refuse_to_replace(path, overwrite=overwrite)
+        _refuse_to_replace(path, folder=folder, overwrite=overwrite)
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -194,7 +197,7 @@ class Output:
             told = {name: value for name, value in asdict(manifest).items() if name != "path"}
             file.write(json.dumps(told, ensure_ascii=False, indent=1).encode())
         # It may be somebody else's by now.
-        _refuse_to_replace(self.path, overwrite=self._overwrite)
+        _refuse_to_replace(self.path, folder=self.folder, overwrite=self._overwrite)
         if self.folder:
             if self.path.exists():
                 old = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".old"))
@@ -231,7 +234,7 @@ def _manifest_of(path: Path) -> Path:
     return path / _IN_FOLDER if path.is_dir() else path.with_name(path.name + _BESIDE)
 
 
-def _refuse_to_replace(path: Path, *, overwrite: bool) -> None:
+def _refuse_to_replace(path: Path, *, folder: bool, overwrite: bool) -> None:
     """Only what an export wrote is ever replaced, and only where that is asked for."""
     if not (path.exists() or path.is_symlink()):
         return
@@ -239,6 +242,13 @@ def _refuse_to_replace(path: Path, *, overwrite: bool) -> None:
         raise InvalidInputError(f"{path} is there already; give another path, or overwrite=True")
     if path.is_symlink() or not _manifest_of(path).is_file():
         raise InvalidInputError(f"{path} has no manifest, so it was not written by an export; give another path")
+    if path.is_dir() != folder:
+        raise InvalidInputError(f"{path} is {'a folder' if path.is_dir() else 'a file'}; give another path")
+    if folder:
+        of_the_export = {path / file.path for file in _read_manifest(path)} | {path / _IN_FOLDER}
+        others = {each for each in path.rglob("*") if not each.is_dir()} - of_the_export
+        if others:
+            raise InvalidInputError(f"{min(others)} was not written by an export; move it, or give another path")
 
 
 def _within(path: Path, folder: Path) -> str:

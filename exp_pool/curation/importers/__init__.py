@@ -10,15 +10,16 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from exp_pool._clock import monotonic
 from exp_pool.curation.importers.bringing_in import BringingIn
 from exp_pool.curation.importers.making import Importer, Made, Options, Peek
-from exp_pool.curation.importers.reading import Source, first_value
+from exp_pool.curation.importers.reading import Items, Source, first_value
 from exp_pool.curation.importers.report import ImportReport, Skipped
-from exp_pool.errors import InvalidInputError, SourceError
+from exp_pool.errors import ExpPoolError, InvalidInputError, SourceError
 from exp_pool.experience import Trust
 from exp_pool.progress import bar
 
@@ -43,7 +44,8 @@ FORMATS = {
     "csv": "exp_pool.curation.importers.csv",
 }
 _MB = 2**20
-_HEAD = 2**16  # bytes by which a format is recognised, and lines of text shown
+_HEAD = 2**16  # bytes by which a format is recognised
+_LOOKED_AT = 10  # files of a folder, for that
 _BAD = (
     ArithmeticError,
     AttributeError,
@@ -116,12 +118,13 @@ def load(
         datetime.fromtimestamp(root.lstat().st_mtime, UTC),
         pool.config.namespace,
         pool.secret,
+        wanted is Trust.TRUSTED,
     )
     writing = BringingIn(pool, report, wanted, revive=revive, keep_namespaces=keep_namespaces)
     with bar(f"importing {root.name}", source.size() // _MB) as advance:
         source.hear(_Megabytes(lambda: advance(f"{report.read:,} read")))
         try:
-            for where, item in importer.items(source, options):
+            for where, item in _items(importer, source, options):
                 report.read += 1
                 for made in _made(importer, where, item, options, report):
                     writing.add(where, made)
@@ -132,6 +135,18 @@ def load(
             writing.finish()
             report.seconds = monotonic() - started
     return report
+
+
+def _items(importer: Importer, source: Source, options: Options) -> Items:
+    """What stands in the source; what the importer stumbles over ends it as damage does."""
+    try:
+        yield from importer.items(source, options)
+    except ExpPoolError:
+        raise
+    except (*_BAD, OSError) as err:
+        raise SourceError(
+            f"{source.path} is not what was expected: {_said(err)}; what stood before is imported"
+        ) from err
 
 
 def _made(importer: Importer, where: str, item: Any, options: Options, report: ImportReport) -> list[Made]:
@@ -153,7 +168,8 @@ def recognise(path: str | Path) -> str | None:
 
 
 def _importer(format_: str | None, source: Source) -> tuple[str, Importer]:
-    name = _recognised(source) if format_ is None else format_
+    # What of a folder is damaged is told when it is imported, not twice.
+    name = _recognised(Source(source.path, skip_damaged=source.is_folder)) if format_ is None else format_
     if name is None:
         raise SourceError(f"{source.path} looks like no known format; say which: {', '.join(sorted(FORMATS))}")
     if name not in FORMATS:
@@ -166,16 +182,18 @@ def _module(name: str) -> Importer:
 
 
 def _recognised(source: Source) -> str | None:
-    peek = _peek(source)
-    return next((name for name in FORMATS if _module(name).recognise(peek)), None)
+    """By the first file that looks like something: a folder may hold a page about its files, too."""
+    for file in islice(source.files(), _LOOKED_AT):
+        peek = _peek(source, file)
+        for name in FORMATS:
+            if _module(name).recognise(peek):
+                return name
+    return None
 
 
-def _peek(source: Source) -> Peek:
-    first = next(source.files(), None)
-    if first is None:
-        return Peek(source.is_folder, "", b"", None)
+def _peek(source: Source, first: Path) -> Peek:
     head = next(source.chunks(first), b"")[:_HEAD]
-    return Peek(source.is_folder, first.name, head, first_value(head))
+    return Peek(first.name, head, first_value(head))
 
 
 def _trust(trust: Trust | str) -> Trust:

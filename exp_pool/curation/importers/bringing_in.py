@@ -12,7 +12,7 @@ from exp_pool.curation.importers.report import ImportReport
 from exp_pool.curation.portable import Row, made_key, read_log
 from exp_pool.encoding import json_dumps
 from exp_pool.errors import ExpPoolError
-from exp_pool.experience import Experience, Origin, Trust
+from exp_pool.experience import Experience, ExperienceKind, Origin, Trust
 from exp_pool.lineage import with_inherited_trust
 from exp_pool.protocols import Put, PutMode, PutStatus
 from exp_pool.records import Record, to_record
@@ -76,8 +76,7 @@ class BringingIn:
         The key is made before secrets are left out, so that calls which differ in them stay apart.
         """
         space, secret = self._pool.config.namespace, self._pool.secret
-        key = experience.key if secret is None else made_key(experience, secret)
-        record = to_record(experience, space, key=key, secret=secret)
+        record = to_record(experience, space, key=made_key(experience, secret), secret=secret)
         texts = {name: redacted(getattr(experience, name)) for name in ("request", "arguments", "metadata")}
         texts["trajectory"] = [step.model_copy(update=redacted(step.model_dump())) for step in experience.trajectory]
         if any(texts[name] != getattr(experience, name) for name in texts):
@@ -152,6 +151,8 @@ def _why_it_stays(current: Record, new: Record) -> str | None:
     """Why the pool's own answer of the call stays current; None if the new one may take its place."""
     if current.trust == Trust.TRUSTED and new.trust != Trust.TRUSTED:
         return "the pool's own answer of this call is trusted, and stays"
+    if current.kind == ExperienceKind.SUCCESS and new.kind != ExperienceKind.SUCCESS:
+        return "the pool has an answer of this call, and this is no answer"
     if current.annotated != new.annotated:
         return "the pool's own answer of this call is annotated, and stays" if current.annotated else None
     if (current.created_at, current.id) > (new.created_at, new.id):

@@ -8,13 +8,15 @@ from typing import Any
 from exp_pool.curation.importers.making import LeftOutError, Made, Options, Peek
 from exp_pool.curation.importers.reading import Items, Source
 from exp_pool.curation.portable import from_line, namespace_of
+from exp_pool.experience import Experience
 
 NEEDS_FUNCTION = False
 
 
 def recognise(peek: Peek) -> bool:
-    """Lines of experiences: the names that `Experience.to_dict` always writes."""
-    return isinstance(peek.value, dict) and {"id", "function", "arguments", "request"} <= peek.value.keys()
+    """Lines of experiences, with or without what `Experience.to_dict` always writes."""
+    names = peek.value.keys() if isinstance(peek.value, dict) else set()
+    return "function" in names and bool({"request", "arguments"} & names) and bool({"response", "expected"} & names)
 
 
 def items(source: Source, options: Options) -> Items:  # noqa: ARG001
@@ -24,8 +26,12 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
 
 
 def experiences(item: Any, options: Options) -> Iterable[Made]:
-    """The row of the line."""
+    """The row of the line; where it has no id, it was written by hand, and gets one from its content."""
     if not isinstance(item, dict):
         raise LeftOutError("it is no experience: an object is needed")
     line = item if options.function is None else {**item, "function": options.function}
-    yield from_line(line, namespace_of(item) or options.namespace, options.secret)
+    if "id" in line:
+        space = namespace_of(item) or options.namespace
+        yield from_line(line, space, options.secret, believe_key=options.trusted)
+    else:
+        yield Experience.from_dict({"created_at": options.written_at, **line})

@@ -29,6 +29,7 @@ class Options:
         written_at: when the source was written: the time of what has none of its own.
         namespace: where it goes.
         secret: the manager's key secret.
+        trusted: what comes may be used at once.
     """
 
     function: str | None
@@ -37,20 +38,19 @@ class Options:
     written_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     namespace: str = ""
     secret: bytes | None = None
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """What a source looks like: its files' names and the first value of the first file.
+    """What a source looks like, by one of its files.
 
     Attributes:
-        folder: it is a folder.
-        name: of the first file.
+        name: of a file.
         head: its first bytes, unpacked.
         value: its first JSON value, None where it does not begin with one.
     """
 
-    folder: bool
     name: str
     head: bytes
     value: Any

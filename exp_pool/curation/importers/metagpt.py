@@ -13,10 +13,11 @@ from typing import Any
 
 from exp_pool.curation.importers.making import LeftOutError, Made, Options, Peek, from_json
 from exp_pool.curation.importers.reading import Items, Source, parse
-from exp_pool.experience import Experience, Origin
+from exp_pool.experience import Experience
 
 NEEDS_FUNCTION = False
 _IN_LOGS = "New experience: "
+_BEFORE_JSON = b"\xef\xbb\xbf \t"
 
 
 def recognise(peek: Peek) -> bool:
@@ -29,10 +30,11 @@ def recognise(peek: Peek) -> bool:
 def items(source: Source, options: Options) -> Items:  # noqa: ARG001
     """One for each experience."""
     for file in source.files():
-        if _is_log(source, file):
-            yield from _logged(source, file)
-        else:
+        _, first = next(source.lines(file), (0, b""))
+        if first.lstrip(_BEFORE_JSON).startswith((b"{", b"[")):
             yield from source.values(file)
+        elif first:
+            yield from _logged(source, file)
 
 
 def experiences(item: Any, options: Options) -> Iterable[Made]:
@@ -45,12 +47,7 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
     )
     metadata = {"source": "metagpt", **({"source_id": str(item["uuid"])} if item.get("uuid") else {})}
     created_at = found.created_at if item.get("timestamp") else options.written_at
-    yield found.model_copy(update={"metadata": metadata, "created_at": created_at, "origin": Origin.IMPORTED})
-
-
-def _is_log(source: Source, file: Path) -> bool:
-    first = next(source.lines(file), None)
-    return first is not None and not first[1].lstrip(b"\xef\xbb\xbf \t").startswith((b"{", b"["))
+    yield found.model_copy(update={"metadata": metadata, "created_at": created_at})
 
 
 def _logged(source: Source, file: Path) -> Items:

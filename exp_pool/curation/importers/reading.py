@@ -78,7 +78,12 @@ class Source:
                 yield path
 
     def _walk(self, folder: Path, depth: int) -> Iterator[Path]:
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as err:
+            self.damaged(self.name(folder), f"it cannot be read: {err}")
+            return
+        for entry in entries:
             path = Path(entry.path)
             if entry.name.startswith((".", "_")):  # as readers of Parquet folders do: a manifest, half a file
                 continue
@@ -95,8 +100,11 @@ class Source:
                 yield path
 
     def size(self) -> int:
-        """Bytes of all files, as they lie there."""
-        return sum(path.lstat().st_size for path in Source(self.path, skip_damaged=True).files())
+        """Bytes of all files, as they lie there; 0 where that cannot be found out."""
+        try:
+            return sum(path.lstat().st_size for path in Source(self.path, skip_damaged=True).files())
+        except OSError:
+            return 0
 
     def name(self, path: Path) -> str:
         """A file's name in messages: from the folder on."""
@@ -129,33 +137,35 @@ class Source:
             yield file
 
     def chunks(self, path: Path) -> Iterator[bytes]:
-        """The content of a file in pieces, unpacked if it is gzip.
+        """The content of a file in pieces, unpacked if it is gzip. What is damaged ends it.
 
         Raises:
-            SourceError: it is packed otherwise, its packing is damaged, or it unpacks to far more than it has.
+            SourceError: unless damage is skipped.
         """
-        with self.open(path) as file:
-            start = file.read(4)
-            file.seek(0)
-            if start == _ZIP or start[:2] in _WIDE:
-                what = "a zip archive: unpack it" if start == _ZIP else "UTF-16: write it as UTF-8"
-                raise SourceError(f"{path} is {what} first")
-            packed = start[:2] == _GZIP
-            unpacked, before = 0, 0
-            try:
-                reader: IO[bytes] = gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[assignment]
-                while chunk := reader.read(_CHUNK):
-                    unpacked += len(chunk)
-                    at = file.tell()
-                    if packed and unpacked > max(_UNWATCHED, _MAX_RATIO * at):
-                        raise SourceError(
-                            f"{path} unpacks to more than {_MAX_RATIO} times its size: unpack it yourself"
-                        )
-                    self._consumed(at - before)
-                    before = at
-                    yield chunk
-            except (OSError, EOFError, zlib.error) as err:
-                self.damaged(self.name(path), f"it cannot be read on: {err}")
+        try:
+            with self.open(path) as file:
+                yield from self._unpacked(file)
+        except (SourceError, OSError, EOFError, zlib.error) as err:
+            self.damaged(self.name(path), f"it cannot be read on: {err}")
+
+    def _unpacked(self, file: IO[bytes]) -> Iterator[bytes]:
+        start = file.read(4)
+        file.seek(0)
+        if start == _ZIP:
+            raise SourceError("it is a zip archive: unpack it first")
+        if start[:2] in _WIDE:
+            raise SourceError("it is UTF-16: write it as UTF-8 first")
+        packed = start[:2] == _GZIP
+        reader: IO[bytes] = gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[assignment]
+        unpacked = before = 0
+        while chunk := reader.read(_CHUNK):
+            unpacked += len(chunk)
+            at = file.tell()
+            if packed and unpacked > max(_UNWATCHED, _MAX_RATIO * at):
+                raise SourceError(f"it unpacks to more than {_MAX_RATIO} times its size: unpack it yourself")
+            self._consumed(at - before)
+            before = at
+            yield chunk
 
     def lines(self, path: Path, *, blank: bool = False) -> Generator[tuple[int, bytes]]:
         """The lines of a file with their numbers, from 1 on, without their ends; `blank`: empty ones, too."""
@@ -207,20 +217,6 @@ class Source:
                 self.damaged(where, str(err))
             else:
                 yield where, value
-
-    def document(self, path: Path) -> Any:
-        """The one JSON value of a small file.
-
-        Raises:
-            ValueError: it is none, or more than `MAX_VALUE` bytes.
-        """
-        parts, size = [], 0
-        for chunk in self.chunks(path):
-            parts.append(chunk)
-            size += len(chunk)
-            if size > MAX_VALUE:
-                raise ValueError(f"it is longer than {MAX_VALUE // 2**20} MB")
-        return parse(b"".join(parts).removeprefix(codecs.BOM_UTF8))
 
 
 def parse(text: bytes | str) -> Any:

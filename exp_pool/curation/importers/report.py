@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 _KEPT = 1000  # of what was left out, with where it stood; the rest is only counted
+_OTHER = "other reasons"
 _SHOWN = 5  # reasons, the commonest first
 
 
@@ -47,7 +48,7 @@ class ImportReport:
 
     def skip(self, where: str, why: str) -> None:
         """Something was left out."""
-        self.reasons[why] += 1
+        self.reasons[why if why in self.reasons or len(self.reasons) < _KEPT else _OTHER] += 1
         if len(self.skipped) < _KEPT:
             self.skipped.append(Skipped(where, why))
 

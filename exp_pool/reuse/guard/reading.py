@@ -61,7 +61,11 @@ def read(text: str) -> Reading:
     original, whole = text, len(text) <= LONGEST
     text = " ".join(text[:LONGEST].split())
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)[:LONGEST].replace("\u2019", "'").replace("\u2018", "'")
+        text = (
+            unicodedata.normalize("NFKC", _RAISED.sub(_set_apart, text))[:LONGEST]
+            .replace("\u2019", "'")
+            .replace("\u2018", "'")
+        )
         text = arabic(text.translate(chinese.SIMPLIFIED))
     quoted = (
         tuple(next(filter(None, groups)).strip() for groups in _QUOTED.findall(text))
@@ -69,6 +73,16 @@ def read(text: str) -> Reading:
         else ()
     )
     return Reading(original, text, tuple(joined_tokens(_tokens(text))), quoted, whole)
+
+
+_RAISED = re.compile(
+    "(?<=[0-9])(?:([\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)|[\u00bc-\u00be\u2150-\u215e])"
+)  # 10\u00b2, 2\u00bd
+
+
+def _set_apart(found: re.Match[str]) -> str:
+    """What NFKC would glue to the number before it: 10\u00b2 is not 102, nor is 2\u00bd 21/2."""
+    return f"^{found[0]}" if found[1] else f" {found[0]}"
 
 
 _QUOTED_SIGN = re.compile("[`\"“《「']")
