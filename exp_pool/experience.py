@@ -393,8 +393,8 @@ class HistoryEntry:
 
     `what` is ``stored`` (one for each answer of its call, earlier and later ones, too: `id` says which, and `detail`
     has origin, current, trust), ``annotate`` (expected, expected_before, metadata), ``feedback`` (value, reason),
-    ``quarantine`` (reason) or ``trust`` (before, after); or what a curator did with many at once, such as ``apply``,
-    ``merge`` or ``undo`` (change, who, why, deed, fields).
+    ``quarantine`` (reason), ``trust`` (before, after), ``update`` (fields) or ``loaded`` (its state, from a snapshot);
+    or what a curator did with many at once, such as ``apply``, ``merge`` or ``undo`` (change, who, why, deed, fields).
     """
 
     at: datetime

@@ -1,0 +1,165 @@
+"""What commands share: their options, how a manager is opened, how errors become messages, how people are asked."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from exp_pool.cli.printing import err, note
+from exp_pool.errors import ConfigurationError, ExpPoolError, ExpPoolWarning, InvalidInputError, NotFoundError
+from exp_pool.filters import TIME_FIELDS
+from exp_pool.manager import ExpManager
+
+StoreOption = Annotated[str | None, typer.Option(help="URL of the store, such as sqlite:///.exp_pool/pool.db.")]
+IndexOption = Annotated[str | None, typer.Option(help="URL of the index, such as chroma:///.exp_pool/chroma.")]
+NamespaceOption = Annotated[
+    str | None, typer.Option(help="Whose experiences; by default the namespace of the settings.")
+]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(metavar="JSON", help="""Only experiences that match, such as '{"score": {"gte": 0.8}}'."""),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The experience's id, or its end, where that is enough.")]
+
+_SHORTEST = 4  # characters of an id's end
+_NAMED = 5
+
+
+@contextmanager
+def opened(
+    store: str | None,
+    namespace: str | None = None,
+    *,
+    index: str | None = "none://",
+    embedder: str | None = "none",
+    existing: bool = True,
+) -> Iterator[ExpManager]:
+    """A manager; by default one that embeds nothing and needs no index.
+
+    Args:
+        store: the URL; None: as set.
+        namespace: None: as set.
+        index: None: as set.
+        embedder: None: as set.
+        existing: the pool must be there already.
+    """
+    given = {"store": store, "namespace": namespace, "index": index, "embedder": embedder}
+    with said(), ExpManager(**{name: value for name, value in given.items() if value is not None}) as manager:  # type: ignore[arg-type]
+        place = manager.sync.place
+        if existing and place is not None and not place.exists():
+            raise ConfigurationError(f"there is no pool at {place}; say where it is with --store")
+        yield manager
+
+
+@contextmanager
+def said() -> Iterator[None]:
+    """What goes wrong becomes a message and an exit code; warnings become messages."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ExpPoolWarning)
+        warnings.showwarning = lambda message, *_args, **_more: note("warning", str(message), "yellow")
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except ExceptionGroup as group:
+            for each in group.exceptions:
+                note("failed", f"{each!r} {' '.join(getattr(each, '__notes__', []))}", "red")
+            note("error", group.message, "red")
+            raise typer.Exit(1) from group
+        except (ValidationError, ExpPoolError, OSError) as error:
+            note("error", str(error), "red")
+            raise typer.Exit(1) from error
+
+
+def conditions(text: str | None) -> dict[str, Any] | None:
+    """JSON as `where`; times as ISO 8601, which JSON has no type for."""
+    if text is None:
+        return None
+    try:
+        where = json.loads(text)
+        for name in where.keys() & TIME_FIELDS:
+            where[name] = {op: t if op == "exists" else datetime.fromisoformat(t) for op, t in where[name].items()}
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        example = """'{"function": "f", "created_at": {"gte": "2026-01-31T00:00:00+00:00"}}'"""
+        raise typer.BadParameter(f"{error}; write JSON such as {example}", param_hint="--where") from error
+    return dict(where)
+
+
+def value_of(text: str, option: str) -> Any:
+    """The JSON value of an option."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{error}; text needs quotes in JSON", param_hint=option) from error
+
+
+def object_of(text: str | None, option: str) -> dict[str, Any] | None:
+    """The JSON object of an option."""
+    value = None if text is None else value_of(text, option)
+    if value is not None and not isinstance(value, dict):
+        raise typer.BadParameter("it must be a JSON object", param_hint=option)
+    return value
+
+
+def whole_id(manager: ExpManager, part: str) -> str:
+    """The id that a person means.
+
+    Raises:
+        NotFoundError: there is none.
+        InvalidInputError: several ids end so.
+    """
+    if manager.sync.get_exp(part) is not None:
+        return part
+    if len(part) >= _SHORTEST:
+        like = manager.sync.iter_exps({"id": {"contains": part}}, history=True)
+        found = list(islice((row.id for row in like if row.id.endswith(part)), _NAMED))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InvalidInputError(f"several ids end in {part!r}: {', '.join(found)}; write more of it")
+    raise NotFoundError(f"no experience {part!r} in namespace {manager.sync.space!r}")
+
+
+def confirm(what: str, *, yes: bool) -> None:
+    """Ask before anything is destroyed; `what` says how much. Nobody answers: it is not done.
+
+    Raises:
+        typer.Exit: the answer was no.
+    """
+    if yes:
+        return
+    try:
+        if typer.confirm(f"{what} Go on?", err=True):
+            return
+    except typer.Abort:
+        err.print()
+        note("error", "nobody answered; say --yes to do it without being asked", "red")
+        raise typer.Exit(1) from None
+    note("error", "nothing was changed", "red")
+    raise typer.Exit(1)
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on the terminal's error stream, shown from the first news on."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as shown:
+        tasks: list[Any] = []
+
+        def show(done: int, total: int) -> None:
+            if not tasks:
+                tasks.append(shown.add_task(what, total=total))
+            shown.update(tasks[0], completed=done, total=total)
+
+        yield show

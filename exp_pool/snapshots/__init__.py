@@ -1,0 +1,267 @@
+"""A pool as files that nodes exchange: ``YYYY-MM/<function hash>_<date>_<partition>.cache``.
+
+Each file is gzip JSON, an object of entries by their ids: ``{"result": ..., "metadata": {...}}``. Nothing in it is ever
+executed. The format carries what a record holds and what was said about it, so ids, scores, annotations and history
+survive; and what was deleted (in files whose function hash is that of no name), so that it goes from every node. What
+was deleted stays deleted.
+
+Loading a file twice changes nothing. Nodes that load what the others saved agree in the end, whatever the order:
+`converging` says how.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from exp_pool._clock import to_datetime
+from exp_pool.durations import Duration, to_seconds
+from exp_pool.errors import ConfigurationError, ExpPoolError, InvalidInputError, SourceError
+from exp_pool.progress import progress
+from exp_pool.protocols import RecordQuery
+from exp_pool.rows import audit_log
+from exp_pool.snapshots import files
+from exp_pool.snapshots.converging import Converging, deletions, read_log
+from exp_pool.snapshots.entries import (
+    Entry,
+    Gone,
+    fingerprint,
+    later,
+    read,
+    secret_of,
+    write_gone,
+    write_row,
+)
+
+if TYPE_CHECKING:
+    from exp_pool.manager import ExpManager
+    from exp_pool.pool import Pool
+
+_BATCH = 500
+_SUFFIX = ".cache"
+_NAME = re.compile(r"\d{4}-\d{2}/[0-9a-f]{16}_\d{8}_\d+\.cache")
+
+
+def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) -> list[Path]:
+    """Write the manager's namespace, history and deletions too, as partition files; their paths, in order.
+
+    Files of an earlier save into the same folder that are no longer needed are removed after the new ones are there;
+    files that say the same are left as they are.
+
+    Args:
+        manager: whose pool.
+        folder: where the month folders go; made where it is not there.
+        partition_size: entries in one file at most.
+
+    Raises:
+        InvalidInputError: `partition_size` is not at least 1.
+        ConfigurationError: a month's folder is a link.
+        StoreError: the store failed; the folder holds what it held.
+        OSError: a file cannot be written.
+    """
+    if isinstance(partition_size, bool) or not isinstance(partition_size, int) or partition_size < 1:
+        raise InvalidInputError(f"partition_size={partition_size!r} must be a whole number of at least 1")
+    pool, root = manager.sync, Path(folder)
+    space, secret = pool.space, fingerprint(pool.secret)
+    Converging(pool)  # ends what a killed process left half done
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    earlier = set(_files(root))
+    logs = set(pool.store.names(space).logs)
+    written: list[Path] = []
+    groups: dict[tuple[str, str], list[str]] = {}
+    for record in pool.store.scan(RecordQuery(space, history=True)):
+        groups.setdefault((f"{to_datetime(record.created_at):%Y-%m}", record.function), []).append(record.id)
+    for (month, function), ids in progress(sorted(groups.items()), "saving"):
+        for partition, start in enumerate(range(0, len(ids), partition_size)):
+            part = pool.store.get_many(space, ids[start : start + partition_size], by="id")
+            rows = [row for row in part if row is not None]
+            entries = {}
+            for row in rows:
+                said = read_log(pool, space, audit_log(row.id)) if audit_log(row.id) in logs else []
+                entries[row.id] = write_row(row, said, secret)
+            written.append(_path(root, month, function, rows[0].created_at if rows else 0, partition))
+            files.write(written[-1], entries)
+    written += _save_deletions(pool, space, root, partition_size)
+    for path in earlier - set(written):
+        path.unlink()
+    return written
+
+
+def _save_deletions(pool: Pool, space: str, root: Path, partition_size: int) -> Iterator[Path]:
+    gone = [Gone(deletion.id, deletion.deleted_at) for deletion in deletions(pool, space) if deletion.deleted_at > 0]
+    if (cutoff := pool.store.cutoff(space)) is not None:
+        gone.append(Gone("", cutoff))
+    months: dict[str, list[Gone]] = {}
+    for each in sorted(gone, key=lambda each: (each.at, each.id)):
+        months.setdefault(f"{to_datetime(each.at):%Y-%m}", []).append(each)
+    for month, listed in months.items():
+        for partition, start in enumerate(range(0, len(listed), partition_size)):
+            part = listed[start : start + partition_size]
+            path = _path(root, month, "", part[0].at, partition)
+            files.write(path, {each.id: write_gone(each) for each in part})
+            yield path
+
+
+def _path(root: Path, month: str, function: str, first_at: int, partition: int) -> Path:
+    name = hashlib.sha256(function.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return root / month / f"{name}_{to_datetime(first_at):%Y%m%d}_{partition}{_SUFFIX}"
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """The partition files of a folder, in order."""
+    for path in sorted(root.glob(f"*/*{_SUFFIX}")):
+        if _NAME.fullmatch(path.relative_to(root).as_posix()) and not path.parent.is_symlink():
+            yield path
+
+
+def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, clear: bool = False) -> int:
+    """Read one file, or every partition file of a folder, into the manager's namespace; how many rows were written.
+
+    Rows that were deleted where it was saved are deleted here, and counted, too. A damaged file of a folder, or entry
+    of a file, is reported (a warning that names it) and skipped.
+
+    Args:
+        manager: whose pool.
+        path: a file, or a folder that `save` wrote.
+        incremental: only entries whose id is not there yet, and deletions; otherwise also rows that were changed since.
+        clear: where the other node has deleted everything up to some time, delete what is that old here, too. Without
+            it what is here stays (a warning says so), and nothing that old is brought in.
+
+    Raises:
+        ConfigurationError: the path is not there, or it was saved under another `key_secret`: nothing would be found.
+        SourceError: the file is damaged, a link, a bomb or no snapshot. Of a folder that is a warning.
+        StoreError: the store failed; what was written before is kept.
+    """
+    pool, root = manager.sync, Path(path)
+    if not root.exists() and not root.is_symlink():
+        raise ConfigurationError(f"{root} is not there; give a folder that snapshots.save wrote, or one of its files")
+    folder = root.is_dir()
+    here = Converging(pool)
+    written = 0
+    for file in progress(sorted(root.glob(f"*/*{_SUFFIX}")) if folder else [root], "loading"):
+        try:
+            entries = files.read(file, root if folder else file.parent)
+        except SourceError as err:
+            if not folder:
+                raise
+            pool.notices.once(f"snapshot:{file}", f"a file was skipped, the other files are loaded: {err}")
+            continue
+        _same_secret(pool, file, entries)
+        found = _readable(pool, file, entries)
+        while batch := list(islice(found, _BATCH)):
+            gone = [each for each in batch if isinstance(each, Gone)]
+            written += here.deletions(gone)
+            for each in gone:
+                written += 0 if each.id else _clear(pool, here, file, each.at, delete=clear)
+            written += here.rows([each for each in batch if isinstance(each, Entry)], changed_too=not incremental)
+    return written
+
+
+def _clear(pool: Pool, here: Converging, file: Path, at: int, *, delete: bool) -> int:
+    went, stay = here.cleared(at, delete=delete)
+    if stay:
+        pool.notices.once(
+            f"snapshot:{file}",
+            f"{file}: its pool deleted everything up to {to_datetime(at):%Y-%m-%d %H:%M:%S} UTC; {stay:,} rows of this "
+            "one are that old and stay. load(..., clear=True) deletes them, too",
+        )
+    return went
+
+
+def _same_secret(pool: Pool, file: Path, entries: dict[str, Any]) -> None:
+    ours = fingerprint(pool.secret)
+    for id_, entry in entries.items():
+        gone = isinstance(entry, dict) and "deleted_at" in (entry.get("metadata") or {})
+        if not gone and (theirs := secret_of(entry)) != ours:
+            under = "another key_secret" if theirs and ours else "a key_secret" if theirs else "no key_secret"
+            raise ConfigurationError(
+                f"{file} was saved under {under}, and this pool has {'one' if ours else 'none'}: no call would be "
+                f"answered by it, such as {id_!r}. Load it with the key_secret of the pool that saved it"
+            )
+
+
+def _readable(pool: Pool, file: Path, entries: dict[str, Any]) -> Iterator[Entry | Gone]:
+    for id_, entry in entries.items():
+        try:
+            yield read(id_, entry)
+        except (ValueError, TypeError, RecursionError) as err:
+            skipped = f"{file}: the entry {id_!r:.60} was skipped, the others are loaded: {err}"
+            pool.notices.once(f"snapshot:{file}", skipped)
+
+
+def merge(paths: Sequence[str | Path], out: str | Path) -> Path:
+    """Put the entries of several files into one; of two with one id the later state, or the deletion. Its path.
+
+    Raises:
+        ConfigurationError: `out` is there already, or a file cannot be read; the message names it.
+    """
+    target = Path(out)
+    if target.exists() or target.is_symlink():
+        raise ConfigurationError(f"{target} is there already; give another path, or remove it first")
+    entries: dict[str, Any] = {}
+    for path in map(Path, paths):
+        try:
+            for id_, entry in files.read(path, path.parent).items():
+                entries[id_] = later(entries[id_], entry, id_) if id_ in entries else entry
+        except (SourceError, ValueError, TypeError, RecursionError) as err:
+            raise ConfigurationError(f"{path} cannot be merged: {err}") from err
+    files.write(target, dict(sorted(entries.items())))
+    return target
+
+
+@contextmanager
+def saving(
+    manager: ExpManager,
+    folder: str | Path,
+    every: Duration = "10m",
+    *,
+    partition_size: int = 10_000,
+    saved: Callable[[list[Path]], object] | None = None,
+) -> Iterator[None]:
+    """Save every so often while the block runs, by a thread of its own, and once more at its end.
+
+    A save that fails is logged and tried again the next time; the one at the end raises as `save` does.
+
+    Args:
+        manager: whose pool.
+        folder: as for `save`.
+        every: seconds, a timedelta or text such as ``"1h"``.
+        partition_size: as for `save`.
+        saved: called with the paths after each save.
+
+    Raises:
+        ConfigurationError: `every` is no duration.
+    """
+    seconds, ended = to_seconds(every, "every"), threading.Event()
+
+    def once() -> None:
+        paths = save(manager, folder, partition_size)
+        if saved is not None:
+            saved(paths)
+
+    def again() -> None:
+        while not ended.wait(seconds):
+            try:
+                once()
+            except (ExpPoolError, OSError) as err:
+                logger.warning("a snapshot could not be saved, it is tried again: {}", err)
+
+    thread = threading.Thread(target=again, name="exp_pool-snapshots", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    once()
+
+
+__all__ = ["load", "merge", "save", "saving"]
