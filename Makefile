@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks fix bench bench-sizes bench-embedders bench-reuse bench-outcomes bench-routing bench-importing peers wheel-test clean
+.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks strip fix bench bench-sizes bench-embedders bench-reuse bench-outcomes bench-routing bench-importing bench-finding peers wheel-test clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -70,8 +70,11 @@ examples: $(VENV)/.dev  ## every example, as a user would run it
 	@ls examples/*.py | xargs -P 2 -n 1 sh -c 'echo "== $$1"; log=$(VENV)/.$$(basename $$1).log; \
 		$(BIN)/python $$1 > $$log 2>&1 || { cat $$log; exit 255; }' example
 
-notebooks: $(VENV)/.dev  ## every notebook (none yet)
-	@set -e; for notebook in $(wildcard notebooks/*.ipynb); do $(BIN)/python -m jupyter nbconvert --to notebook --execute --stdout $$notebook > /dev/null; done
+notebooks: $(VENV)/.dev  ## every notebook, as a user would run it
+	@set -e; for notebook in notebooks/*.ipynb; do echo "== $$notebook"; $(BIN)/python -m jupyter nbconvert --log-level ERROR --to notebook --execute --stdout $$notebook > /dev/null; done
+
+strip: $(VENV)/.dev  ## take the outputs out of the notebooks, before they are committed
+	$(BIN)/python -m jupyter nbconvert --log-level ERROR --clear-output --inplace notebooks/*.ipynb
 
 fix: $(VENV)/.dev  ## format, and mend what ruff can mend
 	$(BIN)/ruff format .
@@ -97,6 +100,9 @@ bench-importing: $(VENV)/.dev  ## importing and exporting 100,000 lines: seconds
 
 bench-routing: $(VENV)/.dev  ## 5,000 requests over endpoints that fail; slow ones, hedged and not
 	$(BIN)/python benchmarks/routing.py
+
+bench-finding: $(VENV)/.dev  ## near-duplicates among 100,000: seconds, and what is missed
+	$(BIN)/python benchmarks/finding.py
 
 peers: $(VENV)/.peers  ## what other caches get wrong, by the same cases as exp_pool
 	$(BIN)/python benchmarks/correctness_vs_peers.py

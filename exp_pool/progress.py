@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,4 +54,5 @@ def _console() -> Console | None:
     from rich.console import Console
 
     console = Console(stderr=True)
-    return console if sys.stderr.isatty() or console.is_jupyter else None
+    in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None  # without it rich warns in each cell
+    return console if sys.stderr.isatty() or in_notebook else None

@@ -157,6 +157,8 @@ class Letters:
 
     def similarity(self, one: Places, other: Places) -> npt.NDArray[np.float32]:
         """Of the pieces that two texts have together, the share that both have."""
+        if not len(one):
+            return np.empty(0, dtype=np.float32)
         if self._rows is None:
             self._rows = _Sketches(self._sketches)
         similar: npt.NDArray[np.float32] = self._rows.similarity(one, other)
@@ -178,8 +180,6 @@ class _Sketches:
         self._known = np.where(lengths < _SKETCH, 2**32 - 1, hashes[self._ends[1:] - 1])
 
     def similarity(self, one: Places, other: Places) -> npt.NDArray[np.float32]:
-        if not len(one):
-            return np.empty(0, dtype=np.float32)
         common = np.asarray(self._matrix[one].multiply(self._matrix[other]).sum(axis=1)).ravel()
         known = np.minimum(self._known[one], self._known[other])
         either = self._count(one, known) + self._count(other, known) - common

@@ -65,15 +65,15 @@ def growth(manager: ExpManager, where: Mapping[str, Any] | None = None, *, ax: A
         return _nothing(ax, manager, "nothing is stored yet")
     created, used = rows[np.argsort(rows[:, 0], kind="stable")].T
     moments = [to_datetime(int(moment)) for moment in created]
-    ax.step(moments, np.arange(1, len(created) + 1), where="post", color=_BLUE)  # type: ignore[arg-type]
-    ax.fill_between(moments, np.arange(1, len(created) + 1), step="post", color=_BLUE, alpha=0.15)  # type: ignore[arg-type]
+    ax.step(moments, np.arange(1, len(created) + 1), where="post", color=_BLUE)
+    ax.fill_between(moments, np.arange(1, len(created) + 1), step="post", color=_BLUE, alpha=0.15)
     ax.set_ylabel("experiences", color=_BLUE)
     ax.set_ylim(0)
     _dates(ax)
     parts = np.array_split(np.arange(len(created)), min(_POINTS, max(1, len(created) // 5)))
     rates = ax.twinx()
     rates.plot(
-        [to_datetime(int(created[part].mean())) for part in parts],  # type: ignore[arg-type]
+        [to_datetime(int(created[part].mean())) for part in parts],
         [used[part].sum() / (used[part].sum() + len(part)) for part in parts],
         color=_ORANGE,
         marker="o",

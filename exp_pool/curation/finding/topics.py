@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exp_pool.curation.finding.frame import found_frame, one_of, scanned, short
+from exp_pool.curation.finding.frame import at_least, found_frame, one_of, scanned, short
 from exp_pool.curation.finding.meaning import stored_meaning
 from exp_pool.curation.nearness import Places, cells, nearest_cells
 from exp_pool.errors import InvalidInputError
@@ -28,7 +28,7 @@ _DIMENSIONS = 64  # of words, made fewer by their occurring together
 _FEATURES = 2**16
 _LONGEST = 2000  # letters of a request that say what it is about
 _NEIGHBOURS = 5  # the similarity to this one is how near a request is to others
-_COMPARED = 20_000  # of more requests each is compared with a sample of so many
+_COMPARED = 10_000  # of more requests each is compared with a sample of so many
 _BLOCK = 1024
 _FENCE = 1.5
 
@@ -91,25 +91,31 @@ def clusters(
     return found_frame(pool, notes, names)
 
 
-def outliers(manager: ExpManager, where: Mapping[str, Any] | None = None) -> pd.DataFrame:
+def outliers(
+    manager: ExpManager, where: Mapping[str, Any] | None = None, *, share: float | None = None
+) -> pd.DataFrame:
     """Experiences whose requests are unlike the others: junk, another language, a new subject; the most unlike first.
 
     How near a request is to others is its cosine to the fifth nearest of them (Ramaswamy, Rastogi, Shim, "Efficient
     algorithms for mining outliers", 2000); an outlier lies below the lower quartile by more than 1.5 times the distance
-    of the quartiles (Tukey). Of more than 20,000 requests each is compared with a sample of so many.
+    of the quartiles (Tukey), which is rare where requests are about everything; then say which
+    share to look at. Of more than 10,000 requests each is compared with a sample of so many.
 
     Args:
         manager: whose pool.
         where: conditions, as in queries; by ``{"function": f}`` those of one function are compared.
+        share: of all requests, so many, whether they lie outside or not; 0 to 1.
 
     Returns:
         a frame with ``found.reason``, ``found.similarity`` (to the fifth nearest) and ``found.nearest``, an id.
 
     Raises:
-        InvalidInputError: an unknown field in `where`, or a pool without vectors.
+        InvalidInputError: an unknown field in `where`, a `share` that cannot be, or a pool without vectors.
         ConfigurationError: pandas is not installed.
         EmbedderError, StoreError: what is owed cannot be embedded; the store failed.
     """
+    if share is not None:
+        at_least("share", share, 0.0, 1.0)
     pool, records = scanned(manager, where, "reading requests")
     ids, texts = _read(records)
     notes: dict[str, dict[str, Any]] = {}
@@ -117,8 +123,8 @@ def outliers(manager: ExpManager, where: Mapping[str, Any] | None = None) -> pd.
     if len(meaning.places) > _NEIGHBOURS:
         similarity, nearest = _to_others(meaning.vectors)
         low, high = np.quantile(similarity, [0.25, 0.75])
-        outside = np.flatnonzero(similarity < low - _FENCE * (high - low))
-        for at in outside[np.argsort(similarity[outside], kind="stable")]:
+        outside = np.count_nonzero(similarity < low - _FENCE * (high - low))
+        for at in np.argsort(similarity, kind="stable")[: outside if share is None else round(share * len(similarity))]:
             near = int(meaning.places[nearest[at]])
             notes[ids[meaning.places[at]]] = {
                 "reason": f"unlike the others; the nearest is {short(texts[near])}",
