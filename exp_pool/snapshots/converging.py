@@ -69,6 +69,8 @@ class Converging:
     def deletions(self, gone: Sequence[Gone]) -> int:
         """Deletions of another pool; how many rows went."""
         times = {deletion.id: deletion.at for deletion in gone if deletion.id}
+        if not times:
+            return 0
         ours = self._tombstones()
         rows = {r.id: r for r in self._store.get_many(self._space, list(times), by="id") if r is not None}
         kept = {id_ for id_ in rows if restored_at(self._said(id_)) > times[id_]}

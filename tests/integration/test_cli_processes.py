@@ -29,10 +29,10 @@ def environment(tmp_path):
     return {**os.environ, "EXP_POOL_STORE": url, "TERM": "xterm-256color", "LESS": "FRX", "PAGER": "cat"}
 
 
-def in_terminal(environment, width, *command):
+def in_terminal(environment, width, *command, height=1000):
     """What a command writes to a terminal of this width."""
     ours, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 1000, width, 0, 0))
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
     environment = {name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(
         [*COMMAND, *command], stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL, env=environment
@@ -104,6 +104,13 @@ def test_a_terminal_is_shown_a_hundred_and_told_of_the_rest(environment):
     said = in_terminal(environment, 120, "list")
     assert "500 more: say --limit" in said
     assert "question 499" not in said
+
+
+def test_what_is_longer_than_the_terminal_goes_through_the_pager(environment):
+    paged = {**environment, "PAGER": "sed s/^/paged:/"}
+    for rows in (5, 40):
+        said = in_terminal(paged, 120, "list", "--limit", str(rows), height=24)
+        assert ("paged:" in said) == (rows == 40)
 
 
 def test_completion_knows_the_commands(environment):
