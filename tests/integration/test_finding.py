@@ -213,7 +213,8 @@ def test_recall_by_letters(make_manager):
 def test_what_only_looks_near_by_its_signature_is_compared_piece_by_piece():
     letters = nearness.Letters()
     for n in range(300):
-        letters.add("".join(random.Random(n // 2).choices("abcdefghij", k=100)) + f"{n:03}" * (6 + n % 13))
+        shared, own = random.Random(n // 2), random.Random(n + 1000)
+        letters.add("".join(shared.choices("abcdefghij", k=100) + own.choices("abcdefghij", k=10 + n // 10)))
     pairs = [pair for each in letters.pairs(0.7, lambda one, other: one != other) for pair in zip(*each, strict=True)]
     one, other = np.array(pairs).T
     assert len(one)
