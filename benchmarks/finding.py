@@ -121,8 +121,7 @@ def run(count: int, sampled: int) -> None:
         met = sum(ids[one] in going or ids[other] in going for one, other in pairs)
         print(
             f"  duplicates, {by:<8} {took:7.1f} s ({busy:.1f} s of all cores), {peak:,.0f} MB at most; "
-            f"{len(going):,} can go; {met:,} of {len(pairs):,} near pairs of a sample found: "
-            f"{met / max(1, len(pairs)):.4f}",
+            f"{len(going):,} can go; {met:,} of {len(pairs):,} near pairs of a sample: {met / max(1, len(pairs)):.4f}",
             flush=True,
         )
     others: dict[str, Any] = {

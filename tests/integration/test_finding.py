@@ -210,6 +210,17 @@ def test_recall_by_letters(make_manager):
     assert (frame["found.similarity"] >= 0.6999).all()
 
 
+def test_what_only_looks_near_by_its_signature_is_compared_piece_by_piece():
+    letters = nearness.Letters()
+    for n in range(300):
+        shared, own = random.Random(n // 2), random.Random(n + 1000)
+        letters.add("".join(shared.choices("abcdefghij", k=100) + own.choices("abcdefghij", k=10 + n // 10)))
+    pairs = [pair for each in letters.pairs(0.7, lambda one, other: one != other) for pair in zip(*each, strict=True)]
+    one, other = np.array(pairs).T
+    assert len(one)
+    assert (letters.similarity(one, other) >= 0.6999).all()
+
+
 def test_a_thousand_that_are_all_alike_are_one_group(make_manager):
     manager = make_manager()
     long = "the same instructions stand before each of these requests, and they are long " * 3
@@ -234,8 +245,8 @@ def test_only_what_is_owed_is_embedded(make_manager, embedder):
     store(manager, ("one question here", 1), ("another question here", 2))
     duplicates(manager, by="meaning")
     store(manager, ("a third question there", 3))
-    for find in (clusters, outliers):
-        find(manager)
+    assert len(clusters(manager)) == 3  # at once: nobody waits for the worker
+    outliers(manager)
     duplicates(manager, by="meaning")
     assert sorted(asked) == ["a third question there", "another question here", "one question here"]
 
@@ -266,7 +277,8 @@ def test_clusters_have_the_words_that_stand_in_them(make_manager, by):
     assert "password" in labels[0]
     assert "tomatoes" in labels[1]
     assert set(frame["found.size"]) == {12, 8}
-    assert "how" not in ", ".join(labels).split(", ")
+    (label,) = set(clusters(manager, count=1, by=by)["found.label"])
+    assert not set(label.split(", ")) & {"how", "do", "the", "of", "for"}
 
 
 def test_what_is_unlike_all_others_comes_first(make_manager):
@@ -279,6 +291,7 @@ def test_what_is_unlike_all_others_comes_first(make_manager):
     frame = outliers(manager)
     assert frame["id"][0] == odd
     assert "unlike the others" in frame["found.reason"][0]
+    assert (frame["found.nearest"] != frame["id"]).all()
     assert len(outliers(manager, share=0.1)) == 4
     frame.loc[0, "trust"] = "quarantined"
     assert apply_frame(manager, frame[:1], dry_run=False)
@@ -382,6 +395,8 @@ def test_a_namespace_sees_its_own_only_quarantined_and_expired_marked(manager, f
     mine = store(manager, *rows, *[(f"filler {n} {'x' * n}", n) for n in range(9)], **fields)
     frame = find(manager)
     assert not set(frame["id"]) & set(theirs)
+    if find is duplicates:  # theirs are not even counted
+        assert "the best of 3" in told(frame).values()
     assert set(frame["id"]) <= set(mine)
     if find is not outliers:
         assert set(mine[:3]) <= set(frame["id"])

@@ -187,10 +187,10 @@ def test_lifts_have_intervals_and_the_most_helpful_stands_on_top(manager):
 
 def test_what_people_write_is_shown_as_it_is(manager):
     """Neither a formula, nor a break, nor something that cannot be drawn."""
-    for n, text in enumerate(["$x_{", "_hidden", "a\nb", *NASTY_TEXTS]):
+    for n, text in enumerate(["$x_{$", "_hidden", "a\nb", *NASTY_TEXTS]):
         name = text.strip() or f"f{n}"
         fill(manager, 3, function=name, scores={name: Score(value=0.5)})
     for plot in (plots.growth, plots.scores, plots.requests, plots.savings):
         plot(manager).figure.canvas.draw()
     assert " _hidden (3)" in said(plots.requests(manager)) or "_hidden" in said(plots.savings(manager))
-    assert "$x_{" in said(plots.savings(manager))
+    assert "$x_{$" in said(plots.savings(manager))
