@@ -151,7 +151,7 @@ class Pool(Editing):
             self.hot,
             self.background,
             Streams(),
-            Renewals(),
+            Renewals(self.background),
             self.explain,
             self._scoring.rated,
             self._verifying,

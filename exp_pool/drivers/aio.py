@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 from exp_pool.drivers import single_flight
 from exp_pool.drivers.ports import Ports
 from exp_pool.drivers.refining import refine_as_task
-from exp_pool.drivers.renewing import renew_as_task
 from exp_pool.drivers.running import Running
 from exp_pool.drivers.single_flight import Flight
 from exp_pool.steps import (
@@ -107,7 +106,7 @@ class Driver:
                 self.ports.background.refine(task, f"refine {request.function}")
                 return better
             case Renew():
-                return renew_as_task(step, self.ports, self.drive)
+                return self.ports.renewals.as_task(step, self.drive)
             case Ask(question, arguments):
                 answer = question(*arguments)
                 return await answer if inspect.isawaitable(answer) else answer

@@ -10,7 +10,6 @@ from exp_pool.awaiting import settled
 from exp_pool.drivers import single_flight
 from exp_pool.drivers.ports import Ports
 from exp_pool.drivers.refining import refine_on_thread
-from exp_pool.drivers.renewing import renew_on_thread
 from exp_pool.drivers.running import Running
 from exp_pool.steps import Ask, Claim, Claimed, FlowStep, Improve, Once, Outcome, Renew, Run, Shared, Story
 
@@ -53,7 +52,7 @@ def perform(step: FlowStep, ports: Ports, function: Callable[..., Any]) -> Any:
             ports.background.refine(ended, f"refine {request.function}")
             return better
         case Renew():
-            return renew_on_thread(step, ports, lambda telling: drive(telling, ports, function))
+            return ports.renewals.on_thread(step, lambda telling: drive(telling, ports, function))
         case Ask(question, arguments):
             return settled(question(*arguments))
         case _:
