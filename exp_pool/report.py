@@ -48,6 +48,15 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class AtSimilarity:
+    """Of pairs about so similar whose answers were compared: the share that had the same answer, of how many."""
+
+    similarity: float
+    right: float
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reuse:
     """What a `VerifiedJudge` did with one function's requests.
 
@@ -62,6 +71,7 @@ class Reuse:
         confidence: of `at_most`.
         drifts: how often it forgot what it had learned because answers went wrong more often.
         calibration: predictions against what was seen, for a plot.
+        by_similarity: similarity against what was seen, for a plot.
     """
 
     requests: int
@@ -74,6 +84,7 @@ class Reuse:
     confidence: float
     drifts: int
     calibration: tuple[Calibration, ...]
+    by_similarity: tuple[AtSimilarity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +172,7 @@ def _reuse(studied: Studied | None) -> Reuse | None:
             for place, seen in enumerate(memory.calibration)
             if seen["pairs"]
         ),
+        by_similarity=tuple(AtSimilarity(*step) for step in memory.by_similarity()),
     )
 
 

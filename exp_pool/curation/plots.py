@@ -138,25 +138,59 @@ def calibration(
     if not reports:
         return _nothing(ax, manager, "no VerifiedJudge has compared answers yet")
     ax.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--")
+    series = [
+        [(1 - c.predicted, 1 - c.wrong / c.pairs, c.pairs) for c in r.reuse.calibration] for r in reports if r.reuse
+    ]
+    _rightness(ax, reports, series)
+    ax.set(xlabel="predicted: the stored answer is right", xlim=(-0.02, 1.02))
+    return ax
+
+
+def similarity(
+    manager: ExpManager, function: str | Callable[..., Any] | None = None, *, ax: Axes | None = None
+) -> Axes:
+    """What similarity says about correctness: how many stored answers were right for requests so similar.
+
+    From `ExpManager.report`: the pairs of requests whose answers a `VerifiedJudge` compared, with 95% intervals
+    (Wilson); larger dots are more pairs. Where the dots do not rise, no threshold will do.
+
+    Args:
+        manager: whose pool.
+        function: of which function; by default all that have such a judge.
+        ax: where to draw.
+
+    Raises:
+        ConfigurationError: matplotlib is not installed.
+        StoreError: the store failed.
+    """
+    reports = [report for report in _reports(manager, function) if report.reuse and report.reuse.by_similarity]
+    ax = _axes(ax, "Similar requests: similarity and correctness")
+    if not reports:
+        return _nothing(ax, manager, "no VerifiedJudge has compared answers yet")
+    series = [[(at.similarity, at.right, at.pairs) for at in r.reuse.by_similarity] for r in reports if r.reuse]
+    _rightness(ax, reports, series)
+    ax.set(xlabel="similarity (cosine)")
+    return ax
+
+
+def _rightness(
+    ax: Axes, reports: Sequence[FunctionReport], series: Sequence[Sequence[tuple[float, float, int]]]
+) -> None:
+    """Of each function (where, share that was right, pairs), as dots with intervals."""
     handles = []
-    for report, colour in zip(reports[: len(_COLOURS)], _COLOURS, strict=False):
-        assert report.reuse is not None
-        seen = report.reuse.calibration
-        pairs = np.array([each.pairs for each in seen])
-        right = 1 - np.array([each.wrong for each in seen]) / pairs
-        predicted = 1 - np.array([each.predicted for each in seen])
+    for seen, colour in zip(series, _COLOURS, strict=False):
+        places, right, pairs = np.array(seen).T
         low, high = _wilson(right, pairs)
-        ax.vlines(predicted, low, high, color=colour, alpha=0.5)
+        ax.vlines(places, low, high, color=colour, alpha=0.5)
         handles.append(
-            ax.scatter(predicted, right, s=15 + 120 * pairs / pairs.max(), color=colour, zorder=3, clip_on=False)
+            ax.scatter(places, right, s=15 + 120 * pairs / pairs.max(), color=colour, zorder=3, clip_on=False)
         )
-    _legend(ax, handles, [f"{_brief(r.function)}: {_compared(r):,} pairs" for r in reports], loc="upper left")
+    counts = [sum(pairs for *_, pairs in seen) for seen in series]
+    names = [f"{_brief(report.function)}: {count:,} pairs" for report, count in zip(reports, counts, strict=True)]
+    _legend(ax, handles, names[: len(handles)], loc="upper left")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(_percent())
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    ax.set_xlabel("predicted: the stored answer is right")
-    ax.set_ylabel("it was right")
-    return ax
+    ax.set(ylabel="the stored answer was right", ylim=(-0.02, 1.02))
 
 
 def requests(
@@ -309,10 +343,6 @@ def _rows(manager: ExpManager, where: Mapping[str, Any] | None) -> Iterable[Reco
 def _reports(manager: ExpManager, function: str | Callable[..., Any] | None) -> list[FunctionReport]:
     name = getattr(function, "__exp_function__", function)
     return [report for report in manager.sync.report().functions if name is None or report.function == name]
-
-
-def _compared(report: FunctionReport) -> int:
-    return sum(each.pairs for each in report.reuse.calibration) if report.reuse else 0
 
 
 def _wilson(shares: Any, counts: Any) -> tuple[Any, Any]:

@@ -30,7 +30,7 @@ _AIM = 0.95  # of the allowed rate: what is aimed at over any longer stretch, si
 _PATIENCE, _SHORTEST = 3, 500  # room is used up over a third as many requests as so far, and over 500 at least
 _MARGIN = 1.05  # at the price itself a pair would be worth nothing, and its chance without limit
 _NOTICEABLE, _STALE = 0.02, 1.05  # changes after which it aims anew
-_BINS = 10
+_BINS, _STEPS = 10, 20  # of predictions, of similarities
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,21 @@ class Memory:
         import numpy as np
 
         return float(self.aim.chances(np.array(predicted), self.bound.least_chance))
+
+    def by_similarity(self) -> list[tuple[float, float, int]]:
+        """(similarity, share whose stored answer was right, how many) of the labels, in steps of 0.05 that have any.
+
+        The share is weighted: of pairs that are answered few are labelled.
+        """
+        steps: dict[int, list[Label]] = {}
+        for label in tuple(self.labels):
+            steps.setdefault(min(int(label.lesson.features.numbers[0] * _STEPS), _STEPS - 1), []).append(label)
+        found = []
+        for step, labels in sorted(steps.items()):
+            total = sum(1 / label.lesson.chance for label in labels)
+            right = sum((not label.wrong) / label.lesson.chance for label in labels)
+            found.append(((step + 0.5) / _STEPS, right / total, len(labels)))
+        return found
 
     # What became of it
 

@@ -13,7 +13,7 @@ from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.testing.making import NASTY_TEXTS
 
 matplotlib = pytest.importorskip("matplotlib")
-ALL = [plots.growth, plots.scores, plots.calibration, plots.requests, plots.lifts, plots.savings]
+ALL = [plots.growth, plots.scores, plots.calibration, plots.similarity, plots.requests, plots.lifts, plots.savings]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -148,6 +148,25 @@ def test_what_the_judge_predicted_against_what_was_seen(manager):
     assert f" ask: {sum(each.pairs for each in seen)} pairs" in said(ax)
     assert plots.calibration(manager, "another").texts
     assert not plots.calibration(manager, asking.ask).texts
+
+
+def test_similarity_against_correctness(manager):
+    asking = Asking(manager)
+    asking.go(300)
+    (memory,) = (studied.memory for studied in manager.sync._verifying.all("default"))
+    seen = {}
+    for lesson, wrong in memory.labels:
+        pair, chance = lesson.features, lesson.chance
+        step = seen.setdefault(min(int(pair.numbers[0] * 20), 19), [0.0, 0.0])
+        step[0] += (not wrong) / chance
+        step[1] += 1 / chance
+    ax = plots.similarity(manager)
+    (dots,) = [each for each in ax.collections if isinstance(each, matplotlib.collections.PathCollection)]
+    right = {round((step + 0.5) / 20, 6): share / total for step, (share, total) in seen.items()}
+    assert len(right) > 3
+    assert {round(x, 6): y for x, y in dots.get_offsets().tolist()} == pytest.approx(right)
+    assert f" ask: {len(memory.labels)} pairs" in said(ax)
+    assert plots.similarity(manager, "another").texts
 
 
 def test_lifts_have_intervals_and_the_most_helpful_stands_on_top(manager):
