@@ -142,6 +142,7 @@ def calibration(
         [(1 - c.predicted, 1 - c.wrong / c.pairs, c.pairs) for c in r.reuse.calibration] for r in reports if r.reuse
     ]
     _rightness(ax, reports, series)
+    ax.xaxis.set_major_formatter(_percent())
     ax.set(xlabel="predicted: the stored answer is right", xlim=(-0.02, 1.02))
     return ax
 
@@ -188,8 +189,7 @@ def _rightness(
     counts = [sum(pairs for *_, pairs in seen) for seen in series]
     names = [f"{_brief(report.function)}: {count:,} pairs" for report, count in zip(reports, counts, strict=True)]
     _legend(ax, handles, names[: len(handles)], loc="upper left")
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(_percent())
+    ax.yaxis.set_major_formatter(_percent())
     ax.set(ylabel="the stored answer was right", ylim=(-0.02, 1.02))
 
 
