@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
+from urllib.parse import urlencode
 
 from exp_pool.capture import record
 from exp_pool.decorator import exp_cache, with_call
 from exp_pool.errors import ConfigurationError
+from exp_pool.redaction import redacted
 from exp_pool.urls import without_password
 
 try:
@@ -131,7 +133,7 @@ class _CachedCompletions(Completions):
         asked = _given(asked)
         if _for_a_helper(asked):
             return super().create(**asked)
-        asked["base_url"] = without_password(str(self._client.base_url))
+        asked["base_url"] = _address(self._client)
         return _ReplayedStream(self._chunks(**asked)) if asked.get("stream") else self._whole(**asked)
 
 
@@ -145,7 +147,7 @@ class _CachedAsyncCompletions(AsyncCompletions):
         asked = _given(asked)
         if _for_a_helper(asked):
             return await super().create(**asked)
-        asked["base_url"] = without_password(str(self._client.base_url))
+        asked["base_url"] = _address(self._client)
         return _ReplayedAsyncStream(self._chunks(**asked)) if asked.get("stream") else await self._whole(**asked)
 
 
@@ -155,6 +157,12 @@ def _given(asked: Mapping[str, Any]) -> dict[str, Any]:
     if "messages" in given and isinstance(given["messages"], Iterable):
         given["messages"] = list(given["messages"])
     return given
+
+
+def _address(client: OpenAI | AsyncOpenAI) -> str:
+    """The server, with what the client adds to every address: of Azure the version, which changes answers."""
+    query = redacted(dict(client.default_query))
+    return without_password(str(client.base_url)) + (f"?{urlencode(sorted(query.items()))}" if query else "")
 
 
 def _for_a_helper(asked: Mapping[str, Any]) -> bool:
@@ -171,14 +179,24 @@ class _Asking:
         self._create, self._prices = create, prices
 
     def _record(self, asked: Mapping[str, Any], answer: ChatCompletion | ChatCompletionChunk) -> None:
-        """Model, tokens and money; of the chunks of a stream one may say how many tokens there were."""
-        record(model=answer.model)
-        if answer.usage is None:
-            return
-        tokens_in, tokens_out = answer.usage.prompt_tokens, answer.usage.completion_tokens
-        price = self._prices.get(answer.model) or self._prices.get(asked.get("model", ""))
-        money = (tokens_in * price[0] + tokens_out * price[1]) / _MILLION if price else None
+        """Model, tokens and money; of the chunks of a stream one may say how many tokens there were.
+
+        The package checks nothing of what imitators of the server say: any part may be missing, or something else.
+        """
+        model, usage = getattr(answer, "model", None), getattr(answer, "usage", None)
+        model = model if isinstance(model, str) else None
+        record(model=model)
+        tokens_in, tokens_out = _tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")
+        price = self._prices.get(model or "") or self._prices.get(asked.get("model", ""))
+        money = None
+        if price is not None and tokens_in is not None and tokens_out is not None:
+            money = (tokens_in * price[0] + tokens_out * price[1]) / _MILLION
         record(tokens_in=tokens_in, tokens_out=tokens_out, money_usd=money)
+
+
+def _tokens(usage: Any, name: str) -> int | None:
+    count = getattr(usage, name, None)
+    return count if type(count) is int and count >= 0 else None
 
 
 class _Whole(_Asking):

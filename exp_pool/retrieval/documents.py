@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import os
+import stat
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -98,6 +99,8 @@ def _read_block(path: Path, position: int) -> tuple[bytes, tuple[int, ...]]:
     The file is opened anew for each: where nothing is kept open, nobody who is cancelled can leave it open, and a
     thousand documents side by side need no more files than one.
     """
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe waits for who writes to it, and nothing ends that
+        raise InvalidInputError(f"{path} is no regular file")
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         file.seek(position)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from urllib.parse import urlsplit
 
 from exp_pool.errors import ConfigurationError
+from exp_pool.redaction import redacted_text
 from exp_pool.routing.adapters import adapter_for
 from exp_pool.routing.adapters.contract import Adapter
 from exp_pool.urls import without_password
@@ -144,6 +146,13 @@ class ModelEndpoint:
         if key and not (key.isascii() and key.isprintable()):
             raise ConfigurationError("the API key has characters that cannot stand in an HTTP header")
         return key
+
+    def without_key(self, text: str) -> str:
+        """What a server said, or what went wrong, without the key, nor anything in the shape of one."""
+        with suppress(ConfigurationError):
+            if key := self.key():
+                text = text.replace(key, "***")
+        return redacted_text(text)
 
     def __repr__(self) -> str:
         """Without the key, the headers, and the query of the URL."""

@@ -27,6 +27,7 @@ async def first_success(
     """
     coming = list(reversed(tries))
     running: set[asyncio.Future[T]] = set()
+    ended: set[asyncio.Future[T]] = set()  # also those that end together with the first to succeed, and fail
     try:
         while True:
             if not running:
@@ -37,6 +38,7 @@ async def first_success(
             hedge_after_s = None
             if not done and may_hedge():
                 running.add(asyncio.ensure_future(coming.pop()()))
+            ended.update(done)
             failures: list[EndpointError] = []
             for task in done:
                 try:
@@ -48,4 +50,4 @@ async def first_success(
     finally:
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*running, *ended, return_exceptions=True)

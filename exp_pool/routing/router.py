@@ -13,7 +13,7 @@ One request, from top to bottom:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,7 @@ FALLBACK = "fallback"
 
 _MAX_BYTES = 32 * 2**20
 _HEDGES_PER_REQUEST, _HEDGES_SAVED = 0.1, 10.0
+_NEVER = float("inf")
 
 
 class ConcurrentRouter:
@@ -132,9 +133,9 @@ class ConcurrentRouter:
             async with asyncio.timeout(self._seconds(deadline)) as limit:
                 transport = await self._ready()
                 gates = await self._order(request, preferred_model)
-                patient = _last_open(gates)
+                patient = _patient(gates, request.tokens)
                 tries = [
-                    partial(answer, Try(gate, request, transport, attempts, limit.when(), patient=gate is patient))
+                    partial(answer, Try(gate, request, transport, attempts, limit.when(), patient=gate in patient))
                     for gate in gates
                 ]
                 self._hedges = min(self._hedges + _HEDGES_PER_REQUEST, _HEDGES_SAVED)
@@ -187,9 +188,9 @@ class ConcurrentRouter:
                     async with asyncio.timeout(self._seconds(deadline)) as limit:
                         transport = await self._ready()
                         gates = await self._order(request, preferred_model)
-                        patient = _last_open(gates)
+                        patient = _patient(gates, request.tokens)
                         for gate in gates:
-                            each = Try(gate, request, transport, attempts, limit.when(), patient=gate is patient)
+                            each = Try(gate, request, transport, attempts, limit.when(), patient=gate in patient)
                             try:
                                 begun = await beginning(each)
                                 self._record(gate.endpoint.name, gates, preferred_model)
@@ -306,9 +307,15 @@ class ConcurrentRouter:
         await self.close()
 
 
-def _last_open(gates: Sequence[Gate]) -> Gate | None:
-    """Who waits until its rate allows the request, since no other endpoint is left."""
-    return next((gate for gate in reversed(gates) if not gate.circuit.refusal()), None)
+def _patient(gates: Sequence[Gate], tokens: int) -> Collection[Gate]:
+    """Where the request waits until the rate allows it: no endpoint is left that could take it, or none so soon."""
+    waits = {gate: wait for gate in gates if not gate.circuit.refusal() and (wait := gate.wait_s(tokens)) < _NEVER}
+    soonest, patient = _NEVER, list[Gate]()
+    for gate in reversed(waits):
+        if soonest == _NEVER or 0 < waits[gate] < soonest:
+            patient.append(gate)
+        soonest = min(soonest, waits[gate])
+    return patient
 
 
 @contextmanager

@@ -13,8 +13,7 @@ from typing import Any, cast
 import httpx
 
 from exp_pool._clock import monotonic, now
-from exp_pool.errors import ClosedError, ConfigurationError, EndpointError
-from exp_pool.redaction import redacted_text
+from exp_pool.errors import ClosedError, EndpointError
 from exp_pool.routing.adapters.contract import Json, Outgoing
 from exp_pool.routing.endpoint import ModelEndpoint
 
@@ -247,10 +246,7 @@ def _in_words(endpoint: ModelEndpoint, client: httpx.AsyncClient) -> Iterator[No
 
 
 def _told(endpoint: ModelEndpoint, what: str) -> str:
-    with suppress(ConfigurationError):
-        if key := endpoint.key():
-            what = what.replace(key, "***")
-    return f"{endpoint.name} at {endpoint.shown_url}: {redacted_text(what)[:_SHOWN]}"
+    return f"{endpoint.name} at {endpoint.shown_url}: {endpoint.without_key(what)[:_SHOWN]}"
 
 
 def _message(text: str) -> str:

@@ -15,7 +15,6 @@ from loguru import logger
 from exp_pool._clock import monotonic
 from exp_pool.capture import record
 from exp_pool.errors import EndpointError
-from exp_pool.redaction import redacted_text
 from exp_pool.routing.adapters.contract import Json, Outgoing, Said
 from exp_pool.routing.endpoint import ModelEndpoint
 from exp_pool.routing.gate import LONGEST_WAIT_S, Gate, Visit
@@ -77,7 +76,7 @@ async def answer(each: Try) -> tuple[Said, Json, str]:
                 said = _understood(endpoint, raw)
                 if not said.finished:
                     raise EndpointError(
-                        f"{endpoint.name}: there is no answer in it: {redacted_text(json.dumps(raw))[:200]}"
+                        f"{endpoint.name}: there is no answer in it: {endpoint.without_key(json.dumps(raw))[:200]}"
                     )
                 visit.answered()
                 visit.used(said.tokens_in, said.tokens_out)
@@ -179,12 +178,15 @@ def _understood(endpoint: ModelEndpoint, payload: Json) -> Said:
         if not isinstance(said, Said) or not isinstance(said.text, str):
             raise TypeError(f"its adapter read a {type(said).__name__}")
     except Exception as err:
+        why, said_text = endpoint.without_key(str(err)), endpoint.without_key(json.dumps(payload))
         raise EndpointError(
             f"{endpoint.name}: this is no answer in the wire format {endpoint.adapter.name!r} "
-            f"({type(err).__name__}: {err}): {redacted_text(json.dumps(payload))[:200]}"
+            f"({type(err).__name__}: {why}): {said_text[:200]}"
         ) from err
     if said.error is not None:
-        raise EndpointError(f"{endpoint.name} answers with an error: {redacted_text(said.error)[:300]}", status=_OK)
+        raise EndpointError(
+            f"{endpoint.name} answers with an error: {endpoint.without_key(said.error)[:300]}", status=_OK
+        )
     return said
 
 

@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from servers.models import Cut, ModelServer, Raw
 from servers.wire_formats import ToolCall
 
-from exp_pool.errors import ConfigurationError
+from exp_pool.errors import ConfigurationError, ExpPoolWarning
 from exp_pool.integrations.openai import NAME, cached, complete
 
 PLAIN = {"index": "none://", "embedder": "none"}
@@ -254,3 +254,38 @@ def test_wrong_arguments_are_named():
                 cached(client, prices=prices)
         with pytest.raises(TypeError, match="colour"):
             cached(client, colour="red")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"usage": {"prompt_tokens": 5}},
+        {"usage": {"prompt_tokens": None, "completion_tokens": None}},
+        {"usage": {"prompt_tokens": -1, "completion_tokens": "7"}},
+        {"model": 7},
+        {"model": None},
+    ],
+    ids=str,
+)
+def test_imitators_of_the_server_may_count_as_they_like(make, server, manager, monkeypatch, changed):
+    whole = server.format.whole("gpt", "hi") | changed
+    monkeypatch.setattr(server.format, "whole", lambda *_: whole)
+    client = make(prices=PRICES)
+    assert ask(client).choices[0].message.content == "hi"
+    assert ask(client).choices[0].message.content == "hi"
+    assert len(server.requests) == 1
+
+
+def test_what_is_no_answer_at_all_is_given_as_the_package_gives_it(make, server, manager):
+    server.reply = lambda body: Raw(body=b"hello", content_type="text/plain")
+    with pytest.warns(ExpPoolWarning, match="could not store"):
+        assert ask(make()) == "hello"
+    assert manager.sync.get_exps_count() == 0
+
+
+def test_what_the_client_adds_to_each_address_is_part_of_the_question(server, manager):
+    for version in ("1", "2", "2"):
+        settings = {"api_key": "test", "base_url": f"{server.base}/v1", "default_query": {"api-version": version}}
+        with OpenAI(**settings) as client:
+            ask(cached(client, manager=manager))
+    assert len(server.requests) == 2

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import threading
 from email.utils import format_datetime
 
@@ -326,3 +327,12 @@ def test_what_is_unchanged_keeps_its_circuit(model_server):
 
     assert use(discover, ask, refresh_s=0.01) == "open"
     assert len(sick.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "said", [{"error": {"message": KEY}}, {"hello": KEY}, {"choices": [{"delta": {"content": KEY}}]}]
+)
+def test_the_key_is_not_in_what_a_server_says_with_status_200(model_server, said):
+    with pytest.raises(AllModelsFailed) as caught:
+        route([endpoint(model_server(reply=lambda body: Raw(body=json.dumps(said).encode())), retries=0)])
+    assert KEY not in str(caught.value) + str(caught.value.attempts)

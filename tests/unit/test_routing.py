@@ -1,6 +1,7 @@
 """Routing's parts by themselves: what an endpoint may be, orders, rates, circuits, events, hedges."""
 
 import asyncio
+import gc
 import random
 from collections import Counter
 from types import SimpleNamespace
@@ -10,8 +11,10 @@ import pytest
 from exp_pool.errors import ConfigurationError, EndpointError
 from exp_pool.routing import ADAPTERS, STRATEGIES, ConcurrentRouter, Load, ModelEndpoint
 from exp_pool.routing.circuit import Circuit
+from exp_pool.routing.gate import Gate
 from exp_pool.routing.hedging import first_success
 from exp_pool.routing.rate import Rate
+from exp_pool.routing.router import _patient
 from exp_pool.routing.transport import EventParser
 
 URL = "https://example.org/v1/chat/completions"
@@ -300,3 +303,48 @@ def test_a_hedge_that_is_not_allowed_is_not_begun():
         return "second"
 
     assert asyncio.run(first_success([slow, gives], 0.0, lambda: False)) == "first"
+
+
+def test_who_fails_beside_the_winner_is_heard_out():
+    """Or asyncio would say that an exception was never retrieved."""
+    heard = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["message"]))
+        for _ in range(20):  # which of the two is looked at first is chance
+            go = asyncio.Event()
+
+            async def gives(go=go):
+                await go.wait()
+                return "answer"
+
+            async def breaks(go=go):
+                await go.wait()
+                raise EndpointError("late")
+
+            racing = asyncio.create_task(first_success([gives, breaks], 0.0))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            asyncio.get_running_loop().call_later(0.001, go.set)
+            assert await racing == "answer"
+        gc.collect()
+
+    asyncio.run(main())
+    gc.collect()
+    assert heard == []
+
+
+def test_who_can_take_it_soonest_is_waited_for(clock):
+    def gate(name, limit, used_at):
+        gate = Gate(ModelEndpoint(name, URL, tokens_per_minute=limit))
+        clock.time = used_at
+        gate.tokens.take(limit)
+        return gate
+
+    soon, later, never = gate("soon", 1000, 1000.0), gate("later", 1000, 1050.0), gate("never", 10, 1050.0)
+    free = Gate(ModelEndpoint("free", URL))
+    assert _patient([soon, later, never], 20) == [later, soon]
+    assert soon in _patient([soon, never], 20)
+    assert _patient([later, soon], 20) == [soon]
+    assert _patient([later, free], 20) == [free]
+    assert _patient([never], 20) == []
