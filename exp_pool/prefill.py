@@ -36,10 +36,10 @@ def prefill(name: str, ask: Ask, items: Iterable[Any], concurrency: int, *, prog
     """Make these calls; how many ran. With a concurrency, on threads, where what surrounds this call surrounds them.
 
     Raises:
-        InvalidInputError: no concurrency of at least 1.
+        InvalidInputError: `items` is no iterable of calls, or the concurrency not at least 1.
         ExceptionGroup: what was raised, after all other calls were made.
     """
-    _check(concurrency)
+    _check(items, concurrency)
     with _tally(name, items, progress=progress) as tally:
         if concurrency == 1:
             for item in items:
@@ -76,7 +76,7 @@ async def prefill_async(
     progress: bool,
 ) -> int:
     """The same for a coroutine function, in tasks."""
-    _check(concurrency)
+    _check(items, concurrency)
     coming = iter(items)
     with _tally(name, items, progress=progress) as tally:
 
@@ -95,7 +95,12 @@ async def prefill_async(
         return tally.ran
 
 
-def _check(concurrency: Any) -> None:
+def _check(items: Any, concurrency: Any) -> None:
+    if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
+        raise InvalidInputError(
+            f"prefill({items!r:.80}) must be a list, or another iterable, of calls: of each its only argument, a tuple "
+            "of its positional arguments, or a dict of its named ones"
+        )
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidInputError(f"prefill(concurrency={concurrency!r}) must be a whole number of at least 1")
 

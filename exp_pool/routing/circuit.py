@@ -30,6 +30,10 @@ class Circuit:
         self._probing = False
         self.unwell = ""  # why, by its own health check
 
+    def adjust(self, after: int, pause_s: float) -> None:
+        """Other settings, from the next failure on."""
+        self._after, self._first_s = after, pause_s
+
     @property
     def state(self) -> str:
         """``closed``, ``open``, or ``half-open``: the next request, or the one under way, is the probe."""

@@ -69,12 +69,14 @@ class Gates:
                 )
 
     def _set(self, endpoints: Sequence[ModelEndpoint]) -> None:
-        """One that is as before keeps its gate: what is under way there counts, and its circuit is what it was."""
-        old = self._gates
-        self._gates = {
-            each.name: gate if (gate := old.get(each.name)) and gate.endpoint == each else Gate(each)
-            for each in endpoints
-        }
+        """One of the same name and address keeps its gate: what is under way there counts, and so does its circuit."""
+        old, self._gates = self._gates, {}
+        for each in endpoints:
+            gate = old.get(each.name)
+            if gate is None or gate.endpoint.url != each.url:
+                gate = Gate(each)
+            gate.adopt(each)
+            self._gates[each.name] = gate
 
 
 def _checked(endpoints: Iterable[ModelEndpoint] | str | Path) -> Sequence[ModelEndpoint]:

@@ -7,10 +7,10 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from exp_pool.errors import ConfigurationError
-from exp_pool.redaction import redacted_text
+from exp_pool.redaction import is_secret_name, redacted_text
 from exp_pool.routing.adapters import adapter_for
 from exp_pool.routing.adapters.contract import Adapter
 from exp_pool.urls import without_password
@@ -87,6 +87,14 @@ class ModelEndpoint:
             if url is not None and not _names_a_host(url):
                 wanted = "must begin with http:// or https:// and name a host"
                 raise ConfigurationError(f"endpoint {self.name!r}: {name}={_shown(url)!r} {wanted}")
+        held = [
+            name for name, _ in parse_qsl(urlsplit(self.url).query) if name.lower() == "key" or is_secret_name(name)
+        ]
+        if held:
+            raise ConfigurationError(
+                f"endpoint {self.name!r}: url has {held[0]!r} in its query, where logs show it; "
+                "give the key as api_key="
+            )
         for name in ("max_concurrent", "requests_per_minute", "tokens_per_minute", "breaker_after"):
             self._check(name, least=1, whole=True)
         self._check("retries", least=0, whole=True)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from exp_pool._clock import monotonic
 from exp_pool.errors import EndpointError
 from exp_pool.routing.circuit import Circuit
 from exp_pool.routing.endpoint import ModelEndpoint
-from exp_pool.routing.rate import Rate, Taken
+from exp_pool.routing.rate import Taken, adjusted
+from exp_pool.routing.slots import Slots
+
+Pause: TypeAlias = Callable[[float], Awaitable[None]]
 
 LONGEST_WAIT_S = 10.0  # that a request waits because a server asked for it; for longer, its circuit is open
 _SMOOTHING = 0.2  # of the moving average: an answer counts for a fifth
@@ -47,21 +50,30 @@ class Gate:
         self.endpoint = endpoint
         self.circuit = Circuit(endpoint.breaker_after, endpoint.breaker_pause)
         self.running = 0
-        self.tokens = Rate(endpoint.tokens_per_minute) if endpoint.tokens_per_minute else None
-        self._requests = Rate(endpoint.requests_per_minute) if endpoint.requests_per_minute else None
-        self._slots = asyncio.Semaphore(endpoint.max_concurrent)
+        self.tokens = adjusted(None, endpoint.tokens_per_minute)
+        self._requests = adjusted(None, endpoint.requests_per_minute)
+        self._slots = Slots(endpoint.max_concurrent)
         self._in_order = asyncio.Lock()  # or small requests would pass a large one for ever
         self._average_s: float | None = None
         self._measured_at = 0.0
         self._recent: deque[float] = deque(maxlen=_REMEMBERED)
 
+    def adopt(self, endpoint: ModelEndpoint) -> None:
+        """The same endpoint with other settings: what is under way, and was, counts for its limits and its circuit."""
+        self.endpoint = endpoint
+        self.circuit.adjust(endpoint.breaker_after, endpoint.breaker_pause)
+        self.tokens = adjusted(self.tokens, endpoint.tokens_per_minute)
+        self._requests = adjusted(self._requests, endpoint.requests_per_minute)
+        self._slots.resize(endpoint.max_concurrent)
+
     @asynccontextmanager
-    async def admitted(self, tokens: int, *, patient: bool) -> AsyncIterator[Visit]:
+    async def admitted(self, tokens: int, *, patient: bool, pause: Pause = asyncio.sleep) -> AsyncIterator[Visit]:
         """One request, when it is its turn.
 
         Args:
             tokens: that it will use, reckoned.
             patient: wait for the rate, since there is no other endpoint.
+            pause: waits so many seconds; raises where that makes no sense any more.
 
         Raises:
             EndpointError: it is not let in; the circuit does not hear of it. What is raised inside, it does.
@@ -70,7 +82,7 @@ class Gate:
         try:
             self._look()
             async with self._slots:
-                visit = await self._let_in(tokens, patient=patient)
+                visit = await self._let_in(tokens, patient=patient, pause=pause)
                 try:
                     yield visit
                 except EndpointError as err:
@@ -89,7 +101,7 @@ class Gate:
     def _refused(self, why: str) -> EndpointError:
         return EndpointError(f"{self.endpoint.name}: {why}")
 
-    async def _let_in(self, tokens: int, *, patient: bool) -> Visit:
+    async def _let_in(self, tokens: int, *, patient: bool, pause: Pause) -> Visit:
         async with self._in_order:
             while wait := self.wait_s(tokens):
                 if wait == float("inf"):
@@ -98,7 +110,7 @@ class Gate:
                     )
                 if not patient:
                     raise self._refused(f"its rate is used up for {wait:.1f} s")
-                await asyncio.sleep(wait)
+                await pause(wait)
             self._look()  # others may have found out meanwhile
             if self._requests:
                 self._requests.take(1)

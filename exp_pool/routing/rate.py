@@ -55,3 +55,11 @@ class Rate:
         if taken.at + self._period_s > monotonic():
             self._total += amount - taken.amount
             taken.amount = amount
+
+
+def adjusted(rate: Rate | None, limit: int | None) -> Rate | None:
+    """The rate with another limit, if any: what was taken still counts."""
+    if limit is None or rate is None:
+        return None if limit is None else Rate(limit)
+    rate.limit = limit
+    return rate

@@ -43,6 +43,7 @@ FALLBACK = "fallback"
 """The strategy that is recorded where another endpoint answered than the one that should have."""
 
 _MAX_BYTES = 32 * 2**20
+_SETTLED = {"hash", "cost"}  # strategies that want one endpoint, whatever the others do
 _HEDGES_PER_REQUEST, _HEDGES_SAVED = 0.1, 10.0
 _NEVER = float("inf")
 
@@ -118,8 +119,10 @@ class ConcurrentRouter:
         Returns:
             `model`: the name of the endpoint that answered. `response`: the text. `latency_s`. `attempts`: each with
             `model`, `status` (of HTTP, or None), `error` (None for the one that answered) and `latency_s`. Besides
-            `tool_calls` (as of OpenAI's chat completions), `tokens_in`, `tokens_out` (None where it does not say) and
-            `raw` (the endpoint's own JSON).
+            `tool_calls` (as of OpenAI's chat completions), `tokens_in`, `tokens_out` (None where it does not say),
+            `finish_reason` (``"stop"``, ``"length"``: it was cut off, ``"tool_calls"``, ``"refusal"``, or what the
+            endpoint says) and `raw` (the endpoint's own JSON). An answer that a content filter kept back is none: the
+            next endpoint is asked.
 
         Raises:
             AllModelsFailed: no endpoint answered within the deadline.
@@ -142,7 +145,7 @@ class ConcurrentRouter:
                 said, raw, model = await first_success(
                     tries, gates[0].slow_s() if self._hedge else None, self._may_hedge
                 )
-        self._record(model, gates, preferred_model)
+        self._record(model, gates, preferred_model, request)
         return {
             "model": model,
             "response": said.text,
@@ -151,6 +154,7 @@ class ConcurrentRouter:
             "tool_calls": list(said.tool_calls),
             "tokens_in": said.tokens_in,
             "tokens_out": said.tokens_out,
+            "finish_reason": said.reason,
             "raw": raw,
         }
 
@@ -193,7 +197,7 @@ class ConcurrentRouter:
                             each = Try(gate, request, transport, attempts, limit.when(), patient=gate in patient)
                             try:
                                 begun = await beginning(each)
-                                self._record(gate.endpoint.name, gates, preferred_model)
+                                self._record(gate.endpoint.name, gates, preferred_model, request)
                                 break
                             except EndpointError:
                                 if gate is gates[-1]:
@@ -242,12 +246,15 @@ class ConcurrentRouter:
         self._notices.once("strategy", f"the strategy {self._strategy!r} failed, priority counts: {trouble}")
         return cast("Sequence[Gate]", priority(ready, request.load))
 
-    def _record(self, model: str, gates: Sequence[Gate], preferred: str | None) -> None:
+    def _record(self, model: str, gates: Sequence[Gate], preferred: str | None, request: RoutedRequest) -> None:
         """For the experience of the decorated function that asks, if one does."""
         first = gates[0].endpoint.name == model
-        if preferred is None and self._strategy is priority:  # where the first cannot be asked now, it stands behind
+        # Where the one that should have answered cannot be asked now, it stands behind. Other strategies have none.
+        if preferred is None and self._strategy is priority:
             priorities = {gate.endpoint.name: gate.endpoint.priority for gate in gates}
             first = priorities[model] == min(priorities.values())
+        elif preferred is None and self._called in _SETTLED:
+            first = self._in_order(gates, request)[0].endpoint.name == model
         record(model=model, strategy=self._called if first else FALLBACK)
 
     def _may_hedge(self) -> bool:

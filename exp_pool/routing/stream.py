@@ -15,10 +15,12 @@ class RoutedStream:
     Attributes:
         model: the name of the endpoint that answers; None before the first text.
         attempts: what was tried, as of `ConcurrentRouter.route_request`.
+        finish_reason: why it ended, as there; None before.
     """
 
     def __init__(self, begin: Callable[[], Awaitable[Begun]], attempts: Sequence[Attempt]) -> None:
         self.model: str | None = None
+        self.finish_reason: str | None = None
         self.attempts = attempts
         self._texts = self._from(begin)
 
@@ -28,6 +30,7 @@ class RoutedStream:
         async with aclosing(begun.texts()) as texts:
             async for text in texts:
                 yield text
+        self.finish_reason = begun.reason
 
     def __aiter__(self) -> Self:
         return self

@@ -37,11 +37,24 @@ class Transport:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         # Gates limit connections. Redirects are not followed: they would take the key elsewhere.
+        self._closing = asyncio.Event()
         self._client = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, max_keepalive_connections=100))
 
     async def close(self) -> None:
-        """Cut every connection."""
+        """Cut every connection, and end every pause."""
+        self._closing.set()
         await self._client.aclose()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long.
+
+        Raises:
+            ClosedError: the router was closed meanwhile.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+                raise ClosedError("the router was closed; make a new one")
 
     async def answer(self, endpoint: ModelEndpoint, outgoing: Outgoing) -> Json:
         """The JSON that comes back.
@@ -84,7 +97,7 @@ class Transport:
             async with patience:
                 response = await self._post(endpoint, outgoing)
             try:
-                if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
                     async with patience:
                         answer = await self._whole(endpoint, response)
                     yield answer

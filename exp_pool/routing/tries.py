@@ -15,7 +15,7 @@ from loguru import logger
 from exp_pool._clock import monotonic
 from exp_pool.capture import record
 from exp_pool.errors import EndpointError
-from exp_pool.routing.adapters.contract import Json, Outgoing, Said
+from exp_pool.routing.adapters.contract import FILTERED, Json, Outgoing, Said
 from exp_pool.routing.endpoint import ModelEndpoint
 from exp_pool.routing.gate import LONGEST_WAIT_S, Gate, Visit
 from exp_pool.routing.request import RoutedRequest
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _BACKOFF_S, _LONGEST_BACKOFF_S = 0.25, 4.0
 _OK = 200
 _MILLION = 1_000_000
+_WHOLE = {"", "stop", "tool_calls"}
 
 
 class Attempt(TypedDict):
@@ -71,7 +72,9 @@ async def answer(each: Try) -> tuple[Said, Json, str]:
         endpoint = each.gate.endpoint
         with _noted(each):
             outgoing = each.request.to(endpoint, stream=False)
-            async with each.gate.admitted(each.request.tokens, patient=each.patient) as visit:
+            async with each.gate.admitted(
+                each.request.tokens, patient=each.patient, pause=each.transport.pause
+            ) as visit:
                 raw = await each.transport.answer(endpoint, outgoing)
                 said = _understood(endpoint, raw)
                 if not said.finished:
@@ -80,7 +83,7 @@ async def answer(each: Try) -> tuple[Said, Json, str]:
                     )
                 visit.answered()
                 visit.used(said.tokens_in, said.tokens_out)
-                _record_cost(endpoint, said.tokens_in, said.tokens_out)
+                _record(endpoint, said)
                 return said, raw, endpoint.name
 
     return await _retrying(each)(once)
@@ -95,6 +98,7 @@ class Begun:
     said: AsyncGenerator[Said, None]
     visit: Visit
     held: AsyncExitStack
+    reason: str | None = None
 
     async def texts(self) -> AsyncGenerator[str, None]:
         """Text by text.
@@ -102,20 +106,19 @@ class Begun:
         Raises:
             EndpointError: it broke off.
         """
-        tokens_in, tokens_out, finished = self.first.tokens_in, self.first.tokens_out, self.first.finished
+        told = self.first
         async with self.held:
             if self.first.text:
                 yield self.first.text
             async for said in self.said:
-                finished = finished or said.finished
-                tokens_in = tokens_in if said.tokens_in is None else said.tokens_in
-                tokens_out = tokens_out if said.tokens_out is None else said.tokens_out
+                told = _together(told, said)
                 if said.text:
                     yield said.text
-            if not finished:
+            if not told.finished:
                 raise EndpointError(f"{self.endpoint.name}: the stream broke off")
-            self.visit.used(tokens_in, tokens_out)
-            _record_cost(self.endpoint, tokens_in, tokens_out)
+            self.reason = told.reason
+            self.visit.used(told.tokens_in, told.tokens_out)
+            _record(self.endpoint, told)
 
     async def close(self) -> None:
         """Give back what it holds."""
@@ -134,7 +137,9 @@ async def beginning(each: Try) -> Begun:
         with _noted(each):
             outgoing = each.request.to(endpoint, stream=True)
             async with AsyncExitStack() as held:
-                visit = await held.enter_async_context(each.gate.admitted(each.request.tokens, patient=each.patient))
+                visit = await held.enter_async_context(
+                    each.gate.admitted(each.request.tokens, patient=each.patient, pause=each.transport.pause)
+                )
                 said = await held.enter_async_context(aclosing(_said(each, outgoing)))
                 try:
                     async with asyncio.timeout(endpoint.first_token_timeout):
@@ -148,11 +153,27 @@ async def beginning(each: Try) -> Begun:
     return await _retrying(each)(once)
 
 
-def _record_cost(endpoint: ModelEndpoint, tokens_in: int | None, tokens_out: int | None) -> None:
+def _record(endpoint: ModelEndpoint, said: Said) -> None:
     """For the experience of the decorated function that asks, if one does."""
-    prices = ((tokens_in, endpoint.price_in), (tokens_out, endpoint.price_out))
+    prices = ((said.tokens_in, endpoint.price_in), (said.tokens_out, endpoint.price_out))
     costs = [tokens * price / _MILLION for tokens, price in prices if tokens is not None and price is not None]
-    record(tokens_in=tokens_in, tokens_out=tokens_out, money_usd=sum(costs) if len(costs) == len(prices) else None)
+    record(
+        tokens_in=said.tokens_in,
+        tokens_out=said.tokens_out,
+        money_usd=sum(costs) if len(costs) == len(prices) else None,
+        metadata={} if said.reason in _WHOLE else {"finish_reason": said.reason},
+    )
+
+
+def _together(told: Said, more: Said) -> Said:
+    """What two events of a stream say, but for their texts."""
+    return replace(
+        more,
+        tokens_in=told.tokens_in if more.tokens_in is None else more.tokens_in,
+        tokens_out=told.tokens_out if more.tokens_out is None else more.tokens_out,
+        finished=told.finished or more.finished,
+        reason=more.reason or told.reason,
+    )
 
 
 async def _said(each: Try, outgoing: Outgoing) -> AsyncGenerator[Said, None]:
@@ -163,11 +184,11 @@ async def _said(each: Try, outgoing: Outgoing) -> AsyncGenerator[Said, None]:
 
 async def _first(endpoint: ModelEndpoint, said: AsyncGenerator[Said, None]) -> Said:
     """The first that has a text, with what was told before; the last one where none has, as a call of a tool."""
-    tokens_in = None
+    told = Said()
     async for each in said:
-        tokens_in = tokens_in if each.tokens_in is None else each.tokens_in
-        if each.text or each.finished:
-            return replace(each, tokens_in=tokens_in)
+        told = _together(told, each)
+        if told.text or told.finished:
+            return told
     raise EndpointError(f"{endpoint.name}: the stream ended before it said anything", passing=True)
 
 
@@ -187,6 +208,8 @@ def _understood(endpoint: ModelEndpoint, payload: Json) -> Said:
         raise EndpointError(
             f"{endpoint.name} answers with an error: {endpoint.without_key(said.error)[:300]}", status=_OK
         )
+    if said.reason == FILTERED:  # what is there of it, often nothing, is no answer
+        raise EndpointError(f"{endpoint.name}: its content filter kept the answer back", status=_OK, blameless=True)
     return said
 
 
@@ -218,9 +241,15 @@ def _retrying(each: Try) -> AsyncRetrying:
     if each.until is not None:
         left = max(0.0, each.until - asyncio.get_running_loop().time())
         return AsyncRetrying(
-            stop=stop | stop_before_delay(left), wait=_wait_s, retry=retry_if_exception(_passes), reraise=True
+            stop=stop | stop_before_delay(left),
+            wait=_wait_s,
+            retry=retry_if_exception(_passes),
+            sleep=each.transport.pause,
+            reraise=True,
         )
-    return AsyncRetrying(stop=stop, wait=_wait_s, retry=retry_if_exception(_passes), reraise=True)
+    return AsyncRetrying(
+        stop=stop, wait=_wait_s, retry=retry_if_exception(_passes), sleep=each.transport.pause, reraise=True
+    )
 
 
 def _passes(err: BaseException) -> bool:

@@ -218,3 +218,21 @@ def test_what_the_command_says_of_trouble(project):
     assert "No such file" in command("agents_of_prefill:add", str(project / "nowhere.jsonl"), code=1)
     (project / "items.jsonl").write_text('{"a": 1}\n{"a": \n')
     assert "line 2: no JSON" in command("agents_of_prefill:add", items, code=1)
+
+
+@pytest.mark.parametrize("items", [5, None, "abc", {"q": 1}])
+def test_what_is_no_list_of_calls_is_told(make_manager, items):
+    manager = make_manager()
+
+    @manager.exp_cache
+    def plain(q):
+        return q
+
+    @manager.exp_cache
+    async def coroutine(q):
+        return q
+
+    with pytest.raises(InvalidInputError, match=r"prefill\(.*must be a list, or another iterable, of calls"):
+        plain.prefill(items)
+    with pytest.raises(InvalidInputError, match=r"prefill\(.*must be a list, or another iterable, of calls"):
+        asyncio.run(coroutine.prefill(items))

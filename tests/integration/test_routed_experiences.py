@@ -1,5 +1,7 @@
 """What the experience of a decorated function records of the router that it asks."""
 
+import json
+
 import pytest
 from routers import endpoint, use
 from servers.models import ModelServer, Raw
@@ -113,3 +115,45 @@ def test_who_is_preferred_is_no_fallback_and_others_are(make_manager, servers):
     servers[1].reply = lambda body: DOWN
     (stored,) = ask_once(make_manager(**plain), endpoints, preferred="second")
     assert (stored.model, stored.strategy) == ("first", "fallback")
+
+
+def test_what_was_cut_off_is_recorded_and_can_be_kept_out(make_manager, servers):
+    payload = servers[0].format.whole("model", "half an ans")
+    payload["choices"][0]["finish_reason"] = "length"
+    servers[0].reply = lambda body: Raw(body=json.dumps(payload).encode())
+    plain = {"index": "none://", "embedder": "none"}
+    (stored,) = ask_once(make_manager(**plain), [endpoint(servers[0])])
+    assert stored.metadata["finish_reason"] == "length"
+
+    def whole(call, value):
+        return "finish_reason" not in call.metadata
+
+    assert ask_once(make_manager(**plain), [endpoint(servers[0])], cache_if=whole) == []
+    servers[0].reply = lambda body: "a whole answer"
+    (stored,) = ask_once(make_manager(**plain), [endpoint(servers[0])], cache_if=whole)
+    assert "finish_reason" not in stored.metadata
+
+
+@pytest.mark.parametrize("strategy", ["hash", "cost"])
+def test_who_stands_in_for_the_one_that_the_strategy_wants_is_a_fallback(make_manager, servers, strategy):
+    """Also where that one is not even asked, its circuit being open."""
+    manager = make_manager(index="none://", embedder="none")
+    endpoints = [
+        endpoint(server, retries=0, breaker_after=1, breaker_pause=60, price_in=price, price_out=price)
+        for server, price in zip(servers, (1.0, 2.0), strict=True)
+    ]
+
+    async def do(router):
+        @exp_cache(manager=manager, name="ask")
+        async def ask(prompt):
+            return (await router.route_request(prompt, route_key="k"))["response"]
+
+        await ask("a")
+        wanted = next(server for server in servers if server.requests)
+        wanted.reply = lambda body: DOWN
+        for prompt in ("b", "c"):
+            await ask(prompt)
+        assert len(wanted.requests) == 2, "the third was not sent there"
+
+    use(endpoints, do, strategy)
+    assert [e.strategy for e in manager.sync.iter_exps()] == [strategy, "fallback", "fallback"]

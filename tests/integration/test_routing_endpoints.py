@@ -6,8 +6,9 @@ import threading
 
 import pytest
 from routers import KEY, endpoint, route, use
+from servers import until
 
-from exp_pool.errors import AllModelsFailed, ConfigurationError
+from exp_pool.errors import AllModelsFailed, ClosedError, ConfigurationError
 from exp_pool.routing import ConcurrentRouter
 
 
@@ -164,3 +165,58 @@ def test_where_nobody_answers_the_health_check_nobody_is_asked(model_server):
         return (await router.route_request("hello"))["model"]
 
     assert use([gone, endpoint(server, priority=1)], ask) == "there"
+
+
+# ── The same endpoint with other settings ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_limits_hold_while_the_settings_of_an_endpoint_change(model_server):
+    """What is under way, and what was sent in this minute, counts for the new limits; so does an open circuit."""
+    release, server = threading.Event(), model_server()
+
+    def reply(body):
+        release.wait(20)
+        return "so"
+
+    server.reply = reply
+    known = [endpoint(server, max_concurrent=2, requests_per_minute=6)]
+
+    async def discover():
+        return list(known)
+
+    async def changed(router, **settings):
+        known[:] = [endpoint(server, **settings)]
+        while router._gates.all[0].endpoint != known[0]:
+            await asyncio.sleep(0.01)
+
+    async def ask(router):
+        asked = [asyncio.create_task(router.route_request("hello")) for _ in range(4)]
+        await asyncio.to_thread(until, lambda: server.busy == 2, "two are asked")
+        await changed(router, max_concurrent=2, requests_per_minute=5, weight=3.0)
+        asked.append(asyncio.create_task(router.route_request("hello")))
+        await asyncio.sleep(0.05)
+        assert server.busy == 2
+        release.set()
+        await asyncio.gather(*asked)
+        with pytest.raises(AllModelsFailed):  # the sixth of this minute
+            await router.route_request("hello", deadline=0.2)
+        return server.busiest
+
+    assert use(discover, ask, release=release, refresh_s=0.01) == 2
+    assert len(server.requests) == 5
+
+
+def test_who_waits_for_a_rate_hears_at_once_that_the_router_was_closed(model_server):
+    server = model_server()
+
+    async def ask(router):
+        await router.route_request("hello")
+        waiting = asyncio.create_task(router.route_request("hello"))
+        while not router.health()["model"]["running"]:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        await router.close()
+        with pytest.raises(ClosedError):
+            await asyncio.wait_for(waiting, 10)
+
+    use([endpoint(server, requests_per_minute=1)], ask)

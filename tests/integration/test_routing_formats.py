@@ -5,8 +5,10 @@ import json
 import threading
 
 import pytest
+from servers.models import Raw
 from servers.wire_formats import FORMATS, ToolCall
 
+from exp_pool.errors import EndpointError
 from exp_pool.routing import Adapter, ConcurrentRouter, ModelEndpoint, Outgoing, Said
 
 WIRES = list(FORMATS)
@@ -266,3 +268,104 @@ def test_a_message_falls_through_formats(model_server):
     assert answer["response"] == "a cat"
     assert "image_url" in answer["attempts"][0]["error"]
     assert other.requests == []
+
+
+# ── Why it ended ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CUT = {"openai": "length", "openai-responses": "max_output_tokens", "anthropic": "max_tokens", "gemini": "MAX_TOKENS"}
+KEPT_BACK = {"openai": "content_filter", "openai-responses": "content_filter", "gemini": "SAFETY"}
+ENDED = {
+    "openai": b'"finish_reason": "stop"',
+    "anthropic": b'"stop_reason": "end_turn"',
+    "gemini": b'"finishReason": "STOP"',
+}
+
+
+def ended(wire, server, word, text=TEXT):
+    """An answer that ended for that reason, in the words of the format."""
+    payload = json.loads(json.dumps(server.format.whole("model", text)))
+    match wire:
+        case "openai":
+            payload["choices"][0]["finish_reason"] = word
+        case "openai-responses":
+            payload |= {"status": "incomplete", "incomplete_details": {"reason": word}}
+        case "anthropic":
+            payload["stop_reason"] = word
+        case "gemini":
+            payload["candidates"][0]["finishReason"] = word
+    return Raw(body=json.dumps(payload).encode())
+
+
+def streamed(wire, server, word, text=TEXT):
+    body = b"".join(server.format.events("model", text))
+    name = ENDED[wire].partition(b":")[0]
+    assert ENDED[wire] in body
+    return Raw(body=body.replace(ENDED[wire], name + f': "{word}"'.encode()), content_type="text/event-stream")
+
+
+def read(server, other=None):
+    async def main():
+        servers = [server] if other is None else [server, other]
+        endpoints = [ModelEndpoint(f"m{n}", each.url, priority=n) for n, each in enumerate(servers)]
+        async with ConcurrentRouter(endpoints) as router:
+            stream = router.stream_request("hello")
+            return "".join([text async for text in stream]), stream.finish_reason
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_why_it_ended_is_said_in_one_form(model_server, wire):
+    server = model_server(wire)
+    assert route(server, "hello")["finish_reason"] == "stop"
+    server.reply = lambda body: ToolCall("weather", {"city": "Bern"})
+    assert route(server, "hello", tools=[WEATHER])["finish_reason"] == "tool_calls"
+    server.reply = lambda body: ended(wire, server, CUT[wire])
+    answer = route(server, "hello")
+    assert (answer["response"], answer["finish_reason"]) == (TEXT, "length")
+
+
+@pytest.mark.parametrize("wire", ENDED)
+def test_a_stream_says_at_its_end_why(model_server, wire):
+    server = model_server(wire, reply=lambda body: TEXT)
+    assert read(server) == (TEXT, "stop")
+    server.reply = lambda body: streamed(wire, server, CUT[wire])
+    assert read(server) == (TEXT, "length")
+
+
+@pytest.mark.parametrize("wire", KEPT_BACK)
+@pytest.mark.parametrize("text", ["", "half of i"])
+def test_what_a_filter_kept_back_is_no_answer(model_server, wire, text):
+    filtering, other = model_server(wire), model_server(wire, name="other")
+    filtering.reply = lambda body: ended(wire, filtering, KEPT_BACK[wire], text)
+
+    async def main():
+        endpoints = [ModelEndpoint("a", filtering.url, breaker_after=1), ModelEndpoint("b", other.url, priority=1)]
+        async with ConcurrentRouter(endpoints) as router:
+            answers = [await router.route_request("hello") for _ in range(2)]
+            return answers, router.health()["a"]["circuit"]
+
+    answers, circuit = asyncio.run(main())
+    assert {answer["model"] for answer in answers} == {"b"}
+    assert "content filter" in answers[0]["attempts"][0]["error"]
+    assert circuit == "closed", "it is about the request"
+
+
+def test_a_filtered_stream_goes_elsewhere_before_its_first_text_and_breaks_off_after_it(model_server):
+    filtering, other = model_server("openai"), model_server("openai", name="other", reply=lambda body: "so")
+    filtering.reply = lambda body: streamed("openai", filtering, "content_filter", "")
+    assert read(filtering, other) == ("so", "stop")
+    filtering.reply = lambda body: streamed("openai", filtering, "content_filter", "half of i")
+    with pytest.raises(EndpointError, match="content filter"):
+        read(filtering, other)
+
+
+def test_a_model_that_refuses_says_so(model_server):
+    claude, gpt = model_server("anthropic"), model_server("openai")
+    claude.reply = lambda body: ended("anthropic", claude, "refusal", "I will not.")
+    payload = gpt.format.whole("model", "")
+    payload["choices"][0]["message"] |= {"content": None, "refusal": "I will not."}
+    gpt.reply = lambda body: Raw(body=json.dumps(payload).encode())
+    for server in (claude, gpt):
+        answer = route(server, "hello")
+        assert (answer["response"], answer["finish_reason"]) == ("I will not.", "refusal")

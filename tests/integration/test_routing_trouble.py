@@ -212,12 +212,13 @@ def test_a_stream_that_is_left_gives_its_place_back(model_server):
     assert answer["response"] == "a b c d e f"
 
 
-def test_the_key_is_nowhere(model_server, monkeypatch):
+def test_the_key_is_nowhere(model_server, monkeypatch, caplog):
     """Not in the repr, errors, logs, or what errors came from."""
     monkeypatch.setenv("MY_KEY", KEY)
     server = model_server(reply=lambda body: Raw(401, f"bad key {KEY}".encode()))
-    mine = ModelEndpoint("m", server.url + "?key=" + KEY, api_key="env:MY_KEY", headers={"X-Extra": KEY})
+    mine = ModelEndpoint("m", server.url + "?v=1", api_key="env:MY_KEY", headers={"X-Extra": KEY})
     lines = []
+    caplog.set_level(0)  # of the standard library, too: httpx logs every request
     sink = logger.add(lines.append, level=0, diagnose=True, backtrace=True)
     logger.enable("exp_pool")
     try:
@@ -231,7 +232,8 @@ def test_the_key_is_nowhere(model_server, monkeypatch):
         logger.remove(sink)
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
     assert lines
-    for text in (repr(mine), told, str(caught.value.attempts), "".join(lines)):
+    assert "?v=1" in caplog.text
+    for text in (repr(mine), told, str(caught.value.attempts), "".join(lines), caplog.text):
         assert KEY not in text
 
 

@@ -15,6 +15,7 @@ from exp_pool.routing.gate import Gate
 from exp_pool.routing.hedging import first_success
 from exp_pool.routing.rate import Rate
 from exp_pool.routing.router import _patient
+from exp_pool.routing.slots import Slots
 from exp_pool.routing.transport import EventParser
 
 URL = "https://example.org/v1/chat/completions"
@@ -52,6 +53,10 @@ def test_the_url_shows_the_format(url, provider):
         ({"url": "ftp://example.org/v1/messages"}, "must begin with http"),
         ({"url": "https:///v1/messages"}, "name a host"),
         ({"url": 3}, "url must be a text"),
+        ({"url": f"{URL}?v=1&key=secret"}, "url has 'key' in its query, where logs show it; give the key as api_key="),
+        ({"url": f"{URL}?API_KEY=secret"}, "url has 'API_KEY' in its query"),
+        ({"health_url": "example.org"}, "health_url='example.org' must begin with http"),
+        ({"health_url": 3}, "health_url must be a text"),
         ({"url": "https://example.org/"}, "does not show the wire format.*/chat/completions.*provider= one of openai"),
         ({"provider": "cohere"}, "provider='cohere' is unknown; one of auto, openai"),
         ({"provider": None}, "provider=None is unknown"),
@@ -348,3 +353,46 @@ def test_who_can_take_it_soonest_is_waited_for(clock):
     assert _patient([later, soon], 20) == [soon]
     assert _patient([later, free], 20) == [free]
     assert _patient([never], 20) == []
+
+
+# ── Slots ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_slots_are_never_more_than_their_size_while_it_changes_and_while_some_give_up():
+    async def main():
+        slots, inside, most, entered = Slots(3), 0, [], []
+        coin = random.Random(4)
+
+        async def visit(number):
+            nonlocal inside
+            async with slots:
+                inside += 1
+                entered.append(number)
+                most.append((inside, size))
+                try:
+                    for _ in range(coin.randrange(4)):
+                        await asyncio.sleep(0)
+                finally:
+                    inside -= 1
+
+        size, tasks = 3, []
+        for number in range(400):
+            tasks.append(asyncio.ensure_future(visit(number)))
+            if number % 7 == 0:
+                coin.choice(tasks).cancel()
+            if number % 40 == 0:
+                size = coin.randrange(1, 6)
+                slots.resize(size)
+                while inside > size:  # nobody is sent out
+                    await asyncio.sleep(0)
+                most.clear()
+            await asyncio.sleep(0)
+            assert all(count <= size for count, size in most)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert inside == 0
+        assert entered == sorted(entered), "in the order in which they came"
+        for _ in range(size):  # and no place is lost
+            await asyncio.wait_for(slots.__aenter__(), 5)
+        assert len(entered) > 300
+
+    asyncio.run(main())

@@ -17,6 +17,7 @@ from exp_pool.routing.adapters.contract import (
     Outgoing,
     Said,
     instructions_of,
+    reason_of,
     stops,
     text_of,
     tool_call,
@@ -25,6 +26,7 @@ from exp_pool.routing.adapters.contract import (
 
 _VERSION = "2023-06-01"
 _MAX_TOKENS = 4096  # the format wants a number; every model of it can do that many
+_REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls"}
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
@@ -109,9 +111,10 @@ def read(payload: Json) -> Said:
         case "content_block_delta":
             return Said(text=payload["delta"].get("text") or "")
         case "message_start":
-            return Said(tokens_in=payload["message"]["usage"]["input_tokens"])
+            return Said(tokens_in=(payload["message"].get("usage") or {}).get("input_tokens"))
         case "message_delta":
-            return Said(tokens_out=(payload.get("usage") or {}).get("output_tokens"))
+            reason = reason_of((payload.get("delta") or {}).get("stop_reason"), _REASONS)
+            return Said(tokens_out=(payload.get("usage") or {}).get("output_tokens"), reason=reason)
         case "message_stop":
             return Said(finished=True)
         case "error":
@@ -133,6 +136,7 @@ def _whole(message: Json) -> Said:
         tokens_in=usage.get("input_tokens"),
         tokens_out=usage.get("output_tokens"),
         finished=True,
+        reason=reason_of(message.get("stop_reason"), _REASONS),
     )
 
 

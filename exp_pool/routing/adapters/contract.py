@@ -53,6 +53,8 @@ class Said:
         tokens_in: that were read, None where it does not say.
         tokens_out: that were written, None where it does not say.
         finished: nothing is missing. A stream that ends before was cut off.
+        reason: why it ended, in the words of OpenAI's chat completions: ``"stop"``, ``"length"``, ``"tool_calls"``,
+            ``"content_filter"``; ``"refusal"`` where the model says so; else what it says. ``""`` where it does not.
         error: the model's trouble, told in place of an answer.
     """
 
@@ -61,6 +63,7 @@ class Said:
     tokens_in: int | None = None
     tokens_out: int | None = None
     finished: bool = False
+    reason: str = ""
     error: str | None = None
 
 
@@ -115,6 +118,15 @@ def turns_of(messages: Sequence[Message]) -> Iterator[Message]:
 def tool_call(id_: str, name: str, arguments: str) -> Json:
     """A tool call in the form of OpenAI's chat completions."""
     return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+FILTERED = "content_filter"
+
+
+def reason_of(said: str | None, words: Mapping[str, str], *, calls: bool = False) -> str:
+    """Why it ended: the format's own word, `said`, as that of chat completions."""
+    reason = words.get(said, said.lower()) if said else ""
+    return "tool_calls" if calls and reason in {"", "stop"} else reason
 
 
 def stops(options: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from exp_pool.routing.adapters.contract import (
+    FILTERED,
     Adapter,
     Ask,
     Json,
@@ -18,6 +19,7 @@ from exp_pool.routing.adapters.contract import (
     Outgoing,
     Said,
     instructions_of,
+    reason_of,
     stops,
     text_of,
     tool_call,
@@ -26,6 +28,9 @@ from exp_pool.routing.adapters.contract import (
 
 _WHOLE, _STREAM = ":generateContent", ":streamGenerateContent"
 _CONFIG = {"max_tokens": "maxOutputTokens", "temperature": "temperature", "top_p": "topP"}
+_REASONS = {"STOP": "stop", "MAX_TOKENS": "length"} | dict.fromkeys(
+    ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY"), FILTERED
+)
 _MODES = {"auto": "AUTO", "required": "ANY", "none": "NONE"}
 
 
@@ -130,6 +135,7 @@ def read(payload: Json) -> Said:
         tokens_in=usage.get("promptTokenCount"),
         tokens_out=usage.get("candidatesTokenCount"),
         finished="finishReason" in candidate,
+        reason=reason_of(candidate.get("finishReason"), _REASONS, calls=bool(calls)),
     )
 
 

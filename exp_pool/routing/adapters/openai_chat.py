@@ -29,6 +29,7 @@ def read(payload: Json) -> Said:
         tokens_in=usage.get("prompt_tokens"),
         tokens_out=usage.get("completion_tokens"),
         finished="message" in choice or choice.get("finish_reason") is not None,
+        reason="refusal" if message.get("refusal") else choice.get("finish_reason") or "",
     )
 
 

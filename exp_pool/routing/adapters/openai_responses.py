@@ -16,11 +16,13 @@ from exp_pool.routing.adapters.contract import (
     Outgoing,
     Said,
     instructions_of,
+    reason_of,
     text_of,
     tool_call,
     turns_of,
 )
 
+_REASONS = {"completed": "stop", "max_output_tokens": "length"}
 _ENDED = {"response.completed", "response.incomplete"}
 
 
@@ -80,7 +82,7 @@ def read(payload: Json) -> Said:
             return Said(error=_trouble(payload["response"]) or "it failed")
         case _ if kind in _ENDED:
             whole = _whole(payload["response"])
-            return Said(tokens_in=whole.tokens_in, tokens_out=whole.tokens_out, finished=True)
+            return Said(tokens_in=whole.tokens_in, tokens_out=whole.tokens_out, finished=True, reason=whole.reason)
         case _:
             return Said()
 
@@ -96,16 +98,16 @@ def _whole(response: Json) -> Said:
     items = response["output"]
     parts = [part for item in items if item["type"] == "message" for part in item["content"]]
     usage = response.get("usage") or {}
+    calls = [item for item in items if item["type"] == "function_call"]
+    cut = (response.get("incomplete_details") or {}).get("reason") or response.get("status")
+    refused = any(part.get("refusal") for part in parts)
     return Said(
         text="".join(part.get("text") or part.get("refusal") or "" for part in parts),
-        tool_calls=tuple(
-            tool_call(item["call_id"], item["name"], item["arguments"])
-            for item in items
-            if item["type"] == "function_call"
-        ),
+        tool_calls=tuple(tool_call(item["call_id"], item["name"], item["arguments"]) for item in calls),
         tokens_in=usage.get("input_tokens"),
         tokens_out=usage.get("output_tokens"),
         finished=True,
+        reason="refusal" if refused else reason_of(cut, _REASONS, calls=bool(calls)),
     )
 
 
