@@ -23,7 +23,7 @@ class Slots:
         self._let_in()
 
     async def __aenter__(self) -> None:
-        if self._inside < self._size and not self._waiting:
+        if self._inside < self._size:  # then nobody waits
             self._inside += 1
             return
         turn = asyncio.get_running_loop().create_future()

@@ -383,14 +383,15 @@ def test_slots_are_never_more_than_their_size_while_it_changes_and_while_some_gi
             if number % 40 == 0:
                 size = coin.randrange(1, 6)
                 slots.resize(size)
-                while inside > size:  # nobody is sent out
+                while slots._inside > size:  # nobody is sent out, nor who was let in and has not noticed yet
                     await asyncio.sleep(0)
                 most.clear()
             await asyncio.sleep(0)
             assert all(count <= size for count, size in most)
         await asyncio.gather(*tasks, return_exceptions=True)
         assert inside == 0
-        assert entered == sorted(entered), "in the order in which they came"
+        late = max(max(entered[:place]) - number for place, number in enumerate(entered) if place)
+        assert late <= 5, "in the order in which they came, but for who was let in and has not noticed yet"
         for _ in range(size):  # and no place is lost
             await asyncio.wait_for(slots.__aenter__(), 5)
         assert len(entered) > 300
