@@ -397,3 +397,17 @@ def test_slots_are_never_more_than_their_size_while_it_changes_and_while_some_gi
         assert len(entered) > 300
 
     asyncio.run(main())
+
+
+def test_who_gives_up_when_it_is_its_turn_gives_its_place_to_the_next():
+    async def main():
+        slots = Slots(1)
+        await slots.__aenter__()
+        second = asyncio.ensure_future(slots.__aenter__())
+        await asyncio.sleep(0)
+        await slots.__aexit__()  # its turn has come, but it does not know yet
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        await asyncio.wait_for(slots.__aenter__(), 5)
+
+    asyncio.run(main())
