@@ -1,11 +1,14 @@
 """What curators do to experiences: merged, distilled, verified, relabelled, taken out of use and back. All of it undone."""
 
+from datetime import timedelta
+
 import pandas as pd
 import pydantic
 import pytest
 from curating import contents
 
 from exp_pool import MISSING, Experience, Inject, Score
+from exp_pool._clock import now
 from exp_pool.curation import (
     NONE,
     diff,
@@ -126,6 +129,27 @@ def test_what_cannot_be_one(manager):
         merge(manager, [a, b], keep="x")
     with pytest.raises(NotFoundError, match="'nobody'"):
         merge(manager, [a, "nobody"])
+
+
+def test_what_has_no_score_is_not_answered_by_what_was_scored_low(manager):
+    (low,) = scored(manager, a=0.1)
+    (unscored,) = exps(manager, "b")
+    with pytest.raises(InvalidInputError, match="which answer is best"):
+        merge(manager, [low, unscored])
+    assert answers(manager, "b") == ["r b"]
+
+
+def test_an_answer_lives_no_longer_for_other_requests(manager):
+    soon = now() + timedelta(hours=1)
+    a, b = exps(manager, "a", "b")
+    (expiring,) = exps(manager, "c", expires_at=soon)
+    (expired,) = exps(manager, "d", expires_at=now() - timedelta(hours=1), scores={"s": Score(value=1.0)})
+    with pytest.raises(InvalidInputError, match="has expired and answers nothing"):
+        merge(manager, [a, expired], keep=expired)
+    change = merge(manager, [a, b, expiring], keep=expiring)
+    assert [manager.sync.get_exp(id_).expires_at for id_ in (a, b)] == [soon, soon]
+    undo(manager, change.id)
+    assert manager.sync.get_exp(a).expires_at is None
 
 
 def test_a_merge_is_undone_where_the_replay_gets_worse(manager, monkeypatch):
