@@ -37,8 +37,9 @@ def merge(
 ) -> Change:
     """Let experiences of the same meaning give the same answer, the best one; every request stays answered.
 
-    The best is what a person annotated, else what has the best deciding score, where all have one. The others get its answer as `expected`
-    and its id as ``metadata["merged_into"]``: their own response stays beneath it, and `undo` brings it back.
+    The best is what a person annotated, else, where all have a deciding score, what has the best one. The others get its
+    answer as `expected` and its id as ``metadata["merged_into"]``: their own response stays beneath it, and `undo`
+    brings it back. None lives longer than the best one.
 
     Nothing is merged where a replay of the requests would get worse: where a person said of one of them that it is to
     be answered otherwise; where one has a better score than the answer that it would get; where `rate` says so. After
