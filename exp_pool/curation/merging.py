@@ -37,8 +37,8 @@ def merge(
 ) -> Change:
     """Let experiences of the same meaning give the same answer, the best one; every request stays answered.
 
-    The best is what a person annotated, else, where all have a deciding score, what has the best one. The others get its
-    answer as `expected` and its id as ``metadata["merged_into"]``: their own response stays beneath it, and `undo`
+    The best is what a person annotated, else, where all have a deciding score, what has the best one. The others get
+    its answer as `expected` and its id as ``metadata["merged_into"]``: their own response stays beneath it, and `undo`
     brings it back. None lives longer than the best one.
 
     Nothing is merged where a replay of the requests would get worse: where a person said of one of them that it is to
@@ -62,7 +62,7 @@ def merge(
         StoreError: see `apply_frame`.
     """
     pool = manager.sync
-    rows = rows_of(pool, [*experiences])
+    rows = rows_of(pool, experiences)
     _check(rows, now_us())
     best = _best(rows, keep.id if isinstance(keep, Experience) else keep)
     others = [row for row in rows if row is not best]

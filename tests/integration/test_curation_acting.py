@@ -401,3 +401,30 @@ def test_quarantined_answers_nothing_until_it_is_promoted(manager):
     assert answers(manager, "a") == ["r a"]
     assert not undo(manager, change.id)  # it is as it was already
     assert not diff(manager, to_frame(manager))
+
+
+@pytest.mark.parametrize("by", ["a person", "a curator"])
+def test_what_others_quarantined_again_stays_so_when_the_first_quarantine_is_undone(manager, by):
+    (a,) = exps(manager, "a")
+    first = quarantine(manager, [a], "doubtful")
+    if by == "a person":
+        manager.sync.update_exp(a, trust="trusted")
+        manager.sync.update_exp(a, trust="quarantined")
+    else:
+        promote(manager, [a])
+        quarantine(manager, [a], "wrong")
+    with pytest.raises(ConflictError, match="others decided on its trust since"):
+        undo(manager, first.id)
+    assert not undo(manager, first.id, partly=True)
+    assert answers(manager, "a") == ["live a"]
+
+
+@pytest.mark.parametrize("experiences", [None, 5])
+def test_what_is_no_list_of_experiences_is_told(manager, experiences):
+    for act in (
+        lambda e: quarantine(manager, e, "bad"),
+        lambda e: merge(manager, e),
+        lambda e: distill(manager, e, len),
+    ):
+        with pytest.raises(InvalidInputError, match="is no list of experiences"):
+            act(experiences)
