@@ -128,7 +128,11 @@ def _reversed(
                 was, theirs = taken_back(row, edit)
                 if theirs:
                     trouble[edit.id] = f"others changed {', '.join(sorted(theirs))} since"
-                elif was.trust != row.trust and _judged_since(pool, chain, edit.id):
+                elif (
+                    was.trust != row.trust
+                    and row.revision > edit.revision + 1  # a change raises it by one, so that others were here since
+                    and _judged_since(pool, chain, edit.id)
+                ):
                     trouble[edit.id] = "others decided on its trust since"
                 yield row, was
             else:
