@@ -10,7 +10,9 @@ Exit codes: 0 all is well, 1 something is damaged or could not be done (it says 
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -32,6 +34,8 @@ app.add_typer(snapshotting.app, name="snapshot")
 
 def main() -> None:
     """The command line."""
+    if sys.stdout is None:  # it was started with its output closed
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (as long as the process)
     try:
         app()
     finally:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from exp_pool.cli.opening import (
+    SHORTEST,
     IdArgument,
     JsonOption,
     NamespaceOption,
@@ -144,7 +145,7 @@ def delete(
         raise typer.BadParameter("there is no condition; say --all to delete everything", param_hint="--where")
     with opened(store, namespace, index=None) as manager:
         pool = manager.sync
-        whole = [whole_id(manager, id_) for id_ in ids or []]
+        whole = list(dict.fromkeys(whole_id(manager, id_) for id_ in ids or []))
         count = len(whole) or (
             pool.store.count(RecordQuery(pool.space, history=True)) if all_ else pool.get_exps_count(wanted)
         )
@@ -181,7 +182,8 @@ def undo(
     from exp_pool import curation
 
     with opened(store, namespace, index=None) as manager:
-        found = [note for note in curation.history(manager) if note.id.endswith(change)]
+        notes = curation.history(manager) if len(change) >= SHORTEST else []
+        found = [note for note in notes if note.id.endswith(change)]
         if len(found) != 1:
             many = f"several changes end in {change!r}" if found else f"no change {change!r}"
             raise NotFoundError(f"{many} in namespace {manager.sync.space!r}; exp-pool history lists them")

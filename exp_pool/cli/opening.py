@@ -32,7 +32,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The experience's id, or its end, where that is enough.")]
 
-_SHORTEST = 4  # characters of an id's end
+SHORTEST = 4  # characters of an id's end
 _NAMED = 5
 
 
@@ -77,7 +77,12 @@ def said() -> Iterator[None]:
                 note("failed", f"{each!r} {' '.join(getattr(each, '__notes__', []))}", "red")
             note("error", group.message, "red")
             raise typer.Exit(1) from group
-        except (ValidationError, ExpPoolError, OSError) as error:
+        except ValidationError as error:  # without the input, which may be long, or a secret
+            for each in error.errors():
+                where = ".".join(map(str, each["loc"]))
+                note("error", f"{where}: {each['msg']}" if where else each["msg"], "red")
+            raise typer.Exit(1) from error
+        except (ExpPoolError, OSError) as error:
             note("error", str(error), "red")
             raise typer.Exit(1) from error
 
@@ -121,7 +126,7 @@ def whole_id(manager: ExpManager, part: str) -> str:
     """
     if manager.sync.get_exp(part) is not None:
         return part
-    if len(part) >= _SHORTEST:
+    if len(part) >= SHORTEST:
         like = manager.sync.iter_exps({"id": {"contains": part}}, history=True)
         found = list(islice((row.id for row in like if row.id.endswith(part)), _NAMED))
         if len(found) == 1:

@@ -110,6 +110,8 @@ def rows_of(pool: Pool, experiences: Iterable[str | Experience]) -> list[Record]
     settle(pool)
     if isinstance(experiences, str | Experience):
         experiences = [experiences]
+    if not isinstance(experiences, Iterable):
+        raise InvalidInputError(f"{experiences!r:.80} is no list of experiences or ids; give one")
     ids = list(dict.fromkeys(each.id if isinstance(each, Experience) else each for each in experiences))
     if wrong := [id_ for id_ in ids if not isinstance(id_, str)]:
         raise InvalidInputError(f"{wrong[0]!r:.80} is neither an experience nor an id")

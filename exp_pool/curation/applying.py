@@ -93,7 +93,7 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
         raise NotFoundError(f"the change {change_id} was forgotten: what it changed is not kept any more")
     if erased := note.added + note.changed + note.deleted - len(edits):
         trouble[f"{erased} of its experiences"] = "erased since"
-    pairs = list(_reversed(pool, edits, trouble))
+    pairs = list(_reversed(pool, note, edits, trouble))
     restored = frozenset(edit.id for edit in edits if edit.deed is Deed.DELETE)
     change = planned(pool.space, "undo", pairs, restored=restored)
     trouble |= pool.journal.obstacles(change.edits)
@@ -108,8 +108,12 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
 
 
 def _reversed(
-    pool: Pool, edits: Sequence[Edit], trouble: dict[str, str]
+    pool: Pool, note: ChangeNote, edits: Sequence[Edit], trouble: dict[str, str]
 ) -> Iterator[tuple[Record | None, Record | None]]:
+    chain = {note.id}  # the change, its undo, the undo of that, ...
+    for each in pool.journal.notes():
+        if each.of in chain:
+            chain.add(each.id)
     for start in range(0, len(edits), _BATCH):
         batch = edits[start : start + _BATCH]
         rows = pool.store.get_many(pool.space, [edit.id for edit in batch], by="id")
@@ -124,11 +128,28 @@ def _reversed(
                 was, theirs = taken_back(row, edit)
                 if theirs:
                     trouble[edit.id] = f"others changed {', '.join(sorted(theirs))} since"
+                elif (
+                    was.trust != row.trust
+                    and row.revision > edit.revision + 1  # a change raises it by one, so that others were here since
+                    and _judged_since(pool, chain, edit.id)
+                ):
+                    trouble[edit.id] = "others decided on its trust since"
                 yield row, was
             else:
                 if theirs := [name for name in _SAID if getattr(row, name) != (edit.after or {})[name]]:
                     trouble[edit.id] = f"it was added, and others changed {', '.join(theirs)} since"
                 yield row, None
+
+
+def _judged_since(pool: Pool, chain: set[str], id_: str) -> bool:
+    """Trust has two values: what others took back and set again looks as this change left it, and is theirs."""
+    later = False
+    for entry in pool.history(id_):
+        if entry.detail.get("change") in chain:
+            later = False
+        elif entry.what == "trust" or "trust" in entry.detail.get("fields", ()):
+            later = True
+    return later
 
 
 def history(manager: ExpManager) -> list[ChangeNote]:

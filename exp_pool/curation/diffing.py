@@ -145,10 +145,10 @@ def _once(what: str, names: Sequence[Any]) -> None:
 def _check(table: _Table, namespace: str) -> None:
     if "id" not in table.cells:
         raise InvalidInputError("the frame has no column 'id', so nobody knows which experiences its rows are")
-    spaces = {cell for cell in table.cells.get("namespace", ()) if not is_null(cell)}
+    spaces = {str(cell) for cell in table.cells.get("namespace", ()) if not is_null(cell)}
     if table.selection is not None:
         spaces.add(table.selection.namespace)
-    if others := sorted(map(str, spaces - {namespace})):
+    if others := sorted(spaces - {namespace}):
         raise InvalidInputError(
             f"the frame has experiences of the namespace {others[0]!r}, and this is {namespace!r}; apply it to a "
             f"manager of that namespace, or in `with in_namespace({others[0]!r})`"
@@ -216,7 +216,9 @@ def _revision(table: _Table, id_: str, at: int) -> int:
                 "to_frame knows it by its attrs, too)"
             )
         return taken[0]
-    revision = int(_said(table, "revision", cell, MISSING, at))
+    revision = _said(table, "revision", cell, MISSING, at)
+    if not isinstance(revision, int):
+        raise InvalidInputError(f"row {at}, {id_!r}: revision={cell!r} is no revision; leave the column as it is")
     if taken is not None and revision != taken[0]:
         raise _fixed("revision", id_, taken[0], revision)
     return revision

@@ -64,7 +64,7 @@ def distill(
         StoreError: see `apply_frame`.
     """
     pool = manager.sync
-    rows = rows_of(pool, [*experiences])
+    rows = rows_of(pool, experiences)
     if not rows:
         raise InvalidInputError("no experiences, so there is nothing to learn from; give some")
     for row in rows:

@@ -37,8 +37,9 @@ def merge(
 ) -> Change:
     """Let experiences of the same meaning give the same answer, the best one; every request stays answered.
 
-    The best is what a person annotated, else what has the best deciding score. The others get its answer as `expected`
-    and its id as ``metadata["merged_into"]``: their own response stays beneath it, and `undo` brings it back.
+    The best is what a person annotated, else, where all have a deciding score, what has the best one. The others get
+    its answer as `expected` and its id as ``metadata["merged_into"]``: their own response stays beneath it, and `undo`
+    brings it back. None lives longer than the best one.
 
     Nothing is merged where a replay of the requests would get worse: where a person said of one of them that it is to
     be answered otherwise; where one has a better score than the answer that it would get; where `rate` says so. After
@@ -61,13 +62,20 @@ def merge(
         StoreError: see `apply_frame`.
     """
     pool = manager.sync
-    rows = rows_of(pool, [*experiences])
-    _check(rows)
+    rows = rows_of(pool, experiences)
+    _check(rows, now_us())
     best = _best(rows, keep.id if isinstance(keep, Experience) else keep)
     others = [row for row in rows if row is not best]
     if worse := list(filter(None, (_worse(row, best, rate) for row in others))):
         raise ConflictError(f"nothing is merged: {worse[0]}" + (f"; and {len(worse) - 1} more" if worse[1:] else ""))
-    merged = (replace(edited_row(pool, row, {METADATA + MERGED_INTO: best.id}), expected=best.answer) for row in others)
+    merged = (
+        replace(
+            edited_row(pool, row, {METADATA + MERGED_INTO: best.id}),
+            expected=best.answer,
+            expires_at=_earlier(row, best),
+        )
+        for row in others
+    )
     pairs = [(row, sized(to)) for row, to in zip(others, merged, strict=True)]
     change = commit(pool, planned(pool.space, "merge", pairs), who=who, why=why)
     now, keys = now_us(), [row.key for row in rows if not row.expired(now_us())]
@@ -82,7 +90,7 @@ def merge(
     return change
 
 
-def _check(rows: Sequence[Record]) -> None:
+def _check(rows: Sequence[Record], now: int) -> None:
     if len(rows) < 2:  # noqa: PLR2004
         raise InvalidInputError(f"{len(rows)} experience is nothing to merge; give two or more")
     for row in rows:
@@ -92,12 +100,19 @@ def _check(rows: Sequence[Record]) -> None:
             raise InvalidInputError(f"{row.id!r} is quarantined and answers nothing; promote it first, or leave it out")
         if row.kind != "success":
             raise InvalidInputError(f"{row.id!r} is of kind {row.kind!r} and answers nothing; leave it out")
+        if row.expired(now):
+            raise InvalidInputError(f"{row.id!r} has expired and answers nothing; leave it out")
         for name in ("function", "version", "codec", "reuse_scope"):
             if getattr(row, name) != getattr(rows[0], name):
                 what = "arguments beside the request" if name == "reuse_scope" else name
                 raise InvalidInputError(
                     f"{row.id!r} and {rows[0].id!r} differ in their {what}, so one does not answer the other's calls"
                 )
+
+
+def _earlier(row: Record, best: Record) -> int | None:
+    """An answer lives no longer for another request than for its own."""
+    return min((at for at in (row.expires_at, best.expires_at) if at is not None), default=None)
 
 
 def _best(rows: Sequence[Record], keep: str | None) -> Record:
@@ -111,7 +126,8 @@ def _best(rows: Sequence[Record], keep: str | None) -> Record:
     of = annotated or [row for row in rows if row.score is not None]
     top = max((row.score or 0.0 for row in of), default=0.0)
     leaders = of if annotated else [row for row in of if row.score == top]
-    if len({row.answer for row in leaders}) > 1 or not (leaders or len(answers) == 1):
+    untold = not annotated and any(row.score is None and row.answer != leaders[0].answer for row in rows if leaders)
+    if untold or len({row.answer for row in leaders}) > 1 or not (leaders or len(answers) == 1):
         raise InvalidInputError(
             "neither annotations nor scores tell which answer is best; say it with keep=, score them, or annotate one"
         )

@@ -54,7 +54,8 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
     """Write the manager's namespace, history and deletions too, as partition files; their paths, in order.
 
     Files of an earlier save into the same folder that are no longer needed are removed after the new ones are there;
-    files that say the same are left as they are.
+    files that say the same are left as they are. A namespace that never had anything removes nothing, and a warning
+    says so.
 
     Args:
         manager: whose pool.
@@ -90,6 +91,13 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
             written.append(_path(root, month, function, rows[0].created_at if rows else 0, partition))
             files.write(written[-1], entries)
     written += _save_deletions(pool, space, root, partition_size)
+    if earlier and not written:
+        pool.notices.once(
+            f"snapshot:{root}",
+            f"namespace {space!r} never had anything, so the {len(earlier):,} files in {root} are another "
+            "one's, or of an earlier process, and stay. Load them first, or name another folder",
+        )
+        return []
     for path in earlier - set(written):
         path.unlink()
     return written
@@ -179,8 +187,10 @@ def _clear(pool: Pool, here: Converging, file: Path, at: int, *, delete: bool) -
 def _same_secret(pool: Pool, file: Path, entries: dict[str, Any]) -> None:
     ours = fingerprint(pool.secret)
     for id_, entry in entries.items():
-        gone = isinstance(entry, dict) and "deleted_at" in (entry.get("metadata") or {})
-        if not gone and (theirs := secret_of(entry)) != ours:
+        metadata = entry.get("metadata") if isinstance(entry, dict) else None
+        if not isinstance(metadata, dict) or "deleted_at" in metadata:
+            continue  # a deletion has no key; what is damaged is told of when it is read
+        if (theirs := secret_of(entry)) != ours:
             under = "another key_secret" if theirs and ours else "a key_secret" if theirs else "no key_secret"
             raise ConfigurationError(
                 f"{file} was saved under {under}, and this pool has {'one' if ours else 'none'}: no call would be "

@@ -125,7 +125,16 @@ def test_add_annotate_feedback_history(pool, run):
     assert "an experience needs an answer" in run("add", "--function", "f", "--request", "r", code=1)
 
 
+def test_what_cannot_be_stored_is_told_without_repeating_it(run):
+    said = run("add", "--function", "", "--request", "x", "--response", "a secret", code=1)
+    assert "function is needed" in said
+    assert "secret" not in said
+    assert "pydantic" not in said
+
+
 def test_nothing_is_deleted_unasked(pool, run):
+    twice = f"{0:032x}"
+    assert "1 experience of namespace" in run("delete", twice, twice, answer="n\n", code=1)
     one = f"{1:032x}"
     said = run("delete", "--where", '{"function": "app.f1"}', answer="n\n", code=1)
     assert "3 experiences of namespace 'default' will be deleted" in said
@@ -159,6 +168,8 @@ def test_changes_are_listed_and_undone(pool, run):
         change = curation.quarantine(manager, [f"{i:032x}" for i in range(3)], reason="doubtful")
     assert lines(run("history", "--json"))[0]["changed"] == 3
     assert "doubtful" in run("history")
+    for part in ("", change.id[-3:]):
+        assert "no change" in run("undo", part, "--yes", code=1), "a slip of the finger names nothing"
     said = run("undo", change.id[-8:], answer="n\n", code=1)
     assert "0 added, 3 changed, 0 deleted" in said
     assert pool.get_exps_count({"trust": "quarantined"}) == 3
@@ -221,6 +232,8 @@ def test_rl_factorys_options_and_defaults(pool, run, tmp_path):
     said = json.loads(run("bench", "--calls", "500", "--tools", "300", "--persist", "--json"))
     assert said["hits"] + said["misses"] == 500
     assert (said["evicted"], said["files"]) == (0, 1), "at most 1,000 by default"
+    for command in ("snapshot", "bench"):
+        assert "snapshots that were not loaded" in run(command, "--persist", code=1)
     again = json.loads(run("bench", "--calls", "500", "--tools", "300", "--load-cache", "cache", "--json"))
     assert (again["misses"], again["loaded"]) == (0, said["kept"])
     few = ("--max-size", "50", "--eviction", "lfu", "--persist", "--persist-dir", "small")

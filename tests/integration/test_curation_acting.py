@@ -1,11 +1,14 @@
 """What curators do to experiences: merged, distilled, verified, relabelled, taken out of use and back. All of it undone."""
 
+from datetime import timedelta
+
 import pandas as pd
 import pydantic
 import pytest
 from curating import contents
 
 from exp_pool import MISSING, Experience, Inject, Score
+from exp_pool._clock import now
 from exp_pool.curation import (
     NONE,
     diff,
@@ -126,6 +129,27 @@ def test_what_cannot_be_one(manager):
         merge(manager, [a, b], keep="x")
     with pytest.raises(NotFoundError, match="'nobody'"):
         merge(manager, [a, "nobody"])
+
+
+def test_what_has_no_score_is_not_answered_by_what_was_scored_low(manager):
+    (low,) = scored(manager, a=0.1)
+    (unscored,) = exps(manager, "b")
+    with pytest.raises(InvalidInputError, match="which answer is best"):
+        merge(manager, [low, unscored])
+    assert answers(manager, "b") == ["r b"]
+
+
+def test_an_answer_lives_no_longer_for_other_requests(manager):
+    soon = now() + timedelta(hours=1)
+    a, b = exps(manager, "a", "b")
+    (expiring,) = exps(manager, "c", expires_at=soon)
+    (expired,) = exps(manager, "d", expires_at=now() - timedelta(hours=1), scores={"s": Score(value=1.0)})
+    with pytest.raises(InvalidInputError, match="has expired and answers nothing"):
+        merge(manager, [a, expired], keep=expired)
+    change = merge(manager, [a, b, expiring], keep=expiring)
+    assert [manager.sync.get_exp(id_).expires_at for id_ in (a, b)] == [soon, soon]
+    undo(manager, change.id)
+    assert manager.sync.get_exp(a).expires_at is None
 
 
 def test_a_merge_is_undone_where_the_replay_gets_worse(manager, monkeypatch):
@@ -377,3 +401,30 @@ def test_quarantined_answers_nothing_until_it_is_promoted(manager):
     assert answers(manager, "a") == ["r a"]
     assert not undo(manager, change.id)  # it is as it was already
     assert not diff(manager, to_frame(manager))
+
+
+@pytest.mark.parametrize("by", ["a person", "a curator"])
+def test_what_others_quarantined_again_stays_so_when_the_first_quarantine_is_undone(manager, by):
+    (a,) = exps(manager, "a")
+    first = quarantine(manager, [a], "doubtful")
+    if by == "a person":
+        manager.sync.update_exp(a, trust="trusted")
+        manager.sync.update_exp(a, trust="quarantined")
+    else:
+        promote(manager, [a])
+        quarantine(manager, [a], "wrong")
+    with pytest.raises(ConflictError, match="others decided on its trust since"):
+        undo(manager, first.id)
+    assert not undo(manager, first.id, partly=True)
+    assert answers(manager, "a") == ["live a"]
+
+
+@pytest.mark.parametrize("experiences", [None, 5])
+def test_what_is_no_list_of_experiences_is_told(manager, experiences):
+    for act in (
+        lambda e: quarantine(manager, e, "bad"),
+        lambda e: merge(manager, e),
+        lambda e: distill(manager, e, len),
+    ):
+        with pytest.raises(InvalidInputError, match="is no list of experiences"):
+            act(experiences)

@@ -292,6 +292,16 @@ def test_read_only_columns_are_named(manager, column, value):
         edited(manager, to_frame(manager), column, value)
 
 
+@pytest.mark.parametrize("value", [MISSING, NONE, [1], {"a": 1}, {1}], ids=repr)
+@pytest.mark.parametrize("column", ["revision", "namespace"])
+def test_what_a_frame_is_known_by_cannot_be_anything(manager, column, value):
+    one(manager)
+    frame = to_frame(manager)
+    frame[column] = pd.Series([value], dtype=object)
+    with pytest.raises(InvalidInputError, match="revision|namespace"):
+        diff(manager, frame)
+
+
 def test_unknown_columns_and_ids_and_ids_twice(manager, filled):
     frame = to_frame(manager)
     with pytest.raises(InvalidInputError, match="no column 'Unnamed: 0'.*metadata.Unnamed: 0"):

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from test_snapshots import filled
 
-from exp_pool import Experience, Score, _clock
+from exp_pool import Experience, Score, _clock, in_namespace
 from exp_pool.curation import exporters, importers
 from exp_pool.errors import ConfigurationError, InvalidInputError, StoreError
 from exp_pool.testing import FaultyStore, at
@@ -323,3 +323,19 @@ def test_a_missing_package_is_named(manager, tmp_path, monkeypatch, format_, mis
     with pytest.raises(ConfigurationError, match=rf"pip install 'exp_pool\[{extra}\]'"):
         exporters.save(manager, tmp_path / "out", format_)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_tenant_exports_and_imports_its_own_alone(manager, tmp_path):
+    manager.sync.create_exp(Experience(function="f", request="of the default", response="1"))
+    with in_namespace("acme"):
+        manager.sync.create_exp(Experience(function="f", request="of acme", response="2"))
+        exporters.save(manager, tmp_path / "acme.jsonl")
+        manager.sync.delete_all_exps()
+        importers.load(manager, tmp_path / "acme.jsonl", revive=True)
+        assert [e.request for e in manager.sync.iter_exps()] == ["of acme"]
+    assert [line["request"] for line in read(tmp_path / "acme.jsonl")] == ["of acme"]
+    assert [e.request for e in manager.sync.iter_exps()] == ["of the default"]
+    for format_ in ("sft", "markdown"):
+        with in_namespace("acme"):
+            exporters.save(manager, tmp_path / format_, format_)
+        assert "default" not in (tmp_path / format_).read_text()

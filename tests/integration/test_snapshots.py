@@ -91,6 +91,19 @@ def test_saving_again_leaves_no_old_file_and_equal_content_is_equal_bytes(node, 
     assert sorted(p for p in (tmp_path / "cache").rglob("*") if p.is_file()) == sorted([*paths, tmp_path / "cache" / "notes.txt"])  # fmt: skip
 
 
+def test_an_empty_namespace_removes_nobodys_files(node, tmp_path):
+    paths = snapshots.save(filled_node := node(), tmp_path / "cache")
+    assert paths == []
+    filled(filled_node)
+    paths = snapshots.save(filled_node, tmp_path / "cache")
+    with in_namespace("empty"), pytest.warns(ExpPoolWarning, match="never had anything"):
+        assert snapshots.save(filled_node, tmp_path / "cache") == []
+    assert all(path.is_file() for path in paths)
+    filled_node.sync.delete_all_exps()
+    snapshots.save(filled_node, tmp_path / "cache")
+    assert not any(path.is_file() for path in paths), "what was deleted leaves the folder, too"
+
+
 def test_what_this_pool_deleted_is_not_brought_back(node, tmp_path):
     one = node()
     ask = filled(one)

@@ -95,6 +95,14 @@ def test_a_forged_entry_is_named_and_skipped(node, saved, tmp_path, change):
         assert snapshots.load(node(), tmp_path / "cache") == 3
 
 
+@pytest.mark.parametrize("entry", [{"metadata": 5, "result": 1}, {"metadata": True}, {"metadata": "deleted_at"}, None])
+@pytest.mark.parametrize("secret", [None, "s" * 32])
+def test_what_is_no_entry_is_named_and_skipped(node, tmp_path, entry, secret):
+    (tmp_path / "a.cache").write_bytes(packed(json.dumps({"x": entry})))
+    with pytest.warns(ExpPoolWarning, match="'x' was skipped"):
+        assert snapshots.load(node(key_secret=secret), tmp_path / "a.cache") == 0
+
+
 def test_paths_in_ids_and_names_stay_text(node, saved, tmp_path):
     evil = "../../../../tmp/evil\0\n/etc/passwd"
     forged(saved[1], lambda metadata: metadata.update(id=evil, function=evil, version=evil))

@@ -63,7 +63,7 @@ def save(
     min_gap: float = 0.2,
     overwrite: bool = False,
 ) -> Manifest:
-    """Write experiences of the manager's namespace to a file, or a folder where the format or a split needs one.
+    """Write experiences of the namespace to a file, or a folder where the format or a split needs one.
 
     Of an annotated experience the answer is `expected`. Secrets are redacted in everything, answers too; an answer in
     which something was redacted comes back quarantined when it is imported.

@@ -48,6 +48,7 @@ class Selection:
         seed: int,
         min_gap: float,
     ) -> None:
+        self.namespace = pool.space  # now: whoever is asked for rows later may stand in another one
         self._pool, self._where, self._include, self._history = pool, where, include, history
         self._deduplicate, self._redact, self._training = deduplicate, redact, training
         self._test_share, self._seed, self.min_gap = test_share, seed, min_gap
@@ -60,11 +61,6 @@ class Selection:
     def store(self) -> RecordStore:
         """Where the rows are."""
         return self._pool.store
-
-    @property
-    def namespace(self) -> str:
-        """Whose rows they are."""
-        return self._pool.config.namespace
 
     @property
     def sides(self) -> tuple[str | None, ...]:

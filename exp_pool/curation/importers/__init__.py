@@ -69,7 +69,7 @@ def load(
     revive: bool = False,
     skip_damaged: bool = False,
 ) -> ImportReport:
-    """Bring the experiences of a file, or of a folder of files, into the manager's namespace.
+    """Bring the experiences of a file, or of a folder of files, into the namespace (see `in_namespace`).
 
     They have ``origin="imported"`` and are quarantined, seen by curators only, until a person promotes them
     (``update_exp(id, trust="trusted")``), unless `trust` says otherwise. What a source says twice is stored once, and
@@ -116,7 +116,7 @@ def load(
         dict(columns or {}),
         None if requests is None else Path(requests),
         datetime.fromtimestamp(root.lstat().st_mtime, UTC),
-        pool.config.namespace,
+        pool.space,
         pool.secret,
         wanted is Trust.TRUSTED,
     )

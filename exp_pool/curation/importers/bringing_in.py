@@ -38,7 +38,7 @@ class BringingIn:
     """Writes what was made of a source into the pool's namespace. `finish` writes the rest."""
 
     def __init__(self, pool: Pool, report: ImportReport, trust: Trust, *, revive: bool, keep_namespaces: bool) -> None:
-        self._pool, self._report, self._trust = pool, report, trust
+        self._pool, self._report, self._trust, self._space = pool, report, trust, pool.space
         self._mode = PutMode.INSERT if revive else PutMode.REPLICATE
         self._keep_namespaces = keep_namespaces
         self._waiting: dict[str, list[_Waiting]] = {}  # by namespace
@@ -54,7 +54,7 @@ class BringingIn:
             return
         record = row.record  # just made, nobody else's yet: changed in place, because copies cost a tenth of it all
         if not self._keep_namespaces:
-            record.namespace = self._pool.config.namespace
+            record.namespace = self._space
         if self._trust is not Trust.TRUSTED or row.answer_redacted:
             record.trust = Trust.QUARANTINED.value
         record.origin = Origin.IMPORTED.value
@@ -75,7 +75,7 @@ class BringingIn:
 
         The key is made before secrets are left out, so that calls which differ in them stay apart.
         """
-        space, secret = self._pool.config.namespace, self._pool.secret
+        space, secret = self._space, self._pool.secret
         record = to_record(experience, space, key=made_key(experience, secret), secret=secret)
         texts = {name: redacted(getattr(experience, name)) for name in ("request", "arguments", "metadata")}
         texts["trajectory"] = [step.model_copy(update=redacted(step.model_dump())) for step in experience.trajectory]
