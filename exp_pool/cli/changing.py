@@ -1,8 +1,9 @@
-"""Commands that change experiences: add, annotate, feedback, delete, undo."""
+"""Commands that change experiences: add, annotate, feedback, promote, quarantine, delete, undo."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,10 +22,14 @@ from exp_pool.cli.opening import (
     value_of,
     whole_id,
 )
-from exp_pool.cli.printing import as_json, line
+from exp_pool.cli.printing import as_json, line, short
 from exp_pool.errors import NotFoundError
 from exp_pool.experience import MISSING, Experience, ExperienceKind, Trust
 from exp_pool.protocols import RecordQuery
+
+if TYPE_CHECKING:
+    from exp_pool.curation import Change
+    from exp_pool.manager import ExpManager
 
 app = typer.Typer()
 
@@ -124,9 +129,80 @@ def feedback(
     line(f"{whole} got {value:g}")
 
 
+IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, or their ends.")]
+
+
+@app.command()
+def promote(
+    ids: IdsArgument = None,
+    where: WhereOption = None,
+    why: Annotated[str, typer.Option(help="For the history.")] = "",
+    yes: YesOption = False,
+    store: StoreOption = None,
+    namespace: NamespaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Take quarantined experiences into use, such as those that were imported, after saying how many and asking.
+
+    Example: exp-pool promote --where '{"origin": "imported", "trust": "quarantined"}' --why "looked through"
+    """
+    from exp_pool import curation
+
+    with opened(store, namespace, index=None) as manager:
+        chosen = _chosen(manager, ids, where)
+        if chosen:
+            confirm(f"{_many(chosen)} of namespace {manager.sync.space!r} will be in use.", yes=yes)
+        change = curation.promote(manager, chosen, why=why)
+    _tell_change(change, "promoted", json_)
+
+
+@app.command()
+def quarantine(
+    reason: Annotated[str, typer.Option(help="Why; whoever looks at them later will want to know.")],
+    ids: IdsArgument = None,
+    where: WhereOption = None,
+    yes: YesOption = False,
+    store: StoreOption = None,
+    namespace: NamespaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Take experiences out of use, after saying how many and asking: they are kept, but answer nothing.
+
+    Example: exp-pool quarantine 1f0c9a3e --reason "it names a customer"
+    """
+    from exp_pool import curation
+
+    with opened(store, namespace, index=None) as manager:
+        chosen = _chosen(manager, ids, where)
+        if chosen:
+            confirm(f"{_many(chosen)} of namespace {manager.sync.space!r} will be out of use.", yes=yes)
+        change = curation.quarantine(manager, chosen, reason)
+    _tell_change(change, "quarantined", json_)
+
+
+def _chosen(manager: ExpManager, ids: list[str] | None, where: str | None) -> list[str]:
+    if bool(ids) == (where is not None):
+        raise typer.BadParameter("name ids, or say --where", param_hint="which experiences")
+    if where is None:
+        return list(dict.fromkeys(whole_id(manager, id_) for id_ in ids or []))
+    return [experience.id for experience in manager.sync.iter_exps(conditions(where))]
+
+
+def _many(chosen: Sequence[str]) -> str:
+    return "1 experience" if len(chosen) == 1 else f"{len(chosen):,} experiences"
+
+
+def _tell_change(change: Change, what: str, json_: bool) -> None:
+    if json_:
+        as_json({what: len(change.changed), "change": change.id})
+    else:
+        back = f"; exp-pool undo {short(change.id)} takes it back" if change.id else ""
+        line(f"{len(change.changed):,} {what}{back}")
+
+
 @app.command()
 def delete(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, or their ends.")] = None,
+    ids: IdsArgument = None,
     where: WhereOption = None,
     all_: Annotated[bool, typer.Option("--all", help="Everything in the namespace, history too.")] = False,
     yes: YesOption = False,

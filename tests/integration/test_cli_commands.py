@@ -150,6 +150,28 @@ def test_nothing_is_deleted_unasked(pool, run):
     assert pool.get_exps_count() == 0
 
 
+def test_a_person_takes_experiences_out_of_use_and_into_it(pool, run):
+    one = f"{1:032x}"
+    assert "1 experience of namespace 'default' will be out of use" in run(
+        "quarantine", one, "--reason", "it names a customer", answer="n\n", code=1
+    )
+    assert pool.get_exp(one).trust == "trusted"
+    said = run("quarantine", one, "--reason", "it names a customer", "--yes")
+    assert "1 quarantined; exp-pool undo " in said
+    assert pool.get_exp(one).trust == "quarantined"
+    told = json.loads(run("promote", "--where", '{"trust": "quarantined"}', "--yes", "--json"))
+    assert told["promoted"] == 1
+    assert pool.get_exp(one).trust == "trusted"
+    run("undo", told["change"], "--yes")
+    assert pool.get_exp(one).trust == "quarantined"
+    assert "0 promoted" in run("promote", "--where", '{"function": "nothing"}')
+    assert pool.get_exp(one).trust == "quarantined"
+    for wrong in ((), (one, "--where", "{}")):
+        run("promote", *wrong, code=2)
+    run("quarantine", one, code=2)
+    assert "must say why" in run("quarantine", one, "--reason", " ", "--yes", code=1)
+
+
 def test_another_tenants_are_neither_seen_nor_touched(pool, run):
     mine = ("--namespace", "theirs")
     assert run("list", "--json", *mine) == ""
