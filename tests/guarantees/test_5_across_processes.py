@@ -14,7 +14,7 @@ STORES = ["sqlite", "postgres", "mysql", "redis", "redis_cluster"]
 PLAIN = {"index": "none://", "embedder": "none"}
 
 CHILD = """
-import os, sys
+import os, sys, threading
 from exp_pool import ExpManager
 
 manager = ExpManager(store=sys.argv[1], index="none://", embedder="none", lease_timeout=float(sys.argv[2]))
@@ -25,6 +25,8 @@ def say(*words):
 @manager.exp_cache(name="ask")
 def ask(q):
     say("entered", q)
+    if q == "for ever":
+        threading.Event().wait()
     word = sys.stdin.readline().strip()
     if word == "raise":
         raise ValueError(q)
@@ -177,17 +179,16 @@ def test_a_leader_that_raises_lets_others_try_at_once(start, ask):
 def test_a_process_that_ends_gives_its_leases_back(start, ask):
     child = start(
         """
-import threading
-threading.Thread(target=ask, args=("q",), daemon=True).start()
+threading.Thread(target=ask, args=("for ever",), daemon=True).start()
 sys.stdin.readline()
 """,
         lease=60,
     )
-    assert heard(child) == ["entered", "q"]
+    assert heard(child) == ["entered", "for", "ever"]
     child.stdin.close()
     child.wait(30)
     with ThreadPoolExecutor(1) as threads:
-        assert threads.submit(ask, "q").result(30) == "parent q"
+        assert threads.submit(ask, "for ever").result(30) == "parent for ever"
 
 
 def test_calls_that_cross_between_processes_end(start):
