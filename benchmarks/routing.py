@@ -24,19 +24,11 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from servers.models import Hangup, ModelServer, Raw
+from servers.models import FAULTS, ModelServer
 
 from exp_pool.routing import ConcurrentRouter, ModelEndpoint
 
 WIRES, LIMITS = ("openai", "openai-responses", "anthropic", "gemini"), (5, 10, 20, 50)
-FAULTS = (
-    Raw(500),
-    Raw(503),
-    Raw(429, headers={"Retry-After-Ms": "5"}),
-    Hangup(),
-    Raw(body=b'{"cut'),
-    Raw(body=b'{"a', claims=99),
-)
 QUICK_S, SLOW_S, SLOW_SHARE = 0.02, 0.4, 0.05
 
 

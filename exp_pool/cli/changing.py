@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -149,9 +148,7 @@ def promote(
     from exp_pool import curation
 
     with opened(store, namespace, index=None) as manager:
-        chosen = _chosen(manager, ids, where)
-        if chosen:
-            confirm(f"{_many(chosen)} of namespace {manager.sync.space!r} will be in use.", yes=yes)
+        chosen = _chosen(manager, ids, where, "in use", yes=yes)
         change = curation.promote(manager, chosen, why=why)
     _tell_change(change, "promoted", json_)
 
@@ -173,23 +170,29 @@ def quarantine(
     from exp_pool import curation
 
     with opened(store, namespace, index=None) as manager:
-        chosen = _chosen(manager, ids, where)
-        if chosen:
-            confirm(f"{_many(chosen)} of namespace {manager.sync.space!r} will be out of use.", yes=yes)
+        chosen = _chosen(manager, ids, where, "out of use", yes=yes)
         change = curation.quarantine(manager, chosen, reason)
     _tell_change(change, "quarantined", json_)
 
 
-def _chosen(manager: ExpManager, ids: list[str] | None, where: str | None) -> list[str]:
+def _chosen(manager: ExpManager, ids: list[str] | None, where: str | None, will_be: str, *, yes: bool) -> list[str]:
     if bool(ids) == (where is not None):
         raise typer.BadParameter("name ids, or say --where", param_hint="which experiences")
     if where is None:
-        return list(dict.fromkeys(whole_id(manager, id_) for id_ in ids or []))
-    return [experience.id for experience in manager.sync.iter_exps(conditions(where))]
+        chosen = _whole_ids(manager, ids)
+    else:
+        chosen = [experience.id for experience in manager.sync.iter_exps(conditions(where))]
+    if chosen:
+        confirm(f"{_many(len(chosen))} of namespace {manager.sync.space!r} will be {will_be}.", yes=yes)
+    return chosen
 
 
-def _many(chosen: Sequence[str]) -> str:
-    return "1 experience" if len(chosen) == 1 else f"{len(chosen):,} experiences"
+def _whole_ids(manager: ExpManager, ids: list[str] | None) -> list[str]:
+    return list(dict.fromkeys(whole_id(manager, id_) for id_ in ids or []))
+
+
+def _many(count: int) -> str:
+    return "1 experience" if count == 1 else f"{count:,} experiences"
 
 
 def _tell_change(change: Change, what: str, json_: bool) -> None:
@@ -221,13 +224,13 @@ def delete(
         raise typer.BadParameter("there is no condition; say --all to delete everything", param_hint="--where")
     with opened(store, namespace, index=None) as manager:
         pool = manager.sync
-        whole = list(dict.fromkeys(whole_id(manager, id_) for id_ in ids or []))
+        whole = _whole_ids(manager, ids)
         count = len(whole) or (
             pool.store.count(RecordQuery(pool.space, history=True)) if all_ else pool.get_exps_count(wanted)
         )
-        rows = "rows, history too," if all_ else "experience" if count == 1 else "experiences"
+        many = f"{count:,} rows, history too," if all_ else _many(count)
         if count:
-            confirm(f"{count:,} {rows} of namespace {pool.space!r} will be deleted.", yes=yes)
+            confirm(f"{many} of namespace {pool.space!r} will be deleted.", yes=yes)
         deleted = (
             pool.delete_all_exps()
             if all_

@@ -109,7 +109,7 @@ def save(
                 with snapshots.saving(manager, folder, every, partition_size=partition_size):
                     line(f"saving to {folder} every {every}; Ctrl-C ends it")
                     while True:
-                        time.sleep(3600)
+                        time.sleep(3600)  # Ctrl-C ends a sleep on every system, and not every wait for an event
             except KeyboardInterrupt:  # it has saved once more by now
                 line(f"saved to {folder}")
                 return

@@ -75,7 +75,8 @@ class Gates:
             gate = old.get(each.name)
             if gate is None or gate.endpoint.url != each.url:
                 gate = Gate(each)
-            gate.adopt(each)
+            else:
+                gate.adopt(each)
             self._gates[each.name] = gate
 
 

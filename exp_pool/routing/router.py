@@ -32,7 +32,7 @@ from exp_pool.routing.endpoint import ModelEndpoint
 from exp_pool.routing.gate import Gate
 from exp_pool.routing.hedging import first_success
 from exp_pool.routing.request import RoutedRequest
-from exp_pool.routing.strategies import Strategy, priority, strategy_for
+from exp_pool.routing.strategies import Strategy, by_hash, cost, priority, strategy_for
 from exp_pool.routing.stream import RoutedStream
 from exp_pool.routing.tries import Attempt, Begun, Try, answer, beginning
 
@@ -43,7 +43,7 @@ FALLBACK = "fallback"
 """The strategy that is recorded where another endpoint answered than the one that should have."""
 
 _MAX_BYTES = 32 * 2**20
-_SETTLED = {"hash", "cost"}  # strategies that want one endpoint, whatever the others do
+_SETTLED = (by_hash, cost)  # strategies that want one endpoint, whatever the others do
 _HEDGES_PER_REQUEST, _HEDGES_SAVED = 0.1, 10.0
 _NEVER = float("inf")
 
@@ -253,7 +253,7 @@ class ConcurrentRouter:
         if preferred is None and self._strategy is priority:
             priorities = {gate.endpoint.name: gate.endpoint.priority for gate in gates}
             first = priorities[model] == min(priorities.values())
-        elif preferred is None and self._called in _SETTLED:
+        elif preferred is None and self._strategy in _SETTLED:
             first = self._in_order(gates, request)[0].endpoint.name == model
         record(model=model, strategy=self._called if first else FALLBACK)
 

@@ -194,7 +194,9 @@ def test_limits_hold_while_the_settings_of_an_endpoint_change(model_server):
         await asyncio.to_thread(until, lambda: server.busy == 2, "two are asked")
         await changed(router, max_concurrent=2, requests_per_minute=5, weight=3.0)
         asked.append(asyncio.create_task(router.route_request("hello")))
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(20):
+            while router.health()["model"]["running"] < 5 and server.busy < 3:
+                await asyncio.sleep(0.01)
         assert server.busy == 2
         release.set()
         await asyncio.gather(*asked)
@@ -212,9 +214,9 @@ def test_who_waits_for_a_rate_hears_at_once_that_the_router_was_closed(model_ser
     async def ask(router):
         await router.route_request("hello")
         waiting = asyncio.create_task(router.route_request("hello"))
-        while not router.health()["model"]["running"]:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(20):
+            while not router._gates.all[0]._in_order.locked():  # it waits for its rate
+                await asyncio.sleep(0.01)
         await router.close()
         with pytest.raises(ClosedError):
             await asyncio.wait_for(waiting, 10)

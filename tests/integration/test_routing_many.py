@@ -12,21 +12,13 @@ from collections import Counter
 
 import psutil
 from servers import until
-from servers.models import Hangup, Raw
+from servers.models import FAULTS
 
 from exp_pool.routing import ConcurrentRouter, ModelEndpoint
 
 REQUESTS = 5000 if os.environ.get("EXP_POOL_FULL") == "1" else 800
 WIRES = ["openai", "openai-responses", "anthropic", "gemini"]
 LIMITS = [5, 10, 20, 50]
-FAULTS = [
-    Raw(500),
-    Raw(503),
-    Raw(429, headers={"Retry-After-Ms": "5"}),
-    Hangup(),
-    Raw(body=b'{"cut'),
-    Raw(body=b'{"a', claims=99),
-]
 
 
 def faulty(name, prompt, seed, limit):

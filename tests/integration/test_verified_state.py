@@ -189,7 +189,8 @@ def test_what_cannot_be_counted_is_not_answered(make_manager, broken):
 
 @pytest.mark.parametrize(
     "entry",
-    ["", "{", "null", "[]", '"x"', "{}", '{"x":[1],"e":0,"wrong":1}', '{"x":"ab","e":1,"wrong":0}', '{"answered":"x"}'],
+    ["", "{", "null", "[]", '"x"', "{}", '{"x":[1],"e":0,"wrong":1}', '{"x":"ab","e":1,"wrong":0}', '{"answered":"x"}']
+    + ['{"x":[1],"w":[%s],"e":1,"wrong":0}' % bucket for bucket in ("-1", "32768", "99999", '"a"', "1.5")],
 )
 def test_a_damaged_entry_takes_nothing_from_the_others(entry):
     good = label_entry(Lesson(Features((0.5, 1.0)), None, 1.0), wrong=True)
@@ -325,6 +326,13 @@ def test_of_many_tenants_only_those_of_late_are_kept_in_memory_and_none_is_forgo
         asked += [memory.bound.requests for memory in known(manager, f"tenant{tenant}").values()]
     assert len(service._studied) == 3
     assert "default" not in {studied.namespace for studied in service._studied.values()}
+    unwritten = next(iter(service._studied.values())).unwritten
+    unwritten.append("a label")
+    monkeypatch.setattr(verifying, "_MEMORIES", 2)
+    service._forget()
+    assert len(service._studied) == 3, "what is not in the store yet stays"
+    unwritten.clear()
+    monkeypatch.setattr(verifying, "_MEMORIES", 3)
     assert counts(asking.reuse()) == counts(seen)
     asking.go(20)  # read again from the log
     assert "semantic" in {found for found, _ in asking.go(60)}

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+from children import in_child
 from curating import contents, of_everything
 
 from exp_pool import Experience, ExpManager, _clock
@@ -116,19 +117,6 @@ def look(folder, operation, before, after):
         if pool.doctor().problems:
             wrong.append(f"the doctor finds {pool.doctor().problems}")
     return {"said": said, "standing": standing, "wrong": wrong}
-
-
-def in_child(job):
-    """How the job ended, in a child that has nothing open."""
-    pid = os.fork()
-    if not pid:
-        try:
-            job()
-        except BaseException as err:
-            print(repr(err)[:2000], file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def attempt(operation, folder, n, after):

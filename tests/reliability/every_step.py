@@ -14,6 +14,7 @@ from pathlib import Path
 
 import chromadb  # noqa: F401  loaded before the forks
 import chromadb.api.models.Collection as chroma_collection
+from children import in_child
 from conftest import letters
 
 from exp_pool import Experience, ExpManager
@@ -274,19 +275,6 @@ def look(folder, told):
             f"bytes left in {p.name}" for p in folder.rglob("*") if p.is_file() and SECRET.encode() in p.read_bytes()
         ]
     return wrong
-
-
-def in_child(job):
-    """The job's exit status, in a child that has nothing open."""
-    pid = os.fork()
-    if not pid:
-        try:
-            job()
-        except BaseException as err:
-            print(repr(err)[:500], file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def attempt(operation, folder, told, last):

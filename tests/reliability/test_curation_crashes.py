@@ -4,14 +4,12 @@ Processes are killed before and after every call of the store (SQLite); every ca
 where `FaultyStore` stands before); processes sleep so long that another one ends their change, and wake.
 """
 
-import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from children import told_by
 from curating import contents, of_everything
 
 from exp_pool import Experience, ExpManager
@@ -31,16 +29,8 @@ LEAST_STEPS = 40  # of an apply or an undo; a call that is not counted any more 
 @pytest.mark.parametrize("operation", ["apply", "undo"])
 def test_a_killed_process_leaves_a_change_applied_or_not(operation, tmp_path):
     script = Path(__file__).with_name("curation_steps.py")
-    done = subprocess.run(
-        [sys.executable, str(script), operation, str(tmp_path), str(STRIDE), *(["both"] if FULL else [])],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(script.parents[1]), *sys.path])},
-    )
-    assert done.returncode == 0, done.stderr
-    tries = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [each for each in tries if each["wrong"]] == [], done.stderr
+    tries, trouble = told_by(script, operation, str(tmp_path), str(STRIDE), *(["both"] if FULL else []))
+    assert [each for each in tries if each["wrong"]] == [], trouble
     assert tries[-1]["n"] >= LEAST_STEPS
     assert {each["status"] for each in tries} == {0, -9}
     standings = {each["standing"] for each in tries}

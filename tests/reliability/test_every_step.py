@@ -4,13 +4,11 @@ After opening and `flush`, the searchable ids are exactly those of the current, 
 current ones, what was acknowledged is there or gone, and no byte of what was erased is left.
 """
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from children import told_by
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
 STRIDE = 1 if FULL else 23
@@ -32,15 +30,7 @@ LEAST_STEPS = {  # a step that is not counted any more would go unnoticed
 @pytest.mark.parametrize("operation", LEAST_STEPS)
 def test_whatever_step_is_the_last_the_next_process_finds_what_was_promised(operation, tmp_path):
     script = Path(__file__).with_name("every_step.py")
-    done = subprocess.run(
-        [sys.executable, str(script), operation, str(tmp_path), str(STRIDE)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(script.parents[1]), *sys.path])},
-    )
-    assert done.returncode == 0, done.stderr
-    tries = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [each for each in tries if each["wrong"]] == [], done.stderr
-    assert tries[-1]["status"] == 0, done.stderr
+    tries, trouble = told_by(script, operation, str(tmp_path), str(STRIDE))
+    assert [each for each in tries if each["wrong"]] == [], trouble
+    assert tries[-1]["status"] == 0, trouble
     assert tries[-1]["step"] >= LEAST_STEPS[operation]

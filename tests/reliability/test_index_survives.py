@@ -5,14 +5,12 @@ acknowledged row, and an index that holds exactly the current ones. Then twelve 
 and random ones, also as a kill leaves them: nobody dies of it, and what is found is what brute force finds.
 """
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from children import told_by
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
 
@@ -26,20 +24,9 @@ def place():
 
 def run(what, place, count, seed, rows, *index):
     script = Path(__file__).with_name("index_rounds.py")
-    done = subprocess.run(
-        [sys.executable, str(script), what, str(place), str(count), str(seed), str(rows), *index],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(script.parents[1]), *sys.path])},
-    )
-    assert done.returncode == 0, done.stderr
-    rounds = [json.loads(line) for line in done.stdout.splitlines()]
+    rounds, trouble = told_by(script, what, str(place), str(count), str(seed), str(rows), *index, cwd=place)
     assert len(rounds) == count
-    assert [each["wrong"] or f"lost {each['lost']}" for each in rounds if each["wrong"] or each["lost"]] == [], (
-        done.stderr
-    )
+    assert [each["wrong"] or f"lost {each['lost']}" for each in rounds if each["wrong"] or each["lost"]] == [], trouble
     return rounds
 
 

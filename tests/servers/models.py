@@ -30,6 +30,17 @@ class Hangup:
     """The connection is closed without a word."""
 
 
+FAULTS = [
+    Raw(500),
+    Raw(503),
+    Raw(429, headers={"Retry-After-Ms": "5"}),
+    Hangup(),
+    Raw(body=b'{"cut'),
+    Raw(body=b'{"a', claims=99),
+]
+"""One of each that a router should get over."""
+
+
 class _Http(ThreadingHTTPServer):
     request_queue_size = 128
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exp_pool.reuse import trees
+from exp_pool.reuse import predicting, trees
 from exp_pool.reuse.guard import differences, read
-from exp_pool.reuse.pairs import BUCKETS, features
+from exp_pool.reuse.pairs import BUCKETS, Features, features
 from exp_pool.reuse.trees import Model, fit
 
 HOSTILE = {
@@ -241,3 +241,43 @@ def test_learning_the_same_twice_gives_the_same():
 def test_without_rows_there_are_no_chances():
     assert Model(0.25).chances([]) == []
     assert Model(0.25).chances([[random.random()]] * 3) == [0.25] * 3
+
+
+# ── Words ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def worded(count, seed, buckets=40):
+    """Pairs whose numbers say nothing; a word decides whether they are wrong."""
+    coin = np.random.default_rng(seed)
+    words = coin.integers(0, buckets, (count, 4))
+    wrong = (words < 6).any(axis=1).astype(float)
+    pairs = [
+        Features(tuple(row), tuple(sorted(set(map(int, held)))))
+        for row, held in zip(coin.normal(size=(count, 3)), words, strict=True)
+    ]
+    return pairs, wrong
+
+
+def test_which_words_matter_is_learned():
+    model, unseen = predicting.fit(*worded(1500, 1), np.ones(1500))
+    pairs, wrong = worded(500, 2)
+    chances = np.array(model.chances(pairs))
+    assert np.mean((chances > 0.5) == wrong) > 0.9
+    assert np.mean((unseen > 0.5) == worded(1500, 1)[1]) > 0.9
+    assert model.chances([Features((0.0, 0.0, 0.0))] * 2) == model.chances([Features((0.0, 0.0, 0.0), ())] * 2)
+
+
+def test_what_words_say_of_a_label_is_learned_without_it():
+    """Of labels by chance nothing can be known, though each has a word of its own."""
+    coin = np.random.default_rng(4)
+    wrong = (coin.random(800) < 0.5).astype(float)
+    pairs = [Features(tuple(row), (number,)) for number, row in enumerate(coin.normal(size=(800, 3)))]
+    _, unseen = predicting.fit(pairs, wrong, np.ones(800))
+    assert abs(np.corrcoef(unseen, wrong)[0, 1]) < 0.12
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_words_of_one_kind_of_pairs_say_nothing(wrong):
+    pairs, _ = worded(300, 1)
+    model, unseen = predicting.fit(pairs, np.full(300, float(wrong)), np.ones(300))
+    assert len(set(model.chances(pairs))) == len(set(unseen)) == 1
