@@ -1,7 +1,7 @@
 """Reuse of real questions: how many a judge answers, at which rate of wrong answers.
 
-``python benchmarks/reuse.py [--orders 20] [--rates 0.01,0.02,0.05] [--pairs N] [--adversarial] [--plot FILE]``, or
-``make bench-reuse``. Every labelled pair (a, b) of ``question_pairs.jsonl.gz`` is replayed: of a pool that holds a, b
+``python benchmarks/reuse.py [--orders 20] [--rates 0.01,0.02,0.05] [--pairs N] [--adversarial] [--plot FILE]
+[--results FILE]``, or ``make bench-reuse``. Every labelled pair (a, b) of ``question_pairs.jsonl.gz`` is replayed: of a pool that holds a, b
 is asked, in random orders (seeds 0, 1, ...), one judge learning as it goes. The shares are of all requests; what was
 looked into counts as not answered. ``hindsight``: the best threshold of the similarity for the same half, chosen with
 its labels. ``offline``: logistic regression on the judge's own features, five-fold, its threshold in hindsight, too.
@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +206,25 @@ def decision_times(pairs: Sequence[tuple[str, str, bool]], vectors: dict[str, np
     return times
 
 
+def replayed(
+    jobs: Sequence[tuple[str, float, int, int | None]], processes: int, kept: Path | None
+) -> list[dict[str, Any]]:
+    """One result for each job; those in ``kept`` are not replayed again, so that an hour's run can be cut off."""
+    lines = kept.read_text(encoding="utf-8").splitlines() if kept and kept.exists() else []
+    results = [json.loads(line) for line in lines]
+    known = {(result["kind"], result["rate"], result["seed"]) for result in results}
+    missing = [job for job in jobs if job[:3] not in known]
+    with ProcessPoolExecutor(processes) as pool:
+        done = (future.result() for future in as_completed([pool.submit(replay, job) for job in missing]))
+        for result in track(done, "replaying", total=len(missing), console=Console(stderr=True)):
+            results.append(result)
+            if kept:
+                with kept.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(result) + "\n")
+    wanted = {job[:3] for job in jobs}
+    return [result for result in results if (result["kind"], result["rate"], result["seed"]) in wanted]
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--orders", type=int, default=20)
@@ -213,17 +232,18 @@ def main() -> None:
     arguments.add_argument("--pairs", type=int, help="only so many, from the beginning of the file")
     arguments.add_argument("--adversarial", action="store_true", help="orders that are not random, too")
     arguments.add_argument("--plot", help="file for the curve")
+    arguments.add_argument(
+        "--results", type=Path, help="keep each replay's result in this file of lines; go on from it"
+    )
     arguments.add_argument("--processes", type=int, default=os.cpu_count())
     options = arguments.parse_args()
     pairs = questions(options.pairs)
     vectors = vectors_of(pairs)
     rates = [float(rate) for rate in options.rates.split(",")]
     kinds = ["random", *(["right first", "wrong first", "easy, then hard"] if options.adversarial else [])]
-    jobs = [(kind, rate, seed, options.pairs) for seed in range(options.orders) for kind in kinds for rate in rates]
+    jobs = [(kind, rate, seed, options.pairs) for kind in kinds for seed in range(options.orders) for rate in rates]
     console = Console()
-    with ProcessPoolExecutor(options.processes) as processes:
-        done = processes.map(replay, jobs)
-        results = list(track(done, "replaying", total=len(jobs), console=Console(stderr=True)))
+    results = replayed(jobs, options.processes, options.results)
     results.sort(key=lambda result: (kinds.index(result["kind"]), result["rate"]))
     console.print(table_of(results, {rate: offline(pairs, vectors, rate) for rate in rates}))
     shifted = [result for result in results if result["kind"] == "easy, then hard"]
