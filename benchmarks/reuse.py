@@ -1,11 +1,11 @@
 """Reuse of real questions: how many a judge answers, at which rate of wrong answers.
 
 ``python benchmarks/reuse.py [--orders 20] [--rates 0.01,0.02,0.05] [--pairs N] [--adversarial] [--plot FILE]
-[--results FILE]``, or ``make bench-reuse``. Every labelled pair (a, b) of ``question_pairs.jsonl.gz`` is replayed: of a pool that holds a, b
-is asked, in random orders (seeds 0, 1, ...), one judge learning as it goes. The shares are of all requests; what was
-looked into counts as not answered. ``hindsight``: the best threshold of the similarity for the same half, chosen with
-its labels. ``offline``: logistic regression on the judge's own features, five-fold, its threshold in hindsight, too.
-The vectors of the real model are computed once, and kept in the virtual environment.
+[--results FILE]``, or ``make bench-reuse``. Every labelled pair (a, b) of ``question_pairs.jsonl.gz`` is replayed: of
+a pool that holds a, b is asked, in random orders (seeds 0, 1, ...), one judge learning as it goes. The shares are of
+all requests; what was looked into counts as not answered. ``hindsight``: the best threshold of the similarity for
+the same half, chosen with its labels. ``offline``: logistic regression on the judge's own features, five-fold, its
+threshold in hindsight, too. The vectors of the real model are computed once, and kept in the virtual environment.
 """
 
 from __future__ import annotations
