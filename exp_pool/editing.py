@@ -122,7 +122,7 @@ class Editing:
             )
         before, after = self._change(id_, lambda experience: experience.model_copy()._with(**changes))  # noqa: SLF001
         if before.trust is not after.trust:
-            self._audit("trust", id_, before=before.trust.value, after=after.trust.value)
+            self._audit("trust", id_, before=before.trust.value, trust=after.trust.value)
         if others := sorted(changes.keys() - {"trust"}):
             self._audit("update", id_, fields=others)
         self._follow(*(to_record(experience, self._namespace(None)) for experience in (before, after)))

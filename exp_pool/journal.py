@@ -276,6 +276,8 @@ class Journal:
         detail: dict[str, Any] = {"change": note.id, "who": note.who, "why": note.why, "deed": edit.deed.value}
         if edit.deed is Deed.EDIT:
             detail["fields"] = sorted(edit.after or {})
+            if "trust" in (edit.after or {}):
+                detail["trust"] = (edit.after or {})["trust"]  # nodes that exchange snapshots settle it by this
         self._store.append_log(self._namespace, name, [audit_entry(note.what, edit.id, **detail)])
 
     def _end_after(self, err: BaseException, note: ChangeNote, renew: Renew) -> ChangeNote | None:

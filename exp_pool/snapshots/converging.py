@@ -1,6 +1,7 @@
 """What a file says, brought into a pool so that nodes agree, whatever the order in which they load from each other.
 
-- A row that both have is in its later state (`entries.rank`); what was said about it is put together.
+- A row that both have is in its later state (`entries.rank`), and trusted or not by what was said of that last
+  (`entries.settled_trust`); what was said about it is put together.
 - A deletion holds, unless it was undone later.
 - Of the answers of one call that no later call replaced, one is current on every node (`_precedence`). The others wait
   behind it, as history that no row has superseded, and may take its place when it is deleted.
@@ -18,7 +19,7 @@ from exp_pool.filters import Condition
 from exp_pool.protocols import Deletion, Put, PutMode, PutStatus, RecordQuery
 from exp_pool.records import Record
 from exp_pool.rows import audit_log
-from exp_pool.snapshots.entries import CHANGEABLE, Entry, Gone, loaded, rank, restored_at, revision_of
+from exp_pool.snapshots.entries import CHANGEABLE, Entry, Gone, loaded, rank, restored_at, revision_of, settled_trust
 from exp_pool.upkeep.rating import unscored_log
 
 if TYPE_CHECKING:
@@ -120,17 +121,18 @@ class Converging:
         said = self._said(here.id)
         news = [text for text in entry.said if text not in set(said)]
         ours, theirs = rank(here, said, revision_of(here, said)), entry.rank
-        same = ours[3] == theirs[3]
-        changed = False
-        if theirs > ours and not same:
-            state = {name: getattr(entry.record, name) for name in (*CHANGEABLE, "size_bytes")}
-            put = Put(replace(here, **state), PutMode.UPDATE, expected_revision=here.revision)
-            (status,) = self._store.put_many([put])
+        state = {"trust": settled_trust([*said, *news], here.trust, entry.record.trust)}
+        if theirs > ours and theirs[3] != ours[3]:  # equal content may be written otherwise
+            others = {*CHANGEABLE, "size_bytes"} - {"trust"}
+            state |= {name: getattr(entry.record, name) for name in others}
+        later = replace(here, **state)
+        changed = later != here
+        if changed:
+            (status,) = self._store.put_many([Put(later, PutMode.UPDATE, expected_revision=here.revision)])
             if status is PutStatus.CONFLICT:  # somebody changed it this moment: the next loading decides
                 return False
-            changed = True
-        if theirs > ours and theirs[2] != revision_of(here, said) + changed:
-            news.append(loaded(here.id, theirs[2], here.revision + changed))
+        if (revision := max(ours, theirs)[2]) != ours[2] + changed:
+            news.append(loaded(here.id, revision, here.revision + changed))
         self._hear(here.id, news)
         return changed
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from exp_pool._clock import to_us
 from exp_pool.encoding import from_plain
 from exp_pool.errors import DecodingError
+from exp_pool.experience import Trust
 from exp_pool.records import Record, to_experience
 from exp_pool.rows import audit_entry
 
@@ -61,9 +62,10 @@ class Gone:
 def rank(record: Record, said: Sequence[str], revision: int) -> tuple[int, bool, int, str]:
     """Which of two states of one row is the later one: a total order that no journey between nodes changes.
 
-    What a person changed last is the latest, then what a person annotated, then what was changed more often.
+    What a person changed last is the latest, then what a person annotated, then what was changed more often. Trust has
+    no part in it: see `settled_trust`.
     """
-    content = json.dumps([_plain(record, name) for name in CHANGEABLE], separators=(",", ":"))
+    content = json.dumps([_plain(record, name) for name in CHANGEABLE if name != "trust"], separators=(",", ":"))
     return (last(said, _by_a_person), record.annotated, revision, hashlib.sha256(content.encode()).hexdigest())
 
 
@@ -87,6 +89,21 @@ def loaded(id_: str, revision: int, here: int) -> str:
     return audit_entry(LOADED, id_, revision=revision, here=here)
 
 
+def settled_trust(said: Iterable[str], *trusts: str) -> str:
+    """Whether states of a row are trusted, together: what was said of its trust last, whoever changed what else since.
+
+    An edit of other fields on one node would otherwise lift the quarantine that another one set meanwhile. Where nobody
+    said anything, one state that is not trusted is enough.
+    """
+    words = [
+        (datetime.fromisoformat(entry["at"]), entry["trust"] != Trust.TRUSTED)
+        for entry in map(json.loads, said)
+        if "trust" in entry
+    ]
+    out_of_use = max(words)[1] if words else any(trust != Trust.TRUSTED for trust in trusts)
+    return (Trust.QUARANTINED if out_of_use else Trust.TRUSTED).value
+
+
 def restored_at(said: Sequence[str]) -> int:
     """When a deletion of the row was undone last (microseconds), 0 if never."""
     return last(said, lambda entry: entry.get("deed") == "restore")
@@ -99,7 +116,7 @@ def last(said: Sequence[str], which: Any) -> int:
 
 
 def _by_a_person(entry: Mapping[str, Any]) -> bool:
-    return entry["what"] in ("annotate", "trust", "update") or "change" in entry
+    return entry["what"] in ("annotate", "update") or ("change" in entry and entry.get("fields") != ["trust"])
 
 
 def fingerprint(secret: bytes | None) -> str | None:
@@ -168,7 +185,7 @@ def read(id_: str, entry: Any) -> Entry | Gone:
 
 
 def later(one: Any, other: Any, id_: str) -> Any:
-    """Of two entries of one id the one that counts: the later state, and a deletion more than any that it outlived.
+    """Of two entries of one id what counts: the later state, with all that was said, or a deletion not undone since.
 
     Raises:
         ValueError: one of them is damaged.
@@ -182,7 +199,13 @@ def later(one: Any, other: Any, id_: str) -> Any:
         case Entry(), Gone():
             return other if second.at >= restored_at(first.said) else one
         case Entry(), Entry():
-            return one if first.rank >= second.rank else other
+            state = one if first.rank >= second.rank else other
+            said = sorted({*first.said, *second.said}, key=lambda text: (json.loads(text)["at"], text))
+            metadata = {name: value for name, value in state["metadata"].items() if name not in ("format", "checksum")}
+            metadata["trust"] = settled_trust(said, first.record.trust, second.record.trust)
+            if said:
+                metadata["said"] = list(map(json.loads, said))
+            return _sealed(state["result"], metadata)
 
 
 def _sealed(result: Any, metadata: dict[str, Any]) -> dict[str, Any]:

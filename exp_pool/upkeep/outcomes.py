@@ -300,7 +300,7 @@ class Outcomes:
                 return False
             put = Put(replace(row, trust="quarantined"), PutMode.UPDATE, expected_revision=row.revision)
             if self._store.put_many([put]) != [PutStatus.CONFLICT]:
-                entry = audit_entry("quarantine", id_, reason=reason)
+                entry = audit_entry("quarantine", id_, trust="quarantined", reason=reason)
                 self._store.append_log(namespace, audit_log(id_), [entry])
                 logger.info("{}: quarantined {}: {}", row.function, id_, reason)
                 return True

@@ -47,7 +47,7 @@ def test_a_person_takes_it_back_and_the_same_evidence_does_not_count_again(quick
     live(quick, EFFECTS, 150, base=0.8)
     quick.flush()
     quick.update_exp("bad", trust="trusted")
-    assert quick.history("bad")[-1].detail == {"before": "quarantined", "after": "trusted"}
+    assert quick.history("bad")[-1].detail == {"before": "quarantined", "trust": "trusted"}
     live(quick, {"idle": 0.0, "dull": 0.0}, 20, seed=1)
     quick.flush()
     assert quick.get_exp("bad").trust.value == "trusted"

@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from exp_pool import Experience, Score, curation, snapshots
+from exp_pool import Experience, Score, Trust, curation, snapshots
 from exp_pool.errors import ExpPoolWarning, NotFoundError
 
 PLAIN = {"index": "none://", "embedder": "none"}
@@ -170,6 +170,66 @@ def test_an_update_by_hand_is_an_edit_too(node, tmp_path):
     assert snapshots.load(one, tmp_path / "two") == 1
     assert one.sync.get_exp(id_).metadata == {"state": "later"}
     assert [e.detail for e in one.sync.history(id_) if e.what == "update"] == [{"fields": ["metadata"]}] * 4
+
+
+def by_hand(manager, id_, trust):
+    manager.sync.update_exp(id_, trust=trust)
+
+
+def as_curator(manager, id_, trust):
+    (curation.quarantine(manager, [id_], "poisoned") if trust == "quarantined" else curation.promote(manager, [id_]))
+
+
+def in_a_frame(manager, id_, trust):
+    frame = curation.to_frame(manager)
+    frame.loc[frame["id"] == id_, "trust"] = trust
+    assert curation.apply_frame(manager, frame, dry_run=False)
+
+
+@pytest.mark.parametrize("by", [by_hand, as_curator, in_a_frame])
+@pytest.mark.parametrize("way", ["files", "merged"])
+def test_trust_goes_by_its_own_last_word_and_takes_no_other_edit_along(node, tmp_path, by, way):
+    """Neither lifts a later edit of something else a quarantine, nor takes a quarantine an earlier edit away."""
+    one, two, three = node(), node(), node()
+    ids = [one.sync.create_exp(Experience(function="f", request=q, response=1)) for q in ("out", "in", "both")]
+    by_hand(one, ids[1], "quarantined")
+    snapshots.save(one, tmp_path / "a")
+    snapshots.load(two, tmp_path / "a")
+    two.sync.annotate(ids[2], expected="right")
+    by(two, ids[0], "quarantined")
+    by(two, ids[1], "trusted")
+    by(one, ids[2], "quarantined")
+    for id_ in ids[:2]:
+        one.sync.update_exp(id_, metadata={"seen": "later"})
+    files = [snapshots.save(one, tmp_path / "one"), snapshots.save(two, tmp_path / "two")]
+    if way == "merged":
+        for order in (files, files[::-1]):
+            snapshots.merge([path for paths in order for path in paths], both := tmp_path / f"{id(order)}.cache")
+            for manager in (one, two, three):
+                snapshots.load(manager, both)
+    else:
+        for manager, folder in ((one, "two"), (two, "one"), (three, "one"), (three, "two"), (one, "two")):
+            snapshots.load(manager, tmp_path / folder)
+    for manager in (one, two, three):
+        rows = [manager.sync.get_exp(id_) for id_ in ids]
+        assert [row.trust for row in rows] == ["quarantined", "trusted", "quarantined"]
+        assert [row.metadata for row in rows] == [{"seen": "later"}, {"seen": "later"}, {}]
+        assert rows[2].value == "right"
+    assert state(one) == state(two) == state(three)
+
+
+def test_where_nobody_said_anything_one_state_out_of_use_is_enough(node, tmp_path):
+    one, two = node(), node()
+    row = Experience(function="f", request="q", response=1)
+    one.sync.create_exp(row)
+    two.sync.create_exp(row.model_copy(update={"trust": Trust.QUARANTINED}))
+    for manager, folder in ((one, "one"), (two, "two")):
+        snapshots.save(manager, tmp_path / folder)
+    for manager in (one, two):
+        for folder in ("one", "two"):
+            snapshots.load(manager, tmp_path / folder)
+        assert manager.sync.get_exp(row.id).trust == "quarantined"
+    assert state(one) == state(two)
 
 
 def test_what_waits_behind_another_answer_takes_its_place(node, tmp_path):
