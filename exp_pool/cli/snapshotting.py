@@ -60,7 +60,6 @@ def cycle(
     with said():
         if cache is Cache.SINGLE and len(sources) > 1:
             raise InvalidInputError(f"--cache single takes one --load-cache, not {len(sources)}; say --cache multi")
-        only_loaded(persist_dir if persist else None, sources)
         settings = {"store": "memory://", "index": "none://", "embedder": "none"}
         with ExpManager(**settings, max_entries=max_size, eviction=eviction.value) as manager:  # type: ignore[arg-type]
             loaded = sum(snapshots.load(manager, source) for source in sources)
@@ -72,22 +71,6 @@ def cycle(
     else:
         where = f"; {len(paths):,} files in {persist_dir}" if persist else "; say --persist to write it"
         line(f"{loaded:,} rows loaded, {kept:,} kept ({eviction.value}, at most {max_size:,}){where}")
-
-
-def only_loaded(folder: Path | None, sources: list[Path]) -> None:
-    """Refuse to write to a folder with files that were not loaded: they would be gone.
-
-    Raises:
-        InvalidInputError: there are such files.
-    """
-    loaded = {source.resolve() for source in sources}
-    if folder is None or folder.resolve() in loaded:
-        return
-    if left := sorted(path for path in folder.glob("*/*.cache") if path.resolve() not in loaded):
-        raise InvalidInputError(
-            f"{folder} holds snapshots that were not loaded, such as {left[0]}, and would lose them; say "
-            f"--load-cache {folder}, or another --persist-dir"
-        )
 
 
 @app.command()

@@ -24,7 +24,6 @@ from exp_pool.cli.snapshotting import (
     MaxSizeOption,
     PersistDirOption,
     PersistOption,
-    only_loaded,
 )
 from exp_pool.manager import ExpManager
 from exp_pool.protocols import EvictionOrder
@@ -111,8 +110,6 @@ def bench(
     chance = random.Random(seed)  # noqa: S311  (a workload, no secret)
     numbers = chance.choices(range(tools), weights=[1 / (rank + 1) for rank in range(tools)], k=calls)
     settings: dict[str, Any] = {"store": "memory://", "index": "none://", "embedder": "none"}
-    with said():
-        only_loaded(persist_dir if persist else None, load_cache or [])
     with said(), ExpManager(**settings, max_entries=max_size, eviction=eviction.value) as manager:
         loaded = sum(snapshots.load(manager, source) for source in load_cache or [])
 

@@ -16,7 +16,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ from exp_pool.snapshots.entries import (
     write_gone,
     write_row,
 )
+from exp_pool.snapshots.ownership import refuse_to_lose, remember
 
 if TYPE_CHECKING:
     from exp_pool.manager import ExpManager
@@ -53,9 +54,9 @@ _NAME = re.compile(r"\d{4}-\d{2}/[0-9a-f]{16}_\d{8}_\d+\.cache")
 def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) -> list[Path]:
     """Write the manager's namespace, history and deletions too, as partition files; their paths, in order.
 
-    Files of an earlier save into the same folder that are no longer needed are removed after the new ones are there;
-    files that say the same are left as they are. A namespace that never had anything removes nothing, and a warning
-    says so.
+    Files of the folder that are no longer needed are removed when the new ones are there, if this pool has what they
+    say: it saved them, or loaded them as they are. Files that say the same are left as they are. A namespace that never
+    had anything removes nothing, and a warning says so.
 
     Args:
         manager: whose pool.
@@ -64,19 +65,44 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
 
     Raises:
         InvalidInputError: `partition_size` is not at least 1.
-        ConfigurationError: a month's folder is a link.
+        ConfigurationError: files of another pool would be lost, a month's folder is a link, or `folder` is a file.
         StoreError: the store failed; the folder holds what it held.
         OSError: a file cannot be written.
     """
     if isinstance(partition_size, bool) or not isinstance(partition_size, int) or partition_size < 1:
         raise InvalidInputError(f"partition_size={partition_size!r} must be a whole number of at least 1")
     pool, root = manager.sync, Path(folder)
-    space, secret = pool.space, fingerprint(pool.secret)
+    if root.exists() and not root.is_dir():
+        raise ConfigurationError(f"{root} is a file; name a folder")
     Converging(pool)  # ends what a killed process left half done
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     earlier = set(_files(root))
+    staged: list[files.Staged] = []
+    try:
+        for path, entries in chain(_rows(pool, root, partition_size), _gone(pool, root, partition_size)):
+            staged.append(files.stage(path, entries))
+        if earlier and not staged:
+            pool.notices.once(
+                f"snapshot:{root}",
+                f"namespace {pool.space!r} never had anything, so the {len(earlier):,} files in {root} are another "
+                "one's, or of an earlier process, and stay. Load them first, or name another folder",
+            )
+            return []
+        refuse_to_lose(pool, root, sorted(earlier), staged)
+        remember(pool, [each.digest for each in staged])
+        for each in staged:
+            each.put()
+    finally:
+        for each in staged:
+            each.discard()
+    for path in earlier - {each.path for each in staged}:
+        path.unlink()
+    return [each.path for each in staged]
+
+
+def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
+    space, secret = pool.space, fingerprint(pool.secret)
     logs = set(pool.store.names(space).logs)
-    written: list[Path] = []
     groups: dict[tuple[str, str], list[str]] = {}
     for record in pool.store.scan(RecordQuery(space, history=True)):
         groups.setdefault((f"{to_datetime(record.created_at):%Y-%m}", record.function), []).append(record.id)
@@ -88,22 +114,11 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
             for row in rows:
                 said = read_log(pool, space, audit_log(row.id)) if audit_log(row.id) in logs else []
                 entries[row.id] = write_row(row, said, secret)
-            written.append(_path(root, month, function, rows[0].created_at if rows else 0, partition))
-            files.write(written[-1], entries)
-    written += _save_deletions(pool, space, root, partition_size)
-    if earlier and not written:
-        pool.notices.once(
-            f"snapshot:{root}",
-            f"namespace {space!r} never had anything, so the {len(earlier):,} files in {root} are another "
-            "one's, or of an earlier process, and stay. Load them first, or name another folder",
-        )
-        return []
-    for path in earlier - set(written):
-        path.unlink()
-    return written
+            yield _path(root, month, function, rows[0].created_at if rows else 0, partition), entries
 
 
-def _save_deletions(pool: Pool, space: str, root: Path, partition_size: int) -> Iterator[Path]:
+def _gone(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
+    space = pool.space
     gone = [Gone(deletion.id, deletion.deleted_at) for deletion in deletions(pool, space) if deletion.deleted_at > 0]
     if (cutoff := pool.store.cutoff(space)) is not None:
         gone.append(Gone("", cutoff))
@@ -113,9 +128,7 @@ def _save_deletions(pool: Pool, space: str, root: Path, partition_size: int) -> 
     for month, listed in months.items():
         for partition, start in enumerate(range(0, len(listed), partition_size)):
             part = listed[start : start + partition_size]
-            path = _path(root, month, "", part[0].at, partition)
-            files.write(path, {each.id: write_gone(each) for each in part})
-            yield path
+            yield _path(root, month, "", part[0].at, partition), {each.id: write_gone(each) for each in part}
 
 
 def _path(root: Path, month: str, function: str, first_at: int, partition: int) -> Path:
@@ -153,23 +166,28 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
         raise ConfigurationError(f"{root} is not there; give a folder that snapshots.save wrote, or one of its files")
     folder = root.is_dir()
     here = Converging(pool)
-    written = 0
+    written, whole = 0, []
     for file in progress(sorted(root.glob(f"*/*{_SUFFIX}")) if folder else [root], "loading"):
         try:
-            entries = files.read(file, root if folder else file.parent)
+            entries, digest = files.read(file, root if folder else file.parent)
         except SourceError as err:
             if not folder:
                 raise
             pool.notices.once(f"snapshot:{file}", f"a file was skipped, the other files are loaded: {err}")
             continue
         _same_secret(pool, file, entries)
-        found = _readable(pool, file, entries)
+        damaged: list[str] = []
+        found = _readable(pool, file, entries, damaged)
         while batch := list(islice(found, _BATCH)):
             gone = [each for each in batch if isinstance(each, Gone)]
             written += here.deletions(gone)
             for each in gone:
                 written += 0 if each.id else _clear(pool, here, file, each.at, delete=clear)
             written += here.rows([each for each in batch if isinstance(each, Entry)], changed_too=not incremental)
+        if not incremental and not damaged:
+            whole.append(digest)
+    if whole:
+        remember(pool, whole)
     return written
 
 
@@ -187,9 +205,8 @@ def _clear(pool: Pool, here: Converging, file: Path, at: int, *, delete: bool) -
 def _same_secret(pool: Pool, file: Path, entries: dict[str, Any]) -> None:
     ours = fingerprint(pool.secret)
     for id_, entry in entries.items():
-        metadata = entry.get("metadata") if isinstance(entry, dict) else None
-        if not isinstance(metadata, dict) or "deleted_at" in metadata:
-            continue  # a deletion has no key; what is damaged is told of when it is read
+        if not _has_key(entry):
+            continue  # what is damaged is told of when it is read
         if (theirs := secret_of(entry)) != ours:
             under = "another key_secret" if theirs and ours else "a key_secret" if theirs else "no key_secret"
             raise ConfigurationError(
@@ -198,11 +215,12 @@ def _same_secret(pool: Pool, file: Path, entries: dict[str, Any]) -> None:
             )
 
 
-def _readable(pool: Pool, file: Path, entries: dict[str, Any]) -> Iterator[Entry | Gone]:
+def _readable(pool: Pool, file: Path, entries: dict[str, Any], damaged: list[str]) -> Iterator[Entry | Gone]:
     for id_, entry in entries.items():
         try:
             yield read(id_, entry)
         except (ValueError, TypeError, RecursionError) as err:
+            damaged.append(id_)
             skipped = f"{file}: the entry {id_!r:.60} was skipped, the others are loaded: {err}"
             pool.notices.once(f"snapshot:{file}", skipped)
 
@@ -211,20 +229,36 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Path:
     """Put the entries of several files into one; of two with one id the later state, or the deletion. Its path.
 
     Raises:
-        ConfigurationError: `out` is there already, or a file cannot be read; the message names it.
+        ConfigurationError: `out` is there already, a file cannot be read, or two were saved under different
+            `key_secret`s, so that no pool could load both; the message names it.
     """
     target = Path(out)
     if target.exists() or target.is_symlink():
         raise ConfigurationError(f"{target} is there already; give another path, or remove it first")
     entries: dict[str, Any] = {}
+    secrets: dict[str | None, Path] = {}
     for path in map(Path, paths):
         try:
-            for id_, entry in files.read(path, path.parent).items():
+            for id_, entry in files.read(path, path.parent)[0].items():
+                if _has_key(entry):
+                    secrets.setdefault(secret_of(entry), path)
                 entries[id_] = later(entries[id_], entry, id_) if id_ in entries else entry
         except (SourceError, ValueError, TypeError, RecursionError) as err:
             raise ConfigurationError(f"{path} cannot be merged: {err}") from err
+    if len(secrets) > 1:
+        one, other, *_ = secrets.values()
+        raise ConfigurationError(
+            f"{one} and {other} hold rows that were saved under different key_secrets: no pool would find both. Load "
+            "each into a pool with its key_secret"
+        )
     files.write(target, dict(sorted(entries.items())))
     return target
+
+
+def _has_key(entry: Any) -> bool:
+    """Whether it says under which secret its key was made: not a deletion, nor what is damaged."""
+    metadata = entry.get("metadata") if isinstance(entry, dict) else None
+    return isinstance(metadata, dict) and "deleted_at" not in metadata
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exp_pool._clock import now_us
 from exp_pool.filters import Condition
@@ -121,7 +121,7 @@ class Converging:
         said = self._said(here.id)
         news = [text for text in entry.said if text not in set(said)]
         ours, theirs = rank(here, said, revision_of(here, said)), entry.rank
-        state = {"trust": settled_trust([*said, *news], here.trust, entry.record.trust)}
+        state: dict[str, Any] = {"trust": settled_trust([*said, *news], here.trust, entry.record.trust)}
         if theirs > ours and theirs[3] != ours[3]:  # equal content may be written otherwise
             others = {*CHANGEABLE, "size_bytes"} - {"trust"}
             state |= {name: getattr(entry.record, name) for name in others}

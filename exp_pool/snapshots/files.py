@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import stat
 import tempfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,35 @@ _MAX_ENTRIES = 1_000_000
 _MAX_RATIO = 200  # what gzip may make of its bytes; rows pack 3 to 20 times, zeros 1,000 times
 _UNWATCHED = 8 * 2**20  # bytes that it may make of anything
 _CHUNK = 2**20
+_DIGEST = 16  # digits
 
 
-def write(path: Path, entries: dict[str, Any]) -> None:
-    """Replace a file as a whole: whoever reads it sees the old one or the new one. Equal content is equal bytes.
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A file that is written, and not in its place yet.
+
+    Attributes:
+        path: its place.
+        digest: of its content, see `digest`.
+    """
+
+    path: Path
+    digest: str
+    _part: Path | None  # None: the file in its place says the same
+
+    def put(self) -> None:
+        """Replace what is in its place as a whole: whoever reads it sees the old file or the new one."""
+        if self._part is not None:
+            self._part.replace(self.path)
+
+    def discard(self) -> None:
+        """Leave nothing behind of a file that was not put."""
+        if self._part is not None:
+            self._part.unlink(missing_ok=True)
+
+
+def stage(path: Path, entries: dict[str, Any]) -> Staged:
+    """Write a file beside its place. Equal content is equal bytes.
 
     Raises:
         ConfigurationError: the folder is a link: what it leads to is somewhere else.
@@ -34,22 +61,42 @@ def write(path: Path, entries: dict[str, Any]) -> None:
     packed = gzip.compress(text, mtime=0)
     if len(text) > max(_UNWATCHED, _MAX_RATIO * len(packed)):  # or it would be taken for a bomb
         packed = gzip.compress(text, compresslevel=0, mtime=0)
-    if path.is_file() and not path.is_symlink() and path.read_bytes() == packed:
-        return
+    named = hashlib.sha256(packed).hexdigest()[:_DIGEST]
+    if path.is_file() and not path.is_symlink() and digest(path) == named:
+        return Staged(path, named, None)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")  # 0600
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(packed)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    return Staged(path, named, Path(name))
 
 
-def read(path: Path, root: Path) -> dict[str, Any]:
-    """The entries of a file below `root`, not looked at yet.
+def write(path: Path, entries: dict[str, Any]) -> None:
+    """Replace a file as a whole; see `stage`."""
+    staged = stage(path, entries)
+    try:
+        staged.put()
+    finally:
+        staged.discard()
+
+
+def digest(path: Path) -> str:
+    """What tells the content of a file from others.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGEST]
+
+
+def read(path: Path, root: Path) -> tuple[dict[str, Any], str]:
+    """The entries of a file below `root`, not looked at yet, and its digest.
 
     Raises:
         SourceError: it is a link, a device or a pipe, damaged, or larger than such a file can be.
@@ -58,7 +105,8 @@ def read(path: Path, root: Path) -> dict[str, Any]:
         linked = path.is_symlink() or (path.parent != root and path.parent.is_symlink())
         if linked or not path.resolve().is_relative_to(root.resolve()):
             raise ValueError("links are not followed")
-        entries = json.loads(_unpacked(path), parse_constant=_refuse)
+        text, named = _unpacked(path)
+        entries = json.loads(text, parse_constant=_refuse)
     except RecursionError as err:
         raise SourceError(f"{path}: it is nested too deeply") from err
     except (OSError, EOFError, zlib.error, ValueError) as err:
@@ -67,10 +115,10 @@ def read(path: Path, root: Path) -> dict[str, Any]:
         raise SourceError(f"{path}: it is no object of entries")
     if len(entries) > _MAX_ENTRIES:
         raise SourceError(f"{path}: it has more than {_MAX_ENTRIES} entries")
-    return entries
+    return entries, named
 
 
-def _unpacked(path: Path) -> bytes:
+def _unpacked(path: Path) -> tuple[bytes, str]:
     # Without NONBLOCK the opening of a pipe would wait for somebody to write into it.
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(number, "rb") as file:
@@ -85,7 +133,8 @@ def _unpacked(path: Path) -> bytes:
                     raise ValueError(f"it has more than {_MAX_BYTES} bytes when it is unpacked")
                 if size > max(_UNWATCHED, _MAX_RATIO * file.tell()):
                     raise ValueError(f"it unpacks to more than {_MAX_RATIO} times its size")
-    return b"".join(parts)
+        file.seek(0)
+        return b"".join(parts), hashlib.file_digest(file, "sha256").hexdigest()[:_DIGEST]
 
 
 def _refuse(constant: str) -> Any:

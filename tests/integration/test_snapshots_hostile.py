@@ -202,15 +202,15 @@ def test_saving_every_so_often(node, tmp_path, monkeypatch):
     other = node()
     assert snapshots.load(other, tmp_path / "cache") == 2
 
-    failed, real = threading.Event(), files.write
+    failed, real = threading.Event(), files.stage
 
     def full(path, entries):
         if not failed.is_set():
             failed.set()
             raise OSError("no space left on device")
-        real(path, entries)
+        return real(path, entries)
 
-    monkeypatch.setattr(files, "write", full)
+    monkeypatch.setattr(files, "stage", full)
     manager.sync.create_exp(Experience(function="g", request="r", response=1))
     with snapshots.saving(manager, tmp_path / "cache", every=0.01):
         assert failed.wait(60)
