@@ -1,10 +1,11 @@
-"""What experiences owe to those that were shown when they were made: they are trusted no more than these."""
+"""What experiences owe to those that were shown when they were made: they are trusted no more, and can be traced."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from exp_pool.experience import Trust
 from exp_pool.protocols import RecordStore
@@ -39,6 +40,37 @@ def with_inherited_trust(store: RecordStore, records: Sequence[Record]) -> list[
     }:
         quarantined |= newly
     return [replace(row, trust=Trust.QUARANTINED.value) if _place(row) in quarantined else row for row in records]
+
+
+class Descent(NamedTuple):
+    """How a row descends from others: its kind, over how many generations, and through which parents."""
+
+    kind: str
+    generation: int
+    parents: tuple[str, ...]
+
+
+def descended(rows: Iterable[Record], ids: Iterable[str]) -> dict[str, Descent]:
+    """Of a namespace's rows those that were drawn from these, by id, the nearest first; never these themselves."""
+    drawn: dict[str, tuple[str, list[str]]] = {}
+    children: dict[str, list[str]] = {}
+    for row in rows:
+        if row.parents != _NO_PARENTS:
+            drawn[row.id] = row.kind, json.loads(row.parents)
+            for parent in drawn[row.id][1]:
+                children.setdefault(parent, []).append(row.id)
+    generation = dict.fromkeys(ids, 0)
+    reached = list(generation)
+    for id_ in reached:  # grows, a generation at a time
+        for child in children.get(id_, ()):
+            if child not in generation:
+                generation[child] = generation[id_] + 1
+                reached.append(child)
+    return {
+        id_: Descent(drawn[id_][0], generation[id_], tuple(p for p in drawn[id_][1] if p in generation))
+        for id_ in reached
+        if generation[id_]
+    }
 
 
 def _place(row: Record) -> tuple[str, str]:

@@ -158,6 +158,9 @@ def quarantine(
     reason: Annotated[str, typer.Option(help="Why; whoever looks at them later will want to know.")],
     ids: IdsArgument = None,
     where: WhereOption = None,
+    descendants: Annotated[
+        bool, typer.Option("--descendants", help="Also what was drawn from them, and from that.")
+    ] = False,
     yes: YesOption = False,
     store: StoreOption = None,
     namespace: NamespaceOption = None,
@@ -170,8 +173,9 @@ def quarantine(
     from exp_pool import curation
 
     with opened(store, namespace, index=None) as manager:
-        chosen = _chosen(manager, ids, where, "out of use", yes=yes)
-        change = curation.quarantine(manager, chosen, reason)
+        will_be = "out of use, and all that was drawn from them" if descendants else "out of use"
+        chosen = _chosen(manager, ids, where, will_be, yes=yes)
+        change = curation.quarantine(manager, chosen, reason, descendants=descendants)
     _tell_change(change, "quarantined", json_)
 
 

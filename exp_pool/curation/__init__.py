@@ -20,7 +20,16 @@ from exp_pool.curation.cells import NONE
 from exp_pool.curation.changes import Change
 from exp_pool.curation.diffing import diff
 from exp_pool.curation.distilling import distill
-from exp_pool.curation.finding import clusters, conflicts, coverage, duplicates, low_scores, outliers, stale
+from exp_pool.curation.finding import (
+    clusters,
+    conflicts,
+    coverage,
+    descendants,
+    duplicates,
+    low_scores,
+    outliers,
+    stale,
+)
 from exp_pool.curation.frames import iter_frames, to_arrow, to_frame, to_polars
 from exp_pool.curation.merging import merge
 from exp_pool.curation.verifying import Outcome, Verification, Verified, verify
@@ -37,6 +46,7 @@ __all__ = [
     "clusters",
     "conflicts",
     "coverage",
+    "descendants",
     "diff",
     "distill",
     "duplicates",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from exp_pool.curation.diffing import edited_row
 from exp_pool.curation.frames import settle
 from exp_pool.errors import InvalidInputError, NotFoundError
 from exp_pool.experience import Experience, Trust
+from exp_pool.lineage import descended
+from exp_pool.protocols import RecordQuery
 from exp_pool.records import Record
 
 if TYPE_CHECKING:
@@ -68,9 +70,23 @@ def relabel(
 
 
 def quarantine(
-    manager: ExpManager, experiences: Iterable[str | Experience], reason: str, *, who: str | None = None
+    manager: ExpManager,
+    experiences: Iterable[str | Experience],
+    reason: str,
+    *,
+    descendants: bool = False,
+    who: str | None = None,
 ) -> Change:
     """Take experiences out of use: they are kept, and seen by curators, but answer nothing and are shown to nobody.
+
+    What is drawn from them from now on is quarantined as they are.
+
+    Args:
+        manager: whose pool.
+        experiences: which, or their ids.
+        reason: for `history`.
+        descendants: also what was drawn from them before, and from that; `curation.descendants` shows it.
+        who: for `history`; by default the user of this machine.
 
     Raises:
         InvalidInputError: no reason.
@@ -79,7 +95,11 @@ def quarantine(
     """
     if not isinstance(reason, str) or not reason.strip():
         raise InvalidInputError(f"reason={reason!r} must say why; whoever looks at them later will want to know")
-    return _trust(manager.sync, "quarantine", experiences, Trust.QUARANTINED, who=who, why=reason)
+    pool, records = manager.sync, rows_of(manager.sync, experiences)
+    if descendants:
+        rows = pool.store.scan(RecordQuery(pool.space, history=True))
+        records += rows_of(pool, descended(rows, [record.id for record in records]))
+    return _trust(pool, "quarantine", records, Trust.QUARANTINED, who=who, why=reason)
 
 
 def promote(
@@ -91,13 +111,11 @@ def promote(
         NotFoundError: one is not in this namespace.
         ConflictError, StoreError: see `apply_frame`.
     """
-    return _trust(manager.sync, "promote", experiences, Trust.TRUSTED, who=who, why=why)
+    return _trust(manager.sync, "promote", rows_of(manager.sync, experiences), Trust.TRUSTED, who=who, why=why)
 
 
-def _trust(
-    pool: Pool, what: str, experiences: Iterable[str | Experience], trust: Trust, *, who: str | None, why: str
-) -> Change:
-    pairs = [(record, replace(record, trust=trust.value)) for record in rows_of(pool, experiences)]
+def _trust(pool: Pool, what: str, records: Sequence[Record], trust: Trust, *, who: str | None, why: str) -> Change:
+    pairs = [(record, replace(record, trust=trust.value)) for record in records]
     return commit(pool, planned(pool.space, what, pairs), who=who, why=why)
 
 
@@ -108,6 +126,19 @@ def rows_of(pool: Pool, experiences: Iterable[str | Experience]) -> list[Record]
         NotFoundError: one is not in this namespace.
     """
     settle(pool)
+    ids = ids_of(experiences)
+    found = pool.store.get_many(pool.space, ids, by="id")
+    if unknown := [id_ for id_, record in zip(ids, found, strict=True) if record is None]:
+        raise NotFoundError(f"no experience {', '.join(map(repr, unknown[:_NAMED]))} in namespace {pool.space!r}")
+    return [record for record in found if record is not None]
+
+
+def ids_of(experiences: Iterable[str | Experience]) -> list[str]:
+    """The ids of these experiences, each once.
+
+    Raises:
+        InvalidInputError: one is neither an experience nor an id.
+    """
     if isinstance(experiences, str | Experience):
         experiences = [experiences]
     if not isinstance(experiences, Iterable):
@@ -115,7 +146,4 @@ def rows_of(pool: Pool, experiences: Iterable[str | Experience]) -> list[Record]
     ids = list(dict.fromkeys(each.id if isinstance(each, Experience) else each for each in experiences))
     if wrong := [id_ for id_ in ids if not isinstance(id_, str)]:
         raise InvalidInputError(f"{wrong[0]!r:.80} is neither an experience nor an id")
-    found = pool.store.get_many(pool.space, ids, by="id")
-    if unknown := [id_ for id_, record in zip(ids, found, strict=True) if record is None]:
-        raise NotFoundError(f"no experience {', '.join(map(repr, unknown[:_NAMED]))} in namespace {pool.space!r}")
-    return [record for record in found if record is not None]
+    return ids

@@ -147,7 +147,7 @@ def _judged_since(pool: Pool, chain: set[str], id_: str) -> bool:
     for entry in pool.history(id_):
         if entry.detail.get("change") in chain:
             later = False
-        elif entry.what == "trust" or "trust" in entry.detail.get("fields", ()):
+        elif entry.what != "stored" and "trust" in entry.detail:
             later = True
     return later
 

@@ -1,4 +1,4 @@
-"""What a curator ought to look at: doubles, contradictions, subjects, outliers, what is stale or scored low, gaps.
+"""What a curator ought to look at: doubles, conflicts, subjects, outliers, stale or low-scored ones, gaps, descendants.
 
 Each function gives a frame with ids and reasons (columns ``found.*``, which are never stored), that goes into
 `apply_frame` as any other does: mark rows as `deleted`, set `trust`, write what is `expected`.
@@ -6,7 +6,8 @@ Each function gives a frame with ids and reasons (columns ``found.*``, which are
 
 from exp_pool.curation.finding.coverage import coverage
 from exp_pool.curation.finding.doubles import conflicts, duplicates
+from exp_pool.curation.finding.drawn import descendants
 from exp_pool.curation.finding.topics import clusters, outliers
 from exp_pool.curation.finding.worth import low_scores, stale
 
-__all__ = ["clusters", "conflicts", "coverage", "duplicates", "low_scores", "outliers", "stale"]
+__all__ = ["clusters", "conflicts", "coverage", "descendants", "duplicates", "low_scores", "outliers", "stale"]
