@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import atexit
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -318,7 +319,8 @@ class Pool(Editing):
         if limit is not None and (not isinstance(limit, int) or limit < 0):
             raise InvalidInputError(f"limit={limit!r} must be a whole number, not negative")
         query = RecordQuery(self._namespace(None), parse_where(where), history=history)
-        records = self._store.scan(query, order_by=field, descending=order_by.startswith("-"), limit=limit)
+        most = None if limit is None else min(limit, sys.maxsize)  # what engines take
+        records = self._store.scan(query, order_by=field, descending=order_by.startswith("-"), limit=most)
         return self._read(records)
 
     def report(self) -> Report:

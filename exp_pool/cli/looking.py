@@ -169,7 +169,7 @@ def list_(
     where: WhereOption = None,
     order: Annotated[str, typer.Option(help="A field to sort by; -FIELD: falling.")] = "-created_at",
     limit: Annotated[
-        int | None, typer.Option(min=0, help=f"How many; by default {_ROWS} in a terminal, else all.")
+        int | None, typer.Option(min=1, help=f"How many; by default {_ROWS} in a terminal, else all.")
     ] = None,
     history: Annotated[bool, typer.Option("--history", help="Earlier answers, too.")] = False,
     store: StoreOption = None,

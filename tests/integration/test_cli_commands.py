@@ -82,6 +82,8 @@ def test_list_filters_sorts_and_limits(pool, run):
     assert "unknown field" in run("list", "--where", '{"nothing": 1}', code=1)
     assert "Invalid value for --where" in run("list", "--where", "{", code=2)
     assert "order_by='x' is unknown" in run("list", "--order", "x", code=1)
+    assert "Invalid value for '--limit'" in run("list", "--limit", "0", code=2)
+    assert len(lines(run("list", "--json", "--limit", str(10**26)))) == 6, "more than an engine can count"
 
 
 def test_an_experience_is_shown_by_the_end_of_its_id(pool, run):
