@@ -180,7 +180,7 @@ def plot(results: Sequence[dict[str, Any]], pairs: Any, vectors: dict[str, np.nd
         axes.axvline(rate, color="0.8", linewidth=1, zorder=0)
     axes.set(xlabel="wrong answers, of all requests", ylabel="answered, of all requests", xlim=0, ylim=0)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    figure.savefig(path, dpi=100, bbox_inches="tight")
 
 
 def decision_times(pairs: Sequence[tuple[str, str, bool]], vectors: dict[str, np.ndarray]) -> list[float]:
@@ -242,7 +242,7 @@ def main() -> None:
     rates = [float(rate) for rate in options.rates.split(",")]
     kinds = ["random", *(["right first", "wrong first", "easy, then hard"] if options.adversarial else [])]
     jobs = [(kind, rate, seed, options.pairs) for kind in kinds for seed in range(options.orders) for rate in rates]
-    console = Console()
+    console = Console(width=150) if not sys.stdout.isatty() else Console()  # a file has no width of its own
     results = replayed(jobs, options.processes, options.results)
     results.sort(key=lambda result: (kinds.index(result["kind"]), result["rate"]))
     console.print(table_of(results, {rate: offline(pairs, vectors, rate) for rate in rates}))
