@@ -72,6 +72,7 @@ class Reuse:
         drifts: how often it forgot what it had learned because answers went wrong more often.
         calibration: predictions against what was seen, for a plot.
         by_similarity: similarity against what was seen, for a plot.
+        version: of the function: each learns for itself.
     """
 
     requests: int
@@ -85,6 +86,7 @@ class Reuse:
     drifts: int
     calibration: tuple[Calibration, ...]
     by_similarity: tuple[AtSimilarity, ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ class FunctionReport:
             without a hold-out. What the experiences do together, if their effects add. Of calls since the last alarm.
         lifts: one for each experience that was a candidate and is still there, the most helpful first.
         alarms: how often experiences were quarantined because what was shown hurt as a whole.
-        reuse: how answers were reused, where a `VerifiedJudge` decides that.
+        reuse: how answers were reused, where a `VerifiedJudge` decides that: of the version that this process asks,
+            else of the one that was asked most.
+        other_versions: likewise, of the function's other versions.
     """
 
     function: str
@@ -110,6 +114,7 @@ class FunctionReport:
     lifts: tuple[Lift, ...]
     alarms: int = 0
     reuse: Reuse | None = None
+    other_versions: tuple[Reuse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,21 +145,21 @@ def report_on(namespace: str, outcomes: Outcomes, verifying: Verifying, store: R
     Raises:
         StoreError: the store failed.
     """
-    reuse = {known.function: known for known in verifying.all(namespace)}
+    reuse: dict[str, list[Reuse]] = {}
+    for known in verifying.all(namespace):
+        reuse.setdefault(known.function, []).append(_reuse(known))
     folded = {known.function: known for known in outcomes.all(namespace)}
     names = sorted({*reuse, *folded})
     return Report(
         namespace,
         tuple(
-            _function(namespace, folded.get(name) or Folded(name, Lifts(), "", 0), _reuse(reuse.get(name)), store)
+            _function(namespace, folded.get(name) or Folded(name, Lifts(), "", 0), reuse.get(name, []), store)
             for name in names
         ),
     )
 
 
-def _reuse(studied: Studied | None) -> Reuse | None:
-    if studied is None:
-        return None
+def _reuse(studied: Studied) -> Reuse:
     memory, bound = studied.memory, studied.memory.bound
     requests = bound.requests
     return Reuse(
@@ -173,10 +178,11 @@ def _reuse(studied: Studied | None) -> Reuse | None:
             if seen["pairs"]
         ),
         by_similarity=tuple(AtSimilarity(*step) for step in memory.by_similarity()),
+        version=studied.version,
     )
 
 
-def _function(namespace: str, folded: Folded, reuse: Reuse | None, store: RecordStore) -> FunctionReport:
+def _function(namespace: str, folded: Folded, reuse: list[Reuse], store: RecordStore) -> FunctionReport:
     effects = folded.lifts.effects()
     lifts: list[Lift] = []
     for start in range(0, len(effects), _JOINED_AT_ONCE):
@@ -185,6 +191,7 @@ def _function(namespace: str, folded: Folded, reuse: Reuse | None, store: Record
         lifts += [_lift(effect, row) for effect, row in zip(page, rows, strict=True) if row is not None]
     lifts.sort(key=lambda lift: -lift.shrunken if math.isfinite(lift.shrunken) else 0.0)
     observed = folded.lifts.observed()
+    asked_first = sorted(reuse, key=lambda version: (version.allowed is None, -version.requests))
     return FunctionReport(
         folded.function,
         observed.calls_with + observed.calls_without,
@@ -192,7 +199,8 @@ def _function(namespace: str, folded: Folded, reuse: Reuse | None, store: Record
         folded.lifts.added_up(),
         tuple(lifts),
         folded.lifts.alarms,
-        reuse,
+        next(iter(asked_first), None),
+        tuple(asked_first[1:]),
     )
 
 
@@ -238,18 +246,21 @@ def _cells(lift: Lift) -> tuple[str, ...]:
 
 
 def _sentences(report: FunctionReport) -> list[str]:
-    seen, reuse = report.observed, report.reuse
-    said = []
-    if reuse is not None and reuse.requests:
+    seen, said = report.observed, []
+    versions = [reuse for reuse in (report.reuse, *report.other_versions) if reuse is not None]
+    for reuse in versions:
+        which = f"version {reuse.version!r}, " if len(versions) > 1 else ""
+        if not reuse.requests:
+            continue
         allowed = "" if reuse.allowed is None else f", {reuse.allowed:.1%} allowed"
         said.append(
-            f"{reuse.requests:,} requests: {reuse.answered / reuse.requests:.1%} answered from the pool, "
+            f"{which}{reuse.requests:,} requests: {reuse.answered / reuse.requests:.1%} answered from the pool, "
             f"{reuse.looked_into / reuse.requests:.1%} looked into; wrong about {reuse.error_rate:.2%} of all, "
             f"at most {reuse.at_most:.2%} ({reuse.confidence:.0%} confidence{allowed})"
         )
         if reuse.drifts:
             said.append(f"what was learned about reuse was forgotten {reuse.drifts} times: answers had changed")
-    if reuse is not None and not report.outcomes:
+    if versions and not report.outcomes:
         return said
     said.append(f"{report.outcomes:,} calls with feedback")
     if seen.calls_with and seen.calls_without:

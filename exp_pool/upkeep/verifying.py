@@ -68,6 +68,11 @@ class Studied:
     alike: int = 0
     alike_same: int = 0
 
+    @property
+    def version(self) -> str:
+        """Of the function."""
+        return str(json.loads(self.log.removeprefix(_LOG))[1])
+
 
 class Verifying:
     """See `drivers.ports.Learning` for what callers use.

@@ -117,6 +117,21 @@ def test_namespaces_and_versions_do_not_share_what_was_learned(make_manager):
     assert len(known(manager, "tenant")) == 1
 
 
+def test_the_report_tells_of_each_version(make_manager, tmp_path):
+    store = f"sqlite:///{tmp_path}/pool.db"
+    manager = make_manager(store=store)
+    Asking(manager).until_it_answers()
+    Asking(manager, version="2", seed=3).go(40)
+    manager.sync.close()
+    manager = make_manager(store=store)
+    Asking(manager, version="2", seed=4).go(10)
+    (report,) = manager.sync.report().functions
+    assert (report.reuse.version, [other.version for other in report.other_versions]) == ("2", [""])
+    assert 0 < report.reuse.requests < report.other_versions[0].requests
+    said = str(manager.sync.report())
+    assert said.index(f"version '2', {report.reuse.requests} requests") < said.index("version '', ")
+
+
 def test_functions_whose_names_and_versions_run_together_are_apart(make_manager):
     manager = make_manager()
     for name, version in (("f:1", ""), ("f", ":1"), ('f","', "1"), ("f", '","1')):
