@@ -32,7 +32,7 @@ from exp_pool import VerifiedJudge
 from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
 from exp_pool.evaluation import evaluate
 from exp_pool.protocols import Question
-from exp_pool.reuse.guard import differences
+from exp_pool.reuse.guard import differences, guard
 from exp_pool.reuse.pairs import features
 
 DATA = Path(os.environ.get("EXP_POOL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -94,7 +94,8 @@ def orders_of(kind: str, wrong: np.ndarray, cosines: np.ndarray, seed: int) -> l
         near = [place for place in places if cosines[place] > np.median(cosines)]
         easy, hard = [p for p in near if not wrong[p]], [p for p in near if wrong[p]]
         half = min(len(easy), len(hard))
-        mixed = easy[:half] + [place for place in places if cosines[place] <= np.median(cosines)][:half]
+        far = [place for place in places if cosines[place] <= np.median(cosines)]
+        mixed = easy[: half // 2] + far[: half - half // 2]  # so that the shift comes halfway
         random.Random(seed + 1).shuffle(mixed)
         return mixed + hard[:half]
     return places
@@ -183,6 +184,32 @@ def plot(results: Sequence[dict[str, Any]], pairs: Any, vectors: dict[str, np.nd
     figure.savefig(path, dpi=100, bbox_inches="tight")
 
 
+def guard_table(pairs: Sequence[tuple[str, str, bool]]) -> Table:
+    """What the guard lets pass of made-up near misses, and vetoes of real questions. `seen` while it was written."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from near_misses import HELD, SEEN
+    from near_misses import pairs as made
+
+    table = Table("pairs", "in", title="the guard")
+    for name in ("seen", "passed", "held", "passed"):
+        table.add_column(name, justify="right")
+    passed: dict[tuple[str, str], list[int]] = {}
+    for at, templates in enumerate((SEEN, HELD)):
+        for kind, language, one, other in made(templates):
+            counts = passed.setdefault((kind, language), [0, 0, 0, 0])
+            counts[2 * at] += 1
+            counts[2 * at + 1] += guard(one, other) is None
+    passed["all", ""] = [sum(column) for column in zip(*passed.values(), strict=True)]
+    for (kind, language), (seen, of_seen, held, of_held) in passed.items():
+        shares = (f"{of_seen / seen:.1%}" if seen else "", f"{of_held / held:.1%}" if held else "")
+        table.add_row(kind, language, f"{seen}", shares[0], f"{held}", shares[1])
+    for name, wanted in (("the same", True), ("not the same", False)):
+        real = [(a, b) for a, b, same in pairs if same is wanted]
+        vetoed = sum(guard(b, a) is not None for a, b in real) / len(real)
+        table.add_row(f"{len(real):,} real, {name}", "en", "", "", "vetoed", f"{vetoed:.1%}")
+    return table
+
+
 def decision_times(pairs: Sequence[tuple[str, str, bool]], vectors: dict[str, np.ndarray]) -> list[float]:
     """Milliseconds of single decisions, without embedding, of a judge that has learned from 2,000 pairs."""
     from exp_pool import Experience, Hit
@@ -251,6 +278,7 @@ def main() -> None:
         heard = sum(any(place >= 0.5 for place in result["alarms"]) for result in shifted)
         early = sum(any(place < 0.5 for place in result["alarms"]) for result in results)
         console.print(f"the shift was noticed in {heard} of {len(shifted)} orders; alarms before one: {early}")
+    console.print(guard_table(pairs))
     times = decision_times(pairs, vectors)
     p50, p99 = np.percentile(times, [50, 99])
     console.print(f"one decision without embedding: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
