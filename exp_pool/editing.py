@@ -125,7 +125,7 @@ class Editing:
             self._audit("trust", id_, before=before.trust.value, trust=after.trust.value)
         if others := sorted(changes.keys() - {"trust"}):
             self._audit("update", id_, fields=others)
-        self._follow(*(to_record(experience, self._namespace(None)) for experience in (before, after)))
+        self.follow(*(to_record(experience, self._namespace(None)) for experience in (before, after)))
         return after
 
     def annotate(self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None) -> Experience:
@@ -143,13 +143,13 @@ class Editing:
             rows = self._store.get_many(self._namespace(None), [edit.id for edit in batch], by="id")
             for edit, row in zip(batch, rows, strict=True):
                 if row is not None:
-                    self._follow(replace(row, **(edit.before or {})), row)
+                    self.follow(replace(row, **(edit.before or {})), row)
         new = [Record(**(edit.after or {})) for edit in edits if edit.deed in (Deed.ADD, Deed.RESTORE)]
         self.ports.stored([row for row in new if row.is_current])
         return kept
 
-    def _follow(self, before: Record, after: Record) -> None:
-        """What follows from a person's edit: evidence against what is trusted again counts anew; scores are owed."""
+    def follow(self, before: Record, after: Record) -> None:
+        """What follows from an edit: evidence against what is trusted again counts anew; scores are owed."""
         if before.trust != after.trust == Trust.TRUSTED:
             self._outcomes.cleared(after.namespace, after.function, after.id)
         if before.answer != after.answer:
@@ -220,7 +220,7 @@ class Editing:
                 (changed,) = with_inherited_trust(self._store, [changed])
             (status,) = self._store.put_many([Put(changed, PutMode.UPDATE, expected_revision=record.revision)])
             if status is not PutStatus.CONFLICT:
-                return before, after
+                return before, after if changed.trust == after.trust else after._with(trust=changed.trust)  # noqa: SLF001
         raise ConflictError(f"the experience {id_!r} is being changed by others all the time; try again")
 
     def delete_exp(self, id_: str) -> bool:

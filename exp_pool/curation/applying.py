@@ -111,9 +111,12 @@ def _reversed(
     pool: Pool, note: ChangeNote, edits: Sequence[Edit], trouble: dict[str, str]
 ) -> Iterator[tuple[Record | None, Record | None]]:
     chain = {note.id}  # the change, its undo, the undo of that, ...
-    for each in pool.journal.notes():
+    notes = pool.journal.notes()
+    for each in notes:
         if each.of in chain:
             chain.add(each.id)
+    undone = {each.id for each in notes if each.standing is Standing.UNDONE}
+    undone |= {each.id for each in notes if each.of in undone}  # and what undid them: both together are nothing
     for start in range(0, len(edits), _BATCH):
         batch = edits[start : start + _BATCH]
         rows = pool.store.get_many(pool.space, [edit.id for edit in batch], by="id")
@@ -131,7 +134,7 @@ def _reversed(
                 elif (
                     was.trust != row.trust
                     and row.revision > edit.revision + 1  # a change raises it by one, so that others were here since
-                    and _judged_since(pool, chain, edit.id)
+                    and _judged_since(pool, edit.id, chain, undone)
                 ):
                     trouble[edit.id] = "others decided on its trust since"
                 yield row, was
@@ -141,12 +144,15 @@ def _reversed(
                 yield row, None
 
 
-def _judged_since(pool: Pool, chain: set[str], id_: str) -> bool:
+def _judged_since(pool: Pool, id_: str, chain: set[str], undone: set[str]) -> bool:
     """Trust has two values: what others took back and set again looks as this change left it, and is theirs."""
     later = False
     for entry in pool.history(id_):
-        if entry.detail.get("change") in chain:
+        change = entry.detail.get("change")
+        if change in chain:
             later = False
+        elif change in undone:
+            continue
         elif entry.what != "stored" and "trust" in entry.detail:
             later = True
     return later

@@ -14,8 +14,9 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,22 +25,14 @@ from loguru import logger
 
 from exp_pool._clock import to_datetime
 from exp_pool.durations import Duration, to_seconds
-from exp_pool.errors import ConfigurationError, ExpPoolError, InvalidInputError, SourceError
+from exp_pool.errors import ConfigurationError, InvalidInputError, SourceError
 from exp_pool.progress import progress
 from exp_pool.protocols import RecordQuery
 from exp_pool.rows import audit_log
 from exp_pool.snapshots import files
 from exp_pool.snapshots.converging import Converging, deletions, read_log
-from exp_pool.snapshots.entries import (
-    Entry,
-    Gone,
-    fingerprint,
-    later,
-    read,
-    secret_of,
-    write_gone,
-    write_row,
-)
+from exp_pool.snapshots.entries import Entry, Gone, untold_trust
+from exp_pool.snapshots.format import fingerprint, later, read, secret_of, write_gone, write_row
 from exp_pool.snapshots.ownership import refuse_to_lose, remember
 
 if TYPE_CHECKING:
@@ -76,11 +69,11 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
         raise ConfigurationError(f"{root} is a file; name a folder")
     Converging(pool)  # ends what a killed process left half done
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    earlier = set(_files(root))
     staged: list[files.Staged] = []
     try:
         for path, entries in chain(_rows(pool, root, partition_size), _gone(pool, root, partition_size)):
             staged.append(files.stage(path, entries))
+        earlier = set(_files(root))  # now, as others may have saved meanwhile
         if earlier and not staged:
             pool.notices.once(
                 f"snapshot:{root}",
@@ -113,7 +106,9 @@ def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, d
             entries = {}
             for row in rows:
                 said = read_log(pool, space, audit_log(row.id)) if audit_log(row.id) in logs else []
-                entries[row.id] = write_row(row, said, secret)
+                if untold := untold_trust(row, said):
+                    pool.store.append_log(space, audit_log(row.id), untold)
+                entries[row.id] = write_row(row, [*said, *untold], secret)
             yield _path(root, month, function, rows[0].created_at if rows else 0, partition), entries
 
 
@@ -175,16 +170,16 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
                 raise
             pool.notices.once(f"snapshot:{file}", f"a file was skipped, the other files are loaded: {err}")
             continue
-        _same_secret(pool, file, entries)
-        damaged: list[str] = []
-        found = _readable(pool, file, entries, damaged)
-        while batch := list(islice(found, _BATCH)):
+        found = _readable(pool, file, entries)
+        _same_secret(pool, file, {id_: entries[id_] for id_, each in found.items() if isinstance(each, Entry)})
+        refused, rest = here.refused, iter(found.values())
+        while batch := list(islice(rest, _BATCH)):
             gone = [each for each in batch if isinstance(each, Gone)]
             written += here.deletions(gone)
             for each in gone:
                 written += 0 if each.id else _clear(pool, here, file, each.at, delete=clear)
             written += here.rows([each for each in batch if isinstance(each, Entry)], changed_too=not incremental)
-        if not incremental and not damaged:
+        if not incremental and len(found) == len(entries) and here.refused == refused:
             whole.append(digest)
     if whole:
         remember(pool, whole)
@@ -202,11 +197,9 @@ def _clear(pool: Pool, here: Converging, file: Path, at: int, *, delete: bool) -
     return went
 
 
-def _same_secret(pool: Pool, file: Path, entries: dict[str, Any]) -> None:
+def _same_secret(pool: Pool, file: Path, rows: Mapping[str, Any]) -> None:
     ours = fingerprint(pool.secret)
-    for id_, entry in entries.items():
-        if not _has_key(entry):
-            continue  # what is damaged is told of when it is read
+    for id_, entry in rows.items():
         if (theirs := secret_of(entry)) != ours:
             under = "another key_secret" if theirs and ours else "a key_secret" if theirs else "no key_secret"
             raise ConfigurationError(
@@ -215,14 +208,15 @@ def _same_secret(pool: Pool, file: Path, entries: dict[str, Any]) -> None:
             )
 
 
-def _readable(pool: Pool, file: Path, entries: dict[str, Any], damaged: list[str]) -> Iterator[Entry | Gone]:
+def _readable(pool: Pool, file: Path, entries: Mapping[str, Any]) -> dict[str, Entry | Gone]:
+    found: dict[str, Entry | Gone] = {}
     for id_, entry in entries.items():
         try:
-            yield read(id_, entry)
+            found[id_] = read(id_, entry)
         except (ValueError, TypeError, RecursionError) as err:
-            damaged.append(id_)
             skipped = f"{file}: the entry {id_!r:.60} was skipped, the others are loaded: {err}"
             pool.notices.once(f"snapshot:{file}", skipped)
+    return found
 
 
 def merge(paths: Sequence[str | Path], out: str | Path) -> Path:
@@ -240,7 +234,7 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Path:
     for path in map(Path, paths):
         try:
             for id_, entry in files.read(path, path.parent)[0].items():
-                if _has_key(entry):
+                if isinstance(read(id_, entry), Entry):
                     secrets.setdefault(secret_of(entry), path)
                 entries[id_] = later(entries[id_], entry, id_) if id_ in entries else entry
         except (SourceError, ValueError, TypeError, RecursionError) as err:
@@ -253,12 +247,6 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Path:
         )
     files.write(target, dict(sorted(entries.items())))
     return target
-
-
-def _has_key(entry: Any) -> bool:
-    """Whether it says under which secret its key was made: not a deletion, nor what is damaged."""
-    metadata = entry.get("metadata") if isinstance(entry, dict) else None
-    return isinstance(metadata, dict) and "deleted_at" not in metadata
 
 
 @contextmanager
@@ -295,17 +283,18 @@ def saving(
         while not ended.wait(seconds):
             try:
                 once()
-            except (ExpPoolError, OSError) as err:
-                logger.warning("a snapshot could not be saved, it is tried again: {}", err)
+            except Exception as err:  # of `saved` too: the next save may be the one that is needed
+                logger.warning("a snapshot could not be saved, it is tried again: {!r}", err)
 
-    thread = threading.Thread(target=again, name="exp_pool-snapshots", daemon=True)
+    # In the namespace, and with all else, that surrounds the block: a thread begins with none of it.
+    thread = threading.Thread(target=copy_context().run, args=(again,), name="exp_pool-snapshots", daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
-    once()
+        once()
 
 
 __all__ = ["load", "merge", "save", "saving"]

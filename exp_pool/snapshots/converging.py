@@ -19,7 +19,17 @@ from exp_pool.filters import Condition
 from exp_pool.protocols import Deletion, Put, PutMode, PutStatus, RecordQuery
 from exp_pool.records import Record
 from exp_pool.rows import audit_log
-from exp_pool.snapshots.entries import CHANGEABLE, Entry, Gone, loaded, rank, restored_at, revision_of, settled_trust
+from exp_pool.snapshots.entries import (
+    CHANGEABLE,
+    Entry,
+    Gone,
+    loaded,
+    rank,
+    restored_at,
+    revision_of,
+    settled_trust,
+    untold_trust,
+)
 from exp_pool.upkeep.rating import unscored_log
 
 if TYPE_CHECKING:
@@ -31,7 +41,14 @@ _PAGE = 200
 
 
 class Converging:
-    """Brings entries into a pool's namespace. What a killed process left half done is ended first."""
+    """Brings entries into a pool's namespace. What a killed process left half done is ended first.
+
+    Attributes:
+        refused: rows that did not come in, though nothing here stands for them: the namespace was cleared since, or
+            somebody changed them this moment.
+    """
+
+    refused = 0
 
     def __init__(self, pool: Pool) -> None:
         self._pool, self._store, self._space = pool, pool.store, pool.space
@@ -108,21 +125,25 @@ class Converging:
             if revived > max(self._tombstones().get(row.id, -1), cutoff if row.created_at <= cutoff else -1):
                 (status,) = self._store.put_many([replace(put, mode=PutMode.INSERT)])
         if status not in (PutStatus.CURRENT, PutStatus.HISTORY):
+            self.refused += row.id not in self._tombstones()
             return False
         if row.is_current:
             taken.add(row.key)
-        if waits:
+        if waits or (row.annotated and row.superseded_by is not None):
             unsettled.setdefault(row.key, {})
-        self._hear(row.id, entry.said)
+        if said := self._said(row.id):  # a curator deleted it here, who might take that back
+            self._hear(row.id, [loaded(row.id, entry.record.revision, row.revision)])
+        self._hear(row.id, [text for text in entry.said if text not in set(said)])
         return True
 
     def _update(self, here: Record, entry: Entry) -> bool:
         """Give the row the later state, if that is the file's; whether it changed."""
         said = self._said(here.id)
-        news = [text for text in entry.said if text not in set(said)]
+        said += (untold := untold_trust(here, said))
+        news = [*untold] + [text for text in entry.said if text not in set(said)]
         ours, theirs = rank(here, said, revision_of(here, said)), entry.rank
         state: dict[str, Any] = {"trust": settled_trust([*said, *news], here.trust, entry.record.trust)}
-        if theirs > ours and theirs[3] != ours[3]:  # equal content may be written otherwise
+        if theirs > ours and theirs.content != ours.content:  # equal content may be written otherwise
             others = {*CHANGEABLE, "size_bytes"} - {"trust"}
             state |= {name: getattr(entry.record, name) for name in others}
         later = replace(here, **state)
@@ -130,8 +151,10 @@ class Converging:
         if changed:
             (status,) = self._store.put_many([Put(later, PutMode.UPDATE, expected_revision=here.revision)])
             if status is PutStatus.CONFLICT:  # somebody changed it this moment: the next loading decides
+                self.refused += 1
                 return False
-        if (revision := max(ours, theirs)[2]) != ours[2] + changed:
+            self._pool.follow(here, later)
+        if (revision := max(ours, theirs).revision) != ours.revision + changed:
             news.append(loaded(here.id, revision, here.revision + changed))
         self._hear(here.id, news)
         return changed
@@ -150,12 +173,15 @@ class Converging:
         """Make that row of a key current which is so on every node that knows the same rows."""
         same_call = RecordQuery(self._space, (Condition("key", "", "eq", key),), history=True)
         rows = list(self._store.scan(same_call))
-        claims = [row for row in rows if row.superseded_by is None and row.id not in superseded]
-        first = max(claims, key=_precedence, default=None)
-        wanted = [
-            replace(row, is_current=row is first, superseded_by=row.superseded_by or superseded.get(row.id))
-            for row in rows
-        ]
+        origins = {row.id: row.origin for row in rows if not row.annotated}
+        settled = []
+        for row in rows:
+            by = row.superseded_by or superseded.get(row.id)
+            if row.annotated and origins.get(by or "", "manual") != "manual":
+                by = None  # by a call on a node that did not know of the annotation yet: no call replaces one
+            settled.append(replace(row, superseded_by=by))
+        first = max((row for row in settled if row.superseded_by is None), key=_precedence, default=None)
+        wanted = [replace(row, is_current=row is first) for row in settled]
         changed = [row for row, was in zip(wanted, rows, strict=True) if row != was]
         if changed:
             self._put_anew(changed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import os
 import stat
 import tempfile
@@ -106,7 +107,7 @@ def read(path: Path, root: Path) -> tuple[dict[str, Any], str]:
         if linked or not path.resolve().is_relative_to(root.resolve()):
             raise ValueError("links are not followed")
         text, named = _unpacked(path)
-        entries = json.loads(text, parse_constant=_refuse)
+        entries = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except RecursionError as err:
         raise SourceError(f"{path}: it is nested too deeply") from err
     except (OSError, EOFError, zlib.error, ValueError) as err:
@@ -135,6 +136,11 @@ def _unpacked(path: Path) -> tuple[bytes, str]:
                     raise ValueError(f"it unpacks to more than {_MAX_RATIO} times its size")
         file.seek(0)
         return b"".join(parts), hashlib.file_digest(file, "sha256").hexdigest()[:_DIGEST]
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
 
 
 def _refuse(constant: str) -> Any:

@@ -72,7 +72,7 @@ def forged(path, change):
     entries = json.loads(gzip.decompress(path.read_bytes()))
     ((id_, entry),) = entries.items()
     change(entry["metadata"])
-    from exp_pool.snapshots.entries import _checksum
+    from exp_pool.snapshots.format import _checksum
 
     entry["metadata"].pop("checksum")
     entry["metadata"]["checksum"] = _checksum(entry["result"], entry["metadata"])

@@ -24,7 +24,8 @@ def descendants(manager: ExpManager, experiences: Iterable[str | Experience]) ->
 
     Args:
         manager: whose pool.
-        experiences: which, or their ids; they may be deleted by now.
+        experiences: which, or their ids; they may be deleted by now. (Who was drawn from one that is deleted, and named
+            only by others, is not found: what its parents were is gone with it.)
 
     Returns:
         a frame with ``found.reason``, ``found.generation`` (1: was shown one of these itself) and ``found.parents``

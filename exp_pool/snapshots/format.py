@@ -1,0 +1,182 @@
+"""An entry in a file: written, read as what strangers may have sent, and put together with another of the same id.
+
+``{"result": ..., "metadata": {...}}``, with a format version and a checksum of its own, so that files can be taken
+apart and merged. Vectors, leases and what is owed are not in it: they are made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+from exp_pool._clock import now_us, to_us
+from exp_pool.encoding import from_plain
+from exp_pool.errors import DecodingError
+from exp_pool.experience import Trust
+from exp_pool.records import Record, sized, to_experience
+from exp_pool.snapshots.entries import LOADED, Entry, Gone, restored_at, revision_of, settled_trust
+
+FORMAT = 2
+_OWED = frozenset(f"{duty}_{what}" for duty in ("embed", "score") for what in ("due", "tries"))
+_LEFT_OUT = _OWED | {"response", "namespace"}
+_TYPES = {f.name: f.type for f in fields(Record) if f.name not in _LEFT_OUT}
+_MAX_NUMBER = 2**53
+_MAX_REVISION = 2**40  # nobody changes a row so often, and all that come after it are still numbers
+_AHEAD_US = 24 * 3600 * 10**6  # what a clock may be wrong by: what is said from the future would be the last word
+
+
+def fingerprint(secret: bytes | None) -> str | None:
+    """What tells key secrets apart without saying what they are; None where there is none."""
+    return hmac.new(secret, b"exp_pool snapshots", hashlib.sha256).hexdigest()[:16] if secret else None
+
+
+def write_row(record: Record, said: Sequence[str], secret: str | None) -> dict[str, Any]:
+    """A row of this pool. The response stands apart, for those who read the files."""
+    metadata = {name: value for name, value in asdict(record).items() if name not in _LEFT_OUT}
+    metadata["revision"] = max(1, revision_of(record, said))
+    if record.response is None:
+        metadata["no_result"] = True
+    if secret is not None:
+        metadata["key_secret"] = secret
+    told = [entry for entry in map(json.loads, said) if entry["what"] != LOADED]
+    if told:
+        metadata["said"] = told
+    return _sealed(None if record.response is None else json.loads(record.response), metadata)
+
+
+def write_gone(gone: Gone) -> dict[str, Any]:
+    """A deletion."""
+    return _sealed(None, {"deleted_at": gone.at})
+
+
+def secret_of(entry: Any) -> str | None:
+    """The fingerprint of the key secret under which a row's key was made."""
+    metadata = entry.get("metadata") if isinstance(entry, dict) else None
+    found = metadata.get("key_secret") if isinstance(metadata, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def read(id_: str, entry: Any) -> Entry | Gone:
+    """What an entry says.
+
+    Raises:
+        ValueError: it is damaged, or of another version.
+    """
+    if not isinstance(entry, dict) or not isinstance(entry.get("metadata"), dict) or "result" not in entry:
+        raise ValueError("it is no entry")
+    metadata = dict(entry["metadata"])
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"its format is {metadata.get('format')!r:.40}, this version reads {FORMAT}")
+    if metadata.pop("checksum", None) != _checksum(entry["result"], metadata):
+        raise ValueError("its checksum is wrong")
+    del metadata["format"]
+    if metadata.keys() == {"deleted_at"}:
+        return Gone(id_, _past("deleted_at", _number("deleted_at", metadata["deleted_at"])))
+    metadata.pop("key_secret", None)
+    said = _said(metadata.pop("said", []))
+    response = None if metadata.pop("no_result", False) else json.dumps(entry["result"], separators=(",", ":"))
+    if metadata.keys() != _TYPES.keys() or metadata["id"] != id_ or not id_:
+        raise ValueError("its fields are not those of a record")
+    for name, value in metadata.items():
+        _check(name, value)
+    record = sized(Record(**metadata, namespace="", response=response))  # eviction goes by it
+    try:
+        experience = to_experience(record)
+    except DecodingError as err:
+        raise ValueError(str(err)) from err
+    if not record.function or not isinstance(experience.metadata, dict) or not isinstance(experience.arguments, dict):
+        raise ValueError("it is no experience: its function, arguments or metadata cannot be")
+    if not isinstance(experience.parents, list) or not all(isinstance(parent, str) for parent in experience.parents):
+        raise ValueError(f"its parents are {record.parents:.40}")
+    return Entry(record, said)
+
+
+def later(one: Any, other: Any, id_: str) -> Any:
+    """Of two entries of one id what counts: the later state, with all that was said, or a deletion not undone since.
+
+    Raises:
+        ValueError: one of them is damaged.
+    """
+    first, second = read(id_, one), read(id_, other)
+    match first, second:
+        case Gone(), Gone():
+            return one if first.at >= second.at else other
+        case Gone(), Entry():
+            return one if first.at >= restored_at(second.said) else other
+        case Entry(), Gone():
+            return other if second.at >= restored_at(first.said) else one
+        case Entry(), Entry():
+            state = one if first.rank >= second.rank else other
+            said = sorted({*first.said, *second.said}, key=lambda text: (json.loads(text)["at"], text))
+            metadata = {name: value for name, value in state["metadata"].items() if name not in ("format", "checksum")}
+            superseded_by = {first.record.superseded_by, second.record.superseded_by} - {None}
+            metadata["superseded_by"] = max(map(str, superseded_by), default=None)
+            metadata["trust"] = settled_trust(said, first.record.trust, second.record.trust)
+            if said:
+                metadata["said"] = list(map(json.loads, said))
+            return _sealed(state["result"], metadata)
+
+
+def _sealed(result: Any, metadata: dict[str, Any]) -> dict[str, Any]:
+    metadata["format"] = FORMAT
+    metadata["checksum"] = _checksum(result, metadata)
+    return {"result": result, "metadata": metadata}
+
+
+def _checksum(result: Any, metadata: Mapping[str, Any]) -> str:
+    text = json.dumps([result, metadata], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check(name: str, value: Any) -> None:
+    kind = str(_TYPES[name])
+    if value is None and "None" in kind:
+        return
+    if "int" in kind:
+        if _number(name, value) >= _MAX_REVISION and name == "revision":
+            raise ValueError(f"its revision is {value}")
+        return
+    if "float" in kind and (not isinstance(value, float | int) or not abs(value) < _MAX_NUMBER):
+        raise ValueError(f"its {name} is {value!r:.40}")
+    allowed = (bool,) if "bool" in kind else (float, int) if "float" in kind else (str,)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and "bool" not in kind):
+        raise ValueError(f"its {name} is {value!r:.40}")
+
+
+def _number(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MAX_NUMBER:
+        raise ValueError(f"its {name} is {value!r:.40}")
+    return value
+
+
+def _past(name: str, moment: int) -> int:
+    if moment > now_us() + _AHEAD_US:
+        raise ValueError(f"its {name} is more than a day from now; look at the clock of the machine that saved it")
+    return moment
+
+
+def _said(entries: Any) -> tuple[str, ...]:
+    try:
+        for entry in entries:
+            from_plain(entry)
+            names = isinstance(entry["what"], str) and isinstance(entry["id"], str) and entry["what"] != LOADED
+            moment = datetime.fromisoformat(entry["at"])
+            if not names or moment.tzinfo is None or not _means_something(entry):
+                raise ValueError(f"an entry is {entry!r:.80}")
+            _past("at", to_us(moment))
+        return tuple(json.dumps(entry, ensure_ascii=True) for entry in entries)
+    except (TypeError, LookupError, OverflowError) as err:
+        raise ValueError(f"it says of itself what is no list of what happened: {err!r:.80}") from err
+
+
+def _means_something(entry: Mapping[str, Any]) -> bool:
+    """Whether what others reckon with can be: feedback is a number of 0 to 1, trust one of its words."""
+    value = entry.get("value")
+    rated = isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1
+    return (rated or entry["what"] != "feedback") and entry.get("trust", Trust.TRUSTED) in {t.value for t in Trust}
