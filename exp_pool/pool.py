@@ -433,7 +433,6 @@ class Pool(Editing):
         if self._embeddings is not None:
             self._embeddings.close(0.0)
         self._reranking.close()
-        self._verifying.close()
         self.ports.search.start_over()
         self.hot.close()
         self.ports.leases.close()

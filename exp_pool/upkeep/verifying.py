@@ -1,8 +1,8 @@
 """What judges that learn remember: labels from live answers, kept in the store, shared by all processes.
 
-Callers put their lessons into a queue; the worker compares the answers, appends the labels to the function's log, reads
-what it and others have appended since, and learns. So a caller never waits for any of it, and processes that read the
-same log know the same. A killed process loses the lessons of its last moments, not more.
+Callers put their lessons into a queue; the answers are compared (`upkeep.comparing`), the worker appends the labels to
+the function's log, reads what it and others have appended since, and learns. So a caller never waits for any of it, and
+processes that read the same log know the same. A killed process loses the lessons of its last moments, not more.
 """
 
 from __future__ import annotations
@@ -10,40 +10,35 @@ from __future__ import annotations
 import json
 import random
 import threading
-import unicodedata
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from exp_pool.awaiting import settled
+from loguru import logger
+
 from exp_pool.counters import Counters
 from exp_pool.embedders.service import EmbeddingService
-from exp_pool.errors import DecodingError, EmbedderError, StoreError
-from exp_pool.experience import MISSING, Score
+from exp_pool.errors import EmbedderError, StoreError
 from exp_pool.forks import reset_in_child
 from exp_pool.notices import Notices, log_with_trace
-from exp_pool.one_thread import OneThread
-from exp_pool.protocols import RecordStore, ScoreContext, Scorer
-from exp_pool.records import to_experience
+from exp_pool.protocols import RecordStore, Scorer
 from exp_pool.reuse.memory import Lesson, Memory, answers_entry, label_entry
 from exp_pool.reuse.pairs import features
 from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.steps import Learn, Recall
+from exp_pool.upkeep.comparing import Comparing
 
 _LOG = "verified:"
 _PAGE = 5000
 _CHAPTER = 20_000  # labels of one log; the last two are kept, which is more than is learned from
 _QUEUE = 10_000  # lessons that wait while the store is away; the oldest go
-_TIMEOUT_S = 30.0  # for `same`; one that hangs is not asked again before it ends
 _REMEMBERED = 1000  # answers that feedback may still come for
 _MEMORIES = (
     200  # of functions in namespaces, each up to 12 MB; the ones not asked for longest are read anew when they are
 )
 _EMBEDDED_AT_ONCE, _EMBED_S = 64, 60.0
-_SAME_ENOUGH = 0.5
-_ENDS = ".!?;:, \u3002"
-_FULL_WIDTH = {code + 0xFEE0: code for code in range(0x21, 0x7F)} | {0x3000: 0x20}
+_SAME_ENOUGH = 0.5  # of feedback on an answer that was reused
 _ALIKE, _ENOUGH_ALIKE, _FEW_SAME = 0.95, 30, 0.2
 
 
@@ -61,6 +56,7 @@ class Studied:
     position: int = 0
     taught: bool = False
     waiting: deque[Learn] = field(default_factory=lambda: deque(maxlen=_QUEUE))
+    comparing: int = 0  # of those, with the thread that asks the judge's `same`
     unwritten: deque[str] = field(default_factory=lambda: deque(maxlen=_QUEUE))  # labels for the log
     answered: int = 0  # requests, not yet in the log
     predicted: float = 0.0  # of these, the sum
@@ -96,8 +92,7 @@ class Verifying:
         self._counters = counters
         self._notices = notices
         self._owed = owed
-        self._load_scorer = load_scorer
-        self._asking = OneThread("exp_pool-same")  # one that hangs holds up no upkeep
+        self._comparing = Comparing[tuple[Studied, Learn]](self._compared, load_scorer)
         self._start_over()
         reset_in_child(self._start_over)
 
@@ -210,21 +205,31 @@ class Verifying:
         """Let go of what was asked for longest ago and has nothing to be written; the store has it."""
         with self._lock:
             for key, studied in list(self._studied.items())[: max(0, len(self._studied) - _MEMORIES)]:
-                if not (studied.waiting or studied.unwritten or studied.answered):
+                if not (studied.waiting or studied.comparing or studied.unwritten or studied.answered):
                     del self._studied[key]
 
     def close(self) -> None:
-        """End the thread on which answers are compared; a comparison that hangs is left behind."""
-        self._asking.stop(0.0)
+        """Write what only this process knows: what was answered, and labels. What waits to be compared is lost."""
+        self._comparing.stop()
+        with self._lock:
+            every = list(self._studied.values())
+        for studied in every:
+            try:
+                if studied.judge.same is None:
+                    self._label(studied)
+                if studied.unwritten or studied.answered:
+                    self._write(studied, self._chapter(studied)[0])
+            except Exception as err:  # closing goes on
+                logger.warning("{}: what was learned in the last moments was not written: {!r}", studied.function, err)
 
     def _study(self, studied: Studied) -> None:
         self._label(studied)
         chapter, carried = self._chapter(studied)
         self._write(studied, chapter)
-        alarms = studied.memory.alarms
+        alarms, first = studied.memory.alarms, studied.chapter < 0
         self._teach(studied)
         self._read(studied, chapter, carried)
-        if studied.memory.alarms > alarms:
+        if studied.memory.alarms > alarms and not first:  # what a process finds in the log was said when it happened
             self._say_drift(studied)
         studied.memory.study()
 
@@ -245,17 +250,45 @@ class Verifying:
             if not studied.answered:
                 studied.predicted, studied.least_chance = 0.0, 1.0
 
+    def compare(self, deadline: float) -> None:
+        """Have everything compared that waits, until the deadline (`_clock.monotonic`)."""
+        with self._lock:
+            every = list(self._studied.values())
+        for studied in every:
+            self._label(studied)
+        self._comparing.wait(deadline)
+
     def _label(self, studied: Studied) -> None:
         """Compare what waits, each pair once: `same` may cost money, and the store may be away for long."""
         while studied.waiting:
-            entry = self._labelled(studied, studied.waiting.popleft())
+            step = studied.waiting.popleft()
+            if studied.judge.same is None:
+                self._note(studied, self._labelled(studied, step))
+                continue
+            with self._lock:
+                studied.comparing += 1
+            if (dropped := self._comparing.put((studied, step))) is not None:
+                self._note(dropped[0], None, compared=1)
+
+    def _compared(self, pair: tuple[Studied, Learn]) -> None:
+        studied, step = pair
+        entry = None
+        try:
+            entry = self._labelled(studied, step)
+        finally:
+            self._note(studied, entry, compared=1)
+        self._owed()
+
+    def _note(self, studied: Studied, entry: str | None, *, compared: int = 0) -> None:
+        with self._lock:
+            studied.comparing -= compared
             if entry is not None:
                 studied.unwritten.append(entry)
 
     def _labelled(self, studied: Studied, step: Learn) -> str | None:
         lesson: Lesson = step.lesson
         try:
-            same = self._same(studied.judge, step)
+            same = self._comparing.same(studied.judge, step)
         except Exception as err:  # `same` is the user's; what it cannot say is no label
             self._counters.add("degraded")
             log_with_trace("DEBUG", f"{studied.function}: no label: {err!r}", err)
@@ -275,27 +308,6 @@ class Verifying:
                     "same in other words, tell it so: VerifiedJudge(same=...), a callable(stored, live) or a scorer",
                 )
         return label_entry(lesson, wrong=not same)
-
-    def _same(self, judge: VerifiedJudge, step: Learn) -> bool:
-        assert step.live is not None
-        if step.considered.answer is None:
-            raise DecodingError("the stored experience has no answer")
-        stored = step.codec.decode(step.considered.answer, step.considered.codec)
-        live = step.codec.decode(*step.live)
-        if judge.same is None:
-            return plainly_same(stored, live)
-        if callable(judge.same):
-            same = judge.same
-            said = self._asking.run(lambda: settled(same(stored, live)), _TIMEOUT_S)
-        else:
-            rated = to_experience(step.considered)
-            rated = rated.model_copy(update={"response": stored, "expected": live})
-            scorer = self._load_scorer(judge.same)
-            said = self._asking.run(lambda: settled(scorer(ScoreContext(rated, None, stored))), _TIMEOUT_S)
-        value = said.value if isinstance(said, Score) else said
-        if value is MISSING or not isinstance(value, bool | int | float) or not 0 <= value <= 1:
-            raise TypeError(f"same= gave {said!r:.80}; it must give True or False, or a score from 0 to 1")
-        return value >= _SAME_ENOUGH
 
     def _teach(self, studied: Studied) -> None:
         """What the judge was given labelled pairs for, once."""
@@ -360,16 +372,3 @@ class Verifying:
             f"{studied.function}: stored answers are wrong more often than VerifiedJudge had learned, so the requests, "
             "or the function, have changed. It forgets what it learned and abstains until it has learned anew",
         )
-
-
-def plainly_same(stored: Any, live: Any) -> bool:
-    """Equal; texts but for case, spaces, and punctuation at their end."""
-    if isinstance(stored, str) and isinstance(live, str):
-        return _plain(stored) == _plain(live)
-    return type(stored) is type(live) and bool(stored == live)
-
-
-def _plain(text: str) -> str:
-    # Not NFKC, which makes 10\u2075 and 105 the same; quotes at the end may be feet and inches.
-    told = " ".join(unicodedata.normalize("NFC", text).translate(_FULL_WIDTH).casefold().split())
-    return told.rstrip(_ENDS) or told

@@ -106,6 +106,7 @@ class Upkeep:
         Raises:
             StoreError: the store failed; what was not done stays owed.
         """
+        self._verifying.compare(deadline)
         self._tend()
         self._scoring.run(deadline)
         self._embed_and_index(deadline)
@@ -204,7 +205,13 @@ class Upkeep:
         if self._thread is not None:
             self._thread.join(max(0.0, deadline - monotonic()))
         self._count_hot_uses()
+        if not self._turn.acquire(timeout=max(0.0, deadline - monotonic())):  # the thread hangs: it may yet write
+            logger.warning("upkeep did not end in time: use counts of the last moments are not written")
+            return
         try:
             self._write_touches()
         except ExpPoolError as err:
             logger.warning("use counts of the last moments were not written: {}", err)
+        finally:
+            self._verifying.close()
+            self._turn.release()

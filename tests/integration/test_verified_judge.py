@@ -20,7 +20,7 @@ from exp_pool import (
 from exp_pool.errors import ConfigurationError, ExpPoolWarning, InvalidInputError, ReplayMissError
 from exp_pool.protocols import Question
 from exp_pool.upkeep import verifying
-from exp_pool.upkeep.verifying import plainly_same
+from exp_pool.upkeep.comparing import plainly_same
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -314,7 +314,7 @@ def test_feedback_on_what_answered_is_a_label(make_manager):
 
 
 def test_a_comparison_that_hangs_holds_up_nothing_else(make_manager, monkeypatch):
-    monkeypatch.setattr("exp_pool.upkeep.verifying._TIMEOUT_S", 0.05)
+    monkeypatch.setattr("exp_pool.upkeep.comparing._TIMEOUT_S", 0.05)
     manager, ends = make_manager(store="memory://"), threading.Event()
 
     @manager.exp_cache(judge=VerifiedJudge(same=lambda stored, live: ends.wait()), name="ask")
@@ -326,6 +326,71 @@ def test_a_comparison_that_hangs_holds_up_nothing_else(make_manager, monkeypatch
         manager.sync.flush()
     assert manager.stats().embedded == 5
     ends.set()
+
+
+def test_a_slow_comparison_keeps_no_other_function_waiting(make_manager, embedder):
+    """Upkeep goes on, by itself, while the thread that compares is busy: other functions are scored and found."""
+    manager, begun, ends, scored = (
+        make_manager(embedder=embedder),
+        threading.Event(),
+        threading.Event(),
+        threading.Event(),
+    )
+
+    def same(stored, live):
+        begun.set()
+        return ends.wait(60)
+
+    def scorer(context):
+        scored.set()
+        return 1.0
+
+    ask = manager.exp_cache(judge=VerifiedJudge(same=same), name="ask")(lambda req: req)
+    other = manager.exp_cache(name="other", scorer=scorer)(lambda req: req)
+    for n in range(3):
+        ask(f"tell me about cats {n}")
+        manager.sync.flush(0.01)
+    assert begun.wait(60)
+    other("hello")
+    assert scored.wait(60), "while the comparison still hangs"
+    ends.set()
+    manager.sync.flush()
+    (memory,) = known(manager).values()
+    assert memory.bound.requests == 2
+
+
+def test_closing_writes_what_was_answered_and_learned_last(make_manager, tmp_path):
+    store = f"sqlite:///{tmp_path}/pool.db"
+    asking = Asking(make_manager(store=store)).until_it_answers()
+    seen = asking.reuse()
+    asking.manager.sync.close()
+    answered = requests = 0
+    for seed in range(10, 16):
+        asking = Asking(make_manager(store=store), seed=seed)
+        asking.ask(asking.new())
+        asking.manager.sync.flush()  # what is known is read, so that it may answer
+        found = [asking.ask.call(asking.new()).found_by for _ in range(9)]
+        asking.manager.sync.close()
+        answered, requests = answered + found.count("semantic"), requests + 10
+    after = Asking(make_manager(store=store)).reuse()
+    assert answered > 0
+    assert after.answered == seen.answered + answered
+    assert after.requests == seen.requests + requests
+
+
+def test_a_drift_of_the_past_is_no_news(make_manager, tmp_path):
+    store = f"sqlite:///{tmp_path}/pool.db"
+    asking = Asking(make_manager(store=store)).until_it_answers()
+    asking.drifted = True
+    with pytest.warns(ExpPoolWarning, match="It forgets what it learned"):
+        while not asking.reuse().drifts:
+            asking.go(20)
+    asking.manager.sync.close()
+    again = Asking(make_manager(store=store), seed=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ExpPoolWarning)
+        again.go(20)
+    assert again.reuse().drifts == 1
 
 
 def test_of_many_tenants_only_those_of_late_are_kept_in_memory_and_none_is_forgotten(make_manager, monkeypatch):
