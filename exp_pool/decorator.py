@@ -247,6 +247,8 @@ def _decorate(
         known = ", ".join(spec.signature.parameters) or "none"
         raise ConfigurationError(f"batch={batch!r} names no parameter of {spec.name}; its parameters: {known}")
     standing = register(spec.name, target) if name is None else Standing()
+    if isinstance(policy.judge, VerifiedJudge) and isinstance(policy.judge.same, str):
+        load_scorer(policy.judge.same)  # or nobody would know until answers are compared
     scored = None if scorer is None else Scored(load_scorer(scorer), target, policy.codec)
     setup = Setup(
         target, spec, policy, manager, namespace, scored, bound, by_name, standing.refusal, standing.notice, batch or ""

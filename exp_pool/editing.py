@@ -303,11 +303,12 @@ class Editing:
         """How many answers of a function are stored."""
         return self._store.count(RecordQuery(self._namespace(None), _of(function)))
 
-    def explain(self, request: Request) -> str:
-        """Why nothing stored answers this call."""
+    def explain(self, request: Request, min_score: float | None = None) -> str:
+        """Why nothing stored answers this call, whatever a judge says."""
         (current,) = self._store.get_many(request.namespace, [request.key])
         others = RecordQuery(request.namespace, (*_of(request.function), Condition("kind", "", "ne", "failure")))
-        said = explain(request, current, self._store.scan(others, descending=True, limit=_COMPARED))
+        rows = self._store.scan(others, descending=True, limit=_COMPARED)
+        said = explain(request, current, rows, min_score)
         why = (
             [] if current is None or current.score is not None else reasons(self._store, request.namespace, current.id)
         )

@@ -140,6 +140,8 @@ def _orders(orders: int | Sequence[Sequence[int]], count: int, seed: int) -> Ite
             random.Random(seed + number).shuffle(order)  # noqa: S311  (an experiment to be repeated)
             yield order
         return
+    if not isinstance(orders, Sequence):
+        raise InvalidInputError(f"orders={orders!r:.80} must be a whole number, or a list of orders")
     for given in orders:
         outside = next((place for place in given if not 0 <= place < count), None)
         if outside is not None:

@@ -10,22 +10,24 @@ from typing import Any
 from exp_pool._clock import now_us, to_datetime
 from exp_pool.records import Record
 from exp_pool.request import Request
+from exp_pool.reuse.judges import good_enough
 
 _ABSENT = object()
 _SHORT = 80  # characters of a value
 _COMPARED = 500  # characters of two texts, when it is asked how much alike they are
 
 
-def explain(request: Request, current: Record | None, others: Iterable[Record]) -> str:
+def explain(request: Request, current: Record | None, others: Iterable[Record], min_score: float | None = None) -> str:
     """One sentence for people.
 
     Args:
         request: the call.
         current: the row of its key, if there is one.
         others: rows of the same function, in any version.
+        min_score: what the function wants of an answer.
     """
     if current is not None:
-        return f"{request.function}: {_state(current)}"
+        return f"{request.function}: {_state(current, min_score)}"
     arguments = json.loads(request.stored_arguments)
     nearest = max(others, key=lambda row: _likeness(row, request, arguments), default=None)
     if nearest is None:
@@ -44,7 +46,7 @@ def explain(request: Request, current: Record | None, others: Iterable[Record]) 
     return f"{request.function}: the nearest stored call differs in {'; '.join(differences)}"
 
 
-def _state(record: Record) -> str:
+def _state(record: Record, min_score: float | None) -> str:
     """Why a row of just this call does not answer it, or that it does."""
     if record.expired(now_us()):
         assert record.expires_at is not None
@@ -53,7 +55,9 @@ def _state(record: Record) -> str:
         return "this call is stored, but quarantined until a person sets trust to trusted"
     if record.answer is None:
         return "this call is stored without an answer"
-    return f"this call is stored and answers, unless a judge or min_score refuses it (its score: {record.score})"
+    if not good_enough(record.score, min_score):
+        return f"this call is stored, but min_score={min_score} refuses it (its score: {record.score})"
+    return f"this call is stored and answers, unless a judge refuses it (its score: {record.score})"
 
 
 def _likeness(record: Record, request: Request, arguments: dict[str, Any]) -> tuple[bool, int, float]:

@@ -241,23 +241,29 @@ def judged_match(
         similar = yield FindSimilar(request, policy.judge.candidates, min_similarity=-1.0, to_answer=True)
     matches = [match for match in (exact, *similar) if match is not None and policy.lets_answer(match.record, late_s)]
     if not matches:
-        return Judged()
+        return Judged(why="nothing similar is stored that may answer")
     hits = tuple(Hit(experience, match.similarity, match.found_by) for match, experience in _readable(matches))
     memory = (yield Recall(request, policy.judge)) if policy.learns and exact is None else None
     verdict: Verdict = yield AskJudge(policy.judge, Question(request.function, request.text, hits, memory))
     match, considered = _of_hit(matches, verdict.hit), _of_hit(matches, verdict.considered)
     if verdict.lesson is None or considered is None:
-        return Judged(match)
-    return Judged(match, Learn(request, policy.judge, verdict.lesson, considered.record, policy.codec), verdict.live)
+        return Judged(match, why=verdict.reason)
+    lesson = Learn(request, policy.judge, verdict.lesson, considered.record, policy.codec)
+    return Judged(match, lesson, verdict.live, verdict.reason)
 
 
 def _of_hit(matches: Sequence[Match], hit: Hit | None) -> Match | None:
     return next((match for match in matches if hit and match.record.id == hit.experience.id), None)
 
 
+def considered(request: Request, policy: Policy) -> Story[Judged]:
+    """What the judge says of this call now: nothing runs, nobody is told, nothing is learned."""
+    return (yield from judged_match(request, policy, (yield LookUp(request))))
+
+
 def look(request: Request, policy: Policy) -> Story[Match | None]:
     """What would answer this call now: nothing runs, nobody is told."""
-    return (yield from judged_match(request, policy, (yield LookUp(request)))).match
+    return (yield from considered(request, policy)).match
 
 
 def _judged(request: Request, policy: Policy, mode: Mode, looked: Claimed) -> Story[Judged]:

@@ -20,7 +20,7 @@ from exp_pool.drivers import aio, sync
 from exp_pool.durations import Ttl
 from exp_pool.errors import ConfigurationError, EncodingError, ReplayMissError
 from exp_pool.experience import Answer, Call, Hit
-from exp_pool.flow import look, story
+from exp_pool.flow import considered, look, story
 from exp_pool.hot import memo_of
 from exp_pool.notices import Notices
 from exp_pool.pool import Pool
@@ -252,7 +252,18 @@ class Decorated(Generic[P, R]):
             return f"this call runs uncached: {err}"
         if self._setup.refusal:
             return f"this call runs uncached: {self._setup.refusal}"
-        return pool.explain(request)
+        policy = self._policy_in(pool)
+        said = pool.explain(request, policy.min_score)
+        if policy.judge is None:
+            return said
+        try:
+            judged = sync.drive(considered(request, policy), pool.ports, self._setup.function)
+        except Exception as err:
+            return f"{said}; the judge could not be asked: {err!r}"
+        if judged.match is None or judged.live:
+            return f"{said}; the judge: {judged.why or 'no'}"
+        answer = judged.match
+        return f"{said}; the judge lets {answer.record.id} answer it (similarity {answer.similarity:.3f}): {judged.why}"
 
     def _info(self) -> CacheInfo:
         pool = self._pool()

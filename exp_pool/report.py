@@ -191,12 +191,13 @@ def _function(namespace: str, folded: Folded, reuse: list[Reuse], store: RecordS
         lifts += [_lift(effect, row) for effect, row in zip(page, rows, strict=True) if row is not None]
     lifts.sort(key=lambda lift: -lift.shrunken if math.isfinite(lift.shrunken) else 0.0)
     observed = folded.lifts.observed()
+    change, low, high = folded.lifts.added_up()
     asked_first = sorted(reuse, key=lambda version: (version.allowed is None, -version.requests))
     return FunctionReport(
         folded.function,
         observed.calls_with + observed.calls_without,
         observed,
-        folded.lifts.added_up(),
+        (_within(change), _within(low), _within(high)),
         tuple(lifts),
         folded.lifts.alarms,
         next(iter(asked_first), None),
@@ -209,15 +210,20 @@ def _lift(effect: Effect, row: Record) -> Lift:
     return Lift(
         effect.id,
         text if len(text) <= _TEXT else text[: _TEXT - 1] + "…",
-        effect.lift,
-        effect.low,
-        effect.high,
-        effect.shrunken,
+        _within(effect.lift),
+        float(effect.low),
+        float(effect.high),
+        float(effect.shrunken),
         effect.shown,
         effect.held_out,
         effect.verdict,
         row.trust != "trusted",
     )
+
+
+def _within(change: float) -> float:
+    """What an outcome of 0 to 1 can change by; estimates from few calls may say more. NaN stays."""
+    return change if math.isnan(change) else float(min(max(change, -1.0), 1.0))
 
 
 # For people
@@ -261,7 +267,7 @@ def _sentences(report: FunctionReport) -> list[str]:
         if reuse.drifts:
             said.append(f"what was learned about reuse was forgotten {reuse.drifts} times: answers had changed")
     if versions and not report.outcomes:
-        return said
+        return said or ["nothing was asked yet that is like a stored request, and not identical"]
     said.append(f"{report.outcomes:,} calls with feedback")
     if seen.calls_with and seen.calls_without:
         said.append(

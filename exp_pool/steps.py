@@ -339,6 +339,7 @@ class Judged:
     match: Match | None = None
     lesson: Learn | None = None
     live: bool = False  # the match would answer, but the judge wants to see what the function says
+    why: str = ""  # the judge's words
 
 
 @dataclass(frozen=True, slots=True)

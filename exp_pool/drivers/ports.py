@@ -217,7 +217,8 @@ class Ports:
     def _trouble(self, trouble: Trouble) -> None:
         self.counters.add("degraded")
         function, error = trouble.request.function, trouble.error
-        message = f"{function}: the pool could not {trouble.what}, so the call went on without it. {error}"
+        said = str(error) or repr(error)
+        message = f"{function}: the pool could not {trouble.what}, so the call went on without it. {said}"
         topic = f"{trouble.what}:{type(error).__name__}"
         if isinstance(error, EncodingError):  # the function's to mend, so each function is told
             topic += f":{function}"

@@ -17,8 +17,8 @@ from exp_pool.plugs import offers
 from exp_pool.protocols import Judge, Question, Verdict
 
 
-def _check_share(name: str, value: float | None, low: float = 0.0) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= 1):
+def _check_share(name: str, value: float, low: float = 0.0) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= 1:
         raise ConfigurationError(f"{name}={value!r} must be between {low:g} and 1")
 
 
@@ -81,7 +81,8 @@ class ThresholdJudge:
 
     def __post_init__(self) -> None:
         _check_share("min_similarity", self.min_similarity)
-        _check_share("min_score", self.min_score)
+        if self.min_score is not None:
+            _check_share("min_score", self.min_score)
         if not isinstance(self.candidates, int) or self.candidates < 1:
             raise ConfigurationError(
                 f"candidates={self.candidates!r} must be at least 1; for identical requests use ExactJudge()"

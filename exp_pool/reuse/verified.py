@@ -28,7 +28,7 @@ class VerifiedJudge:
     What is promised: with the given confidence, at every moment, wrong answers are at most `max_error_rate` of all
     requests so far that it was asked about, whatever the requests are and in whatever order they come (`reuse.bound`
     states the theorem). Identical requests are answered as always and count as neither. It takes evidence: at a rate
-    of 0.02 some 500 requests of a function pass before the first answer. What is not promised: that the rate holds
+    of 0.02 some 650 requests of a function pass before the first answer. What is not promised: that the rate holds
     within any stretch of requests by itself; and nothing at all where `same` is wrong about what is the same.
 
     What was learned belongs to one function and version in one namespace. It is kept in the store, as numbers, and
@@ -40,7 +40,8 @@ class VerifiedJudge:
         confidence: of the promise, above 0.5, below 1.
         same: whether a stored and a live response are the same: ``same(stored, live)``, ``def`` or ``async def``; or
             the name of a scorer, which rates the stored response with the live one as `expected` (0.5 or more counts
-            as the same). By default they are the same when they are equal but for case, spaces and punctuation.
+            as the same). By default they are the same when they are equal but for case, spaces and punctuation at the
+            end. It is asked on a thread of its own, one pair after the other, for at most 30 s each.
         candidates: how many similar experiences are looked at; each takes about half a millisecond.
 
     Raises:
@@ -80,9 +81,14 @@ class VerifiedJudge:
             settings: those of the judge.
 
         Raises:
-            InvalidInputError: something else than such pairs.
+            InvalidInputError: something else than such pairs, or none.
         """
-        return cls(taught=tuple(labelled(pairs)), **settings)
+        taught = tuple(labelled(pairs))
+        if not taught:
+            raise InvalidInputError(
+                "there are no pairs to learn from; give (request, other request, same answer?) tuples"
+            )
+        return cls(taught=taught, **settings)
 
     def judge(self, question: Question) -> Verdict:
         """The surest of the hits, if the bound allows it; what is to be learned from the outcome, in any case."""
@@ -125,6 +131,8 @@ def labelled(pairs: Iterable[tuple[str, str, Any]]) -> list[tuple[str, str, bool
     Raises:
         InvalidInputError: something else than such pairs.
     """
+    if not isinstance(pairs, Iterable):
+        raise InvalidInputError(f"{pairs!r:.80} is no list of labelled pairs: (request, other request, True or False)")
     checked = []
     for pair in pairs:
         match pair:
