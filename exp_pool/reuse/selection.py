@@ -176,8 +176,8 @@ def _words(experience: Experience) -> frozenset[str]:
 
 
 def _overlap(one: frozenset[str], other: frozenset[str]) -> float:
-    both = len(one | other)
-    return len(one & other) / both if both else 1.0
+    either = len(one | other)
+    return len(one & other) / either if either else 1.0
 
 
 def text_of_value(value: Any) -> str:
