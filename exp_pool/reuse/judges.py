@@ -158,6 +158,7 @@ def any_of(*judges: Judge) -> Judge:
     return _AnyOf(judges)
 
 
+# One way of asking for judges with `def` and with `async def`: what has to be awaited is yielded, and sent back.
 _Asking: TypeAlias = Generator[Verdict | Awaitable[Verdict], Verdict, Verdict]
 
 
@@ -178,7 +179,7 @@ class _Several:
                 raise ConfigurationError(f"{judge!r} is no judge; it needs `candidates` and `judge(question)`")
             if getattr(judge, "learns", False) is True:
                 raise ConfigurationError(
-                    f"{judge!r} has to stand alone: it counts what it answers, and what becomes of it. It is guarded"
+                    f"{judge!r} has to stand alone: it counts what it answers, and what becomes of it. It has the guard built in"
                 )
         self.judges = cast("tuple[Judge, ...]", tuple(judges))
         self.candidates = max(judge.candidates for judge in self.judges)
