@@ -179,8 +179,8 @@ class _Several:
                 raise ConfigurationError(f"{judge!r} is no judge; it needs `candidates` and `judge(question)`")
             if getattr(judge, "learns", False) is True:
                 raise ConfigurationError(
-                    f"{judge!r} has to stand alone: it counts what it answers, and what becomes of it. It has the guard "
-                    "built in"
+                    f"{judge!r} has to stand alone: it counts what it answers, and what becomes of it. It has the "
+                    "guard built in"
                 )
         self.judges = cast("tuple[Judge, ...]", tuple(judges))
         self.candidates = max(judge.candidates for judge in self.judges)
