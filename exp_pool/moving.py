@@ -71,7 +71,7 @@ def standing(row: Row, there: Row, rival: Record | None) -> Standing:
     """How the target's row stands to the source's of the same id."""
     new, old = row.record, there.record
     if _substance(new) != _substance(old):
-        mine, theirs = ((state.annotated, state.revision) for state in (new, old))  # as snapshots decide
+        mine, theirs = ((state.annotated, state.revision) for state in (new, old))  # a person first
         return Standing.CLASH if mine == theirs else Standing.BEHIND if mine > theirs else Standing.AHEAD
     if new.is_current and not old.is_current and rival is not None and prevails(rival, new):
         return Standing.SUPERSEDED
