@@ -205,8 +205,9 @@ class Upkeep:
         if self._thread is not None:
             self._thread.join(max(0.0, deadline - monotonic()))
         self._count_hot_uses()
-        if not self._turn.acquire(timeout=max(0.0, deadline - monotonic())):  # the thread hangs: it may yet write
-            logger.warning("upkeep did not end in time: use counts of the last moments are not written")
+        # A round takes milliseconds. Where the thread hangs in one, what it has in hand is its to write.
+        if not self._turn.acquire(timeout=max(_LINGER_S, deadline - monotonic())):
+            logger.warning("upkeep did not end in time: what was counted in the last moments is not written")
             return
         try:
             self._write_touches()
