@@ -363,7 +363,6 @@ NONSENSE = {
     "says yes in words": lambda stored, live: "yes",
     "says 11": lambda stored, live: 11,
     "says NaN": lambda stored, live: float("nan"),
-    "no such scorer": "no-such-scorer",
 }
 
 
