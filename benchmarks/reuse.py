@@ -89,7 +89,7 @@ def orders_of(kind: str, wrong: np.ndarray, cosines: np.ndarray, seed: int) -> l
     if kind == "right first":
         return sorted(places, key=lambda place: wrong[place])
     if kind == "wrong first":
-        return sorted(places, key=lambda place: -wrong[place])
+        return sorted(places, key=lambda place: not wrong[place])
     if kind == "easy, then hard":  # where similar means the same, then where it means nothing: both have near pairs
         near = [place for place in places if cosines[place] > np.median(cosines)]
         easy, hard = [p for p in near if not wrong[p]], [p for p in near if wrong[p]]

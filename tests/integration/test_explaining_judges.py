@@ -42,8 +42,8 @@ def asked(make_manager, embedder):
         (Saying("I do not like it"), "; the judge: I do not like it"),
         (Saying(ValueError("broken")), "; the judge could not be asked: ValueError('broken')"),
         (ThresholdJudge(0.5), "the numbers differ"),
-        (VerifiedJudge(0.05), "; the judge: "),
-        (PerfectJudge(), "; the judge: "),
+        (VerifiedJudge(0.05), "; the judge: too little is known yet"),
+        (PerfectJudge(), "; the judge: nothing similar is stored that may answer"),
     ],
     ids=lambda value: str(value)[:40],
 )

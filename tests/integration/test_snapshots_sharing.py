@@ -158,10 +158,13 @@ def test_what_was_deleted_here_and_restored_there_travels_on(node, exchange, tmp
     assert one.sync.get_exp(id_).value == "right"
     told = [e for e in one.sync.history(id_) if e.what == "annotate"]
     assert len(told) == 1, "what was said is heard once"
-    for path in snapshots.save(one, tmp_path / "one"):
-        for entry in files.read(path, tmp_path / "one")[0].values():
-            assert entry["metadata"].get("revision", 1) >= 1
-    snapshots.load(fresh, tmp_path / "one")
+    revisions = []
+    for number, manager in enumerate((one, two)):
+        for path in snapshots.save(manager, tmp_path / str(number)):
+            entries = files.read(path, tmp_path / str(number))[0]
+            revisions += [entry["metadata"]["revision"] for name, entry in entries.items() if name == id_]
+    assert revisions[0] == revisions[-1] > 0
+    snapshots.load(fresh, tmp_path / "0")
     assert fresh.sync.get_exp(id_).value == "right"
 
 
@@ -240,6 +243,14 @@ def test_saving_goes_on_in_the_namespace_that_surrounds_it_whatever_the_block_an
     other = node()
     snapshots.load(other, tmp_path)
     assert {e.request for e in other.sync.iter_exps()} == {"of acme", "the last one"}
+
+
+def test_the_last_save_happens_though_the_block_failed(node, tmp_path):
+    manager = node()
+    with pytest.raises(KeyError), snapshots.saving(manager, tmp_path, every="1h"):
+        exp(manager)
+        raise KeyError("a bug of the block")
+    assert snapshots.load(node(), tmp_path) == 1
 
 
 # ── What strangers may have sent ──────────────────────────────────────────────────────────────────────────────────────
