@@ -276,8 +276,13 @@ def main() -> None:
     shifted = [result for result in results if result["kind"] == "easy, then hard"]
     if shifted:
         heard = sum(any(place >= 0.5 for place in result["alarms"]) for result in shifted)
-        early = sum(any(place < 0.5 for place in result["alarms"]) for result in results)
-        console.print(f"the shift was noticed in {heard} of {len(shifted)} orders; alarms before one: {early}")
+        early = sum(any(place < 0.5 for place in result["alarms"]) for result in shifted)
+        console.print(
+            f"the shift was noticed in {heard} of {len(shifted)} orders; in {early} there was an alarm before"
+        )
+    random_ones = [result for result in results if result["kind"] == "random"]
+    without = sum(bool(result["alarms"]) for result in random_ones)
+    console.print(f"alarms where nothing had changed: in {without} of {len(random_ones)} random orders")
     console.print(guard_table(pairs))
     times = decision_times(pairs, vectors)
     p50, p99 = np.percentile(times, [50, 99])
