@@ -172,14 +172,14 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
             continue
         found = _readable(pool, file, entries)
         _same_secret(pool, file, {id_: entries[id_] for id_, each in found.items() if isinstance(each, Entry)})
-        refused, rest = here.refused, iter(found.values())
+        rest = iter(found.values())
         while batch := list(islice(rest, _BATCH)):
             gone = [each for each in batch if isinstance(each, Gone)]
             written += here.deletions(gone)
             for each in gone:
                 written += 0 if each.id else _clear(pool, here, file, each.at, delete=clear)
             written += here.rows([each for each in batch if isinstance(each, Entry)], changed_too=not incremental)
-        if not incremental and len(found) == len(entries) and here.refused == refused:
+        if here.all_in() and len(found) == len(entries) and not incremental:
             whole.append(digest)
     if whole:
         remember(pool, whole)

@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,18 +42,12 @@ _PAGE = 200
 
 
 class Converging:
-    """Brings entries into a pool's namespace. What a killed process left half done is ended first.
-
-    Attributes:
-        refused: rows that did not come in, though nothing here stands for them: the namespace was cleared since, or
-            somebody changed them this moment.
-    """
-
-    refused = 0
+    """Brings entries into a pool's namespace. What a killed process left half done is ended first."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool, self._store, self._space = pool, pool.store, pool.space
         self._logs = set(self._store.names(self._space).logs)
+        self._refused: list[str] = []
         self._put_back()
 
     def rows(self, entries: Sequence[Entry], *, changed_too: bool) -> int:
@@ -61,13 +56,14 @@ class Converging:
         records = [entry.record for entry in entries]
         known = {r.id: r for r in store.get_many(space, [r.id for r in records], by="id") if r is not None}
         taken = {r.key for r in store.get_many(space, [r.key for r in records]) if r is not None}
+        buried = functools.cache(self._tombstones)  # for these entries, once, and only where one of them was deleted
         unsettled: dict[str, dict[str, str]] = {}  # by key: rows that another node saw superseded, and by which
         written = 0
         for entry in entries:
             row = entry.record
             here = known.get(row.id)
             if here is None:
-                written += self._add(entry, unsettled, taken)
+                written += self._add(entry, unsettled, taken, buried)
                 continue
             if not changed_too:
                 continue
@@ -83,6 +79,14 @@ class Converging:
         if written or unsettled:
             self._pool.ports.later.stored({space})
         return written
+
+    def all_in(self) -> bool:
+        """Whether something here stands for every row since the last time of asking: the row, or its own deletion.
+
+        Nothing does where the namespace was cleared since, or somebody changed the row this moment.
+        """
+        refused, self._refused = self._refused, []
+        return not refused or self._tombstones().keys() >= set(refused)
 
     def deletions(self, gone: Sequence[Gone]) -> int:
         """Deletions of another pool; how many rows went."""
@@ -113,7 +117,13 @@ class Converging:
 
     # Rows
 
-    def _add(self, entry: Entry, unsettled: dict[str, dict[str, str]], taken: set[str]) -> bool:
+    def _add(
+        self,
+        entry: Entry,
+        unsettled: dict[str, dict[str, str]],
+        taken: set[str],
+        buried: Callable[[], Mapping[str, int]],
+    ) -> bool:
         row = replace(entry.record, namespace=self._space)
         waits = row.superseded_by is None and row.key in taken
         now = now_us()
@@ -122,10 +132,10 @@ class Converging:
         (status,) = self._store.put_many([put])
         if status is PutStatus.DELETED and (revived := restored_at(entry.said)):
             cutoff = self._store.cutoff(self._space) or 0
-            if revived > max(self._tombstones().get(row.id, -1), cutoff if row.created_at <= cutoff else -1):
+            if revived > max(buried().get(row.id, -1), cutoff if row.created_at <= cutoff else -1):
                 (status,) = self._store.put_many([replace(put, mode=PutMode.INSERT)])
         if status not in (PutStatus.CURRENT, PutStatus.HISTORY):
-            self.refused += row.id not in self._tombstones()
+            self._refused.append(row.id)
             return False
         if row.is_current:
             taken.add(row.key)
@@ -151,7 +161,7 @@ class Converging:
         if changed:
             (status,) = self._store.put_many([Put(later, PutMode.UPDATE, expected_revision=here.revision)])
             if status is PutStatus.CONFLICT:  # somebody changed it this moment: the next loading decides
-                self.refused += 1
+                self._refused.append(here.id)
                 return False
             self._pool.follow(here, later)
         if (revision := max(ours, theirs).revision) != ours.revision + changed:
