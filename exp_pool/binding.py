@@ -17,6 +17,7 @@ from exp_pool.keys import closure_values, make_scope, qualified_name
 REQUEST_PARAMETERS = ("request", "req", "prompt", "query", "question", "messages", "input", "text")
 
 CLOSURE = "<closure>"  # among the arguments, where closures' values stand: no parameter has this name
+CLASS = "<class>"  # among the attributes of self that matter, where its class stands
 _LEFT_OUT = ("text",)  # a tuple: message contents are strings and lists, so nothing that a user writes equals it
 
 

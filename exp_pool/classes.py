@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from typing import Any
 
 _HEAP_TYPE = 1 << 9  # of type.__flags__: made at run time, by a class statement or otherwise
+_IMMUTABLE_TYPE = 1 << 8  # of type.__flags__: written in C
+_POINTER = object.__basicsize__ // 2
 _MAKERS = ("abc", "collections", "dataclasses", "enum", "functools", "pydantic", "typing")  # they add methods of theirs
 _NOTHING = ("PydanticUndefinedType", "_MISSING_TYPE")  # the types of what stands for "no default"
 # What dataclasses write, each version of Python in its own way; the fields tell all that it depends on.
@@ -51,6 +53,49 @@ def hides_content(cls: type, below: type) -> bool:
         return True
     own = cls.__mro__[: cls.__mro__.index(below)]
     return any(not base.__flags__ & _HEAP_TYPE and base.__basicsize__ > object.__basicsize__ for base in own)
+
+
+def may_hold_unseen(cls: type) -> bool:
+    """Whether instances may have state that is neither in ``__dict__`` nor in slots.
+
+    What a class written in C keeps in its own memory, and what attributes keep elsewhere that a descriptor of the
+    class's own, or a property with a setter, stands in front of.
+    """
+    return any(_is_memory(base) or any(map(_keeps, vars(base).values())) for base in cls.__mro__ if base is not object)
+
+
+def _is_memory(cls: type) -> bool:
+    """Whether this class adds memory of its own to its instances, beside slots and the places of dict and weakrefs."""
+    own = cls.__basicsize__ - (cls.__base__ or object).__basicsize__
+    if not cls.__flags__ & _HEAP_TYPE or cls.__flags__ & _IMMUTABLE_TYPE:
+        return own > 0 or cls.__itemsize__ > 0
+    slots = sum(isinstance(member, types.MemberDescriptorType) for member in vars(cls).values())
+    return own > (slots + 2) * _POINTER
+
+
+def _keeps(member: Any) -> bool:
+    """Whether an attribute of a class may keep something for each instance, and nobody knows where."""
+    if isinstance(member, types.MemberDescriptorType | types.GetSetDescriptorType | functools.cached_property):
+        return False
+    if isinstance(member, property):
+        return member.fset is not None
+    return hasattr(type(member), "__set__")
+
+
+def has_attributes(value: Any) -> bool:
+    """Whether an object holds anything in ``__dict__`` or in slots, private ones too."""
+    if getattr(value, "__dict__", None):
+        return True
+    slots = (member for base in type(value).__mro__ for member in vars(base).values())
+    return any(isinstance(slot, types.MemberDescriptorType) and _is_filled(slot, value) for slot in slots)
+
+
+def _is_filled(slot: Any, value: Any) -> bool:
+    try:
+        slot.__get__(value)
+    except AttributeError:
+        return False
+    return True
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
@@ -102,6 +147,15 @@ def make_up(cls: type) -> tuple[Any, ...]:
             # As in closures: what collects (a list of calls, a client) is not part of what was asked.
             members[name] = ("value", member)
     return tuple(base for base in cls.__bases__ if base is not object), members, _fields(cls)
+
+
+def is_set_apart(cls: type) -> bool:
+    """Whether other classes of its name may differ in more than where they were made."""
+    if is_known_by_name(cls):
+        return False
+    bases, members, _ = make_up(cls)
+    values = (kind == "value" or any(brought for _, brought in inside) for kind, inside in members.values())
+    return bool(bases) or any(values)
 
 
 def _members(cls: type) -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 import inspect
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from exp_pool._clock import now_us
 from exp_pool.binding import (
+    CLASS,
     CLOSURE,
     REQUEST_PARAMETERS,
     Binder,
@@ -24,6 +26,7 @@ from exp_pool.binding import (
     text_of,
     with_text,
 )
+from exp_pool.classes import has_attributes, is_set_apart, may_hold_unseen
 from exp_pool.encoding import json_dumps, to_plain
 from exp_pool.errors import ConfigurationError, EncodingError, UnkeyableError
 from exp_pool.experience import Call, json_form
@@ -178,7 +181,18 @@ def _storable(value: Any) -> Any:
     try:
         return to_plain(json_form(value))
     except (EncodingError, ValueError):
-        return f"<{qualified_name(type(value))}>"
+        return f"<{qualified_name(value if isinstance(value, type) else type(value))}>"
+
+
+def _named(value: Any) -> Any:
+    """What stands beside the arguments, of self or from the closure; only named where JSON cannot hold it."""
+    if type(value) is dict:
+        return {name: _named(item) for name, item in value.items()}
+    try:
+        to_plain(json_form(value))
+    except (EncodingError, ValueError):
+        return _storable(value)
+    return value
 
 
 def _copied(value: Any) -> Any:
@@ -275,9 +289,9 @@ class CallSpec:
         return {
             name: REDACTED
             if self._is_secret(name)
-            else self.redacted(value)
+            else self.redacted(_named(value))
             if name in (self.receiver, CLOSURE) and isinstance(value, dict)
-            else redacted(value)
+            else redacted(_named(value) if name == self.receiver else value)
             for name, value in named.items()
         }
 
@@ -393,35 +407,31 @@ class CallSpec:
         """What stands for self or cls in the key; None where nothing does."""
         if isinstance(receiver, type):
             return receiver
+        cls = type(receiver)
         if self._self_key is not None:
-            return {name: getattr(receiver, name) for name in self._self_key} or None
-        if hasattr(type(receiver), "__exp_key__"):
+            named = {name: getattr(receiver, name) for name in self._self_key}
+            # The defining class adds nothing: rows that were seeded by hand know nothing of it.
+            return (named or None) if self._is_defined_in(cls) else {CLASS: cls, **named}
+        if hasattr(cls, "__exp_key__") or issubclass(cls, enum.Enum):
             return receiver
-        if _has_state(receiver):
+        if has_attributes(receiver):
             raise UnkeyableError(
-                f"{self.name}: {type(receiver).__qualname__} has attributes, and it is not known which of them matter. "
+                f"{self.name}: {cls.__qualname__} has attributes, and it is not known which of them matter. "
                 "Name them with self_key=('model',), say that none do with self_key=(), or define __exp_key__()",
                 self.receiver or "self",
             )
-        return type(receiver)
+        return receiver if may_hold_unseen(cls) else cls
+
+    def _is_defined_in(self, cls: type) -> bool:
+        """Whether it is the class that defines the method, and the only one of its name."""
+        module, name = (getattr(self.function, about, "") for about in ("__module__", "__qualname__"))
+        return (cls.__module__, cls.__qualname__) == (module, name.rpartition(".")[0]) and not is_set_apart(cls)
 
 
 def _tuple_of_names(option: str, names: Any) -> tuple[str, ...]:
     if not isinstance(names, Collection) or isinstance(names, str) or not all(isinstance(n, str) for n in names):
         raise ConfigurationError(f"{option}={names!r} must be a list or tuple of names")
     return tuple(names)
-
-
-def _has_state(receiver: Any) -> bool:
-    if getattr(receiver, "__dict__", None):
-        return True
-    slots = (name for cls in type(receiver).__mro__ for name in _slots(cls))
-    return any(hasattr(receiver, name) for name in slots if not name.startswith("__"))
-
-
-def _slots(cls: type) -> tuple[str, ...]:
-    declared = cls.__dict__.get("__slots__", ())
-    return (declared,) if isinstance(declared, str) else tuple(declared)
 
 
 def _receiver(function: Callable[..., Any], signature: inspect.Signature) -> str | None:
