@@ -48,6 +48,11 @@ class Current:
                 self._manager = self.make()
             return self._manager
 
+    @property
+    def known(self) -> HasPool | None:
+        """The manager, if there is one already."""
+        return self._manager
+
     def replace(self, manager: HasPool | None) -> HasPool | None:
         """Hold this one; what was held before."""
         with self._lock:

@@ -138,7 +138,9 @@ class Decorated(Generic[P, R]):
 
     def __exp_call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> dict[str, Any]:
         """What `Experience.from_call` needs to make the experience that answers this call."""
-        request = self._spec.request(*self._full(args, kwargs), "", None)
+        # With the secret, where it is known: what is shown of self and of closures is not what their key was made of.
+        manager = self._setup.manager or current.known
+        request = self._spec.request(*self._full(args, kwargs), "", manager.sync.secret if manager else None)
         return {
             "function": request.function,
             "version": request.version,

@@ -286,14 +286,15 @@ class CallSpec:
 
     def redacted(self, named: Mapping[str, Any]) -> dict[str, Any]:
         """Without secrets: by name, among the attributes of self, in the closure, in dicts; and by their shape."""
-        return {
-            name: REDACTED
-            if self._is_secret(name)
-            else self.redacted(_named(value))
-            if name in (self.receiver, CLOSURE) and isinstance(value, dict)
-            else redacted(_named(value) if name == self.receiver else value)
-            for name, value in named.items()
-        }
+        return {name: self._without_secrets(name, value) for name, value in named.items()}
+
+    def _without_secrets(self, name: str, value: Any) -> Any:
+        if self._is_secret(name):
+            return REDACTED
+        if name not in (self.receiver, CLOSURE):
+            return redacted(value)
+        shown = _named(value)
+        return self.redacted(shown) if isinstance(shown, dict) else redacted(shown)
 
     def _is_secret(self, name: str) -> bool:
         return name in self.redact or is_secret_name(name)
