@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 if TYPE_CHECKING:
-    from exp_pool.capture import bypass, in_namespace, record
+    from exp_pool.capture import record
+    from exp_pool.carrying import carry
     from exp_pool.config import ExpPoolConfig
     from exp_pool.durations import Ttl
     from exp_pool.encoding import register_type
@@ -47,13 +48,15 @@ if TYPE_CHECKING:
     from exp_pool.reuse.judges import ExactJudge, PerfectJudge, ThresholdJudge, all_of, any_of, guarded
     from exp_pool.reuse.refine import Refine
     from exp_pool.reuse.verified import VerifiedJudge
+    from exp_pool.surroundings import bypass, in_namespace
 
 __version__ = "0.1.0"
 
 logger.disable("exp_pool")  # a library is silent until somebody calls logger.enable("exp_pool")
 
 _HOMES = {
-    "capture": ("bypass", "in_namespace", "record"),
+    "capture": ("record",),
+    "carrying": ("carry",),
     "config": ("ExpPoolConfig",),
     "durations": ("Ttl",),
     "encoding": ("register_type",),
@@ -78,6 +81,7 @@ _HOMES = {
     "reuse.judges": ("ExactJudge", "PerfectJudge", "ThresholdJudge", "all_of", "any_of", "guarded"),
     "reuse.refine": ("Refine",),
     "reuse.verified": ("VerifiedJudge",),
+    "surroundings": ("bypass", "in_namespace"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -107,6 +111,7 @@ __all__ = [
     "all_of",
     "any_of",
     "bypass",
+    "carry",
     "exp_cache",
     "get_exp_manager",
     "guarded",

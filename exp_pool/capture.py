@@ -1,14 +1,14 @@
-"""What a running call knows about itself: `record` adds to its experience, `bypass` and `in_namespace` surround calls.
+"""What a running call knows about itself: `record` adds to its experience.
 
-All of it rests on context variables, so threads and tasks do not see each other's.
+It rests on a context variable, so calls in other threads and tasks do not see each other's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 from exp_pool.encoding import dumps
@@ -28,19 +28,10 @@ class Capture:
     tokens_out: int | None = None
     steps: list[Step] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Switches:
-    """Whether the pool may be read and written."""
-
-    read: bool = True
-    write: bool = True
+    lock: Lock = field(default_factory=Lock, repr=False, compare=False)  # threads of one call may record at once
 
 
 _capture: ContextVar[Capture | None] = ContextVar("exp_pool_capture", default=None)
-_switches: ContextVar[Switches] = ContextVar("exp_pool_switches", default=Switches())  # noqa: B039  (frozen)
-_namespace: ContextVar[str | None] = ContextVar("exp_pool_namespace", default=None)
 
 
 def record(
@@ -78,17 +69,18 @@ def record(
     capture = _capture.get()
     if capture is None:
         return
-    capture.model = str(model) if model is not None else capture.model
-    capture.strategy = str(strategy) if strategy is not None else capture.strategy
-    if money_usd is not None:
-        capture.money_usd = (capture.money_usd or 0) + money_usd
-    if tokens_in is not None:
-        capture.tokens_in = (capture.tokens_in or 0) + int(tokens_in)
-    if tokens_out is not None:
-        capture.tokens_out = (capture.tokens_out or 0) + int(tokens_out)
-    if step is not None:
-        capture.steps.append(step)
-    capture.metadata.update(metadata or {})
+    with capture.lock:
+        capture.model = str(model) if model is not None else capture.model
+        capture.strategy = str(strategy) if strategy is not None else capture.strategy
+        if money_usd is not None:
+            capture.money_usd = (capture.money_usd or 0) + money_usd
+        if tokens_in is not None:
+            capture.tokens_in = (capture.tokens_in or 0) + int(tokens_in)
+        if tokens_out is not None:
+            capture.tokens_out = (capture.tokens_out or 0) + int(tokens_out)
+        if step is not None:
+            capture.steps.append(step)
+        capture.metadata.update(metadata or {})
 
 
 def begin_capture() -> tuple[Capture, Token[Capture | None]]:
@@ -112,43 +104,3 @@ def cost_of(capture: Capture, time_s: float) -> dict[str, float]:
         "tokens_out": capture.tokens_out,
     }
     return {name: amount for name, amount in found.items() if amount is not None}
-
-
-@contextmanager
-def bypass(*, read: bool = True, write: bool = True) -> Iterator[None]:
-    """Decorated calls inside skip the pool's reading, its writing, or both.
-
-    ``bypass(write=False)`` runs the function and stores its answer; ``bypass(read=False)`` answers but stores nothing.
-    """
-    outer = _switches.get()
-    token = _switches.set(Switches(outer.read and not read, outer.write and not write))
-    try:
-        yield
-    finally:
-        _switches.reset(token)
-
-
-@contextmanager
-def in_namespace(namespace: str) -> Iterator[None]:
-    """Calls and queries inside belong to this namespace, whatever the decorator or the manager says.
-
-    Raises:
-        InvalidInputError: the name is empty or no text.
-    """
-    if not isinstance(namespace, str) or not namespace:
-        raise InvalidInputError(f"in_namespace({namespace!r}): the name of a namespace is text, not empty")
-    token = _namespace.set(namespace)
-    try:
-        yield
-    finally:
-        _namespace.reset(token)
-
-
-def current_switches() -> Switches:
-    """What surrounds this call."""
-    return _switches.get()
-
-
-def current_namespace() -> str | None:
-    """The namespace that surrounds this call, if one does."""
-    return _namespace.get()

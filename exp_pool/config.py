@@ -47,6 +47,11 @@ class ExpPoolConfig(BaseSettings):
     """Name or folder of a sentence-transformers CrossEncoder that puts what queries find in order, or ``none``."""
     namespace: str = Field(default="default", min_length=1)
     """The tenant whose experiences this manager reads and writes."""
+    require_namespace: bool = False
+    """Whether each call and query must say whose it is: by `in_namespace`, its decorator or its ``namespace=``.
+
+    A call that does not runs uncached, with one warning; anything else that is asked of the manager for one namespace
+    raises `NamespaceError`. The setting `namespace` does not count: it is what nobody is to fall back to."""
     enabled: bool = True
     """The main switch: off, every call runs the function and nothing is stored."""
     enable_read: bool = True

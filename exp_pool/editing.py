@@ -11,7 +11,6 @@ from typing import Any
 from loguru import logger
 
 from exp_pool._clock import now_us, to_datetime
-from exp_pool.capture import current_namespace
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Counters
 from exp_pool.drivers.ports import Ports
@@ -21,6 +20,7 @@ from exp_pool.errors import (
     ClosedError,
     ConflictError,
     InvalidInputError,
+    NamespaceError,
     NotFoundError,
     StoreError,
     VectorIndexError,
@@ -37,6 +37,7 @@ from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.records import Record, to_experience, to_record
 from exp_pool.request import Request
 from exp_pool.rows import audit_entry, audit_log
+from exp_pool.surroundings import current_namespace
 from exp_pool.upkeep.follower import Follower
 from exp_pool.upkeep.outcomes import Outcomes
 from exp_pool.upkeep.rating import unscored_log
@@ -344,7 +345,13 @@ class Editing:
     def _namespace(self, given: str | None) -> str:
         if given is not None and (not isinstance(given, str) or not given):
             raise InvalidInputError(f"namespace={given!r} must be text, not empty")
-        return given or current_namespace() or self.config.namespace
+        named = given or current_namespace()
+        if named is None and self.config.require_namespace:
+            raise NamespaceError(
+                "no namespace is named here, and require_namespace is on: ask inside `with in_namespace(...)`, give "
+                "namespace= where it is taken, or the experience its namespace"
+            )
+        return named or self.config.namespace
 
     def _get(self, id_: str) -> Record | None:
         self._check_open()

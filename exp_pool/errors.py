@@ -5,6 +5,7 @@
     ExpPoolError
     ├── ConfigurationError (ValueError)   a URL, option or setting that cannot work; raised where it is written
     ├── InvalidInputError (ValueError)    a value handed to the API that it cannot take: where, top_k, a request
+    ├── NamespaceError                    no namespace was named where one is required, or which one cannot be known
     ├── NotFoundError (LookupError)       no experience has this id
     ├── ConflictError                     the experience changed meanwhile, or its id is taken
     ├── UnkeyableError (TypeError)        an argument without a stable identity: the call cannot be told from others
@@ -49,6 +50,10 @@ class ConfigurationError(ExpPoolError, ValueError):
 
 class InvalidInputError(ExpPoolError, ValueError):
     """A value handed to the API that it cannot take. The message names it and the remedy."""
+
+
+class NamespaceError(ExpPoolError):
+    """Whose experiences are meant was not said where `require_namespace` wants it, or cannot be known."""
 
 
 class NotFoundError(ExpPoolError, LookupError):

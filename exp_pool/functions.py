@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-from exp_pool.capture import current_namespace
 from exp_pool.counters import CacheInfo
 from exp_pool.current import HasPool, current
 from exp_pool.drivers import aio, sync
 from exp_pool.durations import Ttl
-from exp_pool.errors import ConfigurationError, EncodingError, ReplayMissError
+from exp_pool.errors import ConfigurationError, EncodingError, NamespaceError, ReplayMissError
 from exp_pool.experience import Answer, Call, Hit
 from exp_pool.flow import considered, look, story
 from exp_pool.hot import memo_of
@@ -28,6 +27,7 @@ from exp_pool.prefill import prefill, prefill_async
 from exp_pool.records import to_experience
 from exp_pool.request import CallSpec, Memo, Request
 from exp_pool.steps import Ending, Match, Mode, Policy, Story
+from exp_pool.surroundings import current_namespace, surroundings
 from exp_pool.upkeep.rating import Scored
 
 if TYPE_CHECKING:
@@ -168,8 +168,15 @@ class Decorated(Generic[P, R]):
         namespace = current_namespace()
         if namespace is None and wanted is not None:
             namespace = wanted if isinstance(wanted, str) else self._ask_namespace(wanted, args, kwargs)
+        if namespace is None:
+            if pool.config.require_namespace:
+                raise NamespaceError(
+                    "no namespace is named, and require_namespace is on: call it inside `with in_namespace(...)`, give "
+                    "it namespace=, or take the namespace into its thread with exp_pool.carry(executor)"
+                )
+            namespace = pool.config.namespace
         before = None if memo is None else (memo, pool.hot.writes)
-        return self._spec.request(args, kwargs, namespace or pool.config.namespace, pool.secret, before)
+        return self._spec.request(args, kwargs, namespace, pool.secret, before)
 
     def _ask_namespace(self, ask: Callable[[Call], str], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         call = Call(self._function, self._spec.name, self._spec.bind(args, kwargs))
@@ -228,7 +235,10 @@ class Decorated(Generic[P, R]):
 
     def _memo(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Memo | None:
         """What the hot tier finds this call by; None where it is not a matter for it."""
-        return memo_of(self._setup, current_namespace(), args, kwargs) if self._hot else None
+        if not self._hot:
+            return None
+        around = surroundings()
+        return None if around.unclear else memo_of(self._setup, around.namespace, args, kwargs)
 
     def _from_hot(self, memo: Memo) -> Any:
         """The answer of a moment ago, or `MISS`: never an exception."""
@@ -250,7 +260,7 @@ class Decorated(Generic[P, R]):
         pool = self._pool()
         try:
             request = self._request(pool, *self._full(args, kwargs))
-        except TypeError as err:  # it does not fit, or has no stable identity
+        except (TypeError, NamespaceError) as err:  # it does not fit, has no stable identity, or is nobody's
             return f"this call runs uncached: {err}"
         if self._setup.refusal:
             return f"this call runs uncached: {self._setup.refusal}"

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from exp_pool._clock import monotonic
 from exp_pool.forks import reset_in_child
+from exp_pool.surroundings import carried
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ _STOP = 99  # after every waiting job
 class OneThread:
     """Runs jobs on a thread of its own, in order of priority, then of submission.
 
-    The thread starts with the first job.
+    The thread starts with the first job. Each job finds the context variables of who wants it done.
     """
 
     def __init__(self, name: str) -> None:
@@ -58,7 +59,8 @@ class OneThread:
             raise TimeoutError(f"{self._name} is still busy with a job that somebody has given up on")
         future: Future[T] = Future()
         self._ensure_thread()
-        self._jobs.put((priority, next(self._order), future, job))
+        context = carried()
+        self._jobs.put((priority, next(self._order), future, lambda: context.run(job)))
         try:
             return future.result(timeout_s)
         except FutureTimeoutError:

@@ -18,7 +18,6 @@ from loguru import logger
 from exp_pool._clock import monotonic
 from exp_pool.background import Background
 from exp_pool.binding import function_name
-from exp_pool.capture import Switches, current_switches
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Counters, Stats
 from exp_pool.drivers.judging import Judging
@@ -63,6 +62,7 @@ from exp_pool.registry import embedder_maker, load_scorer, open_front, open_inde
 from exp_pool.report import Report, report_on
 from exp_pool.rerank import Reranker, Reranking
 from exp_pool.search import Search
+from exp_pool.surroundings import Switches, current_switches
 from exp_pool.tiers import tiered
 from exp_pool.upkeep.doctor import Diagnosis, examine
 from exp_pool.upkeep.embedding import Embedding
@@ -353,7 +353,7 @@ class Pool(Editing):
     def warm_up(self) -> None:
         """Open the store and load the model, so that the first query does not wait for it."""
         self._check_open()
-        self._store.count(RecordQuery(self._namespace(None)), limit=1)
+        self._store.count(RecordQuery(None), limit=1)
         if self._embeddings is not None:
             self._embeddings.embed(["warm up"], self.config.query_timeout)
 

@@ -6,7 +6,6 @@ So what was interrupted is gone on with by the same call.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,6 +15,7 @@ from typing import Any, TypeAlias
 from exp_pool.errors import InvalidInputError
 from exp_pool.experience import Answer
 from exp_pool.progress import bar
+from exp_pool.surroundings import carried
 
 _KEPT = 100  # exceptions: each holds the frames that it came through
 
@@ -56,7 +56,7 @@ def prefill(name: str, ask: Ask, items: Iterable[Any], concurrency: int, *, prog
         with ThreadPoolExecutor(concurrency, "exp_pool-prefill") as threads:
             try:
                 for item in items:
-                    call = functools.partial(contextvars.copy_context().run, ask, *as_call(item))
+                    call = functools.partial(carried().run, ask, *as_call(item))
                     running[threads.submit(call)] = item
                     if len(running) >= concurrency:
                         settle()
@@ -85,7 +85,7 @@ async def prefill_async(
                 with tally.one(item):
                     tally.count(await ask(*as_call(item)))
 
-        workers = [asyncio.create_task(work()) for _ in range(concurrency)]
+        workers = [asyncio.create_task(work(), context=carried()) for _ in range(concurrency)]
         try:
             await asyncio.gather(*workers)
         finally:

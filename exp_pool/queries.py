@@ -14,6 +14,7 @@ from exp_pool.protocols import RecordQuery, RecordStore, VectorIndex
 from exp_pool.rerank import Reranker, Reranking
 from exp_pool.search import Search, Wanted
 from exp_pool.steps import Match
+from exp_pool.surroundings import in_namespace
 from exp_pool.upkeep.worker import Upkeep
 
 
@@ -71,7 +72,8 @@ class Queries:
         matches = self._similar(Wanted(namespace, request, limit, min_similarity, function, where=where), kind)
         if chosen is None:
             return matches
-        return self._reranking.reordered(chosen, request, matches, self._timeout_s)[:top_k]
+        with in_namespace(namespace):  # what it asks of the pool is the same tenant's
+            return self._reranking.reordered(chosen, request, matches, self._timeout_s)[:top_k]
 
     def _equal(
         self, namespace: str, request: str, function: str | None, where: tuple[Condition, ...]

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 from exp_pool.awaiting import asked
 from exp_pool.capture import Capture, begin_capture, record
 from exp_pool.errors import InvalidInputError, RaceError
+from exp_pool.surroundings import carried
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ async def race(*calls: Racer[T], accept: Callable[[T], bool | Awaitable[bool]] |
     """
     _check(calls, accept)
     captures: dict[asyncio.Task[T], Capture] = {}
-    running = [asyncio.create_task(_run(call, captures)) for call in calls]
+    running = [asyncio.create_task(_run(call, captures), context=carried()) for call in calls]
     left, winner = list(running), None
     refused: list[T] = []
     errors: list[BaseException] = []

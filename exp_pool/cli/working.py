@@ -12,7 +12,6 @@ import typer
 
 from exp_pool import snapshots
 from exp_pool._clock import monotonic
-from exp_pool.capture import in_namespace
 from exp_pool.cli.opening import JsonOption, NamespaceOption, StoreOption, WhereOption, conditions, opened, said
 from exp_pool.cli.prefilling import decorated_function, prefill_from
 from exp_pool.cli.printing import Column, as_json, line, note, table
@@ -27,6 +26,7 @@ from exp_pool.cli.snapshotting import (
 )
 from exp_pool.manager import ExpManager
 from exp_pool.protocols import EvictionOrder
+from exp_pool.surroundings import in_namespace
 
 app = typer.Typer()
 _THREADS = 8  # of --cache multi

@@ -7,7 +7,6 @@ its own: a caller who is cancelled takes nothing from others who wait for the sa
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
@@ -34,6 +33,7 @@ from exp_pool.steps import (
     Shared,
     Story,
 )
+from exp_pool.surroundings import carried
 
 T = TypeVar("T")
 
@@ -201,7 +201,7 @@ class InOwnTask:
 
     def __init__(self, work: Coroutine[Any, Any, Any], leave: Callable[[], bool]) -> None:
         self._leave = leave
-        self._before = contextvars.copy_context()
+        self._before = carried()
         self._context = self._before.copy()
         self._task = asyncio.create_task(work, context=self._context)
 
@@ -240,7 +240,7 @@ class InOwnTask:
 
 async def hop(threads: Callable[[], Executor], job: Callable[..., T], *args: Any) -> T:
     """The job's result, done by a thread, with the caller's context variables."""
-    context = contextvars.copy_context()
+    context = carried()
 
     def work() -> T:
         try:

@@ -7,7 +7,6 @@ connections) belongs to a task. The task reads a chunk when a reader wants it, o
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -22,6 +21,7 @@ from exp_pool.drivers.tape import Reader, SameCall, Tape
 from exp_pool.flow import own_exception
 from exp_pool.request import Request
 from exp_pool.steps import Coalesced, Ending, NotFound, Run, Story
+from exp_pool.surroundings import carried
 
 _LOOK_S = 1.0  # how often a reader looks whether the loop that its stream runs on is still there
 
@@ -134,7 +134,7 @@ class AsyncStream:
         self._news: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
         self._sent: Any = None
         self._thrown: BaseException | None = None
-        context = contextvars.copy_context()
+        context = carried()
         context.run(lead_in, self.flight)
         self._capture, _ = context.run(begin_capture)
         self._task = self._loop.create_task(self._work(run), context=context)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import inspect
 import threading
 from collections import Counter
@@ -15,6 +14,7 @@ from exp_pool._clock import monotonic
 from exp_pool.awaiting import settled
 from exp_pool.forks import reset_in_child
 from exp_pool.protocols import Judge, Question, Verdict
+from exp_pool.surroundings import carried
 
 _MOST_HUNG = 4  # threads that one judge may keep busy after it was given up on; then it is refused at once
 
@@ -57,7 +57,7 @@ class Judging:
         if self._hung[me] >= _MOST_HUNG:
             raise TimeoutError(f"the judge {type(judge).__name__} still hangs, so it was not asked")
         future: Future[Verdict | Awaitable[Verdict]] = Future()
-        context = contextvars.copy_context()
+        context = carried()
 
         def work() -> None:
             try:

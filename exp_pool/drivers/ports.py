@@ -45,6 +45,7 @@ from exp_pool.steps import (
     Recall,
     Trouble,
 )
+from exp_pool.surroundings import in_namespace
 
 
 class Later(Protocol):
@@ -132,7 +133,10 @@ class Ports:
             case Learn():
                 return self.learning.learn(step)
             case AskJudge(judge, question):
-                return self.judging.ask(judge, question)
+                tenant = question.hits[0].experience.namespace
+                assert tenant is not None
+                with in_namespace(tenant):  # what it asks of the pool is the same tenant's
+                    return self.judging.ask(judge, question)
             case AskFeeds(request):
                 return self._ask_feeds(request)
             case Explain(request):

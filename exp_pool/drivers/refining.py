@@ -7,7 +7,6 @@ its caller's thread, where nothing can end it: its caller waits for it, and has 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -20,6 +19,7 @@ from exp_pool.capture import begin_capture
 from exp_pool.drivers.single_flight import soon
 from exp_pool.notices import log_with_trace
 from exp_pool.steps import Improve, Outcome
+from exp_pool.surroundings import carried, in_namespace
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ def refine_on_thread(step: Improve, tell: Callable[[Any], Any]) -> tuple[Refinem
             timer.cancel()
             given.end()
 
-    context = contextvars.copy_context()  # the namespace, and what surrounds the call besides
+    context = carried()
     threading.Thread(target=context.run, args=(work,), name="exp_pool-refine", daemon=True).start()
     return better, given
 
@@ -150,7 +150,8 @@ def refine_on_thread(step: Improve, tell: Callable[[Any], Any]) -> tuple[Refinem
 def _run(step: Improve) -> Outcome:
     capture, _ = begin_capture()
     began = monotonic()
-    value = step.function(*step.request.args, **step.request.kwargs)
+    with in_namespace(step.request.namespace):
+        value = step.function(*step.request.args, **step.request.kwargs)
     return Outcome(value, None, capture, monotonic() - began, refined=True)
 
 
@@ -160,7 +161,9 @@ def _run(step: Improve) -> Outcome:
 def refine_as_task(step: Improve, tell: Callable[[Any], Any]) -> tuple[Refinement, asyncio.Task[None]]:
     """Begin as a task of the running loop; `tell` is a coroutine function that tells a story to its end."""
     better = Refinement()
-    return better, asyncio.create_task(_refine(step, better, tell), name=f"refine {step.request.function}")
+    return better, asyncio.create_task(
+        _refine(step, better, tell), name=f"refine {step.request.function}", context=carried()
+    )
 
 
 async def _refine(step: Improve, better: Refinement, tell: Callable[[Any], Any]) -> None:
@@ -169,7 +172,8 @@ async def _refine(step: Improve, better: Refinement, tell: Callable[[Any], Any])
     began = monotonic()
     try:
         async with asyncio.timeout(step.timeout_s) as limit:
-            value = await step.function(*request.args, **request.kwargs)
+            with in_namespace(request.namespace):
+                value = await step.function(*request.args, **request.kwargs)
         outcome = Outcome(value, None, capture, monotonic() - began, refined=True)
         if not await tell(step.accepts(outcome)):
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,6 +14,7 @@ from exp_pool.background import Background
 from exp_pool.forks import reset_in_child
 from exp_pool.notices import log_with_trace
 from exp_pool.steps import Renew
+from exp_pool.surroundings import carried
 
 
 class Renewals:
@@ -46,7 +46,7 @@ class Renewals:
                 ended.set_result(None)
 
         self._background.refine(ended, f"renew {step.request.function}")
-        context = contextvars.copy_context()
+        context = carried()
         threading.Thread(target=context.run, args=(work,), name="exp_pool-renew", daemon=True).start()
 
     def as_task(self, step: Renew, tell: Callable[[Any], Any]) -> None:
@@ -61,7 +61,7 @@ class Renewals:
                 _log(step, err)
 
         name = f"renew {step.request.function}"
-        task = asyncio.create_task(work(), name=name)
+        task = asyncio.create_task(work(), name=name, context=carried())
         task.add_done_callback(lambda _: self._end(step))
         self._background.refine(task, name)
 

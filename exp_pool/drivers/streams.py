@@ -7,7 +7,6 @@ left before its end, or that somebody drove by ``send`` or ``throw``, is never s
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -24,6 +23,7 @@ from exp_pool.experience import Answer
 from exp_pool.flow import own_exception
 from exp_pool.request import Request
 from exp_pool.steps import Coalesced, Ending, NotFound, Run, Story
+from exp_pool.surroundings import carried
 
 _LOOK_S = 1.0  # how often a reader that waits for another one's chunk looks up
 
@@ -150,7 +150,7 @@ class Stream:
         self._turn = threading.Condition()
         self._pulling = False
         self._time_s = 0.0
-        self._context = contextvars.copy_context()
+        self._context = carried()
         self._context.run(lead_in, self.flight)
         self._capture, _ = self._context.run(begin_capture)
         self._source = function(*run.request.args, **run.request.kwargs)

@@ -24,6 +24,7 @@ from exp_pool.protocols import ScoreContext, Scorer
 from exp_pool.records import to_experience
 from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.steps import Learn
+from exp_pool.surroundings import in_namespace
 
 T = TypeVar("T")
 
@@ -105,12 +106,14 @@ class Comparing(Generic[T]):
             return plainly_same(stored, live)
         if callable(judge.same):
             same = judge.same
-            said = self._asking.run(lambda: settled(same(stored, live)), _TIMEOUT_S)
+            with in_namespace(step.request.namespace):  # what it asks of the pool is the same tenant's
+                said = self._asking.run(lambda: settled(same(stored, live)), _TIMEOUT_S)
         else:
             rated = to_experience(step.considered)
             rated = rated.model_copy(update={"response": stored, "expected": live})
             scorer = self._load_scorer(judge.same)
-            said = self._asking.run(lambda: settled(scorer(ScoreContext(rated, None, stored))), _TIMEOUT_S)
+            with in_namespace(step.request.namespace):
+                said = self._asking.run(lambda: settled(scorer(ScoreContext(rated, None, stored))), _TIMEOUT_S)
         value = said.value if isinstance(said, Score) else said
         if value is MISSING or not isinstance(value, bool | int | float) or not 0 <= value <= 1:
             raise TypeError(f"same= gave {said!r:.80}; it must give True or False, or a score from 0 to 1")

@@ -16,6 +16,7 @@ from exp_pool.experience import MISSING, Score
 from exp_pool.one_thread import OneThread
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordStore, ScoreContext, Scorer, Spending
 from exp_pool.records import Record, measure, read_scores, to_experience, write_scores
+from exp_pool.surroundings import in_namespace
 
 _TIMEOUT_S = 60.0
 _TRIES = 5  # of a write that others get in between
@@ -160,7 +161,8 @@ class Rating:
         function = None if scored is None else scored.function
         context = ScoreContext(experience, function, value, self._feedback(record), spending)
         try:
-            score = settled(lane.run(lambda: self.scorer(context), self._timeout_s), self._timeout_s)
+            with in_namespace(record.namespace):  # what it asks of the pool is the same tenant's
+                score = settled(lane.run(lambda: self.scorer(context), self._timeout_s), self._timeout_s)
         except TimeoutError as err:
             raise TimeoutError(f"{self.name} gave no score within {self._timeout_s:g} s ({err})") from err
         return self._labelled(score)
