@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from exp_pool.codecs import codec_for
 from exp_pool.current import HasPool
@@ -35,6 +35,7 @@ from exp_pool.reuse.judges import resolve_judge
 from exp_pool.reuse.refine import Refine
 from exp_pool.reuse.selection import selection_of
 from exp_pool.reuse.verified import VerifiedJudge
+from exp_pool.source import Source
 from exp_pool.steps import Policy
 from exp_pool.upkeep.rating import Scored
 
@@ -91,6 +92,9 @@ class ExpCache:
             say besides, or None. Asked only if somebody reads the log at level DEBUG.
         batch: the list parameter whose items are calls of their own: only missing ones are computed, in one call.
         single_flight: whether concurrent identical calls run the function once.
+        source: ``"check"``: an automatic answer that other source of the function gave does not answer, and the
+            function is asked anew; what people annotated, added or promoted does. ``"ignore"``: it does, too. By
+            default ``"check"``, but ``"ignore"`` where `name` or `version` is given: then identity is in your hand.
 
     Raises:
         ConfigurationError: an option names no parameter, or cannot apply; the message lists the allowed values.
@@ -135,6 +139,7 @@ class ExpCache:
         describe: Callable[..., str | None] | None = None,
         batch: str | None = None,
         single_flight: bool = True,
+        source: Literal["check", "ignore"] | None = None,
     ) -> Decorator: ...
     def __call__(
         self,
@@ -163,6 +168,7 @@ class ExpCache:
         describe: Callable[..., str | None] | None = None,
         batch: str | None = None,
         single_flight: bool = True,
+        source: Literal["check", "ignore"] | None = None,
     ) -> Any:
         """The decorated function; without `func`, what decorates one."""
         options: dict[str, Any] = {name: value for name, value in locals().items() if name not in ("self", "func")}
@@ -208,6 +214,7 @@ def _decorate(
     describe: Callable[..., str | None] | None,
     batch: str | None,
     single_flight: bool,
+    source: str | None,
     **of_call: Any,
 ) -> Any:
     target, bound, by_name = _unbound(function)
@@ -250,10 +257,30 @@ def _decorate(
     if isinstance(policy.judge, VerifiedJudge) and isinstance(policy.judge.same, str):
         load_scorer(policy.judge.same)  # or nobody would know until answers are compared
     scored = None if scorer is None else Scored(load_scorer(scorer), target, policy.codec)
+    checked = _checks_source(source, by_hand=name is not None or bool(spec.version))
     setup = Setup(
-        target, spec, policy, manager, namespace, scored, bound, by_name, standing.refusal, standing.notice, batch or ""
+        target,
+        spec,
+        policy,
+        manager,
+        namespace,
+        scored,
+        bound,
+        by_name,
+        standing.refusal,
+        "" if checked else standing.notice,
+        batch or "",
+        Source(target, *([policy.refine.func] if policy.refine else [])) if checked else None,
     )
     return kind(setup, function)
+
+
+def _checks_source(source: str | None, *, by_hand: bool) -> bool:
+    if source is None:
+        return not by_hand
+    if source not in ("check", "ignore"):
+        raise ConfigurationError(f"source={source!r} must be 'check' or 'ignore'")
+    return source == "check"
 
 
 def _refinement(refine: Any, kind: type[Decorated[..., Any]]) -> Refine | None:

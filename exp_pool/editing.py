@@ -33,9 +33,10 @@ from exp_pool.keeping import failure_key
 from exp_pool.keys import make_key
 from exp_pool.lineage import with_inherited_trust
 from exp_pool.notices import Notices
+from exp_pool.per_function import PerFunction
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
-from exp_pool.records import Record, to_experience, to_record
-from exp_pool.request import Request
+from exp_pool.records import Record, to_experience, to_record, vouched_for
+from exp_pool.request import KeyOfCall, Request
 from exp_pool.rows import audit_entry, audit_log
 from exp_pool.surroundings import current_namespace
 from exp_pool.upkeep.follower import Follower
@@ -52,7 +53,7 @@ _DELETE_BATCH = 500
 _COMPARED = 1000  # of a function's newest calls, when a miss is explained
 
 
-class Editing:
+class Editing(PerFunction):
     """See `ExpManager` for what each method does."""
 
     config: ExpPoolConfig
@@ -121,7 +122,12 @@ class Editing:
             raise InvalidInputError(
                 f"{', '.join(fixed)} cannot be changed; store a copy made by clone({fixed[0]}=...) instead"
             )
-        before, after = self._change(id_, lambda experience: experience.model_copy()._with(**changes))  # noqa: SLF001
+        trusts = Trust.TRUSTED in (changes.get("trust"), str(changes.get("trust")))
+        before, after = self._change(
+            id_,
+            lambda experience: experience.model_copy()._with(**changes),  # noqa: SLF001
+            vouches=trusts or "response" in changes,
+        )
         if before.trust is not after.trust:
             self._audit("trust", id_, before=before.trust.value, trust=after.trust.value)
         if others := sorted(changes.keys() - {"trust"}):
@@ -210,13 +216,20 @@ class Editing:
         if self._scoring.owe(self._namespace(None), id_, function):
             self._upkeep.owed()
 
-    def _change(self, id_: str, change: Callable[[Experience], Experience]) -> tuple[Experience, Experience]:
-        """Read, change and write, again if somebody got in between: before and after."""
+    def _change(
+        self, id_: str, change: Callable[[Experience], Experience], *, vouches: bool = False
+    ) -> tuple[Experience, Experience]:
+        """Read, change and write, again if somebody got in between: before and after.
+
+        `vouches`: who changes it says that its answer is right, whatever source gave it.
+        """
         for _ in range(_TRIES):
             record = self._there(id_)
             before = to_experience(record)
             after = change(before)
-            changed = to_record(after, record.namespace, key=record.key)
+            changed = replace(to_record(after, record.namespace, key=record.key), source=record.source)
+            if vouches or after.response is not before.response:
+                changed = vouched_for(changed)
             if changed.parents != record.parents:
                 (changed,) = with_inherited_trust(self._store, [changed])
             (status,) = self._store.put_many([Put(changed, PutMode.UPDATE, expected_revision=record.revision)])
@@ -289,20 +302,13 @@ class Editing:
 
         How many rows.
         """
-        return self._delete_matching(RecordQuery(self._namespace(None), parse_where({"key": key}), history=True))
+        space = key.namespace if isinstance(key, KeyOfCall) else self._namespace(None)
+        return self._delete_matching(RecordQuery(space, parse_where({"key": str(key)}), history=True))
 
     def invalidate(self, namespace: str, key: str) -> int:
         """`clear_by_key` in a call's own namespace, and what is kept of its failures."""
         both = parse_where({"key": {"in": [key, failure_key(key)]}})
         return self._delete_matching(RecordQuery(namespace, both, history=True))
-
-    def clear_of(self, function: str) -> int:
-        """Delete everything of a function, its history too; how many rows."""
-        return self._delete_matching(RecordQuery(self._namespace(None), _of(function), history=True))
-
-    def count_of(self, function: str) -> int:
-        """How many answers of a function are stored."""
-        return self._store.count(RecordQuery(self._namespace(None), _of(function)))
 
     def explain(self, request: Request, min_score: float | None = None) -> str:
         """Why nothing stored answers this call, whatever a judge says."""

@@ -28,6 +28,7 @@ TEXT_FIELDS = frozenset(
         "model",
         "strategy",
         "principal",
+        "source",
     }
 )
 NUMBER_FIELDS = frozenset({"score", "access_count", "size_bytes", "schema_version", "revision"})

@@ -58,6 +58,7 @@ from exp_pool.steps import (
     NotFound,
     Once,
     Outcome,
+    Outdated,
     Policy,
     Ran,
     Recall,
@@ -220,10 +221,13 @@ def _first_look(request: Request, policy: Policy, *, claim: bool) -> Story[Claim
     claimed: Claimed = yield Claim(request, wait=not policy.stale_s)
     if claimed.busy:
         expired: Record | None = yield LookUp(request)
-        if expired is None or not policy.lets_answer(expired, policy.stale_s):
+        if expired is None or not policy.lets_answer(expired, request.source, policy.stale_s):
             claimed = yield Claim(request)
         else:
             return Claimed(expired, busy=True)
+    if claimed.record is not None and not claimed.record.made_by(request.source):
+        yield Outdated(request)
+        claimed = yield Claim(request, passing=claimed.record.id)
     return claimed
 
 
@@ -231,7 +235,7 @@ def judged_match(
     request: Request, policy: Policy, record: Record | None, late_s: float = 0.0, *, similar_too: bool = True
 ) -> Story[Judged]:
     """What would answer this call now, given the row of its key."""
-    usable = record is not None and policy.lets_answer(record, late_s)
+    usable = record is not None and policy.lets_answer(record, request.source, late_s)
     exact = Match(record, 1.0, "exact") if usable and record is not None else None
     if policy.judge is None:
         return Judged(exact)
@@ -239,7 +243,11 @@ def judged_match(
     # Without a request text only an identical call is in the same reuse scope, and that one was just looked up.
     if exact is None and similar_too and policy.judge.candidates and request.parameter is not None:
         similar = yield FindSimilar(request, policy.judge.candidates, min_similarity=-1.0, to_answer=True)
-    matches = [match for match in (exact, *similar) if match is not None and policy.lets_answer(match.record, late_s)]
+    matches = [
+        match
+        for match in (exact, *similar)
+        if match is not None and policy.lets_answer(match.record, request.source, late_s)
+    ]
     if not matches:
         return Judged(why="nothing similar is stored that may answer")
     hits = tuple(Hit(experience, match.similarity, match.found_by) for match, experience in _readable(matches))

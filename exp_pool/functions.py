@@ -10,14 +10,18 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
+from exp_pool._clock import now
+from exp_pool.awaiting import settled
+from exp_pool.binding import bind
 from exp_pool.counters import CacheInfo
 from exp_pool.current import HasPool, current
 from exp_pool.drivers import aio, sync
 from exp_pool.durations import Ttl
-from exp_pool.errors import ConfigurationError, EncodingError, NamespaceError, ReplayMissError
+from exp_pool.errors import ConfigurationError, EncodingError, InvalidInputError, NamespaceError, ReplayMissError
 from exp_pool.experience import Answer, Call, Hit
 from exp_pool.flow import considered, look, story
 from exp_pool.hot import memo_of
@@ -25,7 +29,8 @@ from exp_pool.notices import Notices
 from exp_pool.pool import Pool
 from exp_pool.prefill import prefill, prefill_async
 from exp_pool.records import to_experience
-from exp_pool.request import CallSpec, Memo, Request
+from exp_pool.request import CallSpec, KeyOfCall, Memo, Request
+from exp_pool.source import Source
 from exp_pool.steps import Ending, Match, Mode, Policy, Story
 from exp_pool.surroundings import current_namespace, surroundings
 from exp_pool.upkeep.rating import Scored
@@ -59,6 +64,7 @@ class Setup:
     refusal: str = ""  # why it always runs uncached
     notice: str = ""
     batch: str = ""
+    source: Source | None = None  # whose answers count; None: those of any source
 
     @property
     def plain(self) -> bool:
@@ -134,21 +140,34 @@ class Decorated(Generic[P, R]):
         Raises:
             UnkeyableError: an argument has no stable identity.
         """
-        return self._request(self._pool(), *self._full(args, kwargs)).key
+        request = self._request(self._pool(), *self._full(args, kwargs))
+        return KeyOfCall(request.key, request.namespace)
 
     def __exp_call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> dict[str, Any]:
         """What `Experience.from_call` needs to make the experience that answers this call."""
         # With the secret, where it is known: what is shown of self and of closures is not what their key was made of.
         manager = self._setup.manager or current.known
-        request = self._spec.request(*self._full(args, kwargs), "", manager.sync.secret if manager else None)
-        return {
+        args, kwargs = self._full(args, kwargs)
+        namespace = self._namespace(args, kwargs)
+        request = self._spec.request(args, kwargs, namespace or "", manager.sync.secret if manager else None)
+        fields: dict[str, Any] = {
             "function": request.function,
             "version": request.version,
             "arguments": request.arguments,
             "request": request.text,
             "key": request.key,
             "codec": self._codec_of(value),
+            "metadata": dict(self._policy.metadata),
         }
+        if namespace is not None:
+            fields["namespace"] = namespace
+        ttl = self._policy.ttl
+        if callable(ttl):
+            call = Call(self._function, request.function, request.named, metadata=self._policy.metadata)
+            ttl = Ttl.of(settled(ttl(call, value)))
+        if ttl is not None:
+            fields["expires_at"] = now() + timedelta(seconds=ttl.after_s)
+        return fields
 
     def _codec_of(self, value: Any) -> str:
         with suppress(EncodingError, AttributeError, TypeError):
@@ -164,10 +183,7 @@ class Decorated(Generic[P, R]):
     def _request(
         self, pool: Pool, args: tuple[Any, ...], kwargs: Mapping[str, Any], memo: Memo | None = None
     ) -> Request:
-        wanted = self._setup.namespace
-        namespace = current_namespace()
-        if namespace is None and wanted is not None:
-            namespace = wanted if isinstance(wanted, str) else self._ask_namespace(wanted, args, kwargs)
+        namespace = self._namespace(args, kwargs)
         if namespace is None:
             if pool.config.require_namespace:
                 raise NamespaceError(
@@ -176,10 +192,39 @@ class Decorated(Generic[P, R]):
                 )
             namespace = pool.config.namespace
         before = None if memo is None else (memo, pool.hot.writes)
-        return self._spec.request(args, kwargs, namespace, pool.secret, before)
+        source = "" if self._setup.source is None else self._setup.source.current()
+        return self._spec.request(args, kwargs, namespace, pool.secret, before, source)
+
+    def _namespace(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+        """The namespace of this call; None where that is the manager's."""
+        namespace, wanted = current_namespace(), self._setup.namespace
+        if namespace is None and wanted is not None:
+            namespace = wanted if isinstance(wanted, str) else self._ask_namespace(wanted, args, kwargs)
+        return namespace
+
+    def _spaces(self, pool: Pool) -> list[str]:
+        """The namespaces in which what is asked of the function, not of one call, holds."""
+        wanted = self._setup.namespace
+        return pool.spaces_of(self._spec.name, wanted if isinstance(wanted, str) else None, varying=callable(wanted))
+
+    def _clear(self) -> int:
+        pool = self._pool()
+        return pool.clear_of(self._spec.name, self._spaces(pool))
+
+    def _adopt(self, progress: bool) -> int:
+        source = self._setup.source
+        if source is None:
+            raise InvalidInputError(
+                f'{self._spec.name} has source="ignore": what earlier source of it answered still answers, so there is '
+                "nothing to adopt"
+            )
+        pool = self._pool()
+        return pool.adopt(self._spec.name, source.current(), self._spaces(pool), progress=progress)
 
     def _ask_namespace(self, ask: Callable[[Call], str], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        call = Call(self._function, self._spec.name, self._spec.bind(args, kwargs))
+        # All arguments, those too that are excluded from the key: who a call is for often is one of these.
+        named = bind(self._spec.signature, args, self._spec.complete(args, kwargs))
+        call = Call(self._function, self._spec.name, named)
         try:
             namespace = ask(call)
         except Exception as err:
@@ -199,8 +244,14 @@ class Decorated(Generic[P, R]):
         switches = pool.switches()
         if not (switches.read or switches.write):
             return None
-        if self._setup.notice:
-            pool.notices.once(f"source:{self._spec.name}", self._setup.notice, stacklevel=4)
+        notice = self._setup.notice
+        if self._setup.source is not None and not self._setup.source.current():
+            notice = (
+                f"{self._spec.name} was not written in Python, so that it has changed cannot be noticed: change "
+                "version= when it has"
+            )
+        if notice:
+            pool.notices.once(f"source:{self._spec.name}", notice, stacklevel=4)
         return Mode(switches.read and not fresh, switches.write, pool.replay and switches.read and not fresh)
 
     def _begin(
@@ -237,8 +288,9 @@ class Decorated(Generic[P, R]):
         """What the hot tier finds this call by; None where it is not a matter for it."""
         if not self._hot:
             return None
-        around = surroundings()
-        return None if around.unclear else memo_of(self._setup, around.namespace, args, kwargs)
+        around, source = surroundings(), self._setup.source
+        owner = self._setup if source is None else source.token()
+        return None if around.unclear else memo_of(owner, around.namespace, args, kwargs)
 
     def _from_hot(self, memo: Memo) -> Any:
         """The answer of a moment ago, or `MISS`: never an exception."""
@@ -280,7 +332,8 @@ class Decorated(Generic[P, R]):
     def _info(self) -> CacheInfo:
         pool = self._pool()
         pool.stats()  # counts what the hot tier has not told yet
-        return CacheInfo(*pool.counters.of_function(self._spec.name), pool.count_of(self._spec.name))
+        count = pool.count_of(self._spec.name, self._spaces(pool))
+        return CacheInfo(*pool.counters.of_function(self._spec.name), count)
 
     def _invalidate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
         pool = self._pool()
@@ -315,7 +368,15 @@ class Blocking(Decorated[P, R]):
 
     def cache_clear(self) -> int:
         """Delete everything that is stored for this function, its history too; how many rows."""
-        return self._pool().clear_of(self._spec.name)
+        return self._clear()
+
+    def adopt(self, *, progress: bool = True) -> int:
+        """Let answers of the function's earlier source answer again, after a change that makes no difference; how many.
+
+        Raises:
+            InvalidInputError: the function does not look at its source.
+        """
+        return self._adopt(progress)
 
     def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
         """The answer, and where it came from."""
@@ -366,8 +427,15 @@ class Awaitable(Decorated[P, R]):
 
     async def cache_clear(self) -> int:
         """Delete everything that is stored for this function, its history too; how many rows."""
-        pool = self._pool()
-        return await aio.hop(pool.threads, pool.clear_of, self._spec.name)
+        return await aio.hop(self._pool().threads, self._clear)
+
+    async def adopt(self, *, progress: bool = True) -> int:
+        """Let answers of the function's earlier source answer again, after a change that makes no difference; how many.
+
+        Raises:
+            InvalidInputError: the function does not look at its source.
+        """
+        return await aio.hop(self._pool().threads, self._adopt, progress)
 
     async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
         """The answer, and where it came from."""

@@ -39,7 +39,7 @@ def keep(
         return None
     if policy.first_stays and mode.read:  # a call that read nothing was asked to renew it
         first: Record | None = yield LookUp(request)
-        if first is not None and policy.lets_answer(first):
+        if first is not None and policy.lets_answer(first, request.source):
             return first.id
     ttl = policy.ttl
     if callable(ttl):

@@ -38,6 +38,10 @@ class Notices:
     def __init__(self) -> None:
         self._said: set[str] = set()
 
+    def said(self, topic: str) -> bool:
+        """Whether this topic has been warned about."""
+        return topic in self._said
+
     def once(self, topic: str, message: str, *, stacklevel: int = 2) -> None:
         """Warn, unless this topic has been warned about."""
         if topic not in self._said:

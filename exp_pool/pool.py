@@ -156,6 +156,7 @@ class Pool(Editing):
             self.explain,
             self._scoring.rated,
             self._verifying,
+            self.outdated,
             tuple(feeds),
             tuple(callbacks),
             tuple(observers),

@@ -80,6 +80,7 @@ class Record:
     embed_tries: int = 0
     score_due: int | None = None
     score_tries: int = 0
+    source: str = ""  # digest of the source of the function that gave the answer; "": nobody knows, or nobody asks
 
     @property
     def annotated(self) -> bool:
@@ -95,6 +96,10 @@ class Record:
     def answer(self) -> str | None:
         """The JSON text that answers a call: what a person set, else what the function returned."""
         return self.response if self.expected is None else self.expected
+
+    def made_by(self, source: str) -> bool:
+        """Whether the answer may stand for what a function of this source would say; of what is unknown it may."""
+        return not source or not self.source or self.source == source or self.annotated
 
     def expired(self, now: int) -> bool:
         """Whether the row may no longer answer at this time."""
@@ -128,6 +133,11 @@ def sized(record: Record) -> Record:
     r = record
     texts = (r.request, r.arguments, r.response, r.expected, r.metadata, r.trajectory, r.scores)
     return replace(r, size_bytes=measure(*texts))
+
+
+def vouched_for(after: Record) -> Record:
+    """The row once a person has written its answer, or trusts it: it answers whatever the function's source is now."""
+    return replace(after, source="")
 
 
 def to_record(experience: Experience, namespace: str, *, key: str | None = None, secret: bytes | None = None) -> Record:

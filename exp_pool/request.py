@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 from exp_pool._clock import now_us
 from exp_pool.binding import (
@@ -48,6 +48,19 @@ class Prompt(NamedTuple):
     text: str
 
 
+class KeyOfCall(str):
+    """The key of one call, which knows in which namespace the call is made."""
+
+    __slots__ = ("namespace",)
+    namespace: str
+
+    def __new__(cls, key: str, namespace: str) -> Self:
+        """The key as text; `namespace` is the call's."""
+        made = super().__new__(cls, key)
+        made.namespace = namespace
+        return made
+
+
 @dataclass(frozen=True)
 class Request:
     """One call, bound. What an exact hit does not need is computed when first asked for."""
@@ -63,6 +76,12 @@ class Request:
     secret: bytes | None
     memo: tuple[Memo, int] | None = None  # what the hot tier finds it by, and its count of writes before the call
     brings_context: bool = False  # the caller passed the parameter that experiences would be injected into
+    source: str = ""  # digest of the function's source; answers of another one do not answer. "": they do
+
+    @property
+    def run(self) -> tuple[str, str, str]:
+        """What calls have in common that may share one run of the function."""
+        return self.namespace, self.key, self.source
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
@@ -170,6 +189,7 @@ class Request:
             codec=codec,
             created_at=now,
             reuse_scope=self.scope,
+            source=self.source,
             size_bytes=measure(self.text, arguments, answer, fields.get("metadata")),
             embed_due=now,
             **fields,
@@ -322,6 +342,7 @@ class CallSpec:
         namespace: str,
         secret: bytes | None,
         memo: tuple[Memo, int] | None = None,
+        source: str = "",
     ) -> Request:
         """The call as a request.
 
@@ -341,7 +362,9 @@ class CallSpec:
                 err.path,
             ) from err
         brought = self.inject is not None and self._passed(self.inject, args, kwargs)
-        return Request(namespace, key, self, args, completed, named, self.name, self.version, secret, memo, brought)
+        return Request(
+            namespace, key, self, args, completed, named, self.name, self.version, secret, memo, brought, source
+        )
 
     def _by_hand(self, key: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         try:

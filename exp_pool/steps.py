@@ -62,10 +62,17 @@ class Policy:
             return None
         return record.expires_at - int(self.ttl.early_s * _MICROSECONDS)
 
-    def lets_answer(self, record: Record, late_s: float = 0.0) -> bool:
-        """Whether a row may answer at all, whatever a judge thinks of it; expired by at most `late_s`."""
+    def lets_answer(self, record: Record, source: str, late_s: float = 0.0) -> bool:
+        """Whether a row may answer a function of this source at all, whatever a judge thinks of it.
+
+        Args:
+            record: the row.
+            source: digest of the function's source as it is now.
+            late_s: how long ago (seconds) it may have expired.
+        """
         return (
             record.answer is not None
+            and record.made_by(source)
             and record.kind == "success"
             and record.trust == "trusted"
             and not record.expired(now_us() - int(late_s * _MICROSECONDS))
@@ -122,11 +129,13 @@ class LookUp:
 class Claim:
     """Look up and, where nothing fresh is stored, take the lease of the key. Comes to `Claimed`.
 
-    With `wait` a leader of another process is waited for as long as its heart beats.
+    With `wait` a leader of another process is waited for as long as its heart beats. `passing` is the id of a row that
+    is fresh, but does not answer this call: it counts as if it were not there.
     """
 
     request: Request
     wait: bool = True
+    passing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +265,13 @@ class Explain:
 
 
 @dataclass(frozen=True, slots=True)
+class Outdated:
+    """Tell who listens that an answer is there, but was given by other source of the function."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """Tell who listens that the pool answered with this, and the hot tier, which may give it `again`.
 
@@ -315,6 +331,7 @@ FlowStep: TypeAlias = (
     | Ask
     | Keep
     | Explain
+    | Outdated
     | Found
     | Renew
     | Coalesced

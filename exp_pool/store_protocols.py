@@ -141,8 +141,11 @@ class RecordStore(Protocol):
         """
         ...
 
-    def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
-        """Read and, where there is no current unexpired row, take the lease, in one step. The store's clock decides."""
+    def claim(self, namespace: str, key: str, owner: str, ttl_s: float, passing: str | None = None) -> Claim:
+        """Read and, where there is no current unexpired row, take the lease, in one step. The store's clock decides.
+
+        A row of the id `passing` counts as if it were not there.
+        """
         ...
 
     def renew(self, lease: Lease, ttl_s: float) -> Lease | None:

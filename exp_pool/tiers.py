@@ -157,14 +157,14 @@ class TieredStore:
         if filling:
             self._try(lambda: self._front.fill(contents, filling))
 
-    def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
+    def claim(self, namespace: str, key: str, owner: str, ttl_s: float, passing: str | None = None) -> Claim:
         """The row from the front if it has a fresh one, else the store's own claim."""
         contents = self._contents()
         looked = self._try(lambda: self._front.look(contents, namespace, [key]))
         record, ticket = looked[0] if looked else (None, None)
-        if record is not None and not record.expired(now_us()):
+        if record is not None and record.id != passing and not record.expired(now_us()):
             return Claim(record=record)
-        claim = self._store.claim(namespace, key, owner, ttl_s)
+        claim = self._store.claim(namespace, key, owner, ttl_s, passing)
         self._fill(contents, [(claim.record, ticket)])
         return claim
 

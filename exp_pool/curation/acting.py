@@ -16,7 +16,7 @@ from exp_pool.errors import InvalidInputError, NotFoundError
 from exp_pool.experience import Experience, Trust
 from exp_pool.lineage import descended
 from exp_pool.protocols import RecordQuery
-from exp_pool.records import Record
+from exp_pool.records import Record, vouched_for
 
 if TYPE_CHECKING:
     from exp_pool.manager import ExpManager
@@ -116,6 +116,8 @@ def promote(
 
 def _trust(pool: Pool, what: str, records: Sequence[Record], trust: Trust, *, who: str | None, why: str) -> Change:
     pairs = [(record, replace(record, trust=trust.value)) for record in records]
+    if trust is Trust.TRUSTED:
+        pairs = [(before, vouched_for(after)) for before, after in pairs]
     return commit(pool, planned(pool.space, what, pairs), who=who, why=why)
 
 

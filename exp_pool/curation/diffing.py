@@ -32,7 +32,7 @@ from exp_pool.curation.frames import SELECTION, Selection, settle
 from exp_pool.errors import EncodingError, InvalidInputError, NotFoundError
 from exp_pool.experience import MISSING, Experience, Score
 from exp_pool.lineage import with_inherited_trust
-from exp_pool.records import Record, sized, to_experience, to_record
+from exp_pool.records import Record, sized, to_experience, to_record, vouched_for
 
 if TYPE_CHECKING:
     from exp_pool.manager import ExpManager
@@ -309,7 +309,7 @@ def edited_row(pool: Pool, record: Record, edited: Mapping[str, Any]) -> Record:
         row = sized(row)
     if "parents" in kept:
         (row,) = with_inherited_trust(pool.store, [row])
-    return row
+    return vouched_for(row) if "response" in kept or ("trust" in kept and row.trust == "trusted") else row
 
 
 def _fields(before: Experience | None, cells: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,6 +63,8 @@ def to_line(record: Record, log: Sequence[str], secret: bytes | None, *, redact:
         ours["answer_redacted"] = True
     if not record.is_current:
         ours |= {"is_current": False, "superseded_by": record.superseded_by}
+    if record.source:
+        ours["source"] = record.source
     if record.principal is not None:
         ours["principal"] = record.principal
     if log:
@@ -98,6 +100,8 @@ def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None, *, 
     if ours.get("is_current") is False:
         successor = _text(ours, "superseded_by") if ours.get("superseded_by") is not None else None
         record = replace(record, is_current=False, superseded_by=successor, embed_due=None)
+    if ours.get("source") is not None:
+        record = replace(record, source=_text(ours, "source"))
     if ours.get("principal") is not None:
         record = replace(record, principal=_text(ours, "principal"))
     return Row(record, _log(ours.get("log", []), record.id), bool(ours.get("answer_redacted", False)))

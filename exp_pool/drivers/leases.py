@@ -44,12 +44,12 @@ class Leases:
         self._thread: threading.Thread | None = None
         self._stopping = False
 
-    def claim(self, namespace: str, key: str) -> Claimed:
+    def claim(self, namespace: str, key: str, passing: str | None) -> Claimed:
         """The row of the key, or the right to compute it; `busy` where another process has that right."""
         if not self._usable:
             (record,) = self._store.get_many(namespace, [key])
-            return Claimed(record)
-        claim = self._store.claim(namespace, key, self._owner, self._timeout_s)
+            return Claimed(None if record is not None and record.id == passing else record)
+        claim = self._store.claim(namespace, key, self._owner, self._timeout_s, passing)
         if claim.lease is not None:
             with self._changed:
                 self._held[namespace, key] = (claim.lease, monotonic())

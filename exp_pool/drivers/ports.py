@@ -40,6 +40,7 @@ from exp_pool.steps import (
     Match,
     NotFound,
     Once,
+    Outdated,
     Ran,
     Rate,
     Recall,
@@ -88,6 +89,7 @@ class Ports:
     explain: Callable[[Request], str]
     rate: Callable[[Record], Record]
     learning: Learning
+    outdated: Callable[[Request], None]
     feeds: Sequence[Callable[[Call], Any]] = ()
     callbacks: Sequence[Callable[[str, Experience], Any]] = ()
     observers: Sequence[Observer] = ()
@@ -110,7 +112,9 @@ class Ports:
             case LookUp(request):
                 return self.store.get_many(request.namespace, [request.key])[0]
             case Claim(request):
-                return self.leases.claim(request.namespace, request.key)
+                return self.leases.claim(request.namespace, request.key, step.passing)
+            case Outdated(request):
+                return self.outdated(request)
             case Found():
                 return self._found(step)
             case Coalesced(request):

@@ -27,7 +27,7 @@ class Renewals:
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()
-        self._keys: set[tuple[str, str]] = set()
+        self._runs: set[tuple[str, str, str]] = set()
 
     def on_thread(self, step: Renew, tell: Callable[[Any], Any]) -> None:
         """Begin on a thread of its own, unless it is under way."""
@@ -66,16 +66,15 @@ class Renewals:
         self._background.refine(task, name)
 
     def _begin(self, step: Renew) -> bool:
-        key = (step.request.namespace, step.request.key)
         with self._lock:
-            if key in self._keys:
+            if step.request.run in self._runs:
                 return False
-            self._keys.add(key)
+            self._runs.add(step.request.run)
             return True
 
     def _end(self, step: Renew) -> None:
         with self._lock:
-            self._keys.discard((step.request.namespace, step.request.key))
+            self._runs.discard(step.request.run)
 
 
 def _log(step: Renew, err: Exception | None) -> None:

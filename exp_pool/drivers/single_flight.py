@@ -19,7 +19,7 @@ from exp_pool.steps import Ending, Once
 
 _LOOK_S = 1.0  # how often those who wait look whether the leader is still there
 
-Ref: TypeAlias = tuple[str, str, bool]  # namespace, key, and whether the call may write
+Ref: TypeAlias = tuple[tuple[str, str, str], bool]  # the run (`Request.run`), and whether the call may write
 
 
 class Flight:
@@ -105,7 +105,7 @@ class Flights:
 
     def board(self, step: Once, loop: asyncio.AbstractEventLoop | None = None) -> tuple[Flight, bool]:
         """The flight of this call, and whether the caller leads it. Who follows has to `leave` it in the end."""
-        ref = (step.request.namespace, step.request.key, step.write)
+        ref = (step.request.run, step.write)
         with self._lock:
             flight = self._flights.get(ref)
             if flight is None or flight.lost:
@@ -116,7 +116,7 @@ class Flights:
 
     def leave(self, step: Once, flight: Flight) -> bool:
         """The caller is no longer interested; whether it was the last one. Nobody boards after the last."""
-        ref = (step.request.namespace, step.request.key, step.write)
+        ref = (step.request.run, step.write)
         with self._lock:
             flight.aboard -= 1
             last = flight.aboard == 0
@@ -126,7 +126,7 @@ class Flights:
 
     def land(self, step: Once, flight: Flight, ending: Ending | None) -> None:
         """Everybody aboard gets the ending; None: they are to see for themselves."""
-        ref = (step.request.namespace, step.request.key, step.write)
+        ref = (step.request.run, step.write)
         with self._lock:
             if self._flights.get(ref) is flight:
                 del self._flights[ref]

@@ -32,7 +32,7 @@ class Shareable(Protocol):
 
 
 _S = TypeVar("_S", bound=Shareable)
-_Ref: TypeAlias = tuple[str, str, type]  # namespace, key, and the kind of stream
+_Ref: TypeAlias = tuple[tuple[str, str, str], type]  # the run (`Request.run`), and the kind of stream
 
 
 @dataclass(slots=True)
@@ -222,7 +222,7 @@ class Streams:
 
     def look(self, request: Request, kind: type[Shareable]) -> Look:
         """To be asked for before the answer is looked up."""
-        ref = (request.namespace, request.key, kind)
+        ref = (request.run, kind)
         with self._lock:
             same = self._same.setdefault(ref, SameCall())
             return Look(ref, same, same.stored)

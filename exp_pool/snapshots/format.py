@@ -79,6 +79,7 @@ def read(id_: str, entry: Any) -> Entry | Gone:
     if metadata.keys() == {"deleted_at"}:
         return Gone(id_, _past("deleted_at", _number("deleted_at", metadata["deleted_at"])))
     metadata.pop("key_secret", None)
+    metadata.setdefault("source", "")  # what earlier versions wrote does not say
     said = _said(metadata.pop("said", []))
     response = None if metadata.pop("no_result", False) else json.dumps(entry["result"], separators=(",", ":"))
     if metadata.keys() != _TYPES.keys() or metadata["id"] != id_ or not id_:

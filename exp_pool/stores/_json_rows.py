@@ -29,7 +29,7 @@ from exp_pool.records import Record, hash_text, measure, read_scores
 FILE_FIELDS = tuple(
     "function version request arguments response expected kind origin trust score scores metric trajectory metadata "
     "model strategy parents created_at expires_at id namespace key codec reuse_scope principal schema_version "
-    "revision is_current superseded_by".split()
+    "revision is_current superseded_by source".split()
 )
 content_of: Callable[[Record], tuple[Any, ...]] = operator.attrgetter(*FILE_FIELDS)
 """What the file of a row says; equal exactly if the file need not be written."""
@@ -101,7 +101,8 @@ def _indented(members: dict[str, Any]) -> str:
 
 
 def _left_out(row: Record, name: str) -> bool:
-    return name in _ANY_JSON and getattr(row, name) is None
+    value = getattr(row, name)
+    return (name in _ANY_JSON and value is None) or (name == "source" and value == "")
 
 
 def _write(name: str, value: Any) -> Any:

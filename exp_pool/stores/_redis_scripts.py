@@ -181,14 +181,14 @@ return again
 )
 
 # The current row if it is fresh, else the lease if it is free: KEYS unit, lease; ARGV owner, microseconds, digits that
-# make tokens of one microsecond differ, whether the row is known to be damaged ('' if not). Gives {row}, or
+# make tokens of one microsecond differ, the row that is known to be no answer ('' if none is). Gives {row}, or
 # {false, token, until}, or {}.
 CLAIM = (
     _TIME
     + f"""
 local at = now()
 local row = redis.call('HMGET', KEYS[1], '=', 'e')
-if ARGV[4] == '' and row[1] and (not row[2] or row[2] == '' or tonumber(row[2]) > at) then return {{row[1]}} end
+if row[1] and row[1] ~= ARGV[4] and (not row[2] or row[2] == '' or tonumber(row[2]) > at) then return {{row[1]}} end
 local held = redis.call('HMGET', KEYS[2], 'o', 't', 'u')
 if held[1] and tonumber(held[3]) > at and held[1] ~= ARGV[1] then return {{}} end
 local since, ends = at, at + tonumber(ARGV[2])

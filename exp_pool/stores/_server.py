@@ -153,7 +153,7 @@ class ServerStore(SqlStore, Generic[C]):
     # Leases
 
     def _take(
-        self, place: tuple[str, str], owner: str, random: int, ttl_us: int, *, damaged: bool
+        self, place: tuple[str, str], owner: str, random: int, ttl_us: int, *, whatever_is_there: bool
     ) -> tuple[int, int] | None:
         """Take the lease, then look whether there is a row by now: whoever stored one has given the lease back."""
         now, _ = self._dialect.now()
@@ -177,7 +177,7 @@ class ServerStore(SqlStore, Generic[C]):
                 return None
             lease = session.execute(f"SELECT token, expires_at FROM leases WHERE {ours}", place)
             stored = session.execute(fresh, place)
-            if stored.fetchone() is not None and not damaged:
+            if stored.fetchone() is not None and not whatever_is_there:
                 session.execute(f"DELETE FROM leases WHERE {ours}", place)
                 return None
             number, until = lease.fetchone()

@@ -134,5 +134,10 @@ def _first(types: Types) -> tuple[str, ...]:
     )
 
 
-MIGRATIONS = (_first,)
+def _second(types: Types) -> tuple[str, ...]:
+    # What source of a function gave the answer: rows of earlier versions do not know.
+    return (f"ALTER TABLE experiences ADD COLUMN source {types.name.format(100)} DEFAULT '' NOT NULL",)
+
+
+MIGRATIONS = (_first, _second)
 """What brings the schema from each version to the next: from an engine's types to statements."""

@@ -29,19 +29,24 @@ class SqlNotes(SqlEngine):
     # Leases
 
     @translated
-    def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
+    def claim(self, namespace: str, key: str, owner: str, ttl_s: float, passing: str | None = None) -> Claim:
         _, record = self._current(namespace, key)  # most claims find the row; reading needs no lock
-        if record is not None and self._fresh(record):
+        passed = record is not None and record.id == passing
+        if record is not None and not passed and self._fresh(record):
             return Claim(record=record)
         place, random = (keep(namespace), keep(key)), secrets.randbits(_RANDOM_BITS)
-        taken = self._take(place, keep(owner), random, int(ttl_s * 1e6), damaged=False)
-        if taken is None:  # somebody else computes it, or has stored it meanwhile; or the row is damaged
+        taken = self._take(place, keep(owner), random, int(ttl_s * 1e6), whatever_is_there=passed)
+        lease = None if taken is None else Lease(namespace, key, owner, *taken)
+        if passed or lease is None:  # somebody else computes it, or has stored it meanwhile; or the row is damaged
             there, record = self._current(namespace, key)
-            if record is not None:
+            if record is not None and record.id != passing:
+                if lease is not None:
+                    self.release(lease)
                 return Claim(record=record if self._fresh(record) else None)
-            if there:
-                taken = self._take(place, keep(owner), random, int(ttl_s * 1e6), damaged=True)
-        return Claim(lease=None if taken is None else Lease(namespace, key, owner, *taken))
+            if there and record is None:
+                taken = self._take(place, keep(owner), random, int(ttl_s * 1e6), whatever_is_there=True)
+                lease = None if taken is None else Lease(namespace, key, owner, *taken)
+        return Claim(lease=lease)
 
     def _fresh(self, record: Record) -> bool:
         """Whether a row has not expired, by the store's clock."""
@@ -53,11 +58,12 @@ class SqlNotes(SqlEngine):
 
     @abstractmethod
     def _take(
-        self, place: tuple[str, str], owner: str, random: int, ttl_us: int, *, damaged: bool
+        self, place: tuple[str, str], owner: str, random: int, ttl_us: int, *, whatever_is_there: bool
     ) -> tuple[int, int] | None:
         """Token and end of the lease of a (namespace, key).
 
-        None where somebody else has it, or a fresh row is there that is not `damaged`. Tokens grow with the time.
+        None where somebody else has it, or a fresh row is there, unless `whatever_is_there`: it is known to be damaged,
+        or to be no answer. Tokens grow with the time.
         """
 
     @translated

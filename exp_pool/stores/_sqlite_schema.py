@@ -87,4 +87,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "UPDATE counters SET value = max(value, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'logs'), 0))"
         " WHERE name = 'position'",
     ),
+    # What source of a function gave the answer: rows of earlier versions do not know.
+    ("ALTER TABLE experiences ADD COLUMN source TEXT NOT NULL DEFAULT ''",),
 )

@@ -274,12 +274,12 @@ class Tables:
             )
             return list(itertools.islice(current, limit))
 
-    def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
+    def claim(self, namespace: str, key: str, owner: str, ttl_s: float, passing: str | None = None) -> Claim:
         with self._lock:
             now = now_us()
             ref = (namespace, key)
             known = self._current.get(ref)
-            if known is not None and not (row := self._rows[namespace, known]).expired(now):
+            if known not in (None, passing) and not (row := self._rows[namespace, known]).expired(now):
                 return Claim(record=row)
             held = self._leases.get(ref)
             if held is not None and held.expires_at > now and held.owner != owner:

@@ -198,12 +198,12 @@ class JsonStore(Mirror):
 
     # Leases, states, logs
 
-    def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
+    def claim(self, namespace: str, key: str, owner: str, ttl_s: float, passing: str | None = None) -> Claim:
         (record,) = self.get_many(namespace, [key])  # most claims find the row; reading locks nobody out
-        if record is not None and not record.expired(now_us()):
+        if record is not None and record.id != passing and not record.expired(now_us()):
             return Claim(record=record)
         with self._writing(lambda: self._of_keys(namespace, [key])):
-            return super().claim(namespace, key, owner, ttl_s)
+            return super().claim(namespace, key, owner, ttl_s, passing)
 
     def renew(self, lease: Lease, ttl_s: float) -> Lease | None:
         with self._writing(_nowhere):

@@ -89,7 +89,7 @@ class NullStore:
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
         return []
 
-    def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
+    def claim(self, namespace: str, key: str, owner: str, ttl_s: float, passing: str | None = None) -> Claim:
         return Claim(lease=Lease(namespace, key, owner, next(self._tokens), now_us() + int(ttl_s * 1e6)))
 
     def renew(self, lease: Lease, ttl_s: float) -> Lease | None:

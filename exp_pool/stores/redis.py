@@ -57,6 +57,7 @@ from exp_pool.stores._redis_writing import Job, Seen, Writing, pages, put_all
 from exp_pool.stores._rules import matches, owes, settle, turn
 
 _TIDY_EVERY_US = 3600 * 10**6  # what was remembered of deletions is looked through once an hour
+_CLAIMS = 3  # a row that is no answer may give way to another one meanwhile
 _HEAL_EVERY_S = 30.0  # and what was left behind twice a minute
 _STUBS_US = 2 * 3600 * 10**6  # units are listed as empty for longer than they are kept as empty
 _FORGOTTEN_AT_ONCE = 1000
@@ -328,17 +329,19 @@ class RedisStore:
         return [self._keys.unit(name), self._keys.lease(name)]
 
     @translated
-    def claim(self, namespace: str, key: str, owner: str, ttl_s: float) -> Claim:
+    def claim(self, namespace: str, key: str, owner: str, ttl_s: float, passing: str | None = None) -> Claim:
         digits = f"{secrets.randbelow(1000):03d}"
-        for damaged in ("", "1"):
-            values = (encoded(owner), int(ttl_s * 1e6), digits, damaged)
+        no_answer = b""
+        for _ in range(_CLAIMS):
+            values = (encoded(owner), int(ttl_s * 1e6), digits, no_answer)
             found = self._server.call(*run(CLAIM, self._unit_and_lease(namespace, key), *values))
             if not found:
                 return Claim()
             if found[0] is None:
                 return Claim(lease=Lease(namespace, key, owner, int(found[1]), int(found[2])))
-            if (stored := unpack(found[0])) is not None:
+            if (stored := unpack(found[0])) is not None and stored.record.id != passing:
                 return Claim(record=stored.record)
+            no_answer = found[0]  # it is damaged, or to be passed
         return Claim()
 
     @translated

@@ -29,7 +29,7 @@ from exp_pool.stores._sqlite_rescue import SET_ASIDE, repair, restore_from
 
 R = TypeVar("R")
 
-# The lease, unless there is a fresh row (?7: which is damaged), or somebody else has a lease that has not ended.
+# The lease, unless there is a fresh row (?7: whatever it is), or somebody else has a lease that has not ended.
 _CLAIM = """
     INSERT INTO leases (namespace, key, owner, token, expires_at)
     SELECT ?1, ?2, ?3, ?4, ?5 WHERE ?7 OR NOT EXISTS (
@@ -123,11 +123,11 @@ class SqliteStore(SqlStore):
         return not record.expired(now_us())
 
     def _take(
-        self, place: tuple[str, str], owner: str, random: int, ttl_us: int, *, damaged: bool
+        self, place: tuple[str, str], owner: str, random: int, ttl_us: int, *, whatever_is_there: bool
     ) -> tuple[int, int] | None:
         now = now_us()
         token, until = now << 10 | random, now + ttl_us
-        values = (*place, owner, token, until, now, damaged)
+        values = (*place, owner, token, until, now, whatever_is_there)
         with self._file.lock() as connection:  # one statement: half the time of a read and a write in a transaction
             taken = connection.execute(_CLAIM, values).fetchall()
         return (taken[0][0], until) if taken else None

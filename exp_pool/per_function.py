@@ -1,0 +1,98 @@
+"""What the pool knows and does about one function as a whole: how much is stored, forgetting it, changed source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from exp_pool.capture import current_namespace
+from exp_pool.config import ExpPoolConfig
+from exp_pool.filters import Condition
+from exp_pool.notices import Notices
+from exp_pool.progress import bar
+from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
+from exp_pool.request import Request
+
+_MANY = 1000  # outdated answers that are counted: to know more costs a call time
+_BATCH = 500
+
+
+class PerFunction:
+    """A half of the pool; see `ExpManager` and the methods of decorated functions."""
+
+    config: ExpPoolConfig
+    notices: Notices
+    _store: RecordStore
+
+    def _delete_matching(self, query: RecordQuery) -> int:
+        raise NotImplementedError
+
+    def _check_open(self) -> None:
+        raise NotImplementedError
+
+    def spaces_of(self, function: str, namespace: str | None, *, varying: bool = False) -> list[str]:
+        """The namespaces in which what is asked of a function holds: that of the block, else its own, else ours.
+
+        Args:
+            function: its name.
+            namespace: its own, if it has one.
+            varying: each call says which, so it may be any where something of it is stored.
+        """
+        if (here := current_namespace()) is not None:
+            return [here]
+        if not varying:
+            return [namespace or self.config.namespace]
+        return [space for space in self._store.namespaces() if self.count_of(function, [space])]
+
+    def clear_of(self, function: str, spaces: Sequence[str]) -> int:
+        """Delete everything of a function, its history too; how many rows."""
+        return sum(self._delete_matching(RecordQuery(space, _of(function), history=True)) for space in spaces)
+
+    def count_of(self, function: str, spaces: Sequence[str]) -> int:
+        """How many answers of a function are stored."""
+        return sum(self._store.count(RecordQuery(space, _of(function))) for space in spaces)
+
+    def outdated(self, request: Request) -> None:
+        """Say, once for each source of a function, that answers of its earlier source are not given any more."""
+        topic = f"source:{request.namespace}:{request.function}:{request.source}"
+        if self.notices.said(topic):
+            return
+        query = RecordQuery(request.namespace, _outdated(request.function, request.source))
+        count = self._store.count(query, limit=_MANY)
+        how_many = f"{count} of its answers" if count < _MANY else f"at least {count:,} of its answers"
+        self.notices.once(
+            topic,
+            f"{request.function}: its source has changed since {how_many} were stored. They do not answer any more: "
+            "the function is asked anew, and they stay for search until its new answers take their place. If the change "
+            "makes no difference, give them to the new source with .adopt(); to look after changes yourself, use "
+            'version=, or source="ignore"',
+            stacklevel=3,
+        )
+
+    def adopt(self, function: str, source: str, spaces: Sequence[str], *, progress: bool = True) -> int:
+        """Let what earlier source of a function answered answer for this one (a digest; "": for any); how many rows.
+
+        Each row is changed by itself; interrupted, the same call goes on where this one ended.
+        """
+        self._check_open()
+        found = [r for space in spaces for r in self._store.scan(RecordQuery(space, _outdated(function, source)))]
+        adopted = 0
+        with bar(f"adopting answers of {function}", -(-len(found) // _BATCH), show=progress) as done:
+            for start in range(0, len(found), _BATCH):
+                rows = found[start : start + _BATCH]
+                puts = [
+                    Put(replace(row, source=source), PutMode.UPDATE, expected_revision=row.revision) for row in rows
+                ]
+                adopted += sum(status is not PutStatus.CONFLICT for status in self._store.put_many(puts))
+                done("")
+        return adopted
+
+
+def _of(function: str) -> tuple[Condition, ...]:
+    return (Condition("function", "", "eq", function),)
+
+
+def _outdated(function: str, source: str) -> tuple[Condition, ...]:
+    """Current answers that other source of a function gave, and nobody vouched for."""
+    others = (Condition("source", "", "ne", each) for each in {"", source})
+    return (*_of(function), *others, Condition("annotated", "", "eq", False))

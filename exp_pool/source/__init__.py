@@ -1,0 +1,101 @@
+"""What a function is by its source: a digest that changes when what the function does changes, and only then.
+
+In: the function's own code; the functions and classes of its module that this names, and the plain constants that it
+reads, transitively. Out: comments, docstrings, annotations, formatting, ``@exp_cache`` and what stands above it. The
+digest is the same on every version of Python, in a wheel, an editable install and a notebook cell. Where no source can
+be read it is made of the code object, and marked with the version of Python.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any
+
+from exp_pool.source.names import Binding, Found, Reader, code_text, inner
+from exp_pool.source.reading import is_cell, text_of, typed
+
+_NOTHING: Any = object()
+
+
+class Source:
+    """The source of one function, and of what answers in its place (``refine=``).
+
+    Args:
+        functions: the functions; what was not written in Python has no source.
+    """
+
+    def __init__(self, *functions: Callable[..., Any]) -> None:
+        self._functions = [function for function in map(_written_in_python, functions) if function is not None]
+        self._texts = {file: text_of(file, space) for f in self._functions for file, space in _files(f)}
+        self._live = any(is_cell(f.__code__.co_filename) or typed(f.__globals__) for f in self._functions)
+        self._bindings: list[Binding] | None = None
+        self._digest = ""
+        self._token = object()
+
+    def current(self) -> str:
+        """The digest, made when first asked for and again where a name was bound anew; "" where there is none."""
+        if self._bindings is None or not _hold(self._bindings):
+            self._make()
+        return self._digest
+
+    def token(self) -> object:
+        """An object that is another one whenever the digest is: a memo of calls is told apart by it."""
+        bindings = self._bindings
+        if bindings is None or (bindings and not _hold(bindings)):
+            self._make()
+        return self._token
+
+    def _make(self) -> None:
+        before = self._digest
+        try:
+            found = self._found()
+        except Exception:  # a module that does odd things when it is looked at, a stack that is nearly used up
+            found = Found({f"{n} code": code_text(f.__code__) for n, f in enumerate(self._functions)})
+        self._digest = found.digest()
+        # Of a module's names only literals are looked at again: whoever binds a function anew there does it by
+        # importing the module again, which decorates it anew.
+        self._bindings = [binding for binding in found.bindings if self._live or binding.literal]
+        if self._digest != before:
+            self._token = object()
+
+    def _found(self) -> Found:
+        every = Found()
+        for number, function in enumerate(self._functions):
+            reader = Reader(innermost(function), self._texts)
+            reader.function(function, "itself")
+            every.pieces |= {f"{number} {name}": piece for name, piece in reader.found.pieces.items()}
+            every.bindings += reader.found.bindings
+        return every
+
+
+def digest_of(function: Callable[..., Any]) -> str:
+    """The digest of a function's source as it is now; "" for what was not written in Python."""
+    return Source(function).current()
+
+
+def innermost(function: types.FunctionType) -> types.FunctionType:
+    """The function that wrappers made with ``functools.wraps`` stand around."""
+    for _ in range(100):
+        wrapped = inner(getattr(function, "__wrapped__", None))
+        if not isinstance(wrapped, types.FunctionType):
+            return function
+        function = wrapped
+    return function
+
+
+def _written_in_python(function: Any) -> types.FunctionType | None:
+    found = inner(function)
+    if not isinstance(found, types.FunctionType | type):  # a callable object
+        found = inner(inspect.getattr_static(type(found), "__call__", None))
+    return found if isinstance(found, types.FunctionType) else None
+
+
+def _files(function: types.FunctionType) -> list[tuple[str, dict[str, Any]]]:
+    """The files whose text is to be kept: where the function, and what it wraps, stands."""
+    return [(f.__code__.co_filename, f.__globals__) for f in {function, innermost(function)}]
+
+
+def _hold(bindings: list[Binding]) -> bool:
+    return all(binding.namespace.get(binding.name, _NOTHING) is binding.value for binding in bindings)

@@ -1,0 +1,296 @@
+"""What a function says, with what it names: functions and classes of its module, and plain constants, transitively."""
+
+from __future__ import annotations
+
+import ast
+import dis
+import functools
+import hashlib
+import sys
+import sysconfig
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from exp_pool.classes import is_plain
+from exp_pool.source.reading import module_named, text_of, tree_of, trees_of
+from exp_pool.source.tree import (
+    assignments,
+    attributes_on,
+    canonical,
+    find_class,
+    find_function,
+    imported_from,
+    is_literal,
+    loaded_names,
+    members,
+    rebinds,
+    written_value,
+)
+
+_ABSENT: Any = object()
+_READ_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_BY_CODE = "(code "  # begins what was made of a code object
+_IMPORTS = 20  # from where it was imported from, and so on
+
+
+class Binding(NamedTuple):
+    """A name of a module, and what it was bound to when it was looked at. `literal`: it is part of the digest."""
+
+    namespace: Mapping[str, Any]
+    name: str
+    value: Any
+    literal: bool
+
+
+@dataclass
+class Found:
+    """What was found of a function: pieces by names of their own, and the bindings that they depend on."""
+
+    pieces: dict[str, str] = field(default_factory=dict)
+    bindings: list[Binding] = field(default_factory=list)
+
+    def digest(self) -> str:
+        """The digest of the pieces; empty where there are none."""
+        if not self.pieces:
+            return ""
+        told = "\n".join(f"{name}\t{piece}" for name, piece in sorted(self.pieces.items()))
+        mark = f"code{sys.version_info[0]}.{sys.version_info[1]}" if _BY_CODE in told else "1"
+        return f"{mark}:{hashlib.sha256(told.encode()).hexdigest()[:32]}"
+
+
+class Reader:
+    """Reads one function.
+
+    Args:
+        function: where it begins; what is of its package, or of no library, is its own project's.
+        texts: what the files held when it was decorated.
+    """
+
+    def __init__(self, function: types.FunctionType, texts: Mapping[str, str | None]) -> None:
+        self._texts = texts
+        self._home = function.__globals__
+        self._seen: set[int] = set()
+        self.found = Found()
+
+    def function(self, value: Any, label: str) -> None:
+        """A function, what it wraps and closes over, and what it names."""
+        function = inner(value)
+        if not isinstance(function, types.FunctionType) or id(function.__code__) in self._seen:
+            return
+        self._seen.add(id(function.__code__))
+        if hasattr(function, "__wrapped__"):
+            self.function(function.__wrapped__, f"{label}.wrapped")
+            if not self._ours(function.__globals__):  # its name stands among the decorators; its code is a library's
+                return
+        namespace, code = function.__globals__, function.__code__
+        text = (
+            self._texts[code.co_filename] if code.co_filename in self._texts else text_of(code.co_filename, namespace)
+        )
+        tree = None if text is None else tree_of(text)
+        node = None if tree is None else find_function(tree, code)
+        self.found.pieces[label] = code_text(code) if node is None else _canonical(node, namespace)
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            held = _held(cell)
+            if isinstance(held, type):
+                self._class(held, namespace)
+            else:
+                self.function(held, f"{label}.{name}")
+        self._names(_read_globals(code), namespace)
+        if node is not None:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):  # the decorators below
+                self._names(loaded_names(list(node.decorator_list)), namespace)
+            self._attributes_of_modules([node], namespace)
+            owner = function.__qualname__.rpartition(".")[0]
+            if owner and not owner.endswith("<locals>") and code.co_argcount:
+                self._asked_of_class(owner, attributes_on(node, code.co_varnames[0]), namespace)
+
+    # ── What it asks of its class: ``self.prompt()``, ``cls.TEMPLATE`` ────────────────────────────────────────────────
+
+    def _asked_of_class(self, owner: str, wanted: set[str], namespace: dict[str, Any]) -> None:
+        for tree in self._trees(namespace):
+            cls = find_class(tree, owner)
+            if cls is not None:
+                return self._members(cls, tree, wanted, namespace)
+        return None
+
+    def _members(self, cls: ast.ClassDef, tree: ast.Module, wanted: set[str], namespace: dict[str, Any]) -> None:
+        there = members(cls)
+        for name in sorted(wanted & there.keys()):
+            label, statement = f"{self._label(namespace, cls.name)}.{name}", there[name]
+            if label in self.found.pieces:
+                continue
+            self.found.pieces[label] = _canonical(statement, namespace)
+            self._names(loaded_names(statement), namespace)
+            self._attributes_of_modules([statement], namespace)
+            arguments = statement.args.args if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) else ()
+            if arguments:
+                self._members(cls, tree, attributes_on(statement, arguments[0].arg), namespace)
+        for base in cls.bases:  # of the same module
+            above = find_class(tree, base.id) if isinstance(base, ast.Name) else None
+            if above is not None and above is not cls:
+                self._members(above, tree, wanted - there.keys(), namespace)
+
+    # ── What it names ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _names(self, names: Iterable[str], namespace: dict[str, Any]) -> None:
+        for name in sorted(names):
+            value, label = namespace.get(name, _ABSENT), self._label(namespace, name)
+            if value is _ABSENT or label in self.found.pieces:
+                continue
+            target = inner(value)
+            if isinstance(target, types.FunctionType):
+                self._bound(namespace, name, value)
+                if target.__globals__ is namespace:
+                    self.function(value, label)
+            elif isinstance(value, type):
+                self._bound(namespace, name, value)
+                self._class(value, namespace)
+            elif not isinstance(value, types.ModuleType):
+                self._constant(name, value, namespace, label)
+
+    def _class(self, cls: type, namespace: dict[str, Any]) -> None:
+        """A class of the same module, by its statement, with what that names."""
+        if cls.__module__ != namespace.get("__name__") or id(cls) in self._seen:
+            return
+        self._seen.add(id(cls))
+        for tree in self._trees(namespace):
+            statement = find_class(tree, cls.__qualname__)
+            if statement is not None:
+                self.found.pieces[f"class {self._label(namespace, cls.__qualname__)}"] = _canonical(
+                    statement, namespace
+                )
+                self._names(loaded_names(statement), namespace)
+                return
+
+    def _attributes_of_modules(self, nodes: Iterable[ast.AST], namespace: dict[str, Any]) -> None:
+        """``prompts.GREETING``, where the module is of the same project."""
+        for node in nodes:
+            for name in sorted(loaded_names(node)):
+                module = namespace.get(name)
+                if not isinstance(module, types.ModuleType) or not self._ours(vars(module)):
+                    continue
+                for attribute in sorted(attributes_on(node, name)):
+                    value = vars(module).get(attribute, _ABSENT)
+                    label = self._label(vars(module), attribute)
+                    if value is not _ABSENT and label not in self.found.pieces and is_plain(value):
+                        self._constant(attribute, value, vars(module), label)
+
+    def _constant(self, name: str, value: Any, namespace: dict[str, Any], label: str) -> None:
+        """A literal by its value; what is computed by its text, so that a start time or a key changes nothing."""
+        home, statements, counts = self._bindings(name, namespace)
+        if is_plain(value) and not counts and all(isinstance(s, ast.expr) and is_literal(s) for s in statements):
+            self.found.pieces[label] = written_value(value)
+            self._bound(namespace, name, value, literal=True)
+            return
+        self.found.pieces[label] = canonical(statements)
+        if not counts:
+            self._bound(namespace, name, value)
+        for statement in statements:
+            self._names(loaded_names(statement) - {name}, home)
+
+    def _bindings(self, name: str, namespace: dict[str, Any]) -> tuple[dict[str, Any], list[ast.expr | ast.stmt], bool]:
+        """Where a name is bound, in this module or in that of the project from which it was imported.
+
+        Returns:
+            The globals of that module; the expressions, or statements, that bind it; whether functions bind it anew.
+        """
+        for _ in range(_IMPORTS):
+            module: types.ModuleType | None = None
+            for tree in self._trees(namespace):
+                found = assignments(tree, name)
+                if found:
+                    return namespace, found, rebinds(tree, name)
+                imported = imported_from(tree, name)
+                if imported is not None:
+                    module = module_named(imported[0], imported[1], namespace)
+                    name = imported[2]
+                    break
+            if module is None or not self._ours(vars(module)):
+                break
+            namespace = vars(module)
+        return namespace, [], False
+
+    def _trees(self, namespace: dict[str, Any]) -> Iterable[ast.Module]:
+        return trees_of(namespace, self._texts.get(str(namespace.get("__file__"))))
+
+    def _bound(self, namespace: dict[str, Any], name: str, value: Any, *, literal: bool = False) -> None:
+        self.found.bindings.append(Binding(namespace, name, value, literal))
+
+    def _label(self, namespace: Mapping[str, Any], name: str) -> str:
+        """A name in its module; the function's own module has no name here, as it may run as a script."""
+        return name if namespace is self._home else f"{namespace.get('__name__')}:{name}"
+
+    def _ours(self, namespace: Mapping[str, Any]) -> bool:
+        """Whether a module is of the function's project: of its package, or of no library."""
+        if namespace is self._home:
+            return True
+        package = str(namespace.get("__name__")).partition(".")[0]
+        if package == "exp_pool":
+            return False
+        file = namespace.get("__file__")
+        in_package = package == str(self._home.get("__name__")).partition(".")[0]
+        return in_package or (isinstance(file, str) and not file.startswith(_LIBRARIES))
+
+
+def inner(value: Any) -> Any:
+    """The function in a decorated one, a partial, a bound, static or class method; what is none of these as it is."""
+    for _ in range(100):  # of what wraps itself
+        if isinstance(value, functools.partial):
+            value = value.func
+        elif isinstance(value, staticmethod | classmethod | types.MethodType):
+            value = value.__func__
+        elif isinstance(value, types.FunctionType) and not hasattr(value, "__exp_function__"):
+            return value
+        else:  # a decorated function of ours, one of functools.lru_cache; never by asking a proxy
+            held = _own_dict(value)
+            if isinstance(value, type) or "__wrapped__" not in held:
+                return value
+            value = held["__wrapped__"]
+    return value
+
+
+def _own_dict(value: Any) -> Mapping[str, Any]:
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _canonical(node: ast.AST, namespace: Mapping[str, Any]) -> str:
+    return canonical(node, lambda decorator: _is_pools_own(decorator, namespace))
+
+
+def _is_pools_own(decorator: ast.expr, namespace: Mapping[str, Any]) -> bool:
+    """Whether a decorator is ``@exp_cache``, under whatever name."""
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    if isinstance(called, ast.Attribute):
+        return called.attr == "exp_cache"
+    if not isinstance(called, ast.Name):
+        return False
+    return called.id == "exp_cache" or "__exp_decorator__" in _own_dict(namespace.get(called.id))
+
+
+def _read_globals(code: types.CodeType) -> set[str]:
+    """The names of its module that a function reads, also in functions inside of it."""
+    found = {i.argval for i in dis.get_instructions(code) if i.opname in _READ_GLOBAL and isinstance(i.argval, str)}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found |= _read_globals(constant)
+    return found
+
+
+def code_text(code: types.CodeType) -> str:
+    """What a code object does, where no source can be read: the same for one version of Python only."""
+    constants = [code_text(c) if isinstance(c, types.CodeType) else written_value(c) for c in code.co_consts]
+    return f"{_BY_CODE}{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars} {constants})"
+
+
+def _held(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
