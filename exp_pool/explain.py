@@ -27,7 +27,7 @@ def explain(request: Request, current: Record | None, others: Iterable[Record], 
         min_score: what the function wants of an answer.
     """
     if current is not None:
-        return f"{request.function}: {_state(current, min_score)}"
+        return f"{request.function}: {_state(current, request.source, min_score)}"
     arguments = json.loads(request.stored_arguments)
     nearest = max(others, key=lambda row: _likeness(row, request, arguments), default=None)
     if nearest is None:
@@ -46,13 +46,18 @@ def explain(request: Request, current: Record | None, others: Iterable[Record], 
     return f"{request.function}: the nearest stored call differs in {'; '.join(differences)}"
 
 
-def _state(record: Record, min_score: float | None) -> str:
+def _state(record: Record, source: str, min_score: float | None) -> str:
     """Why a row of just this call does not answer it, or that it does."""
     if record.expired(now_us()):
         assert record.expires_at is not None
         return f"this call is stored, but expired at {to_datetime(record.expires_at):%Y-%m-%d %H:%M:%S} UTC"
     if record.trust != "trusted":
         return "this call is stored, but quarantined until a person sets trust to trusted"
+    if not record.made_by(source):
+        return (
+            "this call is stored, but other source of the function gave its answer: .adopt() gives it to the source as it "
+            "is now"
+        )
     if record.answer is None:
         return "this call is stored without an answer"
     if not good_enough(record.score, min_score):

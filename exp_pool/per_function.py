@@ -63,9 +63,9 @@ class PerFunction:
         self.notices.once(
             topic,
             f"{request.function}: its source has changed since {how_many} were stored. They do not answer any more: "
-            "the function is asked anew, and they stay for search until its new answers take their place. If the change "
-            "makes no difference, give them to the new source with .adopt(); to look after changes yourself, use "
-            'version=, or source="ignore"',
+            "the function is asked anew, and they stay for search until its new answers take their place. If the "
+            "change makes no difference, give them to the new source with .adopt(); to look after changes yourself, "
+            'use version=, or source="ignore"',
             stacklevel=3,
         )
 

@@ -174,7 +174,7 @@ class Reader:
                     continue
                 for attribute in sorted(attributes_on(node, name)):
                     value = vars(module).get(attribute, _ABSENT)
-                    label = self._label(vars(module), attribute)
+                    label = f"{self._label(namespace, name)}.{attribute}"
                     if value is not _ABSENT and label not in self.found.pieces and is_plain(value):
                         self._constant(attribute, value, vars(module), label)
 

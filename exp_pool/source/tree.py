@@ -69,10 +69,12 @@ def _without_docstring(body: list[Any]) -> list[Any]:
 
 
 def _joined(node: ast.JoinedStr) -> ast.JoinedStr:
-    """An f-string whose neighbouring pieces of text are one, as some versions of Python leave them apart."""
+    """An f-string whose neighbouring pieces of text are one: versions of Python part them, and 3.12 adds empty ones."""
     pieces: list[ast.expr] = []
     for piece in node.values:
         last = pieces[-1] if pieces else None
+        if isinstance(piece, ast.Constant) and piece.value == "":
+            continue
         if isinstance(piece, ast.Constant) and isinstance(last, ast.Constant):
             pieces[-1] = ast.Constant(str(last.value) + str(piece.value))
         else:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from exp_pool import _clock
-from exp_pool.protocols import Lease, Put, PutMode, PutStatus, RecordQuery, RecordStore, Settlement, Touch
+from exp_pool.protocols import Claim, Lease, Put, PutMode, PutStatus, RecordQuery, RecordStore, Settlement, Touch
 from exp_pool.records import Duty
 from exp_pool.testing.making import put, row, vector
 
@@ -136,6 +136,17 @@ class UpkeepRules:
         claim = store.claim("n", expired.key, "me", 60)
         assert claim.record is None
         assert claim.lease is not None
+
+    def test_a_claim_may_pass_by_a_row_that_does_not_answer(self, store: RecordStore) -> None:
+        old = row()
+        put(store, old)
+        mine = store.claim("n", old.key, "me", 60, old.id).lease
+        assert mine is not None
+        assert store.claim("n", old.key, "you", 60, old.id) == Claim()
+        assert store.claim("n", old.key, "you", 60, "another").record == old
+        new = row(response="new")
+        assert put(store, new, lease=mine) == [PutStatus.CURRENT]
+        assert store.claim("n", old.key, "you", 60, old.id).record == new
 
     def test_tokens_grow_and_who_was_taken_over_is_refused(self, store: RecordStore) -> None:
         mine = row()
