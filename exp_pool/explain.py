@@ -55,8 +55,8 @@ def _state(record: Record, source: str, min_score: float | None) -> str:
         return "this call is stored, but quarantined until a person sets trust to trusted"
     if not record.made_by(source):
         return (
-            "this call is stored, but other source of the function gave its answer: .adopt() gives it to the source as it "
-            "is now"
+            "this call is stored, but other source of the function gave its answer: .adopt() gives it to the source "
+            "as it is now"
         )
     if record.answer is None:
         return "this call is stored without an answer"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from exp_pool.capture import current_namespace
-from exp_pool.config import ExpPoolConfig
 from exp_pool.filters import Condition
 from exp_pool.notices import Notices
 from exp_pool.progress import bar
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.request import Request
+from exp_pool.surroundings import current_namespace
 
 _MANY = 1000  # outdated answers that are counted: to know more costs a call time
 _BATCH = 500
@@ -20,7 +19,6 @@ _BATCH = 500
 class PerFunction:
     """A half of the pool; see `ExpManager` and the methods of decorated functions."""
 
-    config: ExpPoolConfig
     notices: Notices
     _store: RecordStore
 
@@ -28,6 +26,9 @@ class PerFunction:
         raise NotImplementedError
 
     def _check_open(self) -> None:
+        raise NotImplementedError
+
+    def _namespace(self, given: str | None) -> str:
         raise NotImplementedError
 
     def spaces_of(self, function: str, namespace: str | None, *, varying: bool = False) -> list[str]:
@@ -41,7 +42,7 @@ class PerFunction:
         if (here := current_namespace()) is not None:
             return [here]
         if not varying:
-            return [namespace or self.config.namespace]
+            return [self._namespace(namespace)]
         return [space for space in self._store.namespaces() if self.count_of(function, [space])]
 
     def clear_of(self, function: str, spaces: Sequence[str]) -> int:

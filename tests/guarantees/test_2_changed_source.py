@@ -52,7 +52,9 @@ def test_changed_source_is_asked_anew_and_said_once(manager, module):
     for q in ("a", "b", "c"):
         assert old.ask(q) == f"one: {q}"
     new = module(TWO)
-    with pytest.warns(ExpPoolWarning, match=r"written_\d+\.ask: its source has changed since 3 of its.*adopt.*version=.*source=") as said:
+    with pytest.warns(
+        ExpPoolWarning, match=r"written_\d+\.ask: its source has changed since 3 of its.*adopt.*version=.*source="
+    ) as said:
         assert [new.ask("a"), new.ask("a"), new.ask("b")] == ["two: a", "two: a", "two: b"]
     assert len(said) == 1
     assert new.runs == ["a", "b"]
@@ -166,7 +168,9 @@ def test_an_unknown_choice_is_refused(module):
 
 
 def test_a_changed_refinement_counts_as_changed_source(manager, module):
-    refined = HEAD + "def better(q):\n    return 'better 1'\n@exp_cache(refine=better)\ndef ask(q):\n    return 'quick'\n"
+    refined = (
+        HEAD + "def better(q):\n    return 'better 1'\n@exp_cache(refine=better)\ndef ask(q):\n    return 'quick'\n"
+    )
     assert module(refined).ask("a") in ("quick", "better 1")
     manager.sync.flush()
     assert manager.sync.query_exps("a")[0].response == "better 1"
@@ -319,7 +323,12 @@ def python(script, *arguments, cwd):
         text=True,
         check=False,
         cwd=cwd,
-        env={**os.environ, "EXP_POOL_EMBEDDER": "none", "EXP_POOL_INDEX": "none://", "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={
+            **os.environ,
+            "EXP_POOL_EMBEDDER": "none",
+            "EXP_POOL_INDEX": "none://",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr

@@ -7,6 +7,7 @@ import linecache
 import sys
 import textwrap
 import types
+from pathlib import Path
 
 import pytest
 
@@ -123,7 +124,10 @@ SAYS_THE_SAME = {
     "a helper's docstring": ("Say it politely", "Say it"),
     "an annotation": ("question: str", "question: 'object'"),
     "a return annotation": (") -> str:", ") -> 'str | None':"),
-    "formatting": ('return GREETING + ", " + text', 'return (\n        GREETING\n        + ", "\n        + text\n    )'),
+    "formatting": (
+        'return GREETING + ", " + text',
+        'return (\n        GREETING\n        + ", "\n        + text\n    )',
+    ),
     "quotes": ('GREETING = "hello"', "GREETING = 'hello'"),
     "implicit joining": ('GREETING = "hello"', 'GREETING = "hel" "lo"'),
     "options of the decorator": ("@exp_cache\n@log", '@exp_cache(ttl="1h")\n@log'),
@@ -221,11 +225,8 @@ def test_the_text_counts_that_was_there_when_the_function_was_decorated(package,
     module = package()
     expected = digest_of(module.answer)
     source = Source(module.answer)
-    with open(module.__file__, "a+") as file:
-        file.seek(0)
-        changed = file.read().replace("polite(question)", "polite(question + '!')")
-        file.truncate(0)
-        file.write(changed)
+    file = Path(module.__file__)
+    file.write_text(file.read_text().replace("polite(question)", "polite(question + '!')"))
     assert source.current() == expected
 
 
@@ -248,7 +249,9 @@ def test_what_was_not_written_in_python_has_none(function):
 
 
 def test_lambdas_of_one_line_are_told_apart(package):
-    module = package("def twice(f): return f\na, b, c = (lambda x: x + 1), twice(lambda x: (lambda y: y)(x)), (lambda x: x + 2)\n")
+    module = package(
+        "def twice(f): return f\na, b, c = (lambda x: x + 1), twice(lambda x: (lambda y: y)(x)), (lambda x: x + 2)\n"
+    )
     again = package("a, b = (lambda x: x + 1), (lambda x: x + 2)\n")
     assert digest_of(module.a) == digest_of(again.a)
     assert len({digest_of(module.a), digest_of(module.b), digest_of(module.c)}) == 3
@@ -373,5 +376,7 @@ async def everything(a, /, b: int = 1, *rest, key=None, **more):
 def test_digests_are_the_same_for_ever_and_on_every_python(package):
     module = package()
     found = {"answer": digest_of(module.answer), "Agent.ask": digest_of(module.Agent.ask)}
-    found["everything"] = digest_of(package(EVERYTHING.replace("{", "{{").replace("}", "}}").replace("{{pack}}", "")).everything)
+    found["everything"] = digest_of(
+        package(EVERYTHING.replace("{", "{{").replace("}", "}}").replace("{{pack}}", "")).everything
+    )
     assert found == GOLDEN
