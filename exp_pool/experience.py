@@ -14,10 +14,11 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from exp_pool import _clock
-from exp_pool.binding import bind, closed_over, function_name, request_text, text_of
+from exp_pool.binding import bind, closed_over, function_name
 from exp_pool.encoding import from_plain, to_plain
 from exp_pool.errors import InvalidInputError
 from exp_pool.keys import make_key
+from exp_pool.request_text import request_text, text_of
 
 T = TypeVar("T")
 

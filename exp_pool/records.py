@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from exp_pool._clock import now_us, to_datetime, to_us
-from exp_pool.binding import request_text, reuse_scope
+from exp_pool.binding import reuse_scope
 from exp_pool.encoding import dumps, json_dumps, loads
 from exp_pool.errors import DecodingError
 from exp_pool.experience import (
@@ -23,6 +23,7 @@ from exp_pool.experience import (
     Trust,
     json_form,
 )
+from exp_pool.request_text import request_text
 
 SCHEMA_VERSION = 1
 OWN_METADATA = "exp_pool"  # the entry of metadata that is ours: what was left out at random when the call was made

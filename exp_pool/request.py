@@ -14,17 +14,11 @@ from typing import Any, NamedTuple, Self, TypeAlias
 from exp_pool._clock import now_us
 from exp_pool.binding import (
     CLASS,
-    CLOSURE,
-    REQUEST_PARAMETERS,
     Binder,
     bind,
     closed_over,
     function_name,
-    json_text,
-    request_text,
     reuse_scope,
-    text_of,
-    with_text,
 )
 from exp_pool.classes import has_attributes, is_set_apart, may_hold_unseen
 from exp_pool.encoding import json_dumps, to_plain
@@ -34,6 +28,7 @@ from exp_pool.keys import is_plain, make_key, qualified_name
 from exp_pool.lines import CallLine
 from exp_pool.records import Record, hash_text, measure
 from exp_pool.redaction import REDACTED, is_secret_name, redacted, redacted_text
+from exp_pool.request_text import CLOSURE, REQUEST_PARAMETERS, json_text, request_text, text_of, with_text
 
 Memo: TypeAlias = tuple[Any, ...]
 
@@ -395,7 +390,7 @@ class CallSpec:
         """The parameter that holds the request text, if one does, and the text."""
         shown = request.arguments
         if callable(self._request):
-            found = self._request(*request.args, **request.kwargs)
+            found = self._asked_for_text(request)
             text = found if isinstance(found, str) else json_text(found)
             # Only an argument that is the text, word for word, may be left out of the reuse scope.
             same = (name for name, value in shown.items() if not self._is_secret(name) and text_of(value) == text)
@@ -415,6 +410,20 @@ class CallSpec:
             if parameter is not None
             else (None, json_text({name: value for name, value in shown.items() if name != CLOSURE}))
         )
+
+    def _asked_for_text(self, request: Request) -> Any:
+        """What ``request=`` makes of the call: with its defaults, unless that is more than it takes."""
+        assert callable(self._request)
+        bound = self.signature.bind(*request.args, **request.kwargs)
+        bound.apply_defaults()
+        try:
+            inspect.signature(self._request).bind(*bound.args, **bound.kwargs)
+        except (
+            TypeError,
+            ValueError,
+        ):  # ``lambda prompt: ...`` of a function with a second parameter that has a default
+            return self._request(*request.args, **request.kwargs)
+        return self._request(*bound.args, **bound.kwargs)
 
     def prompt_of(self, parameter: str | None, given: Mapping[str, Any]) -> Prompt | None:
         """See `Request.prompt`; `parameter` is the one that is known to hold the request text."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from exp_pool.binding import json_text
 from exp_pool.errors import ConfigurationError
 from exp_pool.experience import Experience, ExperienceKind, Hit, json_form
 from exp_pool.filters import Condition
 from exp_pool.protocols import ContextBuilder
+from exp_pool.request_text import json_text
 
 Where: TypeAlias = tuple[Condition, ...]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from exp_pool.binding import REQUEST_PARAMETERS, json_text, text_of
 from exp_pool.encoding import to_plain
 from exp_pool.experience import Experience
+from exp_pool.request_text import REQUEST_PARAMETERS, json_text, text_of
 
 _ROLES = {"human": "user", "ai": "assistant"}  # LangChain's words
 
@@ -16,11 +16,15 @@ def prompt_messages(experience: Experience) -> list[dict[str, Any]]:
     """What was asked: the messages of the call, where it has some, else its request as one of the user's."""
     for name in REQUEST_PARAMETERS:
         value = experience.arguments.get(name)
-        if isinstance(value, list | tuple) and text_of(value) is not None:
+        if isinstance(value, list | tuple) and _is_chat(value) and text_of(value) is not None:
             return [_message(message) for message in value]
     system = experience.arguments.get("system")
     first = [{"role": "system", "content": system}] if isinstance(system, str) and system else []
     return [*first, {"role": "user", "content": experience.request}]
+
+
+def _is_chat(value: Any) -> bool:
+    return all(isinstance(message, Mapping) and isinstance(message.get("role"), str) for message in value)
 
 
 def answer_message(value: Any) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from exp_pool.binding import text_of
 from exp_pool.curation.importers.reading import Items, Source, parse
 from exp_pool.curation.portable import Row
 from exp_pool.errors import InvalidInputError
 from exp_pool.experience import MISSING, Experience
+from exp_pool.request_text import text_of
 
 Made: TypeAlias = Experience | Row
 """An experience of a stranger, which gets its id from its content; or a row of a pool, which has one."""
