@@ -138,7 +138,7 @@ class Pool(Editing):
             self._count_hot_uses,
             config.tombstone_retention,
         )
-        search = Search(self._store, neighbours, self._embeddings, LexicalIndex(self._store))
+        search = Search(self._store, neighbours, self._embeddings, LexicalIndex(self._store), self.notices)
         self.ports = Ports(
             self._store,
             search,
@@ -291,6 +291,15 @@ class Pool(Editing):
                 "this manager has no embedder: make one with an embedder, and index='exact://' or 'chroma:///folder'"
             )
         return self._embeddings.embed(texts, self.config.query_timeout)
+
+    def read_whole(self, texts: Sequence[str]) -> list[bool]:
+        """Whether this pool's embedder reads each text to its end, every word of it; true where there is none."""
+        self._check_open()
+        return (
+            [True] * len(texts)
+            if self._embeddings is None
+            else self._embeddings.whole(texts, self.config.query_timeout)
+        )
 
     def embed_owed(self) -> None:
         """Make the vectors that this namespace is owed, if there is an embedder; nothing is embedded anew."""

@@ -212,7 +212,16 @@ class Embedder(Protocol):
         ...
 
     def fits(self, texts: Sequence[str]) -> list[bool]:
-        """Whether each text is read whole; what is cut off is never answered by similarity."""
+        """Whether each text is read whole, every word of it; what is not is never answered by similarity."""
+        ...
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """What an embedder offers, too, that knows its vocabulary."""
+
+    def reads(self, texts: Sequence[str]) -> list[bool]:
+        """Whether it knows the language of each text. Asked only of those that it does not read whole."""
         ...
 
 

@@ -13,23 +13,24 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from exp_pool._clock import now_us
+from exp_pool.embedders._sentence_models import MULTILINGUAL
 from exp_pool.embedders.service import Embedded, EmbeddingService
 from exp_pool.errors import ConfigurationError
 from exp_pool.filters import Condition, holds
 from exp_pool.indexes.lexical import LexicalIndex, WordsQuery
 from exp_pool.neighbours import Near, Neighbours
+from exp_pool.notices import Notices
 from exp_pool.protocols import RecordQuery, RecordStore, VectorQuery
 from exp_pool.records import Record
 from exp_pool.steps import Match
-from exp_pool.vectors import from_bytes, sound
+from exp_pool.vectors import cosines, from_bytes, sound
 
 _SPARE = 10  # neighbours asked for beyond the limit, for those that the join drops
 _JOINED_AT_ONCE = 500
 _ROUNDING = 1e-5  # of similarities in single precision, by whichever library
 _WIDER = 4  # how much more is asked for when it dropped too many
+_SHORT = 60  # characters of a text, in a warning
 _FUSED = 50  # of each ranking at least: what stands lower in both decides nothing
 # Of reciprocal rank fusion, as its authors have it. Both rankings weigh the same: with half the weight for words, 1,000
 # paraphrases would find their question 1 point more often (97.2% in the first five, not 96.2%; by meaning alone 97.8%),
@@ -57,12 +58,18 @@ class Search:
     """Finds rows by the text of their requests."""
 
     def __init__(
-        self, store: RecordStore, neighbours: Neighbours, embeddings: EmbeddingService | None, lexical: LexicalIndex
+        self,
+        store: RecordStore,
+        neighbours: Neighbours,
+        embeddings: EmbeddingService | None,
+        lexical: LexicalIndex,
+        notices: Notices,
     ) -> None:
         self._store = store
         self._neighbours = neighbours
         self._embeddings = embeddings
         self._lexical = lexical
+        self._notices = notices
 
     def similar(self, wanted: Wanted, timeout_s: float) -> list[Match]:
         """At most `limit` matches, most similar first. Nothing is embedded where there is nothing to compare with.
@@ -80,6 +87,7 @@ class Search:
             return []
         embedded = self._embeddings.embed([wanted.text], timeout_s)
         if wanted.whole and not embedded.whole[0]:
+            self._tell_of_unknown_words(wanted, embedded)
             return []
         return self.nearest(wanted, embedded)
 
@@ -96,6 +104,7 @@ class Search:
         Raises:
             StoreError: the store failed.
         """
+        self._tell_of_unknown_words(wanted, embedded)
 
         def find(limit: int) -> Near:
             return self._neighbours.find(
@@ -166,6 +175,17 @@ class Search:
         """Another store lies there now: nothing that was read from the one before holds."""
         self._lexical.close()
 
+    def _tell_of_unknown_words(self, wanted: Wanted, embedded: Embedded) -> None:
+        if not all(embedded.legible):
+            of_whom = "" if wanted.function is None else f" of {wanted.function}"
+            self._notices.once(
+                "unknown words",
+                f"the embedder does not know the words of the request {wanted.text[:_SHORT]!r}{of_whom}, so what is "
+                "similar to it is chance, and none of that answers it; use an embedder that reads the language: "
+                f"embedder={MULTILINGUAL!r}",
+                stacklevel=4,
+            )
+
     def _best(
         self, wanted: Wanted, find: Callable[[int], Near], join: Callable[[list[str]], list[Match]]
     ) -> list[Match]:
@@ -213,7 +233,7 @@ class Search:
         ]
         if not kept:
             return []
-        similarities = np.clip(from_bytes([values for _, values in kept]) @ vector, -1.0, 1.0)
+        similarities = cosines(from_bytes([values for _, values in kept]), vector)
         found = zip(kept, similarities, strict=True)
         return _ordered(wanted, (Match(record, float(cosine), "semantic") for (record, _), cosine in found))
 

@@ -208,9 +208,19 @@ class Meaning:
 
     @classmethod
     def stored(
-        cls, store: RecordStore, namespace: str, ids: Sequence[str], places: Places, scopes: Places | None = None
+        cls,
+        store: RecordStore,
+        namespace: str,
+        ids: Sequence[str],
+        places: Places,
+        scopes: Places | None = None,
+        *,
+        whole: bool = False,
     ) -> Self:
-        """By the vectors that the store has of these rows: those of the embedder that made most of them."""
+        """By the vectors that the store has of these rows: those of the embedder that made most of them.
+
+        With `whole` only those of texts that it read whole: of others it knows a part, which many may share.
+        """
         spaces = store.spaces(namespace)
         owner = max(spaces, key=lambda space: (spaces[space], space.embedder)).embedder if spaces else None
         known: list[int] = []
@@ -218,7 +228,7 @@ class Meaning:
         for start in range(0, len(ids) if spaces else 0, _BLOCK):
             found = store.get_vectors(namespace, ids[start : start + _BLOCK])
             for at, vector in enumerate(found, start):
-                if vector is not None and vector.embedder == owner:
+                if vector is not None and vector.embedder == owner and (vector.whole or not whole):
                     known.append(at)
                     values.append(vector.values)
         vectors = from_bytes(values) if values else np.empty((0, 0), dtype=np.float32)

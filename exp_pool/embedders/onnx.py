@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from loguru import logger
 
-from exp_pool.embedders._sentence_models import find, full_name, read_whole, short_name, start_of
+from exp_pool.embedders._sentence_models import Tokens, find, full_name, legible, read_whole, short_name, start_of
 from exp_pool.errors import EmbedderError
 from exp_pool.files import create_folder, sync_folder
 
@@ -89,7 +89,12 @@ class OnnxEmbedder:
 
     def fits(self, texts: Sequence[str]) -> list[bool]:
         model = self._model()
-        return read_whole(texts, model.limit, model.fits)
+        return read_whole(texts, model.limit, model.tokens)
+
+    def reads(self, texts: Sequence[str]) -> list[bool]:
+        """Whether the model knows the words of each text, at least nine tenths of them."""
+        starts = [start_of(text) for text in texts]
+        return [legible(text, tokens) for text, tokens in zip(starts, self._model().tokens(starts), strict=True)]
 
     def _model(self) -> ExportedModel:
         with _loading:
@@ -120,6 +125,7 @@ class ExportedModel:
         self._session = onnxruntime.InferenceSession(content["model.onnx"], options, providers=["CPUExecutionProvider"])
         self._inputs = [each.name for each in self._session.get_inputs()]
         self._tokenizer = tokenizer.from_buffer(content["tokenizer.json"])
+        self._unknown = self._tokenizer.token_to_id(getattr(self._tokenizer.model, "unk_token", None) or "<unk>")
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(n, d) float32. Texts of the same number of tokens go together: padding is work, too, and changes digits."""
@@ -133,9 +139,20 @@ class ExportedModel:
                     vectors[at] = vector
         return np.stack(vectors)
 
-    def fits(self, text: str) -> bool:
-        """Whether the tokenizer cuts nothing off."""
-        return not self._tokenizer.encode(text).overflowing
+    def tokens(self, texts: Sequence[str]) -> list[Tokens]:
+        """The tokens of each text, those included that the model does not get to read."""
+        return [self._all_tokens(text) for text in texts]
+
+    def _all_tokens(self, text: str) -> Tokens:
+        read = self._tokenizer.encode(text)
+        parts = [read, *read.overflowing]
+        unknown = [
+            text[start:end]
+            for part in parts
+            for id_, (start, end) in zip(part.ids, part.offsets, strict=True)
+            if id_ == self._unknown
+        ]
+        return Tokens(sum(len(part) for part in parts), unknown)
 
     def _run(self, encodings: list[Any]) -> np.ndarray:
         columns = {

@@ -14,7 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from exp_pool.embedders._sentence_models import PACKAGED, find, full_name, read_whole, short_name, start_of
+from exp_pool.embedders._sentence_models import (
+    PACKAGED,
+    Tokens,
+    find,
+    full_name,
+    legible,
+    read_whole,
+    short_name,
+    start_of,
+)
 from exp_pool.errors import EmbedderError
 
 _BATCH = 32
@@ -58,11 +67,35 @@ class SentenceTransformerEmbedder:
         return np.asarray(vectors)
 
     def fits(self, texts: Sequence[str]) -> list[bool]:
-        limit = self._model.max_seq_length
-        return read_whole(texts, limit, lambda text: self._tokens(text) <= limit)
+        return read_whole(texts, self._model.max_seq_length, self._tokens)
 
-    def _tokens(self, text: str) -> int:
-        return len(self._model.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+    def reads(self, texts: Sequence[str]) -> list[bool]:
+        """Whether the model knows the words of each text, at least nine tenths of them."""
+        starts = [start_of(text) for text in texts]
+        return [legible(text, tokens) for text, tokens in zip(starts, self._tokens(starts), strict=True)]
+
+    def _tokens(self, texts: list[str]) -> list[Tokens]:
+        if not texts:
+            return []
+        tokenizer = self._model.tokenizer
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        if not hasattr(tokenizer, "unk_token_id"):  # of another package, for models of single words
+            return [Tokens(len(text.encode("utf-8", "replace"))) for text in texts]
+        places = bool(getattr(tokenizer, "is_fast", False))
+        read = tokenizer(texts, truncation=False, verbose=False, return_offsets_mapping=places)
+        # Of a tokenizer that does not say where a token stands, each unknown one counts as a letter.
+        spans = read["offset_mapping"] if places else [[None] * len(ids) for ids in read["input_ids"]]
+        return [
+            Tokens(
+                len(ids),
+                [
+                    "x" if span is None else text[slice(*span)]
+                    for id_, span in zip(ids, of_text, strict=True)
+                    if id_ == unknown
+                ],
+            )
+            for text, ids, of_text in zip(texts, read["input_ids"], spans, strict=True)
+        ]
 
 
 def load(name: str) -> Any:

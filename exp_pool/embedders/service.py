@@ -18,7 +18,7 @@ from exp_pool.awaiting import settled
 from exp_pool.errors import EmbedderError
 from exp_pool.forks import reset_in_child
 from exp_pool.one_thread import OneThread
-from exp_pool.protocols import Embedder
+from exp_pool.protocols import Embedder, Reader
 from exp_pool.vectors import to_unit
 
 _RETRY_AFTER_S = 30.0  # a model that could not be loaded is not looked for again before
@@ -29,11 +29,15 @@ _REMEMBERED = 4096  # texts: 8 MB at 384 dimensions
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Vectors (n, d) float32 of unit length, whether each text was read whole, and whose they are."""
+    """Vectors (n, d) float32 of unit length, how each text was read, and whose they are.
+
+    `whole`: to its end, every word of it. `legible`: it knows the words of nine tenths at least, as far as it can tell.
+    """
 
     vectors: np.ndarray
     whole: list[bool]
     embedder: str
+    legible: Sequence[bool] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class _Row:
     vector: np.ndarray
     whole: bool
     embedder: str
+    legible: bool
 
 
 @dataclass(eq=False, slots=True)
@@ -77,6 +82,20 @@ class EmbeddingService:
     def loading(self) -> bool:
         """Whether the embedder is being made now."""
         return self._loading
+
+    def whole(self, texts: Sequence[str], timeout_s: float) -> list[bool]:
+        """Whether each text is read to its end, every word of it.
+
+        Raises:
+            EmbedderError: as `embed`.
+        """
+        readable = [_readable(text) for text in texts]
+        try:
+            return list(self._thread.run(lambda: self._made().fits(readable), timeout_s, priority=_LATER))
+        except EmbedderError:
+            raise
+        except Exception as err:
+            raise EmbedderError(f"the embedder failed: {err!r}") from err
 
     def embed(self, texts: Sequence[str], timeout_s: float, *, urgent: bool = True) -> Embedded:
         """Vectors of these texts. A lone surrogate, which is no character, is read as U+FFFD.
@@ -147,8 +166,10 @@ class EmbeddingService:
                 raise EmbedderError(f"the embedder returned {dimension} dimensions, before it was {self._dimension}")
             self._dimension = dimension
             name = f"{embedder.identity}/{dimension}"
-            made = zip(missing, vectors, embedder.fits(missing), strict=True)
-            rows |= {text: _Row(vector, whole, name) for text, vector, whole in made}
+            whole = embedder.fits(missing)
+            legible = _legible(embedder, missing, whole)
+            made = zip(missing, vectors, whole, legible, strict=True)
+            rows |= {text: _Row(vector, fits, name, reads) for text, vector, fits, reads in made}
         for each in batch:
             each.embedded = _put_together(rows, each.texts)
             if each in self._waiting:  # upkeep's texts come once each, and would push the others out
@@ -219,4 +240,18 @@ def _readable(text: str) -> str:
 
 def _put_together(rows: Mapping[str, _Row], texts: Sequence[str]) -> Embedded:
     found = [rows[text] for text in texts]
-    return Embedded(np.stack([row.vector for row in found]), [row.whole for row in found], found[0].embedder)
+    return Embedded(
+        np.stack([row.vector for row in found]),
+        [row.whole for row in found],
+        found[0].embedder,
+        [row.legible for row in found],
+    )
+
+
+def _legible(embedder: Embedder, texts: Sequence[str], whole: Sequence[bool]) -> list[bool]:
+    """Whether the embedder can read each text at all: what it read whole, it can."""
+    left = [text for text, fits in zip(texts, whole, strict=True) if not fits]
+    if not left or not isinstance(embedder, Reader):
+        return [True] * len(texts)
+    read = iter(embedder.reads(left))
+    return [fits or next(read) for fits in whole]

@@ -13,6 +13,7 @@ import numpy as np
 
 from exp_pool.awaiting import asked
 from exp_pool.bm25 import damping, rarity
+from exp_pool.embedders._sentence_models import MULTILINGUAL
 from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.notices import Notices
 from exp_pool.words import unspaced, words
@@ -133,7 +134,14 @@ class _Semantic:
 
     async def __call__(self, texts: list[str]) -> Sequence[float]:
         embedded = await self._manager.embed(texts)
-        if not all(embedded.whole):
+        if not all(embedded.legible):
+            text = texts[embedded.legible.index(False)]
+            self._notices.once(
+                "unknown words",
+                f"the embedder does not know the words of {text[:60]!r}, so its score is chance; use an embedder that "
+                f"reads the language, such as embedder={MULTILINGUAL!r}",
+            )
+        elif not all(embedded.whole):
             length = len(texts[embedded.whole.index(False)])
             self._notices.once(
                 "cut",

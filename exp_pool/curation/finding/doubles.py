@@ -48,7 +48,8 @@ def duplicates(
         where: conditions, as in queries.
         by: ``"exact"``: the same but for case and spaces; ``"letters"``: most of their letters in a row
             (`nearness.Letters`); ``"meaning"``: the cosine of their vectors. Vectors are those that are stored; what
-            is owed one is embedded first, nothing else.
+            is owed one is embedded first, nothing else. Texts that the embedder does not read whole (too long, or
+            in a language that it does not know) are near to nothing.
         min_similarity: 0 to 1; by default 0.8 by letters and 0.95 by meaning. At 0.95 two questions may still want
             different answers (one number, one name): look before you delete.
         within: what is compared: calls that differ in nothing but the request's text (``"scope"``), all of one
@@ -169,7 +170,7 @@ class _Rows:
             return _Same(scopes)
         if self.letters is not None:
             return self.letters
-        return stored_meaning(pool, self.ids, scopes)
+        return stored_meaning(pool, self.ids, scopes, whole=True)
 
 
 class _Same:
