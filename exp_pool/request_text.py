@@ -62,14 +62,14 @@ def request_text(arguments: Mapping[str, Any], parameter: str | None = None) -> 
         if not isinstance(value, int | float | None):
             break
     if parameter is None and not given:
-        strings = [name for name, value in arguments.items() if isinstance(value, str) and may_be_text(name)]
-        if len(strings) == 1:
+        strings = [name for name, value in arguments.items() if isinstance(value, str)]
+        if len(strings) == 1 and may_be_text(strings[0]):
             return strings[0], str(arguments[strings[0]])
     return None, json_text({name: value for name, value in arguments.items() if name != CLOSURE})
 
 
 def may_be_text(name: str) -> bool:
-    """Whether a parameter may be the request text for want of another: no model's name, system prompt or id."""
+    """Whether a parameter is the request text where it is the only text: no model's name, system prompt or id is."""
     return _NO_TEXT.fullmatch(name) is None
 
 
