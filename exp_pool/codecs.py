@@ -5,30 +5,33 @@ namedtuples that a function's return annotation names; `CheckedCodec` is a codec
 record stands in the record, and only that one reads it.
 
 Every one of them decodes what it wrote before anything is stored, and encodes that again: what would not come back the
-same, types included, is an `EncodingError` that says where it differs.
+same, types included, is an `EncodingError` that says where it differs. What is read is what was stored: a text that the
+function's return type would no longer write so is a `MisfitError`, a miss.
 """
 
 from __future__ import annotations
 
-import collections.abc as cabc
-import inspect
-import json
-import types
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from enum import Enum
+from types import EllipsisType
+from typing import Any
 
-from exp_pool.encoding import dumps, json_dumps, loads
-from exp_pool.errors import ConfigurationError, DecodingError, EncodingError
+from exp_pool.annotated import REMEDY, AnnotatedCodec, form_of, same_text
+from exp_pool.annotations import NOTHING, exact_types, fits, item_of, returned
+from exp_pool.encoding import dumps, loads
+from exp_pool.errors import ConfigurationError, DecodingError, EncodingError, MisfitError
+from exp_pool.json_lists import decode_json, split, typed_items
 from exp_pool.protocols import Codec
-from exp_pool.sameness import difference, iterator_in, type_name
-
-_REMEDY = "annotate what the function returns more exactly, teach the type by exp_pool.register_type, or give codec="
+from exp_pool.sameness import difference, type_name
+from exp_pool.shapes import Shape, shape_of
+from exp_pool.stamps import ANNOTATED, TYPED, Stamp, is_typed, read_stamp
 
 
 class TypedCodec:
     """Everything that `exp_pool.encoding` knows: JSON, bytes, tuples, times, decimals, arrays, registered types."""
 
-    name = "json"
+    name = TYPED
 
     def encode(self, value: Any) -> str:
         """JSON text with tags for what JSON does not know, once it is shown to come back the same.
@@ -51,69 +54,12 @@ class TypedCodec:
         if what is None and again != text:
             what = difference(value, back) or "it is written differently the second time"
         if what is not None:
-            raise EncodingError(f"{type_name(value)} comes back different: {what}; {_REMEDY}")
+            raise EncodingError(f"{type_name(value)} comes back different: {what}; {REMEDY}")
         return text
 
     def decode(self, text: str) -> Any:
         """The value."""
         return loads(text)
-
-
-class AnnotatedCodec:
-    """Models and dataclasses, by the return annotation (pydantic's TypeAdapter): their JSON form is what is stored."""
-
-    name = "annotated"
-
-    def __init__(self, annotation: Any) -> None:
-        from pydantic import TypeAdapter
-
-        self._adapter = TypeAdapter[Any](annotation)
-
-    def encode(self, value: Any) -> str:
-        """The JSON form, once it is shown to come back the same.
-
-        Raises:
-            EncodingError: it would not.
-        """
-        where = iterator_in(value)
-        if where is not None:  # looking would use it up, and it is the caller's
-            raise EncodingError(f"{type_name(value)} holds what can be read only once{where and f' (at {where})'}")
-        try:
-            return self._checked(value, whole=False)
-        except EncodingError:
-            try:  # without what a model computes, which its own validation may refuse
-                return self._checked(value, whole=True)
-            except EncodingError:
-                pass
-            raise
-
-    def decode(self, text: str) -> Any:
-        """The value, validated."""
-        try:
-            return self._adapter.validate_python(json.loads(text), strict=False)
-        except Exception as err:  # validators are the user's code
-            raise DecodingError(f"stored text does not fit the return annotation: {err}") from err
-
-    def _checked(self, value: Any, *, whole: bool) -> str:
-        text = self._write(value, whole=whole)
-        try:
-            back = self.decode(text)
-        except DecodingError as err:
-            raise EncodingError(f"{type_name(value)} cannot be restored by the return annotation: {err}") from err
-        what = difference(value, back)
-        if what is None and not _same_text(text, self._write(back, whole=whole)):
-            what = "it is written differently the second time"
-        if what is not None:
-            raise EncodingError(f"{type_name(value)} comes back different by the return annotation: {what}; {_REMEDY}")
-        return text
-
-    def _write(self, value: Any, *, whole: bool) -> str:
-        try:
-            return json_dumps(
-                self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error", round_trip=whole)
-            )
-        except Exception as err:  # serializers are the user's code
-            raise EncodingError(f"{type_name(value)} cannot be written by the return annotation: {err}") from err
 
 
 class CheckedCodec:
@@ -135,7 +81,7 @@ class CheckedCodec:
         except DecodingError as err:
             raise EncodingError(f"the codec {self.name!r} cannot read its own text: {err}") from err
         what = difference(value, back)
-        if what is None and not _same_text(text, self._write(back)):
+        if what is None and not same_text(text, self._write(back)):
             what = "it is written differently the second time"
         if what is not None:
             raise EncodingError(f"{type_name(value)} comes back different by the codec {self.name!r}: {what}")
@@ -164,7 +110,7 @@ class CheckedCodec:
         if type(text) is not str:
             raise EncodingError(f"the codec {self.name!r} gave a {type_name(text)}; encode must give JSON text")
         try:
-            _decode_json(text)
+            decode_json(text)
             text.encode()  # engines keep no lone surrogates
         except (ValueError, RecursionError) as err:
             raise EncodingError(f"the codec {self.name!r} gave text that is not JSON: {err}") from err
@@ -172,35 +118,168 @@ class CheckedCodec:
 
 
 class ResponseCodec:
-    """What a decorated function encodes and decodes with: the first codec that can, the right one to read."""
+    """What a decorated function encodes and decodes with: the first codec that can, the right one to read.
 
-    def __init__(self, codecs: tuple[Codec, ...]) -> None:
+    Beside the codec's name stands the shape of what the function declares to return (`stamps`, `shapes`). Who reads a
+    row of the same shape just reads it. Of another shape, or of none, a text is given only if today's type would write
+    it so; what was written by a model of another shape is not given at all, since the same text may mean another thing.
+
+    Args:
+        codecs: tried in this order.
+        declared: what the function declares to return; `NOTHING` where that says nothing.
+        problem: why that cannot be used, in words.
+        again: tries once more to find out, when the codec is first used: what was not there yet may be.
+    """
+
+    def __init__(
+        self,
+        codecs: tuple[Codec, ...],
+        declared: Any = NOTHING,
+        problem: str = "",
+        again: Callable[[], ResponseCodec] | None = None,
+    ) -> None:
+        self._take(codecs, declared, problem)
+        self._again = again
+
+    def _take(self, codecs: tuple[Codec, ...], declared: Any, problem: str) -> None:
         self._codecs = codecs
         self._by_name = {codec.name: codec for codec in codecs}
+        self._declared, self._problem = declared, problem
+        self._exact = frozenset[type]() if declared is NOTHING else exact_types(declared)
+        self._shape: Shape | EllipsisType | None = ...
+        self._ways: dict[str, _Way] = {}
+
+    def _settle(self) -> None:
+        again = self._again
+        if again is not None:
+            settled = again()
+            self._take(settled._codecs, settled._declared, settled._problem)  # noqa: SLF001
+            self._again = None
+
+    @property
+    def problem(self) -> str:
+        """Why what the function declares to return cannot be used; "" where it can, or it declares nothing."""
+        self._settle()
+        return self._problem
+
+    @property
+    def shape(self) -> Shape | None:
+        """The shape of what the function declares to return; None where it declares nothing, or it cannot be told."""
+        if self._shape is ...:
+            try:
+                self._shape = None if self._declared is NOTHING else shape_of(self._declared)
+            except Exception:  # a class may do anything when it is looked at: then each text is
+                self._shape = None
+        assert not isinstance(self._shape, EllipsisType)
+        return self._shape
 
     def encode(self, value: Any) -> tuple[str, str]:
-        """JSON text, and the name of the codec that wrote it.
+        """JSON text, and the name of the codec that wrote it, stamped.
 
         Raises:
             EncodingError: none of the codecs could restore the value.
         """
+        self._settle()
         refusals: list[EncodingError] = []
         for codec in self._codecs:
             try:
-                return codec.encode(value), codec.name
+                return codec.encode(value), self._stamped(codec, value)
             except EncodingError as err:
                 refusals.append(err)
-        if len(refusals) == 1:
+        said = "; ".join(str(refusal) for refusal in reversed(refusals))
+        if self._problem:
+            said = f"{said}. Its return annotation is of no help: {self._problem}"
+        elif len(refusals) == 1:
             raise refusals[0]
-        raise EncodingError("; ".join(str(refusal) for refusal in reversed(refusals))) from refusals[-1]
+        raise EncodingError(said) from refusals[-1]
+
+    def _stamped(self, codec: Codec, value: Any = ...) -> str:
+        if self._declared is NOTHING or (codec.name == TYPED and type(value) in self._exact) or self.shape is None:
+            return codec.name
+        return str(Stamp(codec.name, self.shape.digest))
+
+    def gives(self, name: str) -> bool:
+        """Whether what was written under this name may answer at all. Found out once for each name."""
+        return self._way(name) is not _Way.NEVER
+
+    def _way(self, name: str) -> _Way:
+        way = self._ways.get(name)
+        if way is None:
+            self._settle()
+            way = self._ways[name] = self._way_of(read_stamp(name))
+        return way
+
+    def _way_of(self, stamp: Stamp) -> _Way:
+        codec = self._by_name.get(stamp.codec)
+        if codec is None:
+            return _Way.NEVER
+        if isinstance(codec, CheckedCodec) or self._declared is NOTHING:
+            return _Way.AS_IT_IS
+        same = self.shape is not None and self.shape.digest == stamp.shape
+        if codec.name == TYPED:
+            return _Way.AS_IT_IS if same else _Way.IF_IT_FITS
+        if same and self.shape is not None and not self.shape.by_code:
+            return _Way.AS_IT_IS
+        return _Way.IF_IT_FITS if same or not stamp.shape else _Way.NEVER
 
     def decode(self, text: str, name: str) -> Any:
-        """The value.
+        """The value of a text that is known to fit.
 
         Raises:
             DecodingError: the function has no codec of this name, or the codec cannot read the text.
         """
+        self._settle()
         return self._codec(name).decode(text)
+
+    def read(self, text: str, name: str, *, given: bool = False) -> Any:
+        """The value of a stored text, if the function's return type as it is now would give it.
+
+        Args:
+            text: what is stored.
+            name: of the codec that wrote it, as it is stored.
+            given: people wrote it, here or elsewhere: it is taken for what they meant, in today's type.
+
+        Raises:
+            MisfitError: it would not.
+            DecodingError: the text cannot be read.
+        """
+        if given:
+            return self._given(text, name)
+        way = self._way(name)
+        codec = self._codec(name)
+        if way is _Way.IF_IT_FITS:
+            return codec.verified(text) if isinstance(codec, AnnotatedCodec) else self._fitting(codec.decode(text))
+        if way is _Way.NEVER:
+            raise MisfitError("the return type was another one when it was stored")
+        return codec.decode(text)
+
+    def _fitting(self, value: Any) -> Any:
+        if type(value) in self._exact or fits(value, self._declared):
+            return value
+        raise MisfitError(f"a value of type {type_name(value)} is not what the function declares to return now")
+
+    def _given(self, text: str, name: str) -> Any:
+        self._settle()
+        codec = self._by_name.get(read_stamp(name).codec)
+        if isinstance(codec, AnnotatedCodec):
+            return codec.given(text)
+        if codec is None and read_stamp(name).codec == ANNOTATED:
+            return self._taken_for(form_of(text))
+        value = self._codec(name).decode(text)
+        return value if isinstance(codec, CheckedCodec) else self._taken_for(value)
+
+    def _taken_for(self, value: Any) -> Any:
+        """What people wrote, in today's type."""
+        if self._declared is NOTHING or type(value) in self._exact or fits(value, self._declared):
+            return value
+        codec = self._by_name.get(ANNOTATED)
+        if codec is None:
+            try:
+                codec = AnnotatedCodec(self._declared)
+            except Exception:  # pydantic does not know it
+                return self._fitting(value)
+        assert isinstance(codec, AnnotatedCodec)
+        return codec.validated(value)
 
     def join(self, parts: Sequence[tuple[str, str]]) -> tuple[str, str]:
         """The text and codec of a list, from those of its items: what `encode` gave for each, in order.
@@ -211,8 +290,9 @@ class ResponseCodec:
             EncodingError: the items were written by different codecs, and none of them can write them all.
         """
         names = {name for _, name in parts}
-        if len(names) <= 1:
-            return f"[{','.join(text for text, _ in parts)}]", names.pop() if names else self._codecs[0].name
+        if len({read_stamp(name).codec for name in names}) <= 1:
+            # The longest one is stamped, if any is: of the others it is known without that.
+            return f"[{','.join(text for text, _ in parts)}]", max(names, key=len, default=self._codecs[0].name)
         try:
             items = [self.decode(text, name) for text, name in parts]
         except DecodingError as err:
@@ -220,7 +300,7 @@ class ResponseCodec:
         refusal = ""
         for codec in self._codecs:
             try:
-                return f"[{','.join([codec.encode(item) for item in items])}]", codec.name
+                return f"[{','.join([codec.encode(item) for item in items])}]", self._stamped(codec)
             except EncodingError as err:
                 refusal = str(err)
         raise EncodingError(f"no codec can write all {len(items)} items of the list: {refusal}")
@@ -231,19 +311,36 @@ class ResponseCodec:
         Raises:
             DecodingError: the text is no list, or an item cannot be read.
         """
+        self._settle()
         codec = self._codec(name)
-        if isinstance(codec, TypedCodec):
-            items = codec.decode(text)
-            if not isinstance(items, list | tuple):
-                raise DecodingError(f"a list was expected, and the text holds a {type_name(items)}")
-            return list(items)
-        return [codec.decode(item) for item in _split(text)]
+        return typed_items(text) if isinstance(codec, TypedCodec) else [codec.decode(item) for item in split(text)]
+
+    def read_items(self, text: str, name: str, *, given: bool = False) -> list[Any]:
+        """The same for a stored text, if the function as it is now would give it; see `read`.
+
+        Raises:
+            MisfitError: it would not.
+            DecodingError: the text is no list, or an item cannot be read.
+        """
+        if not given and self._way(name) is _Way.AS_IT_IS:
+            return self.decode_items(text, name)
+        if is_typed(name):
+            return [(self._taken_for if given else self._fitting)(item) for item in typed_items(text)]
+        return [self.read(item, name, given=given) for item in split(text)]
 
     def _codec(self, name: str) -> Codec:
-        codec = self._by_name.get(name)
+        codec = self._by_name.get(name) or self._by_name.get(read_stamp(name).codec)
         if codec is None:
-            raise DecodingError(f"written by the codec {name!r}, which this function does not have")
+            raise MisfitError(f"written by the codec {name!r}, which this function does not have")
         return codec
+
+
+class _Way(Enum):
+    """How a stored text is read."""
+
+    AS_IT_IS = 1
+    IF_IT_FITS = 2
+    NEVER = 3
 
 
 def codec_for(
@@ -266,19 +363,28 @@ def codec_for(
     """
     if codec is not None:
         return ResponseCodec((CheckedCodec(_valid(codec)),))
-    typed: tuple[Codec, ...] = (TypedCodec(),)
+    found = _by_annotation(function, localns, items=items)
+    if not found.problem:
+        return found
+    # A class that is defined further down is there by the first call.
+    again = functools.partial(_by_annotation, function, localns, items=items)
+    return ResponseCodec((TypedCodec(),), again=again)
+
+
+def _by_annotation(function: Callable[..., Any], localns: Mapping[str, Any] | None, *, items: bool) -> ResponseCodec:
+    declared, problem = NOTHING, ""
     # The second reading keeps what stands in Annotated[...]: a type that pydantic knows by that alone.
     for extras in (False, True):
         try:
-            annotation = _return_annotation(function, localns, extras=extras)
-            if items:
-                annotation = _item_of(annotation)
-            if annotation is None or annotation in _PLAIN:
-                return ResponseCodec(typed)
-            return ResponseCodec((*typed, AnnotatedCodec(annotation)))
-        except Exception:  # noqa: S112  (it cannot be evaluated, or pydantic does not know it: as if there were none)
-            continue
-    return ResponseCodec(typed)
+            declared = returned(function, localns, extras=extras)
+            if items and declared is not NOTHING:
+                declared = item_of(declared)
+            if declared is NOTHING or declared in _PLAIN:
+                return ResponseCodec((TypedCodec(),), declared)
+            return ResponseCodec((TypedCodec(), AnnotatedCodec(declared)), declared)
+        except Exception as err:  # it cannot be evaluated, or pydantic does not know it
+            problem = problem or f"{type(err).__name__}: {str(err).partition(chr(10))[0]}"
+    return ResponseCodec((TypedCodec(),), declared, problem)
 
 
 def _valid(codec: Any) -> Codec:
@@ -287,6 +393,8 @@ def _valid(codec: Any) -> Codec:
         raise ConfigurationError(f"codec={codec!r} is a class; give an instance of it")
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"codec={codec!r} needs a name: text that is not empty, stored with each record")
+    if read_stamp(name) != Stamp(name) or "[" in name:
+        raise ConfigurationError(f"codec={codec!r} is named {name!r}: leave out '[' and what stands behind '@'")
     if name in _BUILT_IN:
         raise ConfigurationError(f"codec={codec!r} is named {name!r}, as one of the package's own; choose another name")
     if not (callable(getattr(codec, "encode", None)) and callable(getattr(codec, "decode", None))):
@@ -294,90 +402,8 @@ def _valid(codec: Any) -> Codec:
     return codec  # type: ignore[no-any-return]
 
 
-def _return_annotation(function: Callable[..., Any], localns: Mapping[str, Any] | None, *, extras: bool) -> Any:
-    """The evaluated annotation of what a call comes to. Only this one: a parameter's may be unknown at run time."""
-    plain = inspect.unwrap(function)
-    written = types.SimpleNamespace(__annotations__={"return": getattr(function, "__annotations__", {}).get("return")})
-    names = dict(localns) if localns else None
-    hints = get_type_hints(written, getattr(plain, "__globals__", {}), names, include_extras=extras)
-    annotation = hints["return"]
-    if get_origin(annotation) in (cabc.Awaitable, cabc.Coroutine) and not inspect.iscoroutinefunction(plain):
-        annotation = get_args(annotation)[-1]
-    return None if annotation is type(None) else annotation
-
-
-def _item_of(annotation: Any) -> Any:
-    """What a stream or list of this annotation gives; None where it does not say."""
-    while get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is tuple:
-        return arguments[0] if arguments[1:] == (Ellipsis,) else None
-    return arguments[0] if origin in _OF_ITEMS and arguments else None
-
-
-def _same_text(one: str, other: str) -> bool:
-    """Whether two JSON texts say the same.
-
-    The order of names in an object does not count, nor that of items in a list: equal sets of a model are written in
-    any order. That of a list which is one was compared with the value itself.
-    """
-    return one == other or _in_order(json.loads(one)) == _in_order(json.loads(other))
-
-
-def _in_order(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ",".join(sorted(f"{json.dumps(name)}:{_in_order(value[name])}" for name in value)) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(sorted(map(_in_order, value))) + "]"
-    return json.dumps(value)
-
-
-def _split(text: str) -> list[str]:
-    """The texts of the items of a JSON array, as they stand there: a codec reads what it wrote, to the letter."""
-    try:
-        at = _after_space(text, 0)
-        items: list[str] = []
-        if text[at : at + 1] != "[":
-            raise DecodingError("a list was expected, and the text holds none")
-        at = _after_space(text, at + 1)
-        while text[at : at + 1] != "]":
-            if items:
-                if text[at : at + 1] != ",":
-                    raise DecodingError("a list was expected, and the text breaks off")
-                at = _after_space(text, at + 1)
-            _, end = _read_json(text, at)
-            items.append(text[at:end])
-            at = _after_space(text, end)
-        if _after_space(text, at + 1) != len(text):
-            raise DecodingError("a list was expected, and more follows it")
-        return items
-    except DecodingError:
-        raise
-    except (ValueError, RecursionError) as err:
-        raise DecodingError(f"stored text cannot be read: {err}") from err
-
-
-def _after_space(text: str, at: int) -> int:
-    while text[at : at + 1] in _SPACE:
-        at += 1
-    return at
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
-
-
-_decoder = json.JSONDecoder(parse_constant=_refuse)
-_decode_json = _decoder.decode
-_read_json = _decoder.raw_decode
-_SPACE = (" ", "\n", "\r", "\t")
 _SCALARS = (str, int, bool, type(None))
-_BUILT_IN = (TypedCodec.name, AnnotatedCodec.name)
-_PLAIN = (Any, object, str, int, float, bool, bytes, dict, list, tuple, set, frozenset)
-_OF_ITEMS = (
-    *(cabc.Iterator, cabc.Iterable, cabc.Generator, cabc.AsyncIterator, cabc.AsyncIterable, cabc.AsyncGenerator),
-    *(list, cabc.Sequence, cabc.MutableSequence, cabc.Collection),
-)
+_BUILT_IN = (TYPED, ANNOTATED)
+_PLAIN = (str, int, float, bool, bytes, dict, list, tuple, set, frozenset)
 
 __all__ = ["AnnotatedCodec", "CheckedCodec", "ResponseCodec", "TypedCodec", "codec_for"]

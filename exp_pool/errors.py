@@ -11,6 +11,7 @@
     ├── UnkeyableError (TypeError)        an argument without a stable identity: the call cannot be told from others
     ├── EncodingError (TypeError)         a value that would not come back as it was: it is not stored
     ├── DecodingError (ValueError)        stored text that cannot be read back: treated as not stored
+    │   └── MisfitError                   an answer that the function's return type as it is now would not give
     ├── StoreError                        the record store failed
     ├── MigrationError                    what was moved is not what the source has; it says what to do
     ├── SourceError (ValueError)          a file to be imported is damaged, or of another format
@@ -78,6 +79,10 @@ class EncodingError(ExpPoolError, TypeError):
 
 class DecodingError(ExpPoolError, ValueError):
     """Stored text that cannot be read back."""
+
+
+class MisfitError(DecodingError):
+    """A stored answer that the function's return type, or its codec, as it is now would not give: it is a miss."""
 
 
 class StoreError(ExpPoolError):

@@ -30,7 +30,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from exp_pool._clock import now_us
-from exp_pool.errors import DecodingError, InvalidInputError, ReplayMissError
+from exp_pool.errors import DecodingError, InvalidInputError, MisfitError, ReplayMissError
 from exp_pool.experience import Answer, Experience, Hit
 from exp_pool.keeping import accepted, keep, keep_failure
 from exp_pool.protocols import ContextBuilder, Lease, Question, Verdict
@@ -271,7 +271,14 @@ def considered(request: Request, policy: Policy) -> Story[Judged]:
 
 def look(request: Request, policy: Policy) -> Story[Match | None]:
     """What would answer this call now: nothing runs, nobody is told."""
-    return (yield from considered(request, policy)).match
+    match = (yield from considered(request, policy)).match
+    if match is None or match.record.answer is None:
+        return match
+    try:
+        policy.codec.read(match.record.answer, match.record.codec, given=match.record.by_people)
+    except MisfitError:
+        return None
+    return match
 
 
 def _judged(request: Request, policy: Policy, mode: Mode, looked: Claimed) -> Story[Judged]:
@@ -309,9 +316,23 @@ def _given(request: Request, policy: Policy, match: Match | None) -> Story[Endin
         return None
     record = match.record
     encoded = (match.record.answer, record.codec)
-    value = policy.codec.decode(*encoded)
-    yield Found(request, match, functools.partial(policy.codec.decode, *encoded), policy.renew_at(record))
+    try:
+        value = policy.codec.read(*encoded, given=record.by_people)
+    except MisfitError as err:  # of what was merely computed it is said to nobody: it is computed anew
+        if record.by_people:
+            yield Trouble(request, "give the answer that was written for it", misfit(record, err))
+        return None
+    again = functools.partial(policy.codec.read, given=True) if record.by_people else policy.codec.decode
+    yield Found(request, match, functools.partial(again, *encoded), policy.renew_at(record))
     return Ending(Answer(value, record.id, match.found_by, match.similarity), encoded=encoded)
+
+
+def misfit(record: Record, why: MisfitError) -> MisfitError:
+    """What is said of an answer that people wrote, and that the function's return type has no place for."""
+    return MisfitError(
+        f"The experience {record.id} does not fit what the function returns now: {why}; correct it by "
+        f"annotate({record.id!r}, expected=...), or delete it"
+    )
 
 
 def _copied(request: Request, policy: Policy, ending: Ending) -> Story[Ending | None]:
@@ -324,7 +345,10 @@ def _copied(request: Request, policy: Policy, ending: Ending) -> Story[Ending | 
     stricter = policy.min_score is not None or (policy.judge is None and found_by != "exact")
     if ending.encoded is None or (found_by is not None and stricter):
         return None
-    value = policy.codec.decode(*ending.encoded)
+    try:
+        value = policy.codec.read(*ending.encoded)
+    except MisfitError:  # of a function of the same name that returns something else
+        return None
     yield Coalesced(request)
     answer = Answer(value, ending.answer.id, "coalesced", ending.answer.similarity, ending.answer.parents)
     return Ending(answer, encoded=ending.encoded)

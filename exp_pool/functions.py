@@ -252,6 +252,15 @@ class Decorated(Generic[P, R]):
             )
         if notice:
             pool.notices.once(f"source:{self._spec.name}", notice, stacklevel=4)
+        problem = self._policy.codec.problem
+        if problem:
+            pool.notices.once(
+                f"annotation:{self._spec.name}",
+                f"{self._spec.name}: its return annotation cannot be used at run time ({problem}), so only what JSON "
+                "can hold is stored, and no change of the type is noticed. Import its names where the module runs (not "
+                "under TYPE_CHECKING), or give codec=",
+                stacklevel=4,
+            )
         return Mode(switches.read and not fresh, switches.write, pool.replay and switches.read and not fresh)
 
     def _begin(

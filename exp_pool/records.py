@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from exp_pool._clock import now_us, to_datetime, to_us
+from exp_pool.annotated import form_of
 from exp_pool.binding import reuse_scope
 from exp_pool.encoding import dumps, json_dumps, loads
 from exp_pool.errors import DecodingError
@@ -24,6 +25,7 @@ from exp_pool.experience import (
     json_form,
 )
 from exp_pool.request_text import request_text
+from exp_pool.stamps import ANNOTATED, is_typed, read_stamp
 
 SCHEMA_VERSION = 1
 OWN_METADATA = "exp_pool"  # the entry of metadata that is ours: what was left out at random when the call was made
@@ -54,7 +56,7 @@ class Record:
     arguments: str  # JSON, typed encoding
     response: str | None  # JSON in the encoding of `codec`; None where there is none
     expected: str | None  # likewise; None where nobody annotated
-    codec: str
+    codec: str  # its name, stamped: see `stamps`
     kind: str = "success"
     origin: str = "automatic"
     trust: str = "trusted"
@@ -92,6 +94,11 @@ class Record:
     def protected(self) -> bool:
         """Never evicted: what people annotated or added by hand, and insights."""
         return self.annotated or self.origin == "manual" or self.kind == "insight"
+
+    @property
+    def by_people(self) -> bool:
+        """A person wrote the answer, here or elsewhere: it is taken for what was meant, whatever the type is now."""
+        return self.annotated or self.origin in ("manual", "imported")
 
     @property
     def answer(self) -> str | None:
@@ -241,11 +248,13 @@ def _encode(value: Any, codec: str) -> str | None:
     """Typed JSON for the package's own encoding; plain JSON for the form that a codec of the function's reads."""
     if value is MISSING:
         return None
-    return dumps(value) if codec == "json" else json_dumps(json_form(value))
+    return dumps(value) if is_typed(codec) else json_dumps(json_form(value))
 
 
 def read_answer(text: str | None, codec: str) -> Any:
     """A response or an expected answer, in JSON form where the function's own codec wrote it; `MISSING` for none."""
     if text is None:
         return MISSING
-    return loads(text) if codec == "json" else json.loads(text)
+    if is_typed(codec):
+        return loads(text)
+    return form_of(text) if read_stamp(codec).codec == ANNOTATED else json.loads(text)

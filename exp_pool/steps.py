@@ -75,6 +75,7 @@ class Policy:
             and record.made_by(source)
             and record.kind == "success"
             and record.trust == "trusted"
+            and (self.codec.gives(record.codec) or record.by_people)
             and not record.expired(now_us() - int(late_s * _MICROSECONDS))
             and good_enough(record.score, self.min_score)
         )

@@ -16,6 +16,7 @@ from exp_pool.curation.diffing import edited_row
 from exp_pool.errors import ConflictError, InvalidInputError
 from exp_pool.experience import Experience
 from exp_pool.records import Record, sized, to_experience
+from exp_pool.stamps import read_stamp
 
 if TYPE_CHECKING:
     from exp_pool.manager import ExpManager
@@ -103,7 +104,9 @@ def _check(rows: Sequence[Record], now: int) -> None:
         if row.expired(now):
             raise InvalidInputError(f"{row.id!r} has expired and answers nothing; leave it out")
         for name in ("function", "version", "codec", "reuse_scope"):
-            if getattr(row, name) != getattr(rows[0], name):
+            # The shape beside the codec's name does not matter: what another row is given counts as written by people.
+            here, there = (read_stamp(r.codec).codec if name == "codec" else getattr(r, name) for r in (row, rows[0]))
+            if here != there:
                 what = "arguments beside the request" if name == "reuse_scope" else name
                 raise InvalidInputError(
                     f"{row.id!r} and {rows[0].id!r} differ in their {what}, so one does not answer the other's calls"

@@ -21,6 +21,7 @@ from exp_pool.protocols import RecordQuery
 from exp_pool.records import Record, to_experience
 from exp_pool.redaction import REDACTED
 from exp_pool.sameness import difference
+from exp_pool.stamps import is_typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,7 +176,7 @@ def _verified(record: Record, function: Callable[..., Any] | None, same: Same | 
     except Exception as err:  # whatever the function raises is what came of it
         return row(Outcome.RAISED, why=repr(err))
     try:
-        if isinstance(function, Decorated) and record.codec != "json":
+        if isinstance(function, Decorated) and not is_typed(record.codec):
             expected = _typed(function, record, streamed=isinstance(actual, _Chunks))
         else:
             actual = json_form(list(actual) if isinstance(actual, _Chunks) else actual)
@@ -252,4 +253,5 @@ def _typed(function: Decorated[..., Any], record: Record, *, streamed: bool) -> 
     """The expected answer as the function would have given it."""
     codec = function._policy.codec  # noqa: SLF001
     text = record.expected or "null"
-    return _Chunks(codec.decode_items(text, record.codec)) if streamed else codec.decode(text, record.codec)
+    value = codec.read(text, record.codec, given=True)
+    return _Chunks(value) if streamed else value

@@ -15,7 +15,7 @@ from exp_pool.drivers.leases import Leases
 from exp_pool.drivers.renewing import Renewals
 from exp_pool.drivers.single_flight import Flight, Flights
 from exp_pool.drivers.tape import Streams
-from exp_pool.errors import EncodingError
+from exp_pool.errors import EncodingError, MisfitError
 from exp_pool.experience import Call, Experience
 from exp_pool.hot import Hot
 from exp_pool.lineage import with_inherited_trust
@@ -231,6 +231,8 @@ class Ports:
         if isinstance(error, EncodingError):  # the function's to mend, so each function is told
             topic += f":{function}"
             message += ". Return what JSON can hold, or annotate the return type with its model or dataclass"
+        elif isinstance(error, MisfitError):  # each answer is to be mended
+            topic += f":{said}"
         log_with_trace("DEBUG", message, error)
         self.notices.once(topic, message, stacklevel=3)
         detail = {"what": trouble.what, "error": type(error).__name__}

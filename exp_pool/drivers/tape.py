@@ -184,6 +184,19 @@ class StreamCodec(ResponseCodec):
         """The chunks."""
         return self.items.decode_items(text, name)
 
+    def read(self, text: str, name: str, *, given: bool = False) -> list[Any]:
+        """The chunks, if the function as it is now would give them."""
+        return self.items.read_items(text, name, given=given)
+
+    def gives(self, name: str) -> bool:
+        """Whether what was written under this name may answer at all."""
+        return self.items.gives(name)
+
+    @property
+    def problem(self) -> str:
+        """Why what the function declares cannot be used; "" where it can, or it declares nothing."""
+        return self.items.problem
+
 
 class SameCall:
     """What the streams of one call share with those who look for its answer: whether one was `stored` meanwhile."""

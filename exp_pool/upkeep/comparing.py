@@ -100,7 +100,8 @@ class Comparing(Generic[T]):
         assert step.live is not None
         if step.considered.answer is None:
             raise DecodingError("the stored experience has no answer")
-        stored = step.codec.decode(step.considered.answer, step.considered.codec)
+        considered = step.considered
+        stored = step.codec.read(step.considered.answer, considered.codec, given=considered.by_people)
         live = step.codec.decode(*step.live)
         if judge.same is None:
             return plainly_same(stored, live)

@@ -157,7 +157,9 @@ class Rating:
         value = MISSING
         experience = to_experience(record)
         if record.answer is not None:
-            value = experience.value if scored is None else scored.codec.decode(record.answer, record.codec)
+            value = experience.value
+            if scored is not None:
+                value = scored.codec.read(record.answer, record.codec, given=record.by_people)
         function = None if scored is None else scored.function
         context = ScoreContext(experience, function, value, self._feedback(record), spending)
         try:

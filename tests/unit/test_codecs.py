@@ -22,6 +22,7 @@ from exp_pool.codecs import AnnotatedCodec, TypedCodec, codec_for
 from exp_pool.encoding import dumps, loads
 from exp_pool.errors import ConfigurationError, DecodingError, EncodingError
 from exp_pool.sameness import difference
+from exp_pool.stamps import read_stamp
 
 
 class Mode(enum.Enum):
@@ -80,6 +81,11 @@ class Remembers:
         return self.n**2
 
 
+def codec_named(name):
+    """Without the shape that stands beside it."""
+    return read_stamp(name).codec
+
+
 def returning(annotation):
     def function(): ...
 
@@ -124,7 +130,7 @@ assert remembering.square == 9
 def test_what_the_annotation_names_comes_back(annotation, value):
     codec = codec_for(returning(annotation))
     text, name = codec.encode(value)
-    assert name == "annotated"
+    assert codec_named(name) == "annotated"
     assert difference(value, codec.decode(text, name)) is None
 
 
@@ -357,7 +363,7 @@ def test_the_codec_of_one_item(annotation):
     codec = codec_for(returning(annotation), items=True)
     parts = [codec.encode(item) for item in (Item(1.0), Item(2.0))]
     text, name = codec.join(parts)
-    assert (text, name) == ('[{"price":1.0,"tags":[]},{"price":2.0,"tags":[]}]', "annotated")
+    assert (text, codec_named(name)) == ('[{"price":1.0,"tags":[]},{"price":2.0,"tags":[]}]', "annotated")
     assert codec.decode_items(text, name) == [Item(1.0), Item(2.0)]
 
 
@@ -382,9 +388,9 @@ def test_a_stored_stream_reads_as_a_plain_list(items):
 def test_items_by_different_codecs_are_written_by_one():
     codec = codec_for(returning(Iterator[Item | str]), items=True)
     parts = [codec.encode("a"), codec.encode(Item(1.0))]
-    assert [name for _, name in parts] == ["json", "annotated"]
+    assert [codec_named(name) for _, name in parts] == ["json", "annotated"]
     text, name = codec.join(parts)
-    assert (text, name) == ('["a",{"price":1.0,"tags":[]}]', "annotated")
+    assert (text, codec_named(name)) == ('["a",{"price":1.0,"tags":[]}]', "annotated")
     assert codec.decode_items(text, name) == ["a", Item(1.0)]
     codec = codec_for(returning(Iterator[Item]), items=True)
     with pytest.raises(EncodingError, match="no codec can write all 2 items"):
@@ -437,14 +443,14 @@ def test_a_parameter_that_cannot_be_evaluated_does_not_matter():
     def wrapper(*args): ...
 
     for f in (function, wrapper, staticmethod(function)):
-        assert codec_for(f).encode(Item(1.0))[1] == "annotated"
+        assert codec_named(codec_for(f).encode(Item(1.0))[1]) == "annotated"
 
 
 async def coroutine() -> Item: ...
 
 
 def test_a_coroutine_function_names_what_it_awaits():
-    assert codec_for(coroutine).encode(Item(1.0))[1] == "annotated"
+    assert codec_named(codec_for(coroutine).encode(Item(1.0))[1]) == "annotated"
 
 
 def test_the_check_is_made_by_every_codec(monkeypatch):
