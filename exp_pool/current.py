@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, Protocol
+from weakref import WeakValueDictionary
 
+from exp_pool.config import ExpPoolConfig
+from exp_pool.errors import ConfigurationError
 from exp_pool.forks import reset_in_child
 from exp_pool.pool import Pool
 
@@ -23,7 +27,7 @@ class Current:
     """Holds the manager. After a fork the child makes its own: the parent's goes on with its files and threads."""
 
     def __init__(self) -> None:
-        self.make: Callable[[], HasPool] | None = None  # `manager` says how, when it is imported
+        self.make: Callable[..., HasPool] | None = None  # `manager` says how, when it is imported
         self._start_over()
         reset_in_child(self._in_child)
 
@@ -44,14 +48,20 @@ class Current:
             return manager
         with self._lock:
             if self._manager is None:
-                assert self.make is not None, "exp_pool.manager has not been imported"
-                self._manager = self.make()
+                self._manager = self.make_one()
             return self._manager
 
     @property
     def known(self) -> HasPool | None:
         """The manager, if there is one already."""
         return self._manager
+
+    def make_one(self, *args: Any, **kwargs: Any) -> HasPool:
+        """Another manager."""
+        if self.make is None:  # a function was sent here, and brought nothing of the package that it does not name
+            importlib.import_module("exp_pool.manager")
+        assert self.make is not None
+        return self.make(*args, **kwargs)
 
     def replace(self, manager: HasPool | None) -> HasPool | None:
         """Hold this one; what was held before."""
@@ -62,3 +72,49 @@ class Current:
 
 
 current = Current()
+
+
+# ── Managers that functions take along where they are sent ────────────────────────────────────────────────────────────
+
+here: WeakValueDictionary[str, HasPool] = WeakValueDictionary()  # those of this process, by what they are sent as
+_arrived: dict[str, HasPool] = {}  # kept: the same function is sent again and again
+_arriving = threading.Lock()
+
+
+class NotSent:
+    """Stands for a manager that could not be sent here: the function runs uncached, and says why."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    @property
+    def sync(self) -> NoReturn:
+        """Nothing.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(self._why)
+
+
+def arrived(token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str) -> HasPool:
+    """The manager that was sent: itself in its own process, elsewhere one that opens the same pool.
+
+    Args:
+        token: what it is sent as.
+        config: its settings.
+        functions: what it was given besides, where those were functions; they can be sent.
+        objects: names of what else it was given, which cannot.
+    """
+    with _arriving:
+        known = here.get(token) or _arrived.get(token)
+        if known is None:
+            if objects:
+                known = NotSent(
+                    f"its manager cannot be opened in this process, because it was made with objects ({objects}); give "
+                    "URLs instead, or leave the manager out and let each process set its own with set_exp_manager"
+                )
+            else:
+                known = current.make_one(config, **functions)
+            _arrived[token] = known
+        return known

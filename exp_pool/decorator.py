@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from exp_pool.codecs import codec_for
-from exp_pool.current import HasPool
+from exp_pool.current import HasPool, NotSent
 from exp_pool.drivers.tape import Recording, StreamCodec
 from exp_pool.durations import Duration, Ttl
 from exp_pool.encoding import dumps
 from exp_pool.errors import ConfigurationError, EncodingError
 from exp_pool.experience import Call
+from exp_pool.function_like import note_class_body, within
 from exp_pool.functions import Decorated, Setup
 from exp_pool.kinds import (
     AsyncCachedBatch,
@@ -177,9 +180,11 @@ class ExpCache:
 
         def decorate(function: Any) -> Any:
             local = names if names is not None else sys._getframe(1).f_locals  # noqa: SLF001
-            if isinstance(function, staticmethod | classmethod):  # applied above these: decorate what they hold
-                return type(function)(_decorate(function.__func__, local, **options))
-            return _decorate(function, local, **options)
+            held = within(function, lambda held: _decorated(held, local, options))
+            if held is not None:
+                return held
+            note_class_body(function, local)
+            return _decorated(function, local, options)
 
         return decorate if func is None else decorate(func)
 
@@ -193,9 +198,26 @@ _PLAIN = (CachedFunction, AsyncCachedFunction)
 _STREAMS = (CachedGenerator, AsyncCachedGenerator)
 
 
+def _decorated(function: Any, localns: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    remake = functools.partial(_decorated, localns=_local_names(function, localns), options=options)
+    return _decorate(function, localns, remake, **options)
+
+
+def _local_names(function: Any, localns: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that a return annotation written as text needs besides the module's: classes local to a function."""
+    written = None
+    with suppress(Exception):  # from Python 3.14 on, reading annotations evaluates them
+        written = function.__annotations__["return"]
+    if not isinstance(written, str):
+        return {}
+    known = getattr(function, "__globals__", {})
+    return {name: localns[name] for name in re.findall(r"\w+", written) if name in localns and name not in known}
+
+
 def _decorate(
     function: Any,
     localns: Mapping[str, Any],
+    remake: Callable[..., Any],
     *,
     manager: HasPool | None,
     name: str | None,
@@ -259,20 +281,22 @@ def _decorate(
     scored = None if scorer is None else Scored(load_scorer(scorer), target, policy.codec)
     checked = _checks_source(source, by_hand=name is not None or bool(spec.version))
     setup = Setup(
+        function,
         target,
+        bound,
+        remake,
         spec,
         policy,
         manager,
         namespace,
         scored,
-        bound,
         by_name,
         standing.refusal,
         "" if checked else standing.notice,
         batch or "",
         Source(target, *([policy.refine.func] if policy.refine else [])) if checked else None,
     )
-    return kind(setup, function)
+    return kind(setup)
 
 
 def _checks_source(source: str | None, *, by_hand: bool) -> bool:
@@ -338,7 +362,7 @@ def _check(namespace: Any, min_score: Any, context_builder: ContextBuilder | Non
         raise ConfigurationError(f"context_builder={context_builder!r} needs a limit and build(request, experiences)")
     if context_builder is not None:
         selection_of(context_builder)
-    if manager is not None and not hasattr(manager, "sync"):
+    if manager is not None and not isinstance(manager, NotSent) and not hasattr(manager, "sync"):
         raise ConfigurationError(f"manager={manager!r} is no ExpManager")
 
 

@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from exp_pool._clock import now
@@ -24,6 +22,7 @@ from exp_pool.durations import Ttl
 from exp_pool.errors import ConfigurationError, EncodingError, InvalidInputError, NamespaceError, ReplayMissError
 from exp_pool.experience import Answer, Call, Hit
 from exp_pool.flow import considered, look, story
+from exp_pool.function_like import FunctionLike, Original
 from exp_pool.hot import memo_of
 from exp_pool.notices import Notices
 from exp_pool.pool import Pool
@@ -34,9 +33,6 @@ from exp_pool.source import Source
 from exp_pool.steps import Ending, Match, Mode, Policy, Story
 from exp_pool.surroundings import current_namespace, surroundings
 from exp_pool.upkeep.rating import Scored
-
-if TYPE_CHECKING:
-    from typing import Self
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,17 +46,15 @@ _notices = Notices()  # for calls that have no manager to say it
 
 
 @dataclass(frozen=True, eq=False)
-class Setup:
+class Setup(Original):
     """What the decorator made of its options."""
 
-    function: Callable[..., Any]
     spec: CallSpec
     policy: Policy
     manager: HasPool | None
     namespace: str | Callable[[Call], str] | None
     scored: Scored | None
-    bound: tuple[Any, ...] = ()  # what a partial, a bound method or a callable object holds
-    bound_by_name: Mapping[str, Any] | None = None
+    bound_by_name: Mapping[str, Any]  # what a partial holds of named arguments
     refusal: str = ""  # why it always runs uncached
     notice: str = ""
     batch: str = ""
@@ -84,55 +78,40 @@ class Begun:
     telling: Story[Ending]
 
 
-class Decorated(Generic[P, R]):
+class Decorated(FunctionLike, Generic[P, R]):
     """A decorated function. On instances it is bound like a method, and so is everything that can be asked of it."""
 
-    def __init__(self, setup: Setup, looks_like: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, looks_like, updated=())  # type: ignore[arg-type]  # it wants no __call__
-        self._setup = setup
-        self._function = setup.function
-        self._spec = setup.spec
-        self._policy = setup.policy
-        self._bound = setup.bound
-        self._by_name: Mapping[str, Any] = setup.bound_by_name or {}
-        self._like = looks_like
-        self.__exp_function__ = setup.spec.name
-        self._hot = setup.plain
-        decorated[setup.spec.name] = self
-        # `inspect.iscoroutinefunction` looks at these to see what kind of function this is.
-        for name in ("__code__", "__defaults__", "__kwdefaults__"):
-            if hasattr(setup.function, name):
-                setattr(self, name, getattr(setup.function, name))
+    __slots__ = ("_hot",)
+    _setup: Setup
+
+    def _take(self, setup: Setup) -> None:
+        super()._take(setup)
+        self._hot = self._func is None and setup.plain  # bound, the arguments do not say everything about the call
+        if self._func is None:
+            self.__exp_function__ = setup.spec.name
+            decorated[setup.spec.name] = self
 
     @property
-    def original(self) -> Callable[..., Any]:
-        """The function without the pool."""
-        if len(self._bound) > len(self._setup.bound):
-            return functools.partial(self._function, *self._bound, **self._by_name)
-        return self._like
+    def _function(self) -> Callable[..., Any]:
+        return self._setup.function
 
     @property
-    def __signature__(self) -> inspect.Signature:
-        if len(self._bound) == len(self._setup.bound):
-            return inspect.signature(self._like)
-        parameters = list(self._spec.signature.parameters.values())[len(self._bound) :]
-        return self._spec.signature.replace(parameters=parameters)
+    def _spec(self) -> CallSpec:
+        return self._setup.spec
+
+    @property
+    def _policy(self) -> Policy:
+        return self._setup.policy
 
     def __repr__(self) -> str:
         return f"<exp_cache of {self._spec.name}>"
 
-    def _bind_to(self, instance: Any) -> Self:
-        bound = object.__new__(type(self))
-        bound.__dict__.update(self.__dict__)
-        bound._bound = (*self._bound, instance)
-        bound._hot = False  # the arguments no longer say everything about the call
-        return bound
-
     def _full(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """The arguments with those that are bound."""
-        if not self._by_name:
+        by_name = self._setup.bound_by_name
+        if not by_name:
             return ((*self._bound, *args) if self._bound else args), kwargs
-        return (*self._bound, *args), {**self._by_name, **kwargs}
+        return (*self._bound, *args), {**by_name, **kwargs}
 
     def key(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key of this call.

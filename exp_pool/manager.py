@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
+import types
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Stats
-from exp_pool.current import current
+from exp_pool.current import arrived, current, here
 from exp_pool.decorator import ExpCache, exp_cache
 from exp_pool.embedders.service import Embedded
 from exp_pool.errors import ConfigurationError
@@ -85,6 +87,22 @@ class ExpManager(Tending):
             feeds=feeds,
             observers=observers,
         )
+        self._plugs = {name: plug for name, plug in plugs.items() if plug is not None and not isinstance(plug, str)}
+        self._listeners = {"callbacks": callbacks, "feeds": feeds, "observers": observers}
+        self._token = uuid.uuid4().hex
+        here[self._token] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Itself in this process; where decorated functions are sent to by value, one that opens the same pool."""
+        given = {**self._plugs, **{name: called for name, called in self._listeners.items() if called}}
+        single = {name: [plug] for name, plug in self._plugs.items()}
+        objects = [
+            name
+            for name, each in {**self._listeners, **single}.items()
+            if not all(isinstance(one, types.FunctionType) for one in each)
+        ]
+        functions = {} if objects else given
+        return arrived, (self._token, self.config, functions, ", ".join(objects))
 
     @property
     def config(self) -> ExpPoolConfig:
