@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from exp_pool.codecs import codec_for
@@ -198,9 +199,18 @@ _PLAIN = (CachedFunction, AsyncCachedFunction)
 _STREAMS = (CachedGenerator, AsyncCachedGenerator)
 
 
-def _decorated(function: Any, localns: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+@dataclass(frozen=True)
+class _Home:
+    """What is known of a function where it was defined, and cannot be found out where it is sent by value."""
+
+    name: str
+    standing: Standing
+    source: Source | None
+
+
+def _decorated(function: Any, localns: Mapping[str, Any], options: Mapping[str, Any], home: _Home | None = None) -> Any:
     remake = functools.partial(_decorated, localns=_local_names(function, localns), options=options)
-    return _decorate(function, localns, remake, **options)
+    return _decorate(function, localns, remake, home, **options)
 
 
 def _local_names(function: Any, localns: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,6 +228,7 @@ def _decorate(
     function: Any,
     localns: Mapping[str, Any],
     remake: Callable[..., Any],
+    home: _Home | None,
     *,
     manager: HasPool | None,
     name: str | None,
@@ -271,30 +282,34 @@ def _decorate(
     )
     shown_in = injected.parameter if injected else None
     described = with_call("describe", describe, streams=streams)
-    spec = CallSpec(target, name=name, inject=shown_in, describe=described, **of_call)
+    known = name if home is None else home.name
+    spec = CallSpec(target, name=known, inject=shown_in, describe=described, **of_call)
     if batch is not None and batch not in spec.signature.parameters:
         known = ", ".join(spec.signature.parameters) or "none"
         raise ConfigurationError(f"batch={batch!r} names no parameter of {spec.name}; its parameters: {known}")
-    standing = register(spec.name, target) if name is None else Standing()
+    checked = _checks_source(source, by_hand=name is not None or bool(spec.version))
+    if home is None:
+        standing = register(spec.name, target) if name is None else Standing()
+        sources = (target, *([policy.refine.func] if policy.refine else []))
+        home = _Home(spec.name, standing, Source(*sources) if checked else None)
     if isinstance(policy.judge, VerifiedJudge) and isinstance(policy.judge.same, str):
         load_scorer(policy.judge.same)  # or nobody would know until answers are compared
     scored = None if scorer is None else Scored(load_scorer(scorer), target, policy.codec)
-    checked = _checks_source(source, by_hand=name is not None or bool(spec.version))
     setup = Setup(
         function,
         target,
         bound,
-        remake,
+        functools.partial(remake, home=home),
         spec,
         policy,
         manager,
         namespace,
         scored,
         by_name,
-        standing.refusal,
-        "" if checked else standing.notice,
+        home.standing.refusal,
+        "" if home.source else home.standing.notice,
         batch or "",
-        Source(target, *([policy.refine.func] if policy.refine else [])) if checked else None,
+        home.source,
     )
     return kind(setup)
 

@@ -1,8 +1,9 @@
 """An object that stands where a function stood: it looks, binds, compares, copies and pickles as the function did.
 
-It is no function itself: what is asked of a method (``agent.ask.call(...)``) has to be bound as the method is, and Python
-hands the attributes of functions on as they are. Nor does it pass for one (``__class__ = FunctionType``, as wrapt does):
-cloudpickle would send the code of the function alone, and what arrives would be uncached and without `.call`.
+It is no function itself: what is asked of a method (``agent.ask.call(...)``) has to be bound as the method is, and
+Python hands the attributes of functions on as they are. Nor does it pass for one (``__class__ = FunctionType``, as
+wrapt does): cloudpickle would send the code of the function alone, and what arrives would be uncached and without
+`.call`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-# What Python keeps on functions only, and others read: `inspect`, attrs (to make `super()` work in slotted classes), and
-# from Python 3.14 on whoever evaluates annotations.
+# What Python keeps on functions only, and others read: `inspect`, attrs (to make `super()` work in slotted classes),
+# and from Python 3.14 on whoever evaluates annotations.
 _OF_FUNCTIONS = frozenset(
     f"__{name}__"
-    for name in "annotate annotations builtins closure code defaults globals kwdefaults type_params".split()  # noqa: SIM905
+    for name in "annotate annotations builtins closure code defaults globals kwdefaults type_params".split()
 )
 _LATER = ("_bound", "_hot", "_setup")  # slots that are filled when first asked for, where it was unpickled
 _NAMES = ("__module__", "__name__", "__qualname__", "__doc__")
@@ -40,7 +41,7 @@ class Original:
 
     @functools.cached_property
     def binds(self) -> bool:
-        """Whether it is a method where it stands in a class; a partial, before Python 3.14, or a callable object is not."""
+        """Whether it is a method where it stands in a class: callable objects, and partials before 3.14, are not."""
         if isinstance(self.like, functools.partial):
             return sys.version_info >= (3, 14)
         return hasattr(type(self.like), "__get__") and not inspect.ismethod(self.like)
@@ -148,9 +149,9 @@ class FunctionLike:
         like, names = self._setup.like, {name: self.__dict__[name] for name in _NAMES if name in self.__dict__}
         plain = isinstance(like, types.FunctionType | FunctionLike)
         if not plain or _named(names) is like:  # decorated under another name, it can be sent by its own
-            return _blank, (type(self), names), (self._setup.remake, like)
+            return _blank, (type(self), names), (self._setup.remake, like, self.__dict__)
         if protocol < 4:  # noqa: PLR2004  (older ones find no attributes of attributes)
-            return names["__qualname__"]
+            return _path(names["__qualname__"])
         return self.__exp_load__, (), self.__exp_state__
 
     @property
@@ -163,20 +164,21 @@ class FunctionLike:
 
     def _functions_to_send(self) -> tuple[Callable[[], Any], Callable[[], Any]]:
         if self._func is not None:
-            return self._func._functions_to_send()
+            return self._func._functions_to_send()  # noqa: SLF001
         if self._senders is None:
-            remake, like = self._setup.remake, self._setup.like
+            remake, like, carried = self._setup.remake, self._setup.like, self.__dict__
             here = _Here(self)
-            self._senders = (
-                self._beside(lambda: here(), "__exp_load__"),  # noqa: PLW0108  (it must be a function)
-                self._beside(lambda: (remake, like), "__exp_state__"),
-            )
+            # By its defaults: dill fills the closures of what is in a circle (a class and its methods) at the very end.
+            load = self._beside(lambda here=here: here(), "__exp_load__")
+            self._senders = load, self._beside(lambda: (remake, like, carried), "__exp_state__")
         return self._senders  # type: ignore[no-any-return]
 
-    def _beside(self, function: Callable[[], Any], name: str) -> Callable[[], Any]:
+    def _beside(self, function: Callable[..., Any], name: str) -> Callable[[], Any]:
         """The function as one that stands in the module of this one, as its attribute."""
-        made = types.FunctionType(function.__code__, self.__globals__, name, None, function.__closure__)
-        made.__module__, made.__qualname__ = self.__module__, f"{self.__dict__['__qualname__']}.{name}"
+        made = types.FunctionType(
+            function.__code__, self.__globals__, name, function.__defaults__, function.__closure__
+        )
+        made.__module__, made.__qualname__ = self.__module__, f"{_path(self.__dict__['__qualname__'])}.{name}"
         return made
 
     def __setstate__(self, state: Any) -> None:
@@ -186,14 +188,14 @@ class FunctionLike:
     def _arrive(self) -> None:
         """Fill what was not sent: late, as a function that calls itself is sent before all of it is there."""
         if self._func is not None:
-            self._take(self._func._setup)
+            self._take(self._func._setup)  # noqa: SLF001
             return
         if self._pending is None:
             raise AttributeError("it is not there yet", name="_setup", obj=self)
-        remake, like = self._pending() if callable(self._pending) else self._pending
+        remake, like, carried = self._pending() if callable(self._pending) else self._pending
         made = remake(like)
-        self.__dict__.update(made.__dict__)
-        self._take(made._setup)
+        self.__dict__.update(made.__dict__ | carried)
+        self._take(made._setup)  # noqa: SLF001
 
 
 class _Here:
@@ -213,7 +215,7 @@ class _Here:
 
 def _blank(kind: type[FunctionLike], names: Mapping[str, Any]) -> FunctionLike:
     made = object.__new__(kind)
-    made._func, made._instance, made._pending, made._senders = None, _NOBODY, None, None  # noqa: SLF001
+    made._func, made._instance, made._pending, made._senders = None, _NOBODY, None, None
     made.__dict__.update(names)
     return made
 
@@ -222,9 +224,18 @@ def _named(names: Mapping[str, Any]) -> Any:
     """What goes by this name in its module; None if nothing does."""
     module = sys.modules.get(names.get("__module__") or "")
     try:
-        return operator.attrgetter(names["__qualname__"])(module)
+        return operator.attrgetter(_path(names["__qualname__"]))(module)
     except (AttributeError, KeyError):
         return None
+
+
+def _path(qualname: str) -> str:
+    """Where it is found: private methods have their class's name in front."""
+    parts = qualname.split(".")
+    return ".".join(
+        f"_{owner.lstrip('_')}{part}" if owner and part.startswith("__") and not part.endswith("__") else part
+        for owner, part in zip(["", *parts], parts, strict=False)
+    )
 
 
 _guises: dict[type, type] = {}
@@ -252,9 +263,12 @@ class ClassMethod(classmethod):  # type: ignore[type-arg]
         owner = owner if owner is not None else type(instance)
         return self.__func__.__get__(owner, type(owner))
 
+    def __reduce__(self) -> Any:
+        return type(self), (self.__func__,)
+
 
 class _Chaining:
-    """Stands in the body of a class until it is made; then ``@classmethod`` above a decorated function is a `ClassMethod`.
+    """Stands in the body of a class until it is made; then its class methods of decorated functions are `ClassMethod`.
 
     From Python 3.13 on `classmethod` gives a `types.MethodType` of whatever it holds, so that what is asked of it
     (``Agent.make.call(...)``) is not bound. Nothing but another object in the same body hears that the class is made.
@@ -268,7 +282,7 @@ class _Chaining:
 
 
 def note_class_body(function: Any, body: Mapping[str, Any]) -> None:
-    """See to it that class methods of this class bind; `body` are the names that were seen where `function` is decorated."""
+    """See to it that class methods of this class bind; `body` are the names where `function` is decorated."""
     if sys.version_info < (3, 13) or not isinstance(body, dict) or "__qualname__" not in body:
         return
     owner = getattr(function, "__qualname__", "").rpartition(".")[0]
@@ -282,7 +296,7 @@ def _like(made: Any, holder: Any) -> Any:
 
 
 def within(holder: Any, decorate: Callable[[Any], Any]) -> Any:
-    """What holds functions (``@staticmethod``, ``@property``, ...) with the function decorated; None if it is no such."""
+    """What holds a function (``@staticmethod``, ``@property``, ...) with the function decorated; None if it is none."""
     match holder:
         case staticmethod():
             return _like(type(holder)(decorate(holder.__func__)), holder)

@@ -214,9 +214,9 @@ def qualified_name(obj: Any) -> str:
 
 
 def _module_name(name: str) -> str:
-    if name != "__main__":
+    if name not in ("__main__", "__mp_main__"):  # the latter: the same script, in a child that multiprocessing spawned
         return name
-    main = sys.modules.get("__main__")
+    main = sys.modules.get(name)
     spec = getattr(main, "__spec__", None)
     if spec is not None:  # python -m package.module: its real name, the one under which others import it
         return str(spec.name)

@@ -47,6 +47,10 @@ class Source:
             self._make()
         return self._token
 
+    def __reduce__(self) -> Any:
+        """In another process, where the source may not be at hand, it has the digest that it has here."""
+        return _as_it_was, (self.current(),)
+
     def _make(self) -> None:
         before = self._digest
         try:
@@ -68,6 +72,12 @@ class Source:
             every.pieces |= {f"{number} {name}": piece for name, piece in reader.found.pieces.items()}
             every.bindings += reader.found.bindings
         return every
+
+
+def _as_it_was(digest: str) -> Source:
+    sent = Source()
+    sent._digest, sent._bindings = digest, []  # noqa: SLF001
+    return sent
 
 
 def digest_of(function: Callable[..., Any]) -> str:

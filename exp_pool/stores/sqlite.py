@@ -29,8 +29,8 @@ from exp_pool.stores._sqlite_rescue import SET_ASIDE, repair, restore_from
 
 R = TypeVar("R")
 
-# The lease, unless there is a fresh row (whatever: or even then), or somebody else has a lease that has not ended. Values
-# go by name: of numbered ones Python 3.12 warns, and 3.14 takes no sequence for them.
+# The lease, unless there is a fresh row (whatever: or even then), or somebody else has a lease that has not ended.
+# Values go by name: of numbered ones Python 3.12 warns, and 3.14 takes no sequence for them.
 _CLAIM = """
     INSERT INTO leases (namespace, key, owner, token, expires_at)
     SELECT :namespace, :key, :owner, :token, :until WHERE :whatever OR NOT EXISTS (
