@@ -282,8 +282,8 @@ def _decorate(
     )
     shown_in = injected.parameter if injected else None
     described = with_call("describe", describe, streams=streams)
-    known = name if home is None else home.name
-    spec = CallSpec(target, name=known, inject=shown_in, describe=described, **of_call)
+    stored_as = name if home is None else home.name
+    spec = CallSpec(target, name=stored_as, inject=shown_in, describe=described, **of_call)
     if batch is not None and batch not in spec.signature.parameters:
         known = ", ".join(spec.signature.parameters) or "none"
         raise ConfigurationError(f"batch={batch!r} names no parameter of {spec.name}; its parameters: {known}")
