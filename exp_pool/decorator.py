@@ -187,6 +187,7 @@ class ExpCache:
             note_class_body(function, local)
             return _decorated(function, local, options)
 
+        decorate.__exp_decorator__ = True  # type: ignore[attr-defined]  # by which `source` knows it under another name
         return decorate if func is None else decorate(func)
 
     def __repr__(self) -> str:

@@ -34,7 +34,7 @@ def decorated_function(name: str) -> Any:
     finally:
         sys.path.remove(str(Path.cwd()))
     if not isinstance(found, Decorated):
-        raise InvalidInputError(f"{name!r} is not decorated with exp_cache, so there is no pool to fill")
+        raise InvalidInputError(f"{name!r} is not decorated with exp_cache, so no pool is in front of it")
     return found
 
 

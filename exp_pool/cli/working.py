@@ -1,7 +1,9 @@
-"""Commands for long work: score, prefill, bench."""
+"""Commands for long work: score, prefill, adopt, bench."""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -86,6 +88,39 @@ def prefill(
         as_json({"ran": ran})
     else:
         line(f"{ran} calls of {function} ran; the pool had the answers of the others")
+
+
+@app.command()
+def adopt(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="module:function, as imported here; or the name under which answers are stored (see list)."
+        ),
+    ],
+    namespace: Annotated[str | None, typer.Option(help="Whose answers; by default the function's own.")] = None,
+    store: StoreOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Let what earlier source of a function answered answer again, after a change that makes no difference.
+
+    By module:function they are given to the source as it is now, so that the next change is noticed again. By the name
+    under which answers are stored, for functions that cannot be imported here, they answer whatever the source is.
+
+    Example: exp-pool adopt app.agents:answer
+    """
+    if ":" in name and not name.partition(":")[0].endswith(".py"):  # which stands in the names of scripts' functions
+        with said(), in_namespace(namespace) if namespace else nullcontext():
+            adopting = decorated_function(name).adopt()
+            adopted = asyncio.run(adopting) if inspect.iscoroutine(adopting) else adopting
+    else:
+        with opened(store, namespace) as manager:
+            pool = manager.sync
+            adopted = pool.adopt(name, "", pool.spaces_of(name, namespace))
+    if json_:
+        as_json({"adopted": adopted})
+    else:
+        line(f"{adopted} answers of {name} answer again" if adopted else f"{name} has no answers of earlier source")
 
 
 @app.command()

@@ -18,6 +18,7 @@ from exp_pool.source.reading import module_named, text_of, tree_of, trees_of
 from exp_pool.source.tree import (
     assignments,
     attributes_on,
+    below,
     canonical,
     find_class,
     find_function,
@@ -101,7 +102,8 @@ class Reader:
         self._names(_read_globals(code), namespace)
         if node is not None:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):  # the decorators below
-                self._names(loaded_names(list(node.decorator_list)), namespace)
+                below_ours = below(node.decorator_list, lambda decorator: _is_pools_own(decorator, namespace))
+                self._names(loaded_names(list(below_ours)), namespace)
             self._attributes_of_modules([node], namespace)
             owner = function.__qualname__.rpartition(".")[0]
             if owner and not owner.endswith("<locals>") and code.co_argcount:
@@ -138,8 +140,8 @@ class Reader:
     def _names(self, names: Iterable[str], namespace: dict[str, Any]) -> None:
         for name in sorted(names):
             value, label = namespace.get(name, _ABSENT), self._label(namespace, name)
-            if value is _ABSENT or label in self.found.pieces:
-                continue
+            if value is _ABSENT or label in self.found.pieces or (name[:2] == "__" == name[-2:]):
+                continue  # __name__ and __file__ say where a module is, not what it does
             target = inner(value)
             if isinstance(target, types.FunctionType):
                 self._bound(namespace, name, value)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -324,3 +325,19 @@ def test_a_pool_that_is_not_there_is_an_error_and_none_is_made(run, tmp_path, mo
     for command in (["stats"], ["list"], ["show", "x"], ["query", "x"], ["delete", "--all", "-y"], ["export", "x"], ["score", "exact"], ["history"], ["undo", "x"]):  # fmt: skip
         assert "there is no pool at" in run(*command, code=1)
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_adopt(run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = "from exp_pool import exp_cache\n@exp_cache\ndef ask(q):\n    return q.upper()\n"
+    (tmp_path / "adopting.py").write_text(source)
+    assert run("adopt", "adopting:ask") == "adopting:ask has no answers of earlier source\n"
+    import adopting
+
+    adopting.ask("a")
+    (tmp_path / "adopting.py").write_text(source.replace("return q.upper()", "return str(q).upper()"))
+    del sys.modules["adopting"]
+    assert json.loads(run("adopt", "adopting:ask", "--json")) == {"adopted": 1}
+    assert json.loads(run("adopt", "adopting:ask", "--json")) == {"adopted": 0}
+    assert "1 answers of adopting.ask answer again" in run("adopt", "adopting.ask")  # of any source
+    assert "'adopting:nothing' cannot be imported" in run("adopt", "adopting:nothing", code=1)

@@ -139,6 +139,8 @@ SAYS_THE_SAME = {
     "the start of a counter that it moves": ("counter = 0", "counter = 0  # from here"),
     "the annotation of a constant": ('GREETING = "hello"', 'GREETING: str = "hello"'),
 }
+RENAMED = 'quietly = exp_cache(ttl="1h")\n\n\n@quietly\n@log_calls("> ")'
+SAYS_THE_SAME["the decorator under another name"] = ('@exp_cache\n@log_calls("> ")', RENAMED)
 SAYS_ANOTHER_THING = {
     "the body": ("said = polite(question)", "said = polite(question + '?')"),
     "an operator": ("said > FULL", "said >= FULL"),
@@ -336,9 +338,9 @@ def test_odd_things_among_the_names_of_a_module_do_no_harm(package, trouble):
 
 # Digests that pools hold: whoever changes how they are made has every answer asked anew.
 GOLDEN = {
-    "answer": "1:aed593f1b9741f9ffbc9c197912a908f",
-    "Agent.ask": "1:1deb1d1037cc01bc0dd3f536d3025204",
-    "everything": "1:f55f23ab3b228bd00b7774b537b68cd2",
+    "answer": "1:ceb62954f11e057315d756b3735c8c5a",
+    "Agent.ask": "1:65ff931d5ce3d239a435950665242063",
+    "everything": "1:149c9a18c3d2ed4aaec6994be9292031",
 }
 EVERYTHING = '''
 import re
