@@ -214,13 +214,10 @@ def _key(word: str) -> str:
 
 
 OPPOSITES = english.opposites(_key)
-for _line in chinese.OPPOSITES.strip().splitlines():
-    _left, _, _right = _line.partition("/")
-    for _one in _left.split():
-        for _other in _right.split():
-            _x, _y = (chinese.SYNONYMS.get(word, word) for word in (_one, _other))
-            OPPOSITES[_x] = OPPOSITES.get(_x, frozenset()) | {_y}
-            OPPOSITES[_y] = OPPOSITES.get(_y, frozenset()) | {_x}
+for _one, _other in chinese.OPPOSITES:
+    _x, _y = (chinese.SYNONYMS.get(word, word) for word in (_one, _other))
+    OPPOSITES[_x] = OPPOSITES.get(_x, frozenset()) | {_y}
+    OPPOSITES[_y] = OPPOSITES.get(_y, frozenset()) | {_x}
 _QUANTIFIERS = {_key(word): name for word, name in english.QUANTIFIERS.items()} | chinese.QUANTIFIERS
 _BOUNDS = {_key(word): name for word, name in english.BOUNDS.items()} | chinese.BOUNDS
 _NEGATION = frozenset(english.NEGATION | chinese.NEGATION)

@@ -31,7 +31,7 @@ MONTH_OF = {alias: number for number, names in enumerate(english.MONTHS, 1) for 
 for _name, (_first, _dimension, _factor) in UNITS.items():
     if _name not in ONLY_BEHIND_NUMBERS and _name.isalpha():
         ALIASES.setdefault(_name, f"unit:{_first}")
-_OPPOSITE_WORDS = {word for line in chinese.OPPOSITES.strip().splitlines() for word in line.replace("/", " ").split()}
+_OPPOSITE_WORDS = {word for pair in chinese.OPPOSITES for word in pair}
 KNOWN = (
     {word for word in ALIASES if word > "\u2fff"}
     | chinese.FUNCTION
