@@ -25,7 +25,7 @@ _GLUE = frozenset(
     "so some such than that the their them then there these they this those to too under until up us very was we were "
     "what when where which while who whom whose why will with would you your s t re ve ll d m".split()
 )
-_KINDS = 11  # of differences: `guard.Kind`, which takes its word lists with it
+_KINDS = 13  # of differences: `guard.Kind`, which takes its word lists with it
 _DIGITS = regex.compile(r"\p{N}+")
 _LONGEST = 2000  # characters of each text that are looked at
 _LIGHT, _UNSPACED, _LETTER, _LONG = 0.2, 1.5, 0.1, 12
@@ -37,7 +37,7 @@ class Features(NamedTuple):
     """What is known of a pair (request, stored).
 
     Attributes:
-        numbers: 47, the cosine similarity first, what the guard found last.
+        numbers: 51, the cosine similarity first, what the guard found last.
         wording: which words, and which two words in a row, both texts have, and which only one has, as numbers below
             `BUCKETS`, rising. A vocabulary shares them (feature hashing: Weinberger and others, 2009), so they do not
             say which words these are.

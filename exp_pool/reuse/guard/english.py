@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from exp_pool.reuse.guard.lists import by_word, contraries, load, numbered
+from exp_pool.reuse.guard.lists import by_word, contraries, exchanged, load, numbered
 
 _LISTS = load("english")
 
@@ -24,7 +24,13 @@ HARDLY_NUMBERS = frozenset(_LISTS["hardly_numbers"].split())
 SCALES = numbered(_LISTS["scales"])
 AFTER_SUBJECT = frozenset(_LISTS["after_subject"].split())
 ORDERING = frozenset(_LISTS["ordering"].split())
+BEHIND_LETTERS = frozenset(_LISTS["behind_letters"].split())
 SYMMETRIC = frozenset(_LISTS["symmetric"].split())
+PREFIXES = numbered(_LISTS["prefixes"])
+EXCHANGED_PREFIXES = exchanged(_LISTS["exchanged_prefixes"])
+EXCHANGED_ENDINGS = exchanged(_LISTS["exchanged_endings"])
+IN_PLACE = tuple(contraries(_LISTS["in_place"]))
+LISTING = frozenset(_LISTS["listing"].split())
 _GRADED = frozenset(_LISTS["graded"].split())
 
 
@@ -43,6 +49,6 @@ def _degrees(word: str) -> Iterable[str]:
     """The word, and where it can be compared its comparative and superlative."""
     yield word
     if word in _GRADED:
-        base = word.removesuffix("e")
+        base = word.removesuffix("e") if not word.endswith("y") else word[:-1] + "i"
         doubled = base + base[-1] if word in {"big", "hot", "thin"} else base
         yield from (doubled + "er", doubled + "est")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from exp_pool.reuse.guard import english
 from exp_pool.reuse.guard.lexicon import MONTH_OF, key_and_kind, stem
-from exp_pool.reuse.guard.quantities import UNITS, Date, Number
+from exp_pool.reuse.guard.quantities import CASED, UNITS, Date, Number
 
 
 class Token(NamedTuple):
@@ -133,7 +133,11 @@ def _with_unit(tokens: list[Token], at: int, number: Number, text: str, joined: 
     """Append the number with the scale and unit that follow, or the currency before it. Where to go on."""
     if at < len(tokens):
         follows = tokens[at].text.lower()
-        if follows in english.SCALES and tokens[at].kind == "w":
+        if tokens[at].text == "M":  # 10M are millions, 10 m are metres
+            number = Number(number.value * 1e6)
+            text += tokens[at].text
+            at += 1
+        elif follows in english.SCALES and tokens[at].kind == "w":
             number = Number(number.value * english.SCALES[follows])
             text += " " + tokens[at].text
             at += 1
@@ -142,7 +146,7 @@ def _with_unit(tokens: list[Token], at: int, number: Number, text: str, joined: 
     unit = ""
     if at < len(tokens):
         token = tokens[at]
-        follows = token.text.lower()
+        follows = CASED.get(token.text, token.text.lower())
         if follows in UNITS:
             unit = follows
         elif token.kind == "w" and token.key in _UNIT_BY_STEM:

@@ -33,3 +33,9 @@ def contraries(lines: str) -> Iterator[tuple[str, str]]:
         for one in left.split():
             for other in right.split():
                 yield one, other
+
+
+def exchanged(pairs: str) -> tuple[tuple[str, str], ...]:
+    """``"in-ex up-down"`` as pairs, each in both directions."""
+    found = [(one, other) for one, _, other in (pair.partition("-") for pair in pairs.split())]
+    return tuple(dict.fromkeys([*found, *((other, one) for one, other in found)]))

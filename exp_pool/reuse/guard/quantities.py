@@ -5,69 +5,25 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Final
 
 from exp_pool.reuse.guard import chinese
+from exp_pool.reuse.guard.lists import load
 
-# Dimension, then unit=other=names:factor to the dimension's first.
-_UNITS: Final = """
-length | metre=meter=m=米=公尺:1 kilometre=kilometer=km=kms=千米=公里:1000 centimetre=centimeter=cm=厘米=公分:.01 millimetre=millimeter=mm=毫米:.001
-    mile=mi=英里:1609.344 yard=yd=码:.9144 foot=ft=英尺:.3048 inch=英寸:.0254 micrometre=micron=微米:1e-6 nanometre=nanometer=nm=纳米:1e-9 里:500 海里:1852 light-year=lightyear=光年:9.461e15
-mass | kilogram=kilo=kg=kgs=公斤=千克:1 gram=gm=克:.001 milligram=mg=毫克:1e-6 pound=lb=lbs=磅:.45359237 ounce=oz=盎司:.028349523 tonne=ton=吨:1000 斤:.5 stone:6.35029
-time | second=sec=secs=秒=秒钟:1 minute=min=mins=分钟:60 hour=hr=hrs=小时=钟头:3600 day=天:86400 week=wk=周=星期:604800 millisecond=ms=毫秒:.001 microsecond=us=微秒:1e-6
-    nanosecond=ns=纳秒:1e-9 fortnight:1209600
-span | month=mo=个月:1 quarter=季度:3 year=yr=yrs=年:12 decade:120 century=世纪:1200
-age | 岁:1
-volume | litre=liter=ltr=升=公升:1 millilitre=milliliter=ml=毫升:.001 gallon=gal=加仑:3.785 cup=杯:.25 pint:.473 cubic_metre=立方米:1000 teaspoon=tsp:.005 tablespoon=tbsp:.015
-data | byte=字节:1 kilobyte=kb:1000 megabyte=mb=兆:1e6 gigabyte=gb:1e9 terabyte=tb:1e12 petabyte=pb:1e15 kib:1024 mib:1048576 gib:1073741824
-bits | bit=比特:1 kbps:1e3 mbps:1e6 gbps:1e9
-temperature | celsius=摄氏度=摄氏:1 | fahrenheit=华氏度=华氏:1000 | kelvin=开尔文:1e6
-angle | degree=deg=度:1 radian=rad=弧度:57.29578
-power | watt=瓦=瓦特:1 kilowatt=kw=千瓦:1000 megawatt=mw=兆瓦:1e6 horsepower=hp=马力:745.7
-energy | joule=焦耳:1 kilojoule=kj=千焦:1000 calorie=cal=卡路里=卡:4.184 kilocalorie=kcal=大卡=千卡:4184 kwh=度电:3.6e6
-current | ampere=amp=安培:1 milliamp=ma=毫安:.001
-voltage | volt=伏=伏特:1 kilovolt=kv=千伏:1000
-frequency | hertz=hz=赫兹:1 khz:1000 mhz:1e6 ghz:1e9
-pressure | pascal=帕=帕斯卡:1 kilopascal=kpa=千帕:1000 bar:1e5 psi:6894.76 atm=大气压:101325
-speed | mph:1.609344 kmh=kph:1
-area | acre=英亩:4046.86 hectare=公顷:1e4 平方米=平米:1 平方公里:1e6 亩:666.67
-share | percent=percentage=pct=%=％=个百分点:1
-money | dollar=usd=us$=$=buck=美元=美金:1 cent=美分:.01 | euro=eur=€=欧元:1e3 | gbp=£=sterling=英镑:1e6 | rmb=yuan=cny=元=块=块钱=人民币=¥:1e9 角=毛:1e8
-    jpy=yen=日元:1e12 rupee=inr=rs=₹=卢比:1e15 won=krw=韩元:1e18 franc=chf:1e21 bitcoin=btc=比特币:1e24 港币=港元=hkd:1e27 aud:1e30 cad:1e33 peso:1e36 ruble=卢布:1e39
-"""
-ONLY_BEHIND_NUMBERS = frozenset(
-    "m mi second minute min mins ft us ma ms cal bar cup stone mo 里 周 年 杯 度 元 块 角 毛 码 升 卡 帕 伏 瓦 千 rad rs yard bit cad won 星期 h s g l c f t b v w a in mw".split()
-)
-_SHORT = {
-    "h": "hour",
-    "s": "second",
-    "g": "gram",
-    "l": "litre",
-    "c": "celsius",
-    "f": "fahrenheit",
-    "in": "inch",
-    "v": "volt",
-    "w": "watt",
-    "t": "tonne",
-    "年": "year",
-}
+_LISTS = load("units")
+ONLY_BEHIND_NUMBERS = frozenset(_LISTS["only_behind_numbers"].split())
+CASED: dict[str, str] = _LISTS["cased"]
+CASED_ALONE = frozenset(_LISTS["alone"].split())
 
 
 def _table() -> tuple[dict[str, tuple[str, str, float]], frozenset[str]]:
     units: dict[str, tuple[str, str, float]] = {}
-    dimension = ""
-    for line in _UNITS.strip().splitlines():
-        head, bar, rest = line.partition(" | ")
-        if bar and not line.startswith(" "):
-            dimension = head
-        else:
-            rest = line
-        for entry in rest.replace("|", " ").split():
+    for dimension, entries in _LISTS["units"].items():
+        for entry in entries.split():
             names, _, factor = entry.rpartition(":")
             first = names.split("=")[0]
             for name in names.split("="):
                 units[name] = (first, dimension, float(factor))
-    for short, name in _SHORT.items():
+    for short, name in _LISTS["short"].items():
         units[short] = units[name]
     return units, frozenset(name for name in units if name > "\u2fff")
 

@@ -10,10 +10,11 @@ import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
-from exp_pool.reuse.guard import chinese, english
+from exp_pool.reuse.guard import chinese, english, signs
 from exp_pool.reuse.guard.joining import Token, joined_tokens
 from exp_pool.reuse.guard.lexicon import ALIASES, CONTRACTED, KNOWN, LONGEST_WORD, key_and_kind, stem
-from exp_pool.reuse.guard.quantities import Date, Number, Time, arabic, roman
+from exp_pool.reuse.guard.quantities import CASED, CASED_ALONE, Date, Number, Time, arabic, roman
+
 
 LONGEST = 20_000
 """Characters that are compared. Embedders read a tenth of that, so longer texts are hardly ever asked about."""
@@ -27,13 +28,17 @@ _TOKENS = re.compile(
     |(?P<zhdate>(?<!\d)\d{{4}}年(?:\d{{1,2}}月(?:份|\d{{1,2}}[日号]?)?)?|(?<!\d)\d{{1,2}}月(?:份|\d{{1,2}}[日号])?)
     |(?P<time>(?<!\d)\d{{1,2}}:\d{{2}}(?::\d{{2}})?\s?(?:[aApP]\.?[mM]\b\.?)?|(?<![\d.])\d{{1,2}}\s?[aApP]\.?[mM]\b\.?|(?<![\d.])\d{{1,2}}\s?o'clock)
     |(?P<zhtime>(?:上午|下午|晚上|早上|凌晨|中午|傍晚)?\d{{1,2}}点(?:半|钟|整|\d{{1,2}}分)?)
+    |(?P<item>(?<![A-Za-z_])\((?:[A-Za-z]|[ivx]{{2,4}})\))
+    |(?P<minus>(?<=\s)[-\u2212](?=\s)|(?<![A-Za-z][A-Za-z])(?<=[A-Za-z])-(?=[A-Za-z](?![A-Za-z])))
+    |(?P<bang>(?<![^\s(])!(?=[A-Za-z_(]))
     |(?P<call>[A-Za-z_]\w{{0,99}}(?:(?:\.|::|->)[A-Za-z_]\w{{0,99}}){{0,9}}\(\))
-    |(?P<code>[A-Za-z_]\w{{0,99}}(?:(?:\.|::)[A-Za-z_]\w{{0,99}}){{1,9}}|--?[A-Za-z][\w-]{{0,99}}(?<=\w)|[A-Za-z]{{0,99}}_\w{{1,99}}
+    |(?P<code>[A-Za-z_]\w{{0,99}}(?:(?:\.|::)[A-Za-z_]\w{{0,99}}){{1,9}}|--?[A-Za-z][\w-]{{0,99}}(?<=\w)|(?<!\S)\+[A-Za-z]\w{{0,40}}|[A-Za-z]{{0,99}}_\w{{1,99}}
         |[A-Za-z]{{1,20}}\d[A-Za-z\d]{{0,40}})
     |(?P<num>[-\u2212]?(?<![\w.][-\u2212])(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d{{1,300}})(?:\.\d{{1,300}})?)
     |(?P<word>{_LETTER}+(?:'{_LETTER}{{1,3}}(?!{_LETTER}))?(?:\+\+|\#)?)
     |(?P<han>[{_HAN}]+)
-    |(?P<sign>->|→|[&/%$€£¥₹;、>])
+    |(?P<open>(?<=\w)\()|(?P<close>\))|(?P<comma>,)
+    |(?P<sign><=>|<=|>=|<>|<<|>>|===?|!==?|->|=>|&&|\|\||\+\+|--|\*\*|//|[-+*/%|&^:]=|[→≤≥≠×÷&/%$€£¥₹;、<>=+*^|~])
     |(?P<end>[.?!。？！:])
     )""",
     re.VERBOSE,
@@ -91,7 +96,7 @@ _QUOTED_SIGN = re.compile("[`\"“《「']")
 def _tokens(text: str) -> list[Token]:
     found: list[Token] = []
     add = found.append
-    starts, han = True, False
+    starts, han, calls = True, False, 0
     for match in _TOKENS.finditer(text):
         kind = match.lastgroup or ""
         piece = match[kind]
@@ -106,11 +111,44 @@ def _tokens(text: str) -> list[Token]:
             han = True
             _chinese(piece, add)
         elif kind == "sign":
-            add(Token(piece, "s", piece))
+            add(Token(signs.SAME.get(piece, piece), "s", piece))
+        elif kind == "minus":
+            add(Token("-", "s", "-"))
+        elif kind == "bang":  # !x
+            add(Token("not", "w", "!"))
+        elif kind == "open":
+            calls += 1
+        elif kind == "close":
+            calls = max(0, calls - 1)
+        elif kind == "comma":
+            if calls:
+                add(Token(ARGUMENTS, "s", ","))
         elif kind != "end":
             _special(kind, piece, text, match.start(kind), add)
         starts = kind == "end"
-    return _with_capitals(found, han)
+    return _with_capitals(_with_letters(found), han)
+
+
+ARGUMENTS = ", of a call"
+"""The key of a comma between the arguments of a call, where the order means something."""
+
+
+def _with_letters(tokens: list[Token]) -> list[Token]:
+    """The tokens with "a" as a letter where it is no article: a - b, from a to b."""
+    for at, token in enumerate(tokens):
+        if token.key == "a" and _is_letter(tokens, at):
+            tokens[at] = Token("letter a", "w", token.text, None, True)
+    return tokens
+
+
+def _is_letter(tokens: list[Token], at: int) -> bool:
+    follows = tokens[at + 1] if at + 1 < len(tokens) else None
+    if follows is None or (follows.kind == "s" and follows.key != "/") or follows.key in english.BEHIND_LETTERS:
+        return True
+    before = tokens[at - 1] if at else None
+    if before is None or before.kind != "s" or at < 2:
+        return False
+    return before.key == ARGUMENTS or len(tokens[at - 2].text) == 1 or tokens[at - 2].kind == "n"
 
 
 def _with_capitals(tokens: list[Token], han: bool) -> list[Token]:
@@ -130,7 +168,9 @@ def _with_capitals(tokens: list[Token], han: bool) -> list[Token]:
 def _word(piece: str, starts: bool, spaced: bool, add: Callable[[Token], None]) -> None:
     """A word with a capital or an apostrophe; `starts`: it begins a sentence."""
     lower = piece.lower()
-    if len(piece) == 1 and piece not in "IVX" and not (starts and spaced):  # vitamin C; A is bigger than B
+    if piece in CASED_ALONE:
+        add(Token(f"unit:{CASED[piece]}", "w", piece))
+    elif len(piece) == 1 and piece not in "IVX" and not (starts and spaced):  # vitamin C; A is bigger than B
         add(Token(ALIASES.get(lower, piece), "w", piece, None, True))
     elif lower in english.FUNCTION and (starts or piece not in ("US", "IT", "WHO")):
         add(Token(CONTRACTED.get(lower, lower), "f", piece))
@@ -161,9 +201,13 @@ def _special(kind: str, piece: str, text: str, at: int, add: Callable[[Token], N
     elif kind in ("time", "zhtime"):
         time = _time(piece)
         add(Token(f"t{time.minutes}{time.half}", "t", piece, time))
+    elif kind == "item":  # section (b)
+        add(Token(piece.lower(), "w", piece, None, True))
     elif kind == "code":
         lower = piece.lower()
-        if piece.startswith("-"):
+        if piece.startswith("+"):
+            add(Token(piece, "c", piece))
+        elif piece.startswith("-"):
             if at and (text[at - 1].isalnum() or text[at - 1] == "_"):  # a hyphen
                 for part in lower.strip("-").split("-"):
                     add(Token(stem(part), "f" if part in english.FUNCTION else "w", part))
