@@ -6,9 +6,10 @@ your own by `guarded`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from inspect import isawaitable
+from itertools import repeat
 from typing import ClassVar, TypeAlias, cast
 
 from exp_pool.errors import ConfigurationError
@@ -89,20 +90,22 @@ class ThresholdJudge:
             )
 
     def judge(self, question: Question) -> Verdict:
-        """The first hit that is similar and good enough, and to which the guard has no objection."""
+        """The first hit that is similar and good enough, and to which the guard has no objection.
+
+        What the guard objects to in one hit counts for those behind it, too, see `exp_pool.reuse.guard.objections`.
+        """
+        near = [hit for hit in question.hits if hit.similarity >= self.min_similarity and self._good(hit)]
         vetoes: list[str] = []
-        for hit in question.hits:
-            score = hit.experience.score
-            if hit.similarity < self.min_similarity or not good_enough(
-                None if score is None else score.value, self.min_score
-            ):
-                continue
-            veto = _veto(question.request, hit) if self.guard else None
+        for hit, veto in _with_objections(question.request, near) if self.guard else zip(near, repeat(None)):
             if veto is None:
                 return Verdict(hit, f"similarity {hit.similarity:.3f}")
             vetoes.append(f"similarity {hit.similarity:.3f}, but {veto}")
         nothing = f"nothing with a similarity of {self.min_similarity:g} and the score asked for"
         return Verdict(None, "; ".join(vetoes) or nothing)
+
+    def _good(self, hit: Hit) -> bool:
+        score = hit.experience.score
+        return good_enough(None if score is None else score.value, self.min_score)
 
 
 # ── Behind the guard, and together ────────────────────────────────────────────────────────────────────────────────────
@@ -110,18 +113,24 @@ class ThresholdJudge:
 
 def unobjectionable(question: Question) -> tuple[Question, str]:
     """The question without the similar hits that the guard vetoes, and why it does, in words for people."""
-    from exp_pool.reuse.guard import guard, read  # its word lists take 40 ms, for those who want them
-
-    request = read(question.request)
     kept: list[Hit] = []
     vetoes: list[str] = []
-    for hit in question.hits:
-        veto = None if hit.found_by == "exact" else guard(request, hit.experience.request)
+    for hit, veto in _with_objections(question.request, question.hits):
         if veto is None:
             kept.append(hit)
         else:
             vetoes.append(f"similarity {hit.similarity:.3f}, but {veto}")
     return replace(question, hits=tuple(kept)), "; ".join(vetoes)
+
+
+def _with_objections(request: str, hits: Sequence[Hit]) -> Iterator[tuple[Hit, str | None]]:
+    """Each hit with what the guard objects to in it, one by one; to an identical request it never objects."""
+    from exp_pool.reuse.guard import objections  # its word lists take 40 ms, for those who want them
+
+    similar = [hit for hit in hits if hit.found_by != "exact"]
+    yield from ((hit, None) for hit in hits if hit.found_by == "exact")
+    for hit, (_, veto) in zip(similar, objections(request, (hit.experience.request for hit in similar)), strict=True):
+        yield hit, veto
 
 
 def guarded(judge: Judge) -> Judge:
@@ -259,12 +268,6 @@ def _shown(verdict: Verdict, hits: Sequence[Hit]) -> Hit | None:
     """The hit that was chosen, of those that were shown: a judge may name any other."""
     chosen = verdict.hit
     return None if chosen is None else next((hit for hit in hits if hit.experience.id == chosen.experience.id), None)
-
-
-def _veto(request: str, hit: Hit) -> str | None:
-    from exp_pool.reuse.guard import guard
-
-    return None if hit.found_by == "exact" else guard(request, hit.experience.request)
 
 
 def _told(asking: _Asking) -> Verdict | Awaitable[Verdict]:

@@ -98,18 +98,17 @@ class VerifiedJudge:
         memory = question.memory
         if not isinstance(memory, Memory):
             return Verdict(None, "nothing is known of this function: only identical requests are answered")
-        from exp_pool.reuse.guard import differences, read  # when needed: its word lists take 40 ms
+        from exp_pool.reuse.guard import objections  # when needed: its word lists take 40 ms
 
-        request = read(question.request)
-        seen = [differences(request, hit.experience.request) for hit in question.hits]
+        seen = list(objections(question.request, (hit.experience.request for hit in question.hits)))
         pairs = [
             features(question.request, hit.experience.request, hit.similarity, found)
-            for hit, found in zip(question.hits, seen, strict=True)
+            for hit, (found, _) in zip(question.hits, seen, strict=True)
         ]
         predictions = memory.predict(pairs)
         if predictions is None:
             return Verdict(None, "too little is known yet", question.hits[0], Lesson(pairs[0], None, 1.0))
-        vetoes = [next((str(each) for each in found if each.vetoes), None) for found in seen]
+        vetoes = [veto for _, veto in seen]
         best = min(range(len(pairs)), key=lambda place: (vetoes[place] is not None, predictions[place]))
         return _verdict(memory, question.hits[best], pairs[best], predictions[best], vetoes[best])
 

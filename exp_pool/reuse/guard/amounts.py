@@ -42,9 +42,7 @@ def _amounts(sides: Sides) -> tuple[list[Token], list[Token]]:
     if mine and other:
         mine, other = _without_equal(mine, other)
     if bool(mine) != bool(other):
-        mine, other = (
-            _with_roman_one(side, against, sides) for side, against in ((mine, other), (other, mine))
-        )
+        mine, other = (_with_roman_one(side, against, sides) for side, against in ((mine, other), (other, mine)))
     if not mine or not other:
         return _sure(mine, {}, set()), _sure(other, {}, set())
     ours, theirs = _followers(mine, sides.a.tokens), _followers(other, sides.b.tokens)
@@ -58,7 +56,7 @@ def _without_equal(mine: list[Token], other: list[Token]) -> tuple[list[Token], 
         twin = None
         if budget > 0:
             budget -= len(left)
-            twin = next((at for at, t in enumerate(left) if t.kind == token.kind and t.value.same(token.value)), None)
+            twin = next((at for at, t in enumerate(left) if _same(t, token)), None)
         if twin is None:
             kept.append(token)
         else:
@@ -66,11 +64,24 @@ def _without_equal(mine: list[Token], other: list[Token]) -> tuple[list[Token], 
     return kept, left
 
 
+def _same(one: Token, other: Token) -> bool:
+    """Whether both may mean the same; "at seven" may be seven o'clock."""
+    if one.kind == other.kind:
+        return bool(one.value.same(other.value))
+    number, time = (one, other) if one.kind == "n" else (other, one)
+    return (
+        number.kind == "n"
+        and time.kind == "t"
+        and not number.value.unit
+        and time.value.minutes % 720 == number.value.value * 60 % 720
+    )
+
+
 def _with_roman_one(numbers: list[Token], against: list[Token], sides: Sides) -> list[Token]:
     """World War I against World War II: where the other text has a Roman number, "I" is one in the same place."""
     if numbers or not any(token.text.isalpha() and token.text.isupper() for token in against):
         return numbers
-    ones, others = ((sides.a, sides.b) if against and against[0] in sides.theirs else (sides.b, sides.a))
+    ones, others = (sides.a, sides.b) if against and against[0] in sides.theirs else (sides.b, sides.a)
     wanted = {id(token) for token in against}
     places = {before.key for before, token in pairwise(others.tokens) if id(token) in wanted}
     found = (token for before, token in pairwise(ones.tokens) if token.text == "I" and before.key in places)
@@ -111,7 +122,8 @@ def quantifiers(sides: Sides) -> Iterator[Finding]:
             yield Finding(Kind.QUANTIFIER, [token], [twin])
             return
     if ("only" in mine) != ("only" in other):
-        yield Finding(Kind.QUANTIFIER, *([side["only"]] if "only" in side else [] for side in (mine, other)))
+        only, against = ([side["only"]] if "only" in side else [] for side in (mine, other))
+        yield Finding(Kind.QUANTIFIER, only, against)
     ours, theirs = _of(sides.ours, _BOUNDS), _of(sides.theirs, _BOUNDS)
     if ours and theirs and next(iter(ours)) != next(iter(theirs)):
         yield Finding(Kind.QUANTIFIER, [next(iter(ours.values()))], [next(iter(theirs.values()))])

@@ -71,6 +71,7 @@ def objections(request: str | Reading, stored: Iterable[str]) -> Iterator[tuple[
 
 # ── The rules that need no file of their own ──────────────────────────────────────────────────────────────────────────
 
+_NEGATING = frozenset(stem(word) for word in english.NEGATING)
 _NEGATIVE = frozenset(stem(word) for word in english.NEGATIVE)
 
 
@@ -91,6 +92,9 @@ def _opposites(sides: Sides) -> Iterator[Finding]:
 def _negation(sides: Sides) -> Iterator[Finding]:
     mine, other = _negations(sides.a), _negations(sides.b)
     if len(mine) % 2 == len(other) % 2:
+        ours, theirs = ([t for t in side if t.key in _NEGATING] for side in (sides.ours, sides.theirs))
+        if bool(ours) != bool(theirs):
+            yield Finding(Kind.NEGATION, ours, theirs, most=0)
         return
     negative = any(t.key in _NEGATIVE for t in (sides.theirs if mine else sides.ours))
     # "Why is it not?" and "Is it?" ask about the same thing.
@@ -167,8 +171,8 @@ def _text(tokens: Sequence[Token]) -> str:
 
 
 _RULES: tuple[Callable[[Sides], Iterator[Finding]], ...] = (
-    numbers, units, classes, entities, identifiers, quantifiers, _opposites, _negation, _foreign_negation, _signs,
-    _connectives, _order,
+    numbers, units, classes, entities, identifiers, quantifiers, _opposites, _negation, _foreign_negation, _order,
+    _signs, _connectives,
 )  # fmt: skip
 # How many other words of content the fuller text may have beyond the other: with more, real paraphrases go first.
 _REST = dict.fromkeys(Kind, 0) | {

@@ -85,7 +85,7 @@ def _is_month(tokens: list[Token], at: int) -> bool:
     token = tokens[at]
     lower = token.text.lower()
     if lower == "may":
-        return token.text == "May" and at > 0 and tokens[at - 1].key in _BEFORE_MONTHS
+        return token.text == "May" and at > 0 and tokens[at - 1].text.lower() in _BEFORE_MONTHS
     return lower not in _LIKE_MONTHS or token.capital or token.value == "starts"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 
@@ -31,7 +31,8 @@ class _Language:
     inside: regex.Pattern[str] | None = None  # of words that negate
     neutral: regex.Pattern[str] | None = None
     inflected: bool = False  # by what stands inside verbs
-    words: frozenset[str] = field(default=frozenset())
+    letters: frozenset[str] = frozenset()
+    words: frozenset[str] = frozenset()
 
 
 def _language(lists: dict[str, object]) -> _Language:
@@ -46,6 +47,7 @@ def _language(lists: dict[str, object]) -> _Language:
         inside=_any_of(inside) if isinstance(inside, list) else None,
         neutral=_any_of(neutral) if isinstance(neutral, list) and neutral else None,
         inflected=inside == "verb",
+        letters=frozenset(str(lists.get("letters", ""))),
         words=split("frequent") | split("negation"),
     )
 
@@ -73,34 +75,43 @@ def language_of(a: Reading, b: Reading) -> str:
         for pattern, name in _BY_SCRIPT.values():
             if pattern.search(a.text) and pattern.search(b.text):
                 return name
+        for name, language in _BY_WORDS.items():
+            if not language.letters.isdisjoint(a.text) and not language.letters.isdisjoint(b.text):
+                return name
     words = [token.text.lower() for token in chain(a.tokens, b.tokens) if token.kind in "wf"]
     if all(word in english.FUNCTION or word in english.NEGATION for word in words[:2]) and a.text.isascii():
         return ""  # nearly every English question
     best = max(_BY_WORDS, key=lambda name: sum(word in _BY_WORDS[name].words for word in words))
-    known = sum(word in _BY_WORDS[best].words for word in words)
+    known = sum(word in _BY_WORDS[best].words for word in words if len(word) > 1)
     return best if known > sum(word in english.FUNCTION for word in words) else ""
 
 
 def negations_in(reading: Reading, language: str) -> list[Token]:
     """The words that negate."""
     known = _LANGUAGES[language]
-    lower = " ".join(token.text.lower() for token in reading.tokens)
-    neutral = set()
+    if known.inside is not None:
+        return _negated_inside(reading, known.inside, known.neutral)
+    neutral: set[str] = set()
     if known.neutral is not None:
-        plain = reading.text.lower() if known.inside is not None else lower
-        neutral = set(chain.from_iterable(found[0].split() for found in known.neutral.finditer(plain)))
+        lower = " ".join(token.text.lower() for token in reading.tokens)
+        neutral.update(chain.from_iterable(found[0].split() for found in known.neutral.finditer(lower)))
     found = []
     for token in reading.tokens:
         word = token.text.lower()
-        if known.inside is not None:
-            if known.inside.search(known.neutral.sub("", word) if known.neutral else word):
-                found.append(token)
-            continue
         if (word in known.negation and word not in neutral) or (known.beginning and word.startswith(known.beginning)):
             found.append(token)
-    if not found and known.inside is not None and known.inside.search(known.neutral.sub("", plain)):
-        return list(reading.tokens[-1:])  # 禁止: characters of their own
     return found
+
+
+def _negated_inside(reading: Reading, inside: regex.Pattern[str], neutral: regex.Pattern[str] | None) -> list[Token]:
+    """The tokens that have a part that negates; the last, where it is made of several tokens (禁止)."""
+
+    def negates(text: str) -> bool:
+        return bool(inside.search(neutral.sub("", text) if neutral is not None else text))
+
+    if not negates(reading.text):
+        return []
+    return [token for token in reading.tokens if negates(token.text)] or list(reading.tokens[-1:])
 
 
 def is_frequent(token: Token, language: str) -> bool:
@@ -123,8 +134,8 @@ def _inflected(one: str, other: str) -> bool:
         if p != q:
             break
         common += 1
-    for start in (common, common - 1, common - 2):  # yap(malı), yap(mamalı): the suffix may begin like the next one
-        if start < 2:  # noqa: PLR2004  (letters of the shortest stem)
+    for start in (common, common - 1, common - 2):  # -mal-, -mamal-: the next suffix may begin alike
+        if start < 2:  # letters of the shortest stem
             continue
         for plain, negated in ((one[start:], other[start:]), (other[start:], one[start:])):
             found = _NEGATED.match(negated)
@@ -135,6 +146,6 @@ def _inflected(one: str, other: str) -> bool:
 
 def _agree(plain: str, rest: str, negated: str) -> bool:
     """Whether the endings behind the negation and without it are of one form: -iyor, -miyor; -ir, -mez; -ti, -medi."""
-    if not rest or plain == rest or plain == negated[1:] or negated[1:] == plain:
+    if not rest or plain in (rest, negated[1:]) or plain.startswith("bil"):  # edebilir, edemez
         return True
     return len(plain) >= len(rest) - 1 and plain[-1:] == rest[-1:]

@@ -11,17 +11,28 @@ _LONGEST = 60  # tokens between the common beginning and end of two texts: longe
 _SYMMETRIC = english.SYMMETRIC | chinese.SYMMETRIC
 _ORDERING = english.ORDERING | chinese.ORDERING
 _IGNORED = frozenset("a an the".split())
+# Who does it and to whom it is done are told apart by the place: I owe Bob, Bob owes me.
+_PERSONS = {"me": "i", "him": "he", "her": "she", "us": "we", "them": "they", "whom": "who", "does": "do", "did": "do"}
+_BE = frozenset("is are was were be been being am gets get got".split())
+_ASKING = frozenset("who what which".split())
 
 
 def exchanged(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
     """The two parts that have changed places, where the order means something; None if none have.
 
     Either the texts are P X M Y S and P Y M X S, M being more than "and"; or X stands before and Y behind a word that
-    sets an order ("to", "than", "before") in one text, and the other way round in the other.
+    sets an order ("to", "than", "before", "-") in one text, and the other way round in the other; or the one that does
+    it in one text is the one to whom it is done in the other ("who hired Bob", "who did Bob hire", "was Bob hired by").
     """
-    ours = [key for key in ours if key not in _IGNORED]
-    theirs = [key for key in theirs if key not in _IGNORED]
-    return _swapped(ours, theirs) or _around(ours, theirs) or _roles(ours, theirs)
+    ours = [_PERSONS.get(key, key) for key in ours if key not in _IGNORED]
+    theirs = [_PERSONS.get(key, key) for key in theirs if key not in _IGNORED]
+    return (
+        _swapped(ours, theirs)
+        or _around(ours, theirs)
+        or _roles(ours, theirs)
+        or _asked(ours, theirs)
+        or _done(ours, theirs)
+    )
 
 
 def _swapped(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
@@ -95,3 +106,32 @@ def _ends(keys: Sequence[str]) -> tuple[str, str] | None:
         ):
             target = following
     return (origin, target) if origin and target and origin != target else None
+
+
+def _asked(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
+    """Who V X, against who did X V."""
+    if abs(len(ours) - len(theirs)) != 1:
+        return None
+    longer, shorter = (ours, theirs) if len(ours) > len(theirs) else (theirs, ours)
+    at = next((at for at in range(1, len(longer)) if longer[at] == "do" and longer[at - 1] in _ASKING), None)
+    if at is None or list(longer[:at]) != list(shorter[:at]):
+        return None
+    asked, told = list(longer[at + 1 :]), list(shorter[at:])
+    while asked and told and asked[-1] == told[-1]:
+        del asked[-1], told[-1]
+    if 1 < len(asked) <= _LONGEST and asked[-1] == told[0] and asked[:-1] == told[1:]:
+        return " ".join(told), " ".join(asked)
+    return None
+
+
+def _done(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
+    """X was V by Y, against X V Y."""
+    if ("by" in ours) == ("by" in theirs):
+        return None
+    passive, active = (ours, theirs) if "by" in ours else (theirs, ours)
+    if _BE.isdisjoint(passive) or not _BE.isdisjoint(active):
+        return None
+    if [key for key in passive if key not in _BE and key != "by"] != [key for key in active if key != "do"]:
+        return None
+    at = passive.index("by")
+    return (passive[at + 1], passive[at - 1]) if 0 < at < len(passive) - 1 else None

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from exp_pool.reuse.guard import chinese, english, languages, signs
 from exp_pool.reuse.guard.joining import Token
+from exp_pool.reuse.guard.lexicon import key_and_kind
 
 
 def _opposed() -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
-    for one, other in (*english.IN_PLACE, *chinese.IN_PLACE, *languages.IN_PLACE):
+    stemmed = ((key_and_kind(one)[0], key_and_kind(other)[0]) for one, other in english.IN_PLACE)
+    for one, other in (*stemmed, *chinese.IN_PLACE, *languages.IN_PLACE):
         found.setdefault(one, set()).add(other)
         found.setdefault(other, set()).add(one)
     return {word: frozenset(others) for word, others in found.items()}

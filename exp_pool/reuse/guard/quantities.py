@@ -49,6 +49,8 @@ class Number:
         """Whether both may mean the same amount; a unit left out may be any."""
         if not self.unit or not other.unit:
             return math.isclose(self.value, other.value)
+        if {self.unit, other.unit} == {"pound", "gbp"}:  # fifty pounds may be either
+            return math.isclose(self.value, other.value)
         (mine, value), (theirs, their_value) = self.base, other.base
         return mine == theirs and math.isclose(value, their_value, rel_tol=1e-3)
 

@@ -15,7 +15,6 @@ from exp_pool.reuse.guard.joining import Token, joined_tokens
 from exp_pool.reuse.guard.lexicon import ALIASES, CONTRACTED, KNOWN, LONGEST_WORD, key_and_kind, stem
 from exp_pool.reuse.guard.quantities import CASED, CASED_ALONE, Date, Number, Time, arabic, roman
 
-
 LONGEST = 20_000
 """Characters that are compared. Embedders read a tenth of that, so longer texts are hardly ever asked about."""
 
@@ -35,7 +34,7 @@ _TOKENS = re.compile(
     |(?P<code>[A-Za-z_]\w{{0,99}}(?:(?:\.|::)[A-Za-z_]\w{{0,99}}){{1,9}}|--?[A-Za-z][\w-]{{0,99}}(?<=\w)|(?<!\S)\+[A-Za-z]\w{{0,40}}|[A-Za-z]{{0,99}}_\w{{1,99}}
         |[A-Za-z]{{1,20}}\d[A-Za-z\d]{{0,40}})
     |(?P<num>[-\u2212]?(?<![\w.][-\u2212])(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d{{1,300}})(?:\.\d{{1,300}})?)
-    |(?P<word>{_LETTER}+(?:'{_LETTER}{{1,3}}(?!{_LETTER}))?(?:\+\+|\#)?)
+    |(?P<word>{_LETTER}+(?:'{_LETTER}{{1,3}}(?!{_LETTER}))?(?:(?<=[cC])\+\+|\#)?)
     |(?P<han>[{_HAN}]+)
     |(?P<open>(?<=\w)\()|(?P<close>\))|(?P<comma>,)
     |(?P<sign><=>|<=|>=|<>|<<|>>|===?|!==?|->|=>|&&|\|\||\+\+|--|\*\*|//|[-+*/%|&^:]=|[→≤≥≠×÷&/%$€£¥₹;、<>=+*^|~])
@@ -131,6 +130,8 @@ def _tokens(text: str) -> list[Token]:
 
 ARGUMENTS = ", of a call"
 """The key of a comma between the arguments of a call, where the order means something."""
+DIVIDED = "divided by"
+"""The key of a stroke between two numbers or two letters."""
 
 
 def _with_letters(tokens: list[Token]) -> list[Token]:
@@ -138,13 +139,21 @@ def _with_letters(tokens: list[Token]) -> list[Token]:
     for at, token in enumerate(tokens):
         if token.key == "a" and _is_letter(tokens, at):
             tokens[at] = Token("letter a", "w", token.text, None, True)
+        elif token.key == "/" and 0 < at < len(tokens) - 1 and all(map(_is_operand, tokens[at - 1 : at + 2 : 2])):
+            tokens[at] = token._replace(key=DIVIDED)
     return tokens
+
+
+def _is_operand(token: Token) -> bool:
+    return token.kind == "n" or (len(token.text) == 1 and token.text.isalpha())
 
 
 def _is_letter(tokens: list[Token], at: int) -> bool:
     follows = tokens[at + 1] if at + 1 < len(tokens) else None
-    if follows is None or (follows.kind == "s" and follows.key != "/") or follows.key in english.BEHIND_LETTERS:
+    if follows is None or follows.key in english.BEHIND_LETTERS:
         return True
+    if follows.kind == "s":
+        return follows.key != "/" or (at + 2 < len(tokens) and len(tokens[at + 2].text) == 1)
     before = tokens[at - 1] if at else None
     if before is None or before.kind != "s" or at < 2:
         return False

@@ -17,6 +17,7 @@ from exp_pool.reuse.guard.reading import Reading
 
 NEGATION = frozenset(english.NEGATION | chinese.NEGATION)
 FIRST_HAN = "\u3400"
+_NOT_SPELLED = ("unit:", "(")
 _LATIN = 4  # letters from which words may be spellings of each other
 _COMPARED = 900  # pairs of words that are looked at for spellings of each other
 
@@ -90,11 +91,17 @@ def _without_spellings(ours: list[Token], theirs: list[Token], language: str) ->
 
 
 def _akin(one: Token, other: Token, language: str) -> bool:
-    if other.kind not in "wc" or one.key in CLASS_OF or other.key in CLASS_OF:
-        return False
     x, y = one.key, other.key
     if x == y:
         return True
+    if (
+        other.kind not in "wc"
+        or x in CLASS_OF
+        or y in CLASS_OF
+        or x.startswith(_NOT_SPELLED)
+        or y.startswith(_NOT_SPELLED)
+    ):
+        return False
     if min(len(x), len(y)) < _LATIN or not x[0].isascii() or x[0] != y[0]:
         return False
     if any(c.isdigit() for c in x + y) or len(x) > 40 or len(y) > 40:
@@ -116,7 +123,7 @@ def _akin(one: Token, other: Token, language: str) -> bool:
 
 def _one_slip(x: str, y: str, common: int) -> bool:
     """One letter too many, missing, another, or two exchanged."""
-    if len(x) < 5 or abs(len(x) - len(y)) > 1:
+    if min(len(x), len(y)) < 5 or abs(len(x) - len(y)) > 1:
         return False
     if x[common + 1 :] == y[common:] or x[common:] == y[common + 1 :] or x[common + 1 :] == y[common + 1 :]:
         return True
