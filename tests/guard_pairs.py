@@ -52,6 +52,7 @@ votes for the bill ~ votes against the bill
 coffee with sugar ~ coffee without sugar
 """,
     "who does it to whom": """
+Has my neighbour reported me? ~ Have I reported my neighbour?
 I owe Bob money ~ Bob owes me money
 I owe Bob ~ Bob owes me
 Did Ann hire Tom? ~ Did Tom hire Ann?
@@ -138,6 +139,7 @@ La tienda siempre abre los lunes ~ La tienda nunca abre los lunes
 té y café ~ té o café
 """,
     "Portuguese": """
+É permitido fumar aqui ~ Não é permitido fumar aqui
 Posso cancelar o meu pedido? ~ Não posso cancelar o meu pedido?
 A loja abre ao domingo ~ A loja não abre ao domingo
 café com açúcar ~ café sem açúcar
@@ -173,6 +175,7 @@ una torta con uova ~ una torta senza uova
 قهوة مع سكر ~ قهوة بدون سكر
 """,
     "Turkish": """
+Burada sigara içilir ~ Burada sigara içilmez
 Siparişimi iptal edebilir miyim? ~ Siparişimi iptal edemez miyim?
 Mağaza pazar günü açık ~ Mağaza pazar günü açık değil
 Bu ilaç aç karnına alınır mı? ~ Bu ilaç aç karnına alınmaz mı?
@@ -259,9 +262,10 @@ calls from the bank ~ calls to the bank
 invoices sent before March ~ invoices sent since March
 trains to Leeds ~ trains from Leeds
 arguments for nuclear power ~ arguments against nuclear power
-Has my neighbour reported me? ~ Have I reported my neighbour?
 Who called my sister? ~ Who did my sister call?
 Was the letter signed by the mayor? ~ Did the letter sign the mayor?
+Have the Smiths invited us? ~ Have we invited the Smiths?
+Is my tenant suing me? ~ Am I suing my tenant?
 """,
     "opposites": """
 Is this mushroom edible? ~ Is this mushroom inedible?
@@ -283,9 +287,12 @@ Il y a du lait dans ce plat ~ Il n'y a pas de lait dans ce plat
 Se puede fumar aquí ~ No se puede fumar aquí
 La tarjeta funciona en Francia ~ La tarjeta no funciona en Francia
 O cartão funciona na França ~ O cartão não funciona na França
-É permitido fumar aqui ~ Não é permitido fumar aqui
 La carta funziona in Francia ~ La carta non funziona in Francia
 Si può fumare qui ~ Non si può fumare qui
+É seguro nadar aqui ~ Não é seguro nadar aqui
+Eu quero receber a fatura ~ Eu não quero receber a fatura
+Bu köpek ısırır ~ Bu köpek ısırmaz
+Uçuş iptal edildi ~ Uçuş iptal edilmedi
 Здесь можно курить ~ Здесь нельзя курить
 Карта работает во Франции ~ Карта не работает во Франции
 このカードはフランスで使えます ~ このカードはフランスで使えません
@@ -295,7 +302,6 @@ Si può fumare qui ~ Non si può fumare qui
 التدخين مسموح هنا ~ التدخين غير مسموح هنا
 البطاقة تعمل في فرنسا ~ البطاقة لا تعمل في فرنسا
 Kartım Fransa'da çalışıyor ~ Kartım Fransa'da çalışmıyor
-Burada sigara içilir ~ Burada sigara içilmez
 """,
 }
 

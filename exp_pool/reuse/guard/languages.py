@@ -31,7 +31,8 @@ class _Language:
     inside: regex.Pattern[str] | None = None  # of words that negate
     neutral: regex.Pattern[str] | None = None
     inflected: bool = False  # by what stands inside verbs
-    letters: frozenset[str] = frozenset()
+    letters: frozenset[str] = frozenset()  # that no other language has
+    letters_alone: frozenset[str] = frozenset()  # that are enough where no word is known
     words: frozenset[str] = frozenset()
 
 
@@ -48,6 +49,7 @@ def _language(lists: dict[str, object]) -> _Language:
         neutral=_any_of(neutral) if isinstance(neutral, list) and neutral else None,
         inflected=inside == "verb",
         letters=frozenset(str(lists.get("letters", ""))),
+        letters_alone=frozenset(str(lists.get("letters_alone", ""))),
         words=split("frequent") | split("negation"),
     )
 
@@ -83,7 +85,13 @@ def language_of(a: Reading, b: Reading) -> str:
         return ""  # nearly every English question
     best = max(_BY_WORDS, key=lambda name: sum(word in _BY_WORDS[name].words for word in words))
     known = sum(word in _BY_WORDS[best].words for word in words if len(word) > 1)
-    return best if known > sum(word in english.FUNCTION for word in words) else ""
+    foreign = known - sum(word in english.FUNCTION for word in words)
+    if foreign == 0 == known:
+        guessed = (
+            name for name, language in _BY_WORDS.items() if not language.letters_alone.isdisjoint(a.text + b.text)
+        )
+        return next(guessed, "")
+    return best if foreign > 0 else ""
 
 
 def negations_in(reading: Reading, language: str) -> list[Token]:

@@ -12,7 +12,20 @@ _SYMMETRIC = english.SYMMETRIC | chinese.SYMMETRIC
 _ORDERING = english.ORDERING | chinese.ORDERING
 _IGNORED = frozenset("a an the".split())
 # Who does it and to whom it is done are told apart by the place: I owe Bob, Bob owes me.
-_PERSONS = {"me": "i", "him": "he", "her": "she", "us": "we", "them": "they", "whom": "who", "does": "do", "did": "do"}
+_PERSONS = {
+    "me": "i",
+    "him": "he",
+    "her": "she",
+    "us": "we",
+    "them": "they",
+    "whom": "who",
+    "does": "do",
+    "did": "do",
+    "has": "have",
+    "are": "is",
+    "am": "is",
+    "were": "was",
+}
 _BE = frozenset("is are was were be been being am gets get got".split())
 _ASKING = frozenset("who what which".split())
 
