@@ -28,6 +28,7 @@ class Current:
 
     def __init__(self) -> None:
         self.make: Callable[..., HasPool] | None = None  # `manager` says how, when it is imported
+        self.stand_in: Callable[[Any], Pool] | None = None  # what opens a pool in the place of a manager's own
         self._start_over()
         reset_in_child(self._in_child)
 
@@ -65,9 +66,13 @@ class Current:
 
     def replace(self, manager: HasPool | None) -> HasPool | None:
         """Hold this one; what was held before."""
+        return self.put(manager, given=manager is not None)[0]
+
+    def put(self, manager: HasPool | None, *, given: bool) -> tuple[HasPool | None, bool]:
+        """Hold this one, which somebody gave or which was made at first use; the same of what was held before."""
         with self._lock:
-            before, self._manager = self._manager, manager
-            self._given = manager is not None
+            before = self._manager, self._given
+            self._manager, self._given = manager, given
         return before
 
 

@@ -17,7 +17,6 @@ from exp_pool.drivers.ports import Ports
 from exp_pool.edits import Deed, Edit, batches
 from exp_pool.encoding import from_plain
 from exp_pool.errors import (
-    ClosedError,
     ConflictError,
     InvalidInputError,
     NamespaceError,
@@ -66,7 +65,6 @@ class Editing(PerFunction):
     _outcomes: Outcomes
     _verifying: Verifying
     _upkeep: Upkeep
-    _closed: bool
     _opened: RecordStore
     notices: Notices
 
@@ -76,7 +74,7 @@ class Editing(PerFunction):
 
     def create_exps(self, experiences: Sequence[Experience]) -> list[str]:
         """Store experiences; their ids."""
-        self._check_open()
+        self.check_writable()
         records = []
         for experience in experiences:
             if not isinstance(experience, Experience):
@@ -117,6 +115,7 @@ class Editing(PerFunction):
 
     def update_exp(self, id_: str, **changes: Any) -> Experience:
         """Change fields of an experience; the changed one."""
+        self.check_writable()
         fixed = sorted(changes.keys() & _FIXED)
         if fixed:
             raise InvalidInputError(
@@ -137,6 +136,7 @@ class Editing(PerFunction):
 
     def annotate(self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None) -> Experience:
         """Say what the answer should be (by default: the one it gave); from now on that answers. Audited."""
+        self.check_writable()
         before, after = self._change(id_, lambda experience: experience.annotate(expected=expected, metadata=metadata))
         replaced = {"expected_before": before.expected} if before.annotated else {}
         self._audit("annotate", id_, metadata=dict(metadata or {}), **replaced, expected=after.expected)
@@ -145,6 +145,7 @@ class Editing(PerFunction):
 
     def change(self, note: ChangeNote, edits: Sequence[Edit]) -> ChangeNote:
         """Change many rows of this namespace, all or none, and do what follows from it; see `Journal.apply`."""
+        self.check_writable()
         kept = self.journal.apply(note, edits)
         for batch in batches(edit for edit in edits if edit.deed is Deed.EDIT):
             rows = self._store.get_many(self._namespace(None), [edit.id for edit in batch], by="id")
@@ -170,11 +171,12 @@ class Editing(PerFunction):
     @property
     def journal(self) -> Journal:
         """The changes of this namespace."""
-        self._check_open()
+        self.check_open()
         return Journal(self._store, self._namespace(None), self.config.lease_timeout)
 
     def forget_change(self, id_: str) -> int:
         """Drop what a change needs to be undone; how many deleted experiences are gone for good by that."""
+        self.check_writable()
         gone = self.journal.forget(id_)
         self._drop_logs(self._namespace(None), gone)
         return len(gone)
@@ -184,6 +186,7 @@ class Editing(PerFunction):
 
     def feedback(self, id_: str, value: float, reason: str = "") -> None:
         """Say how well the call went that gave this experience: 0 to 1. Credits what it was shown."""
+        self.check_writable()
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise InvalidInputError(f"value={value!r} must be a number of 0 (failed) to 1 (all that was wanted)")
         if not isinstance(reason, str):
@@ -249,7 +252,7 @@ class Editing(PerFunction):
 
     def delete_all_exps(self) -> int:
         """Delete everything in the manager's namespace, history too; how many rows."""
-        self._check_open()
+        self.check_writable()
         space = self._namespace(None)
         deleted = self._store.clear(space)
         self._outcomes.forget(space)
@@ -323,11 +326,11 @@ class Editing(PerFunction):
 
     def why_unscored(self, id_: str) -> list[str]:
         """Why scorers gave an experience no score, the oldest reason first; empty where nothing went wrong."""
-        self._check_open()
+        self.check_open()
         return reasons(self._store, self._namespace(None), id_)
 
     def _delete_matching(self, query: RecordQuery) -> int:
-        self._check_open()
+        self.check_writable()
         assert query.namespace is not None
         ids = [record.id for record in self._store.scan(query)]
         return sum(
@@ -336,7 +339,7 @@ class Editing(PerFunction):
         )
 
     def _delete(self, ids: Sequence[str], namespace: str | None = None) -> list[str]:
-        self._check_open()
+        self.check_writable()
         space = self._namespace(namespace)
         deleted = self._store.delete_many(space, ids)
         self._drop_logs(space, deleted)
@@ -360,7 +363,7 @@ class Editing(PerFunction):
         return named or self.config.namespace
 
     def _get(self, id_: str) -> Record | None:
-        self._check_open()
+        self.check_open()
         if not isinstance(id_, str):
             raise InvalidInputError(f"an id is text, got {id_!r:.80}")
         return self._store.get_many(self._namespace(None), [id_], by="id")[0]
@@ -370,10 +373,6 @@ class Editing(PerFunction):
         if record is None:
             raise NotFoundError(f"no experience {id_!r} in namespace {self._namespace(None)!r}")
         return record
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("this manager was closed; make a new one")
 
 
 def _of(function: str) -> tuple[Condition, ...]:

@@ -7,6 +7,7 @@
     ├── InvalidInputError (ValueError)    a value handed to the API that it cannot take: where, top_k, a request
     ├── NamespaceError                    no namespace was named where one is required, or which one cannot be known
     ├── NotFoundError (LookupError)       no experience has this id
+    ├── ReadOnlyError                     a change by hand while `is_writable` or `enabled` is off
     ├── ConflictError                     the experience changed meanwhile, or its id is taken
     ├── UnkeyableError (TypeError)        an argument without a stable identity: the call cannot be told from others
     ├── EncodingError (TypeError)         a value that would not come back as it was: it is not stored
@@ -59,6 +60,10 @@ class NamespaceError(ExpPoolError):
 
 class NotFoundError(ExpPoolError, LookupError):
     """No experience has this id in this namespace."""
+
+
+class ReadOnlyError(ExpPoolError):
+    """A change by hand in a manager whose `is_writable` or `enabled` is off. Calls go on, and store nothing."""
 
 
 class ConflictError(ExpPoolError):
@@ -197,7 +202,7 @@ class ReplayMissError(ExpPoolError, LookupError):
 
 
 class ClosedError(ExpPoolError):
-    """The manager was closed; make a new one."""
+    """The manager was closed: open it again with ``with manager:``, or make a new one."""
 
 
 class ExpPoolWarning(UserWarning):

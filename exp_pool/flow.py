@@ -137,7 +137,7 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
         yield from _attempt(as_called, "describe the call", _described(as_called), default=None)
     if mode.replay:
         why = yield from _attempt(as_called, "explain the miss", _step(Explain(as_called)), default="no explanation")
-        return Ending(Answer(None), ReplayMissError(f"{why}. Replay is on, so it does not run: record it first"))
+        return Ending(Answer(None), ReplayMissError(f"{why}. Replay is on, so it does not run: {mode.remedy}"))
     yield NotFound(as_called)
     better = yield from _attempt(as_called, "refine the answer", _begin_better(request, policy, mode), default=None)
     try:

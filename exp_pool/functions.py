@@ -31,7 +31,7 @@ from exp_pool.records import to_experience
 from exp_pool.request import CallSpec, KeyOfCall, Memo, Request
 from exp_pool.source import Source
 from exp_pool.steps import Ending, Match, Mode, Policy, Story
-from exp_pool.surroundings import current_namespace, surroundings
+from exp_pool.surroundings import current_namespace, current_switches, surroundings
 from exp_pool.upkeep.rating import Scored
 
 P = ParamSpec("P")
@@ -214,9 +214,12 @@ class Decorated(FunctionLike, Generic[P, R]):
 
     def _policy_in(self, pool: Pool) -> Policy:
         """The policy under this manager's settings."""
-        if self._policy.ttl is None and pool.config.default_ttl is not None:
-            return replace(self._policy, ttl=Ttl(pool.config.default_ttl))
-        return self._policy
+        policy = self._policy
+        if pool.recording:
+            return replace(policy, ttl=None, min_score=None)
+        if policy.ttl is None and pool.config.default_ttl is not None:
+            return replace(policy, ttl=Ttl(pool.config.default_ttl))
+        return policy
 
     def _mode(self, pool: Pool, *, fresh: bool = False) -> Mode | None:
         """What the call may do with the pool; None where it runs without."""
@@ -240,7 +243,8 @@ class Decorated(FunctionLike, Generic[P, R]):
                 "under TYPE_CHECKING), or give codec=",
                 stacklevel=4,
             )
-        return Mode(switches.read and not fresh, switches.write, pool.replay and switches.read and not fresh)
+        replay = pool.replay and switches.read and not fresh
+        return Mode(switches.read and not fresh, switches.write, replay, pool.remedy)
 
     def _begin(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
@@ -269,7 +273,7 @@ class Decorated(FunctionLike, Generic[P, R]):
             _notices.once(f"manager:{type(err).__name__}", f"{self._spec.name} runs uncached: {err}", stacklevel=4)
             return
         pool.uncached(self._spec.name, err)
-        if pool.replay and pool.switches().read:
+        if pool.replay and current_switches().read:
             raise ReplayMissError(f"{self._spec.name} is uncached: {err}. Replay is on, so it does not run") from err
 
     def _memo(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Memo | None:
@@ -294,10 +298,13 @@ class Decorated(FunctionLike, Generic[P, R]):
 
     def _looking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Story[Match | None]]:
         pool = self._pool()
+        pool.check_open()
         return pool, look(self._request(pool, *self._full(args, kwargs)), self._policy_in(pool))
 
     def _explanation(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         pool = self._pool()
+        if (unanswered := pool.why_unanswered()) is not None:
+            return f"this call is not answered from the pool: {unanswered}"
         try:
             request = self._request(pool, *self._full(args, kwargs))
         except (TypeError, NamespaceError) as err:  # it does not fit, has no stable identity, or is nobody's

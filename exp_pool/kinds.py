@@ -280,6 +280,8 @@ class _Batched(Decorated[P, R]):
 
     def _explanation(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         pool = self._pool()
+        if (unanswered := pool.why_unanswered()) is not None:
+            return f"this call is not answered from the pool: {unanswered}"
         return "\n".join(pool.explain(request) for request in self._item_requests(pool, args, kwargs))
 
 
@@ -306,6 +308,7 @@ class CachedBatch(_Batched[P, R], CachedFunction[P, R]):
     def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
         """For each item what would answer it now, or None."""
         pool = self._pool()
+        pool.check_open()
         found = [look(request, self._policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
         return [hit_of(sync.drive(looking, pool.ports, self._function)) for looking in found]
 
@@ -335,6 +338,7 @@ class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
     async def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
         """For each item what would answer it now, or None."""
         pool = self._pool()
+        pool.check_open()
         driver = aio.Driver(pool.ports, self._function, pool.threads)
         found = [look(request, self._policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
         return [hit_of(await driver.drive(looking)) for looking in found]

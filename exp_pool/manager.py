@@ -15,7 +15,7 @@ from exp_pool.counters import Stats
 from exp_pool.current import arrived, current, here
 from exp_pool.decorator import ExpCache, exp_cache
 from exp_pool.embedders.service import Embedded
-from exp_pool.errors import ConfigurationError
+from exp_pool.errors import ClosedError, ConfigurationError
 from exp_pool.experience import MISSING, Call, Experience, HistoryEntry, Hit, QueryType
 from exp_pool.plugs import offers
 from exp_pool.pool import Pool
@@ -77,19 +77,13 @@ class ExpManager(Tending):
         if config is None or settings:
             settings = {**(config.model_dump(exclude_unset=True) if config else {}), **settings}
             config = ExpPoolConfig(**settings)
-        self.sync = Pool(
-            config,
-            store=None if isinstance(store, str) else store,
-            index=None if isinstance(index, str) else index,
-            embedder=None if isinstance(embedder, str) else embedder,
-            reranker=None if isinstance(reranker, str) else reranker,
-            callbacks=callbacks,
-            feeds=feeds,
-            observers=observers,
-        )
-        self._plugs = {name: plug for name, plug in plugs.items() if plug is not None and not isinstance(plug, str)}
-        self._listeners = {"callbacks": callbacks, "feeds": feeds, "observers": observers}
+        self._plugs: dict[str, Any] = {
+            name: plug for name, plug in plugs.items() if plug is not None and not isinstance(plug, str)
+        }
+        self._listeners: dict[str, Any] = {"callbacks": callbacks, "feeds": feeds, "observers": observers}
         self._token = uuid.uuid4().hex
+        self._config = config
+        self.sync = self._opened(None)
         here[self._token] = self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -104,10 +98,35 @@ class ExpManager(Tending):
         functions = {} if objects else given
         return arrived, (self._token, self.config, functions, ", ".join(objects))
 
+    @functools.cached_property
+    def sync(self) -> Pool:  # type: ignore[override]
+        """The same, blocking: a pool. Normally there from the beginning."""
+        return self._opened(None)
+
+    def _opened(self, before: Pool | None) -> Pool:
+        stand_in = current.stand_in
+        return (
+            stand_in(self)
+            if stand_in is not None
+            else Pool(self._config, before=before, **self._plugs, **self._listeners)
+        )
+
+    def _opened_again(self) -> None:
+        """Open it, if it was closed: a web application's lifespan may come more than once in a process."""
+        if not self.sync.closed:
+            return
+        given = [name for name in ("store", "index") if name in self._plugs and current.stand_in is None]
+        if given:
+            raise ClosedError(
+                f"the manager was closed, and its {' and '.join(given)} with it, which was given to it open: make a "
+                "new manager, or give it a URL"
+            )
+        self.sync = self._opened(self.sync)
+
     @property
     def config(self) -> ExpPoolConfig:
         """The settings."""
-        return self.sync.config
+        return self._config
 
     @property
     def exp_cache(self) -> ExpCache:
@@ -118,7 +137,7 @@ class ExpManager(Tending):
 
     @property
     def enabled(self) -> bool:
-        """The main switch: off, every call runs the function and nothing is stored."""
+        """The main switch: off, every call runs the function, and nothing is stored, by calls or by hand."""
         return self.sync.enabled
 
     @enabled.setter
@@ -127,7 +146,7 @@ class ExpManager(Tending):
 
     @property
     def is_readable(self) -> bool:
-        """Whether calls are answered from the pool."""
+        """Whether calls are answered from the pool. Off, or while `enabled` is, queries still find what is stored."""
         return self.sync.is_readable
 
     @is_readable.setter
@@ -136,7 +155,11 @@ class ExpManager(Tending):
 
     @property
     def is_writable(self) -> bool:
-        """Whether answers are stored."""
+        """Whether answers are stored, and people may add, change and delete.
+
+        Off, or while `enabled` is, calls go on and store nothing; `create_exp`, `annotate`, `feedback`, deletions and
+        whatever else changes what is stored raise `ReadOnlyError`.
+        """
         return self.sync.is_writable
 
     @is_writable.setter
@@ -158,6 +181,7 @@ class ExpManager(Tending):
         """Store one experience; its id. It becomes the one that answers its call.
 
         Raises:
+            ReadOnlyError: `is_writable` is off. So for everything below that changes what is stored.
             ConflictError: there is one with this id already.
             EncodingError: it holds something that cannot be restored from JSON.
         """
@@ -428,6 +452,9 @@ class ExpManager(Tending):
     async def close(self) -> None:
         """End what goes on and release everything. What upkeep owes stays owed. Closing twice is fine.
 
+        From then on calls run uncached, with one warning, and everything else raises `ClosedError`; ``with manager:``
+        and ``async with manager:`` open it again.
+
         Background tasks are waited for, then cancelled (`background.shutdown`); upkeep ends after the batch in hand.
         Each has `exit_timeout` seconds.
         """
@@ -436,6 +463,7 @@ class ExpManager(Tending):
             await self._hop(self.sync.release)
 
     def __enter__(self) -> Self:
+        self._opened_again()
         return self
 
     def __exit__(
@@ -444,6 +472,7 @@ class ExpManager(Tending):
         self.sync.close()
 
     async def __aenter__(self) -> Self:
+        self._opened_again()
         return self
 
     async def __aexit__(

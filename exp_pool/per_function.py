@@ -11,21 +11,19 @@ from exp_pool.progress import bar
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.request import Request
 from exp_pool.surroundings import current_namespace
+from exp_pool.switches import Switched
 
 _MANY = 1000  # outdated answers that are counted: to know more costs a call time
 _BATCH = 500
 
 
-class PerFunction:
+class PerFunction(Switched):
     """A half of the pool; see `ExpManager` and the methods of decorated functions."""
 
     notices: Notices
     _store: RecordStore
 
     def _delete_matching(self, query: RecordQuery) -> int:
-        raise NotImplementedError
-
-    def _check_open(self) -> None:
         raise NotImplementedError
 
     def _namespace(self, given: str | None) -> str:
@@ -51,6 +49,7 @@ class PerFunction:
 
     def count_of(self, function: str, spaces: Sequence[str]) -> int:
         """How many answers of a function are stored."""
+        self.check_open()
         return sum(self._store.count(RecordQuery(space, _of(function))) for space in spaces)
 
     def outdated(self, request: Request) -> None:
@@ -75,7 +74,7 @@ class PerFunction:
 
         Each row is changed by itself; interrupted, the same call goes on where this one ended.
         """
-        self._check_open()
+        self.check_writable()
         found = [r for space in spaces for r in self._store.scan(RecordQuery(space, _outdated(function, source)))]
         adopted = 0
         with bar(f"adopting answers of {function}", -(-len(found) // _BATCH), show=progress) as done:

@@ -29,6 +29,7 @@ from exp_pool.drivers.tape import Streams
 from exp_pool.editing import Editing
 from exp_pool.embedders.service import Embedded, EmbeddingService
 from exp_pool.errors import (
+    ClosedError,
     DecodingError,
     EmbedderError,
     InvalidInputError,
@@ -62,7 +63,7 @@ from exp_pool.registry import embedder_maker, load_scorer, open_front, open_inde
 from exp_pool.report import Report, report_on
 from exp_pool.rerank import Reranker, Reranking
 from exp_pool.search import Search
-from exp_pool.surroundings import Switches, current_switches
+from exp_pool.surroundings import current_switches
 from exp_pool.tiers import tiered
 from exp_pool.upkeep.doctor import Diagnosis, examine
 from exp_pool.upkeep.embedding import Embedding
@@ -95,13 +96,15 @@ class Pool(Editing):
         callbacks: Sequence[Callable[[str, Experience], Any]] = (),
         feeds: Sequence[Callable[[Call], Any]] = (),
         observers: Sequence[Observer] = (),
+        before: Pool | None = None,
     ) -> None:
         self.config = config
-        self.replay = False
-        self.enabled, self.is_readable, self.is_writable = config.enabled, config.enable_read, config.enable_write
+        super().__init__(enabled=config.enabled, read=config.enable_read, write=config.enable_write)
         self.secret = config.key_secret.get_secret_value().encode() if config.key_secret else None
-        self.notices = Notices()
-        self.counters = Counters()
+        self.notices = Notices() if before is None else before.notices
+        self.counters = Counters() if before is None else before.counters
+        if before is not None:
+            self.go_on_as(before)
         opened = store if store is not None else open_store(config.store, config)
         self.hot = Hot(config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared)
         if config.hot not in (None, "memory://"):
@@ -165,7 +168,6 @@ class Pool(Editing):
         self._queries = Queries(
             self._store, self._index, search, self._embeddings, self._upkeep, self._reranking, config.query_timeout
         )
-        self._closed = False
         self._start_over()
         reset_in_child(self._start_over)
         _open_pools.add(self)
@@ -175,20 +177,9 @@ class Pool(Editing):
 
     # Calls
 
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._closed
-
-    def switches(self) -> Switches:
-        """Whether this call may read and write, by the manager's switches and by what surrounds the call."""
-        around = current_switches()
-        usable = self.enabled and not self._closed
-        return Switches(usable and self.is_readable and around.read, usable and self.is_writable and around.write)
-
     def answers_hot(self) -> bool:
         """Whether this call may be answered by the hot tier. Costs half a microsecond: each hot hit asks."""
-        return self._plain and self.enabled and self.is_readable and not self._closed and current_switches().read
+        return self._plain and self.enabled and self._reads and not self._closed and current_switches().read
 
     def _count_hot_uses(self) -> None:
         for record, count, last in self.hot.uses():
@@ -211,6 +202,7 @@ class Pool(Editing):
 
     def threads(self) -> ThreadPoolExecutor:
         """Where async callers' blocking work is done."""
+        self.check_open()
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_IO_THREADS, "exp_pool-io")
         return self._threads
@@ -224,12 +216,13 @@ class Pool(Editing):
         self.counters.add("uncached")
         message = f"{function} runs uncached: {err}"
         log_with_trace("DEBUG", message, err)
-        self.notices.once(f"uncached:{function}:{type(err).__name__}", message, stacklevel=4)
+        of_all = isinstance(err, ClosedError)  # that is nothing about this function
+        self.notices.once(f"uncached:{'' if of_all else function}:{type(err).__name__}", message, stacklevel=4)
 
     @property
     def store(self) -> RecordStore:
         """The record store, for those who move whole rows: `snapshots`."""
-        self._check_open()
+        self.check_open()
         return self._store
 
     # Queries
@@ -272,7 +265,7 @@ class Pool(Editing):
         reranker: Reranker | str | None = None,
     ) -> list[Hit]:
         """Experiences whose request is equal (`query_type` exact, newest first) or similar, most similar first."""
-        self._check_open()
+        self.check_open()
         name = None if function is None else function_name(function)
         found = self._queries.find(
             self._namespace(namespace), request, name, query_type, top_k, min_similarity, parse_where(where), reranker
@@ -285,7 +278,7 @@ class Pool(Editing):
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Vectors of these texts, by this pool's embedder; those of a moment ago are remembered."""
-        self._check_open()
+        self.check_open()
         if self._embeddings is None:
             raise EmbedderError(
                 "this manager has no embedder: make one with an embedder, and index='exact://' or 'chroma:///folder'"
@@ -294,7 +287,7 @@ class Pool(Editing):
 
     def read_whole(self, texts: Sequence[str]) -> list[bool]:
         """Whether this pool's embedder reads each text to its end, every word of it; true where there is none."""
-        self._check_open()
+        self.check_open()
         return (
             [True] * len(texts)
             if self._embeddings is None
@@ -303,12 +296,12 @@ class Pool(Editing):
 
     def embed_owed(self) -> None:
         """Make the vectors that this namespace is owed, if there is an embedder; nothing is embedded anew."""
-        self._check_open()
+        self.check_open()
         self._embedding.run(self._namespace(None), float("inf"))
 
     def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
         """How many current experiences, expired and quarantined ones too."""
-        self._check_open()
+        self.check_open()
         return self._store.count(RecordQuery(self._namespace(None), parse_where(where)))
 
     def iter_exps(
@@ -320,7 +313,7 @@ class Pool(Editing):
         history: bool = False,
     ) -> Iterator[Experience]:
         """Current experiences, expired and quarantined ones too, in the order of a field (``-field``: falling)."""
-        self._check_open()
+        self.check_open()
         field = order_by.removeprefix("-") if isinstance(order_by, str) else ""
         if field not in SCAN_ORDERS:
             raise InvalidInputError(
@@ -335,14 +328,14 @@ class Pool(Editing):
 
     def report(self) -> Report:
         """What experiences did to the outcomes of calls, and how answers were reused, for each function."""
-        self._check_open()
+        self.check_open()
         return report_on(self._namespace(None), self._outcomes, self._verifying, self._store)
 
     # Upkeep
 
     def flush(self, timeout: float | None = None) -> None:
         """Do what is owed: embed, index, score, count; at most so many seconds. What cannot be done stays owed."""
-        self._check_open()
+        self.check_open()
         deadline = float("inf") if timeout is None else monotonic() + timeout
         self.background.wait_for_refinements(deadline)
         self._upkeep.run_once(deadline)
@@ -356,26 +349,26 @@ class Pool(Editing):
         concurrency: int | None = None,
     ) -> ScoringReport:
         """Score the current experiences that meet all conditions, and have no score of this scorer and version yet."""
-        self._check_open()
+        self.check_writable()
         query = RecordQuery(self._namespace(None), parse_where(where))
         return rescore(self._store, self._scoring, load_scorer(scorer), query, again=again, concurrency=concurrency)
 
     def warm_up(self) -> None:
         """Open the store and load the model, so that the first query does not wait for it."""
-        self._check_open()
+        self.check_open()
         self._store.count(RecordQuery(None), limit=1)
         if self._embeddings is not None:
             self._embeddings.embed(["warm up"], self.config.query_timeout)
 
     def reindex(self, progress: Progress | None = None) -> int:
         """Build the index anew from the store, beside the old one, which answers meanwhile; how many rows it has."""
-        self._check_open()
+        self.check_open()
         self._upkeep.run_once(float("inf"))
         return self._follower.rebuild(progress)
 
     def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Diagnosis:
         """What is there, what is owed, what is damaged; with `fix`, mend it."""
-        self._check_open()
+        self.check_open()
         report = examine(self._store, self._follower, fix=fix, progress=progress)
         if report.done:
             self.hot.forget_everything()
@@ -384,17 +377,17 @@ class Pool(Editing):
 
     def vacuum(self) -> None:
         """Give the space of what was deleted back to the disk. Others wait meanwhile."""
-        self._check_open()
+        self.check_open()
         self._store.vacuum()
 
     def backup(self, path: str | Path) -> None:
         """Copy the store, as it is at this moment, to a file that is not there yet."""
-        self._check_open()
+        self.check_open()
         self._file_store().backup(path)
 
     def restore(self, source: str | Path) -> Path | None:
         """Put a copy of a backup in the place of the store, and set the present one aside; where it is now."""
-        self._check_open()
+        self.check_open()
         try:
             with self._follower.another_store():
                 aside: Path | None = self._file_store().restore(source)
@@ -475,4 +468,5 @@ def _of(function: str) -> tuple[Condition, ...]:
 def _close_at_exit() -> None:
     """Interpreter exit waits for the batch in hand, at most `exit_timeout` for each manager that nobody closed."""
     for pool in list(_open_pools):
+        pool.at_exit = True
         pool.close()

@@ -88,6 +88,7 @@ class Mode:
     read: bool = True
     write: bool = True
     replay: bool = False  # a miss is an error, the function does not run
+    remedy: str = "record it first"  # what to do then
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,7 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
         StoreError: the store failed; what was written before is kept.
     """
     pool, root = manager.sync, Path(path)
+    pool.check_writable()
     if not root.exists() and not root.is_symlink():
         raise ConfigurationError(f"{root} is not there; give a folder that snapshots.save wrote, or one of its files")
     folder = root.is_dir()

@@ -1,12 +1,14 @@
 """A pytest plugin: agents are tested against recorded answers, without a model.
 
-The fixture ``exp_pool`` is a manager that decorated functions use for one test. ``pytest --exp-pool=record`` runs the
+The fixture ``exp_pool`` takes over every manager for one test. ``pytest --exp-pool=record`` runs the
 functions and records their answers beside the test file; from then on they are replayed, and a call that was not
 recorded is an error which says how it differs from the nearest one that was. ``--exp-pool=off`` runs everything live.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,28 +45,36 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 @pytest.fixture
 def exp_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ExpManager]:
-    """The process's manager during one test. Its pool is one file for each test file.
+    """Decorated functions answer from recordings during one test, whichever manager they belong to.
 
-    Replaying works on a copy, so that the recording changes only when it is recorded.
+    What every manager of this process reads and writes meanwhile, those made during the test too, is one file for each
+    test file: the recording, or, to replay, a copy of it, so that it changes only when it is recorded. The fixture is
+    the manager of functions that name none.
     """
+    from exp_pool.config import ExpPoolConfig
     from exp_pool.current import current
     from exp_pool.manager import ExpManager
+    from exp_pool.registry import open_store
+    from exp_pool.testing.taking_over import TakenOver
 
     mode = request.config.getoption("--exp-pool")
     recording = request.path.parent / request.config.getini("exp_pool_recordings") / f"{request.path.stem}.db"
     if mode == "record":
         recording.parent.mkdir(parents=True, exist_ok=True)  # a folder that the store makes keeps itself out of git
-        store = f"sqlite:///{recording}"
+        url = f"sqlite:///{recording}"
     elif mode == "replay" and recording.exists():
-        store = f"sqlite:///{shutil.copy(recording, tmp_path / 'exp_pool.db')}"
+        url = f"sqlite:///{shutil.copy(recording, tmp_path / 'exp_pool.db')}"
     else:
-        store = "memory://"
-    with ExpManager(store=store, index="none://", embedder="none", namespace="tests") as manager:
-        manager.enabled = mode != "off"
-        manager.replay = mode == "replay"
-        manager.is_writable = mode == "record"
-        before = current.replace(manager)
-        try:
-            yield manager
-        finally:
-            current.replace(before)
+        url = "memory://"
+    remedy = f"record it: pytest --exp-pool=record {shlex.quote(_test_id(request))}"
+    store = open_store(url, ExpPoolConfig(store=url))
+    taken_over = TakenOver(store, url, replay=mode == "replay", read=mode != "off", remedy=remedy)
+    with taken_over, ExpManager(namespace="default", require_namespace=False) as manager:
+        current.put(manager, given=True)
+        yield manager
+
+
+def _test_id(request: pytest.FixtureRequest) -> str:
+    """The test as pytest would be asked for it in the folder where it was started."""
+    _, separator, name = request.node.nodeid.partition("::")
+    return f"{os.path.relpath(request.path, request.config.invocation_params.dir)}{separator}{name}"

@@ -87,6 +87,7 @@ class BringingIn:
         return record
 
     def _write(self, space: str, batch: Sequence[_Waiting]) -> None:
+        self._pool.check_writable()
         store, report = self._pool.store, self._report
         found = store.get_many(space, [each.row.record.id for each in batch], by="id")
         known = {row.id: row for row in found if row is not None}
