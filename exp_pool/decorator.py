@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
+from exp_pool.batches import AsyncCachedBatch, CachedBatch
 from exp_pool.codecs import codec_for
 from exp_pool.current import HasPool, NotSent
 from exp_pool.drivers.tape import Recording, StreamCodec
@@ -20,14 +21,7 @@ from exp_pool.errors import ConfigurationError, EncodingError
 from exp_pool.experience import Call
 from exp_pool.function_like import note_class_body, within
 from exp_pool.functions import Decorated, Setup
-from exp_pool.kinds import (
-    AsyncCachedBatch,
-    AsyncCachedFunction,
-    AsyncCachedGenerator,
-    CachedBatch,
-    CachedFunction,
-    CachedGenerator,
-)
+from exp_pool.kinds import AsyncCachedFunction, AsyncCachedGenerator, CachedFunction, CachedGenerator
 from exp_pool.places import Standing, register
 from exp_pool.plugs import offers
 from exp_pool.protocols import Codec, ContextBuilder, Judge, Scorer
@@ -94,7 +88,8 @@ class ExpCache:
             answer takes the place of the quick one in the pool when it arrives.
         describe: called as ``describe(value)`` or ``describe(call, value)``, gives what the log line of the call is to
             say besides, or None. Asked only if somebody reads the log at level DEBUG.
-        batch: the list parameter whose items are calls of their own: only missing ones are computed, in one call.
+        batch: the parameter whose items are calls of their own: only missing ones are computed, in one call. A list, or
+            whatever else can be taken apart: tuples, sets, arrays, tensors, Series. So must be what is returned.
         single_flight: whether concurrent identical calls run the function once.
         source: ``"check"``: an automatic answer that other source of the function gave does not answer, and the
             function is asked anew; what people annotated, added or promoted does. ``"ignore"``: it does, too. By

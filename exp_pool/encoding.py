@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from exp_pool import arrays, sdk_types
+from exp_pool import arrays, sdk_types, tensors
 from exp_pool.errors import ConfigurationError, DecodingError, EncodingError
 
 T = TypeVar("T")
@@ -301,12 +301,14 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "array": arrays.read_array,
     "scalar": arrays.read_scalar,
     "sdk": sdk_types.read,
+    "tensor": tensors.read,
     "type": _read_registered,
 }
 
 # By the package that the type comes from, so that the package is not imported before there is such a value.
 _WRITERS_BY_PACKAGE: dict[str, Callable[[Any], tuple[str, Any]]] = {
     "numpy": arrays.write,
+    "torch": tensors.write,
     "openai": sdk_types.write,
     "anthropic": sdk_types.write,
 }

@@ -23,7 +23,6 @@
     ├── ScorerError                       an experience could not be scored: it stays unscored, with this reason
     │   ├── NotScorableError              there is nothing to score it by yet
     │   └── ScorerUnavailableError        nothing can be scored for the time being; the message says what to check
-    ├── BatchError (ValueError)           a batch function returned another number of answers than it got items
     ├── DocumentError                     one document of a retrieval cannot be read; the message says why
     ├── EndpointError                     one model endpoint did not answer; the message says why
     ├── AllModelsFailed                   no model endpoint answered; the message names each
@@ -143,10 +142,6 @@ class NotScorableError(ScorerError):
 
 class ScorerUnavailableError(ScorerError):
     """No experience can be scored for the time being, or until a setting is mended. The message says what to check."""
-
-
-class BatchError(ExpPoolError, ValueError):
-    """A function decorated with ``batch=`` returned no list, or one of another length than the items it got."""
 
 
 class DocumentError(ExpPoolError):

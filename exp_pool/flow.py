@@ -37,6 +37,7 @@ from exp_pool.protocols import ContextBuilder, Lease, Question, Verdict
 from exp_pool.records import Record, to_experience
 from exp_pool.request import Request
 from exp_pool.reuse.selection import Shown, selection_of
+from exp_pool.stamps import read_stamp
 from exp_pool.steps import (
     AskFeeds,
     AskJudge,
@@ -208,7 +209,8 @@ def _described(request: Request) -> Story[None]:
 
 def _encoded(policy: Policy, outcome: Outcome) -> Story[tuple[str, str]]:
     yield from ()
-    return policy.codec.encode(outcome.value)
+    text, codec = policy.codec.encode(outcome.value)
+    return text, str(read_stamp(codec)._replace(whole=outcome.whole)) if outcome.whole else codec
 
 
 # ── Looking ───────────────────────────────────────────────────────────────────────────────────────────────────────────

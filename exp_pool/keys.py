@@ -42,8 +42,9 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from exp_pool import tensors
 from exp_pool.classes import attributes_of, closure_values, hides_content, is_known_by_name, is_plain, make_up
-from exp_pool.errors import UnkeyableError
+from exp_pool.errors import EncodingError, UnkeyableError
 
 __all__ = ["closure_values", "encode", "is_plain", "make_key", "make_scope", "qualified_name"]
 
@@ -249,6 +250,9 @@ def _other(value: Any, depth: int) -> bytes:
     numpy = sys.modules.get("numpy")
     if numpy is not None and issubclass(cls, numpy.ndarray | numpy.generic | numpy.dtype):
         return _numpy(value, numpy)
+    torch = sys.modules.get("torch")
+    if torch is not None and cls is getattr(torch, "Tensor", None):
+        return _tensor(value)
     base = _built_in(cls)
     if base is not None and not attributes_of(value):  # subclasses, namedtuples among them
         return _class("sub:", cls, depth, _BY_TYPE[base](_CONTENT[base](value), depth))
@@ -320,6 +324,15 @@ def _generic(value: Any, depth: int) -> bytes:
     if getattr(origin, "__module__", None) == "typing":  # Literal and the like, which are classes or not by version
         return _named("form", _string(origin.__name__, depth), arguments)
     return _named("generic", _string(module, depth), encode(origin, depth + 1), arguments)
+
+
+def _tensor(value: Any) -> bytes:
+    """A tensor of torch on the CPU, as an array is: its dtype, shape and bytes."""
+    try:
+        dtype, shape, data = tensors.content(value)
+    except EncodingError as err:
+        raise UnkeyableError(str(err)) from err
+    return _named("torch:tensor", _string(dtype, 0), encode(tuple(shape)), _framed(b"b", data))
 
 
 def _numpy(value: Any, numpy: Any) -> bytes:

@@ -365,7 +365,7 @@ class Judged:
 class Outcome:
     """What running the function came to: a value, or its exception; what it recorded, and how long it took.
 
-    `refined`: it was the better function, and what it returned was accepted.
+    `refined`: it was the better function, and what it returned was accepted. `whole`: what the value is an item of.
     """
 
     value: Any = None
@@ -373,6 +373,7 @@ class Outcome:
     capture: Capture = field(default_factory=Capture)
     time_s: float = 0.0
     refined: bool = False
+    whole: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ of this file perform them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterator, Sequence
+import functools
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -18,16 +19,17 @@ from exp_pool.drivers.aio import Driver, InOwnTask
 from exp_pool.drivers.ports import Ports
 from exp_pool.drivers.running import Running
 from exp_pool.drivers.single_flight import Flight
-from exp_pool.errors import BatchError
 from exp_pool.experience import Answer
+from exp_pool.splitting import Split
 from exp_pool.steps import Ending, FlowStep, Once, Outcome, Run, Shared, Story
+from exp_pool.wholes import ApartError, Part, parts_of
 
 
 @dataclass(slots=True)
 class Item:
-    """One distinct item: its value, and its story; no story where it cannot be told from others."""
+    """One distinct item: where it first stands, and its story; no story where it cannot be told from others."""
 
-    value: Any
+    position: int
     key: str = ""
     telling: Story[Ending] | None = None
     outer: Story[Ending] | None = None  # while `telling` is the part that is told once
@@ -39,9 +41,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class RunAll:
-    """Run the function on these values. Comes to one `Outcome` for all, whose value is what the function returned."""
+    """Run the function on this part of its batch. Comes to one `Outcome`, whose value is what the function returned."""
 
-    values: list[Any]
+    passed: Any
     flights: list[Flight]
 
 
@@ -64,14 +66,23 @@ Telling: TypeAlias = Generator[FlowStep | RunAll | WaitFor | Straggler, Any, Non
 
 @dataclass(slots=True)
 class Batch:
-    """The distinct items of one call, in order."""
+    """The distinct items of one call, in order.
+
+    `apart`: what the function returned was taken apart; otherwise no item has an answer. `result` is what it returned,
+    for the whole batch if `covered`, and `word` says what that is (`wholes`); None where it did not run.
+    """
 
     items: list[Item]
+    split: Split
     ports: Ports
     again: Callable[[Item], Story[Ending]]  # an item's story from its beginning
     loop: asyncio.AbstractEventLoop | None = None
     missing: list[Item] = field(default_factory=list)
     when_empty: Callable[[], object] | None = None
+    apart: bool = True
+    covered: bool = False
+    result: Any = None
+    word: str | None = None
 
     @property
     def led(self) -> list[tuple[Once, Flight]]:
@@ -87,6 +98,8 @@ class Batch:
             self.missing = [item for item in self.items if item.ending is None and not item.waits]
             if self.missing:
                 yield from self._run()
+            if not self.apart:
+                return
             for item in self.items:
                 if item.waits:
                     yield from self._wait(item)
@@ -139,9 +152,14 @@ class Batch:
 
     def _run(self) -> Telling:
         flights = [item.flight for item in self.missing if item.flight is not None]
-        outcome: Outcome = yield RunAll([item.value for item in self.missing], flights)
-        outcomes = _one_each(outcome, len(self.missing))
-        for item, own in zip(self.missing, outcomes, strict=True):
+        passed, positions = self.split.some([item.position for item in self.missing])
+        outcome: Outcome = yield RunAll(passed, flights)
+        outcomes = self._one_each(outcome, passed, positions)
+        self.covered = len(positions) == len(self.split.items)
+        for item in self.missing:
+            own = outcomes.get(item.position)
+            if own is None:  # its story has no end; whoever waits for it sees for himself
+                continue
             if item.telling is None:
                 item.ending = Ending(Answer(own.value), own.error)
                 continue
@@ -151,6 +169,37 @@ class Batch:
                 step = self._ended(item, end.value)
             while step is not None:
                 step = yield from self._advance(item, step)
+
+    def _one_each(self, outcome: Outcome, passed: Any, positions: list[int]) -> dict[int, Outcome]:
+        """What it came to for each position; nothing where the result cannot be taken apart."""
+        if outcome.error is not None:
+            return dict.fromkeys(positions, replace(outcome, value=None))
+        parts, word, self.result = parts_of(outcome.value, len(positions), passed)
+        if parts is None:
+            self.apart = False
+            return {}
+        self.word = word
+        shares = _shares(outcome.capture, len(self.missing))
+        time_s = outcome.time_s / len(self.missing)
+        wanted = {item.position for item in self.missing}
+        return {
+            position: Outcome(part, None, next(shares), time_s, whole=word)
+            for position, part in zip(positions, parts, strict=True)
+            if position in wanted
+        }
+
+    def single(self, item: Item) -> tuple[Any, Callable[[Any], Any]]:
+        """What the function is given for one item by itself, and what takes its answer out of what it returns."""
+        passed, positions = self.split.some([item.position])
+
+        def taken(result: Any) -> Any:
+            parts, word, _ = parts_of(result, len(positions), passed)
+            if parts is None:
+                raise ApartError("what the function returned for one item cannot be taken apart")
+            self.word = word
+            return Part(parts[positions.index(item.position)], word)
+
+        return passed, taken
 
     def _wait(self, item: Item) -> Telling:
         assert item.telling is not None
@@ -186,18 +235,10 @@ class Batch:
         item.flight = None
 
 
-def _one_each(outcome: Outcome, count: int) -> list[Outcome]:
-    """What the batch came to, for each item: what it cost is divided evenly."""
-    error, values = outcome.error, outcome.value
-    if error is None and not (isinstance(values, list | tuple) and len(values) == count):
-        what = f"{len(values)} answers" if isinstance(values, list | tuple) else f"{type(values).__name__}, no list,"
-        error = BatchError(f"the batch function returned {what} for {count} items; nothing was stored")
-    if error is not None:
-        return [replace(outcome, value=None, error=error)] * count
-    whole = outcome.capture
+def _shares(whole: Capture, count: int) -> Iterator[Capture]:
+    """What the batch cost, divided evenly."""
     tokens = [(whole.tokens_in, "tokens_in"), (whole.tokens_out, "tokens_out")]
-    each = []
-    for position, value in enumerate(values):
+    for position in range(count):
         capture = Capture(
             model=whole.model,
             strategy=whole.strategy,
@@ -208,8 +249,7 @@ def _one_each(outcome: Outcome, count: int) -> list[Outcome]:
         for amount, name in tokens:
             if amount is not None:
                 setattr(capture, name, amount // count + (position < amount % count))
-        each.append(Outcome(value, None, capture, outcome.time_s / count))
-    return each
+        yield capture
 
 
 @contextmanager
@@ -221,8 +261,8 @@ def _leading(flights: list[Flight]) -> Iterator[None]:
         yield
 
 
-def drive(batch: Batch, function: Callable[[list[Any]], Sequence[Any]]) -> None:
-    """Perform it on the caller's thread. `function` takes the list of missing values."""
+def drive(batch: Batch, function: Callable[[Any], Any]) -> None:
+    """Perform it on the caller's thread. `function` takes a part of the batch."""
     telling = batch.tell()
     came_of_it: Any = None
     error: Exception | None = None
@@ -232,16 +272,17 @@ def drive(batch: Batch, function: Callable[[list[Any]], Sequence[Any]]) -> None:
             came_of_it, error = None, None
             try:
                 match step:
-                    case RunAll(values, flights):
+                    case RunAll(passed, flights):
                         with Running() as run, _leading(flights):
-                            run.value = function(values)
+                            run.value = function(passed)
                         came_of_it = run.outcome
                     case WaitFor(flight):
                         with single_flight.waiting_for(flight, blocking=True) as may_wait:
                             came_of_it = single_flight.wait(flight) if may_wait else None
                     case Straggler(item):
                         assert item.telling is not None
-                        came_of_it = sync.drive(item.telling, batch.ports, lambda *_, **__: _single(function, item))
+                        alone = functools.partial(_single, batch, function, item)
+                        came_of_it = sync.drive(item.telling, batch.ports, alone)
                     case _:
                         came_of_it = sync.perform(step, batch.ports, function)
             except Exception as err:
@@ -252,24 +293,20 @@ def drive(batch: Batch, function: Callable[[list[Any]], Sequence[Any]]) -> None:
         telling.close()
 
 
-def _single(function: Callable[[list[Any]], Sequence[Any]], item: Item) -> Any:
-    (own,) = _one_each(Outcome(function([item.value])), 1)
-    if own.error is not None:
-        raise own.error
-    return own.value
+def _single(batch: Batch, function: Callable[[Any], Any], item: Item, *_: Any, **__: Any) -> Any:
+    passed, taken = batch.single(item)
+    return taken(function(passed))
 
 
-async def drive_async(batch: Batch, function: Callable[[list[Any]], Any], driver: Driver) -> None:
+async def drive_async(batch: Batch, function: Callable[[Any], Any], driver: Driver) -> None:
     """The same for a coroutine function."""
     telling = batch.tell()
     came_of_it: Any = None
     error: Exception | None = None
 
-    async def single(*_: Any, **__: Any) -> Any:
-        (own,) = _one_each(Outcome(await function([item.value])), 1)
-        if own.error is not None:
-            raise own.error
-        return own.value
+    async def single(item: Item, *_: Any, **__: Any) -> Any:
+        passed, taken = batch.single(item)
+        return taken(await function(passed))
 
     try:
         while True:
@@ -277,16 +314,17 @@ async def drive_async(batch: Batch, function: Callable[[list[Any]], Any], driver
             came_of_it, error = None, None
             try:
                 match step:
-                    case RunAll(values, flights):
+                    case RunAll(passed, flights):
                         with Running() as run, _leading(flights):
-                            run.value = await function(values)
+                            run.value = await function(passed)
                         came_of_it = run.outcome
                     case WaitFor(flight):
                         with single_flight.waiting_for(flight, blocking=False) as may_wait:
                             came_of_it = await single_flight.wait_async(flight) if may_wait else None
                     case Straggler(item):
                         assert item.telling is not None
-                        came_of_it = await Driver(driver.ports, single, driver.threads).drive(item.telling)
+                        alone = functools.partial(single, item)
+                        came_of_it = await Driver(driver.ports, alone, driver.threads).drive(item.telling)
                     case _:
                         came_of_it = await driver.perform(step)
             except Exception as err:
@@ -297,7 +335,7 @@ async def drive_async(batch: Batch, function: Callable[[list[Any]], Any], driver
         telling.close()
 
 
-async def drive_in_own_task(batch: Batch, function: Callable[[list[Any]], Any], driver: Driver) -> None:
+async def drive_in_own_task(batch: Batch, function: Callable[[Any], Any], driver: Driver) -> None:
     """The same in a task of its own: a cancelled caller takes no item from others who wait for it."""
 
     def leave() -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Self
 from exp_pool._clock import monotonic
 from exp_pool.capture import begin_capture, end_capture
 from exp_pool.steps import Outcome
+from exp_pool.wholes import Part
 
 
 class Running:
@@ -33,7 +34,10 @@ class Running:
         time_s = monotonic() - self._began
         end_capture(self._token)
         if err is None:
-            self.outcome = Outcome(self.value, None, self._capture, time_s)
+            value, word = self.value, ""
+            if type(value) is Part:
+                value, word = value.value, value.word
+            self.outcome = Outcome(value, None, self._capture, time_s, whole=word)
             return False
         if isinstance(err, Exception):
             self.outcome = Outcome(None, err, self._capture, time_s)
