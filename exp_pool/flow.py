@@ -30,7 +30,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from exp_pool._clock import now_us
-from exp_pool.errors import DecodingError, InvalidInputError, MisfitError, ReplayMissError
+from exp_pool.errors import DecodingError, EncodingError, InvalidInputError, MisfitError, ReplayMissError
 from exp_pool.experience import Answer, Experience, Hit
 from exp_pool.keeping import accepted, keep, keep_failure
 from exp_pool.protocols import ContextBuilder, Lease, Question, Verdict
@@ -41,6 +41,7 @@ from exp_pool.stamps import read_stamp
 from exp_pool.steps import (
     AskFeeds,
     AskJudge,
+    Awaited,
     Better,
     Claim,
     Claimed,
@@ -149,7 +150,7 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
                 if ending is not None:
                     return ending
         if better is None or better.outcome is None:
-            ending = yield from _concluded(as_called, policy, mode, outcome, shown, lease)
+            ending = yield from _concluded(as_called, policy, mode, outcome, shown, lease, judged)
             if ending.encoded is not None and outcome.error is None:
                 learning = _learned(judged.lesson, ending.encoded)
                 yield from _attempt(as_called, "learn from the call", learning, default=None)
@@ -172,18 +173,45 @@ def _begin_better(request: Request, policy: Policy, mode: Mode) -> Story[Better 
 
 
 def _concluded(
-    request: Request, policy: Policy, mode: Mode, outcome: Outcome, shown: Shown, lease: Lease | None
+    request: Request,
+    policy: Policy,
+    mode: Mode,
+    outcome: Outcome,
+    shown: Shown,
+    lease: Lease | None,
+    judged: Judged | None = None,
 ) -> Story[Ending]:
     """The function has run: keep what is to be kept."""
     if outcome.error is not None:
         return (yield from _failed(request, policy, mode, outcome, shown))
     yield from _attempt(request, "log the call", _step(Ran(request, outcome)), default=None)
+    # Of a stream, which was encoded as it came, nobody sees the chunks unless all of them are there.
+    streamed, asks = policy.first_stays, mode.write and not outcome.refined
+    if asks and not streamed and not (yield from _wanted(request, policy, outcome)):
+        encoded = yield from _for_others(request, policy, outcome, judged)
+        return Ending(Answer(outcome.value, parents=shown.parents), encoded=encoded)
     stored = None
     encoded = yield from _attempt(request, "store the answer", _encoded(policy, outcome), default=None)
+    if asks and streamed and encoded is not None and not (yield from _wanted(request, policy, outcome)):
+        return Ending(Answer(outcome.value, parents=shown.parents), encoded=encoded)
     if mode.write and encoded is not None:
         keeping = keep(request, policy, mode, outcome, shown, lease, *encoded)
         stored = yield from _attempt(request, "store the answer", keeping, default=None)
     return Ending(Answer(outcome.value, id=stored, parents=shown.parents), encoded=encoded)
+
+
+def _wanted(request: Request, policy: Policy, outcome: Outcome) -> Story[bool]:
+    return (yield from _attempt(request, "store the answer", accepted(request, policy, outcome), default=False))
+
+
+def _for_others(
+    request: Request, policy: Policy, outcome: Outcome, judged: Judged | None
+) -> Story[tuple[str, str] | None]:
+    """An answer that is not to be stored, encoded only where somebody wants a copy; silently, if that cannot be."""
+    if (judged is not None and judged.lesson is not None) or (yield Awaited(request)):
+        with suppress(EncodingError):
+            return (yield from _encoded(policy, outcome))
+    return None
 
 
 def _failed(request: Request, policy: Policy, mode: Mode, outcome: Outcome, shown: Shown) -> Story[Ending]:

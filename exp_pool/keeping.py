@@ -35,8 +35,6 @@ def keep(
     codec: str,
 ) -> Story[str | None]:
     """The new row's id; None where it was not stored."""
-    if not outcome.refined and not (yield from accepted(request, policy, outcome)):
-        return None
     if policy.first_stays and mode.read:  # a call that read nothing was asked to renew it
         first: Record | None = yield LookUp(request)
         if first is not None and policy.lets_answer(first, request.source):

@@ -295,6 +295,13 @@ class Renew:
 
 
 @dataclass(frozen=True, slots=True)
+class Awaited:
+    """Comes to whether an identical call waits for the end of this one. Who comes later calls for himself."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
 class Coalesced:
     """Tell who listens that the answer of an identical call that was running answered this one, too."""
 
@@ -336,6 +343,7 @@ FlowStep: TypeAlias = (
     | Outdated
     | Found
     | Renew
+    | Awaited
     | Coalesced
     | NotFound
     | Trouble

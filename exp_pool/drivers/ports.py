@@ -27,6 +27,7 @@ from exp_pool.search import Search, Wanted
 from exp_pool.steps import (
     AskFeeds,
     AskJudge,
+    Awaited,
     Claim,
     Coalesced,
     Ending,
@@ -97,7 +98,7 @@ class Ports:
     def quick(self, step: FlowStep) -> bool:
         """Whether the step is done without waiting for I/O, so that an event loop may do it itself."""
         match step:
-            case Found() | Coalesced() | NotFound() | Ran() | Trouble() | Recall() | Learn():
+            case Found() | Awaited() | Coalesced() | NotFound() | Ran() | Trouble() | Recall() | Learn():
                 return True
             case LookUp() | Claim() | Keep():
                 return not self.store.capabilities.blocking
@@ -117,6 +118,8 @@ class Ports:
                 return self.outdated(request)
             case Found():
                 return self._found(step)
+            case Awaited(request):
+                return self.flights.awaited(request)
             case Coalesced(request):
                 return self.counters.called(request.function, "coalesced")
             case NotFound(request):

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TypeAlias
 
 from exp_pool.forks import reset_in_child
+from exp_pool.request import Request
 from exp_pool.steps import Ending, Once
 
 _LOOK_S = 1.0  # how often those who wait look whether the leader is still there
@@ -113,6 +114,12 @@ class Flights:
                 return flight, True
             flight.aboard += 1
             return flight, False
+
+    def awaited(self, request: Request) -> bool:
+        """Whether somebody besides its leader is aboard of the flight of a call that may write."""
+        with self._lock:
+            flight = self._flights.get((request.run, True))
+            return flight is not None and flight.aboard > 1
 
     def leave(self, step: Once, flight: Flight) -> bool:
         """The caller is no longer interested; whether it was the last one. Nobody boards after the last."""

@@ -19,6 +19,7 @@ from exp_pool.steps import (
     Ask,
     AskFeeds,
     AskJudge,
+    Awaited,
     Claim,
     Claimed,
     Coalesced,
@@ -402,10 +403,12 @@ def test_an_answer_that_is_not_to_be_stored_still_reaches_those_who_wait():
     policy = replace(TOGETHER, cache_if=lambda call, value: False)
     telling = story(REQUEST, policy)
     next(telling)
-    part = telling.send(...).part()
-    steps, ending = tell(part, Claimed(lease=LEASE), None, Outcome("x"), False)
-    assert kinds(steps) == [Claim, NotFound, Run, Ask]
+    part = telling.send(...).part
+    steps, ending = tell(part(), Claimed(lease=LEASE), None, Outcome("x"), False, True)
+    assert kinds(steps) == [Claim, NotFound, Run, Ask, Awaited]
     assert (ending.answer.id, ending.encoded) == (None, ('"x"', "json"))
+    steps, ending = tell(part(), Claimed(lease=LEASE), None, Outcome("x"), False, False)
+    assert (ending.answer.value, ending.encoded) == ("x", None), "there is nobody to encode it for"
 
 
 def test_stale_is_served_while_somebody_renews_it_here_or_in_another_process():

@@ -345,7 +345,7 @@ def test_an_iterator_without_end_and_one_that_fails_are_the_functions_business(d
         yield from "ab"
         raise OSError("gone")
 
-    g = decorate(list)
+    g = decorate(lambda items: list(items))
     with pytest.raises(OSError, match="gone"):
         g(failing())
     h = decorate(lambda items: [next(items), next(items)])

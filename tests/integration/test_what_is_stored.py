@@ -1,6 +1,10 @@
 """What is stored and for how long: cache_if, failures, ttl in all its forms, redaction."""
 
 import asyncio
+import json
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -84,6 +88,60 @@ def test_a_condition_that_raises_means_not_stored_and_is_said(manager):
     with pytest.warns(ExpPoolWarning, match="division by zero"):
         assert ask("q") == "run 1"
     assert ask("q") == "run 2"
+    assert manager.sync.get_exps_count() == 0
+
+
+class Counts:
+    """A codec that says what it is asked to write."""
+
+    name = "counts"
+
+    def __init__(self):
+        self.written = []
+
+    def encode(self, value):
+        self.written.append(value)
+        return json.dumps(value)
+
+    def decode(self, text):
+        return json.loads(text)
+
+
+def test_what_is_refused_is_not_encoded_and_nothing_is_said_of_it(manager):
+    codec = Counts()
+    ask = counted(manager, ["no", "yes"], codec=codec, cache_if=lambda value: value == "yes")
+    assert [ask("q") for _ in range(3)] == ["no", "yes", "yes"]
+    assert set(codec.written) == {"yes"}
+
+    @manager.exp_cache(cache_if=lambda value: value is not ...)
+    def odd(q):
+        return ...
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert odd("q") is odd("q") is ...
+
+
+def test_what_is_refused_reaches_those_who_wait(manager):
+    began, go, runs = threading.Event(), threading.Event(), []
+
+    @manager.exp_cache(cache_if=lambda value: False)
+    def slow(q):
+        runs.append(q)
+        began.set()
+        assert go.wait(30)
+        return {"q": q}
+
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(slow, "q")
+        assert began.wait(30)
+        others = [threads.submit(slow, "q") for _ in range(3)]
+        flights = manager.sync.ports.flights
+        while sum(flight.aboard for flight in flights._flights.values()) < 4:
+            pass
+        go.set()
+        assert [each.result() for each in (first, *others)] == [{"q": "q"}] * 4
+    assert runs == ["q"]
     assert manager.sync.get_exps_count() == 0
 
 
