@@ -134,11 +134,20 @@ class ExpPoolConfig(BaseSettings):
     store_timeout: float = Field(default=5.0, gt=0)
     """Seconds to wait for the store (another writer) and for the index."""
     embed_timeout: float = Field(default=2.0, gt=0)
-    """Seconds that a decorated call waits for the embedder, where it wants similar experiences."""
+    """Seconds that a decorated call waits for the embedder, where it wants similar experiences.
+
+    The loading of its model does not count: see `load_timeout`.
+    """
+    load_timeout: float = Field(default=30.0, ge=0)
+    """Seconds that decorated calls wait for a model that is still loading, where they want similar experiences.
+
+    Counted once in a process, from the first call that waits: after a time-out later calls go on without similar
+    experiences until the model is there. 0: none waits. `warm_up` loads it beforehand.
+    """
     judge_timeout: float = Field(default=5.0, gt=0)
     """Seconds that a decorated call waits for its judge; then the judge has abstained, and the function runs."""
     query_timeout: float = Field(default=60.0, gt=0)
-    """Seconds that a query waits until what it searches is embedded, and for the embedder."""
+    """Seconds that a query waits until what it searches is embedded, and for the embedder, its model included."""
     exit_timeout: float = Field(default=5.0, ge=0)
     """Seconds that closing, and the end of the process, wait for background tasks, and for upkeep in progress.
 

@@ -84,7 +84,7 @@ class Editing(PerFunction):
         statuses = self._store.put_many([Put(record) for record in records])
         stored = [r for r, status in zip(records, statuses, strict=True) if status is not PutStatus.CONFLICT]
         self.counters.add("stored", len(stored))
-        self.ports.stored(stored)
+        self.ports.stored(stored, by_hand=True)
         taken = [r.id for r, status in zip(records, statuses, strict=True) if status is PutStatus.CONFLICT]
         if taken:
             raise ConflictError(
@@ -153,7 +153,7 @@ class Editing(PerFunction):
                 if row is not None:
                     self.follow(replace(row, **(edit.before or {})), row)
         new = [Record(**(edit.after or {})) for edit in edits if edit.deed in (Deed.ADD, Deed.RESTORE)]
-        self.ports.stored([row for row in new if row.is_current])
+        self.ports.stored([row for row in new if row.is_current], by_hand=True)
         return kept
 
     def follow(self, before: Record, after: Record) -> None:

@@ -19,6 +19,7 @@
     ├── VectorIndexError                  the vector index failed: exact scan answers instead
     │   └── IndexOwnedError               it is another process's for the time being: exact scan answers here
     ├── EmbedderError                     no vectors could be made; the message says what to install or to check
+    │   └── StillLoadingError             the model was not loaded in time, and goes on loading
     ├── RerankerError                     what was found could not be put in order; the message says what to check
     ├── ScorerError                       an experience could not be scored: it stays unscored, with this reason
     │   ├── NotScorableError              there is nothing to score it by yet
@@ -126,6 +127,10 @@ class IndexOwnedError(VectorIndexError):
 
 class EmbedderError(ExpPoolError):
     """The embedder is missing, failed, timed out or returned something that is not vectors."""
+
+
+class StillLoadingError(EmbedderError):
+    """The model was not loaded in time. It goes on loading; `ExpManager.warm_up` waits for it."""
 
 
 class RerankerError(ExpPoolError):

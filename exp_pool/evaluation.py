@@ -22,7 +22,7 @@ from exp_pool.notices import Notices
 from exp_pool.progress import progress
 from exp_pool.protocols import Embedder, Judge, Verdict
 from exp_pool.records import Record
-from exp_pool.registry import embedder_maker, load_scorer
+from exp_pool.registry import embedder_loading, load_scorer
 from exp_pool.request import CallSpec, Request
 from exp_pool.reuse.judges import resolve_judge
 from exp_pool.reuse.verified import VerifiedJudge, labelled
@@ -119,10 +119,10 @@ def evaluate(
     resolved = resolve_judge(judge)
     if isinstance(resolved, VerifiedJudge):
         resolved = replace(resolved, same=None)
-    make = embedder_maker(embedder if embedder is not None else ExpPoolConfig().embedder)
-    if make is None:
+    loading = embedder_loading(embedder if embedder is not None else ExpPoolConfig().embedder)
+    if loading is None:
         raise ConfigurationError("embedder='none' finds nothing similar; name one, such as the default")
-    embeddings = EmbeddingService(make)
+    embeddings = EmbeddingService(loading)
     try:
         prepared = _prepared(known, embeddings)
         wanted = list(_orders(orders, len(prepared), seed))

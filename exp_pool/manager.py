@@ -302,6 +302,7 @@ class ExpManager(Tending):
         reranker: Reranker | str | None = None,
     ) -> list[Experience]:
         """The experiences of `search`."""
+        await self._model_for(query_type, function, namespace)
         return await self._hop(
             functools.partial(
                 self.sync.query_exps,
@@ -356,6 +357,7 @@ class ExpManager(Tending):
             RerankerError: the reranker cannot be loaded, or failed.
             StoreError: the store failed.
         """
+        await self._model_for(query_type, function, namespace)
         return await self._hop(
             functools.partial(
                 self.sync.search,
@@ -380,7 +382,14 @@ class ExpManager(Tending):
         Raises:
             EmbedderError: there is none, it failed or took longer than `query_timeout`.
         """
+        await self._loaded(self.sync.begin_loading, self.config.query_timeout)
         return await self._hop(self.sync.embed, texts)
+
+    async def _model_for(
+        self, query_type: QueryType | str, function: str | Callable[..., Any] | None, namespace: str | None
+    ) -> None:
+        begin = functools.partial(self.sync.loading_for, query_type, function, namespace)
+        await self._loaded(begin, self.config.query_timeout)
 
     async def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
         """How many current experiences, expired and quarantined ones too."""

@@ -9,7 +9,7 @@ import atexit
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,10 +59,10 @@ from exp_pool.protocols import (
 )
 from exp_pool.queries import Queries
 from exp_pool.records import Record, to_experience
-from exp_pool.registry import embedder_maker, load_scorer, open_front, open_index, open_store
+from exp_pool.registry import embedder_loading, load_scorer, open_front, open_index, open_store
 from exp_pool.report import Report, report_on
 from exp_pool.rerank import Reranker, Reranking
-from exp_pool.search import Search
+from exp_pool.search import Search, Wanted
 from exp_pool.surroundings import current_switches
 from exp_pool.tiers import tiered
 from exp_pool.upkeep.doctor import Diagnosis, examine
@@ -116,8 +116,12 @@ class Pool(Editing):
         self.background = Background(self.notices)
         self._plain = not feeds and not observers  # nobody wants to hear of a hit before or while it is given
         self._index = index if index is not None else open_index(config.index, config, self._store)
-        make = embedder_maker(embedder if embedder is not None else config.embedder)
-        self._embeddings = EmbeddingService(make) if make and not isinstance(self._index, NoIndex) else None
+        loading = embedder_loading(embedder if embedder is not None else config.embedder)
+        self._embeddings = (
+            None
+            if loading is None or isinstance(self._index, NoIndex)
+            else EmbeddingService(loading, config.load_timeout, self._owed)
+        )
         self._scoring = Scoring(self._store, self.counters, self.notices, feedback=self._feedback)
         self._verifying = Verifying(self._store, self._embeddings, self.counters, self.notices, self._owed, load_scorer)
         neighbours = Neighbours(self._store, self._index, self.counters, self.notices, config.scan_bytes)
@@ -331,6 +335,32 @@ class Pool(Editing):
         self.check_open()
         return report_on(self._namespace(None), self._outcomes, self._verifying, self._store)
 
+    # The model
+
+    def begin_loading(self) -> Future[Embedder] | None:
+        """Have the model loaded; what that comes to, unless there is nothing to be waited for."""
+        self.check_open()
+        return None if self._embeddings is None else self._embeddings.begin()
+
+    def loading_for(
+        self, query_type: QueryType | str, function: str | Callable[..., Any] | None, namespace: str | None
+    ) -> Future[Embedder] | None:
+        """What a search is going to wait for."""
+        self.check_open()
+        if query_type not in (QueryType.SEMANTIC, QueryType.HYBRID):
+            return None
+        name = None if function is None else function_name(function)
+        return self.ports.search.loading(Wanted(self._namespace(namespace), "", 1, function=name))
+
+    def check_loaded(self) -> None:
+        """Whether the model is there.
+
+        Raises:
+            StillLoadingError: it is not.
+        """
+        if self._embeddings is not None:
+            self._embeddings.wait(0)
+
     # Upkeep
 
     def flush(self, timeout: float | None = None) -> None:
@@ -354,11 +384,17 @@ class Pool(Editing):
         return rescore(self._store, self._scoring, load_scorer(scorer), query, again=again, concurrency=concurrency)
 
     def warm_up(self) -> None:
-        """Open the store and load the model, so that the first query does not wait for it."""
+        """Open the store, load the model however long that takes, and open the index; see `ExpManager.warm_up`."""
         self.check_open()
         self._store.count(RecordQuery(None), limit=1)
-        if self._embeddings is not None:
-            self._embeddings.embed(["warm up"], self.config.query_timeout)
+        if self._embeddings is None:
+            return
+        self._embeddings.wait(None)
+        deadline = monotonic() + self.config.query_timeout
+        embedded = self._embeddings.embed(["warm up"], self.config.query_timeout)
+        self._follower.run(deadline)
+        self.ports.search.nearest(Wanted(self.config.namespace, "warm up", 1), embedded)
+        self._owed()
 
     def reindex(self, progress: Progress | None = None) -> int:
         """Build the index anew from the store, beside the old one, which answers meanwhile; how many rows it has."""

@@ -7,9 +7,11 @@ import inspect
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 from exp_pool.config import ExpPoolConfig
 from exp_pool.embedders.callable import CallableEmbedder
+from exp_pool.embedders.loading import Loading
 from exp_pool.errors import ConfigurationError
 from exp_pool.plugs import offers
 from exp_pool.protocols import Embedder, FrontTier, RecordStore, Scorer, VectorIndex
@@ -51,7 +53,9 @@ EMBEDDERS = {
     "openai": "exp_pool.embedders.openai:OpenAIEmbedder",
     "sentence-transformers": "exp_pool.embedders.sentence_transformers:SentenceTransformerEmbedder",
 }
+_ASK_OTHERS = frozenset({"openai"})  # of whom the environment says who they are, which may change between managers
 _SCORERS = "exp_pool.scorers"
+_loadings: WeakValueDictionary[str, Loading] = WeakValueDictionary()  # as long as a manager has use for it
 
 
 def open_store(url: str, config: ExpPoolConfig) -> RecordStore:
@@ -109,6 +113,20 @@ def embedder_maker(embedder: str | Callable[..., Any] | Embedder) -> Callable[[]
     raise ConfigurationError(
         f"embedder={embedder!r} is unknown; use {known}, 'none' or a callable(list[str]) -> vectors"
     )
+
+
+def embedder_loading(embedder: str | Callable[..., Any] | Embedder) -> Loading | None:
+    """Where the embedder comes from, once it is needed; None for ``"none"``. Managers share that of a local model.
+
+    Raises:
+        ConfigurationError: it is no known name, no callable and no embedder.
+    """
+    make = embedder_maker(embedder)
+    if make is None or not isinstance(embedder, str):
+        return None if make is None else Loading.of(make())
+    if embedder.partition("/")[0] in _ASK_OTHERS:
+        return Loading(make, embedder)
+    return _loadings.setdefault(embedder, Loading(make, embedder))
 
 
 def load_scorer(scorer: str | Scorer | type[Scorer]) -> Scorer:

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from exp_pool._clock import now_us
@@ -21,7 +22,7 @@ from exp_pool.filters import Condition, holds
 from exp_pool.indexes.lexical import LexicalIndex, WordsQuery
 from exp_pool.neighbours import Near, Neighbours
 from exp_pool.notices import Notices
-from exp_pool.protocols import RecordQuery, RecordStore, VectorQuery
+from exp_pool.protocols import Embedder, RecordQuery, RecordStore, VectorQuery
 from exp_pool.records import Record
 from exp_pool.steps import Match
 from exp_pool.vectors import cosines, from_bytes, sound
@@ -71,25 +72,62 @@ class Search:
         self._lexical = lexical
         self._notices = notices
 
-    def similar(self, wanted: Wanted, timeout_s: float) -> list[Match]:
-        """At most `limit` matches, most similar first. Nothing is embedded where there is nothing to compare with.
+    @property
+    def ready(self) -> bool:
+        """Whether texts can be embedded without waiting for a model."""
+        return self._embeddings is not None and self._embeddings.ready
+
+    def loading(self, wanted: Wanted) -> Future[Embedder] | None:
+        """What is waited for before the text can be embedded; None: nothing.
+
+        With nothing to compare with nobody waits, but the next one will: the loading begins.
+        """
+        service = self._embeddings
+        if service is None or service.ready:
+            return None
+        made = service.begin()
+        return None if made.done() or not self.anything(wanted) else made
+
+    def patience(self) -> float:
+        """How much longer a decorated call may wait for that."""
+        return 0.0 if self._embeddings is None else self._embeddings.patience()
+
+    def prepared(self, wanted: Wanted) -> bool:
+        """Whether a call that looks for this has anything to embed its text for; then the embedder is there.
+
+        It is waited for as long as `patience` allows.
 
         Raises:
             ConfigurationError: this manager has no index or no embedder.
-            EmbedderError: the text could not be embedded within the time-out.
+            StillLoadingError: the embedder is not there yet.
+            EmbedderError: it cannot be had.
             StoreError: the store failed.
         """
-        if self._embeddings is None:
+        service = self._embeddings
+        if service is None:
             raise ConfigurationError(
                 "nothing can be similar with index='none://' or embedder='none'; use another of these"
             )
+        if not service.ready:
+            service.begin()
         if not self.anything(wanted):
-            return []
+            return False
+        if not service.ready:
+            service.wait(self.patience())
+        return True
+
+    def embedded(self, wanted: Wanted, timeout_s: float) -> Embedded | None:
+        """The text's vector; None where it was to be read whole and was not.
+
+        Raises:
+            EmbedderError: the text could not be embedded within the time-out.
+        """
+        assert self._embeddings is not None
         embedded = self._embeddings.embed([wanted.text], timeout_s)
         if wanted.whole and not embedded.whole[0]:
             self._tell_of_unknown_words(wanted, embedded)
-            return []
-        return self.nearest(wanted, embedded)
+            return None
+        return embedded
 
     def anything(self, wanted: Wanted) -> bool:
         """Whether there is anything to compare with; if not, nothing need be embedded."""

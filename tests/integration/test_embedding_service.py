@@ -9,6 +9,7 @@ from conftest import letters
 
 from exp_pool.embedders import service as module
 from exp_pool.embedders.callable import CallableEmbedder
+from exp_pool.embedders.loading import Loading
 from exp_pool.embedders.service import EmbeddingService
 from exp_pool.errors import EmbedderError
 
@@ -36,7 +37,7 @@ def gated():
 
 @pytest.fixture
 def service(gated):
-    service = EmbeddingService(lambda: CallableEmbedder(gated, "gated"))
+    service = EmbeddingService(Loading(lambda: CallableEmbedder(gated, "gated")))
     yield service
     gated.gate.set()
     service.close(10)
@@ -189,12 +190,12 @@ def test_a_model_that_cannot_be_made_is_tried_once_for_all_who_wait(gated):
         assert gate.wait(30)
         raise EmbedderError("no model")
 
-    service = EmbeddingService(make)
+    service = EmbeddingService(Loading(make))
     callers = Callers(service)
     callers.start(0, ["a"])
     assert entered.wait(10)
     for i in range(1, 5):
-        callers.queue(i, [f"text {i}"])
+        callers.start(i, [f"text {i}"])
     gate.set()
     callers.join()
     assert [str(callers.results[i]) for i in range(5)] == ["no model"] * 5
@@ -208,7 +209,7 @@ def test_a_forked_child_makes_its_own(service, gated):
     if not child:
         status = 1
         try:
-            status = 0 if service._embedder is None and same(service.embed(["b"], 10), ["b"]) else 2
+            status = 0 if not service.begun and same(service.embed(["b"], 10), ["b"]) else 2
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
