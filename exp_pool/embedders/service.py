@@ -131,8 +131,9 @@ class EmbeddingService:
             EmbedderError: as `embed`.
         """
         readable = [_readable(text) for text in texts]
+        embedder = self.wait(timeout_s)
         try:
-            return list(self._thread.run(lambda: self._made().fits(readable), timeout_s, priority=_LATER))
+            return list(self._thread.run(lambda: embedder.fits(readable), timeout_s, priority=_LATER))
         except EmbedderError:
             raise
         except Exception as err:
