@@ -300,7 +300,7 @@ def test_multiprocessing_and_executors(tmp_path, how):
 
 BY_VALUE = """
 import json, os, subprocess, sys
-import cloudpickle, dill
+import cloudpickle, dill, joblib
 
 from exp_pool import ExpManager, exp_cache, set_exp_manager
 
@@ -347,8 +347,10 @@ if __name__ == "__main__":
     sent = way.dumps(functions).hex()
     done = subprocess.run([sys.executable, "-c", WORKER, sys.argv[1]], input=sent + "\\n" + sent, capture_output=True, text=True)
     print(json.dumps([done.stdout, done.stderr, [f.key("x") for f in functions if f is not lost]]))
+    there = [joblib.Parallel(2)(joblib.delayed(ask)(q) for q in "abcd") for _ in range(2)]
     set_exp_manager(ExpManager(store="sqlite:///.exp_pool/pool.db", index="none://", embedder="none"))
     print(json.dumps([function.call("x").found_by for function in functions]))
+    print(json.dumps([there[0] == there[1] == [ask(q) for q in "abcd"], os.getpid() in [pid for _, pid in there[0]]]))
 """
 
 
@@ -360,7 +362,7 @@ def test_by_value_into_a_process_that_knows_nothing(tmp_path, monkeypatch, way):
     monkeypatch.setenv("EXP_POOL_EMBEDDER", "none")
     script = tmp_path / "work.py"
     script.write_text(BY_VALUE)
-    [[out, err, keys], here], _ = told_by(script, way, cwd=tmp_path)
+    [[out, err, keys], here, of_joblib], _ = told_by(script, way, cwd=tmp_path)
     assert "AssertionError" not in err and "has not been imported" not in err, err
     lines = [json.loads(line) for line in out.splitlines()]
     assert len(lines) == 2, err
@@ -369,14 +371,7 @@ def test_by_value_into_a_process_that_knows_nothing(tmp_path, monkeypatch, way):
         assert keys_there == keys
     assert err.count("was made with objects (observers)") == 1
     assert here == ["exact", "exact", None, "exact"], "what was stored there answers here"
-
-
-def test_joblib(tmp_path, monkeypatch):
-    monkeypatch.setenv("EXP_POOL_INDEX", "none://")
-    monkeypatch.setenv("EXP_POOL_EMBEDDER", "none")
-    joblib = pytest.importorskip("joblib")
-    found = joblib.Parallel(2)(joblib.delayed(double)(n) for n in range(4))
-    assert found == [0, 2, 4, 6]
+    assert of_joblib == [True, False]
 
 
 def test_a_manager_goes_along(manager, make_manager):
