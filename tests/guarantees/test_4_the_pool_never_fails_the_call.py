@@ -467,3 +467,18 @@ def test_a_forked_child_is_not_frozen_by_chroma(tmp_path):
             finally:
                 os._exit(status)
         assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_function_that_calls_itself_goes_deep(make_manager):
+    """Undecorated it may go some 900 calls deep; each frame of the pool's that stands between two calls takes from that."""
+    runs = []
+
+    @make_manager().exp_cache
+    def count(n):
+        runs.append(n)
+        return 0 if n == 0 else 1 + count(n - 1)
+
+    assert count(150) == 150
+    assert len(runs) == 151
+    assert count(150) == 150 and count(100) == 100
+    assert len(runs) == 151

@@ -251,7 +251,7 @@ def test_click_and_typer():
     @exp_cache
     def run(question: str, times: int = 2):
         """Runs."""
-        print(question * times)
+        typer.echo(question * times)
 
     result = typer.testing.CliRunner().invoke(app, ["x", "--times", "3"])
     assert result.output == "xxx\n"
