@@ -195,7 +195,9 @@ def test_fastapi_endpoints_dependencies_and_background_tasks():
         return {"text": body.text, "quota": quota}
 
     @app.get("/method")
-    def of_method(background: fastapi.BackgroundTasks, agent: typing.Annotated[Agent, fastapi.Depends(Agent)]) -> Answer:
+    def of_method(
+        background: fastapi.BackgroundTasks, agent: typing.Annotated[Agent, fastapi.Depends(Agent)]
+    ) -> Answer:
         background.add_task(later, "told")
         return agent.ask("x")
 
