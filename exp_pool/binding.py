@@ -67,7 +67,7 @@ class Binder:
 
     def __init__(self, signature: inspect.Signature, exclude: Collection[str] = ()) -> None:
         self._signature = signature
-        self._exclude = frozenset(exclude)
+        self.excluded = frozenset(exclude)
         parameters = list(signature.parameters.values())
         plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         self._plain = all(parameter.kind in plain for parameter in parameters)
@@ -87,10 +87,10 @@ class Binder:
                 bound = {**self._defaults, **given, **kwargs}
                 if len(bound) == len(self._names):
                     try:
-                        return {name: bound[name] for name in self._names if name not in self._exclude}
+                        return {name: bound[name] for name in self._names if name not in self.excluded}
                     except KeyError:  # an unknown name in place of a missing one
                         pass
-        return bind(self._signature, args, kwargs, self._exclude)
+        return bind(self._signature, args, kwargs, self.excluded)
 
 
 def reuse_scope(

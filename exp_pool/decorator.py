@@ -22,6 +22,7 @@ from exp_pool.experience import Call
 from exp_pool.function_like import note_class_body, within
 from exp_pool.functions import Decorated, Setup
 from exp_pool.kinds import AsyncCachedFunction, AsyncCachedGenerator, CachedFunction, CachedGenerator
+from exp_pool.notices import Notices
 from exp_pool.places import Standing, register
 from exp_pool.plugs import offers
 from exp_pool.protocols import Codec, ContextBuilder, Judge, Scorer
@@ -191,6 +192,8 @@ class ExpCache:
 
 exp_cache = ExpCache()
 
+_notices = Notices()  # of this process: nobody is asked for a manager when a function is decorated
+
 _PLAIN = (CachedFunction, AsyncCachedFunction)
 _STREAMS = (CachedGenerator, AsyncCachedGenerator)
 
@@ -283,6 +286,7 @@ def _decorate(
     if batch is not None and batch not in spec.signature.parameters:
         known = ", ".join(spec.signature.parameters) or "none"
         raise ConfigurationError(f"batch={batch!r} names no parameter of {spec.name}; its parameters: {known}")
+    _tell_without_text(spec, policy, batch)
     checked = _checks_source(source, by_hand=name is not None or bool(spec.version))
     if home is None:
         standing = register(spec.name, target) if name is None else Standing()
@@ -308,6 +312,27 @@ def _decorate(
         home.source,
     )
     return kind(setup)
+
+
+def _tell_without_text(spec: CallSpec, policy: Policy, batch: str | None) -> None:
+    """Similar requests are wanted: say so where it is not known what is to be compared."""
+    if policy.judge is not None and policy.judge.candidates > 0:
+        option, follows = "judge=", "no similar request is answered"
+    elif policy.inject is not None:
+        option, follows = "inject=", "all arguments are compared, as JSON"
+    elif policy.context_builder is not None:
+        option, follows = "context_builder=", "no experience is written into it"
+    else:
+        return
+    parameters = spec.lacks_text(batch)
+    if parameters:
+        _notices.once(
+            f"text:{spec.name}",
+            f"{spec.name} has {option}, but which of its parameters holds the text of a request is not known, so "
+            f"{follows}; name it with request='...' (its parameters: {parameters}), or give request= a callable of the "
+            "call's arguments that returns the text",
+            stacklevel=4,
+        )
 
 
 def _checks_source(source: str | None, *, by_hand: bool) -> bool:

@@ -28,7 +28,15 @@ from exp_pool.keys import is_plain, make_key, qualified_name
 from exp_pool.lines import CallLine
 from exp_pool.records import Record, hash_text, measure
 from exp_pool.redaction import REDACTED, is_secret_name, redacted, redacted_text
-from exp_pool.request_text import CLOSURE, REQUEST_PARAMETERS, json_text, request_text, text_of, with_text
+from exp_pool.request_text import (
+    CLOSURE,
+    REQUEST_PARAMETERS,
+    json_text,
+    request_text,
+    text_is_known,
+    text_of,
+    with_text,
+)
 
 Memo: TypeAlias = tuple[Any, ...]
 
@@ -285,6 +293,15 @@ class CallSpec:
                 )
         return listed
 
+    def lacks_text(self, batch: str | None = None) -> str:
+        """The parameters that calls have, where it is not known which of them holds the request text; else empty."""
+        if self._request is not None or batch is not None:
+            return ""
+        left_out = {self.receiver, *self._bind.excluded}
+        parameters = {name: each for name, each in self.signature.parameters.items() if name not in left_out}
+        open_ = [each for name, each in parameters.items() if not self._is_secret(name)]
+        return "" if text_is_known(open_) else ", ".join(parameters) or "none"
+
     @property
     def plain(self) -> bool:
         """Whether the arguments, as they are, say everything about the call: no ``key=``, no secrets, no callable.
@@ -369,11 +386,7 @@ class CallSpec:
 
     def fits(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Whether the function could be called so at all."""
-        try:
-            self.signature.bind(*args, **self.complete(args, kwargs))
-        except TypeError:
-            return False
-        return True
+        return _fits(self.signature, args, self.complete(args, kwargs))
 
     def complete(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         """The keyword arguments, with no experiences where the function insists on some and the caller passed none."""
@@ -412,18 +425,20 @@ class CallSpec:
         )
 
     def _asked_for_text(self, request: Request) -> Any:
-        """What ``request=`` makes of the call: with its defaults, unless that is more than it takes."""
+        """What ``request=`` makes of the call: with its defaults, as far as it takes them."""
         assert callable(self._request)
+        try:
+            takes = inspect.signature(self._request)
+        except (TypeError, ValueError):  # written in C
+            return self._request(*request.args, **request.kwargs)
         bound = self.signature.bind(*request.args, **request.kwargs)
         bound.apply_defaults()
-        try:
-            inspect.signature(self._request).bind(*bound.args, **bound.kwargs)
-        except (
-            TypeError,
-            ValueError,
-        ):  # ``lambda prompt: ...`` of a function with a second parameter that has a default
-            return self._request(*request.args, **request.kwargs)
-        return self._request(*bound.args, **bound.kwargs)
+        by_name = bind(self.signature, request.args, request.kwargs)
+        if not any(each.kind is each.VAR_KEYWORD for each in takes.parameters.values()):
+            by_name = {name: value for name, value in by_name.items() if name in takes.parameters}
+        ways = ((bound.args, bound.kwargs), ((), by_name), (request.args, request.kwargs))
+        args, kwargs = next((way for way in ways if _fits(takes, *way)), ways[-1])
+        return self._request(*args, **kwargs)
 
     def prompt_of(self, parameter: str | None, given: Mapping[str, Any]) -> Prompt | None:
         """See `Request.prompt`; `parameter` is the one that is known to hold the request text."""
@@ -459,6 +474,14 @@ class CallSpec:
         """Whether it is the class that defines the method, and the only one of its name."""
         module, name = (getattr(self.function, about, "") for about in ("__module__", "__qualname__"))
         return (cls.__module__, cls.__qualname__) == (module, name.rpartition(".")[0]) and not is_set_apart(cls)
+
+
+def _fits(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 def _tuple_of_names(option: str, names: Any) -> tuple[str, ...]:

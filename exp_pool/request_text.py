@@ -12,10 +12,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import enum
+import inspect
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from exp_pool.encoding import to_plain
@@ -71,6 +72,28 @@ def request_text(arguments: Mapping[str, Any], parameter: str | None = None) -> 
 def may_be_text(name: str) -> bool:
     """Whether a parameter is the request text where it is the only text: no model's name, system prompt or id is."""
     return _NO_TEXT.fullmatch(name) is None
+
+
+def text_is_known(parameters: Iterable[inspect.Parameter]) -> bool:
+    """Whether calls will have a request text, as far as the parameters show.
+
+    One has a name of `REQUEST_PARAMETERS`, or only one can be a text by its annotation or default, and may be it.
+    """
+    parameters = list(parameters)
+    if any(each.kind is each.VAR_KEYWORD or each.name in REQUEST_PARAMETERS for each in parameters):
+        return True
+    texts = [each.name for each in parameters if each.kind is not each.VAR_POSITIONAL and _may_hold_text(each)]
+    return len(texts) == 1 and may_be_text(texts[0])
+
+
+def _may_hold_text(parameter: inspect.Parameter) -> bool:
+    given, default = parameter.annotation, parameter.default
+    if given is parameter.empty:
+        return default in (parameter.empty, None) or isinstance(default, str)
+    said = given if isinstance(given, str) else given.__name__ if isinstance(given, type) else repr(given)
+    if not re.match(r"(typing\.)?(Optional|Union|Annotated|Final|Literal)\[", said):
+        said = said.partition("[")[0]
+    return re.search(r"\b(str|Any|object|LiteralString|Literal|[A-Z])\b", said) is not None
 
 
 def text_of(value: Any) -> str | None:
