@@ -30,6 +30,7 @@ from exp_pool.filters import Condition, parse_where
 from exp_pool.journal import ChangeNote, Journal
 from exp_pool.keeping import failure_key
 from exp_pool.keys import make_key
+from exp_pool.likeness import calls_like
 from exp_pool.lineage import with_inherited_trust
 from exp_pool.notices import Notices
 from exp_pool.per_function import PerFunction
@@ -37,6 +38,7 @@ from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.records import Record, to_experience, to_record, vouched_for
 from exp_pool.request import KeyOfCall, Request
 from exp_pool.rows import audit_entry, audit_log
+from exp_pool.steps import Match
 from exp_pool.surroundings import current_namespace
 from exp_pool.upkeep.follower import Follower
 from exp_pool.upkeep.outcomes import Outcomes
@@ -49,7 +51,6 @@ from exp_pool.upkeep.worker import Upkeep
 _FIXED = frozenset("id namespace function version key arguments request created_at access_count last_access".split())
 _TRIES = 5  # of an update that others get in between
 _DELETE_BATCH = 500
-_COMPARED = 1000  # of a function's newest calls, when a miss is explained
 
 
 class Editing(PerFunction):
@@ -313,12 +314,21 @@ class Editing(PerFunction):
         both = parse_where({"key": {"in": [key, failure_key(key)]}})
         return self._delete_matching(RecordQuery(namespace, both, history=True))
 
-    def explain(self, request: Request, min_score: float | None = None) -> str:
-        """Why nothing stored answers this call, whatever a judge says."""
+    def explain(self, request: Request, min_score: float | None = None, nearest: Match | None = None) -> str:
+        """Why nothing stored answers this call, whatever a judge says.
+
+        Args:
+            request: the call.
+            min_score: what the function wants of an answer.
+            nearest: the stored call to compare it with; by default the one that is most like it.
+        """
         (current,) = self._store.get_many(request.namespace, [request.key])
-        others = RecordQuery(request.namespace, (*_of(request.function), Condition("kind", "", "ne", "failure")))
-        rows = self._store.scan(others, descending=True, limit=_COMPARED)
+        rows = (
+            [] if current is not None else [nearest.record] if nearest is not None else calls_like(request, self._store)
+        )
         said = explain(request, current, rows, min_score)
+        if nearest is not None and nearest.found_by != "exact" and current is None:
+            said = f"{said} (similarity {nearest.similarity:.3f})"
         why = (
             [] if current is None or current.score is not None else reasons(self._store, request.namespace, current.id)
         )

@@ -279,15 +279,24 @@ def judged_match(
         if match is not None and policy.lets_answer(match.record, request.source, late_s)
     ]
     if not matches:
-        return Judged(why="nothing similar is stored that may answer")
+        return Judged(why=_nothing(request, policy))
     hits = tuple(Hit(experience, match.similarity, match.found_by) for match, experience in _readable(matches))
     memory = (yield Recall(request, policy.judge)) if policy.learns and exact is None else None
     verdict: Verdict = yield AskJudge(policy.judge, Question(request.function, request.text, hits, memory))
     match, considered = _of_hit(matches, verdict.hit), _of_hit(matches, verdict.considered)
     if verdict.lesson is None or considered is None:
-        return Judged(match, why=verdict.reason)
+        return Judged(match, why=verdict.reason, shown=tuple(matches))
     lesson = Learn(request, policy.judge, verdict.lesson, considered.record, policy.codec)
-    return Judged(match, lesson, verdict.live, verdict.reason)
+    return Judged(match, lesson, verdict.live, verdict.reason, (considered, *matches))
+
+
+def _nothing(request: Request, policy: Policy) -> str:
+    """Why there is nothing to judge, for people."""
+    said = "nothing similar is stored that may answer"
+    if policy.judge is not None and policy.judge.candidates and request.parameter is None:
+        return f"{said}: no argument is known to hold the text of the request, name it with request="
+    score = "" if policy.min_score is None else f", with a score of {policy.min_score:g} at least"
+    return f"{said}: the same call but for the request text, read whole by the embedder{score}"
 
 
 def _of_hit(matches: Sequence[Match], hit: Hit | None) -> Match | None:

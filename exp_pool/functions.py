@@ -312,13 +312,15 @@ class Decorated(FunctionLike, Generic[P, R]):
         if self._setup.refusal:
             return f"this call runs uncached: {self._setup.refusal}"
         policy = self._policy_in(pool)
-        said = pool.explain(request, policy.min_score)
         if policy.judge is None:
-            return said
+            return pool.explain(request, policy.min_score)
         try:
             judged = sync.drive(considered(request, policy), pool.ports, self._setup.function)
         except Exception as err:
-            return f"{said}; the judge could not be asked: {err!r}"
+            return f"{pool.explain(request, policy.min_score)}; the judge could not be asked: {err!r}"
+        # What is compared with is what the judge speaks of.
+        nearest = judged.match or next(iter(judged.shown), None)
+        said = pool.explain(request, policy.min_score, nearest)
         if judged.match is None or judged.live:
             return f"{said}; the judge: {judged.why or 'no'}"
         answer = judged.match

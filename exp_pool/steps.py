@@ -367,6 +367,7 @@ class Judged:
     lesson: Learn | None = None
     live: bool = False  # the match would answer, but the judge wants to see what the function says
     why: str = ""  # the judge's words
+    shown: tuple[Match, ...] = ()  # to the judge, the most similar first
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,11 +52,14 @@ class PerfectJudge:
 
     def judge(self, question: Question) -> Verdict:
         """The identical request's answer, if it is good enough; one without a score is not."""
+        there = ""
         for hit in question.hits:
             score = hit.experience.score
             if hit.found_by == "exact" and score is not None and score.value >= self.min_score:
                 return Verdict(hit, f"identical request, score {score.value:g}")
-        return Verdict(None, f"no identical request with a score of {self.min_score:g}")
+            if hit.found_by == "exact":
+                there = f" (that of the stored one: {'none' if score is None else format(score.value, 'g')})"
+        return Verdict(None, f"no identical request with a score of {self.min_score:g}{there}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +103,19 @@ class ThresholdJudge:
             if veto is None:
                 return Verdict(hit, f"similarity {hit.similarity:.3f}")
             vetoes.append(f"similarity {hit.similarity:.3f}, but {veto}")
-        nothing = f"nothing with a similarity of {self.min_similarity:g} and the score asked for"
-        return Verdict(None, "; ".join(vetoes) or nothing)
+        return Verdict(None, "; ".join(vetoes) or self._lacking(question.hits))
+
+    def _lacking(self, hits: Sequence[Hit]) -> str:
+        """What the most similar one lacks."""
+        if not hits:
+            return "nothing was found"
+        best = max(hits, key=lambda hit: hit.similarity)
+        found = f"the most similar request has a similarity of {best.similarity:.3f}"
+        if best.similarity < self.min_similarity:
+            return f"{found}, below {self.min_similarity:g}"
+        score = best.experience.score
+        has = "no score" if score is None else f"a score of {score.value:g}"
+        return f"{found}, but {has}, and {self.min_score:g} is asked for"
 
     def _good(self, hit: Hit) -> bool:
         score = hit.experience.score

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _WINDOW = 20_000  # labels that are learned from, the newest: more taught nothing on the questions, and cost seconds
 _FIRST, _GROWTH = 200, 1.25  # labels before anything is learned, and how many more before it is learned anew
+_ANSWERED_AFTER = 13  # requests, over the rate: before these the bound has no room for an answer, as was measured
 _SEEN = 0.5  # of a wrong answer counts as seen, the rest as predicted
 _AIM = 0.95  # of the allowed rate: what is aimed at over any longer stretch, since the aim is missed by a tenth or so
 _PATIENCE, _SHORTEST = 3, 500  # room is used up over a third as many requests as so far, and over 500 at least
@@ -117,6 +118,13 @@ class Memory:
     def predict(self, pairs: Sequence[Features]) -> list[float] | None:
         """Of each pair the chance that its stored answer is wrong; None before anything was learned."""
         return None if self.model is None else self.model.chances(pairs)
+
+    @property
+    def evidence(self) -> str:
+        """How many requests were decided on, and of about how many, until then, that the first answer takes."""
+        needed = max(_FIRST, round(_ANSWERED_AFTER / self.rate))
+        seen = self.bound.requests
+        return f"{seen:,} of about {needed:,} requests" if seen < needed else f"{seen:,} requests"
 
     def allows(self, predicted: float) -> bool:
         """Whether such a pair may be answered now."""

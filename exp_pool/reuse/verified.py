@@ -107,7 +107,8 @@ class VerifiedJudge:
         ]
         predictions = memory.predict(pairs)
         if predictions is None:
-            return Verdict(None, "too little is known yet", question.hits[0], Lesson(pairs[0], None, 1.0))
+            why = f"too little is known yet: {memory.evidence} (similarity {question.hits[0].similarity:.3f})"
+            return Verdict(None, why, question.hits[0], Lesson(pairs[0], None, 1.0))
         vetoes = [veto for _, veto in seen]
         best = min(range(len(pairs)), key=lambda place: (vetoes[place] is not None, predictions[place]))
         return _verdict(memory, question.hits[best], pairs[best], predictions[best], vetoes[best])
@@ -116,7 +117,8 @@ class VerifiedJudge:
 def _verdict(memory: Memory, hit: Hit, pair: Features, predicted: float, veto: str | None) -> Verdict:
     chance = memory.chance(predicted) if veto is None and memory.allows(predicted) else 1.0
     if chance >= 1:
-        why = veto or f"chance of being wrong {predicted:.3f}, may be at most {max(memory.aim.limit, 0):.3f} now"
+        most = f"may be at most {max(memory.aim.limit, 0):.3f} now, with {memory.evidence}"
+        why = f"similarity {hit.similarity:.3f}, " + (veto or f"chance of being wrong {predicted:.3f}, {most}")
         return Verdict(None, why, hit, Lesson(pair, predicted, 1.0))
     lesson = Lesson(pair, predicted, chance)
     if memory.coin.random() < chance:
