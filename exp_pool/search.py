@@ -221,7 +221,6 @@ class Search:
                 f"the embedder does not know the words of the request {wanted.text[:_SHORT]!r}{of_whom}, so what is "
                 "similar to it is chance, and none of that answers it; use an embedder that reads the language: "
                 f"embedder={MULTILINGUAL!r}",
-                stacklevel=4,
             )
 
     def _best(
