@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-reliability lint types imports unit examples notebooks strip fix bench bench-sizes bench-embedders bench-reuse bench-outcomes bench-routing bench-importing bench-finding peers wheel-test clean
+.PHONY: help demo test test-slow test-reliability test-outside test-pythons lint types imports unit examples notebooks strip fix bench bench-sizes bench-embedders bench-reuse bench-outcomes bench-routing bench-importing bench-finding peers wheel-test clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -56,8 +56,14 @@ imports: $(VENV)/.dev  ## the layers
 unit: $(VENV)/.dev  ## pytest, a file at a time on each core
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-test-slow: $(VENV)/.dev  ## what takes minutes: a million calls against the key encoding
-	EXP_POOL_FULL=1 $(BIN)/python -m pytest tests/guarantees/test_2_a_million_calls.py
+test-outside: $(VENV)/.dev  ## only what the last `make unit` skipped for want of servers or of EXP_POOL_TEST_DATA
+	$(BIN)/python -m pytest --outside -n auto --dist loadfile --no-loadscope-reorder
+
+test-pythons:  ## the quick tests on every Python that is promised and here, without torch; PYTHONS="3.12 /path/to/python" names some
+	bash .ci/pythons $(PYTHONS)
+
+test-slow: $(VENV)/.dev  ## what takes minutes: a million calls against the key encoding, 20,000 questions against the bound
+	EXP_POOL_FULL=1 $(BIN)/python -m pytest tests/guarantees/test_2_a_million_calls.py tests/guarantees/test_12_the_bound_holds.py
 
 # What has full counts, but the calls of test-slow.
 RELIABILITY := tests/reliability tests/guarantees/test_5_across_processes.py tests/integration/test_hostile_stores.py \
@@ -89,7 +95,7 @@ bench-sizes: $(VENV)/.dev  ## what size costs: writing, opening, disk, memory, s
 bench-embedders: $(VENV)/.dev  ## the ONNX embedder beside the original on torch
 	$(BIN)/python benchmarks/embedders.py
 
-bench-reuse: $(VENV)/.dev  ## judges on 20,198 real questions in 20 orders: an hour
+bench-reuse: $(VENV)/.dev  ## judges on 20,000 questions in 20 orders: an hour
 	$(BIN)/python benchmarks/reuse.py --adversarial
 
 bench-outcomes: $(VENV)/.dev  ## lifts and quarantine against simulated truth: some minutes
@@ -118,4 +124,4 @@ wheel-test: $(VENV)/.dev  ## the wheel without the source tree, in an environmen
 	rm -rf $(VENV)/wheel
 
 clean:  ## remove what was built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .pythons build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,15 +1,13 @@
 """The ONNX embedder beside the original on torch: the same model, texts and run.
 
-``python benchmarks/embedders.py [--rounds N] [--data FILE]``. Times are medians of rounds that take turns, so that what
-disturbs the machine disturbs both. The model is exported first, to a folder that is removed. The texts are real
-questions (``question_pairs.jsonl.gz``); where that file is missing, those by which exported models are judged.
+``python benchmarks/embedders.py [--rounds N]``. Times are medians of rounds that take turns, so that what
+disturbs the machine disturbs both. The model is exported first, to a folder that is removed. The texts are
+the clone's questions, or those of EXP_POOL_TEST_DATA.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import os
 import statistics
 import subprocess
@@ -23,8 +21,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from exp_pool.embedders._onnx_export import agreement, agreement_texts
+from exp_pool.embedders._onnx_export import agreement
 from exp_pool.registry import embedder_maker
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from questions import generated_pairs, labelled_pairs, large_pairs
 
 MODEL = "all-MiniLM-L6-v2"
 KINDS = {"torch": f"sentence-transformers/{MODEL}", "onnx": f"onnx/{MODEL}"}
@@ -39,11 +40,8 @@ print(time.perf_counter() - began)
 """
 
 
-def real_texts(path: Path) -> list[str]:
-    if not path.exists():
-        return agreement_texts() * 11
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return list(dict.fromkeys(json.loads(line)["a"] for line in lines))
+def known_texts() -> list[str]:
+    return list(dict.fromkeys(a for a, _, _ in large_pairs() or [*labelled_pairs(), *generated_pairs()]))
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -59,12 +57,10 @@ def load_time(name: str) -> float:
 
 
 def main() -> None:
-    data = Path(os.environ.get("EXP_POOL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--data", type=Path, default=data / "question_pairs.jsonl.gz")
     arguments = parser.parse_args()
-    texts = real_texts(arguments.data)
+    texts = known_texts()
     show = Console().print
     with tempfile.TemporaryDirectory() as folder:
         os.environ["EXP_POOL_ONNX_CACHE"] = f"{folder}/onnx"

@@ -2,16 +2,14 @@
 
 python benchmarks/finding.py [--sizes 10000 100000] [--sample 5000]
 
-Real questions, each at times with a letter or a word changed, so many of them near-duplicates; vectors of 384
-dimensions in 300 clusters, a third of them near another one. Each size runs in a process of its own.
+The clone's questions, or those of EXP_POOL_TEST_DATA, each at times with a word or two changed, so many of them
+near-duplicates; vectors of 384 dimensions in 300 clusters, a third of them near another one. Each size runs in a
+process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
-import os
 import random
 import resource
 import subprocess
@@ -28,22 +26,19 @@ from exp_pool import Experience, ExpManager, curation
 from exp_pool.protocols import Put
 from exp_pool.records import Vector
 
-DATA = Path(os.environ.get("EXP_POOL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from questions import generated_texts, labelled_pairs, large_pairs
+
 LEAST = {"letters": 0.8, "meaning": 0.95}
 DIMENSIONS, CENTRES = 384, 300
 
 
 def texts_of(count: int) -> list[str]:
-    """Real questions, where they are there, and versions of them in which something little is different."""
+    """Questions, and versions of them in which something little is different."""
     coin = random.Random(0)
-    path = DATA / "question_pairs.jsonl.gz"
-    if path.exists():
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            pairs = [json.loads(line) for line in lines]
-        known = list(dict.fromkeys(text for pair in pairs for text in (pair["a"], pair["b"])))
-    else:
-        syllables = "ba be bi bo bu da de di do du ka ke ki ko ku la le li lo lu".split()
-        known = [" ".join("".join(coin.choices(syllables, k=3)) for _ in range(10)) for _ in range(40_000)]
+    pairs = large_pairs()
+    known = generated_texts() if pairs is None else []
+    known = list(dict.fromkeys([*known, *(text for a, b, _ in pairs or labelled_pairs() for text in (a, b))]))
     texts = dict.fromkeys(coin.sample(known, min(count // 2, len(known))))
     plain = list(texts)
     while len(texts) < count:

@@ -1,8 +1,8 @@
-"""Reuse of real questions: how many a judge answers, at which rate of wrong answers.
+"""Reuse by similarity: how many questions a judge answers, at which rate of wrong answers.
 
 ``python benchmarks/reuse.py [--orders 20] [--rates 0.01,0.02,0.05] [--pairs N] [--adversarial] [--plot FILE]
-[--results FILE]``, or ``make bench-reuse``. Every labelled pair (a, b) of ``question_pairs.jsonl.gz`` is replayed: of
-a pool that holds a, b is asked, in random orders (seeds 0, 1, ...), one judge learning as it goes. The shares are of
+[--results FILE]``, or ``make bench-reuse``. Every labelled pair (a, b) is replayed: of a pool that
+holds a, b is asked, in random orders (seeds 0, 1, ...), one judge learning as it goes. The shares are of
 all requests; what was looked into counts as not answered. ``hindsight``: the best threshold of the similarity for
 the same half, chosen with its labels. ``offline``: logistic regression on the judge's own features, five-fold, its
 threshold in hindsight, too. The vectors of the real model are computed once, and kept in the virtual environment.
@@ -11,7 +11,6 @@ threshold in hindsight, too. The vectors of the real model are computed once, an
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import random
@@ -35,7 +34,9 @@ from exp_pool.protocols import Question
 from exp_pool.reuse.guard import differences, guard
 from exp_pool.reuse.pairs import features
 
-DATA = Path(os.environ.get("EXP_POOL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from questions import generated_pairs, large_pairs
+
 MODEL, CACHE = "all-MiniLM-L6-v2", Path(sys.prefix) / "question_vectors.npz"
 
 
@@ -57,9 +58,7 @@ class Looked:
 
 
 def questions(count: int | None) -> list[tuple[str, str, bool]]:
-    with gzip.open(DATA / "question_pairs.jsonl.gz", "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    return [(row["a"], row["b"], bool(row["same"])) for row in rows][:count]
+    return (large_pairs() or generated_pairs())[:count]
 
 
 def vectors_of(pairs: Sequence[tuple[str, str, bool]]) -> dict[str, np.ndarray]:
@@ -185,7 +184,7 @@ def plot(results: Sequence[dict[str, Any]], pairs: Any, vectors: dict[str, np.nd
 
 
 def guard_table(pairs: Sequence[tuple[str, str, bool]]) -> Table:
-    """What the guard lets pass of made-up near misses, and vetoes of real questions. `seen` while it was written."""
+    """What the guard lets pass of made-up near misses, and vetoes of questions. `seen` while it was written."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from near_misses import HELD, SEEN
     from near_misses import pairs as made
@@ -206,7 +205,7 @@ def guard_table(pairs: Sequence[tuple[str, str, bool]]) -> Table:
     for name, wanted in (("the same", True), ("not the same", False)):
         real = [(a, b) for a, b, same in pairs if same is wanted]
         vetoed = sum(guard(b, a) is not None for a, b in real) / len(real)
-        table.add_row(f"{len(real):,} real, {name}", "en", "", "", "vetoed", f"{vetoed:.1%}")
+        table.add_row(f"{len(real):,} questions, {name}", "en", "", "", "vetoed", f"{vetoed:.1%}")
     return table
 
 
@@ -256,7 +255,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--orders", type=int, default=20)
     arguments.add_argument("--rates", default="0.01,0.02,0.05")
-    arguments.add_argument("--pairs", type=int, help="only so many, from the beginning of the file")
+    arguments.add_argument("--pairs", type=int, help="only so many, from the beginning")
     arguments.add_argument("--adversarial", action="store_true", help="orders that are not random, too")
     arguments.add_argument("--plot", help="file for the curve")
     arguments.add_argument(

@@ -1,8 +1,8 @@
 """Replays chat prompts from a file of JSON lines through a decorated function, and says what the pool made of them.
 
 ``python examples/03_replay_prompts.py FILE [--limit N]``: each line is an object with a ``prompt`` (plain or gzip).
-Without a file it writes a small one of its own. The function is a local stand-in for a model: it summarises by word
-statistics.
+Without a file it takes those of examples/questions, three times over. The function is a local stand-in for a model: it
+summarises by word statistics.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from questions import chat_prompts
 from rich.console import Console
 from rich.progress import track
 
@@ -38,16 +39,6 @@ def read_prompts(path: Path, limit: int | None) -> list[str]:
     return prompts
 
 
-def write_sample(folder: Path) -> Path:
-    """A file to try it with."""
-    subjects = ("a bread oven", "a bicycle", "an espresso machine", "a telescope", "a rain barrel")
-    verbs = ("How do I repair", "What does it cost to buy", "Where do I find a manual for")
-    prompts = [f"{verb} {subject}?" for verb in verbs for subject in subjects] * 4
-    path = folder / "prompts.jsonl"
-    path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts), encoding="utf-8")
-    return path
-
-
 def main() -> None:
     """Replay, then measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,10 +47,9 @@ def main() -> None:
     parser.add_argument("--query", default="Is this review a friendly one?", help="what to look for afterwards")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="exp_pool_"))
-    file = options.file or write_sample(folder)
-    if not file.exists():
-        parser.error(f"{file} does not exist")
-    prompts = read_prompts(file, options.limit)
+    if options.file and not options.file.exists():
+        parser.error(f"{options.file} does not exist")
+    prompts = read_prompts(options.file, options.limit) if options.file else chat_prompts()[: options.limit] * 3
 
     with ExpManager(store=f"sqlite:///{folder}/pool.db", index=f"chroma:///{folder}/chroma") as manager:
 

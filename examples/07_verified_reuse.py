@@ -1,49 +1,25 @@
-"""Similar questions answered from the pool, with a bound on wrong answers: real questions, the real model.
+"""Similar questions answered from the pool, with a bound on wrong answers, on the real model.
 
     python examples/07_verified_reuse.py [PLOT.png]
 
 Of labelled pairs of questions (do they want the same answer?) the first is stored and the second asked, as if the label
 were what comparing the two answers shows. VerifiedJudge learns as it goes which pairs may be reused; a fixed threshold
-is shown beside it. Without the labelled questions (EXP_POOL_TEST_DATA) it makes do with questions of its own.
+is shown beside it. The questions stand in examples/questions; bring your own as (a, b, same).
 """
 
 from __future__ import annotations
 
-import gzip
-import itertools
-import json
-import os
-import random
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
+from questions import generated_pairs
 
 from exp_pool import ThresholdJudge, VerifiedJudge
 from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
 from exp_pool.evaluation import Evaluation, evaluate
 
-DATA = Path(os.environ.get("EXP_POOL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-PAIRS, RATE = 800, 0.05
-THINGS = "password invoice address parcel account name order newsletter card photo calendar contact".split()
-WORDS = ("How do I change my {}?", "How can I change my {}?"), ("Where is my {}?", "Where do I find my {}?")
-
-
-def labelled_pairs() -> list[tuple[str, str, bool]]:
-    file = DATA / "question_pairs.jsonl.gz"
-    if file.exists():
-        with gzip.open(file, "rt", encoding="utf-8") as lines:
-            rows = [json.loads(line) for line in itertools.islice(lines, PAIRS)]
-        return [(row["a"], row["b"], bool(row["same"])) for row in rows]
-    print(f"{file} is not there: questions of our own")
-    chance = random.Random(7)  # noqa: S311
-    pairs = []
-    for _ in range(PAIRS):
-        one, other = chance.choice(THINGS), chance.choice(THINGS)
-        left, right = chance.choice(WORDS)
-        pairs.append((left.format(one), right.format(chance.choice([one, other])), False))
-    return [(a, b, a.split("my ")[1] == b.split("my ")[1]) for a, b, _ in pairs]
+PAIRS, RATE = 1000, 0.05
 
 
 class Once:
@@ -82,7 +58,7 @@ def plot(curve: list[Evaluation], verified: Evaluation, path: str) -> None:
 
 
 def main() -> None:
-    pairs, model = labelled_pairs(), Once()
+    pairs, model = generated_pairs(PAIRS), Once()
     print(f"{len(pairs)} pairs of questions; {RATE:.0%} of all requests may be answered wrongly\n")
     (verified,) = evaluate(VerifiedJudge(max_error_rate=RATE), pairs, embedder=model)
     told(f"VerifiedJudge(max_error_rate={RATE})", verified)

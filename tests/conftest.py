@@ -1,15 +1,15 @@
 """What every test gets: no model hub, a working directory of its own, no manager left over from another test."""
 
-import gzip
-import json
 import os
 from pathlib import Path
 
 import hypothesis
 import numpy as np
 import pytest
+import questions
+from servers import without
 
-pytest_plugins = ["servers.fixtures"]
+pytest_plugins = ["servers.fixtures", "outside"]
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -17,9 +17,6 @@ hypothesis.settings.register_profile(
     "patient", deadline=None, derandomize=True
 )  # no time limit on a busy machine; the same examples each time
 hypothesis.settings.load_profile("patient")
-
-
-DATA = Path(os.environ.get("EXP_POOL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 @pytest.fixture(autouse=True)
@@ -68,11 +65,18 @@ def make_manager(tmp_path):
         manager.sync.close()
 
 
+def large_data(name):
+    """A file of the folder that EXP_POOL_TEST_DATA names: an addition, without which every guarantee is tested, too."""
+    path = Path(os.environ.get("EXP_POOL_TEST_DATA", "")) / name
+    if "EXP_POOL_TEST_DATA" not in os.environ:
+        without(f"no {name}: EXP_POOL_TEST_DATA names the folder that holds it")
+    if not path.exists():
+        without(f"no {path}")
+    return path
+
+
 @pytest.fixture(scope="session")
 def question_pairs():
-    """(a, b, same) of the labelled question pairs; a visible skip where the file is not there."""
-    path = DATA / "question_pairs.jsonl.gz"
-    if not path.exists():
-        pytest.skip(f"no {path.name}: set EXP_POOL_TEST_DATA to the folder that holds it")
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [(pair["a"], pair["b"], bool(pair["same"])) for pair in map(json.loads, lines)]
+    """(a, b, same) of 20,000 labelled questions that people have asked; the clone's own are in `questions`."""
+    large_data(questions.LARGE)
+    return questions.large_pairs()

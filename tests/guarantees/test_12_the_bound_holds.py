@@ -1,34 +1,38 @@
-"""Guarantee 12, the bound: on real questions wrong reuses stay within the rate, in any order, and many are answered.
+"""Guarantee 12, the bound: wrong reuses stay within the rate, in any order, and many are answered.
 
-`questions` has the vectors. `benchmarks/reuse.py` is the long form: 20,198 pairs, 20 orders.
+On the clone's generated questions, with the real model's vectors: everybody can run it. `make test-slow` replays all
+20,000 pairs; `benchmarks/reuse.py` is the long form, of 20 orders.
 """
 
+import os
 import random
 
-import numpy as np
 import pytest
-from questions import COUNT, Stored
+from questions import generated_pairs
+from stored_vectors import Stored
 
 from exp_pool import ThresholdJudge, VerifiedJudge
 from exp_pool.evaluation import evaluate
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module")
-def pairs(question_pairs):
-    return question_pairs[:COUNT]
+COUNT = 1500
+LONG = 20_000 if os.environ.get("EXP_POOL_FULL") == "1" else 3000
 
 
 @pytest.fixture(scope="module")
-def embedder(pairs):
-    return Stored(pairs)
+def pairs():
+    return generated_pairs()[:COUNT]
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    return Stored()
 
 
 @pytest.fixture(scope="module")
 def cosines(pairs, embedder):
-    unit = {text: vector / np.linalg.norm(vector) for text, vector in embedder.vectors.items()}
-    return [float(unit[a] @ unit[b]) for a, b, _ in pairs]
+    return [embedder.cosine(a, b) for a, b, _ in pairs]
 
 
 def shuffled(seed):
@@ -42,8 +46,18 @@ def test_wrong_answers_stay_within_the_rate_and_many_are_answered(pairs, embedde
     (run,) = evaluate(VerifiedJudge(max_error_rate=0.05), pairs, embedder=embedder, orders=[shuffled(seed)], seed=seed)
     assert run.total == COUNT
     assert run.error_rate <= 0.05
-    assert run.halves[1].answered_share > 0.05  # a threshold of 0.95 answers 8% of these
+    assert run.answered >= 200
+    assert run.halves[1].answered_share > 0.1  # a threshold of 0.95 answers 2% of these
     assert run.explored > 0
+
+
+def test_in_the_long_run_it_answers_more_and_stays_within_the_rate(embedder):
+    (run,) = evaluate(VerifiedJudge(max_error_rate=0.05), generated_pairs()[:LONG], embedder=embedder)
+    assert run.total == LONG
+    assert run.error_rate <= 0.05
+    assert all(half.error_rate <= 0.05 for half in run.halves)
+    assert run.answered >= 0.15 * LONG
+    assert run.halves[1].answered_share > run.halves[0].answered_share
 
 
 def test_the_order_may_be_anyones(pairs, embedder, cosines):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from conftest import DATA
+from conftest import large_data
 
 from exp_pool import Experience, Score
 from exp_pool.curation import exporters, importers
@@ -59,9 +59,7 @@ def test_trusted_is_trusted_at_once(manager, tmp_path):
 @pytest.mark.parametrize(("name", "records"), [("engineer_exps", 2), ("team_leader_exps", 4)])
 def test_metagpts_own_files_import_completely_and_answer(manager, name, records):
     """Real files of MetaGPT. They have no tag, so their function is an argument."""
-    path = DATA / f"{name}.json"
-    if not path.exists():
-        pytest.skip(f"no {path.name}: set EXP_POOL_TEST_DATA to the folder that holds it")
+    path = large_data(f"{name}.json")
     report = importers.load(manager, path, function="RoleZero.llm_cached_aask", trust="trusted")
     assert (report.format, report.stored, report.skipped) == ("metagpt", records, [])
     ask = manager.exp_cache(name="RoleZero.llm_cached_aask")(lambda req: pytest.fail("it was computed"))

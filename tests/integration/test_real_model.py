@@ -1,10 +1,13 @@
-"""The real model, a real Chroma, a real SQLite file, real questions."""
+"""The real model, a real Chroma, a real SQLite file, the questions of the clone."""
 
+import random
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from questions import generated_pairs, generated_texts
+from stored_vectors import Stored
 
 from exp_pool import Experience, ExpManager
 from exp_pool.search import Wanted
@@ -12,69 +15,93 @@ from exp_pool.search import Wanted
 pytestmark = pytest.mark.slow
 
 
+COUNT, ASKED = 2000, 300  # of the clone's questions; a pool that was filled once, for whichever test comes first
+
+
 @pytest.fixture(scope="module")
-def urls(tmp_path_factory):
+def asked():
+    """(a, b): the pool knows a, and is asked b, which means the same."""
+    same = {b: a for a, b, alike in generated_pairs() if alike}
+    chosen = random.Random(5).sample(sorted(same), ASKED)
+    return [(same[b], b) for b in chosen if same[b] not in chosen]
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory, asked):
+    """What opens it again, and what was said when it was filled."""
     folder = tmp_path_factory.mktemp("pool")
-    return {"store": f"sqlite:///{folder}/pool.db", "index": f"chroma:///{folder}/chroma"}
-
-
-def test_paraphrases_are_found_as_often_as_by_brute_force(urls, question_pairs):
-    """Among 5,000 questions, the paraphrase of at least as many of 500 in the top 5 as brute force finds, minus 2%."""
-    firsts = list(dict.fromkeys(a for a, _, _ in question_pairs))[:5000]
-    known = set(firsts)
-    asked = [(a, b) for a, b, same in question_pairs if same and a in known and b not in known][:500]
-    assert (len(firsts), len(asked)) == (5000, 500)
+    urls = {"store": f"sqlite:///{folder}/pool.db", "index": f"chroma:///{folder}/chroma"}
+    unknown = {b for _, b in asked}
+    others = [text for text in generated_texts() if text not in unknown]
+    texts = list(dict.fromkeys([*(a for a, _ in asked), *random.Random(6).sample(others, COUNT)]))[:COUNT]
     with ExpManager(**urls, index_from=1) as manager:
-        manager.sync.create_exps([Experience(function="qa", request=text, response=text.upper()) for text in firsts])
+        manager.sync.create_exps([Experience(function="qa", request=text, response=text.upper()) for text in texts])
         manager.sync.flush()
-        stats = manager.stats()
-        assert (stats.embedded, stats.indexed) == (5000, 5000)
+        filled = manager.stats()
+    return urls, filled
+
+
+def embedded(manager, texts):
+    parts = [manager.sync._embeddings.embed(texts[at : at + 50], 60) for at in range(0, len(texts), 50)]
+    return parts[0], np.concatenate([part.vectors for part in parts])
+
+
+def test_paraphrases_are_found_as_often_as_by_brute_force(pool, asked):
+    """Among 2,000 questions, the paraphrase in the top 5 at least as often as brute force finds it, minus 2%."""
+    urls, filled = pool
+    assert (filled.embedded, filled.indexed) == (COUNT, COUNT)
+    with ExpManager(**urls, index_from=1) as manager:
         found = [a in [e.request for e in manager.sync.query_exps(b, top_k=5)] for a, b in asked]
         assert manager.stats().degraded == 0
-        service = manager.sync._embeddings
-        rows = manager.sync._store.vectors_after("default", service.embed(["x"], 60).embedder, 0, 5000)
+        one, queries = embedded(manager, [b for _, b in asked])
+        rows = manager.sync._store.vectors_after("default", one.embedder, 0, COUNT)
         texts = {e.id: e.request for e in manager.sync.iter_exps()}
     matrix = np.stack([np.frombuffer(row.vector.values, dtype="<f4") for row in rows])
-    queries = np.concatenate([service.embed([b for _, b in asked[i : i + 50]], 60).vectors for i in range(0, 500, 50)])
     nearest = np.argsort(-(queries @ matrix.T), axis=1)[:, :5]
     brute = [a in [texts[rows[i].id] for i in near] for (a, _), near in zip(asked, nearest, strict=True)]
-    assert sum(brute) > 400
+    assert sum(brute) > 0.7 * len(asked)
     assert sum(found) >= 0.98 * sum(brute)
 
 
-def test_it_is_all_there_after_reopening(urls):
+def test_it_is_all_there_after_reopening(pool):
+    urls, _ = pool
     with ExpManager(**urls) as manager:
-        assert manager.sync.get_exps_count() == 5000
-        hits = manager.sync.search("What is the best way of learning to play the guitar?", top_k=3)
-        assert all("guitar" in hit.experience.request.lower() for hit in hits[:1])
+        assert manager.sync.get_exps_count() == COUNT
+        (hit,) = manager.sync.search("What helps when my dog is nervous and does not obey?", top_k=1)
+        assert "nervous dog" in hit.experience.request
         assert manager.stats().embedded == 0
 
 
-def test_hybrid_is_no_worse_than_the_better_of_words_and_meaning(urls, question_pairs):
-    """By at most 2 points of recall@5, on the same 500 questions asked in other words."""
+def test_hybrid_is_no_worse_than_the_better_of_words_and_meaning(pool, asked):
+    """By at most 2 points of recall@5, on the same questions asked in other words."""
+    urls, _ = pool
     with ExpManager(store=urls["store"], index="exact://") as manager:
-        known = {e.request for e in manager.sync.iter_exps()}
-        asked = [(a, b) for a, b, same in question_pairs if same and a in known and b not in known][:500]
-        assert (len(known), len(asked)) == (5000, 500)
         search, found = manager.sync.ports.search, Counter()
-        for start in range(0, 500, 50):
-            some = asked[start : start + 50]
-            embedded = manager.sync._embeddings.embed([b for _, b in some], 60)
-            for n, (a, b) in enumerate(some):
-                wanted, one = Wanted("default", b, 5), replace(embedded, vectors=embedded.vectors[n : n + 1])
-                for kind, matches in {
-                    "semantic": search.nearest(wanted, one),
-                    "lexical": search.by_words(wanted),
-                    "hybrid": search.by_both(wanted, one),
-                }.items():
-                    found[kind] += a in [match.record.request for match in matches]
+        one, vectors = embedded(manager, [b for _, b in asked])
+        for n, (a, b) in enumerate(asked):
+            wanted, vector = Wanted("default", b, 5), replace(one, vectors=vectors[n : n + 1])
+            for kind, matches in {
+                "semantic": search.nearest(wanted, vector),
+                "lexical": search.by_words(wanted),
+                "hybrid": search.by_both(wanted, vector),
+            }.items():
+                found[kind] += a in [match.record.request for match in matches]
         (best,) = manager.sync.search(asked[0][0], query_type="hybrid", top_k=1)
         assert (best.experience.request, best.found_by) == (asked[0][0], "semantic+lexical")
-    assert min(found.values()) > 400, found
-    assert found["hybrid"] >= max(found["semantic"], found["lexical"]) - 10, found
+    assert min(found.values()) > 0.5 * len(asked), found
+    assert found["hybrid"] >= max(found["semantic"], found["lexical"]) - 0.02 * len(asked), found
 
 
-def test_the_embedder_says_who_it_is(urls):
+def test_the_stored_vectors_are_the_models(pool, asked):
+    """Those that tests without the model use (`stored_vectors`)."""
+    stored = Stored()
+    with ExpManager(**pool[0]) as manager:
+        _, vectors = embedded(manager, [b for _, b in asked[:50]])
+    for (_, text), vector in zip(asked, vectors, strict=False):
+        assert stored.vectors[text] @ vector / np.linalg.norm(stored.vectors[text]) >= 0.9999
+
+
+def test_the_embedder_says_who_it_is():
     from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
 
     embedder = SentenceTransformerEmbedder("sentence-transformers/all-MiniLM-L6-v2")

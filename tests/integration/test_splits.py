@@ -3,9 +3,9 @@
 import json
 import random
 
-import numpy as np
 import pytest
-from questions import COUNT, Stored
+from questions import labelled_pairs
+from stored_vectors import Stored
 
 from exp_pool import Experience
 from exp_pool.curation import exporters
@@ -81,10 +81,10 @@ def test_all_or_nothing(make_manager, tmp_path):
     assert exporters.save(manager, tmp_path / "none", "sft", test_share=0).sides == {}
 
 
-def test_paraphrases_stand_on_one_side(make_manager, question_pairs, tmp_path):
-    """Real questions that mean the same, in other words, with the vectors of the real model, made beforehand."""
-    embedder = Stored(question_pairs[:COUNT])
-    same = [(a, b) for a, b, alike in question_pairs[:COUNT] if alike]
+def test_paraphrases_stand_on_one_side(make_manager, tmp_path):
+    """Questions that mean the same, in other words, with the vectors of the real model, made beforehand."""
+    embedder = Stored()
+    same = [(a, b) for a, b, alike in labelled_pairs() if alike]
     texts = list(dict.fromkeys(text for pair in same for text in pair))
     experiences = [Experience(function="f", request=text, response="x") for text in texts]
 
@@ -96,8 +96,7 @@ def test_paraphrases_stand_on_one_side(make_manager, question_pairs, tmp_path):
 
     by_letters, _ = apart(make_manager(**PLAIN), tmp_path / "letters")
     by_meaning, clusters = apart(make_manager(embedder=embedder), tmp_path / "meaning")
-    unit = {text: vector / np.linalg.norm(vector) for text, vector in embedder.vectors.items()}
-    near = {(a, b) for a, b in same if float(unit[a] @ unit[b]) > 0.86}
+    near = {(a, b) for a, b in same if embedder.cosine(a, b) > 0.86}
     assert len(near & by_letters) > 20  # letters alone would have let them leak
     assert not near & by_meaning
     assert clusters > len(same) / 2  # and it is not all one cluster

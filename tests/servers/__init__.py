@@ -18,11 +18,25 @@ REDIS_URL = os.environ.get("EXP_POOL_TEST_REDIS_URL", "redis://127.0.0.1:6379/0"
 _ports_given = set()
 
 
+OUTSIDE = "outside of the clone: "  # so begin the reasons of tests that --outside runs
+
+
+def without(reason):
+    """Skips for want of what no clone brings along."""
+    pytest.skip(OUTSIDE + reason)
+
+
 def need(reason):
-    """Skips for ``reason``, which says what is missing; fails where services are required, as in CI."""
+    """Skips for ``reason``, which says what server is missing; fails where servers are required, as in CI."""
     if os.environ.get("EXP_POOL_REQUIRE_SERVICES") == "1":
         pytest.fail(f"{reason} (EXP_POOL_REQUIRE_SERVICES=1)", pytrace=False)
-    pytest.skip(reason)
+    without(reason)
+
+
+def need_servers():
+    """EXP_POOL_TEST_SERVERS=none: as on a machine where none runs and none is installed, whatever there is on this one."""
+    if os.environ.get("EXP_POOL_TEST_SERVERS") == "none":
+        need("no servers: EXP_POOL_TEST_SERVERS=none")
 
 
 def free_port(*beside):

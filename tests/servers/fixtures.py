@@ -26,7 +26,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from servers import MYSQL_URL, POSTGRES_URL, REDIS_URL, chroma, mariadb, milvus, need, postgres, redis_server
+from servers import (
+    MYSQL_URL,
+    POSTGRES_URL,
+    REDIS_URL,
+    chroma,
+    mariadb,
+    milvus,
+    need,
+    need_servers,
+    postgres,
+    redis_server,
+)
 from servers.chroma import Chroma
 from servers.databases import new_database
 from servers.mariadb import MariaDB
@@ -40,6 +51,7 @@ from servers.redis_server import Redis, RedisCluster
 @contextlib.contextmanager
 def served(url, variable, ping, own):
     """The URL of the running server, or of an own one where none answers."""
+    need_servers()
     try:
         ping(url)
     except Exception as error:

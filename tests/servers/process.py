@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from servers import free_port, until
+from servers import free_port, need_servers, until
 
 _PREFIX = "exp_pool_server_"
 
@@ -26,6 +26,7 @@ class Server(ABC):
     bus = ()  # ports beside its own, as distances
 
     def __init__(self):
+        need_servers()
         self.port = free_port(*self.bus)
         self.folder = new_folder()
         self.log = self.folder / "log"
