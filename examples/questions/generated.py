@@ -178,6 +178,7 @@ def generated_pairs(count: int = 20_000, seed: int = 0) -> list[tuple[str, str, 
     questions = list(_questions())
     same = [pair for question in questions for pair in permutations(question.ways(), 2)]
     coin.shuffle(same)
+    kinds: dict[_Question, dict[str, list[_Question]]] = {}
     pairs: dict[tuple[str, str], bool] = {}
     while len(pairs) < count:
         chance, one = coin.random(), coin.choice(questions)
@@ -185,7 +186,12 @@ def generated_pairs(count: int = 20_000, seed: int = 0) -> list[tuple[str, str, 
             pairs[same.pop()] = True
             continue
         kin = "slight" if chance < SAME + SLIGHT else "near" if chance < SAME + SLIGHT + NEAR else "strange"
-        other = coin.choice([other for other in questions if other != one and one.kin(other) == kin])
+        if one not in kinds:
+            kinds[one] = {"slight": [], "near": [], "strange": []}
+            for other in questions:
+                if other != one:
+                    kinds[one][one.kin(other)].append(other)
+        other = coin.choice(kinds[one][kin])
         way = coin.randrange(len(one.ways()))
         word_for_word = kin == "slight" and coin.random() < WORD_FOR_WORD
         pairs[one.ways()[way], other.ways()[way] if word_for_word else coin.choice(other.ways())] = False

@@ -6,34 +6,35 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from questions import generated_pairs, generated_texts
-from stored_vectors import Stored
+from questions import rows
+from stored_vectors import TEXTS, Stored
 
 from exp_pool import Experience, ExpManager
 from exp_pool.search import Wanted
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-COUNT, ASKED = 2000, 300  # of the clone's questions; a pool that was filled once, for whichever test comes first
+COUNT = 1200  # of the clone's questions
 
 
 @pytest.fixture(scope="module")
 def asked():
-    """(a, b): the pool knows a, and is asked b, which means the same."""
-    same = {b: a for a, b, alike in generated_pairs() if alike}
-    chosen = random.Random(5).sample(sorted(same), ASKED)
-    return [(same[b], b) for b in chosen if same[b] not in chosen]
+    """(a, b): the pool knows a, and is asked b, which means the same in other words."""
+    same = [(row["a"], row["b"]) for row in rows("pairs") if row["same"]]
+    known = {a for a, _ in same}
+    return [(a, b) for a, b in same if b not in known]
 
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory, asked):
-    """What opens it again, and what was said when it was filled."""
+    """What opens it, and what was counted while it was filled: once, for whichever test comes first."""
     folder = tmp_path_factory.mktemp("pool")
-    urls = {"store": f"sqlite:///{folder}/pool.db", "index": f"chroma:///{folder}/chroma"}
+    patient = {"embed_timeout": 300, "query_timeout": 300}  # on a machine that does much else
+    urls = {"store": f"sqlite:///{folder}/pool.db", "index": f"chroma:///{folder}/chroma", **patient}
     unknown = {b for _, b in asked}
-    others = [text for text in generated_texts() if text not in unknown]
-    texts = list(dict.fromkeys([*(a for a, _ in asked), *random.Random(6).sample(others, COUNT)]))[:COUNT]
+    others = random.Random(6).sample([text for text in TEXTS if text not in unknown], COUNT)
+    texts = list(dict.fromkeys([*(a for a, _ in asked), *others]))[:COUNT]
     with ExpManager(**urls, index_from=1) as manager:
         manager.sync.create_exps([Experience(function="qa", request=text, response=text.upper()) for text in texts])
         manager.sync.flush()
@@ -42,13 +43,14 @@ def pool(tmp_path_factory, asked):
 
 
 def embedded(manager, texts):
-    parts = [manager.sync._embeddings.embed(texts[at : at + 50], 60) for at in range(0, len(texts), 50)]
+    parts = [manager.sync._embeddings.embed(texts[at : at + 50], 300) for at in range(0, len(texts), 50)]
     return parts[0], np.concatenate([part.vectors for part in parts])
 
 
 def test_paraphrases_are_found_as_often_as_by_brute_force(pool, asked):
-    """Among 2,000 questions, the paraphrase in the top 5 at least as often as brute force finds it, minus 2%."""
+    """Among 1,200 questions, the paraphrase in the top 5 at least as often as brute force finds it, minus 2%."""
     urls, filled = pool
+    asked = [pair for pair in asked if pair[1].isascii()]  # the model reads English
     assert (filled.embedded, filled.indexed) == (COUNT, COUNT)
     with ExpManager(**urls, index_from=1) as manager:
         found = [a in [e.request for e in manager.sync.query_exps(b, top_k=5)] for a, b in asked]
@@ -59,7 +61,7 @@ def test_paraphrases_are_found_as_often_as_by_brute_force(pool, asked):
     matrix = np.stack([np.frombuffer(row.vector.values, dtype="<f4") for row in rows])
     nearest = np.argsort(-(queries @ matrix.T), axis=1)[:, :5]
     brute = [a in [texts[rows[i].id] for i in near] for (a, _), near in zip(asked, nearest, strict=True)]
-    assert sum(brute) > 0.7 * len(asked)
+    assert sum(brute) > 0.8 * len(asked) > 120
     assert sum(found) >= 0.98 * sum(brute)
 
 
@@ -67,15 +69,15 @@ def test_it_is_all_there_after_reopening(pool):
     urls, _ = pool
     with ExpManager(**urls) as manager:
         assert manager.sync.get_exps_count() == COUNT
-        (hit,) = manager.sync.search("What helps when my dog is nervous and does not obey?", top_k=1)
-        assert "nervous dog" in hit.experience.request
+        (hit,) = manager.sync.search("my router should be as it was when it was new", top_k=1)
+        assert "router" in hit.experience.request
         assert manager.stats().embedded == 0
 
 
 def test_hybrid_is_no_worse_than_the_better_of_words_and_meaning(pool, asked):
     """By at most 2 points of recall@5, on the same questions asked in other words."""
     urls, _ = pool
-    with ExpManager(store=urls["store"], index="exact://") as manager:
+    with ExpManager(**{**urls, "index": "exact://"}) as manager:
         search, found = manager.sync.ports.search, Counter()
         one, vectors = embedded(manager, [b for _, b in asked])
         for n, (a, b) in enumerate(asked):
@@ -88,7 +90,7 @@ def test_hybrid_is_no_worse_than_the_better_of_words_and_meaning(pool, asked):
                 found[kind] += a in [match.record.request for match in matches]
         (best,) = manager.sync.search(asked[0][0], query_type="hybrid", top_k=1)
         assert (best.experience.request, best.found_by) == (asked[0][0], "semantic+lexical")
-    assert min(found.values()) > 0.5 * len(asked), found
+    assert min(found.values()) > 0.8 * len(asked), found
     assert found["hybrid"] >= max(found["semantic"], found["lexical"]) - 0.02 * len(asked), found
 
 
