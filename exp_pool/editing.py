@@ -293,7 +293,6 @@ class Editing(PerFunction):
             self.notices.once(
                 f"copies:{copies}",
                 f"erased, but files that were set aside may still hold it; remove them: {', '.join(copies)}",
-                stacklevel=3,
             )
 
     def clear_expired(self) -> int:

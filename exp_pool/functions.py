@@ -233,7 +233,7 @@ class Decorated(FunctionLike, Generic[P, R]):
                 "version= when it has"
             )
         if notice:
-            pool.notices.once(f"source:{self._spec.name}", notice, stacklevel=4)
+            pool.notices.once(f"source:{self._spec.name}", notice, self._function)
         problem = self._policy.codec.problem
         if problem:
             pool.notices.once(
@@ -241,7 +241,7 @@ class Decorated(FunctionLike, Generic[P, R]):
                 f"{self._spec.name}: its return annotation cannot be used at run time ({problem}), so only what JSON "
                 "can hold is stored, and no change of the type is noticed. Import its names where the module runs (not "
                 "under TYPE_CHECKING), or give codec=",
-                stacklevel=4,
+                self._function,
             )
         replay = pool.replay and switches.read and not fresh
         return Mode(switches.read and not fresh, switches.write, replay, pool.remedy)
@@ -270,9 +270,9 @@ class Decorated(FunctionLike, Generic[P, R]):
         if not self._spec.fits(args, kwargs):  # the function will say so itself
             return
         if pool is None:
-            _notices.once(f"manager:{type(err).__name__}", f"{self._spec.name} runs uncached: {err}", stacklevel=4)
+            _notices.once(f"manager:{type(err).__name__}", f"{self._spec.name} runs uncached: {err}", self._function)
             return
-        pool.uncached(self._spec.name, err)
+        pool.uncached(self._spec.name, err, self._function)
         if pool.replay and current_switches().read:
             raise ReplayMissError(f"{self._spec.name} is uncached: {err}. Replay is on, so it does not run") from err
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 import traceback
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 from loguru import logger
 
 from exp_pool.errors import ExpPoolWarning
+
+_OWN = "exp_pool"
+_IN_BETWEEN = {_OWN, "contextlib", "functools"}  # whoever called through these
+_CALLS_LATER = {"asyncio", "concurrent", "threading", "multiprocessing", "anyio", "uvloop", "queue"}
 
 
 def log_with_trace(level: str, message: str, err: BaseException) -> None:
@@ -20,16 +28,45 @@ def log_with_trace(level: str, message: str, err: BaseException) -> None:
     )
 
 
-def warn(message: str, *, stacklevel: int = 2) -> None:
+def warn(message: str, about: Callable[..., Any] | None = None) -> None:
     """A Python warning and a log line.
 
+    The warning points at the line of the user's that led here: the first one outside of this package. Where there is
+    none, because a thread, a pool or an event loop called, it points at the function that it is about, and says so.
+
     Under ``-W error`` a warning is an exception; it must not fail the call that the pool stands in front of.
+
+    Args:
+        message: what to say.
+        about: the user's function that it is about, if it is about one.
     """
+    code = getattr(inspect.unwrap(about), "__code__", None) if about is not None else None
+    stacklevel = _users_line()
+    if stacklevel is None and code is not None:
+        message = f"{message} ({code.co_name} stands in {code.co_filename}:{code.co_firstlineno})"
     logger.warning("{}", message)
     try:
-        warnings.warn(message, ExpPoolWarning, stacklevel=stacklevel + 1)
+        if stacklevel is not None:
+            warnings.warn(message, ExpPoolWarning, stacklevel=stacklevel)
+        elif code is not None:
+            warnings.warn_explicit(message, ExpPoolWarning, code.co_filename, code.co_firstlineno)
+        else:
+            warnings.warn_explicit(message, ExpPoolWarning, _OWN, 1)
     except ExpPoolWarning:
         logger.debug("warnings are errors here; the warning above was only logged")
+
+
+def _users_line() -> int | None:
+    """How far up, for `warnings.warn` in `warn`, the first line outside of this package stands; None: nobody's."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001
+    while frame is not None:
+        root = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if root in _CALLS_LATER:
+            return None
+        if root not in _IN_BETWEEN:
+            return level
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    return None
 
 
 class Notices:
@@ -42,8 +79,8 @@ class Notices:
         """Whether this topic has been warned about."""
         return topic in self._said
 
-    def once(self, topic: str, message: str, *, stacklevel: int = 2) -> None:
-        """Warn, unless this topic has been warned about."""
+    def once(self, topic: str, message: str, about: Callable[..., Any] | None = None) -> None:
+        """Warn, unless this topic has been warned about; `about` is the user's function that it is about."""
         if topic not in self._said:
             self._said.add(topic)
-            warn(message, stacklevel=stacklevel + 1)
+            warn(message, about)

@@ -66,7 +66,7 @@ class PerFunction(Switched):
             "the function is asked anew, and they stay for search until its new answers take their place. If the "
             "change makes no difference, give them to the new source with .adopt(); to look after changes yourself, "
             'use version=, or source="ignore"',
-            stacklevel=3,
+            request.spec.function,
         )
 
     def adopt(self, function: str, source: str, spaces: Sequence[str], *, progress: bool = True) -> int:

@@ -215,13 +215,13 @@ class Pool(Editing):
         """From now on this scorer rates the function's experiences."""
         self._scoring.configure(function, scored)
 
-    def uncached(self, function: str, err: Exception) -> None:
+    def uncached(self, function: str, err: Exception, about: Callable[..., Any]) -> None:
         """A call could not be made a request: it runs without the pool, which is said once."""
         self.counters.add("uncached")
         message = f"{function} runs uncached: {err}"
         log_with_trace("DEBUG", message, err)
         of_all = isinstance(err, ClosedError)  # that is nothing about this function
-        self.notices.once(f"uncached:{'' if of_all else function}:{type(err).__name__}", message, stacklevel=4)
+        self.notices.once(f"uncached:{'' if of_all else function}:{type(err).__name__}", message, about)
 
     @property
     def store(self) -> RecordStore:

@@ -129,12 +129,12 @@ def embedder_loading(embedder: str | Callable[..., Any] | Embedder) -> Loading |
     return _loadings.setdefault(embedder, Loading(make, embedder))
 
 
-def load_scorer(scorer: str | Scorer | type[Scorer]) -> Scorer:
-    """A scorer by its entry-point name, or the callable itself; of a class, an object made without settings.
+def load_scorer(scorer: str | Scorer) -> Scorer:
+    """A scorer by its entry-point name, or the callable itself.
 
     Raises:
         ConfigurationError: none of that name is installed, it cannot be loaded, it needs settings, or it is neither a
-            name nor a callable.
+            name nor a callable; a class is none, as with judges.
     """
     if isinstance(scorer, str):
         installed = {entry.name: entry for entry in entry_points(group=_SCORERS)}
@@ -147,10 +147,12 @@ def load_scorer(scorer: str | Scorer | type[Scorer]) -> Scorer:
             raise ConfigurationError(
                 f"scorer={scorer!r} ({installed[scorer].value}) cannot be loaded: {err!r}"
             ) from err
+        if isinstance(made, type):
+            made = _without_settings(scorer, made)
     else:
         made = scorer
     if isinstance(made, type):
-        made = _without_settings(scorer, made)
+        raise ConfigurationError(f"scorer={made!r} is a class; give an object of it: scorer={made.__name__}(...)")
     if not callable(made):
         raise ConfigurationError(
             f"scorer={scorer!r} must be a callable of a ScoreContext, or the name of an installed one"

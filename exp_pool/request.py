@@ -28,6 +28,7 @@ from exp_pool.keys import is_plain, make_key, qualified_name
 from exp_pool.lines import CallLine
 from exp_pool.records import Record, hash_text, measure
 from exp_pool.redaction import REDACTED, is_secret_name, redacted, redacted_text
+from exp_pool.refusals import key_refused, nobody_said_which_attributes, receiver_refused
 from exp_pool.request_text import (
     CLOSURE,
     REQUEST_PARAMETERS,
@@ -368,9 +369,13 @@ class CallSpec:
             of_key = named if self._key is None else {"key": self._by_hand(self._key, args, completed)}
             key = make_key(self.name, self.version, of_key, secret)
         except UnkeyableError as err:
+            if self._key is not None:
+                raise key_refused(err) from err
+            if self.receiver is not None and err.path == self.receiver:
+                raise receiver_refused(err, named[self.receiver], self.receiver) from err
             raise UnkeyableError(
-                f"{err}. Leave it out with exclude=[{err.path!r}], name what matters with key= "
-                "(self_key= for attributes of self), or give its class __exp_key__()",
+                f"{err}. Leave it out with exclude=[{err.path!r}], name what matters with key=, "
+                "or give its class __exp_key__()",
                 err.path,
             ) from err
         brought = self.inject is not None and self._passed(self.inject, args, kwargs)
@@ -463,11 +468,7 @@ class CallSpec:
         if hasattr(cls, "__exp_key__") or issubclass(cls, enum.Enum):
             return receiver
         if has_attributes(receiver):
-            raise UnkeyableError(
-                f"{self.name}: {cls.__qualname__} has attributes, and it is not known which of them matter. "
-                "Name them with self_key=('model',), say that none do with self_key=(), or define __exp_key__()",
-                self.receiver or "self",
-            )
+            raise nobody_said_which_attributes(receiver, self.receiver or "self")
         return receiver if may_hold_unseen(cls) else cls
 
     def _is_defined_in(self, cls: type) -> bool:

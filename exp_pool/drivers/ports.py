@@ -127,8 +127,15 @@ class Ports:
                 return self.flights.awaited(request)
             case Coalesced(request):
                 return self.counters.called(request.function, "coalesced")
-            case NotFound(request):
+            case NotFound(request, unscored):
                 self.counters.called(request.function, "misses")
+                if unscored:
+                    self.notices.once(
+                        f"unscored:{request.function}",
+                        f"{request.function}: what is stored has no score, so with min_score= it is not given, and "
+                        "nothing scores it by itself: give a scorer=, or score it with score_exps()",
+                        request.spec.function,
+                    )
                 return self.tell(Event(EventKind.MISS, request.namespace, request.function, request.key))
             case Ran(request, outcome):
                 capture = outcome.capture
@@ -256,7 +263,7 @@ class Ports:
         elif isinstance(error, MisfitError):  # each answer is to be mended
             topic += f":{said}"
         log_with_trace("DEBUG", message, error)
-        self.notices.once(topic, message, stacklevel=3)
+        self.notices.once(topic, message, trouble.request.spec.function)
         detail = {"what": trouble.what, "error": type(error).__name__}
         self.tell(Event(EventKind.DEGRADE, trouble.request.namespace, function, trouble.request.key, None, detail))
 

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from raters import always, cached, only
+from raters import always, cached
 
 from exp_pool.errors import (
     ConfigurationError,
@@ -96,17 +96,6 @@ def test_a_strangers_package(tmp_path):
     assert "no_such_module" in broken
     assert nobody.startswith("scorer='nobody' is not installed; installed: broken, ")
     assert "picky, plain, polite" in nobody
-
-
-def test_a_scorer_may_be_a_class(make_manager):
-    from scorers.exact import ExactScorer
-
-    manager = make_manager()
-    f = cached(manager, ExactScorer)
-    f("x")
-    manager.sync.annotate(only(manager).id)
-    manager.sync.flush()
-    assert only(manager).score.value == 1
 
 
 @pytest.mark.parametrize(
