@@ -25,6 +25,7 @@ from exp_pool.records import Record
 from exp_pool.registry import embedder_loading, load_scorer
 from exp_pool.request import CallSpec, Request
 from exp_pool.reuse.judges import resolve_judge
+from exp_pool.reuse.shared import unshared
 from exp_pool.reuse.verified import VerifiedJudge, labelled
 from exp_pool.steps import (
     AskFeeds,
@@ -156,7 +157,10 @@ def _asked(request: str) -> str:
 
 def _prepared(pairs: Sequence[tuple[str, str, bool]], embeddings: EmbeddingService) -> list[_Pair]:
     spec = CallSpec(_asked, name="evaluated")
-    texts = list(dict.fromkeys(text for a, b, _ in pairs for text in (a, b)))
+    compared = [unshared(a, b) or (a, b) for a, b, _ in pairs]
+    texts = list(
+        dict.fromkeys(text for (a, b, _), parts in zip(pairs, compared, strict=True) for text in (a, b, *parts))
+    )
     vectors: dict[str, tuple[Any, bool]] = {}
     starts = range(0, len(texts), _EMBEDDED_AT_ONCE)
     for start in progress(starts, "embedding"):
@@ -165,11 +169,12 @@ def _prepared(pairs: Sequence[tuple[str, str, bool]], embeddings: EmbeddingServi
         vectors.update(zip(part, zip(embedded.vectors, embedded.whole, strict=True), strict=True))
     prepared = []
     for number, (a, b, same) in enumerate(pairs):
-        (of_a, whole_a), (of_b, whole_b) = vectors[a], vectors[b]
+        (of_a, _), (of_b, _) = (vectors[part] for part in compared[number])
+        whole = all(vectors[text][1] for text in (a, b, *compared[number]))
         asked = spec.request((b,), {}, _NAMESPACE, None)
         stored = spec.request((a,), {}, _NAMESPACE, None).to_record(f"{number}", f'"{number}"', "json")
         live = f"{number}" if same else f"not {number}"
-        prepared.append(_Pair(asked, stored, float(min(of_a @ of_b, 1.0)), whole_a and whole_b, live))
+        prepared.append(_Pair(asked, stored, float(min(of_a @ of_b, 1.0)), whole, live))
     return prepared
 
 

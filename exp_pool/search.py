@@ -24,6 +24,7 @@ from exp_pool.neighbours import Near, Neighbours
 from exp_pool.notices import Notices
 from exp_pool.protocols import Embedder, RecordQuery, RecordStore, VectorQuery
 from exp_pool.records import Record
+from exp_pool.reuse.shared import LEAST, unshared
 from exp_pool.steps import Match
 from exp_pool.vectors import cosines, from_bytes, sound
 
@@ -128,6 +129,37 @@ class Search:
             self._tell_of_unknown_words(wanted, embedded)
             return None
         return embedded
+
+    def comparable(self, wanted: Wanted, embedded: Embedded, timeout_s: float) -> list[Match]:
+        """As `nearest`; where two texts share most of what they say, the similarity is that of what they do not share.
+
+        Raises:
+            EmbedderError: that could not be embedded within the time-out.
+            StoreError: the store failed.
+        """
+        if len(wanted.text) < LEAST:
+            return self.nearest(wanted, embedded)
+        # Who shares the most is not who asks the same: more are compared than are wanted.
+        nearest = self.nearest(replace(wanted, limit=wanted.limit + _SPARE), embedded)
+        return self._by_what_differs(wanted, nearest, timeout_s)[: wanted.limit]
+
+    def _by_what_differs(self, wanted: Wanted, matches: list[Match], timeout_s: float) -> list[Match]:
+        """The matches with the similarity of what they do not share with the text, where they share most of it."""
+        assert self._embeddings is not None
+        parts = [unshared(wanted.text, match.record.request) for match in matches]
+        texts = list(dict.fromkeys(itertools.chain.from_iterable(filter(None, parts))))
+        if not texts:
+            return matches
+        embedded = self._embeddings.embed(texts, timeout_s)
+        vectors = {text: at for text, at, whole in zip(texts, embedded.vectors, embedded.whole, strict=True) if whole}
+        compared = []
+        for match, part in zip(matches, parts, strict=True):
+            if part is None:
+                compared.append(match)
+            elif part[0] in vectors and part[1] in vectors:
+                (cosine,) = cosines(vectors[part[0]][None], vectors[part[1]])
+                compared.append(replace(match, similarity=float(cosine)))
+        return _ordered(wanted, compared)
 
     def anything(self, wanted: Wanted) -> bool:
         """Whether there is anything to compare with; if not, nothing need be embedded."""

@@ -190,7 +190,9 @@ class Ports:
         if embedded is None:
             return []
         self.later.catch_up_for_call(wanted.namespace, step.request.function, embedded.embedder, deadline)
-        return self.search.nearest(wanted, embedded)
+        if not step.to_answer:
+            return self.search.nearest(wanted, embedded)
+        return self.search.comparable(wanted, embedded, max(0.0, deadline - monotonic()))
 
     def _wanted(self, step: FindSimilar) -> Wanted:
         request = step.request

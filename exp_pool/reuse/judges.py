@@ -16,6 +16,7 @@ from exp_pool.errors import ConfigurationError
 from exp_pool.experience import Hit
 from exp_pool.plugs import offers
 from exp_pool.protocols import Judge, Question, Verdict
+from exp_pool.reuse.shared import unshared
 
 
 def _check_share(name: str, value: float, low: float = 0.0) -> None:
@@ -103,7 +104,7 @@ class ThresholdJudge:
             if veto is None:
                 return Verdict(hit, f"similarity {hit.similarity:.3f}")
             vetoes.append(f"similarity {hit.similarity:.3f}, but {veto}")
-        return Verdict(None, "; ".join(vetoes) or self._lacking(question.hits))
+        return Verdict(None, "; ".join(vetoes) or self._lacking(question.hits) + _of_the_rest(question))
 
     def _lacking(self, hits: Sequence[Hit]) -> str:
         """What the most similar one lacks."""
@@ -145,6 +146,21 @@ def _with_objections(request: str, hits: Sequence[Hit]) -> Iterator[tuple[Hit, s
     yield from ((hit, None) for hit in hits if hit.found_by == "exact")
     for hit, (_, veto) in zip(similar, objections(request, (hit.experience.request for hit in similar)), strict=True):
         yield hit, veto
+
+
+def _of_the_rest(question: Question) -> str:
+    """What was compared, where that is not the whole texts."""
+    nearest = max(question.hits, key=lambda hit: hit.similarity, default=None)
+    parts = None if nearest is None else unshared(question.request, nearest.experience.request)
+    if nearest is None or parts is None:
+        return ""
+    mine, other = (part if len(part) <= _SHOWN else f"{part[:_SHOWN]}…" for part in parts)
+    return (
+        f"; it shares most of its text with that one, so only the rest was compared: {mine!r} with {other!r}"
+    )
+
+
+_SHOWN = 60  # characters of a text
 
 
 def guarded(judge: Judge) -> Judge:

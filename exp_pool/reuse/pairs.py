@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import regex
 
+from exp_pool.reuse.shared import unshared
 from exp_pool.words import words
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def features(request: str, stored: str, similarity: float, differences: Sequence
     found = [0.0] * (2 * _KINDS)
     for difference in differences:
         found[2 * difference.kind.place + (not difference.vetoes)] += 1
+    request, stored = unshared(request, stored) or (request, stored)
     request, stored = request[:_LONGEST], stored[:_LONGEST]
     left, right = words(request), words(stored)
     lefts, rights = set(left), set(right)

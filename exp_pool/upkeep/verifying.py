@@ -25,6 +25,7 @@ from exp_pool.notices import Notices, log_with_trace
 from exp_pool.protocols import RecordStore, Scorer
 from exp_pool.reuse.memory import Lesson, Memory, answers_entry, label_entry
 from exp_pool.reuse.pairs import features
+from exp_pool.reuse.shared import unshared
 from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.steps import Learn, Recall
 from exp_pool.upkeep.comparing import Comparing
@@ -319,8 +320,9 @@ class Verifying:
         try:
             for start in range(0, len(pairs), _EMBEDDED_AT_ONCE):
                 part = pairs[start : start + _EMBEDDED_AT_ONCE]
-                lefts = self._embeddings.embed([request for request, _, _ in part], _EMBED_S).vectors
-                rights = self._embeddings.embed([other for _, other, _ in part], _EMBED_S).vectors
+                compared = [unshared(request, other) or (request, other) for request, other, _ in part]
+                lefts = self._embeddings.embed([one for one, _ in compared], _EMBED_S).vectors
+                rights = self._embeddings.embed([other for _, other in compared], _EMBED_S).vectors
                 for (a, b, same), cosine in zip(part, (lefts * rights).sum(axis=1), strict=True):
                     pair = features(a, b, float(cosine), differences(a, b))
                     entries.append(label_entry(Lesson(pair, None, 1.0), wrong=not same, warm=True))
