@@ -2,12 +2,14 @@
 
 import asyncio
 import inspect
+from dataclasses import replace
 
 import pytest
 
-from exp_pool import ExactJudge, Experience, Hit, PerfectJudge, ThresholdJudge, all_of, any_of, guarded
+from exp_pool import ExactJudge, Experience, Hit, PerfectJudge, ThresholdJudge, VerifiedJudge, all_of, any_of, guarded
 from exp_pool.errors import ConfigurationError
 from exp_pool.protocols import Question, Verdict
+from exp_pool.reuse.memory import Memory
 
 
 def hit(request, similarity=0.95, found_by="semantic"):
@@ -64,6 +66,41 @@ def test_a_threshold_judge_passes_over_what_the_guard_vetoes():
     assert verdict.hit is None
     assert "similarity 0.990, but the numbers differ: 7 against 3" in verdict.reason
     assert ThresholdJudge(0.9, guard=False).judge(question("Give me 7 ideas", THREE, FIVE)).hit is THREE
+
+
+SIXTH, NO_DAY, FIFTH = hit("flights on May 6", 0.99), hit("flights", 0.95), hit("what flights are there on May 5", 0.93)
+
+
+@pytest.mark.parametrize("judge", [ThresholdJudge(0.9), guarded(ThresholdJudge(0.9, guard=False))], ids=repr)
+def test_after_a_veto_the_next_answers_only_if_it_agrees_in_what_the_veto_was_about(judge):
+    """The vetoed one shows what such requests are told apart by: what says nothing of that is no answer either."""
+    assert decide(judge, question("flights on May 5", NO_DAY)).hit is NO_DAY, "alone it is only a hint"
+    verdict = decide(judge, question("flights on May 5", SIXTH, NO_DAY))
+    assert verdict.hit is None
+    assert "the dates or times differ: May 5 against May 6" in verdict.reason
+    assert "only one of them says May 5" in verdict.reason
+    assert decide(judge, question("flights on May 5", SIXTH, NO_DAY, FIFTH)).hit is FIFTH
+    assert decide(judge, question("flights on May 5", NO_DAY, SIXTH)).hit is NO_DAY, "it is the nearest"
+
+
+def test_what_a_veto_was_about_does_not_speak_against_what_differs_in_something_else():
+    numbers, dates = hit("3 flights on May 5", 0.99), hit("4 flights", 0.95)
+    assert ThresholdJudge(0.9).judge(question("4 flights on May 5", numbers, dates)).hit is dates
+
+
+def test_a_judge_that_learns_passes_over_the_same_ones():
+    seen = []
+
+    class Learned(Memory):
+        def predict(self, pairs):
+            seen.append(pairs)
+            return [0.3, 0.1]
+
+    memory = Learned(0.02, 0.95)
+    asked = replace(question("flights on May 5", SIXTH, NO_DAY), memory=memory)
+    verdict = VerifiedJudge(candidates=2).judge(asked)
+    assert seen and verdict.hit is None
+    assert verdict.reason == "the dates or times differ: only one of them says May 5"
 
 
 def test_an_identical_request_needs_no_guard():
