@@ -14,6 +14,7 @@ from exp_pool.reuse.pairs import features
 
 pytestmark = pytest.mark.slow
 
+PATIENT = {"call_budget": None, "embed_timeout": 120.0}  # on a busy machine a call goes on without the pool otherwise
 INSTRUCTIONS = {
     "before": (
         "You are the assistant of a parcel service. Answer in at most three sentences, be polite, and never promise a date. "
@@ -47,7 +48,7 @@ def model():
 
 @pytest.mark.parametrize("where", INSTRUCTIONS)
 def test_unrelated_questions_behind_the_same_instructions_do_not_answer_each_other(make_manager, model, where):
-    manager = make_manager(embedder=model)
+    manager = make_manager(embedder=model, **PATIENT)
 
     @manager.exp_cache(judge=ThresholdJudge(0.8))
     def ask(question):
@@ -71,7 +72,7 @@ def test_every_judge_gets_the_similarity_of_what_is_not_shared(make_manager, mod
             seen.append(question.hits[0].similarity)
             return Verdict(None, "")
 
-    manager = make_manager(embedder=model)
+    manager = make_manager(embedder=model, **PATIENT)
 
     @manager.exp_cache(judge=Looks())
     def ask(question):
@@ -95,7 +96,7 @@ def test_judges_are_evaluated_and_learn_by_what_is_not_shared(model):
 
 
 def test_explain_says_what_was_compared(make_manager, model):
-    manager = make_manager(embedder=model)
+    manager = make_manager(embedder=model, **PATIENT)
 
     @manager.exp_cache(judge=ThresholdJudge(0.8))
     def ask(question):
