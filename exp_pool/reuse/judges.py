@@ -155,9 +155,7 @@ def _of_the_rest(question: Question) -> str:
     if nearest is None or parts is None:
         return ""
     mine, other = (part if len(part) <= _SHOWN else f"{part[:_SHOWN]}…" for part in parts)
-    return (
-        f"; it shares most of its text with that one, so only the rest was compared: {mine!r} with {other!r}"
-    )
+    return f"; it shares most of its text with that one, so only the rest was compared: {mine!r} with {other!r}"
 
 
 _SHOWN = 60  # characters of a text

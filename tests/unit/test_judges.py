@@ -100,7 +100,7 @@ def test_a_judge_that_learns_passes_over_the_same_ones():
     asked = replace(question("flights on May 5", SIXTH, NO_DAY), memory=memory)
     verdict = VerifiedJudge(candidates=2).judge(asked)
     assert seen and verdict.hit is None
-    assert verdict.reason == "the dates or times differ: only one of them says May 5"
+    assert verdict.reason.endswith("the dates or times differ: only one of them says May 5")
 
 
 def test_an_identical_request_needs_no_guard():
