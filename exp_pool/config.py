@@ -1,15 +1,22 @@
-"""Settings: arguments, then ``EXP_POOL_*`` in the environment, then ``exp_pool.toml`` or ``[tool.exp_pool]``."""
+"""Settings: arguments, then ``EXP_POOL_*`` in the environment, then ``exp_pool.toml`` or ``[tool.exp_pool]``.
+
+Both files are those of the project's root, and of the two one is read: where there is an ``exp_pool.toml``, the other
+one's table is not.
+"""
 
 from __future__ import annotations
 
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -23,6 +30,16 @@ _PREFIX = "EXP_POOL_"
 # Read elsewhere: where exported models lie, and what the project's own tests are told.
 _NO_SETTINGS = ("ONNX_CACHE", "TEST_", "FULL", "REQUIRE_SERVICES")
 _notices = Notices()
+_FILE, _TABLE = "exp_pool.toml", "[tool.exp_pool]"
+# Settings that may be written, and are shown, as text: "1h30m", "64MiB".
+LIMITED_DURATIONS = ("default_ttl", "tombstone_retention")  # above zero
+TIMEOUTS = (
+    *("hot_ttl", "lease_timeout", "store_timeout", "embed_timeout", "load_timeout"),
+    *("judge_timeout", "query_timeout", "exit_timeout"),
+)
+LIMITED_SIZES = ("max_bytes", "scan_bytes", "compress_above")  # above zero
+SIZES = ("hot_bytes", "max_stream_bytes")
+_sources: ContextVar[dict[str, str]] = ContextVar("exp_pool_sources")  # between two steps of making one
 
 
 class ExpPoolConfig(BaseSettings):
@@ -154,6 +171,29 @@ class ExpPoolConfig(BaseSettings):
     What upkeep has not done stays owed."""
 
     _root: ClassVar[Path | None] = None
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Remember where the settings came from."""
+        super().model_post_init(context)
+        self._sources = _sources.get({})
+        _sources.set({})
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where each setting came from.
+
+        ``argument``, ``environment: EXP_POOL_STORE``, the path of the file, or ``default``.
+        """
+        return {name: self._sources.get(name, "default") for name in type(self).model_fields}
+
+    def changed(self, settings: Mapping[str, Any]) -> ExpPoolConfig:
+        """A copy with some other settings, which counts them as arguments, and the others as what they are."""
+        copy = type(self)(**{**self.model_dump(exclude_unset=True), **settings})
+        copy._sources |= {  # noqa: SLF001  (its own)
+            name: source for name, source in self._sources.items() if name not in settings
+        }
+        return copy
 
     @model_validator(mode="before")
     @classmethod
@@ -170,14 +210,18 @@ class ExpPoolConfig(BaseSettings):
             raise ValidationError.from_exception_data(cls.__name__, [error])
         return data
 
-    @field_validator("default_ttl", "tombstone_retention", mode="before")
+    @field_validator(*LIMITED_DURATIONS, *TIMEOUTS, mode="before")
     @classmethod
-    def _duration(cls, value: Any, info: ValidationInfo) -> float | None:
+    def _duration(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name in TIMEOUTS and not isinstance(value, timedelta) and not _has_unit(value):
+            return value  # as a number, which may be 0
         return to_seconds(value, str(info.field_name))
 
-    @field_validator("max_bytes", "scan_bytes", "compress_above", mode="before")
+    @field_validator(*LIMITED_SIZES, *SIZES, mode="before")
     @classmethod
-    def _size(cls, value: Any, info: ValidationInfo) -> int | None:
+    def _size(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name in SIZES and not _has_unit(value):
+            return value
         return to_bytes(value, str(info.field_name))
 
     @field_validator("store", "index", mode="after")
@@ -201,11 +245,23 @@ class ExpPoolConfig(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, environment, files: in this order."""
         _warn_of_unknown(os.environ, cls.model_fields)
-        return init_settings, env_settings, InitSettingsSource(settings_cls, _from_files(project_root()))
+        root = project_root()
+        _warn_of_unread(root)
+        found, place = _from_files(root)
+        _sources.set(
+            dict.fromkeys(found, place)
+            | {name: f"environment: {_PREFIX}{name.upper()}" for name in env_settings()}
+            | dict.fromkeys(init_settings(), "argument")
+        )
+        return init_settings, env_settings, InitSettingsSource(settings_cls, found)
 
 
 def _shown(value: Any) -> Any:
     return without_password(value) if isinstance(value, str) else value
+
+
+def _has_unit(value: Any) -> bool:
+    return isinstance(value, str) and any(map(str.isalpha, value))
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
@@ -227,9 +283,30 @@ def _warn_of_unknown(environment: Iterable[str], settings: Iterable[str]) -> Non
 
 
 def project_root(start: Path | None = None) -> Path:
-    """The nearest folder upward with pyproject.toml or .git, else the working directory."""
+    """The nearest folder upward with pyproject.toml or .git, else with exp_pool.toml, else the working directory."""
     start = start or Path.cwd()
-    return next((f for f in (start, *start.parents) if (f / "pyproject.toml").exists() or (f / ".git").exists()), start)
+    upward = (start, *start.parents)
+    of_project = (f for f in upward if (f / "pyproject.toml").exists() or (f / ".git").exists())
+    return next(of_project, None) or next((f for f in upward if (f / _FILE).exists()), start)
+
+
+def _warn_of_unread(root: Path) -> None:
+    """Say once of each file that looks as if its settings held, and does not."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if folder == root or root not in folder.parents:
+            break
+        if (folder / _FILE).exists():
+            message = f"{folder / _FILE} is not read: settings are read from the project's root {root}; move it there"
+            _notices.once(f"unread:{folder}", f"{message}, or name the settings in the environment")
+    if (root / _FILE).exists():
+        with suppress(ConfigurationError):
+            if _table(root):
+                _notices.once(
+                    f"unread:{root}",
+                    f"{_TABLE} of {root / 'pyproject.toml'} is not read, because there is {root / _FILE}: put all "
+                    "settings into one of the two",
+                )
 
 
 def _absolute(url: str) -> str:
@@ -240,15 +317,20 @@ def _absolute(url: str) -> str:
     return f"{scheme}:///{project_root() / path}"
 
 
-def _from_files(root: Path) -> dict[str, Any]:
-    """``exp_pool.toml``, else the table ``[tool.exp_pool]`` of pyproject.toml."""
-    own, project = root / "exp_pool.toml", root / "pyproject.toml"
-    path = own if own.exists() else project
-    if not path.exists():
-        return {}
+def _from_files(root: Path) -> tuple[dict[str, Any], str]:
+    """The settings of the project's file, and which file that is."""
+    if (root / _FILE).exists():
+        return _toml(root / _FILE), str(root / _FILE)
+    return _table(root), f"{root / 'pyproject.toml'} {_TABLE}"
+
+
+def _table(root: Path) -> dict[str, Any]:
+    path = root / "pyproject.toml"
+    return dict(_toml(path).get("tool", {}).get("exp_pool", {})) if path.exists() else {}
+
+
+def _toml(path: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
         raise ConfigurationError(f"{path} cannot be read: {err}") from err
-    found = content if path is own else content.get("tool", {}).get("exp_pool", {})
-    return dict(found)

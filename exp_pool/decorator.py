@@ -288,6 +288,7 @@ def _decorate(
         raise ConfigurationError(f"batch={batch!r} names no parameter of {spec.name}; its parameters: {known}")
     _tell_without_text(spec, policy, batch)
     checked = _checks_source(source, by_hand=name is not None or bool(spec.version))
+    new = home is None  # not sent here by value
     if home is None:
         standing = register(spec.name, target) if name is None else Standing()
         sources = (target, *([policy.refine.func] if policy.refine else []))
@@ -295,6 +296,10 @@ def _decorate(
     if isinstance(policy.judge, VerifiedJudge) and isinstance(policy.judge.same, str):
         load_scorer(policy.judge.same)  # or nobody would know until answers are compared
     scored = None if scorer is None else Scored(load_scorer(scorer), target, policy.codec)
+    if scored is None and new:
+        _say_that_nothing_scores(
+            spec.name, min_score=min_score, judge=policy.judge, inject=injected, context_builder=context_builder
+        )
     setup = Setup(
         function,
         target,
@@ -332,6 +337,20 @@ def _tell_without_text(spec: CallSpec, policy: Policy, batch: str | None) -> Non
             f"{follows}; name it with request='...' (its parameters: {parameters}), or give request= a callable of the "
             "call's arguments that returns the text",
         )
+
+
+def _say_that_nothing_scores(function: str, *, min_score: float | None, **others: Any) -> None:
+    """A least score without a scorer: nothing would ever be reused, or shown, and nobody would know why."""
+    wanted = {"min_score": min_score} | {name: getattr(other, "min_score", None) for name, other in others.items()}
+    for option, least in wanted.items():
+        if least is not None:
+            named = f"min_score={least:g}" if option == "min_score" else f"{option}= with min_score={least:g}"
+            _notices.once(
+                f"unscored:{function}:{option}",
+                f"{function}: {named}, but no scorer= gives what it stores a score, so none of that is used until "
+                "somebody scores it (score_exps, exp-pool score); give a scorer=, or leave out min_score",
+                stacklevel=5,
+            )
 
 
 def _checks_source(source: str | None, *, by_hand: bool) -> bool:

@@ -49,6 +49,20 @@ def _from_text(text: str, name: str) -> float:
     return sum(float(amount) * _UNITS[unit] for amount, unit in _TEXT.findall(stripped))
 
 
+def as_text(seconds: float) -> str:
+    """As `to_seconds` reads it: ``"90d"``, ``"1h30m"``, ``"500ms"``, ``"2.5s"``."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    left, parts = seconds, []
+    for unit in ("d", "h", "m"):
+        whole, left = divmod(left, _UNITS[unit])
+        if whole:
+            parts.append(f"{whole:.0f}{unit}")
+    if left or not parts:
+        parts.append(f"{left:g}s")
+    return "".join(parts)
+
+
 @dataclass(frozen=True)
 class Ttl:
     """How long an answer stays fresh, and what may be served after that.

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from exp_pool.binding import function_name
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Stats
 from exp_pool.current import arrived, current, here
@@ -74,9 +75,10 @@ class ExpManager(Tending):
                 f"reranker={reranker!r} is neither the name of a CrossEncoder nor a callable(request, texts) -> numbers"
             )
         settings |= {name: plug for name, plug in plugs.items() if isinstance(plug, str)}
-        if config is None or settings:
-            settings = {**(config.model_dump(exclude_unset=True) if config else {}), **settings}
+        if config is None:
             config = ExpPoolConfig(**settings)
+        elif settings:
+            config = config.changed(settings)
         self._plugs: dict[str, Any] = {
             name: plug for name, plug in plugs.items() if plug is not None and not isinstance(plug, str)
         }
@@ -382,13 +384,14 @@ class ExpManager(Tending):
         Raises:
             EmbedderError: there is none, it failed or took longer than `query_timeout`.
         """
-        await self._loaded(self.sync.begin_loading, self.config.query_timeout)
+        await self._loaded(self.sync.queries.begin_loading, self.config.query_timeout)
         return await self._hop(self.sync.embed, texts)
 
     async def _model_for(
         self, query_type: QueryType | str, function: str | Callable[..., Any] | None, namespace: str | None
     ) -> None:
-        begin = functools.partial(self.sync.loading_for, query_type, function, namespace)
+        name = None if function is None else function_name(function)
+        begin = functools.partial(self.sync.queries.loading_for, namespace or self.sync.space, name, query_type)
         await self._loaded(begin, self.config.query_timeout)
 
     async def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:

@@ -9,7 +9,7 @@ import atexit
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +33,7 @@ from exp_pool.errors import (
     DecodingError,
     EmbedderError,
     InvalidInputError,
+    StoreError,
 )
 from exp_pool.experience import Call, Experience, Hit, QueryType
 from exp_pool.filters import Condition, parse_where
@@ -108,7 +109,7 @@ class Pool(Editing):
         opened = store if store is not None else open_store(config.store, config)
         self.hot = Hot(config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared)
         if config.hot not in (None, "memory://"):
-            opened = tiered(opened, open_front(str(config.hot), config), config.store_timeout)
+            opened = tiered(opened, open_front(str(config.hot), config), config.store_timeout, self._hot_failed)
         if config.hot == "memory://" and offers(opened, AnnouncingStore):
             self.hot.follow(cast("AnnouncingStore", opened))
         self._opened = opened
@@ -196,6 +197,10 @@ class Pool(Editing):
     def _owed(self) -> None:
         self._upkeep.owed()
 
+    def _hot_failed(self, err: StoreError) -> None:
+        self.counters.add("degraded")
+        self.notices.once("hot", f"the hot tier (setting `hot`) cannot be used, so the store answers every call: {err}")
+
     def _building(self, space: Space, done: int, total: int) -> None:
         self.ports.tell(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))
 
@@ -222,6 +227,11 @@ class Pool(Editing):
         log_with_trace("DEBUG", message, err)
         of_all = isinstance(err, ClosedError)  # that is nothing about this function
         self.notices.once(f"uncached:{'' if of_all else function}:{type(err).__name__}", message, about)
+
+    @property
+    def queries(self) -> Queries:
+        """What is asked by text."""
+        return self._queries
 
     @property
     def store(self) -> RecordStore:
@@ -334,32 +344,6 @@ class Pool(Editing):
         """What experiences did to the outcomes of calls, and how answers were reused, for each function."""
         self.check_open()
         return report_on(self._namespace(None), self._outcomes, self._verifying, self._store)
-
-    # The model
-
-    def begin_loading(self) -> Future[Embedder] | None:
-        """Have the model loaded; what that comes to, unless there is nothing to be waited for."""
-        self.check_open()
-        return None if self._embeddings is None else self._embeddings.begin()
-
-    def loading_for(
-        self, query_type: QueryType | str, function: str | Callable[..., Any] | None, namespace: str | None
-    ) -> Future[Embedder] | None:
-        """What a search is going to wait for."""
-        self.check_open()
-        if query_type not in (QueryType.SEMANTIC, QueryType.HYBRID):
-            return None
-        name = None if function is None else function_name(function)
-        return self.ports.search.loading(Wanted(self._namespace(namespace), "", 1, function=name))
-
-    def check_loaded(self) -> None:
-        """Whether the model is there.
-
-        Raises:
-            StillLoadingError: it is not.
-        """
-        if self._embeddings is not None:
-            self._embeddings.wait(0)
 
     # Upkeep
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import Future
 
 from exp_pool._clock import monotonic
 from exp_pool.embedders.service import EmbeddingService
@@ -10,7 +11,7 @@ from exp_pool.errors import InvalidInputError
 from exp_pool.experience import QueryType
 from exp_pool.filters import Condition
 from exp_pool.indexes.none import NoIndex
-from exp_pool.protocols import RecordQuery, RecordStore, VectorIndex
+from exp_pool.protocols import Embedder, RecordQuery, RecordStore, VectorIndex
 from exp_pool.rerank import Reranker, Reranking
 from exp_pool.search import Search, Wanted
 from exp_pool.steps import Match
@@ -74,6 +75,27 @@ class Queries:
             return matches
         with in_namespace(namespace):  # what it asks of the pool is the same tenant's
             return self._reranking.reordered(chosen, request, matches, self._timeout_s)[:top_k]
+
+    # The model
+
+    def begin_loading(self) -> Future[Embedder] | None:
+        """Have the model loaded; what that comes to, unless there is nothing to be waited for."""
+        return None if self._embeddings is None else self._embeddings.begin()
+
+    def loading_for(self, namespace: str, function: str | None, query_type: QueryType | str) -> Future[Embedder] | None:
+        """What a query is going to wait for."""
+        if query_type not in (QueryType.SEMANTIC, QueryType.HYBRID):
+            return None
+        return self._search.loading(Wanted(namespace, "", 1, function=function))
+
+    def check_loaded(self) -> None:
+        """Whether the model is there.
+
+        Raises:
+            StillLoadingError: it is not.
+        """
+        if self._embeddings is not None:
+            self._embeddings.wait(0)
 
     def _equal(
         self, namespace: str, request: str, function: str | None, where: tuple[Condition, ...]

@@ -29,3 +29,12 @@ def to_bytes(size: object, name: str = "max_bytes") -> int | None:
     if found < 1:
         raise ConfigurationError(f"{name}={size!r} must be above zero")
     return int(found)
+
+
+def as_text(size: int) -> str:
+    """As `to_bytes` reads it, in the largest unit of which it is a whole number: ``"64MiB"``, ``"200MB"``."""
+    units = sorted((factor, unit) for unit, factor in _UNITS.items() if factor > 1)
+    for factor, unit in reversed(units):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit.upper().replace('IB', 'iB')}"
+    return f"{size}B"

@@ -44,7 +44,7 @@ class Tending:
             EmbedderError: the model cannot be had; the message says what to install or to check.
             StoreError: the store cannot be opened.
         """
-        await self._loaded(self.sync.begin_loading, None)
+        await self._loaded(self.sync.queries.begin_loading, None)
         await self._hop(self.sync.warm_up)
 
     async def reindex(self, progress: Progress | None = None) -> int:
@@ -93,11 +93,12 @@ class Tending:
         Raises:
             StillLoadingError: it was not there in time.
         """
-        made = None if self.sync.ports.search.ready else await self._hop(begin)
+        nothing_to_do = self.sync.closed or self.sync.ports.search.ready
+        made = None if nothing_to_do else await self._hop(begin)
         if made is not None:
             await done_or_late(made, timeout_s)
             if not made.done():
-                self.sync.check_loaded()
+                self.sync.queries.check_loaded()
 
     async def _hop(self, job: Callable[..., T], *args: Any) -> T:
         if self.sync.closed:

@@ -52,11 +52,19 @@ class TieredStore:
         store: the authority.
         front: quick, and may lose anything at any time.
         timeout_s: for how long at most the front is left alone after it failed.
+        trouble: told each time that the front was tried and failed.
     """
 
-    def __init__(self, store: RecordStore, front: FrontTier, timeout_s: float) -> None:
+    def __init__(
+        self,
+        store: RecordStore,
+        front: FrontTier,
+        timeout_s: float,
+        trouble: Callable[[StoreError], object] = lambda _: None,
+    ) -> None:
         self._store = store
         self._front = front
+        self._failed = trouble
         self._breaker = Breaker(timeout_s)
         for name in dir(RecordStore):
             if not name.startswith("_") and not hasattr(type(self), name):
@@ -88,6 +96,14 @@ class TieredStore:
         """The store's own; afterwards the front is empty."""
         return self._renaming(self._store.repair)()
 
+    def front_trouble(self) -> str:
+        """Why the front cannot be used now; empty where it can. Asks it, whatever was found before."""
+        try:
+            self._front.look(self._contents(), "", [""])
+        except StoreError as err:
+            return str(err)
+        return ""
+
     # The front, as long as it works
 
     def _try(self, work: Callable[[], T]) -> T | None:
@@ -99,6 +115,7 @@ class TieredStore:
         except StoreError as err:
             logger.debug("the store answers, because the hot tier is away: {}", err)
             self._breaker.failed(str(err))
+            self._failed(err)
             return None
         self._breaker.succeeded()
         return done
@@ -249,6 +266,8 @@ class TieredStore:
             self._store.close()
 
 
-def tiered(store: RecordStore, front: FrontTier, timeout_s: float) -> RecordStore:
-    """The store behind the front."""
-    return cast("RecordStore", TieredStore(store, front, timeout_s))
+def tiered(
+    store: RecordStore, front: FrontTier, timeout_s: float, trouble: Callable[[StoreError], object] = lambda _: None
+) -> RecordStore:
+    """The store behind the front; see `TieredStore`."""
+    return cast("RecordStore", TieredStore(store, front, timeout_s, trouble))

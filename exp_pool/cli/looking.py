@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import SecretStr
 
+from exp_pool import durations, sizes
 from exp_pool.cli.opening import (
     IdArgument,
     IndexOption,
@@ -27,7 +26,7 @@ from exp_pool.cli.opening import (
     whole_id,
 )
 from exp_pool.cli.printing import Column, as_json, err, facts, line, moment, number, out, short, shown, table
-from exp_pool.config import ExpPoolConfig
+from exp_pool.config import LIMITED_DURATIONS, LIMITED_SIZES, SIZES, TIMEOUTS, ExpPoolConfig, project_root
 from exp_pool.encoding import to_plain
 from exp_pool.experience import Experience, HistoryEntry, QueryType
 from exp_pool.journal import ChangeNote
@@ -361,13 +360,6 @@ def _detail(detail: Any) -> str:
     return ", ".join(f"{name} {shown(value)}" for name, value in detail.items())
 
 
-class _From(StrEnum):
-    OPTION = "option"
-    ENVIRONMENT = "environment"
-    FILE = "file"
-    DEFAULT = "default"
-
-
 @app.command()
 def config(
     store: StoreOption = None,
@@ -384,28 +376,35 @@ def config(
         settings = ExpPoolConfig(**given)  # type: ignore[arg-type]
     rows = list(_settings(settings, given))
     if json_:
-        as_json({name: {"value": value, "from": where.value} for name, value, where in rows})
+        as_json({name: {"value": value, **_origin(source)} for name, value, source in rows})
         return
-    columns = (Column("setting"), Column("value", flexible=True), Column("from"))
-    table(columns, ([name, shown(value), where.value] for name, value, where in rows))
+    columns = (Column("setting"), Column("value", flexible=True), Column("from", flexible=True))
+    here = f"{project_root()}/"
+    table(columns, ([name, _readable(name, value), source.replace(here, "")] for name, value, source in rows))
 
 
-def _settings(settings: ExpPoolConfig, given: dict[str, str]) -> Iterator[tuple[str, Any, _From]]:
-    environment = {name.upper() for name in os.environ}
-    for name in type(settings).model_fields:
+def _settings(settings: ExpPoolConfig, given: dict[str, str]) -> Iterator[tuple[str, Any, str]]:
+    for name, source in settings.sources.items():
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             value = "***"
-        where = (
-            _From.OPTION
-            if name in given
-            else _From.ENVIRONMENT
-            if f"EXP_POOL_{name.upper()}" in environment
-            else _From.FILE
-            if name in settings.model_fields_set
-            else _From.DEFAULT
-        )
-        yield name, without_password(value) if isinstance(value, str) else value, where
+        value = without_password(value) if isinstance(value, str) else value
+        yield name, value, "option" if name in given else source
+
+
+def _origin(source: str) -> dict[str, str]:
+    """For scripts: which kind of source, and of a file its path."""
+    if source.startswith("environment"):
+        return {"from": "environment"}
+    return {"from": source} if source in ("option", "default") else {"from": "file", "file": source}
+
+
+def _readable(name: str, value: Any) -> str:
+    if value is not None and name in (*TIMEOUTS, *LIMITED_DURATIONS):
+        return durations.as_text(value)
+    if value is not None and name in (*SIZES, *LIMITED_SIZES):
+        return sizes.as_text(value)
+    return shown(value)
 
 
 @app.command()

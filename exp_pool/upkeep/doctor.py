@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +56,8 @@ def examine(
     if not _readable(store, report):
         return report
     with _noting(report):
+        _look_at_the_front(store, report)
+    with _noting(report):
         _count(store, report)
     for namespace in store.namespaces():
         with _noting(report):
@@ -87,6 +89,16 @@ def _noting(report: Diagnosis) -> Iterator[None]:
         yield
     except ExpPoolError as err:
         report.problems.append(str(err))
+
+
+def _look_at_the_front(store: RecordStore, report: Diagnosis) -> None:
+    trouble: Callable[[], str] | None = getattr(store, "front_trouble", None)
+    if trouble is None:
+        return
+    if why := trouble():
+        report.problems.append(f"the hot tier cannot be used, so the store answers every call: {why}")
+    else:
+        report.facts["hot tier"] = "it answers"
 
 
 def _look_for_changes(store: RecordStore, namespace: str, report: Diagnosis, *, fix: bool) -> None:

@@ -302,7 +302,8 @@ def test_config_says_where_settings_come_from_and_no_secret(run, tmp_path, monke
     found = json.loads(said)
     assert found["namespace"] == {"value": "mine", "from": "option"}
     assert found["store"] == {"value": "postgresql://me:***@host/pool", "from": "environment"}
-    assert found["max_entries"] == {"value": 5, "from": "file"}
+    table = f"{tmp_path / 'pyproject.toml'} [tool.exp_pool]"
+    assert found["max_entries"] == {"value": 5, "from": "file", "file": table}
     assert found["eviction"] == {"value": "lru", "from": "default"}
     assert "s3cr3t" not in said + run("config")
     monkeypatch.setenv("EXP_POOL_MAX_ENTRIES", "many")
