@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args
 from exp_pool.errors import ConfigurationError, NotScorableError, ScorerError
 from exp_pool.experience import Score
 from exp_pool.protocols import ScoreContext, Scorer
-from scorers._texts import version_of
+
+from ._texts import version_of
 
 How = Literal["mean", "min", "first", "veto"]
 

@@ -20,7 +20,8 @@ import regex
 from exp_pool.errors import ConfigurationError, NotScorableError, ScorerError
 from exp_pool.experience import Score
 from exp_pool.protocols import ScoreContext
-from scorers._texts import answer_of, version_of
+
+from ._texts import answer_of, version_of
 
 _FENCED = regex.compile(
     r"^[ \t]*```[ \t]*(?:python|py|python3)?[ \t]*\n(.*?)^[ \t]*```[ \t]*$", regex.M | regex.S | regex.I

@@ -10,8 +10,9 @@ from typing import Any
 from exp_pool.errors import ConfigurationError, ScorerError
 from exp_pool.experience import Score
 from exp_pool.protocols import ScoreContext
-from scorers._chat import Chat, material_of, spending
-from scorers._texts import answer_of, text_of, version_of
+
+from ._chat import Chat, material_of, spending
+from ._texts import answer_of, text_of, version_of
 
 _PROMPT = "1"  # to be raised with the words below: they belong to what a score means
 _REASON = 500  # characters

@@ -9,8 +9,9 @@ from typing import Any
 from exp_pool.errors import ConfigurationError, ScorerError
 from exp_pool.experience import Hit
 from exp_pool.protocols import Question, Verdict
-from scorers._chat import Chat, material_of
-from scorers._texts import text_of
+
+from ._chat import Chat, material_of
+from ._texts import text_of
 
 _INSTRUCTIONS = (
     "A new request has come, and an earlier one like it was answered before. Decide whether the stored answer may be "

@@ -12,7 +12,8 @@ import regex
 from exp_pool.errors import ConfigurationError, ScorerError
 from exp_pool.experience import Score
 from exp_pool.protocols import ScoreContext
-from scorers._texts import answer_of, text_of, version_of
+
+from ._texts import answer_of, text_of, version_of
 
 _PATTERN_S = 2.0  # a pattern that needs longer backtracks without end
 _SHOWN = 40  # characters

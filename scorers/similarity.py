@@ -13,7 +13,8 @@ import regex
 from exp_pool.errors import ConfigurationError, NotScorableError, ScorerError
 from exp_pool.experience import MISSING, Score
 from exp_pool.protocols import ScoreContext
-from scorers._texts import text_of, version_of
+
+from ._texts import text_of, version_of
 
 # A word; or a sign of a script that writes no spaces between words, alone.
 _WORDS = regex.compile(

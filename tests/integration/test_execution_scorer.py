@@ -5,11 +5,11 @@ import sys
 import textwrap
 
 import pytest
+from exp_pool.scorers.execution import ExecutionScorer, code_of
 
 from exp_pool import Experience
 from exp_pool.errors import ConfigurationError, NotScorableError
 from exp_pool.protocols import ScoreContext
-from scorers.execution import ExecutionScorer, code_of
 
 
 def context(answer, **fields):
@@ -169,7 +169,7 @@ def test_it_leaves_the_interpreter_free_to_end():
         import threading
         from exp_pool import Experience
         from exp_pool.protocols import ScoreContext
-        from scorers.execution import ExecutionScorer
+        from exp_pool.scorers.execution import ExecutionScorer
         context = ScoreContext(Experience(function="f", request="r", response="import time; time.sleep(600)"))
         threading.Thread(target=ExecutionScorer(timeout=600), args=(context,), daemon=True).start()
     """)

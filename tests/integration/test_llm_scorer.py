@@ -5,13 +5,13 @@ import json
 import threading
 
 import pytest
+from exp_pool.scorers.llm import LLMScorer
+from exp_pool.scorers.llm_judge import LLMJudge
 from servers.chat import ChatServer, graded, material_of, nonce_of
 
 from exp_pool import Experience, Hit
 from exp_pool.errors import ConfigurationError, NotScorableError, ScorerError, ScorerUnavailableError
 from exp_pool.protocols import Judge, Question, ScoreContext
-from scorers.llm import LLMScorer
-from scorers.llm_judge import LLMJudge
 
 KEY = "sk-test-very-secret"
 RUBRIC = "Correct and short."

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
+from exp_pool.scorers.llm import LLMScorer
 from servers.chat import ChatServer, graded, material_of
 
 from exp_pool import Experience, Score
-from scorers.llm import LLMScorer
 
 
 @pytest.fixture

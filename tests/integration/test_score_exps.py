@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from exp_pool.scorers.llm import LLMScorer
 from raters import always, cached, exps, named, only
 from servers.chat import ChatServer, graded
 
@@ -18,7 +19,6 @@ from exp_pool.errors import (
     ScorerUnavailableError,
 )
 from exp_pool.protocols import RecordQuery
-from scorers.llm import LLMScorer
 
 PROJECT = Path(__file__).parents[2]
 

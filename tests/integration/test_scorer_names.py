@@ -29,7 +29,7 @@ def test_every_name_of_ours_is_installed_and_says_what_it_needs():
         assert load_scorer(name).name == name
     for name in ("composite", "llm", "rules"):
         with pytest.raises(
-            ConfigurationError, match=rf"scorer={name!r} needs settings.*from scorers\.{name} import"
+            ConfigurationError, match=rf"scorer={name!r} needs settings.*from exp_pool.scorers\.{name} import"
         ) as needs:
             load_scorer(name)
     assert "rubric" not in str(needs.value)

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from exp_pool.scorers.feedback import FeedbackScorer
 from raters import always, cached, only, owed
 
 from exp_pool import Score
@@ -14,7 +15,6 @@ from exp_pool.errors import (
     ScorerUnavailableError,
 )
 from exp_pool.protocols import RecordQuery
-from scorers.feedback import FeedbackScorer
 
 PROJECT = Path(__file__).parents[2]
 

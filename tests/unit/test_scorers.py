@@ -4,15 +4,15 @@ import asyncio
 import math
 
 import pytest
+from exp_pool.scorers.composite import CompositeScorer
+from exp_pool.scorers.exact import ExactScorer
+from exp_pool.scorers.feedback import FeedbackScorer
+from exp_pool.scorers.rules import RulesScorer, check, contains, fits, lacks, length, matches
+from exp_pool.scorers.similarity import SimilarityScorer
 
 from exp_pool import Experience, Score
 from exp_pool.errors import ConfigurationError, NotScorableError, ScorerError
 from exp_pool.protocols import ScoreContext
-from scorers.composite import CompositeScorer
-from scorers.exact import ExactScorer
-from scorers.feedback import FeedbackScorer
-from scorers.rules import RulesScorer, check, contains, fits, lacks, length, matches
-from scorers.similarity import SimilarityScorer
 
 
 def context(response, feedback=(), **fields):
@@ -137,7 +137,7 @@ def test_callables_say_how_well():
 
 
 def test_a_pattern_that_backtracks_without_end_is_ended(monkeypatch):
-    monkeypatch.setattr("scorers.rules._PATTERN_S", 0.01)
+    monkeypatch.setattr("exp_pool.scorers.rules._PATTERN_S", 0.01)
     with pytest.raises(ScorerError, match="took more than"):
         RulesScorer([matches(r"^(a+)+(b+)+(a|b|ab)*c$(?<=x)")])(context("ab" * 40 + "a" * 5000))
 
