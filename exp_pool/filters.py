@@ -7,8 +7,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
+from operator import ge, gt, le, lt
 from typing import Any
 
 from exp_pool._clock import to_us
@@ -34,8 +35,8 @@ TEXT_FIELDS = frozenset(
 NUMBER_FIELDS = frozenset({"score", "access_count", "size_bytes", "schema_version", "revision"})
 TIME_FIELDS = frozenset({"created_at", "expires_at", "last_access"})
 FLAG_FIELDS = frozenset({"annotated"})
-OBJECT_FIELDS = ("metadata", "metric", "scores")  # members are named after a dot; records keep these as JSON text
-OPERATORS = ("eq", "ne", "in", "gte", "lte", "contains", "exists")
+OBJECT_FIELDS = ("arguments", "metadata", "metric", "scores")  # records keep these as JSON text; a dot names a member
+OPERATORS = ("eq", "ne", "in", "not_in", "gt", "gte", "lt", "lte", "prefix", "contains", "exists")
 
 _FIELDS = TEXT_FIELDS | NUMBER_FIELDS | TIME_FIELDS | FLAG_FIELDS
 _MAX_CONDITIONS = 100  # SQLite allows a thousand nested terms; nobody writes a hundred
@@ -57,9 +58,10 @@ class Condition:
 def parse_where(where: Mapping[str, Any] | None) -> tuple[Condition, ...]:
     """The conditions, all of which must hold: ``{"function": f, "score": {"gte": 0.8}, "metadata.team": "backend"}``.
 
-    ``ne`` and ``exists: False`` hold where the field is absent; every other operator is false there. ``contains`` looks
-    for a part of a text, or for an element of a list in metadata. ``eq`` and ``in`` tell ``1`` from ``True`` and
-    ``"1"``.
+    ``ne``, ``not_in`` and ``exists: False`` hold where the field is absent; every other operator is false there.
+    ``contains`` looks for a part of a text, or for an element of a list in metadata; ``prefix`` for how a text begins.
+    ``eq`` and ``in`` tell ``1`` from ``True`` and ``"1"``. Times are aware datetimes or ISO 8601 text, which is
+    UTC where it names no zone. ``arguments.model`` and ``metadata.team.lead`` name members, at any depth.
 
     Raises:
         InvalidInputError: an unknown field or operator (the message names the known ones), or a value that it cannot
@@ -117,17 +119,17 @@ def _value(name: str, field: str, path: str, operator: str, value: Any) -> Scala
         if not isinstance(value, bool):
             raise InvalidInputError(f"where: {name!r} exists takes True or False, got {value!r}")
         return value
-    if operator == "in":
+    if operator in ("in", "not_in"):
         if not isinstance(value, list | tuple | set | frozenset) or len(value) > _MAX_CHOICES:
             raise InvalidInputError(
-                f"where: {name!r} in takes a list of at most {_MAX_CHOICES} values, got {value!r:.80}"
+                f"where: {name!r} {operator} takes a list of at most {_MAX_CHOICES} values, got {value!r:.80}"
             )
         return tuple(_scalar(name, field, path, item) for item in value)
     scalar = _scalar(name, field, path, value)
-    if operator in ("gte", "lte") and (isinstance(scalar, bool) or scalar is None):
+    if operator in _ORDERINGS and (isinstance(scalar, bool) or scalar is None):
         raise InvalidInputError(f"where: {name!r} {operator} takes a number, a text or a time, got {value!r}")
-    if operator == "contains" and not path and not isinstance(scalar, str):
-        raise InvalidInputError(f"where: {name!r} contains takes text, got {value!r}")
+    if not isinstance(scalar, str) and (operator == "prefix" or (operator == "contains" and not path)):
+        raise InvalidInputError(f"where: {name!r} {operator} takes text, got {value!r}")
     return scalar
 
 
@@ -137,9 +139,13 @@ def _scalar(name: str, field: str, path: str, value: Any) -> Scalar:
     if isinstance(value, Enum):
         value = value.value
     if field in TIME_FIELDS:
-        if isinstance(value, datetime) and value.tzinfo is not None:
-            return to_us(value)
-        raise InvalidInputError(f"where: {name!r} takes an aware datetime (datetime.now(timezone.utc)), got {value!r}")
+        moment = _read_time(value) if isinstance(value, str) else value
+        if isinstance(moment, datetime) and moment.tzinfo is not None:
+            return to_us(moment)
+        raise InvalidInputError(
+            f"where: {name!r} takes an aware datetime (datetime.now(timezone.utc)), or a time as ISO 8601 text such as "
+            f"'2026-11-30' or '2026-11-30T08:00:00+01:00', got {value!r:.80}"
+        )
     if value is None and path:
         return None
     if isinstance(value, float) and not math.isfinite(value):
@@ -162,6 +168,14 @@ def _scalar(name: str, field: str, path: str, value: Any) -> Scalar:
     )
 
 
+def _read_time(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
 def _bounded(name: str, value: Scalar) -> Scalar:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise InvalidInputError(f"where: {name!r} takes integers of at most 64 bits, got {value!r:.40}")
@@ -173,7 +187,8 @@ def holds(condition: Condition, record: object) -> bool:
     found = getattr(record, condition.field)
     if condition.path:
         content = json.loads(found)
-        present, found = condition.path in content, content.get(condition.path)
+        found = _member(content, condition.path)
+        present = found is not _ABSENT
     else:
         present = found is not None
     wanted = condition.value
@@ -186,12 +201,30 @@ def holds(condition: Condition, record: object) -> bool:
             return not (present and _same(found, wanted))
         case "in":
             return present and any(_same(found, choice) for choice in wanted)  # type: ignore[union-attr]
+        case "not_in":
+            return not (present and any(_same(found, choice) for choice in wanted))  # type: ignore[union-attr]
+        case "prefix":
+            return isinstance(found, str) and isinstance(wanted, str) and found.startswith(wanted)
         case "contains":
             if isinstance(found, list):
                 return any(_same(item, wanted) for item in found)
             return isinstance(found, str) and isinstance(wanted, str) and wanted in found
         case _:
             return _ordered(condition.operator, found, wanted)
+
+
+def _member(content: Any, path: str) -> Any:
+    """The member of an object: of this very name, or step by step, where its name has dots itself."""
+    if not isinstance(content, dict):
+        return _ABSENT
+    if path in content:
+        return content[path]
+    for dot in (at for at, letter in enumerate(path) if letter == "."):
+        if path[:dot] in content:
+            found = _member(content[path[:dot]], path[dot + 1 :])
+            if found is not _ABSENT:
+                return found
+    return _ABSENT
 
 
 def _family(value: Any) -> str:
@@ -207,4 +240,8 @@ def _same(found: Any, wanted: Any) -> bool:
 def _ordered(operator: str, found: Any, wanted: Any) -> bool:
     if _family(found) != _family(wanted) or _family(found) not in ("number", "str"):
         return False
-    return bool(found >= wanted if operator == "gte" else found <= wanted)
+    return bool(_ORDERINGS[operator](found, wanted))
+
+
+_ORDERINGS = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
+_ABSENT: Any = object()

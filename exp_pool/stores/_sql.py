@@ -93,6 +93,11 @@ def from_row(row: Sequence[Any], check: int | None = None) -> Record:
     return record
 
 
+def expanded(value: Any) -> Any:
+    """The value of a column; of a long text, what was compressed."""
+    return _expand(value) if type(value) is bytes else value
+
+
 def _expand(data: bytes) -> str:
     """A text that was compressed; what is none becomes text that no codec reads, so that the row is a miss."""
     expander = zlib.decompressobj()

@@ -27,7 +27,7 @@ from exp_pool.protocols import (
     VectorRow,
 )
 from exp_pool.records import Duty, Record, Vector
-from exp_pool.stores._sql import COLUMNS, NAMES, checksum, from_row, keep, restore
+from exp_pool.stores._sql import COLUMNS, NAMES, checksum, expanded, from_row, keep, restore
 from exp_pool.stores._sql_dialect import Connection, marks
 from exp_pool.stores._sql_engine import translated
 from exp_pool.stores._sql_notes import SqlNotes
@@ -185,7 +185,7 @@ class SqlStore(SqlNotes):
             return array("q", (seq for (seq,) in rows))
         found = array("q")
         for seq, *values in rows:
-            row = SimpleNamespace(**dict(zip(where.fields, values, strict=True)))
+            row = SimpleNamespace(**dict(zip(where.fields, map(expanded, values), strict=True)))
             if all(holds(condition, row) for condition in where.rest):
                 found.append(seq)
         return found[:limit]

@@ -11,7 +11,8 @@ from exp_pool.records import hash_text
 from exp_pool.stores._sql import keep
 from exp_pool.stores._sql_dialect import Dialect
 
-_NEVER = "1 = 0"
+_NEVER, _ALWAYS = "1 = 0", "1 = 1"
+_ORDERINGS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ def select(query: RecordQuery, dialect: Dialect) -> Where:
         values += now_values
     rest = []
     for condition in query.where:
-        if condition.path and not dialect.json:
+        # Of nested members the name alone does not say where they are, and arguments may be compressed.
+        if condition.path and (not dialect.json or "." in condition.path or condition.field == "arguments"):
             rest.append(condition)
             continue
         term, bound = _member(condition) if condition.path else _column(condition, dialect)
@@ -83,10 +85,17 @@ def _column(condition: Condition, dialect: Dialect) -> tuple[str, list[Any]]:
         case "in":
             choices = [_value(choice) for choice in wanted]  # type: ignore[union-attr]
             return (f"{field} IN ({', '.join('?' * len(choices))})", choices) if choices else (_NEVER, [])
+        case "not_in":
+            choices = [_value(choice) for choice in wanted]  # type: ignore[union-attr]
+            marks = ", ".join("?" * len(choices))
+            return (f"({field} IS NULL OR {field} NOT IN ({marks}))", choices) if choices else (_ALWAYS, [])
         case "contains":
             return f"{dialect.position}({field}, ?) > 0", [_value(wanted)]
+        case "prefix":
+            begins = _value(wanted)
+            return f"substr({field}, 1, {len(begins)}) = ?", [begins]
         case operator:
-            return f"{field} {'>=' if operator == 'gte' else '<='} ?", [_value(wanted)]
+            return f"{field} {_ORDERINGS[operator]} ?", [_value(wanted)]
 
 
 def _value(value: Any) -> Any:
@@ -109,10 +118,13 @@ def _member(condition: Condition) -> tuple[str, list[Any]]:
         case "ne":
             term, values = _equals(kind, found, [path], wanted)
             return f"NOT coalesce(({term}), 0)", values
-        case "in":
+        case "in" | "not_in":
             terms = [_equals(kind, found, [path], choice) for choice in wanted]  # type: ignore[union-attr]
-            joined = " OR ".join(f"({term})" for term, _ in terms)
-            return f"({joined})" if terms else _NEVER, [value for _, values in terms for value in values]
+            joined = " OR ".join(f"({term})" for term, _ in terms) or _NEVER
+            among = f"({joined})" if condition.operator == "in" else f"NOT coalesce(({joined}), 0)"
+            return among, [value for _, values in terms for value in values]
+        case "prefix":
+            return f"({kind} = 'text' AND substr({found}, 1, {len(str(wanted))}) = ?)", [path, path, wanted]
         case "contains":
             element, values = _equals("e.type", "e.atom", [], wanted)
             text = f"instr({found}, ?) > 0" if isinstance(wanted, str) else "0"
@@ -123,7 +135,7 @@ def _member(condition: Condition) -> tuple[str, list[Any]]:
             )
         case operator:
             types = "('text')" if isinstance(wanted, str) else "('integer', 'real')"
-            return f"({kind} IN {types} AND {found} {'>=' if operator == 'gte' else '<='} ?)", [path, path, wanted]
+            return f"({kind} IN {types} AND {found} {_ORDERINGS[operator]} ?)", [path, path, wanted]
 
 
 def _equals(kind: str, found: str, path: list[str], wanted: Any) -> tuple[str, list[Any]]:

@@ -11,6 +11,8 @@ from exp_pool.protocols import SCAN_ORDERS, RecordQuery, RecordStore, Settlement
 from exp_pool.records import Duty
 from exp_pool.testing.making import put, row
 
+_DAY = 1_767_312_000 * 10**6  # 2026-01-02, in microseconds
+
 
 class FindingRules:
     """Queries mean what `filters` says, and nothing crosses a namespace."""
@@ -94,7 +96,14 @@ class FindingRules:
         rows = [
             row(
                 f"r{i}",
-                metadata={name: chance.choice(values) for name in chance.sample(["a", "b c", "d.e", "é"], 3)},
+                metadata={name: chance.choice(values) for name in chance.sample(["a", "b c", "d.e", "é"], 3)}
+                | {"deep": {"x": {"y": i % 5}}},
+                arguments={
+                    "q": "long " * (20_000 if i == 7 else 1),  # compressed
+                    "model": chance.choice(["small", "large", 1, None]),
+                    "options": {"t": i / 120},
+                },
+                created_at=_DAY + i % 2 * 3600 * 10**6,
                 model=chance.choice([None, "gpt", "gp_", ""]),
                 score=chance.choice([None, 0.0, 0.5, 1.0]),
                 scores={},
@@ -135,6 +144,23 @@ class FindingRules:
             {"request": {"in": ["r1", "r2"]}},
             {"version": "1", "kind": "failure"},
         ]
+        wheres += [{"model": {"not_in": v}} for v in ([], ["gpt"], ["gp_", ""])] + [
+            {"metadata.a": {"not_in": scalars[:5]}}
+        ]
+        wheres += [{"metadata.a": {"not_in": []}}, {"score": {"gt": 0.5}}, {"score": {"lt": 0.5}}]
+        wheres += [
+            {name: {"prefix": v}} for name in ("model", "metadata.a", "request") for v in ("", "g", "gp_", "a%", "r1")
+        ]
+        wheres += [{f"metadata.{name}": {op: v}} for name in ("a", "é") for v in (0, 1, "abc") for op in ("gt", "lt")]
+        wheres += [{"metadata.a.a": 1}, {"metadata.a.a": {"exists": False}}, {"metadata.d.e": {"exists": True}}]
+        wheres += [
+            {"metadata.deep.x.y": {"gte": 3}},
+            {"metadata.deep.x": {"exists": True}},
+            {"metadata.deep.x.z": {"ne": 1}},
+        ]
+        wheres += [{"arguments.model": v} for v in ("small", 1, None)] + [{"arguments.model": {"prefix": "sm"}}]
+        wheres += [{"arguments.options.t": {"gt": 0.3}}, {"arguments.none": {"exists": False}}]
+        wheres += [{"created_at": {op: "2026-01-02"}} for op in ("gt", "gte", "lt", "lte", "eq")]
         for where in wheres:
             conditions = parse_where(where)
             expected = {r.id for r in rows if all(holds(c, r) for c in conditions)}

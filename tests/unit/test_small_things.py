@@ -66,7 +66,11 @@ def test_what_is_no_duration(duration):
     [
         ({"scoer": 1}, "unknown field 'scoer'; did you mean 'score'\\? Known: access_count"),
         ({"namespace": "other"}, "unknown field 'namespace'"),
-        ({"arguments.x": 1}, "unknown field 'arguments.x'"),
+        ({"response.x": 1}, "unknown field 'response.x'.*arguments.<name>"),
+        ({"model": {"not_in": "gpt"}}, "not_in takes a list"),
+        ({"metadata.a": {"prefix": 1}}, "prefix takes text"),
+        ({"created_at": "yesterday"}, "'created_at' takes an aware datetime.* ISO 8601.*got 'yesterday'"),
+        ({"score": {"gt": None}}, "takes a number"),
         ({"metadata": 1}, "unknown field 'metadata'.*metadata.<name>"),
         ({"score": {"like": 1}}, "unknown operator 'like' for 'score'; known: eq, ne"),
         ({"score": {}}, "has no operator"),
