@@ -6,11 +6,12 @@ import json
 import threading
 from dataclasses import dataclass, fields
 
+from exp_pool.display import Shown
 from exp_pool.forks import reset_in_child
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+@dataclass(frozen=True, slots=True, repr=False)
+class Stats(Shown):
     """A moment's numbers.
 
     `hits`: calls answered from the pool. `misses`: calls that ran the function with the pool in use. `coalesced`: calls
@@ -40,8 +41,8 @@ class Stats:
     saved_tokens_out: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CacheInfo:
+@dataclass(frozen=True, slots=True, repr=False)
+class CacheInfo(Shown):
     """A decorated function's numbers in this process, and how many of its answers are stored now."""
 
     hits: int

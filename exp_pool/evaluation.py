@@ -15,6 +15,7 @@ from exp_pool.awaiting import settled
 from exp_pool.codecs import codec_for
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Counters
+from exp_pool.display import Shown
 from exp_pool.embedders.service import EmbeddingService
 from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.flow import story
@@ -52,8 +53,8 @@ _NAMESPACE = "evaluation"
 _EMBEDDED_AT_ONCE, _EMBED_S = 64, 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+@dataclass(frozen=True, slots=True, repr=False)
+class Tally(Shown):
     """What became of so many pairs: `answered` from the pool, of these `wrong`; `explored`: answered live to learn."""
 
     total: int
@@ -72,7 +73,7 @@ class Tally:
         return self.wrong / self.total if self.total else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Evaluation(Tally):
     """One order of the pairs, and its two halves."""
 

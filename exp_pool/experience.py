@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from exp_pool import _clock
 from exp_pool.binding import bind, closed_over, function_name
+from exp_pool.display import Brief, Pairs, Shown, as_table
 from exp_pool.encoding import from_plain, to_plain
 from exp_pool.errors import InvalidInputError
 from exp_pool.keys import make_key
@@ -77,6 +78,19 @@ _ALWAYS_WRITTEN = ("id", "function", "key", "arguments", "request", "created_at"
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def _pairs(self) -> Pairs:
+        for name, described in type(self).model_fields.items():
+            value = getattr(self, name)
+            unset = described.get_default(call_default_factory=True, validated_data={})
+            if described.is_required() or value != unset:
+                yield name, value
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        return ((name, Brief(value)) for name, value in self._pairs())
+
+    def _repr_html_(self) -> str:
+        return as_table(type(self).__qualname__, self._pairs())
 
 
 class Score(_Frozen):
@@ -195,6 +209,21 @@ class Experience(_Frozen):
         if not given.get("key"):
             given["key"] = make_key(given["function"], given.get("version", ""), arguments)
         return given
+
+    def _pairs(self) -> Pairs:
+        yield "function", self.function
+        yield "request", self.request
+        if self.response is not MISSING:
+            yield "response", self.response
+        if self.annotated:
+            yield "expected", self.expected
+        if self.kind is not ExperienceKind.SUCCESS:
+            yield "kind", self.kind.value
+        if self.trust is not Trust.TRUSTED:
+            yield "trust", self.trust.value
+        if self.score is not None:
+            yield "score", self.score.value
+        yield "id", self.id
 
     @property
     def value(self) -> Any:
@@ -375,8 +404,8 @@ def json_form(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+@dataclass(frozen=True, slots=True, repr=False)
+class Hit(Shown):
     """An experience that was found, how similar its request is (1.0 for an identical one) and how it was found.
 
     `similarity` is the cosine of the embeddings, -1 to 1; in a lexical search the BM25 score as a share of what the
@@ -387,9 +416,16 @@ class Hit:
     similarity: float
     found_by: str
 
+    def _pairs(self) -> Pairs:
+        yield "request", self.experience.request
+        yield "value", self.experience.value
+        yield "similarity", round(self.similarity, 3)
+        yield "found_by", self.found_by
+        yield "id", self.experience.id
 
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class HistoryEntry(Shown):
     """Something that happened to an experience.
 
     `what` is ``stored`` (one for each answer of its call, earlier and later ones, too: `id` says which, and `detail`
@@ -404,8 +440,8 @@ class HistoryEntry:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
+@dataclass(frozen=True, slots=True, repr=False)
+class Answer(Shown, Generic[T]):
     """What a decorated call gave: its value, and where from.
 
     `id` is that of the experience which answered, or was stored; None if nothing was stored. `found_by` is exact,
@@ -420,8 +456,8 @@ class Answer(Generic[T]):
     parents: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+@dataclass(frozen=True, slots=True, repr=False)
+class Call(Shown):
     """One call of a decorated function, as namespaces, feeds and conditions see it.
 
     What was recorded while it ran is there for ``cache_if=`` only, which is asked after the function has run.

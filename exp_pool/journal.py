@@ -26,6 +26,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from exp_pool._clock import monotonic
+from exp_pool.display import Shown
 from exp_pool.edits import Deed, Edit, batches, no_place, restorable, row_of, taken_back
 from exp_pool.encoding import dumps, loads
 from exp_pool.errors import ConflictError, DecodingError, ExpPoolError, StoreError
@@ -61,8 +62,8 @@ class _Phase(StrEnum):
     FINISHING = "finishing"
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeNote:
+@dataclass(frozen=True, slots=True, repr=False)
+class ChangeNote(Shown):
     """One change as a namespace remembers it: what was done, by whom, when and why; and what became of it."""
 
     id: str

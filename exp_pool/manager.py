@@ -7,6 +7,7 @@ import itertools
 import types
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Stats
 from exp_pool.current import arrived, current, here
 from exp_pool.decorator import ExpCache, exp_cache
+from exp_pool.display import Pairs, as_table, one_line
 from exp_pool.embedders.service import Embedded
 from exp_pool.errors import ClosedError, ConfigurationError
 from exp_pool.experience import MISSING, Call, Experience, HistoryEntry, Hit, QueryType
@@ -492,11 +494,17 @@ class ExpManager(Tending):
     ) -> None:
         await self.close()
 
+    def _pairs(self) -> Pairs:
+        yield "store", without_password(self.config.store)
+        yield "index", without_password(self.config.index)
+        yield "namespace", self.config.namespace
+
     def __repr__(self) -> str:
-        return (
-            f"ExpManager(store={without_password(self.config.store)!r}, "
-            f"index={without_password(self.config.index)!r}, namespace={self.config.namespace!r})"
-        )
+        return one_line("ExpManager", self._pairs())
+
+    def _repr_html_(self) -> str:
+        counted = ((name, count) for name, count in asdict(self.stats()).items() if count)
+        return as_table("ExpManager", [*self._pairs(), *counted])
 
 
 current.make = ExpManager

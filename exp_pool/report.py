@@ -128,6 +128,9 @@ class Report:
         """Everything as plain values; what is not known (NaN) is None."""
         return _plain(asdict(self))  # type: ignore[no-any-return]
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         if not self.functions:
             return f"namespace {self.namespace}: no feedback yet; manager.feedback(id, value) says how a call went"

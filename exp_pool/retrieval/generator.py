@@ -21,6 +21,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from exp_pool.awaiting import asked
+from exp_pool.display import Shown
 from exp_pool.errors import ConfigurationError, DocumentError, InvalidInputError
 from exp_pool.notices import Notices
 from exp_pool.retrieval.chunking import Chunking, Piece
@@ -35,8 +36,8 @@ _AHEAD = 64  # chunks that wait for the caller
 _TOGETHER = 16  # chunks scored at once: the first of a document are there soon, and a model has enough for a batch
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+@dataclass(frozen=True, slots=True, repr=False)
+class Chunk(Shown):
     """A part of a document, or, with an `error`, the end of one that could not be read any further.
 
     Attributes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from exp_pool._clock import now_us
+from exp_pool.display import Pairs, Shown
 from exp_pool.errors import ExpPoolError
 from exp_pool.filters import Condition
 from exp_pool.journal import Journal
@@ -18,8 +19,8 @@ from exp_pool.upkeep.follower import Follower, Progress
 _LEASE_S = 10.0  # of whoever ends an unfinished change
 
 
-@dataclass
-class Diagnosis:
+@dataclass(repr=False)
+class Diagnosis(Shown):
     """What the doctor found.
 
     Attributes:
@@ -31,6 +32,11 @@ class Diagnosis:
     facts: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
+
+    def _pairs(self) -> Pairs:
+        yield from self.facts.items()
+        yield from (("problem", problem) for problem in self.problems)
+        yield from (("done", done) for done in self.done)
 
     @property
     def sound(self) -> bool:

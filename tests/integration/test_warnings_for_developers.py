@@ -10,7 +10,7 @@ import pytest
 
 from exp_pool import ExpManager, Score
 from exp_pool.errors import ConfigurationError, ExpPoolWarning
-from scorers.exact import ExactScorer
+from exp_pool.scorers.exact import ExactScorer
 
 
 @pytest.fixture

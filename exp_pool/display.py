@@ -1,0 +1,75 @@
+"""How values look where people meet them: one line at a prompt, the same in rich, a small table in a notebook."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, fields
+from typing import Any, TypeAlias
+
+Pairs: TypeAlias = Iterator[tuple[str, Any]]
+"""What is worth seeing of a value, by name, in the order in which people want to read it."""
+
+_LONGEST = 60  # characters of one value
+
+
+class Brief:
+    """A value that shows as at most so many characters of its `repr`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        text = _start(self._value)
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _start(value: Any) -> str:
+    """The start of a `repr`: of a long text the rest is not even escaped."""
+    try:
+        return repr(value[: 2 * _LONGEST] if type(value) is str else value)
+    except Exception:  # a class's own code: showing a value must not fail
+        return f"<{type(value).__qualname__}>"
+
+
+class Shown:
+    """A dataclass that shows what differs from its defaults, and of that the beginning."""
+
+    __slots__ = ()
+
+    def _pairs(self) -> Pairs:
+        for field in fields(self):  # type: ignore[arg-type]  # a dataclass, as is said above
+            value = getattr(self, field.name)
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            if field.repr and (default is MISSING or value != default):
+                yield field.name, value
+
+    def __repr__(self) -> str:
+        return one_line(type(self).__qualname__, self._pairs())
+
+    def __rich_repr__(self) -> Pairs:
+        yield from ((name, Brief(value)) for name, value in self._pairs())
+
+    def _repr_html_(self) -> str:
+        return as_table(type(self).__qualname__, self._pairs())
+
+
+def one_line(name: str, pairs: Iterable[tuple[str, Any]]) -> str:
+    """``Name(a=1, b='two')``, each value at most so long."""
+    return f"{name}({', '.join(f'{field}={Brief(value)!r}' for field, value in pairs)})"
+
+
+def as_table(name: str, pairs: Iterable[tuple[str, Any]]) -> str:
+    """A table of names and values, escaped: what is stored is text here, whatever it holds."""
+    cell = '<td style="text-align: left">'
+    rows = "".join(
+        f"<tr>{cell}{html.escape(field)}</td>{cell}{html.escape(_cell(value))}</td></tr>" for field, value in pairs
+    )
+    return f"<table><thead><tr><th colspan=2>{html.escape(name)}</th></tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else _start(value)
+    return text if len(text) <= _LONGEST * 8 else f"{text[: _LONGEST * 8]}…"
