@@ -349,7 +349,6 @@ def _say_that_nothing_scores(function: str, *, min_score: float | None, **others
                 f"unscored:{function}:{option}",
                 f"{function}: {named}, but no scorer= gives what it stores a score, so none of that is used until "
                 "somebody scores it (score_exps, exp-pool score); give a scorer=, or leave out min_score",
-                stacklevel=5,
             )
 
 

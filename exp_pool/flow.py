@@ -118,13 +118,12 @@ def _told_once(request: Request, policy: Policy, mode: Mode) -> Story[Ending | N
 def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story[Ending]:
     """The call without its company: look, judge, run, keep."""
     as_called, shown, lease = request, _NOTHING_SHOWN, None
-    judged, unscored = Judged(), False
+    judged = Judged()
     if mode.read:
         looking = _first_look(request, policy, claim=claim)
         looked = yield from _attempt(request, "look for an answer", looking, default=None)
         if looked is not None:
             lease = looked.lease
-            unscored = policy.waits_in_vain(looked.record, request.source)
             judging = _judged(request, policy, mode, looked)
             judged = yield from _attempt(request, "look for an answer", judging, default=judged)
             giving = _given(request, policy, None if judged.live else judged.match)
@@ -141,7 +140,7 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
     if mode.replay:
         why = yield from _attempt(as_called, "explain the miss", _step(Explain(as_called)), default="no explanation")
         return Ending(Answer(None), ReplayMissError(f"{why}. Replay is on, so it does not run: {mode.remedy}"))
-    yield NotFound(as_called, unscored)
+    yield NotFound(as_called)
     better = yield from _attempt(as_called, "refine the answer", _begin_better(request, policy, mode), default=None)
     try:
         while (outcome := (yield Run(request, better))) is None:

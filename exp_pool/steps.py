@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from exp_pool._clock import now_us
@@ -79,12 +79,6 @@ class Policy:
             and not record.expired(now_us() - int(late_s * _MICROSECONDS))
             and good_enough(record.score, self.min_score)
         )
-
-    def waits_in_vain(self, record: Record | None, source: str) -> bool:
-        """Whether a row would answer if it had a score, and the function has no scorer that will give it one."""
-        if self.min_score is None or self.scored or record is None or record.score is not None:
-            return False
-        return replace(self, min_score=None).lets_answer(record, source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,13 +310,9 @@ class Coalesced:
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """Tell who listens that the function is about to run.
-
-    `unscored`: its own stored answer would do but for a score, which nobody gives.
-    """
+    """Tell who listens that the function is about to run."""
 
     request: Request
-    unscored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any
@@ -15,9 +15,17 @@ from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from exp_pool.cli.printing import err, note
-from exp_pool.errors import ConfigurationError, ExpPoolError, ExpPoolWarning, InvalidInputError, NotFoundError
+from exp_pool.errors import (
+    ConfigurationError,
+    ExpPoolError,
+    ExpPoolWarning,
+    InvalidInputError,
+    NamespaceError,
+    NotFoundError,
+)
 from exp_pool.filters import TIME_FIELDS
 from exp_pool.manager import ExpManager
+from exp_pool.surroundings import in_namespace
 
 StoreOption = Annotated[str | None, typer.Option(help="URL of the store, such as sqlite:///.exp_pool/pool.db.")]
 IndexOption = Annotated[str | None, typer.Option(help="URL of the index, such as chroma:///.exp_pool/chroma.")]
@@ -55,7 +63,8 @@ def opened(
         existing: the pool must be there already.
     """
     given = {"store": store, "namespace": namespace, "index": index, "embedder": embedder}
-    with said(), ExpManager(**{name: value for name, value in given.items() if value is not None}) as manager:  # type: ignore[arg-type]
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    with said(), in_namespace(namespace) if namespace else nullcontext(), ExpManager(**settings) as manager:
         place = manager.sync.place
         if existing and place is not None and not place.exists():
             raise ConfigurationError(f"there is no pool at {place}; say where it is with --store")
@@ -81,6 +90,9 @@ def said() -> Iterator[None]:
             for each in error.errors():
                 where = ".".join(map(str, each["loc"]))
                 note("error", f"{where}: {each['msg']}" if where else each["msg"], "red")
+            raise typer.Exit(1) from error
+        except NamespaceError as error:
+            note("error", "require_namespace is set: say whose experiences are meant, with --namespace", "red")
             raise typer.Exit(1) from error
         except (ExpPoolError, OSError) as error:
             note("error", str(error), "red")

@@ -127,15 +127,8 @@ class Ports:
                 return self.flights.awaited(request)
             case Coalesced(request):
                 return self.counters.called(request.function, "coalesced")
-            case NotFound(request, unscored):
+            case NotFound(request):
                 self.counters.called(request.function, "misses")
-                if unscored:
-                    self.notices.once(
-                        f"unscored:{request.function}",
-                        f"{request.function}: what is stored has no score, so with min_score= it is not given, and "
-                        "nothing scores it by itself: give a scorer=, or score it with score_exps()",
-                        request.spec.function,
-                    )
                 return self.tell(Event(EventKind.MISS, request.namespace, request.function, request.key))
             case Ran(request, outcome):
                 capture = outcome.capture

@@ -146,3 +146,11 @@ def test_what_is_not_understood_or_not_there():
     assert (done.exit_code, "unknown scheme; known:" in done.output) == (1, True)
     done = runner.invoke(app, ["backup", "x", "--store", "memory://"])
     assert (done.exit_code, "is no file that could be copied" in done.output) == (1, True)
+
+
+def test_where_a_namespace_is_required_it_is_an_option(run, monkeypatch):
+    monkeypatch.setenv("EXP_POOL_REQUIRE_NAMESPACE", "true")
+    refused = run("stats", code=1)
+    assert "--namespace" in refused
+    assert "in_namespace" not in refused
+    assert "50" in run("stats", "--namespace", "default")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from exp_pool import ExpManager, Score
+from exp_pool import ExpManager
 from exp_pool.errors import ConfigurationError, ExpPoolWarning
 from exp_pool.scorers.exact import ExactScorer
 
@@ -207,33 +207,6 @@ def test_an_object_whose_own_key_has_no_identity(manager):
     (warning,) = told(lambda: Client().act("hi"))
     assert "__exp_key__() give something that has one" in str(warning.message)
     assert "exclude" not in str(warning.message)
-
-
-def test_a_score_that_nobody_gives_is_told_of(manager):
-    runs = []
-
-    @manager.exp_cache(name="f", min_score=0.8)
-    def ask(question):
-        runs.append(question)
-        return question
-
-    assert told(lambda: ask("hi")) == [], "nothing is stored yet"
-    (warning,) = told(lambda: ask("hi"), lambda: ask("hi"))
-    assert "min_score=" in str(warning.message)
-    assert "scorer=" in str(warning.message)
-    assert "score_exps()" in str(warning.message)
-    manager.sync.score_exps(_good)
-    assert told(lambda: ask("hi")) == []
-    assert runs == ["hi"] * 3
-
-
-def _good(context):
-    return Score(value=1.0)
-
-
-def test_one_that_has_a_scorer_is_not_told_of(manager):
-    ask = manager.exp_cache(name="f", min_score=0.8, scorer=_good)(lambda question: question)
-    assert told(*[lambda: ask("hi")] * 3) == []
 
 
 @pytest.mark.parametrize("give", ["decorator", "score_exps"])
