@@ -17,11 +17,12 @@ from enum import Enum
 from types import EllipsisType
 from typing import Any
 
-from exp_pool.annotated import REMEDY, AnnotatedCodec, form_of, same_text
+from exp_pool.annotated import REMEDY, AnnotatedCodec, form_of
 from exp_pool.annotations import NOTHING, exact_types, fits, item_of, returned
+from exp_pool.checked import CheckedCodec, valid
 from exp_pool.encoding import dumps, loads
-from exp_pool.errors import ConfigurationError, DecodingError, EncodingError, MisfitError
-from exp_pool.json_lists import decode_json, split, typed_items
+from exp_pool.errors import DecodingError, EncodingError, MisfitError
+from exp_pool.json_lists import split, typed_items
 from exp_pool.protocols import Codec
 from exp_pool.sameness import difference, type_name
 from exp_pool.shapes import Shape, shape_of
@@ -60,61 +61,6 @@ class TypedCodec:
     def decode(self, text: str) -> Any:
         """The value."""
         return loads(text)
-
-
-class CheckedCodec:
-    """A codec of the user's own, held to what every codec must keep."""
-
-    def __init__(self, codec: Codec) -> None:
-        self.name = codec.name
-        self._codec = codec
-
-    def encode(self, value: Any) -> str:
-        """Its text, once it is shown to be JSON and to come back the same.
-
-        Raises:
-            EncodingError: it is not, it would not, or the codec raised.
-        """
-        text = self._write(value)
-        try:
-            back = self.decode(text)
-        except DecodingError as err:
-            raise EncodingError(f"the codec {self.name!r} cannot read its own text: {err}") from err
-        what = difference(value, back)
-        if what is None and not same_text(text, self._write(back)):
-            what = "it is written differently the second time"
-        if what is not None:
-            raise EncodingError(f"{type_name(value)} comes back different by the codec {self.name!r}: {what}")
-        return text
-
-    def decode(self, text: str) -> Any:
-        """The value.
-
-        Raises:
-            DecodingError: whatever the codec raised.
-        """
-        try:
-            return self._codec.decode(text)
-        except DecodingError:
-            raise
-        except Exception as err:  # the user's code
-            raise DecodingError(f"the codec {self.name!r} raised {type(err).__name__}: {err}") from err
-
-    def _write(self, value: Any) -> str:
-        try:
-            text: Any = self._codec.encode(value)
-        except EncodingError:
-            raise
-        except Exception as err:  # the user's code
-            raise EncodingError(f"the codec {self.name!r} raised {type(err).__name__}: {err}") from err
-        if type(text) is not str:
-            raise EncodingError(f"the codec {self.name!r} gave a {type_name(text)}; encode must give JSON text")
-        try:
-            decode_json(text)
-            text.encode()  # engines keep no lone surrogates
-        except (ValueError, RecursionError) as err:
-            raise EncodingError(f"the codec {self.name!r} gave text that is not JSON: {err}") from err
-        return text
 
 
 class ResponseCodec:
@@ -362,7 +308,7 @@ def codec_for(
         ConfigurationError: `codec` is no codec, or its name is taken.
     """
     if codec is not None:
-        return ResponseCodec((CheckedCodec(_valid(codec)),))
+        return ResponseCodec((CheckedCodec(valid(codec)),))
     found = _by_annotation(function, localns, items=items)
     if not found.problem:
         return found
@@ -387,23 +333,7 @@ def _by_annotation(function: Callable[..., Any], localns: Mapping[str, Any] | No
     return ResponseCodec((TypedCodec(),), declared, problem)
 
 
-def _valid(codec: Any) -> Codec:
-    name = getattr(codec, "name", None)
-    if isinstance(codec, type):
-        raise ConfigurationError(f"codec={codec!r} is a class; give an instance of it")
-    if not isinstance(name, str) or not name:
-        raise ConfigurationError(f"codec={codec!r} needs a name: text that is not empty, stored with each record")
-    if read_stamp(name) != Stamp(name) or "[" in name:
-        raise ConfigurationError(f"codec={codec!r} is named {name!r}: leave out '[' and what stands behind '@'")
-    if name in _BUILT_IN:
-        raise ConfigurationError(f"codec={codec!r} is named {name!r}, as one of the package's own; choose another name")
-    if not (callable(getattr(codec, "encode", None)) and callable(getattr(codec, "decode", None))):
-        raise ConfigurationError(f"codec={codec!r} needs encode(value), which gives JSON text, and decode(text)")
-    return codec  # type: ignore[no-any-return]
-
-
 _SCALARS = (str, int, bool, type(None))
-_BUILT_IN = (TYPED, ANNOTATED)
 _PLAIN = (str, int, float, bool, bytes, dict, list, tuple, set, frozenset)
 
 __all__ = ["AnnotatedCodec", "CheckedCodec", "ResponseCodec", "TypedCodec", "codec_for"]

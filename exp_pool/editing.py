@@ -35,7 +35,7 @@ from exp_pool.lineage import with_inherited_trust
 from exp_pool.notices import Notices
 from exp_pool.per_function import PerFunction
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
-from exp_pool.records import Record, to_experience, to_record, vouched_for
+from exp_pool.records import Record, to_experience, to_record, vouched_for, with_answers_of
 from exp_pool.request import KeyOfCall, Request
 from exp_pool.rows import audit_entry, audit_log
 from exp_pool.steps import Match
@@ -232,7 +232,8 @@ class Editing(PerFunction):
             before = to_experience(record)
             after = change(before)
             changed = replace(to_record(after, record.namespace, key=record.key), source=record.source)
-            if vouches or after.response is not before.response:
+            changed = with_answers_of(record, before, changed)
+            if vouches or changed.response != record.response:
                 changed = vouched_for(changed)
             if changed.parents != record.parents:
                 (changed,) = with_inherited_trust(self._store, [changed])

@@ -196,6 +196,20 @@ def to_record(experience: Experience, namespace: str, *, key: str | None = None,
     )
 
 
+def with_answers_of(record: Record, seen: Experience, changed: Record) -> Record:
+    """The changed row with the answers as they were written, where they are still what people saw of them.
+
+    What people see is not all that may be written: which fields of a model are set stands beside its JSON form.
+    """
+    kept = {
+        name: getattr(record, name)
+        for name in ("response", "expected")
+        if getattr(record, name) != getattr(changed, name)
+        and _encode(getattr(seen, name), record.codec) == getattr(changed, name)
+    }
+    return sized(replace(changed, **kept)) if kept else changed
+
+
 def to_experience(record: Record) -> Experience:
     """The experience of a row.
 
