@@ -275,9 +275,13 @@ class ResponseCodec:
         return [self.read(item, name, given=given) for item in split(text)]
 
     def _codec(self, name: str) -> Codec:
-        codec = self._by_name.get(name) or self._by_name.get(read_stamp(name).codec)
+        codec = self._by_name.get(name)
         if codec is None:
-            raise MisfitError(f"written by the codec {name!r}, which this function does not have")
+            codec = self._by_name.get(read_stamp(name).codec)
+            if codec is None:
+                raise MisfitError(f"written by the codec {name!r}, which this function does not have")
+            if len(self._by_name) < _NAMES:  # or each hot answer of a model would take its name apart
+                self._by_name[name] = codec
         return codec
 
 
@@ -333,6 +337,7 @@ def _by_annotation(function: Callable[..., Any], localns: Mapping[str, Any] | No
     return ResponseCodec((TypedCodec(),), declared, problem)
 
 
+_NAMES = 1000
 _SCALARS = (str, int, bool, type(None))
 _PLAIN = (str, int, float, bool, bytes, dict, list, tuple, set, frozenset)
 
