@@ -204,7 +204,8 @@ class _Batched(Decorated[P, R]):
         pool = self._pool()
         if (unanswered := pool.why_unanswered()) is not None:
             return f"this call is not answered from the pool: {unanswered}"
-        return "\n".join(pool.explain(request) for request in self._item_requests(pool, args, kwargs))
+        requests, misfit = self._item_requests(pool, args, kwargs), self._policy.misfit
+        return "\n".join(pool.explain(request, misfit=misfit) for request in requests)
 
 
 class CachedBatch(_Batched[P, R], CachedFunction[P, R]):

@@ -314,19 +314,26 @@ class Editing(PerFunction):
         both = parse_where({"key": {"in": [key, failure_key(key)]}})
         return self._delete_matching(RecordQuery(namespace, both, history=True))
 
-    def explain(self, request: Request, min_score: float | None = None, nearest: Match | None = None) -> str:
+    def explain(
+        self,
+        request: Request,
+        min_score: float | None = None,
+        nearest: Match | None = None,
+        misfit: Callable[[Record], str] | None = None,
+    ) -> str:
         """Why nothing stored answers this call, whatever a judge says.
 
         Args:
             request: the call.
             min_score: what the function wants of an answer.
             nearest: the stored call to compare it with; by default the one that is most like it.
+            misfit: says why the function would not return the answer of a row now; "" where it would.
         """
         (current,) = self._store.get_many(request.namespace, [request.key])
         rows = (
             [] if current is not None else [nearest.record] if nearest is not None else calls_like(request, self._store)
         )
-        said = explain(request, current, rows, min_score)
+        said = explain(request, current, rows, min_score, misfit)
         if nearest is not None and nearest.found_by != "exact" and current is None:
             said = f"{said} (similarity {nearest.similarity:.3f})"
         why = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -17,7 +17,13 @@ _SHORT = 80  # characters of a value
 _COMPARED = 500  # characters of two texts, when it is asked how much alike they are
 
 
-def explain(request: Request, current: Record | None, others: Iterable[Record], min_score: float | None = None) -> str:
+def explain(
+    request: Request,
+    current: Record | None,
+    others: Iterable[Record],
+    min_score: float | None = None,
+    misfit: Callable[[Record], str] | None = None,
+) -> str:
     """One sentence for people.
 
     Args:
@@ -25,9 +31,10 @@ def explain(request: Request, current: Record | None, others: Iterable[Record], 
         current: the row of its key, if there is one.
         others: rows of the same function, in any version.
         min_score: what the function wants of an answer.
+        misfit: says why the function as it is now would not return the answer of a row; "" where it would.
     """
     if current is not None:
-        return f"{request.function}: {_state(current, request.source, min_score)}"
+        return f"{request.function}: {_state(current, request.source, min_score, misfit)}"
     arguments = json.loads(request.stored_arguments)
     nearest = max(others, key=lambda row: _likeness(row, request, arguments), default=None)
     if nearest is None:
@@ -46,7 +53,7 @@ def explain(request: Request, current: Record | None, others: Iterable[Record], 
     return f"{request.function}: the nearest stored call differs in {'; '.join(differences)}"
 
 
-def _state(record: Record, source: str, min_score: float | None) -> str:
+def _state(record: Record, source: str, min_score: float | None, misfit: Callable[[Record], str] | None) -> str:
     """Why a row of just this call does not answer it, or that it does."""
     if record.expired(now_us()):
         assert record.expires_at is not None
@@ -60,6 +67,8 @@ def _state(record: Record, source: str, min_score: float | None) -> str:
         )
     if record.answer is None:
         return "this call is stored without an answer"
+    if misfit is not None and (why := misfit(record)):
+        return f"this call is stored, but its answer is not what the function returns now: {why}"
     if not good_enough(record.score, min_score):
         return f"this call is stored, but min_score={min_score} refuses it (its score: {record.score})"
     return f"this call is stored and answers, unless a judge refuses it (its score: {record.score})"

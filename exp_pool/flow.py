@@ -138,7 +138,9 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
     if mode.write:
         yield from _attempt(as_called, "describe the call", _described(as_called), default=None)
     if mode.replay:
-        why = yield from _attempt(as_called, "explain the miss", _step(Explain(as_called)), default="no explanation")
+        why = yield from _attempt(
+            as_called, "explain the miss", _step(Explain(as_called, policy.misfit)), default="no explanation"
+        )
         return Ending(Answer(None), ReplayMissError(f"{why}. Replay is on, so it does not run: {mode.remedy}"))
     yield NotFound(as_called)
     better = yield from _attempt(as_called, "refine the answer", _begin_better(request, policy, mode), default=None)
@@ -311,13 +313,7 @@ def considered(request: Request, policy: Policy) -> Story[Judged]:
 def look(request: Request, policy: Policy) -> Story[Match | None]:
     """What would answer this call now: nothing runs, nobody is told."""
     match = (yield from considered(request, policy)).match
-    if match is None or match.record.answer is None:
-        return match
-    try:
-        policy.codec.read(match.record.answer, match.record.codec, given=match.record.by_people)
-    except MisfitError:
-        return None
-    return match
+    return None if match is None or policy.misfit(match.record) else match
 
 
 def _judged(request: Request, policy: Policy, mode: Mode, looked: Claimed) -> Story[Judged]:

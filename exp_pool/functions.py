@@ -313,14 +313,14 @@ class Decorated(FunctionLike, Generic[P, R]):
             return f"this call runs uncached: {self._setup.refusal}"
         policy = self._policy_in(pool)
         if policy.judge is None:
-            return pool.explain(request, policy.min_score)
+            return pool.explain(request, policy.min_score, misfit=policy.misfit)
         try:
             judged = sync.drive(considered(request, policy), pool.ports, self._setup.function)
         except Exception as err:
-            return f"{pool.explain(request, policy.min_score)}; the judge could not be asked: {err!r}"
+            return f"{pool.explain(request, policy.min_score, misfit=policy.misfit)}; the judge could not be asked: {err!r}"
         # What is compared with is what the judge speaks of.
         nearest = judged.match or next(iter(judged.shown), None)
-        said = pool.explain(request, policy.min_score, nearest)
+        said = pool.explain(request, policy.min_score, nearest, policy.misfit)
         if judged.match is None or judged.live:
             return f"{said}; the judge: {judged.why or 'no'}"
         answer = judged.match

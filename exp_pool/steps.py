@@ -10,6 +10,7 @@ from exp_pool._clock import now_us
 from exp_pool.capture import Capture
 from exp_pool.codecs import ResponseCodec
 from exp_pool.durations import Duration, Ttl
+from exp_pool.errors import MisfitError
 from exp_pool.experience import Answer, Call
 from exp_pool.filters import Condition
 from exp_pool.protocols import ContextBuilder, Judge, Lease, Question
@@ -55,6 +56,16 @@ class Policy:
     def if_error_s(self) -> float:
         """How long after its expiry an answer is still served in place of the function's exception."""
         return self.ttl.if_error_s if isinstance(self.ttl, Ttl) else 0.0
+
+    def misfit(self, record: Record) -> str:
+        """Why the function as it is now would not return the answer of a row; "" where it would."""
+        if record.answer is None:
+            return ""
+        try:
+            self.codec.read(record.answer, record.codec, given=record.by_people)
+        except MisfitError as err:
+            return str(err)
+        return ""
 
     def renew_at(self, record: Record) -> int | None:
         """From when on (microseconds) asking for the row has it renewed before it expires; None: never."""
@@ -264,6 +275,7 @@ class Explain:
     """Comes to text that says why nothing stored answers this call."""
 
     request: Request
+    misfit: Callable[[Record], str] | None = None  # see `Policy.misfit`
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ class Ports:
     background: Background
     streams: Streams
     renewals: Renewals
-    explain: Callable[[Request], str]
+    explain: Callable[..., str]  # of a request: why nothing answers it
     rate: Callable[[Record], Record]
     learning: Learning
     outdated: Callable[[Request], None]
@@ -151,8 +151,8 @@ class Ports:
                     return self.judging.ask(judge, question)
             case AskFeeds(request):
                 return self._ask_feeds(request)
-            case Explain(request):
-                return self.explain(request)
+            case Explain(request, misfit):
+                return self.explain(request, misfit=misfit)
             case Trouble():
                 with suppress(Exception):  # an error that cannot even be shown, a log that cannot be written
                     self._trouble(step)

@@ -151,6 +151,7 @@ def test_an_answer_of_another_type_is_a_miss(make_manager, case):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a type that was changed on purpose is nothing to warn of
         assert new.lookup("x") is None
+        assert "its answer is not what the function returns now" in new.explain("x")
     assert new("x") == "new"
     assert asked == ["x"]
 
