@@ -317,7 +317,8 @@ class Decorated(FunctionLike, Generic[P, R]):
         try:
             judged = sync.drive(considered(request, policy), pool.ports, self._setup.function)
         except Exception as err:
-            return f"{pool.explain(request, policy.min_score, misfit=policy.misfit)}; the judge could not be asked: {err!r}"
+            said = pool.explain(request, policy.min_score, misfit=policy.misfit)
+            return f"{said}; the judge could not be asked: {err!r}"
         # What is compared with is what the judge speaks of.
         nearest = judged.match or next(iter(judged.shown), None)
         said = pool.explain(request, policy.min_score, nearest, policy.misfit)
