@@ -82,6 +82,15 @@ class Agent:
         return text.strip()
 
 
+class Role(BaseModel):
+    name: str
+
+    @manager.exp_cache(self_key=("name",))
+    def plan(self, task: str) -> str:
+        runs.append(task)
+        return f"{self.name} plans: {task}"
+
+
 def complete(model: str, prompt: str) -> str:
     runs.append(prompt)
     return f"{model}: {prompt}"
@@ -105,6 +114,8 @@ async def main() -> None:
     show(
         "a class method, a static method", Agent.describe(1), Agent.describe(1), Agent.clean(" x "), Agent.clean(" x ")
     )
+    cook = Role(name="cook")
+    show("a method of a pydantic model, and of its copy", cook.plan("soup"), cook.model_copy(deep=True).plan("soup"))
     small = manager.exp_cache(functools.partial(complete, "small"))
     show("a partial", small("hello"), small("hello"))
     abandoned = stream("never read to its end")
