@@ -36,6 +36,9 @@ class Current:
         self._lock = threading.Lock()
         self._manager: HasPool | None = None
         self._given = False
+        # Managers go along where decorated functions are sent: those of this process, and those that came.
+        self.by_token: WeakValueDictionary[str, HasPool] = WeakValueDictionary()
+        self._arrived: dict[str, HasPool] = {}  # kept, since the same function is sent again and again
 
     def _in_child(self) -> None:
         self._lock = threading.Lock()
@@ -49,7 +52,7 @@ class Current:
             return manager
         with self._lock:
             if self._manager is None:
-                self._manager = self.make_one()
+                self._manager = self._make()
             return self._manager
 
     @property
@@ -57,12 +60,27 @@ class Current:
         """The manager, if there is one already."""
         return self._manager
 
-    def make_one(self, *args: Any, **kwargs: Any) -> HasPool:
-        """Another manager."""
+    def _make(self, *args: Any, **kwargs: Any) -> HasPool:
         if self.make is None:  # a function was sent here, and brought nothing of the package that it does not name
             importlib.import_module("exp_pool.manager")
         assert self.make is not None
         return self.make(*args, **kwargs)
+
+    def arrived(self, token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str) -> HasPool:
+        """The manager that was sent: itself in its own process, elsewhere one that opens the same pool.
+
+        Args:
+            token: what it is sent as.
+            config: its settings.
+            functions: what it was given besides, where those were functions: they can be sent.
+            objects: names of what else it was given, which cannot.
+        """
+        with self._lock:
+            found = self.by_token.get(token, self._arrived.get(token))
+            if found is None:
+                found = _not_sent(objects) if objects else self._make(config, **functions)
+                self._arrived[token] = found
+            return found
 
     def replace(self, manager: HasPool | None) -> HasPool | None:
         """Hold this one; what was held before."""
@@ -74,16 +92,6 @@ class Current:
             before = self._manager, self._given
             self._manager, self._given = manager, given
         return before
-
-
-current = Current()
-
-
-# ── Managers that functions take along where they are sent ────────────────────────────────────────────────────────────
-
-here: WeakValueDictionary[str, HasPool] = WeakValueDictionary()  # those of this process, by what they are sent as
-_arrived: dict[str, HasPool] = {}  # kept: the same function is sent again and again
-_arriving = threading.Lock()
 
 
 class NotSent:
@@ -102,24 +110,16 @@ class NotSent:
         raise ConfigurationError(self._why)
 
 
-def arrived(token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str) -> HasPool:
-    """The manager that was sent: itself in its own process, elsewhere one that opens the same pool.
+def _not_sent(objects: str) -> NotSent:
+    return NotSent(
+        f"its manager cannot be opened in this process, because it was made with objects ({objects}); give URLs "
+        "instead, or leave the manager out and let each process set its own with set_exp_manager"
+    )
 
-    Args:
-        token: what it is sent as.
-        config: its settings.
-        functions: what it was given besides, where those were functions; they can be sent.
-        objects: names of what else it was given, which cannot.
-    """
-    with _arriving:
-        known = here.get(token) or _arrived.get(token)
-        if known is None:
-            if objects:
-                known = NotSent(
-                    f"its manager cannot be opened in this process, because it was made with objects ({objects}); give "
-                    "URLs instead, or leave the manager out and let each process set its own with set_exp_manager"
-                )
-            else:
-                known = current.make_one(config, **functions)
-            _arrived[token] = known
-        return known
+
+current = Current()
+
+
+def arrived(token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str) -> HasPool:
+    """See `Current.arrived`; what a pickled manager calls."""
+    return current.arrived(token, config, functions, objects)

@@ -57,7 +57,7 @@ class FunctionLike:
 
     def __init__(self, of: Any, instance: Any = _NOBODY) -> None:
         self._pending: Any = None
-        self._senders: Any = None
+        self._senders: dict[None, tuple[Callable[[], Any], Callable[[], Any]]] = {}
         self._instance = instance
         if instance is _NOBODY:
             self._func: Self | None = None
@@ -147,8 +147,8 @@ class FunctionLike:
         if self._func is not None:
             return type(self), (self._func, self._instance)
         like, names = self._setup.like, {name: self.__dict__[name] for name in _NAMES if name in self.__dict__}
-        plain = isinstance(like, types.FunctionType | FunctionLike)
-        if not plain or _named(names) is like:  # decorated under another name, it can be sent by its own
+        function = isinstance(like, types.FunctionType | FunctionLike) and not inspect.ismethod(like)
+        if not function or _named(names) is like:  # decorated under another name, it can be sent by its own
             return _blank, (type(self), names), (self._setup.remake, like, self.__dict__)
         if protocol < 4:  # noqa: PLR2004  (older ones find no attributes of attributes)
             return _path(names["__qualname__"])
@@ -165,13 +165,14 @@ class FunctionLike:
     def _functions_to_send(self) -> tuple[Callable[[], Any], Callable[[], Any]]:
         if self._func is not None:
             return self._func._functions_to_send()  # noqa: SLF001
-        if self._senders is None:
+        if not self._senders:
             remake, like, carried = self._setup.remake, self._setup.like, self.__dict__
             here = _Here(self)
-            # By its defaults: dill fills the closures of what is in a circle (a class and its methods) at the very end.
+            # By its defaults: dill fills the closures of what is in a circle (a class, its methods) at the very end.
             load = self._beside(lambda here=here: here(), "__exp_load__")
-            self._senders = load, self._beside(lambda: (remake, like, carried), "__exp_state__")
-        return self._senders  # type: ignore[no-any-return]
+            state = self._beside(lambda: (remake, like, carried), "__exp_state__")
+            self._senders.setdefault(None, (load, state))  # the first stay: picklers compare what they find by name
+        return self._senders[None]
 
     def _beside(self, function: Callable[..., Any], name: str) -> Callable[[], Any]:
         """The function as one that stands in the module of this one, as its attribute."""
@@ -215,7 +216,7 @@ class _Here:
 
 def _blank(kind: type[FunctionLike], names: Mapping[str, Any]) -> FunctionLike:
     made = object.__new__(kind)
-    made._func, made._instance, made._pending, made._senders = None, _NOBODY, None, None
+    made._func, made._instance, made._pending, made._senders = None, _NOBODY, None, {}
     made.__dict__.update(names)
     return made
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 from exp_pool.binding import function_name
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Stats
-from exp_pool.current import arrived, current, here
+from exp_pool.current import arrived, current
 from exp_pool.decorator import ExpCache, exp_cache
 from exp_pool.display import Pairs, as_table, one_line
 from exp_pool.embedders.service import Embedded
@@ -88,7 +88,7 @@ class ExpManager(Tending):
         self._token = uuid.uuid4().hex
         self._config = config
         self.sync = self._opened(None)
-        here[self._token] = self
+        current.by_token[self._token] = self
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Itself in this process; where decorated functions are sent to by value, one that opens the same pool."""

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from exp_pool.config import ExpPoolConfig
-from exp_pool.current import current, here
+from exp_pool.current import current
 from exp_pool.pool import Pool
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class TakenOver:
 
 
 def _managers() -> list[ExpManager]:
-    return [cast("ExpManager", manager) for manager in list(here.values())]
+    return [cast("ExpManager", manager) for manager in list(current.by_token.values())]
 
 
 def _of_environment(namespace: str) -> bool:
