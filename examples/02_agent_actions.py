@@ -53,6 +53,7 @@ class Planner:
 
 def main() -> None:
     """Plan three projects; the second is similar to the first, the third is the first again."""
+    manager.sync.warm_up()  # loads the model; without it the first call that looks for similar ones waits for that
     planner = Planner("reuse")
     first = planner.plan.call("Build the interpreter and its docs")
     manager.sync.flush()  # embed now; without it the worker does so within a second

@@ -80,7 +80,12 @@ class Loading:
                 if self._orphaned:
                     self._made.set_exception(self._orphan())
                     return self._made
-                threading.Thread(target=self._work, args=(self._made,), name="exp_pool-loading", daemon=True).start()
+                try:
+                    threading.Thread(
+                        target=self._work, args=(self._made,), name="exp_pool-loading", daemon=True
+                    ).start()
+                except RuntimeError as err:  # the interpreter is ending, or there are too many threads
+                    self._made.set_exception(EmbedderError(f"{self.name} cannot be made: {err}"))
             return self._made
 
     def _may_retry(self, made: Future[Embedder]) -> bool:

@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from loguru import logger
@@ -92,7 +92,11 @@ class Embedding:
             return
         if namespace is not None and embedder is not None:
             self._own(namespace, embedder)
-        if self._embed_all(RecordQuery(namespace, owed=Duty.EMBED), self._embeddings, deadline) and namespace is None:
+        owing = RecordQuery(namespace, owed=Duty.EMBED)
+        if not self._embeddings.ready and self._store.count(owing, limit=1):
+            with suppress(EmbedderError):  # said of the rows that cannot be embedded for it
+                self._embeddings.wait(None if deadline == float("inf") else max(0.0, deadline - monotonic()))
+        if self._embed_all(owing, self._embeddings, deadline) and namespace is None:
             self._behind = False
 
     def run_aside(self) -> None:

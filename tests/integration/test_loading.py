@@ -329,8 +329,8 @@ def test_a_pool_that_is_asked_by_meaning_is_kept_up_to_date_by_whoever_writes(ma
     until(lambda: slow.made and not owed(manager))
 
 
-def test_flush_embeds_whatever_is_owed(make_manager, slow):
-    manager = make_manager(embedder=slow.url)
+def test_flush_embeds_whatever_is_owed_however_long_the_model_takes(make_manager, slow):
+    manager = make_manager(embedder=slow.url, query_timeout=0.1)
 
     @manager.exp_cache(name="f")
     def f(req):
