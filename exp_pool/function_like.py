@@ -130,6 +130,10 @@ class FunctionLike:
     def __hash__(self) -> int:
         return object.__hash__(self) if self._func is None else hash((self._func, id(self._instance)))
 
+    def has_a_name(self) -> bool:
+        """Whether it is what its name leads to: no lambda, no function inside a function."""
+        return _named(self.__dict__) is (self if self._func is None else self._func)
+
     # Copies
 
     def __copy__(self) -> Self:

@@ -19,11 +19,19 @@ from exp_pool.counters import CacheInfo
 from exp_pool.current import HasPool, current
 from exp_pool.drivers import aio, sync
 from exp_pool.durations import Ttl
-from exp_pool.errors import ConfigurationError, EncodingError, InvalidInputError, NamespaceError, ReplayMissError
+from exp_pool.errors import (
+    ConfigurationError,
+    EncodingError,
+    InvalidInputError,
+    NamespaceError,
+    ReplayMissError,
+    UnkeyableError,
+)
 from exp_pool.experience import Answer, Call, Hit
 from exp_pool.flow import considered, look, story
 from exp_pool.function_like import FunctionLike, Original
 from exp_pool.hot import memo_of
+from exp_pool.keys import qualified_name
 from exp_pool.notices import Notices
 from exp_pool.pool import Pool
 from exp_pool.prefill import prefill, prefill_async
@@ -102,6 +110,13 @@ class Decorated(FunctionLike, Generic[P, R]):
     @property
     def _policy(self) -> Policy:
         return self._setup.policy
+
+    def __exp_key__(self) -> Any:
+        """What it is as an argument of another function: its name, and what it is bound to."""
+        if not self.has_a_name():
+            raise UnkeyableError(f"the function {self._spec.name} has no name that tells it from others")
+        name = qualified_name(self)
+        return name if self._func is None else (name, self._instance)
 
     def __repr__(self) -> str:
         return f"<exp_cache of {self._spec.name}>"

@@ -58,6 +58,11 @@ async def achunks(question: str) -> typing.AsyncIterator[str]:
     yield question
 
 
+@exp_cache
+def chunks_of(question):
+    return question.split()
+
+
 class Agent:
     @exp_cache(self_key=())
     def ask(self, question: "str", times: int = 2) -> "Answer":
@@ -308,6 +313,39 @@ def test_mocks():
         assert ask.call("x") == 1
     assert ask.call("x").found_by is None
     assert isinstance(mock.create_autospec(Agent)().aask, mock.AsyncMock)
+
+
+class Crew:
+    def __init__(self, name):
+        self.name = name
+
+    def __exp_key__(self):
+        return self.name
+
+    @exp_cache
+    def ask(self, question):
+        return f"{self.name}:{question}"
+
+
+def test_an_argument_of_another_function(manager):
+    runs = []
+
+    @exp_cache
+    def use(tool, question):
+        runs.append(question)
+        return tool(question)
+
+    for tool, answer in ((chunks_of, ["x"]), (Crew("a").ask, "a:x"), (Crew("b").ask, "b:x"), (Crew("a").ask, "a:x")):
+        assert use(tool, "x") == use(tool, "x") == answer
+    assert len(runs) == 3
+
+    @exp_cache
+    def nested(question):
+        return question
+
+    uncached = manager.stats().uncached
+    assert use(nested, "x") == "x"
+    assert manager.stats().uncached == uncached + 1, "it has no name that tells it from others"
 
 
 def test_singledispatch():
