@@ -139,8 +139,9 @@ def _in_words(err: Exception) -> str:
 
 
 def form_of(text: str) -> Any:
-    """The JSON form in a text that this codec wrote, as people see it."""
-    return _taken_apart(text)[0]
+    """The JSON form in a text that this codec wrote, or in a list of such texts, as people see it."""
+    form, _ = _apart(json.loads(text))
+    return [_apart(item)[0] for item in form] if isinstance(form, list) else form
 
 
 def _taken_apart(text: str) -> tuple[Any, Tree | None]:
@@ -148,6 +149,10 @@ def _taken_apart(text: str) -> tuple[Any, Tree | None]:
         stored = json.loads(text)
     except (ValueError, RecursionError) as err:
         raise DecodingError(f"stored text cannot be read: {err}") from err
+    return _apart(stored)
+
+
+def _apart(stored: Any) -> tuple[Any, Tree | None]:
     if isinstance(stored, dict) and len(stored) == 1 and _UNSET in stored:
         try:
             form, tree = stored[_UNSET]

@@ -260,6 +260,8 @@ def _first_look(request: Request, policy: Policy, *, claim: bool) -> Story[Claim
     if claimed.record is not None and not claimed.record.made_by(request.source):
         yield Outdated(request)
         claimed = yield Claim(request, passing=claimed.record.id)
+    elif claimed.record is not None and not policy.returns(claimed.record):
+        claimed = yield Claim(request, passing=claimed.record.id)
     return claimed
 
 

@@ -57,6 +57,10 @@ class Policy:
         """How long after its expiry an answer is still served in place of the function's exception."""
         return self.ttl.if_error_s if isinstance(self.ttl, Ttl) else 0.0
 
+    def returns(self, record: Record) -> bool:
+        """Whether the answer of a row can be one of the function as it is now; `misfit` looks closer."""
+        return self.codec.gives(record.codec) or record.by_people
+
     def misfit(self, record: Record) -> str:
         """Why the function as it is now would not return the answer of a row; "" where it would."""
         if record.answer is None:
@@ -86,7 +90,7 @@ class Policy:
             and record.made_by(source)
             and record.kind == "success"
             and record.trust == "trusted"
-            and (self.codec.gives(record.codec) or record.by_people)
+            and self.returns(record)
             and not record.expired(now_us() - int(late_s * _MICROSECONDS))
             and good_enough(record.score, self.min_score)
         )

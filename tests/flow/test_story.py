@@ -7,7 +7,7 @@ import pytest
 
 from exp_pool import Answer, Experience, Inject, PerfectJudge, SimpleContextBuilder, ThresholdJudge
 from exp_pool.capture import Capture
-from exp_pool.codecs import codec_for
+from exp_pool.codecs import ResponseCodec, TypedCodec, codec_for
 from exp_pool.durations import Ttl
 from exp_pool.errors import ReplayMissError
 from exp_pool.flow import look, own_exception, story
@@ -397,6 +397,27 @@ def test_an_exception_that_cannot_be_copied_is_shared():
 
     error = Odd(1, 2)
     assert own_exception(error) is error
+
+
+def test_a_row_of_another_type_counts_as_if_it_were_not_there():
+    """So that processes which share the store run the function once for all of them."""
+    other = record(codec="json@0123456789ab", origin="automatic", id="other")
+    telling = story(REQUEST, replace(TOGETHER, codec=OfModels()))
+    next(telling)
+    steps, ending = tell(telling.send(...).part(), Claimed(other), Claimed(lease=LEASE), None, Outcome(5), True)
+    assert kinds(steps) == [Claim, Claim, NotFound, Run, Keep]
+    assert steps[1].passing == "other"
+    assert steps[-1].lease is LEASE
+
+
+class OfModels(ResponseCodec):
+    """A codec that gives nothing of what is stored."""
+
+    def __init__(self):
+        super().__init__((TypedCodec(),))
+
+    def gives(self, name):
+        return False
 
 
 def test_an_answer_that_is_not_to_be_stored_still_reaches_those_who_wait():

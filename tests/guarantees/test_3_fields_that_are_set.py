@@ -195,6 +195,8 @@ def test_streams_keep_it_chunk_by_chunk(make_manager):
     assert live == [set(), {"name"}]
     assert [leaf.model_fields_set for leaf in f("x")] == live
     assert len(runs) == 1
+    (exp,) = manager.sync.iter_exps()
+    assert exp.response == [{"name": "leaf", "weight": None}] * 2
 
 
 def test_rows_of_versions_that_did_not_know_it_go_on_answering(make_manager):

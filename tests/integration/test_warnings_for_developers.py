@@ -7,10 +7,10 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from exp_pool.scorers.exact import ExactScorer
 
 from exp_pool import ExpManager
 from exp_pool.errors import ConfigurationError, ExpPoolWarning
-from exp_pool.scorers.exact import ExactScorer
 
 
 @pytest.fixture
