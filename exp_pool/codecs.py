@@ -104,9 +104,9 @@ class ResponseCodec:
 
     @property
     def problem(self) -> str:
-        """Why what the function declares to return cannot be used; "" where it can, or it declares nothing."""
+        """Why it cannot be known what the function declares to return; "" where it can, or it declares nothing."""
         self._settle()
-        return self._problem
+        return self._problem if self.shape is None else ""
 
     @property
     def shape(self) -> Shape | None:
@@ -114,7 +114,8 @@ class ResponseCodec:
         if self._shape is ...:
             try:
                 self._shape = None if self._declared is NOTHING else shape_of(self._declared)
-            except Exception:  # a class may do anything when it is looked at: then each text is
+            except Exception as err:  # a class may do anything when it is looked at
+                self._problem, self._declared, self._exact = f"looking at it raised {err!r}", NOTHING, frozenset()
                 self._shape = None
         assert not isinstance(self._shape, EllipsisType)
         return self._shape
@@ -159,14 +160,14 @@ class ResponseCodec:
         codec = self._by_name.get(stamp.codec)
         if codec is None:
             return _Way.NEVER
-        if isinstance(codec, CheckedCodec) or self._declared is NOTHING:
-            return _Way.AS_IT_IS
-        same = self.shape is not None and self.shape.digest == stamp.shape
-        if codec.name == TYPED:
-            return _Way.AS_IT_IS if same else _Way.IF_IT_FITS
-        if same and self.shape is not None and not self.shape.by_code:
-            return _Way.AS_IT_IS
-        return _Way.IF_IT_FITS if same or not stamp.shape else _Way.NEVER
+        shape = self.shape
+        same = shape is not None and shape.digest == stamp.shape
+        if isinstance(codec, AnnotatedCodec):
+            if same and shape is not None and not shape.by_code:
+                return _Way.AS_IT_IS
+            return _Way.IF_IT_FITS if same or not (stamp.shape and shape) else _Way.NEVER
+        declares_nothing = isinstance(codec, CheckedCodec) or self._declared is NOTHING
+        return _Way.AS_IT_IS if same or declares_nothing else _Way.IF_IT_FITS
 
     def decode(self, text: str, name: str) -> Any:
         """The value of a text that is known to fit.

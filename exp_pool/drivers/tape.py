@@ -194,7 +194,7 @@ class StreamCodec(ResponseCodec):
 
     @property
     def problem(self) -> str:
-        """Why what the function declares cannot be used; "" where it can, or it declares nothing."""
+        """Why it cannot be known what the function declares; "" where it can, or it declares nothing."""
         return self.items.problem
 
 

@@ -8,6 +8,8 @@ import typing
 import warnings
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import typing_extensions
 from naming import named
@@ -321,6 +323,19 @@ class Open(BaseModel):
     n: int = 0
 
 
+class Odd(type):
+    """A class that does not let itself be looked at."""
+
+    def __getattribute__(cls, name):
+        if name in ("__mro__", "model_fields", "__required_keys__", "__module__"):
+            raise RuntimeError("do not look")
+        return super().__getattribute__(name)
+
+
+class Unknown(metaclass=Odd):
+    pass
+
+
 T = typing.TypeVar("T")
 
 
@@ -408,6 +423,41 @@ def test_an_annotation_that_cannot_be_used_is_said_once_with_the_remedy(make_man
 
     with pytest.warns(ExpPoolWarning, match="return annotation is of no help.*OnlyForTypeCheckers"):
         assert g("x") == Old(text="x")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (np.ndarray, np.arange(3)),
+        (npt.NDArray[np.float64], np.zeros(2)),
+        (list[np.ndarray], [np.arange(3)]),
+        (typing.TypedDict("Answer", {"text": str}), {"text": "x"}),
+        (typing.Callable[..., int], [1]),
+        (typing.Self, "x"),
+        (typing.LiteralString, "x"),
+        (typing.Generator[int, None, None], [1]),
+        (type[int], "x"),
+        (typing.Protocol, "x"),
+    ],
+    ids=named,
+)
+def test_types_that_pydantic_does_not_know_are_no_trouble(make_manager, annotation, value):
+    f, runs = returning(annotation, value, make_manager(store="memory://", **PLAIN).exp_cache)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            assert difference(value, f("x")) is None
+    assert len(runs) == 1
+    other, asked = returning(bytes, b"new", f._setup.manager.exp_cache)
+    assert other("x") == b"new"
+
+
+def test_a_type_that_does_not_let_itself_be_looked_at_is_said_once(make_manager):
+    f, runs = returning(Unknown, {"a": 1}, make_manager(store="memory://", **PLAIN).exp_cache)
+    with pytest.warns(ExpPoolWarning, match="its return annotation.*do not look.*codec=") as said:
+        assert [f("x") for _ in range(3)] == [{"a": 1}] * 3
+    assert len(said) == 1
+    assert len(runs) == 1
 
 
 # ── What people wrote ─────────────────────────────────────────────────────────────────────────────────────────────────
