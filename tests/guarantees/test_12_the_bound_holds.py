@@ -8,7 +8,7 @@ import os
 import random
 
 import pytest
-from questions import generated_pairs
+from questions import generated_pairs, labelled_pairs
 from stored_vectors import Stored
 
 from exp_pool import ThresholdJudge, VerifiedJudge
@@ -88,3 +88,19 @@ def test_a_threshold_that_looks_careful_breaks_the_rate(pairs, embedder):
     """What the bound is for: the cosine that most people would choose answers more than it may."""
     (run,) = evaluate(ThresholdJudge(0.85), pairs, embedder=embedder, orders=[shuffled(0)])
     assert run.error_rate > 0.05
+
+
+def test_on_near_misses_of_every_kind_it_stays_within_the_rate(embedder):
+    """The labelled pairs: for every paraphrase nearly two that look like one."""
+    (run,) = evaluate(VerifiedJudge(max_error_rate=0.05), labelled_pairs(), embedder=embedder)
+    assert run.error_rate <= 0.05
+    assert run.answered >= 80
+
+
+def test_the_guard_refuses_near_misses_and_no_paraphrases(embedder):
+    """Of what a threshold alone gets wrong, four fifths; and at most a tenth of what it gets right."""
+    (alone,) = evaluate(ThresholdJudge(0.9, guard=False), labelled_pairs(), embedder=embedder)
+    (run,) = evaluate(ThresholdJudge(0.9), labelled_pairs(), embedder=embedder)
+    assert alone.error_rate > 0.2
+    assert run.wrong <= 0.2 * alone.wrong
+    assert run.answered - run.wrong >= 0.9 * (alone.answered - alone.wrong)
