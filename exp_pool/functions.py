@@ -295,9 +295,11 @@ class Decorated(FunctionLike, Generic[P, R]):
         """What the hot tier finds this call by; None where it is not a matter for it."""
         if not self._hot:
             return None
-        around, source = surroundings(), self._setup.source
-        owner = self._setup if source is None else source.token()
-        return None if around.unclear else memo_of(owner, around.namespace, args, kwargs)
+        around = surroundings()
+        if not around.lets_read:
+            return None
+        source = self._setup.source
+        return memo_of(self._setup if source is None else source.token(), around.namespace, args, kwargs)
 
     def _from_hot(self, memo: Memo) -> Any:
         """The answer of a moment ago, or `MISS`: never an exception."""

@@ -64,7 +64,6 @@ from exp_pool.registry import embedder_loading, load_scorer, open_front, open_in
 from exp_pool.report import Report, report_on
 from exp_pool.rerank import Reranker, Reranking
 from exp_pool.search import Search, Wanted
-from exp_pool.surroundings import current_switches
 from exp_pool.tiers import tiered
 from exp_pool.upkeep.doctor import Diagnosis, examine
 from exp_pool.upkeep.embedding import Embedding
@@ -183,8 +182,8 @@ class Pool(Editing):
     # Calls
 
     def answers_hot(self) -> bool:
-        """Whether this call may be answered by the hot tier. Costs half a microsecond: each hot hit asks."""
-        return self._plain and self.enabled and self._reads and not self._closed and current_switches().read
+        """Whether calls may be answered by the hot tier, as far as this pool is asked: each hot hit asks."""
+        return self._plain and self.enabled and self._reads and not self._closed
 
     def _count_hot_uses(self) -> None:
         for record, count, last in self.hot.uses():

@@ -42,16 +42,25 @@ class Switches:
     write: bool = True
 
 
+class _Generator:
+    """A generator that has entered blocks. Contexts know it by this: they live long, and its frame holds much."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self) -> None:
+        self.entries: tuple[_Entry, ...] = ()
+
+
 class _Entry:
     """One entering of one block."""
 
-    __slots__ = ("block", "frame", "left_elsewhere", "order", "token", "within")
+    __slots__ = ("block", "by", "left_elsewhere", "order", "token", "within")
 
-    def __init__(self, block: Block, frame: FrameType | None, within: FrameType | None) -> None:
+    def __init__(self, block: Block, by: _Generator | None, within: _Generator | None) -> None:
         self.block = block
         self.order = next(_order)
-        self.frame = frame  # of the generator that entered it, if one did
-        self.within = within  # of the generator on whose behalf that ran
+        self.by = by  # the generator that entered it, if one did
+        self.within = within  # the one on whose behalf that ran
         self.token: Token[Around] | None = None
         self.left_elsewhere = False  # in another context, so that its own still holds it
 
@@ -64,7 +73,7 @@ class Around:
         known: whether it is known to be in all of them; else it may be that suspended generators left some here.
     """
 
-    __slots__ = ("entries", "namespace", "switches", "unclear")
+    __slots__ = ("entries", "lets_read", "namespace", "switches", "unclear")
 
     def __init__(self, entries: tuple[_Entry, ...], *, known: bool = False) -> None:
         self.entries = entries
@@ -72,21 +81,22 @@ class Around:
         self.namespace = naming[-1].block.namespace if naming else None
         self.switches = Switches(all(e.block.read for e in entries), all(e.block.write for e in entries))
         self.unclear = () if known else _rivals(naming)
+        self.lets_read = self.switches.read and not self.unclear
 
 
 def _rivals(naming: list[_Entry]) -> tuple[str, ...]:
     """The namespaces among which nobody can choose: those of suspended generators that are not inside each other."""
     suspended: list[_Entry] = []
     for entry in naming:  # a block of somebody who is no generator is around what runs now, and inside of all before
-        suspended = [*suspended, entry] if entry.frame is not None else []
+        suspended = [*suspended, entry] if entry.by is not None else []
     if len(suspended) < 2:  # noqa: PLR2004
         return ()
     innermost = suspended[-1]
-    outer = {innermost.frame}
+    outer = {innermost.by}
     for entry in reversed(suspended):
-        if entry.frame in outer:
+        if entry.by in outer:
             outer.add(entry.within)
-    found = [e.block.namespace or "" for e in suspended if e.frame not in outer]
+    found = [e.block.namespace or "" for e in suspended if e.by not in outer]
     rivals = dict.fromkeys(name for name in found if name != innermost.block.namespace)
     return (*rivals, innermost.block.namespace or "") if rivals else ()
 
@@ -94,7 +104,7 @@ def _rivals(naming: list[_Entry]) -> tuple[str, ...]:
 _order = itertools.count()
 _NOTHING = Around(())
 _around: ContextVar[Around] = ContextVar("exp_pool_around", default=_NOTHING)
-_of_generators: dict[FrameType, list[_Entry]] = {}  # the blocks that generators have entered and not left yet
+_generators: dict[FrameType, _Generator] = {}  # those that are in a block
 _some_left_elsewhere = False
 
 
@@ -113,12 +123,13 @@ class Block:
         self._open: list[_Entry] = []
 
     def __enter__(self) -> None:
-        frame, within = _entering()
-        entry = _Entry(self, frame, within)
+        frame, behalf = _entering()
+        by = None if frame is None else _generators.setdefault(frame, _Generator())
+        entry = _Entry(self, by, behalf)
+        if by is not None:
+            by.entries = (*by.entries, entry)
         self._open.append(entry)
         entry.token = _around.set(Around((*_around.get().entries, entry)))
-        if frame is not None:
-            _of_generators.setdefault(frame, []).append(entry)
 
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
@@ -170,10 +181,10 @@ def bypass(*, read: bool = True, write: bool = True) -> Block:
 
 def surroundings() -> Around:
     """What surrounds this call. Each hot hit asks, so it costs a look at a context variable where no generator does."""
-    if _of_generators and (frame := _running(sys._getframe(1))) is not None:  # noqa: SLF001
-        return _inside(frame)
-    around = _around.get()
-    return _tidied(around) if _some_left_elsewhere and around.entries else around
+    if _generators or _some_left_elsewhere:
+        generator = _running(sys._getframe(1))  # noqa: SLF001
+        return _tidied(_around.get()) if generator is None else _inside(generator)
+    return _around.get()
 
 
 def current_switches() -> Switches:
@@ -200,8 +211,8 @@ def current_namespace() -> str | None:
 def carried() -> Context:
     """A copy of this context for another thread or task, surrounded there by what surrounds this line."""
     context = contextvars.copy_context()
-    if _of_generators and (frame := _running(sys._getframe(1))) is not None:  # noqa: SLF001
-        context.run(_around.set, _inside(frame))  # there the generator is not to be seen
+    if _generators and (generator := _running(sys._getframe(1))) is not None:  # noqa: SLF001
+        context.run(_around.set, _inside(generator))  # there the generator is not to be seen
     return context
 
 
@@ -216,7 +227,7 @@ def _in_child() -> None:
     Else a pool's worker that is forked inside a block would be that tenant's for ever. Who forks by hand goes on in
     the block.
     """
-    _of_generators.clear()
+    _generators.clear()
     frame: FrameType | None = sys._getframe()  # noqa: SLF001
     while frame is not None:
         if str(frame.f_globals.get("__name__")).endswith(".popen_fork"):
@@ -229,8 +240,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-def _entering() -> tuple[FrameType | None, FrameType | None]:
-    """The frame of the generator that enters a block, and of the one on whose behalf it does; None: no generator."""
+def _entering() -> tuple[FrameType | None, _Generator | None]:
+    """The frame of the generator that enters a block, and the one on whose behalf it does; None: no generator."""
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001
     while frame is not None and _of_contextlib(frame):  # ExitStack
         frame = frame.f_back
@@ -245,35 +256,37 @@ def _of_contextlib(frame: FrameType | None) -> bool:
     return frame is not None and frame.f_globals.get("__name__") == "contextlib"
 
 
-def _running(frame: FrameType | None) -> FrameType | None:
+def _running(frame: FrameType | None) -> _Generator | None:
     """The innermost generator that has entered a block and runs now, on this thread; None if none does."""
-    while frame is not None and frame not in _of_generators:
+    while frame is not None:
+        if frame in _generators:
+            return _generators.get(frame)
         frame = frame.f_back
-    return frame
+    return None
 
 
-def _inside(frame: FrameType) -> Around:
+def _inside(generator: _Generator) -> Around:
     """What surrounds what this generator runs: not what others, suspended since, left in the context."""
-    own = tuple(_of_generators.get(frame, ()))
+    own = generator.entries
     if not own:  # left just now, by another thread
         return _around.get()
     outer: list[_Entry] = []
     inner: Iterable[_Entry] = own
     for entry in _around.get().entries:
-        if entry.within is frame:
+        if entry.within is generator:
             inner = (*inner, entry)
-        elif entry.frame is not frame and (entry.frame is None or entry.order < own[0].order):
+        elif entry.by is not generator and (entry.by is None or entry.order < own[0].order):
             outer.append(entry)
     return Around((*outer, *sorted(inner, key=lambda entry: entry.order)), known=True)
 
 
 def _leave(entry: _Entry, here: Around) -> None:
     global _some_left_elsewhere  # noqa: PLW0603  (from then on contexts look whether it is they that still hold it)
-    if entry.frame is not None:
-        own = _of_generators[entry.frame]
-        own.remove(entry)
-        if not own:
-            del _of_generators[entry.frame]
+    if entry.by is not None:
+        entry.by.entries = tuple(e for e in entry.by.entries if e is not entry)
+        if not entry.by.entries:
+            for frame in [frame for frame, generator in list(_generators.items()) if generator is entry.by]:
+                _generators.pop(frame, None)
     left = tuple(e for e in here.entries if e is not entry)
     try:
         assert entry.token is not None
