@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from importlib import metadata
+
 
 def offers(plug: object, contract: type) -> bool:
     """Whether an object (no class) has everything that a contract of `protocols` names.
@@ -10,3 +14,28 @@ def offers(plug: object, contract: type) -> bool:
     """
     members = {name for name in (*vars(contract), *contract.__annotations__) if not name.startswith("_")}
     return not isinstance(plug, type) and all(hasattr(plug, name) for name in members)
+
+
+def to_install(extra: str) -> str:
+    """The command that installs what an extra of this package brings.
+
+    Its packages by their names: this package may come from a folder, and then no index knows of its extras.
+    """
+    packages = _packages(extra) or [f"exp_pool[{extra}]"]
+    return f"pip install {' '.join(map(shlex.quote, packages))}"
+
+
+def _packages(extra: str) -> list[str]:
+    try:
+        needed = metadata.requires("exp_pool") or []
+    except metadata.PackageNotFoundError:  # run from a folder on the path
+        needed = []
+    wanted = [line.partition(";")[0].strip() for line in needed if re.search(rf"extra == ['\"]{extra}['\"]", line)]
+    own = [name for name in wanted if not name.startswith("exp_pool")]
+    extras = [
+        each
+        for name in wanted
+        for several in re.findall(r"^exp.pool\[([\w,-]+)\]", name)
+        for each in several.split(",")
+    ]
+    return own + [package for each in extras for package in _packages(each)]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
@@ -159,6 +161,37 @@ def load_scorer(scorer: str | Scorer) -> Scorer:
         )
     Manners.of(made)
     return cast("Scorer", made)
+
+
+def made_scorer(name: str, settings: Mapping[str, Any]) -> Scorer:
+    """A scorer by its entry-point name, or by ``module:object``, made with these settings.
+
+    Raises:
+        ConfigurationError: there is none of that name, or these are not its settings; the message lists what it takes.
+    """
+    module, _, path = name.partition(":")
+    made: Any
+    if path:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+        try:
+            made = getattr(importlib.import_module(module), path)
+        except (ImportError, AttributeError) as err:
+            raise ConfigurationError(f"{name!r} cannot be imported from {Path.cwd()}: {err}") from err
+        finally:
+            sys.path.remove(str(Path.cwd()))
+    else:
+        made = next((entry.load() for entry in entry_points(group=_SCORERS) if entry.name == name), None)
+    if not isinstance(made, type):
+        if settings:
+            raise ConfigurationError(f"the scorer {name!r} takes no settings")
+        return load_scorer(name if made is None or not path else made)
+    takes = ", ".join(inspect.signature(made).parameters)
+    try:
+        inspect.signature(made).bind(**settings)
+        scorer = made(**settings)
+    except TypeError as err:
+        raise ConfigurationError(f"the scorer {name!r}: {err}; its settings: {takes}") from err
+    return load_scorer(scorer)
 
 
 def _without_settings(given: object, kind: type[Any]) -> Any:

@@ -156,9 +156,7 @@ class Chat:
             try:
                 from openai import AsyncOpenAI, OpenAIError
             except ImportError as err:
-                raise ConfigurationError(
-                    f"a model's scores need OpenAI's client: pip install 'exp_pool[openai]' ({err})"
-                ) from err
+                raise ConfigurationError(f"a model's scores need OpenAI's client: pip install openai ({err})") from err
             try:
                 # A connection belongs to the event loop that opened it, and scorers may be awaited by several: none is
                 # kept. A handshake is little beside what a model takes.

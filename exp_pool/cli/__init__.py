@@ -13,10 +13,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from exp_pool import __version__
 from exp_pool.cli import changing, looking, snapshotting, tending, transferring, working
+from exp_pool.cli.opening import speak_of
 from exp_pool.cli.printing import stop_writing
 
 app = typer.Typer(
@@ -27,6 +30,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"exp_pool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def of_all(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Options that belong to no command."""
+    del version  # its callback has ended the program
+    if context.invoked_subcommand is not None:
+        speak_of(getattr(context.command, "commands", {}).get(context.invoked_subcommand))
+
+
 for group in (looking, changing, transferring, working, tending):
     app.registered_commands += group.app.registered_commands
 app.add_typer(snapshotting.app, name="snapshot")

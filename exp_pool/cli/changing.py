@@ -21,8 +21,9 @@ from exp_pool.cli.opening import (
     value_of,
     whole_id,
 )
-from exp_pool.cli.printing import as_json, line, short
-from exp_pool.errors import NotFoundError
+from exp_pool.cli.prefilling import decorated_function
+from exp_pool.cli.printing import as_json, line, note, short
+from exp_pool.errors import InvalidInputError, NotFoundError
 from exp_pool.experience import MISSING, Experience, ExperienceKind, Trust
 from exp_pool.protocols import RecordQuery
 
@@ -39,7 +40,10 @@ ExpectedJsonOption = Annotated[str | None, typer.Option(metavar="JSON", help="Li
 
 @app.command()
 def add(
-    function: Annotated[str, typer.Option(help="The name under which calls are stored.")],
+    function: Annotated[
+        str,
+        typer.Option(help="The name under which calls are stored; or module:function, whose defaults are filled in."),
+    ],
     request: Annotated[str | None, typer.Option(help="The text of the request.")] = None,
     arguments: Annotated[
         str | None, typer.Option(metavar="JSON", help="""The call's arguments, such as '{"question": "..."}'.""")
@@ -58,6 +62,9 @@ def add(
 ) -> None:
     """Store an experience by hand. From now on it answers its call.
 
+    A call is found by all its arguments. By a name alone nobody knows the defaults of those that are left out here;
+    module:function is imported, and fills them in.
+
     Example: exp-pool add --function app.ask --arguments '{"question": "Where is the office?"}' --response "In Bern."
     """
     fields: dict[str, Any] = {
@@ -71,11 +78,38 @@ def add(
     fields |= {name: value for name, value in given.items() if value is not None}
     fields |= _value("response", response, response_json) | _value("expected", expected, expected_json)
     with opened(store, namespace, existing=False) as manager:
-        id_ = manager.sync.create_exp(Experience(**fields))
+        experience = _of_function(fields) if ":" in function.replace(".py:", "") else Experience(**fields)
+        id_ = manager.sync.create_exp(experience)
+        missing = _left_out(manager, experience)
+    if missing:
+        note(
+            "warning",
+            f"other calls of {experience.function} also have {', '.join(missing)}: this one answers calls without. "
+            "Name them in --arguments, or say --function module:function, which fills in their defaults",
+            "yellow",
+        )
     if json_:
         as_json({"id": id_})
     else:
         line(f"stored as {id_}")
+
+
+def _of_function(fields: dict[str, Any]) -> Experience:
+    """The experience of a call of an importable function, with its defaults."""
+    function = decorated_function(fields["function"])
+    if "arguments" not in fields:
+        raise InvalidInputError("module:function needs the call's arguments: --arguments '{...}'")
+    values = {name: fields[name] for name in ("response", "expected") if name in fields}
+    made = Experience.from_call(function, kwargs=fields["arguments"], **values)
+    said = {name: fields[name] for name in ("kind", "trust")} | {"metadata": {**made.metadata, **fields["metadata"]}}
+    return made.model_copy(update=said)
+
+
+def _left_out(manager: ExpManager, added: Experience) -> list[str]:
+    """Arguments that the newest other call of the function has, and this one lacks."""
+    pool = manager.sync
+    others = pool.iter_exps({"function": added.function, "id": {"ne": added.id}}, order_by="-created_at", limit=1)
+    return sorted({name for other in others for name in other.arguments} - added.arguments.keys() - {"req"})
 
 
 def _value(name: str, text: str | None, as_json_: str | None) -> dict[str, Any]:

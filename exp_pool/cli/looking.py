@@ -21,6 +21,7 @@ from exp_pool.cli.opening import (
     StoreOption,
     WhereOption,
     conditions,
+    moment_of,
     opened,
     said,
     whole_id,
@@ -166,6 +167,9 @@ def _size(count: float) -> str:
 @app.command("list")
 def list_(
     where: WhereOption = None,
+    function: Annotated[str | None, typer.Option(help="Only of this function.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only since then: 2026-11-30, or how long ago: 2d.")] = None,
+    below: Annotated[float | None, typer.Option(help="Only with a score below this.")] = None,
     order: Annotated[str, typer.Option(help="A field to sort by; -FIELD: falling.")] = "-created_at",
     limit: Annotated[
         int | None, typer.Option(min=1, help=f"How many; by default {_ROWS} in a terminal, else all.")
@@ -177,9 +181,19 @@ def list_(
 ) -> None:
     """Experiences, the newest first; with --json one in each line.
 
-    Example: exp-pool list --where '{"function": "app.ask", "annotated": true}'
+    Example: exp-pool list --function app.ask --since 7d --below 0.5
     """
-    wanted = conditions(where)
+    wanted = conditions(where) or {}
+    narrower = {
+        "function": function,
+        "created_at": None if since is None else {"gte": moment_of(since, "--since")},
+        "score": None if below is None else {"lt": below},
+    }
+    for name, condition in narrower.items():
+        if condition is not None:
+            if name in wanted:
+                raise typer.BadParameter(f"--where has {name!r} already", param_hint="--where")
+            wanted[name] = condition
     with opened(store, namespace) as manager:
         most = _ROWS if limit is None and out.is_terminal and not json_ else limit
         found = manager.sync.iter_exps(wanted, order_by=order, limit=most, history=history)

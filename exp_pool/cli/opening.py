@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Annotated, Any
 
@@ -14,7 +15,9 @@ import typer
 from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from exp_pool import _clock
 from exp_pool.cli.printing import err, note
+from exp_pool.durations import to_seconds
 from exp_pool.errors import (
     ConfigurationError,
     ExpPoolError,
@@ -23,7 +26,6 @@ from exp_pool.errors import (
     NamespaceError,
     NotFoundError,
 )
-from exp_pool.filters import TIME_FIELDS
 from exp_pool.manager import ExpManager
 from exp_pool.surroundings import in_namespace
 
@@ -42,6 +44,7 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The experience's 
 
 SHORTEST = 4  # characters of an id's end
 _NAMED = 5
+_options: dict[str, str] = {}  # of the command that is running: by the name of an argument how it is written here
 
 
 @contextmanager
@@ -95,22 +98,53 @@ def said() -> Iterator[None]:
             note("error", "require_namespace is set: say whose experiences are meant, with --namespace", "red")
             raise typer.Exit(1) from error
         except (ExpPoolError, OSError) as error:
-            note("error", str(error), "red")
+            note("error", _in_options(str(error)), "red")
             raise typer.Exit(1) from error
 
 
+def speak_of(command: Any) -> None:
+    """From now on messages use the words of this command, or group of commands."""
+    _options.clear()
+    for each in (command, *getattr(command, "commands", {}).values()):
+        for parameter in each.params:
+            name = (parameter.name or "").removesuffix("_")
+            _options[name] = next((option for option in parameter.opts if option.startswith("--")), "")
+
+
+def _in_options(message: str) -> str:
+    """What the library says of arguments, in the words of the command: ``--overwrite``, not ``overwrite=True``."""
+    for name, option in _options.items():
+        if option:
+            message = re.sub(rf"\b{name}=(True\b)?", f"{option} ", message)
+            message = re.sub(rf"{option} (?=[\s.,;:)]|$)", option, message)
+    return message
+
+
 def conditions(text: str | None) -> dict[str, Any] | None:
-    """JSON as `where`; times as ISO 8601, which JSON has no type for."""
+    """JSON as `where`."""
     if text is None:
         return None
     try:
         where = json.loads(text)
-        for name in where.keys() & TIME_FIELDS:
-            where[name] = {op: t if op == "exists" else datetime.fromisoformat(t) for op, t in where[name].items()}
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        example = """'{"function": "f", "created_at": {"gte": "2026-01-31T00:00:00+00:00"}}'"""
+        if not isinstance(where, dict):
+            raise TypeError("it is no JSON object")
+        return where
+    except (ValueError, TypeError, RecursionError) as error:
+        example = """'{"function": "f", "created_at": {"gte": "2026-01-31"}}'"""
         raise typer.BadParameter(f"{error}; write JSON such as {example}", param_hint="--where") from error
-    return dict(where)
+
+
+def moment_of(text: str, option: str) -> datetime:
+    """A time: ISO 8601 text, in UTC where it names no zone; or how long ago, such as ``2d``."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            return _clock.now() - timedelta(seconds=to_seconds(text, option) or 0)
+        except ConfigurationError:
+            what = "it must be a time such as 2026-11-30, or how long ago, such as 2d or 90m"
+            raise typer.BadParameter(f"{text!r}: {what}", param_hint=option) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def value_of(text: str, option: str) -> Any:

@@ -31,7 +31,9 @@ def doctor(
         report = manager.sync.doctor(fix=fix, progress=progress)
     places = {"store": without_password(manager.config.store), "index": without_password(manager.config.index)}
     if json_:
-        as_json({"facts": {**places, **report.facts}, "done": report.done, "problems": report.problems})
+        facts_ = {**places, **report.facts}
+        told = {"facts": facts_, "namespaces": report.counts, "done": report.done, "problems": report.problems}
+        as_json({"sound": report.sound, **told})
     else:
         facts({**places, **report.facts}.items())
         for done in report.done:

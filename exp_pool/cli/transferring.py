@@ -32,7 +32,8 @@ def import_(
     function: Annotated[str | None, typer.Option(help="The name under which all of it is stored.")] = None,
     trust: Annotated[Trust, typer.Option(help="trusted: it may be used at once.")] = Trust.QUARANTINED,
     columns: Annotated[
-        str | None, typer.Option(metavar="JSON", help="""Of tables by field the column: '{"request": "question"}'.""")
+        str | None,
+        typer.Option(metavar="JSON", help="""Of tables and JSON lines: '{"request": "question"}'."""),
     ] = None,
     requests: Annotated[Path | None, typer.Option(help="Of OpenAI's batch output the file of the requests.")] = None,
     keep_namespaces: Annotated[bool, typer.Option(help="Rows of exported pools stay in their namespaces.")] = False,
@@ -43,6 +44,8 @@ def import_(
     json_: JsonOption = False,
 ) -> None:
     """Bring in experiences of others: logs, traces, caches, tables. Quarantined, until they are promoted.
+
+    Exit code 1: nothing of it could be taken, and nothing was there already.
 
     Example: exp-pool import traces.jsonl --format otel
     """
@@ -71,6 +74,10 @@ def import_(
         as_json({name: value for name, value in _plain(report).items() if name != "behind"})
     else:
         line(str(report))
+        if report.stored and trust is Trust.QUARANTINED:
+            line("They are quarantined: exp-pool list shows them, exp-pool promote takes them into use")
+    if report.read and not (report.stored or report.history or report.known):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -14,7 +14,16 @@ import typer
 
 from exp_pool import snapshots
 from exp_pool._clock import monotonic
-from exp_pool.cli.opening import JsonOption, NamespaceOption, StoreOption, WhereOption, conditions, opened, said
+from exp_pool.cli.opening import (
+    JsonOption,
+    NamespaceOption,
+    StoreOption,
+    WhereOption,
+    conditions,
+    object_of,
+    opened,
+    said,
+)
 from exp_pool.cli.prefilling import decorated_function, prefill_from
 from exp_pool.cli.printing import Column, as_json, line, note, table
 from exp_pool.cli.snapshotting import (
@@ -28,6 +37,7 @@ from exp_pool.cli.snapshotting import (
 )
 from exp_pool.manager import ExpManager
 from exp_pool.protocols import EvictionOrder
+from exp_pool.registry import made_scorer
 from exp_pool.surroundings import in_namespace
 
 app = typer.Typer()
@@ -36,7 +46,13 @@ _THREADS = 8  # of --cache multi
 
 @app.command()
 def score(
-    scorer: Annotated[str, typer.Argument(help="The name of an installed scorer, such as exact or rules.")],
+    scorer: Annotated[
+        str, typer.Argument(help="The name of an installed scorer, such as exact or llm; or module:scorer of your own.")
+    ],
+    settings: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="""What it is made with: '{"model": "gpt-5", "rubric": "..."}'."""),
+    ] = None,
     where: WhereOption = None,
     again: Annotated[bool, typer.Option("--again", help="Also what has a score of this scorer and version.")] = False,
     concurrency: Annotated[int | None, typer.Option(min=1, help="How many at a time.")] = None,
@@ -46,11 +62,11 @@ def score(
 ) -> None:
     """Score experiences. What was interrupted is gone on with. Exit code 1: some could not be scored.
 
-    Example: exp-pool score exact --where '{"annotated": true}'
+    Example: exp-pool score llm --settings '{"model": "gpt-5", "rubric": "Is it true?"}' --where '{"annotated": true}'
     """
-    wanted = conditions(where)
+    wanted, given = conditions(where), object_of(settings, "--settings") or {}
     with opened(store, namespace) as manager:
-        report = manager.sync.score_exps(scorer, wanted, again=again, concurrency=concurrency)
+        report = manager.sync.score_exps(made_scorer(scorer, given), wanted, again=again, concurrency=concurrency)
     if json_:
         names = "scored skipped failed stopped tokens_in tokens_out money_usd time_s".split()
         as_json({name: getattr(report, name) for name in names})

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from exp_pool.errors import ConfigurationError
+from exp_pool.plugs import to_install
 
 
 def package(name: str, extra: str) -> Any:
@@ -18,5 +19,5 @@ def package(name: str, extra: str) -> Any:
         return importlib.import_module(name)
     except ImportError as err:
         raise ConfigurationError(
-            f"this needs {name.partition('.')[0]}, which cannot be imported ({err}); pip install 'exp_pool[{extra}]'"
+            f"this needs {name.partition('.')[0]}, which cannot be imported ({err}); {to_install(extra)}"
         ) from err

@@ -20,6 +20,7 @@ from exp_pool.curation.finding.frame import at_least, one_of
 from exp_pool.curation.finding.meaning import stored_meaning
 from exp_pool.errors import ConfigurationError
 from exp_pool.filters import parse_where
+from exp_pool.plugs import to_install
 from exp_pool.progress import watched
 from exp_pool.protocols import RecordQuery
 from exp_pool.records import Record, read_scores
@@ -407,7 +408,7 @@ def _dots(count: int) -> float:
 
 def _axes(ax: Axes | None, title: str) -> Axes:
     if ax is None:
-        pyplot = _installed("matplotlib.pyplot", "'exp_pool[plots]'")
+        pyplot = _installed("matplotlib.pyplot", "matplotlib", to_install("plots"))
         _, ax = pyplot.subplots(figsize=_SIZE, layout="constrained")
     assert ax is not None
     ax.set_title(title)
@@ -473,8 +474,8 @@ def _dates(ax: Axes) -> None:
     ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
 
 
-def _installed(module: str, package: str) -> Any:
+def _installed(module: str, package: str, command: str | None = None) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as err:
-        raise ConfigurationError(f"this needs {package.strip(chr(39))}: pip install {package} ({err})") from err
+        raise ConfigurationError(f"this needs {package}: {command or f'pip install {package}'} ({err})") from err

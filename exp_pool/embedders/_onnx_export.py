@@ -19,6 +19,7 @@ import numpy as np
 from exp_pool.embedders.onnx import ExportedModel, digest_of
 from exp_pool.errors import EmbedderError
 from exp_pool.files import replace_file
+from exp_pool.plugs import to_install
 
 _COSINE, _OVERLAP, _NEAREST = 0.98, 0.95, 5
 # Weights in blocks with a scale each, activations too. With one scale a tensor, as quantize_dynamic does it, a vector
@@ -37,7 +38,7 @@ def export(source: Path, folder: Path, precision: str) -> None:
         import onnx  # noqa: F401  (before anything takes long)
         import onnxscript  # noqa: F401
     except ImportError as err:
-        raise EmbedderError(f"exporting a model to ONNX needs more: pip install 'exp_pool[onnx]' ({err})") from err
+        raise EmbedderError(f"exporting a model to ONNX needs more: {to_install('onnx')} ({err})") from err
     from exp_pool.embedders.sentence_transformers import load
 
     model = load(str(source))

@@ -35,6 +35,7 @@ from loguru import logger
 from exp_pool.embedders._sentence_models import Tokens, find, full_name, legible, read_whole, short_name, start_of
 from exp_pool.errors import EmbedderError
 from exp_pool.files import create_folder, sync_folder
+from exp_pool.plugs import to_install
 
 _EXPORT_VERSION = 1  # another one whenever the same model would be exported to other vectors
 _EXPORT_S = 1800.0  # the small model takes half a minute
@@ -172,7 +173,7 @@ def _libraries() -> tuple[Any, Any]:
         from tokenizers import Tokenizer
     except ImportError as err:
         raise EmbedderError(
-            f"embedder='onnx/...' needs ONNX Runtime and tokenizers: pip install 'exp_pool[onnx]' ({err})"
+            f"embedder='onnx/...' needs ONNX Runtime and tokenizers: {to_install('onnx')} ({err})"
         ) from err
     return onnxruntime, Tokenizer
 
@@ -242,7 +243,7 @@ def _open_or_export(source: Path, folder: Path, precision: str) -> ExportedModel
             except (OSError, ValueError):
                 return _export(source, folder, precision)
     except ImportError as err:
-        raise EmbedderError(f"exporting a model needs filelock: pip install 'exp_pool[onnx]' ({err})") from err
+        raise EmbedderError(f"exporting a model needs filelock: {to_install('onnx')} ({err})") from err
     except OSError as err:
         raise EmbedderError(
             f"{folder.parent} cannot be written to, so the exported model cannot be kept ({err}); "

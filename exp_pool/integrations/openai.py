@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 from exp_pool.capture import record
 from exp_pool.decorator import exp_cache, with_call
 from exp_pool.errors import ConfigurationError
+from exp_pool.plugs import to_install
 from exp_pool.redaction import redacted
 from exp_pool.urls import without_password
 
@@ -27,7 +28,7 @@ try:
     from openai.types.chat import ChatCompletion, ChatCompletionChunk
 except ImportError as err:
     raise ConfigurationError(
-        f"exp_pool.integrations.openai needs the package openai: pip install 'exp_pool[openai]' ({err})"
+        f"exp_pool.integrations.openai needs the package openai: {to_install('openai')} ({err})"
     ) from err
 
 Client = TypeVar("Client", OpenAI, AsyncOpenAI)

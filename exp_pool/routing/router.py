@@ -25,6 +25,7 @@ from exp_pool._clock import monotonic
 from exp_pool.capture import record
 from exp_pool.errors import AllModelsFailed, ClosedError, ConfigurationError, EndpointError, InvalidInputError
 from exp_pool.notices import Notices
+from exp_pool.plugs import to_install
 from exp_pool.routing.adapters.contract import Message
 from exp_pool.routing.checks import keep_checked
 from exp_pool.routing.discovery import Discover, Gates
@@ -95,7 +96,7 @@ class ConcurrentRouter:
         try:
             import httpx  # noqa: F401
         except ImportError as err:
-            raise ConfigurationError(f"routing needs httpx: pip install 'exp_pool[routing]' ({err})") from err
+            raise ConfigurationError(f"routing needs httpx: {to_install('routing')} ({err})") from err
 
     async def route_request(
         self,

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from exp_pool.config import ExpPoolConfig
 from exp_pool.errors import ConfigurationError, StoreError
+from exp_pool.plugs import to_install
 from exp_pool.protocols import Capabilities
 from exp_pool.stores._connections import Away
 from exp_pool.stores._server import ServerStore
@@ -27,7 +28,7 @@ try:
     import pymysql
     from pymysql.constants import CR, ER, SERVER_STATUS
 except ImportError as err:
-    raise ConfigurationError("mysql:// needs PyMySQL: pip install 'exp_pool[mysql]'") from err
+    raise ConfigurationError(f"mysql:// needs PyMySQL: {to_install('mysql')}") from err
 
 _PORT = 3306
 _OLDEST = {"MariaDB": (10, 6), "MySQL": (8, 0)}
@@ -236,7 +237,7 @@ class MysqlStore(ServerStore[Any]):
             ("access denied", " Check user and password in store='mysql://user:password@...', and what they may do"),
             ("denied to user", " Let the user make tables, read and write: GRANT ALL ON database.* TO ..."),
             ("unknown database", " Create it: CREATE DATABASE name, or name another one"),
-            ("cryptography", " Its way to log in needs the package cryptography: pip install 'exp_pool[mysql]'"),
+            ("cryptography", f" Its way to log in needs the package cryptography: {to_install('mysql')}"),
             ("insecure transport", " The server wants TLS: add ?ssl=true"),
             ("certificate", " Check ?ssl_ca=file and the server's certificate"),
             ("ssl", " Check ?ssl=true, ?ssl_ca=file and the server's certificate"),

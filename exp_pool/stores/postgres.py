@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlencode
 from exp_pool._clock import monotonic
 from exp_pool.config import ExpPoolConfig
 from exp_pool.errors import ConfigurationError, StoreError
+from exp_pool.plugs import to_install
 from exp_pool.protocols import Capabilities, Neighbour, VectorQuery
 from exp_pool.stores._connections import Away
 from exp_pool.stores._listener import Listener, News, message
@@ -43,7 +44,7 @@ try:
 
     from exp_pool.stores import _pgvector
 except ImportError as err:
-    raise ConfigurationError("postgresql:// needs psycopg: pip install 'exp_pool[postgres]'") from err
+    raise ConfigurationError(f"postgresql:// needs psycopg: {to_install('postgres')}") from err
 
 R = TypeVar("R")
 

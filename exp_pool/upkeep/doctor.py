@@ -25,11 +25,14 @@ class Diagnosis(Shown):
 
     Attributes:
         facts: what is there, by name, in the order in which people want to read it.
+        counts: of each namespace the same as numbers: experiences, history, expired, quarantined, bytes, vectors,
+            unembedded, unscored (what is owed by now).
         problems: what is damaged or cannot be used, each with what to do.
         done: what was mended.
     """
 
     facts: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
 
@@ -127,13 +130,20 @@ def _count(store: RecordStore, report: Diagnosis) -> None:
     for namespace in store.namespaces():
         everything = RecordQuery(namespace, history=True)
         current = store.count(RecordQuery(namespace))
-        usage = store.usage(namespace)
-        expired = store.count(RecordQuery(namespace, (Condition("expires_at", "", "lte", now_us()),)))
-        quarantined = current - store.count(RecordQuery(namespace, quarantined=False))
+        counts = report.counts[namespace] = {
+            "experiences": current,
+            "history": store.count(everything) - current,
+            "expired": store.count(RecordQuery(namespace, (Condition("expires_at", "", "lte", now_us()),))),
+            "quarantined": current - store.count(RecordQuery(namespace, quarantined=False)),
+            "bytes": store.usage(namespace).bytes,
+            "vectors": sum(count for space, count in spaces.items() if space.namespace == namespace),
+            "unembedded": store.count(RecordQuery(namespace, owed=Duty.EMBED)),
+            "unscored": store.count(RecordQuery(namespace, owed=Duty.SCORE)),
+        }
         report.facts[f"namespace {namespace!r}"] = (
             f"{current} experience{'' if current == 1 else 's'}, "
-            f"{store.count(everything) - current} of history, {expired} expired, "
-            f"{quarantined} quarantined; {usage.bytes:,} bytes of text"
+            f"{counts['history']} of history, {counts['expired']} expired, "
+            f"{counts['quarantined']} quarantined; {counts['bytes']:,} bytes of text"
         )
         for space, count in spaces.items():
             if space.namespace == namespace:

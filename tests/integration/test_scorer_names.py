@@ -1,5 +1,6 @@
 """Scorers by name, ours and a stranger's; classes; what is refused where it is written."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -107,3 +108,19 @@ def test_a_scorer_whose_attributes_cannot_be(make_manager, wrong):
         setattr(scorer, name, value)
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         cached(make_manager(), scorer)
+
+
+def test_a_projects_own_scorers_module_is_in_nobodys_way(tmp_path):
+    """A file of that name is likely where models are evaluated."""
+    (tmp_path / "scorers.py").write_text("MINE = True\n")
+    program = (
+        "import scorers\nfrom exp_pool import ExpManager\nfrom exp_pool.scorers.llm import LLMScorer\n"
+        "m = ExpManager(store='memory://', index='none://', embedder='none')\n"
+        "@m.exp_cache(scorer='exact')\ndef f(q):\n    return q\n"
+        "f('a')\nprint(scorers.MINE, LLMScorer.__module__)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path, env=env
+    )
+    assert done.stdout == "True exp_pool.scorers.llm\n", done.stderr

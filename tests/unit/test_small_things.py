@@ -375,3 +375,12 @@ def test_an_awaited_plug_may_settle_another_which_may_hang():
     with pytest.raises(TimeoutError):
         settled(patient(), 10)
     assert settled(outer(), 10) == 2, "the loop is not held up"
+
+
+def test_hints_to_install_name_packages_that_an_index_knows():
+    from exp_pool.plugs import to_install
+
+    assert to_install("mysql").startswith("pip install 'pymysql[rsa]")
+    assert "matplotlib" in to_install("plots")
+    assert "pandas" in to_install("plots")  # of the extra that it includes
+    assert "exp_pool" not in to_install("polars")

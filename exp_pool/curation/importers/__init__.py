@@ -84,8 +84,8 @@ def load(
         format: one of `FORMATS`; None: the one that the source looks like.
         function: the name under which everything is stored; by default what the source says, which some never do.
         trust: ``"trusted"``: may be used at once. What an exported pool had quarantined stays so.
-        columns: of CSV and foreign Parquet, by field (``request``, ``response``, ``arguments.NAME``, ``metadata.NAME``,
-            ``score``, ...) the column; by default columns of these names.
+        columns: of CSV, foreign Parquet and JSON lines, by field (``request``, ``response``, ``arguments.NAME``,
+            ``metadata.NAME``, ``score``, ...) the column or member; by default those of these names.
         requests: of OpenAI's batch output the file of the requests.
         keep_namespaces: rows of exported pools go to the namespaces that they were in.
         revive: bring in what was deleted from this pool, too.
@@ -107,6 +107,8 @@ def load(
         raise InvalidInputError(f"function={function!r} must be the name under which calls are stored, not empty")
     report = ImportReport(path=str(root))
     source = Source(root, skip_damaged=skip_damaged, skipped=report.skip)
+    if format is None and columns and root.name.removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json")):
+        format = "jsonl"  # noqa: A001  (who says which member is which does not need it to look like one of ours)
     name, importer = _importer(format, source)
     report.format = name
     if importer.NEEDS_FUNCTION and function is None:
@@ -171,7 +173,10 @@ def _importer(format_: str | None, source: Source) -> tuple[str, Importer]:
     # What of a folder is damaged is told when it is imported, not twice.
     name = _recognised(Source(source.path, skip_damaged=source.is_folder)) if format_ is None else format_
     if name is None:
-        raise SourceError(f"{source.path} looks like no known format; say which: {', '.join(sorted(FORMATS))}")
+        raise SourceError(
+            f"{source.path} looks like no known format; say which: {', '.join(sorted(FORMATS))}; or, of "
+            "tables and JSON lines, which column is which with columns={'request': '...', 'response': '...'}"
+        )
     if name not in FORMATS:
         raise InvalidInputError(f"format={name!r:.80} is unknown; known: {', '.join(sorted(FORMATS))}")
     return name, _module(name)

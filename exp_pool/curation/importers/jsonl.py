@@ -1,10 +1,14 @@
-"""JSON lines of a pool, as `exporters` writes them: ids, scores, annotations and history come back."""
+"""JSON lines of a pool, as `exporters` writes them: ids, scores, annotations and history come back.
+
+With ``columns=`` anybody's JSON lines: which member is which field of an experience.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
+from exp_pool.curation.importers import tables
 from exp_pool.curation.importers.making import LeftOutError, Made, Options, Peek
 from exp_pool.curation.importers.reading import Items, Source
 from exp_pool.curation.portable import from_line, namespace_of
@@ -19,8 +23,9 @@ def recognise(peek: Peek) -> bool:
     return "function" in names and bool({"request", "arguments"} & names) and bool({"response", "expected"} & names)
 
 
-def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+def items(source: Source, options: Options) -> Items:
     """One for each line."""
+    tables.mapping(options)
     for file in source.files(".jsonl", ".jsonl.gz", ".json"):
         yield from source.values(file)
 
@@ -29,9 +34,24 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
     """The row of the line; where it has no id, it was written by hand, and gets one from its content."""
     if not isinstance(item, dict):
         raise LeftOutError("it is no experience: an object is needed")
+    if options.columns:
+        yield tables.experience(_flat(item, options.columns.values()), options, "jsonl")
+        return
     line = item if options.function is None else {**item, "function": options.function}
     if "id" in line:
         space = namespace_of(item) or options.namespace
         yield from_line(line, space, options.secret, believe_key=options.trusted)
     else:
         yield Experience.from_dict({"created_at": options.written_at, **line})
+
+
+def _flat(item: dict[str, Any], columns: Iterable[str]) -> dict[str, Any]:
+    """The members that are asked for; ``message.content`` is one of an object inside, unless a name has the dot."""
+    found: dict[str, Any] = {}
+    for column in columns:
+        value: Any = item.get(column, item)
+        if value is item:
+            for name in column.split("."):
+                value = value.get(name) if isinstance(value, dict) else None
+        found[column] = value
+    return found
