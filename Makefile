@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-reliability test-outside test-pythons lint types imports unit examples notebooks strip fix bench bench-sizes bench-embedders bench-reuse bench-outcomes bench-routing bench-importing bench-finding peers wheel-test clean
+.PHONY: help demo test test-slow test-reliability test-outside test-pythons lint types imports unit examples notebooks strip fix bench bench-sizes bench-embedders bench-reuse bench-traps bench-outcomes bench-routing bench-importing bench-finding peers wheel-test clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -97,6 +97,9 @@ bench-embedders: $(VENV)/.dev  ## the ONNX embedder beside the original on torch
 
 bench-reuse: $(VENV)/.dev  ## judges on 20,000 questions in 20 orders: an hour
 	$(BIN)/python benchmarks/reuse.py --adversarial
+
+bench-traps: $(VENV)/.peers  ## trap questions by other people: how many a threshold serves and how many of the traps
+	$(BIN)/python benchmarks/traps.py
 
 bench-outcomes: $(VENV)/.dev  ## lifts and quarantine against simulated truth: some minutes
 	$(BIN)/python benchmarks/outcomes.py

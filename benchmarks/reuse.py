@@ -33,6 +33,7 @@ from exp_pool.evaluation import evaluate
 from exp_pool.protocols import Question
 from exp_pool.reuse.guard import differences, guard
 from exp_pool.reuse.pairs import features
+from exp_pool.reuse.shared import unshared
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from questions import generated_pairs, large_pairs
@@ -62,7 +63,7 @@ def questions(count: int | None) -> list[tuple[str, str, bool]]:
 
 
 def vectors_of(pairs: Sequence[tuple[str, str, bool]]) -> dict[str, np.ndarray]:
-    texts = sorted({text for a, b, _ in pairs for text in (a, b)})
+    texts = sorted({text for a, b, _ in pairs for text in (a, b, *(unshared(a, b) or ()))})
     if CACHE.exists():
         kept = np.load(CACHE, allow_pickle=False)
         if set(texts) <= set(kept["texts"].tolist()):
