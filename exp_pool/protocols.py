@@ -234,8 +234,8 @@ class Question:
 
     `hits` are of the same namespace, function, version and reuse scope, trusted, fresh, whole, and good enough where
     the call has a `min_score`: the identical request alone (similarity 1.0, ``found_by`` exact) where it is stored,
-    else similar ones by falling similarity. Where two texts share most of what they say, such as instructions in front of
-    the question, the similarity is that of what they do not share.
+    else similar ones by falling similarity. Where two texts share most of what they say, such as instructions in front
+    of the question, the similarity is that of what they do not share.
     """
 
     function: str
