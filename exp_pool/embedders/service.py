@@ -79,6 +79,7 @@ class EmbeddingService:
         reset_in_child(self._start_over)
 
     def _start_over(self) -> None:
+        self._embedder: Embedder | None = None
         self._told: Future[Embedder] | None = None
         self._dimension: int | None = None
         self._waiting: list[_Request] = []  # the urgent ones, in order of arrival
@@ -153,11 +154,11 @@ class EmbeddingService:
         if known and all(text in known for text in request.texts):
             return _put_together(known, request.texts)
         left_s = timeout_s
-        if not self._source.ready:
-            deadline = monotonic() + timeout_s
-            self.wait(timeout_s)
-            left_s = max(0.0, deadline - monotonic())
-        embedder = self.wait(0)
+        if self._embedder is None:
+            deadline, there = monotonic() + timeout_s, self.ready
+            self._embedder = self.wait(timeout_s)
+            left_s = timeout_s if there else max(0.0, deadline - monotonic())
+        embedder = self._embedder
         if urgent:
             self._waiting.append(request)
         try:

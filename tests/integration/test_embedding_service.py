@@ -209,7 +209,7 @@ def test_a_forked_child_makes_its_own(service, gated):
     if not child:
         status = 1
         try:
-            status = 0 if not service.begun and same(service.embed(["b"], 10), ["b"]) else 2
+            status = 0 if service._embedder is None and same(service.embed(["b"], 10), ["b"]) else 2
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
