@@ -71,7 +71,9 @@ class ExpCache:
         self_key: the attributes of ``self`` that matter, ``()`` if none do. Without it a method of an object that has
             attributes runs uncached, with one warning.
         key: called with the call's arguments, gives what identifies the call.
-        request: the parameter that holds the text for similarity, or a callable of the call's arguments that gives it.
+        request: the parameter that holds the text for similarity, or a callable of the call's arguments (defaults
+            included, as far as it takes them) that gives it. By default the first of
+            `request_text.REQUEST_PARAMETERS` that holds text, else the only text argument.
         judge: ``"exact"`` (an identical request is answered) or a `Judge`.
         inject: the parameter to which similar experiences are passed; see `Inject`.
         context_builder: writes similar experiences into the request text instead; with `inject`, of those injected.

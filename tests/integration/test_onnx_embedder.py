@@ -172,6 +172,16 @@ def test_odd_texts(exported, original):
     texts = ["", " ", "a\0b", "x" * 5_000_000, "word " * 200, "word " * 300, "漢字" * 300, "😀" * 300]
     assert exported.fits(texts) == original.fits(texts)
     assert exported.fits(texts)[3:6] == [False, True, False]
+    assert exported.reads(texts) == original.reads(texts) == [True, True, True, False, True, True, False, False]
+    foreign = [
+        "เปลี่ยนรหัสผ่านอย่างไร",
+        "怎么重置密码",
+        "ሰላም",
+        "What does สวัสดี mean, in a few words, in English?",
+        "Wie heißt Köln?",
+    ]
+    assert exported.fits(foreign) == original.fits(foreign) == [False, False, False, False, True]
+    assert exported.reads(foreign) == original.reads(foreign) == [False, False, False, True, True]
     ours, theirs = exported.embed(texts), original.embed(texts)
     assert np.sum(ours * theirs, axis=1).min() > 0.98
 
