@@ -338,6 +338,7 @@ def _tell_without_text(spec: CallSpec, policy: Policy, batch: str | None) -> Non
             f"{spec.name} has {option}, but which of its parameters holds the text of a request is not known, so "
             f"{follows}; name it with request='...' (its parameters: {parameters}), or give request= a callable of the "
             "call's arguments that returns the text",
+            spec.function,
         )
 
 
