@@ -101,16 +101,23 @@ def _followers(numbers: Sequence[Token], tokens: Sequence[Token]) -> dict[int, s
 
 def units(sides: Sides) -> Iterator[Finding]:
     """Units without a number, of one dimension."""
-    theirs = {_dimension(token): token for token in reversed(sides.theirs) if token.key.startswith("unit:")}
+    units_of_theirs = [token for token in reversed(sides.theirs) if token.key.startswith("unit:")]
+    theirs = {dimension: token for token in units_of_theirs for dimension in _dimensions(token)}
     for token in sides.ours:
-        if token.key.startswith("unit:") and (twin := theirs.get(_dimension(token))) is not None:
+        if not token.key.startswith("unit:"):
+            continue
+        twin = next((theirs[dimension] for dimension in _dimensions(token) if dimension in theirs), None)
+        if twin is not None:
             yield Finding(Kind.UNIT, [token], [twin])
             return
 
 
-def _dimension(token: Token) -> str:
-    dimension = UNITS[token.key[5:]][1]
-    return "time" if dimension == "span" else dimension
+def _dimensions(token: Token) -> tuple[str, ...]:
+    name = token.key[5:]
+    if name == "pound":
+        return "mass", "money"
+    dimension = UNITS[name][1]
+    return ("time",) if dimension == "span" else (dimension,)
 
 
 def quantifiers(sides: Sides) -> Iterator[Finding]:

@@ -76,7 +76,7 @@ _NEGATIVE = frozenset(stem(word) for word in english.NEGATIVE)
 
 
 def _opposites(sides: Sides) -> Iterator[Finding]:
-    ours, theirs = ({token.key: token for token in side} for side in (sides.ours, sides.theirs))
+    ours, theirs = ({_word(token): token for token in side} for side in (sides.ours, sides.theirs))
     for key, token in ours.items():
         against = opposite_in(key, theirs)
         if against is not None:
@@ -87,6 +87,11 @@ def _opposites(sides: Sides) -> Iterator[Finding]:
         if against is not None:
             yield Finding(Kind.OPPOSITE, [ours[against]], [token])
             return
+
+
+def _word(token: Token) -> str:
+    """What it is compared by with its contrary: "first" is a number, and the contrary of "last"."""
+    return stem(token.text.lower()) if token.kind == "n" and token.value.soft else token.key
 
 
 def _negation(sides: Sides) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ QUANTIFIERS = by_word(_LISTS["quantifiers"])
 PHRASES = {tuple(words.split()): word for words, word in _LISTS["phrases"].items()}
 BOUNDS = by_word(_LISTS["bounds"])
 CLASSES: dict[str, str] = _LISTS["classes"]
+VERSIONS = frozenset(_LISTS["versions"].split())
 MONTHS = _LISTS["months"].split()
 NUMBERS = numbered(_LISTS["numbers"])
 HARDLY_NUMBERS = frozenset(_LISTS["hardly_numbers"].split())

@@ -130,10 +130,14 @@ def _asked(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None
     if at is None or list(longer[:at]) != list(shorter[:at]):
         return None
     asked, told = list(longer[at + 1 :]), list(shorter[at:])
-    while asked and told and asked[-1] == told[-1]:
-        del asked[-1], told[-1]
-    if 1 < len(asked) <= _LONGEST and asked[-1] == told[0] and asked[:-1] == told[1:]:
-        return " ".join(told), " ".join(asked)
+    if not 1 < len(asked) <= _LONGEST or sorted(asked) != sorted(told):
+        return None
+    for turn in range(1, len(asked)):  # what stands before "do" in the one stands behind the verb in the other
+        kept = len(asked) - turn
+        if asked[turn : turn + kept] + asked[:turn] == told:
+            return " ".join(told), " ".join(asked)
+        if asked[turn : turn + 1] + asked[:turn] + asked[turn + 1 :] == told:
+            return " ".join(told[: turn + 1]), " ".join(asked[: turn + 1])
     return None
 
 

@@ -28,6 +28,7 @@ _TOKENS = re.compile(
     |(?P<time>(?<!\d)\d{{1,2}}:\d{{2}}(?::\d{{2}})?\s?(?:[aApP]\.?[mM]\b\.?)?|(?<![\d.])\d{{1,2}}\s?[aApP]\.?[mM]\b\.?|(?<![\d.])\d{{1,2}}\s?o'clock)
     |(?P<zhtime>(?:上午|下午|晚上|早上|凌晨|中午|傍晚)?\d{{1,2}}点(?:半|钟|整|\d{{1,2}}分)?)
     |(?P<item>(?<![A-Za-z_])\((?:[A-Za-z]|[ivx]{{2,4}})\))
+    |(?P<path>(?<!\S)[~.]{{0,2}}/[\w.-]{{1,60}}(?:/[\w.-]{{1,60}}){{1,9}})
     |(?P<minus>(?<=\s)[-\u2212](?=\s)|(?<![A-Za-z][A-Za-z])(?<=[A-Za-z])-(?=[A-Za-z](?![A-Za-z])))
     |(?P<bang>(?<![^\s(])!(?=[A-Za-z_(]))
     |(?P<call>[A-Za-z_]\w{{0,99}}(?:(?:\.|::|->)[A-Za-z_]\w{{0,99}}){{0,9}}\(\))
@@ -105,7 +106,10 @@ def _tokens(text: str) -> list[Token]:
             else:
                 _word(piece, starts, text[match.end() : match.end() + 1].isspace(), add)
         elif kind == "num":
-            _number(piece, add)
+            if "." in piece and found and found[-1].text.lower() in english.VERSIONS:
+                add(Token(f"version {piece}", "c", piece))
+            else:
+                _number(piece, add)
         elif kind == "han":
             han = True
             _chinese(piece, add)
@@ -210,6 +214,8 @@ def _special(kind: str, piece: str, text: str, at: int, add: Callable[[Token], N
     elif kind in ("time", "zhtime"):
         time = _time(piece)
         add(Token(f"t{time.minutes}{time.half}", "t", piece, time))
+    elif kind == "path":
+        add(Token(piece.rstrip("."), "c", piece))
     elif kind == "item":  # section (b)
         add(Token(piece.lower(), "w", piece, None, True))
     elif kind == "code":

@@ -17,7 +17,7 @@ from exp_pool.reuse.guard.reading import Reading
 
 NEGATION = frozenset(english.NEGATION | chinese.NEGATION)
 FIRST_HAN = "\u3400"
-_NOT_SPELLED = ("unit:", "(")
+_NOT_SPELLED = ("unit:", "(", "/", "~", ".", "version ")
 _LATIN = 4  # letters from which words may be spellings of each other
 _COMPARED = 900  # pairs of words that are looked at for spellings of each other
 
