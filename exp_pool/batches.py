@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeAlias, TypeVar
@@ -59,6 +60,11 @@ class _Batched(Decorated[P, R]):
         found, instead = split(bound.arguments[name])
         return found, with_items, with_items(instead)
 
+    def _one(self, with_items: Callable[[Any], _Call], item: Any) -> _Call:
+        """The call that one item stands for."""
+        kind = self._spec.signature.parameters[self._setup.batch].kind
+        return with_items((item,) if kind is inspect.Parameter.VAR_POSITIONAL else item)
+
     def _begin_batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool) -> _Begun | _Call:
         """The batch; the call, where it is to run without the pool."""
         pool: Pool | None = None
@@ -76,7 +82,7 @@ class _Batched(Decorated[P, R]):
             if self._setup.refusal:
                 raise UnkeyableError(self._setup.refusal)
             policy = self._policy_in(pool)
-            requests = [self._item_request(pool, with_items(item)) for item in found.items]
+            requests = [self._item_request(pool, self._one(with_items, item)) for item in found.items]
             return self._begun(pool, mode, policy, found, requests, with_items)
         except Exception as err:
             self._without(pool, *call, err)
@@ -194,7 +200,7 @@ class _Batched(Decorated[P, R]):
         found, with_items, call = self._split(*self._full(args, kwargs))
         if found is None:
             return [self._request(pool, *call)]
-        return [self._request(pool, *with_items(item)) for item in found.items]
+        return [self._request(pool, *self._one(with_items, item)) for item in found.items]
 
     def _invalidate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
         pool = self._pool()

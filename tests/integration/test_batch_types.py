@@ -5,8 +5,10 @@ import asyncio
 import itertools
 import subprocess
 import sys
+import threading
 import warnings
 from collections import UserList, deque, namedtuple
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -410,6 +412,91 @@ def test_arrays_lists_and_tensors_of_equal_numbers_are_not_the_same_items(decora
         assert f(np.array([1.0], "<f4")) == ["float32"]
         assert f(torch.tensor([1.0])) == ["Tensor"]
     assert asked == ["float", "float64", "float32", "Tensor"]
+
+
+def test_items_as_positional_arguments(manager):
+    asked = []
+
+    @manager.exp_cache(batch="items")
+    def f(*items, by=1):
+        asked.append(items)
+        return [(item, by) for item in items]
+
+    assert f("ab", 5) == f("ab", 5) == [("ab", 1), (5, 1)]
+    assert f(("a", "b"), "ab") == [(("a", "b"), 1), ("ab", 1)]
+    assert f(5, by=2) == [(5, 2)]
+    assert asked == [("ab", 5), (("a", "b"),), (5,)]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_who_waits_for_an_item_of_a_result_that_cannot_be_taken_apart_is_answered(manager, kind):
+    asked = []
+
+    def result(items):
+        asked.append(list(items))
+        return {item: -item for item in items}
+
+    def aboard():
+        return sum(flight.aboard for flight in manager.sync.ports.flights._flights.values())
+
+    if kind == "sync":
+        go = threading.Event()
+
+        @manager.exp_cache(batch="items")
+        def f(items):
+            if 1 in items:
+                assert go.wait(30)
+            return result(items)
+
+        with ThreadPoolExecutor(2) as threads:
+            first = threads.submit(f, [1, 2])
+            while aboard() < 2:
+                pass
+            second = threads.submit(f, [2])
+            while aboard() < 3:
+                pass
+            go.set()
+            answers = [first.result(30), second.result(30)]
+    else:
+
+        @manager.exp_cache(batch="items")
+        async def g(items):
+            while 1 in items and aboard() < 3:
+                await asyncio.sleep(0)
+            return result(items)
+
+        async def main():
+            first = asyncio.create_task(g([1, 2]))
+            while aboard() < 2:
+                await asyncio.sleep(0)
+            return [*await asyncio.gather(first, g([2]))]
+
+        answers = asyncio.run(asyncio.wait_for(main(), 30))
+    assert answers == [{1: -1, 2: -2}, {2: -2}]
+    assert manager.sync.ports.flights._flights == {}
+    assert manager.sync.get_exps_count() == 0
+
+
+def test_who_waits_for_an_item_of_an_array_gets_an_array(manager):
+    go = threading.Event()
+
+    @manager.exp_cache(batch="items")
+    def f(items):
+        if 1 in items:
+            assert go.wait(30)
+        return np.array([[item, item] for item in items], "<f4")
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(f, [1, 2])
+        flights = manager.sync.ports.flights._flights
+        while sum(flight.aboard for flight in list(flights.values())) < 2:
+            pass
+        second = threads.submit(f, [2])
+        while sum(flight.aboard for flight in list(flights.values())) < 3:
+            pass
+        go.set()
+        same(first.result(30), np.array([[1, 1], [2, 2]], "<f4"))
+        same(second.result(30), np.array([[2, 2]], "<f4"))
 
 
 def test_people_correct_one_item_of_an_array(decorate, manager):
