@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
+from exp_pool.asking import hit_of
 from exp_pool.drivers import aio, sync
 from exp_pool.drivers.batch import Batch, Item, drive, drive_in_own_task
 from exp_pool.errors import ReplayMissError, UnkeyableError
 from exp_pool.experience import Answer, Hit
 from exp_pool.flow import look, story
-from exp_pool.functions import Decorated, hit_of
+from exp_pool.functions import Decorated
 from exp_pool.kinds import AsyncCachedFunction, CachedFunction, answer_of
 from exp_pool.pool import Pool
 from exp_pool.request import Memo, Request

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
+from exp_pool.asking import Awaitable, Blocking
 from exp_pool.drivers import aio, aio_streams, streams, sync
 from exp_pool.drivers.tape import StreamCodec, Tape
 from exp_pool.experience import Answer
-from exp_pool.functions import MISS, Awaitable, Begun, Blocking
+from exp_pool.functions import MISS, Begun
 from exp_pool.request import Memo
 from exp_pool.steps import Ending
 
