@@ -32,7 +32,7 @@ def unshared(request: str, stored: str) -> tuple[str, str] | None:
     start, end = _begin_of_rest(request, start), _shared_end(request, stored, end)
     mine, other = (text[start : len(text) - end].strip() for text in (request, stored))
     while start and not (mine and other):  # one says something more: with the sentence before
-        start = _last(_END, request, start - 1)
+        start = _last(_END, request, len(request[:start].rstrip()) - 1)
         mine, other = (text[start : len(text) - end].strip() for text in (request, stored))
     if not (mine and other) or start + end < max(LEAST, len(mine), len(other)):
         return None

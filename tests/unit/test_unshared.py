@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exp_pool.reuse import shared
 from exp_pool.reuse.shared import unshared
 
 RULES = (
@@ -61,3 +62,16 @@ def test_it_never_raises_and_both_parts_say_something(one, shared, other):
     ):
         parts = unshared(*texts)
         assert parts is None or (all(parts) and all(part in text for part, text in zip(parts, texts, strict=True)))
+
+
+@pytest.mark.parametrize("unit", ["\n", "\n \n", ". ", ".", "\u3002", "a ", "x", ') "'])
+def test_the_steps_do_not_grow_with_hostile_texts(unit, monkeypatch):
+    """Each step goes through a text once, so their number must not depend on it."""
+    looked = []
+    last = shared._last
+    monkeypatch.setattr(shared, "_last", lambda *args: looked.append(args) or last(*args))
+    text = (unit * 5_000)[:5_000]
+    for one, other in ((text + "q", text + "z"), (text, text + "z"), ("q" + text, "z z" + text)):
+        looked.clear()
+        unshared(one, other)
+        assert len(looked) <= 6
