@@ -21,6 +21,10 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 
+# Below @classmethod the first parameter is filled in, from the class and from its objects. Pyright is told so; mypy,
+# which takes this name for true, would then take it of static methods, too.
+MYPY = False
+
 
 def answer_of(ending: Ending) -> Answer[Any]:
     """The answer.
@@ -53,6 +57,13 @@ class CachedFunction(Blocking[P, R]):
             return Answer(self._function(*args, **self._spec.complete(args, kwargs)))
         return answer_of(sync.drive(begun.telling, begun.pool.ports, self._function))
 
+    if not MYPY:
+
+        @overload
+        def __get__(
+            self: CachedFunction[Concatenate[type[S], Q], R], instance: Any, owner: type[S]
+        ) -> CachedFunction[Q, R]: ...
+
     @overload
     def __get__(self, instance: None, owner: Any = None) -> Self: ...
     @overload
@@ -81,6 +92,13 @@ class AsyncCachedFunction(Awaitable[P, R]):
             return Answer(await self._function(*args, **self._spec.complete(args, kwargs)))
         driver = aio.Driver(begun.pool.ports, self._function, begun.pool.threads)
         return answer_of(await driver.drive(begun.telling))
+
+    if not MYPY:
+
+        @overload
+        def __get__(
+            self: AsyncCachedFunction[Concatenate[type[S], Q], R], instance: Any, owner: type[S]
+        ) -> AsyncCachedFunction[Q, R]: ...
 
     @overload
     def __get__(self, instance: None, owner: Any = None) -> Self: ...
@@ -129,6 +147,13 @@ class CachedGenerator(Blocking[P, R]):
         )
         return watched.answer(chunks)
 
+    if not MYPY:
+
+        @overload
+        def __get__(
+            self: CachedGenerator[Concatenate[type[S], Q], R], instance: Any, owner: type[S]
+        ) -> CachedGenerator[Q, R]: ...
+
     @overload
     def __get__(self, instance: None, owner: Any = None) -> Self: ...
     @overload
@@ -162,6 +187,13 @@ class AsyncCachedGenerator(Awaitable[P, R]):
         watched = streams.Watched(begun.telling)
         reading = aio_streams.stream(watched.story(), begun.request, self._driver(begun), lambda: _tape(begun))
         return watched.answer([chunk async for chunk in reading])
+
+    if not MYPY:
+
+        @overload
+        def __get__(
+            self: AsyncCachedGenerator[Concatenate[type[S], Q], R], instance: Any, owner: type[S]
+        ) -> AsyncCachedGenerator[Q, R]: ...
 
     @overload
     def __get__(self, instance: None, owner: Any = None) -> Self: ...

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from exp_pool.binding import function_name
 from exp_pool.config import ExpPoolConfig
@@ -25,6 +25,7 @@ from exp_pool.pool import Pool
 from exp_pool.protocols import Embedder, Observer, RecordStore, Scorer, VectorIndex
 from exp_pool.report import Report
 from exp_pool.rerank import Reranker
+from exp_pool.settings import Settings
 from exp_pool.tending import Tending
 from exp_pool.upkeep.rescoring import ScoringReport
 from exp_pool.urls import without_password
@@ -66,7 +67,7 @@ class ExpManager(Tending):
         callbacks: Sequence[Callable[[str, Experience], Any]] = (),
         feeds: Sequence[Callable[[Call], Any]] = (),
         observers: Sequence[Observer] = (),
-        **settings: Any,
+        **settings: Unpack[Settings],
     ) -> None:
         plugs = {"store": store, "index": index, "embedder": embedder, "reranker": reranker}
         for name, plug, contract in (("store", store, RecordStore), ("index", index, VectorIndex)):
@@ -76,11 +77,11 @@ class ExpManager(Tending):
             raise ConfigurationError(
                 f"reranker={reranker!r} is neither the name of a CrossEncoder nor a callable(request, texts) -> numbers"
             )
-        settings |= {name: plug for name, plug in plugs.items() if isinstance(plug, str)}
+        given: dict[str, Any] = {**settings, **{name: plug for name, plug in plugs.items() if isinstance(plug, str)}}
         if config is None:
-            config = ExpPoolConfig(**settings)
-        elif settings:
-            config = config.changed(settings)
+            config = ExpPoolConfig(**given)
+        elif given:
+            config = config.changed(given)
         self._plugs: dict[str, Any] = {
             name: plug for name, plug in plugs.items() if plug is not None and not isinstance(plug, str)
         }

@@ -62,6 +62,11 @@ class Agent:
     def make(cls, q: str) -> bytes:
         return b""
 
+    @exp_cache(ttl="1h")
+    @classmethod
+    async def amake(cls, q: str) -> bytes:
+        return b""
+
 
 assert_type(plain("q"), list[str])
 assert_type(plain("q", times=2), list[str])
@@ -77,6 +82,9 @@ assert_type(many(["a"]), list[int])
 assert_type(Agent().act("q"), float)
 assert_type(Agent().act.call("q"), Answer[float])
 assert_type(Agent.check("q"), bool)
+assert_type(Agent.make("q"), bytes)  # type: ignore[call-arg, arg-type]  # of mypy's, see kinds.MYPY
+assert_type(Agent().make("q"), bytes)
+assert_type(Agent().make.call("q"), Answer[bytes])
 
 
 async def awaited() -> None:
@@ -85,6 +93,7 @@ async def awaited() -> None:
     assert_type(await coroutine.call("q"), Answer[int])
     assert_type(await coroutine.lookup("q"), Hit | None)
     assert_type(await Agent().aact("q"), float)
+    assert_type(await Agent().amake("q"), bytes)
     stream: AsyncGenerator[str, object] = achunks("q")
     async for chunk in stream:
         assert_type(chunk, str)
@@ -116,3 +125,7 @@ plain("q", wrong=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue
 plain.call()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 Agent().act(2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 exp_cache(single_flight="no")(len)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Agent().make(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+ExpManager(max_entrys=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+ExpManager(eviction="newest")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+ExpManager(store="memory://", max_entries=3, max_bytes="1GB", default_ttl="1h", eviction="lfu")

@@ -384,3 +384,11 @@ def test_hints_to_install_name_packages_that_an_index_knows():
     assert "matplotlib" in to_install("plots")
     assert "pandas" in to_install("plots")  # of the extra that it includes
     assert "exp_pool" not in to_install("polars")
+
+
+def test_every_setting_is_known_to_type_checkers():
+    from exp_pool.config import ExpPoolConfig
+    from exp_pool.settings import Settings
+
+    plugs = {"store", "index", "embedder", "reranker"}
+    assert set(Settings.__annotations__) == set(ExpPoolConfig.model_fields) - plugs
