@@ -413,6 +413,8 @@ def test_meaning_with_the_real_model(tmp_path):
             assert password > bread + 0.1
         assert 0.0 <= bread <= 1.0
         long = " ".join(f"word{n}" for n in range(3000))
+        with pytest.warns(ExpPoolWarning, match="does not know the words of 'สถานี.*its score is chance"):
+            scores("How do I reset my password?", ["สถานีรถไฟอยู่ที่ไหน"], scoring="semantic", manager=manager)
         with pytest.warns(ExpPoolWarning, match="longer than the embedder reads.*smaller chunk_size"):
             retrieve("word", [long], chunk_size=5000, scoring="semantic", manager=manager)
 
