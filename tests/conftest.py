@@ -19,6 +19,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 
 
+def pytest_collection_modifyitems(items):
+    if nameless := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"workers must find the same names of tests: give ids= to {nameless[0]}")
+
+
 @pytest.fixture(autouse=True)
 def _own_world(tmp_path, monkeypatch):
     from exp_pool import set_exp_manager

@@ -267,7 +267,7 @@ class Meta(type):
 class OfMeta(metaclass=Meta): ...
 
 
-@pytest.mark.parametrize("made", [SlottedAttrs(), FrozenAttrs(), SlottedDataclass(), FrozenDataclass(), OfProtocol(), OfAbstract(), Enumeration.ONE, Named(), Generic[int](), OfHooked(), OfMeta], ids=str)  # fmt: skip
+@pytest.mark.parametrize("made", [SlottedAttrs(), FrozenAttrs(), SlottedDataclass(), FrozenDataclass(), OfProtocol(), OfAbstract(), Enumeration.ONE, Named(), Generic[int](), OfHooked(), OfMeta], ids=lambda made: getattr(made, "__name__", type(made).__name__))  # fmt: skip
 def test_in_a_class_of_any_kind(manager, made):
     holds(made.ask_, RUNS, "x", answer="1:x")
     assert isinstance(inspect.getattr_static(type(made), "ask_"), Decorated)

@@ -185,7 +185,7 @@ def test_everything_else_stays_in_the_reuse_scope(other):
         object(),
         [[QUESTION]],
     ],
-    ids=repr,
+    ids=lambda messages: repr(messages).partition(" at 0x")[0],
 )
 @pytest.mark.parametrize("name", ["messages", "prompt", "input", "topic", "contents"])
 def test_a_named_argument_without_text_gives_none_and_no_other_takes_its_place(name, messages):
