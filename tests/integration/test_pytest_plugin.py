@@ -262,7 +262,8 @@ def visit():
 
 
 def test_an_application_whose_lifespan_closes_its_manager(run, tmp_path):
-    pytest.importorskip("fastapi")
+    for package in ("fastapi", "httpx"):
+        pytest.importorskip(package)
     (tmp_path / "web.py").write_text(LIFESPAN)
     (tmp_path / "test_web.py").write_text(
         "import web\n"
