@@ -7,10 +7,12 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from exp_pool import closures
 from exp_pool.errors import InvalidInputError
-from exp_pool.keys import closure_values, make_scope, qualified_name
+from exp_pool.keys import make_scope, qualified_name
 from exp_pool.request_text import CLOSURE as CLOSURE  # noqa: PLC0414  (for those who bind)
 from exp_pool.request_text import without_text
+from exp_pool.signatures import BY_NAME, order_of
 
 CLASS = "<class>"  # among the attributes of self that matter, where its class stands
 
@@ -72,6 +74,7 @@ class Binder:
         plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         self._plain = all(parameter.kind in plain for parameter in parameters)
         self._positional = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        self._by_name = {p.name for p in parameters if p.kind in plain}
         self._names = [parameter.name for parameter in parameters]
         self._defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
@@ -90,7 +93,11 @@ class Binder:
                         return {name: bound[name] for name in self._names if name not in self.excluded}
                     except KeyError:  # an unknown name in place of a missing one
                         pass
-        return bind(self._signature, args, kwargs, self.excluded)
+        named = bind(self._signature, args, kwargs, self.excluded)
+        others = [name for name in kwargs if name not in self._by_name and name not in self.excluded]
+        if order_of(others):  # the function sees in which order its **kwargs came
+            named[BY_NAME] = others
+        return named
 
 
 def reuse_scope(
@@ -109,10 +116,11 @@ def reuse_scope(
     return make_scope(function, version, arguments, secret)
 
 
-def closed_over(function: Callable[..., Any]) -> dict[str, Any]:
-    """Plain immutable values in a nested function's closure: they make its calls differ, as arguments do.
+def closed_over(function: Callable[..., Any], exclude: Collection[str] = ()) -> dict[str, Any]:
+    """What the function closes over, under one name among the arguments: it makes calls differ as these do.
 
-    Everything else there (other functions, lists that collect, clients) is left out: it is not part of what was asked.
+    Raises:
+        UnkeyableError: a value goes in a circle; `path` names the variable.
     """
-    found = closure_values(function)
+    found = closures.closed_over(function, exclude)
     return {CLOSURE: found} if found else {}

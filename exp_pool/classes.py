@@ -67,10 +67,14 @@ def may_hold_unseen(cls: type) -> bool:
 def _is_memory(cls: type) -> bool:
     """Whether this class adds memory of its own to its instances, beside slots and the places of dict and weakrefs."""
     own = cls.__basicsize__ - (cls.__base__ or object).__basicsize__
-    if not cls.__flags__ & _HEAP_TYPE or cls.__flags__ & _IMMUTABLE_TYPE:
+    if _is_in_c(cls):
         return own > 0 or cls.__itemsize__ > 0
     slots = sum(isinstance(member, types.MemberDescriptorType) for member in vars(cls).values())
     return own > (slots + 2) * _POINTER
+
+
+def _is_in_c(cls: type) -> bool:
+    return not cls.__flags__ & _HEAP_TYPE or bool(cls.__flags__ & _IMMUTABLE_TYPE)
 
 
 def _keeps(member: Any) -> bool:
@@ -86,7 +90,7 @@ def has_attributes(value: Any) -> bool:
     """Whether an object holds anything in ``__dict__`` or in slots, private ones too."""
     if getattr(value, "__dict__", None):
         return True
-    slots = (member for base in type(value).__mro__ for member in vars(base).values())
+    slots = (member for base in type(value).__mro__ if not _is_in_c(base) for member in vars(base).values())
     return any(isinstance(slot, types.MemberDescriptorType) and _is_filled(slot, value) for slot in slots)
 
 

@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from exp_pool.durations import to_seconds
 from exp_pool.errors import ConfigurationError
+from exp_pool.files import root_above
 from exp_pool.notices import Notices
 from exp_pool.sizes import to_bytes
 from exp_pool.urls import without_password
@@ -285,9 +286,7 @@ def _warn_of_unknown(environment: Iterable[str], settings: Iterable[str]) -> Non
 def project_root(start: Path | None = None) -> Path:
     """The nearest folder upward with pyproject.toml or .git, else with exp_pool.toml, else the working directory."""
     start = start or Path.cwd()
-    upward = (start, *start.parents)
-    of_project = (f for f in upward if (f / "pyproject.toml").exists() or (f / ".git").exists())
-    return next(of_project, None) or next((f for f in upward if (f / _FILE).exists()), start)
+    return root_above(start) or start
 
 
 def _warn_of_unread(root: Path) -> None:

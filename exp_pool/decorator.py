@@ -6,6 +6,7 @@ import functools
 import inspect
 import re
 import sys
+import types
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -375,6 +376,9 @@ def _refinement(refine: Any, kind: type[Decorated[..., Any]]) -> Refine | None:
     return refinement
 
 
+_LRU_CACHE = type(functools.lru_cache(lambda: None))
+
+
 def _unbound(function: Any) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
     """The function itself, and what a partial, a bound method or a callable object holds of its arguments."""
     if isinstance(function, functools.partial):
@@ -391,6 +395,11 @@ def _unbound(function: Any) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
             "or a function that makes its objects"
         )
     if inspect.isbuiltin(function):
+        owner = function.__self__
+        if owner is None or isinstance(owner, types.ModuleType | type):
+            return function, (), {}
+        return getattr(type(owner), function.__name__), (owner,), {}  # ``{...}.get``: a method, bound to its object
+    if isinstance(function, _LRU_CACHE):
         return function, (), {}
     called = inspect.getattr_static(type(function), "__call__", None)
     if inspect.isfunction(called):

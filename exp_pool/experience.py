@@ -326,7 +326,7 @@ class Experience(_Frozen):
                 )
             arguments = {name: value for name, value in given.items() if name not in exclude}
         else:
-            arguments = bind(inspect.signature(func), args, given, exclude) | closed_over(func)
+            arguments = bind(inspect.signature(func), args, given, exclude) | closed_over(func, exclude)
         return cls(function=function_name(func), arguments=arguments, response=response, expected=expected)
 
     @classmethod

@@ -6,6 +6,20 @@ import os
 from pathlib import Path
 
 
+def root_above(folder: Path) -> Path | None:
+    """The root of the project of a folder: the nearest one upward with pyproject.toml or .git, else exp_pool.toml."""
+    upward = (folder, *folder.parents)
+    of_project = (f for f in upward if _is_there(f / "pyproject.toml") or _is_there(f / ".git"))
+    return next(of_project, None) or next((f for f in upward if _is_there(f / "exp_pool.toml")), None)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder that may not be looked into
+        return False
+
+
 def create_folder(path: Path) -> None:
     """Make the folder, if it is not there, for this user only; it keeps itself out of git.
 

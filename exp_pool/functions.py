@@ -69,9 +69,9 @@ class Setup(Original):
     @property
     def plain(self) -> bool:
         """Whether an identical call always has the same answer, whatever else is the case: what the hot tier needs."""
-        policy, closure = self.policy, getattr(self.function, "__closure__", None)
+        policy = self.policy
         asks_nobody = policy.judge is None and policy.min_score is None and not callable(self.namespace)
-        return asks_nobody and self.spec.plain and not (self.bound or self.bound_by_name or closure or self.batch)
+        return asks_nobody and self.spec.plain and not (self.bound or self.bound_by_name or self.batch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ from typing import Any
 from exp_pool import tensors
 from exp_pool.classes import attributes_of, closure_values, hides_content, is_known_by_name, is_plain, make_up
 from exp_pool.errors import EncodingError, UnkeyableError
+from exp_pool.scripts import is_of_script, script_of
 
 __all__ = ["closure_values", "encode", "is_plain", "make_key", "make_scope", "qualified_name"]
 
@@ -210,19 +211,14 @@ _BY_TYPE: dict[type, Callable[[Any, int], bytes]] = {
 
 
 def qualified_name(obj: Any) -> str:
-    """``module.qualname`` of a function or class; for ``__main__`` the script's file name instead of the module."""
-    return f"{_module_name(obj.__module__)}.{obj.__qualname__}"
-
-
-def _module_name(name: str) -> str:
-    if name not in ("__main__", "__mp_main__"):  # the latter: the same script, in a child that multiprocessing spawned
-        return name
-    main = sys.modules.get(name)
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:  # python -m package.module: its real name, the one under which others import it
-        return str(spec.name)
-    file = getattr(main, "__file__", None)
-    return pathlib.PurePath(file).stem if file else name
+    """``module.qualname`` of a function or class; in a script its path stands for the module, ``path:qualname``."""
+    if is_of_script(obj):
+        return f"{script_of(obj)}:{obj.__qualname__}"
+    module = getattr(obj, "__module__", None)
+    if module is None:  # of a method written in C
+        owner = getattr(obj, "__objclass__", None) or getattr(obj, "__self__", None)
+        module = getattr(owner, "__module__", None)
+    return f"{module}.{obj.__qualname__}"
 
 
 def _other(value: Any, depth: int) -> bytes:
@@ -285,10 +281,38 @@ def _model(value: Any, depth: int) -> tuple[bytes, ...]:
     fields = {name: held.pop(name) for name in type(value).__pydantic_fields__ if name in held}
     extra, private = value.__pydantic_extra__ or {}, value.__pydantic_private__ or {}
     together = _dict(held | extra | private | fields, depth)
+    odd = _oddly_set(value, fields)
+    if odd:
+        return together, _dict({"held": held, "extra": extra, "private": private, "set": odd}, depth)
     if not held and not any(name.startswith("_") or name in fields for name in extra):
         return (together,)
     return together, _dict({"held": held, "extra": extra, "private": private}, depth)
 
+
+def _oddly_set(value: Any, fields: Mapping[str, Any]) -> list[str]:
+    """Fields that were set to their default, and others that were not set: ``M(a=1)`` is not ``M()``.
+
+    Of all others the values say whether they were set.
+    """
+    declared, were_set = type(value).__pydantic_fields__, value.__pydantic_fields_set__
+    odd = []
+    for name, item in fields.items():
+        field = declared[name]
+        by_default = not field.is_required() and _is_default(item, field)
+        if (name in were_set) is by_default and (by_default or field.default_factory is None):
+            odd.append(name)
+    return sorted(odd)
+
+
+def _is_default(item: Any, field: Any) -> bool:
+    default = field.default_factory() if field.default_factory in _BUILT_IN_FACTORIES else field.default
+    try:
+        return item is default or (type(item) is type(default) and bool(item == default))
+    except Exception:  # of arrays, and of whatever compares in its own way
+        return False
+
+
+_BUILT_IN_FACTORIES = (list, dict, set, tuple, str, int)
 
 # What an instance of a subclass holds as its built-in base sees it, whatever the subclass makes of its own methods.
 _CONTENT: dict[type, Callable[[Any], Any]] = {
@@ -320,7 +344,13 @@ def _generic(value: Any, depth: int) -> bytes:
     origin, arguments = typing.get_origin(value), encode(typing.get_args(value), depth + 1)
     if origin is types.UnionType or origin is typing.Union:
         return _named("union", arguments)
-    module = "types" if type(value).__module__ == "types" else "typing"
+    # ``typing.Callable[..]`` and that of collections.abc are two things; so are ``tuple[int]`` and ``*tuple[int]``, and
+    # ``typing.Tuple`` and ``typing.Tuple[()]``.
+    module = {"types": "types", "collections.abc": "collections.abc"}.get(type(value).__module__, "typing")
+    if getattr(value, "__unpacked__", False):
+        module = f"*{module}"
+    if module == "typing" and not typing.get_args(value) and type(value).__name__ == "_GenericAlias":
+        module = "typing[()]"
     if getattr(origin, "__module__", None) == "typing":  # Literal and the like, which are classes or not by version
         return _named("form", _string(origin.__name__, depth), arguments)
     return _named("generic", _string(module, depth), encode(origin, depth + 1), arguments)
@@ -349,6 +379,8 @@ def _numpy(value: Any, numpy: Any) -> bytes:
 
 def _dtype(dtype: Any) -> bytes:
     """A data type, with what its short form leaves out where it has fields."""
+    if dtype.metadata:
+        raise UnkeyableError("a numpy data type with metadata has no stable identity")
     if dtype.hasobject:
         raise UnkeyableError("a numpy array of objects has no stable identity")
     if dtype.subdtype is not None:

@@ -7,9 +7,9 @@ function. That its source changed meanwhile is worth a word, because what the ol
 from __future__ import annotations
 
 import ast
-import inspect
 import linecache
 import types
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +24,12 @@ class _Place:
     name: str
     interactive: bool
     code: bytes
+    wrappers: tuple[tuple[str, str], ...]  # file and name of each, the outermost first
+    decorated: weakref.ref[Any]
+    innermost: weakref.ref[Any]
 
 
+_DEEPEST = 100  # wrappers around one function; a chain that runs in a circle ends there
 _known: dict[str, _Place] = {}
 
 
@@ -59,12 +63,31 @@ def register(name: str, function: Callable[..., Any]) -> Standing:
 
 def _place_of(function: Callable[..., Any]) -> _Place | None:
     """None for what was not written in Python: its name is unique."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    *around, innermost = _chain(function)
+    code = getattr(innermost, "__code__", None)
     if not isinstance(code, types.CodeType):
         return None
     file = code.co_filename
     interactive = file.startswith("<") or "ipykernel" in file
-    return _Place(file, code.co_firstlineno, code.co_name, interactive, _what_it_does(code))
+    wrappers = [getattr(one, "__code__", None) for one in around]
+    return _Place(
+        file,
+        code.co_firstlineno,
+        code.co_name,
+        interactive,
+        _what_it_does(code),
+        tuple((wrapper.co_filename, wrapper.co_qualname) for wrapper in wrappers if wrapper is not None),
+        weakref.ref(function),
+        weakref.ref(innermost),
+    )
+
+
+def _chain(function: Any) -> list[Any]:
+    """The function with those behind it, the outermost first."""
+    found = [function]
+    while (behind := getattr(found[-1], "__wrapped__", None)) is not None and len(found) < _DEEPEST:
+        found.append(behind)
+    return found
 
 
 def _what_it_does(code: types.CodeType) -> bytes:
@@ -74,6 +97,10 @@ def _what_it_does(code: types.CodeType) -> bytes:
 
 
 def _same(old: _Place, new: _Place) -> bool:
+    if old.wrappers != new.wrappers and old.decorated() is not None:
+        # Both are there, and each would answer what the other one's wrapper made of it. A cell that is run again with
+        # another decorator has another function behind it.
+        return new.interactive and old.innermost() is not new.innermost()
     if new.name == "<lambda>":  # several may stand in one line, and nothing but what they do tells them apart
         return old.code == new.code
     if (old.file, old.line) == (new.file, new.line):

@@ -21,15 +21,17 @@ from exp_pool.binding import (
     reuse_scope,
 )
 from exp_pool.classes import has_attributes, is_set_apart, may_hold_unseen
-from exp_pool.encoding import json_dumps, to_plain
-from exp_pool.errors import ConfigurationError, EncodingError, UnkeyableError
-from exp_pool.experience import Call, json_form
-from exp_pool.keys import is_plain, make_key, qualified_name
+from exp_pool.closures import names_of
+from exp_pool.encoding import json_dumps
+from exp_pool.errors import ConfigurationError, UnkeyableError
+from exp_pool.experience import Call
+from exp_pool.keys import is_plain, make_key
 from exp_pool.lines import CallLine
 from exp_pool.records import Record, hash_text, measure
 from exp_pool.redaction import REDACTED, is_secret_name, redacted, redacted_text
 from exp_pool.refusals import key_refused, nobody_said_which_attributes, receiver_refused
 from exp_pool.request_text import (
+    BESIDE,
     CLOSURE,
     REQUEST_PARAMETERS,
     json_text,
@@ -38,6 +40,8 @@ from exp_pool.request_text import (
     text_of,
     with_text,
 )
+from exp_pool.shown import named_where_needed, storable
+from exp_pool.signatures import AsGiven, called_signature, is_open
 
 Memo: TypeAlias = tuple[Any, ...]
 
@@ -96,7 +100,7 @@ class Request:
     def stored_arguments(self) -> str:
         """The arguments as JSON text."""
         # Once more, in the form that is stored: models and dataclasses show their fields only there.
-        return json_dumps(redacted({name: _storable(value) for name, value in self.arguments.items()}))
+        return json_dumps(redacted({name: storable(value) for name, value in self.arguments.items()}))
 
     def describe(self) -> None:
         """Look at everything that is stored now: the function may change its arguments while it runs."""
@@ -127,7 +131,7 @@ class Request:
 
         That is the parameter with the request text; where `request=` put that together, one named as if it had it.
         """
-        given = bind(self.spec.signature, self.args, self.kwargs)
+        given = self.spec.given(self.args, self.kwargs)
         return self.spec.prompt_of(self.parameter, {name: v for name, v in given.items() if name in self.named})
 
     @cached_property
@@ -144,6 +148,8 @@ class Request:
         """The call as the function gets it: experiences passed to its parameter, the request text rewritten."""
         if experiences is None and text is None:
             return self
+        if self.spec.takes_as_given:
+            return self._with_context(experiences, text)
         bound = self.spec.signature.bind(*self.args, **self.kwargs)
         if experiences is not None and self.spec.inject is not None:
             bound.arguments[self.spec.inject] = list(experiences)
@@ -154,16 +160,31 @@ class Request:
             holder[name] = with_text(value, text)
         return replace(self, args=bound.args, kwargs=bound.kwargs)
 
+    def _with_context(self, experiences: Sequence[Any] | None, text: str | None) -> Request:
+        """The same for a wrapper: everything else stays as it was given, by place or by name."""
+        args, kwargs = list(self.args), dict(self.kwargs)
+        changed: dict[str, Any] = {}
+        if experiences is not None and self.spec.inject is not None:
+            changed[self.spec.inject] = list(experiences)
+        if text is not None and self.prompt is not None:
+            changed[self.prompt.parameter] = with_text(self.prompt.value, text)
+        places = list(self.spec.signature.parameters)
+        for name, value in changed.items():
+            if name not in kwargs and name in places[: len(args)]:
+                args[places.index(name)] = value
+            else:
+                kwargs[name] = value
+        return replace(self, args=tuple(args), kwargs=kwargs)
+
     def captured(self) -> Request:
         """The call with arguments of its own: what is changed in the caller's meanwhile does not reach it.
 
         Shared are self, and what has no identity that could be copied: a client, a connection, a web request.
         """
-        bound = self.spec.signature.bind(*self.args, **self.kwargs)
-        for name, value in bound.arguments.items():
-            if name != self.spec.receiver:
-                bound.arguments[name] = _copied(value)
-        return replace(self, args=bound.args, kwargs=bound.kwargs)
+        kept = 0 if self.spec.receiver is None else 1  # self is the first one
+        args = (*self.args[:kept], *map(_copied, self.args[kept:]))
+        kwargs = {n: value if n == self.spec.receiver else _copied(value) for n, value in self.kwargs.items()}
+        return replace(self, args=args, kwargs=kwargs)
 
     def line(
         self, strategy: str | None, model: str | None, value: Callable[[], Any] | None, *, cached: bool = False
@@ -200,23 +221,15 @@ class Request:
         )
 
 
-def _storable(value: Any) -> Any:
-    """An argument for people to read; keys are never made from it, so what JSON cannot hold is only named."""
-    try:
-        return to_plain(json_form(value))
-    except (EncodingError, ValueError):
-        return f"<{qualified_name(value if isinstance(value, type) else type(value))}>"
-
-
-def _named(value: Any) -> Any:
-    """What stands beside the arguments, of self or from the closure; only named where JSON cannot hold it."""
-    if type(value) is dict:
-        return {name: _named(item) for name, item in value.items()}
-    try:
-        to_plain(json_form(value))
-    except (EncodingError, ValueError):
-        return _storable(value)
-    return value
+def _variable_refused(closed: Mapping[str, Any]) -> UnkeyableError:
+    """What is to be said where something in a closure has no stable identity."""
+    for name, value in closed.items():
+        try:
+            make_key("", "", {name: value})
+        except UnkeyableError as err:
+            reason = str(err).partition(": ")[2]
+            return UnkeyableError(f"{name!r}, which the function closes over: {reason}", name)
+    return UnkeyableError("what the function closes over has changed meanwhile", CLOSURE)
 
 
 def _copied(value: Any) -> Any:
@@ -251,16 +264,20 @@ class CallSpec:
         self.function = function
         self.name = function_name(name if name is not None else function)
         self.version = version
-        self.signature = inspect.signature(function)
+        shown, self._called = inspect.signature(function), called_signature(function)
+        self.takes_as_given = is_open(self._called, shown)
+        self.signature = shown if self.takes_as_given else self._called
         self.inject = inject
         self.describe = describe
         self.receiver = _receiver(function, self.signature)
         self._self_key = self._attributes(self_key)
         self._key = key
         self._request = request
-        self._bind = Binder(
-            self.signature,
-            (*self._names("exclude", exclude), *self._names("inject", inject and [inject], open_ended=False)),
+        self._variables = names_of(function)
+        self._exclude = self._names("exclude", exclude, also=self._variables)
+        left_out = (*self._exclude, *self._names("inject", inject and [inject], open_ended=False))
+        self._bind: Binder | AsGiven = (
+            AsGiven(self._called, shown, left_out) if self.takes_as_given else Binder(self.signature, left_out)
         )
         by_hand = self._names("redact", redact)
         self.redact = frozenset((*by_hand, *(p for p in self.signature.parameters if is_secret_name(p))))
@@ -281,14 +298,16 @@ class CallSpec:
             raise ConfigurationError(f"self_key={names!r} applies to methods; {self.name} has no self")
         return _tuple_of_names("self_key", names)
 
-    def _names(self, option: str, names: Any, *, open_ended: bool = True) -> tuple[str, ...]:
-        """The option as a tuple of names of parameters."""
+    def _names(
+        self, option: str, names: Any, *, open_ended: bool = True, also: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        """The option as a tuple of names of parameters; or of what else it may name."""
         listed = _tuple_of_names(option, names or ())
         parameters = self.signature.parameters
         open_ended = open_ended and any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         for name in listed:
-            if name not in parameters and not open_ended:
-                known = ", ".join(parameters) or "none"
+            if name not in parameters and name not in also and not open_ended:
+                known = ", ".join((*parameters, *sorted(also))) or "none"
                 raise ConfigurationError(
                     f"{option} names {name!r}, which is no parameter of {self.name}; its parameters: {known}"
                 )
@@ -307,10 +326,11 @@ class CallSpec:
     def plain(self) -> bool:
         """Whether the arguments, as they are, say everything about the call: no ``key=``, no secrets, no callable.
 
-        And no default that might be changed between two calls.
+        And nothing that might be changed between two calls: no such default, no closure.
         """
         defaults = (p.default for p in self.signature.parameters.values() if p.default is not _REQUIRED)
-        return self._key is None and not self.redact and not callable(self._request) and all(map(is_plain, defaults))
+        asks_nobody = self._key is None and not self.redact and not callable(self._request)
+        return asks_nobody and not self._variables and all(map(is_plain, defaults))
 
     @property
     def keyed_by_hand(self) -> bool:
@@ -326,7 +346,7 @@ class CallSpec:
             return REDACTED
         if name not in (self.receiver, CLOSURE):
             return redacted(value)
-        shown = _named(value)
+        shown = named_where_needed(value)
         return self.redacted(shown) if isinstance(shown, dict) else redacted(shown)
 
     def _is_secret(self, name: str) -> bool:
@@ -344,9 +364,10 @@ class CallSpec:
             identity = self._identify(named.pop(self.receiver))
             if identity is not None:
                 named = {self.receiver: identity, **named}
-        if CLOSURE in named:  # among **kwargs: nobody's parameter, and it must not pass for the closure
-            raise UnkeyableError(f"{CLOSURE!r} is no name for an argument", CLOSURE)
-        return named | closed_over(self.function)
+        for name in BESIDE:
+            if name in kwargs:  # nobody's parameter, and it must not pass for what stands there
+                raise UnkeyableError(f"{name!r} is no name for an argument", name)
+        return named | closed_over(self.function, self._exclude) if self._variables else named
 
     def request(
         self,
@@ -373,10 +394,11 @@ class CallSpec:
                 raise key_refused(err) from err
             if self.receiver is not None and err.path == self.receiver:
                 raise receiver_refused(err, named[self.receiver], self.receiver) from err
+            said = _variable_refused(named[CLOSURE]) if err.path == CLOSURE else err
             raise UnkeyableError(
-                f"{err}. Leave it out with exclude=[{err.path!r}], name what matters with key=, "
+                f"{said}. Leave it out with exclude=[{said.path!r}], name what matters with key=, "
                 "or give its class __exp_key__()",
-                err.path,
+                said.path,
             ) from err
         brought = self.inject is not None and self._passed(self.inject, args, kwargs)
         return Request(
@@ -391,7 +413,11 @@ class CallSpec:
 
     def fits(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Whether the function could be called so at all."""
-        return _fits(self.signature, args, self.complete(args, kwargs))
+        return _fits(self._called, args, self.complete(args, kwargs))
+
+    def given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The named arguments as the function gets them, as far as that is known."""
+        return self._bind(args, kwargs) if self.takes_as_given else bind(self.signature, args, kwargs)
 
     def complete(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         """The keyword arguments, with no experiences where the function insists on some and the caller passed none."""
@@ -420,13 +446,13 @@ class CallSpec:
         open_ = {
             name: value
             for name, value in shown.items()
-            if name not in (self.receiver, CLOSURE) and not self._is_secret(name)
+            if name not in (self.receiver, *BESIDE) and not self._is_secret(name)
         }
         parameter, text = request_text(open_)
         return (
             (parameter, text)
             if parameter is not None
-            else (None, json_text({name: value for name, value in shown.items() if name != CLOSURE}))
+            else (None, json_text({name: value for name, value in shown.items() if name not in BESIDE}))
         )
 
     def _asked_for_text(self, request: Request) -> Any:

@@ -22,8 +22,10 @@ from typing import Any, TypeAlias
 from exp_pool.encoding import to_plain
 from exp_pool.errors import EncodingError
 from exp_pool.redaction import redacted
+from exp_pool.signatures import BY_NAME
 
 CLOSURE = "<closure>"  # among the arguments, where closures' values stand: no parameter has this name
+BESIDE = (CLOSURE, BY_NAME)  # what stands among the arguments and is none
 
 # The parameter whose value is the request text, where nobody said which: the first of these that holds text. The order
 # of those that were there first is kept, or functions would change their text.
@@ -66,7 +68,7 @@ def request_text(arguments: Mapping[str, Any], parameter: str | None = None) -> 
         strings = [name for name, value in arguments.items() if isinstance(value, str)]
         if len(strings) == 1 and may_be_text(strings[0]):
             return strings[0], str(arguments[strings[0]])
-    return None, json_text({name: value for name, value in arguments.items() if name != CLOSURE})
+    return None, json_text({name: value for name, value in arguments.items() if name not in BESIDE})
 
 
 def may_be_text(name: str) -> bool:

@@ -21,6 +21,7 @@ from exp_pool.protocols import RecordQuery
 from exp_pool.records import Record, to_experience
 from exp_pool.redaction import REDACTED
 from exp_pool.sameness import difference
+from exp_pool.signatures import BY_NAME
 from exp_pool.stamps import is_typed
 
 if TYPE_CHECKING:
@@ -210,6 +211,8 @@ def _call_of(function: Callable[..., Any], experience: Experience) -> Callable[[
 def _bound(signature: inspect.Signature, arguments: Mapping[str, Any]) -> inspect.BoundArguments:
     args: list[Any] = []
     left = dict(arguments)
+    said = left.get(BY_NAME)
+    by_name: list[str] = said if isinstance(said, list) else []  # where that counted
     kwargs: dict[str, Any] = {}
     for name, parameter in signature.parameters.items():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
@@ -219,11 +222,12 @@ def _bound(signature: inspect.Signature, arguments: Mapping[str, Any]) -> inspec
             kwargs |= {key: value for key, value in left.items() if not key.startswith("<")}
         elif name not in left:
             continue
-        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY or name in by_name:
             kwargs[name] = left.pop(name)
         else:
             args.append(left.pop(name))
-    return signature.bind(*args, **kwargs)
+    ordered = [name for name in by_name if name in kwargs]
+    return signature.bind(*args, **{name: kwargs[name] for name in (*ordered, *kwargs)})
 
 
 def _collected(result: Any) -> Any:

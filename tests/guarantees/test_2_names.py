@@ -1,6 +1,8 @@
 """Guarantee 2: two functions from different places never share an automatic name; the same one again is the same."""
 
+import functools
 import importlib
+import re
 import sys
 import textwrap
 
@@ -190,3 +192,56 @@ def test_two_modules_of_one_name_do_not_share_an_answer(tmp_path):
         spec.loader.exec_module(twin)
         found.append(twin)
     assert [twin.ask("q") for twin in found] == [[1, "q"], [2, "q"]]
+
+
+def shout(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function(*args).upper()
+
+    return wrapper
+
+
+def whisper(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function(*args).lower()
+
+    return wrapper
+
+
+def test_two_wrappers_around_one_function_do_not_share_an_answer(manager):
+    def ask(q):
+        return q.title()
+
+    loud, quiet, plain = exp_cache(shout(ask)), exp_cache(whisper(ask)), exp_cache(ask)
+    with pytest.warns(ExpPoolWarning, match="its own with name="):
+        assert [loud("abc"), quiet("abc"), plain("abc")] == ["ABC", "abc", "Abc"]
+    again = exp_cache(shout(ask))
+    assert [loud("abc"), again("abc"), quiet("abc")] == ["ABC", "ABC", "abc"]
+    assert manager.stats().hits == 2
+
+
+def test_a_factory_of_differently_wrapped_functions(manager):
+    def make(wrap):
+        @exp_cache
+        @wrap
+        def ask(q):
+            return q.title()
+
+        return ask
+
+    loud, quiet = make(shout), make(whisper)
+    with pytest.warns(ExpPoolWarning, match="its own with name="):
+        assert [loud("abc"), quiet("abc"), loud("abc")] == ["ABC", "abc", "ABC"]
+
+
+def test_bound_methods_of_c_objects_go_by_their_object(manager):
+    functions = [{"k": 1}.get, {"k": 2}.get, {"k": 1}.get]
+    assert [exp_cache(function)("k") for function in functions] == [1, 2, 1]
+    functions = [re.compile(text).sub for text in ("a", "b", "a")]
+    assert [exp_cache(function)("x", "ab") for function in functions] == ["xb", "ax", "xb"]
+    functions = [["a"].index, ["b", "a"].index]
+    assert [exp_cache(function)("a") for function in functions] == [0, 1]
+    assert (manager.stats().hits, manager.stats().uncached) == (2, 0)
+    assert exp_cache([].index)._spec.name == "builtins.list.index"

@@ -19,6 +19,9 @@ PLAIN = {"index": "none://", "embedder": "none"}
 KINDS = ["sync", "async", "generator", "async generator", "method", "classmethod", "staticmethod", "batch"]
 
 
+THING = object()
+
+
 class Model(BaseModel):
     n: int
     parts: list[str] = []
@@ -206,11 +209,10 @@ def test_pydantic(kind, manager):
 
 
 def test_not_restorable(kind, manager):
-    thing = object()
-    subject = Subject(kind, manager, lambda q: [thing])
+    subject = Subject(kind, manager, lambda q: [THING])
     with pytest.warns(ExpPoolWarning, match="could not be restored"):
-        assert subject.call("q")[0] is thing
-    assert subject.call("q")[0] is thing
+        assert subject.call("q")[0] is THING
+    assert subject.call("q")[0] is THING
     assert len(subject.runs) == 2
     assert manager.sync.get_exps_count() == 0
 

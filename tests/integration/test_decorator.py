@@ -66,8 +66,10 @@ def test_equal_calls_are_one_call_however_written(make_manager):
     f = counted(make_manager())
     assert f("x") == f(req="x") == f("x", "a") == f(model="a", req="x")
     assert len(f.runs) == 1
-    f("x", b=1, c=2), f("x", c=2, b=1)
+    f("x", b=1, c=2), f("x", b=1, c=2)
     assert len(f.runs) == 2
+    f("x", c=2, b=1), f("x", c=2, b=1)
+    assert len(f.runs) == 3, "the function sees in which order its **kwargs came"
 
 
 def test_values_of_other_types_are_other_calls(make_manager):
@@ -82,7 +84,7 @@ def test_excluded_and_redacted(make_manager):
     f = counted(manager, exclude=["model"], redact=["secret"])
     f("x", model="a"), f("x", model="b")
     assert len(f.runs) == 1
-    f("x", secret="1", api_key="2"), f("x", secret="3", api_key="2"), f("x", secret="1", api_key="2")
+    f("x", api_key="2", secret="1"), f("x", api_key="2", secret="3"), f("x", api_key="2", secret="1")
     assert len(f.runs) == 3
     stored = [e.arguments for e in manager.sync.iter_exps()]
     assert stored == [{"req": "x"}] + [{"req": "x", "secret": "[redacted]", "api_key": "[redacted]"}] * 2

@@ -1,6 +1,6 @@
 """The calls whose keys `golden_keys.txt` holds: what their expressions may name.
 
-Run as a script it prints the key of each expression that it reads, for another process or Python version.
+`main` prints the key of each expression that it reads, for another process or Python version.
 """
 
 import array
@@ -122,6 +122,6 @@ def key_of(expression):
     return eval(expression, dict(NAMES))  # noqa: S307  (our own file)
 
 
-if __name__ == "__main__":
+def main():
     for line in sys.stdin:
         sys.stdout.write(key_of(line.rstrip("\n")) + "\n")

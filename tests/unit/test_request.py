@@ -124,10 +124,10 @@ def test_what_is_stored_of_arguments():
         def __exp_key__(self):
             return 1
 
-    record = request(ask, "hi", token="t", thing=Thing(), spec={"redact": ("model",)}).to_record("i", '"x"', "json")
+    record = request(ask, "hi", thing=Thing(), token="t", spec={"redact": ("model",)}).to_record("i", '"x"', "json")
     assert (
         record.arguments
-        == f'{{"req":"hi","model":"[redacted]","token":"[redacted]","thing":"<{__name__}.test_what_is_stored_of_arguments.<locals>.Thing>"}}'
+        == f'{{"req":"hi","model":"[redacted]","thing":"<{__name__}.test_what_is_stored_of_arguments.<locals>.Thing>","token":"[redacted]"}}'
     )
     assert record.request == "hi"
 
@@ -169,7 +169,9 @@ def test_closures():
 
         return inner
 
-    assert closed_over(outer(1, "x", [1], (1, ("y",)))) == {CLOSURE: {"a": 1, "b": "x", "d": (1, ("y",))}}
+    held = {"a": 1, "b": "x", "c": [1], "d": (1, ("y",)), "later": None}
+    assert closed_over(outer(1, "x", [1], (1, ("y",)))) == {CLOSURE: held}
+    assert closed_over(outer(1, "x", [1], (1, ("y",))), exclude=held) == {}
     assert closed_over(ask) == {}
 
 

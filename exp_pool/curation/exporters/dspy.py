@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from exp_pool.binding import CLOSURE
 from exp_pool.curation.exporters.output import Output, as_json
 from exp_pool.curation.exporters.selection import Selection
 from exp_pool.encoding import to_plain
 from exp_pool.experience import Experience
+from exp_pool.request_text import BESIDE
 
 FOLDER = False
 TRAINING = True
@@ -41,7 +41,7 @@ def write(selection: Selection, output: Output) -> None:
 
 
 def _fields(experience: Experience) -> tuple[dict[str, Any], dict[str, Any]]:
-    inputs = {name: to_plain(value) for name, value in experience.arguments.items() if name != CLOSURE}
+    inputs = {name: to_plain(value) for name, value in experience.arguments.items() if name not in BESIDE}
     value = to_plain(experience.value)
     named = value if isinstance(value, dict) and value and value.keys().isdisjoint(inputs) else None
     if named is not None and all(name.isidentifier() for name in named):

@@ -1,0 +1,182 @@
+"""What a function does with what it closes over, by its byte code: it reads it, or changes a counter, a list, a memo.
+
+Read from byte code, since source is not always there. What the versions of Python write differently is evened out, so
+that each of them finds the same: a value is followed from where it is loaded to what takes it off the stack. Where that
+cannot be followed (a condition inside an index), nothing is found, and what is closed over counts as read only.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+Use: TypeAlias = tuple[
+    str, Any
+]  # ("attr", name), ("item", constant or ANY), ("call", name of a method), ("read", name)
+
+ANY = ...  # an index that is not the same each time
+REBOUND: Use = ("rebound", None)  # `nonlocal`: the variable itself
+CONSUMED: Use = ("consumed", None)  # by next()
+READ: Use = ("read", None)  # as a whole
+
+# Methods by which the built-in containers take in or give away; sorting and reversing say nothing new of the content.
+COLLECTING = frozenset(
+    "append appendleft extend extendleft add update insert setdefault pop popleft popitem remove discard clear "
+    "subtract difference_update intersection_update symmetric_difference_update move_to_end write "
+    "writelines __setitem__".split()
+)
+
+_NO_CHANGE = ("CACHE", "PRECALL", "EXTENDED_ARG", "NOP", "RESUME", "KW_NAMES")
+_TAKEN = {  # how many values an instruction takes off the stack, where that is not what its effect on the depth says
+    "STORE_SUBSCR": 3, "DELETE_SUBSCR": 2, "BINARY_SUBSCR": 2, "STORE_SLICE": 4, "BINARY_SLICE": 3, "BINARY_OP": 2,
+    "COMPARE_OP": 2, "IS_OP": 2, "CONTAINS_OP": 2, "LOAD_ATTR": 1, "LOAD_METHOD": 1, "FORMAT_SIMPLE": 1,
+    "CONVERT_VALUE": 1, "FORMAT_WITH_SPEC": 2, "STORE_ATTR": 2, "DELETE_ATTR": 1, "GET_ITER": 1, "POP_TOP": 1,
+    "RETURN_VALUE": 1, "YIELD_VALUE": 1,
+}  # fmt: skip
+_TAKES_ARGUMENT = ("BUILD_TUPLE", "BUILD_LIST", "BUILD_SET", "BUILD_STRING", "BUILD_SLICE")
+_HELD_BELOW = {  # how many values lie above the one of which something is taken or changed
+    "STORE_SUBSCR": 1, "DELETE_SUBSCR": 1, "BINARY_SUBSCR": 1, "STORE_SLICE": 2, "STORE_ATTR": 0, "DELETE_ATTR": 0,
+}  # fmt: skip
+_OF_VARIABLES = ("DEREF", "FAST", "FAST_CHECK", "FAST_BORROW")
+_NB_SUBSCR = "[]"
+
+
+@functools.lru_cache(maxsize=4096)
+def uses_of(code: types.CodeType) -> Mapping[str, frozenset[Use]]:
+    """For each variable that the code closes over: what is changed of it, and what is read, one step from the variable.
+
+    ``("item", "n")`` for ``state["n"] += 1`` and for ``state["n"].append(x)``; ``("attr", "n")`` likewise;
+    ``("item", ANY)`` for ``seen[k] = v``; ``("call", "append")`` for ``calls.append(x)``; ``("read", "n")`` for
+    ``x.n``.
+    """
+    return _uses(code, code.co_freevars)
+
+
+@functools.lru_cache(maxsize=4096)
+def uses_of_self(code: types.CodeType) -> frozenset[Use]:
+    """The same for the first parameter of a method."""
+    if not code.co_argcount or "__class__" in code.co_freevars:  # super() takes it without a word
+        return frozenset({READ})
+    return _uses(code, code.co_varnames[:1])[code.co_varnames[0]]
+
+
+def _uses(code: types.CodeType, variables: Sequence[str]) -> Mapping[str, frozenset[Use]]:
+    found: dict[str, set[Use]] = {name: set() for name in variables}
+    instructions = [i for i in dis.get_instructions(code) if i.opname not in _NO_CHANGE]
+    for at, instruction in enumerate(instructions):
+        operation = instruction.opname
+        # From 3.13 on two local variables may be loaded at once, the second one on top.
+        loaded = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
+        for name, uses in found.items():
+            # A variable that inner functions share is loaded as any other only to be handed to them (from 3.13 on).
+            kinds = ("DEREF",) if name in (*code.co_freevars, *code.co_cellvars) else _OF_VARIABLES
+            if name not in loaded or not operation.endswith(kinds):
+                continue
+            if operation in ("STORE_DEREF", "DELETE_DEREF", "STORE_FAST", "DELETE_FAST"):
+                uses.add(REBOUND)
+            else:
+                uses.add(_use(instructions, at) if loaded[-1] == name else READ)
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            for name, within in uses_of(inner).items():
+                if name in found:
+                    found[name] |= within
+    return {name: frozenset(uses) for name, uses in found.items()}
+
+
+def _use(instructions: Sequence[dis.Instruction], at: int) -> Use:
+    """What is changed of the variable that is loaded here, or else read of it."""
+    if at and instructions[at - 1].opname == "LOAD_GLOBAL" and instructions[at - 1].argval == "next":
+        return CONSUMED
+    if at > 1 and instructions[at - 1].opname == "PUSH_NULL" and instructions[at - 2].argval == "next":
+        return CONSUMED
+    first: Use | None = None
+    for instruction, above, index in _from(instructions, at + 1):
+        operation, name = instruction.opname, instruction.argval
+        if above != _HELD_BELOW.get(operation, above):  # it is the index, or what is assigned
+            return _reading(first)
+        if operation in ("LOAD_ATTR", "LOAD_METHOD"):
+            if name in COLLECTING:
+                return first or ("call", name)
+            first = first or ("attr", name)
+        elif operation in ("STORE_ATTR", "DELETE_ATTR"):
+            return first or ("attr", name)
+        elif operation == "COPY":  # += keeps what it adds to
+            changed = index if above else _augmented(instructions, instruction)
+            return (first or changed) if changed is not None else _reading(first)
+        elif operation in ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE"):
+            return first or index
+        elif operation == "BINARY_SUBSCR" or (operation == "BINARY_OP" and instruction.argrepr == _NB_SUBSCR):
+            first = first or index
+        else:
+            return _reading(first)
+    return _reading(first)
+
+
+def _reading(first: Use | None) -> Use:
+    return ("read", first[1]) if first is not None and first[0] == "attr" else READ
+
+
+def _augmented(instructions: Sequence[dis.Instruction], copied: dis.Instruction) -> Use | None:
+    """The attribute of ``x.n += 1``; None where a copy is for something else."""
+    following = instructions[instructions.index(copied) + 1 :][:1]
+    return ("attr", following[0].argval) if following and following[0].opname == "LOAD_ATTR" else None
+
+
+def _from(instructions: Sequence[dis.Instruction], at: int) -> Iterator[tuple[dis.Instruction, int, Use]]:
+    """What takes a value off the stack, and what takes off what that made of it, and so on.
+
+    With each how many values lie above it then, and what these are as an index.
+    """
+    above, pushed = 0, at  # how many values lie above the one followed, and where the first of these was pushed
+    for here in range(at, len(instructions)):
+        instruction = instructions[here]
+        if instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs:
+            return
+        index = _index(instructions[pushed:here])
+        if instruction.opname == "COPY" and instruction.arg == above + 1:
+            yield instruction, above, index
+            return
+        if _taken(instruction) > above:
+            yield instruction, above, index
+            above, pushed = 0, here + 1
+            continue
+        # Of a call 3.11 has the effect in two instructions, of which one is left out here.
+        is_call = instruction.opname == "CALL"
+        effect = dis.stack_effect(instruction.opcode, instruction.arg, jump=False)
+        above += 1 - _taken(instruction) if is_call else effect
+        if above < 0:
+            return
+
+
+def _index(pushing: Sequence[dis.Instruction]) -> Use:
+    constant = len(pushing) == 1 and pushing[0].opname in ("LOAD_CONST", "LOAD_SMALL_INT")
+    return ("item", pushing[0].argval if constant and _is_name(pushing[0].argval) else ANY)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | int | bytes)
+
+
+def _taken(instruction: dis.Instruction) -> int:
+    operation, argument = instruction.opname, instruction.arg or 0
+    if operation in _TAKEN:
+        return _TAKEN[operation]
+    if operation in _TAKES_ARGUMENT:
+        return argument
+    if operation == "BUILD_MAP":
+        return 2 * argument
+    if operation == "FORMAT_VALUE":
+        return 2 if argument & 4 else 1
+    if operation in ("CALL", "CALL_KW"):
+        return argument + (3 if operation == "CALL_KW" else 2)
+    if operation == "CALL_FUNCTION_EX":
+        return 3 + (argument & 1)
+    if operation.startswith(("LOAD_", "PUSH_", "COPY")):
+        return 0
+    if operation == "SWAP":
+        return argument
+    return max(1, 1 - dis.stack_effect(instruction.opcode, instruction.arg, jump=False))
