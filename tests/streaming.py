@@ -36,6 +36,7 @@ class Kind:
 
             function = plain
 
+        options["exclude"] = [*options.get("exclude", ()), "chunks"]  # they may be what no key can be made of
         return manager.exp_cache(**options)(function)
 
     def read(self, stream, limit=None):

@@ -89,10 +89,15 @@ def test_models_of_the_item_annotation_come_back_typed(decorate):
     assert len(runs) == 1
 
 
-@pytest.mark.parametrize("wrong", [[1], [1, 2, 3], None, 7, "ab", {1: 2, 2: 3}, {1, 2}, object()], ids=named)
-def test_a_result_that_cannot_be_taken_apart_is_handed_through_and_nothing_is_stored(decorate, manager, wrong):
+WRONG = [[1], [1, 2, 3], None, 7, "ab", {1: 2, 2: 3}, {1, 2}, object()]
+
+
+@pytest.mark.parametrize("place", range(len(WRONG)), ids=lambda place: named(WRONG[place]))
+def test_a_result_that_cannot_be_taken_apart_is_handed_through_and_nothing_is_stored(decorate, manager, place):
+    wrong = WRONG[place]
+
     def broken(items):
-        return wrong
+        return WRONG[place]
 
     broken = decorate(broken)
     with pytest.warns(ExpPoolWarning, match=r"broken: what it returned.*return a list") as said:
