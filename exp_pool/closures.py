@@ -175,11 +175,13 @@ class _Closing:
 
     def _contained(self, value: Any, name: str, depth: int) -> Any:
         if type(value) is dict:
-            known = {key: self._known(item, name, depth + 1) for key, item in value.items()}
-            return known if any(known[key] is not value[key] for key in value) else value
+            counted = {key: item for key, item in value.items() if not _coordinates(type(item))}  # type: ignore[arg-type]
+            known = {key: self._known(item, name, depth + 1) for key, item in counted.items()}
+            same = len(known) == len(value) and all(known[key] is value[key] for key in value)
+            return value if same else known
         if type(value) in (set, frozenset):  # the order of what is known is not theirs
             return value if all(map(is_plain, value)) else Known(set=[self._known(i, name, depth + 1) for i in value])
-        items = [self._known(item, name, depth + 1) for item in value]
+        items = [None if _coordinates(type(i)) else self._known(i, name, depth + 1) for i in value]  # type: ignore[arg-type]
         same = all(one is other for one, other in zip(items, value, strict=True))
         return value if same else type(value)(items)
 

@@ -71,7 +71,7 @@ def cached(manager, value, annotation=None):
         return copy.deepcopy(value)
 
     f.__annotations__["return"] = annotation
-    return manager.exp_cache(f), runs
+    return manager.exp_cache(exclude=["value"])(f), runs
 
 
 VALUES = [
