@@ -1,6 +1,6 @@
 """Looking after a pool: back it up, put it back, find out what is wrong, mend it, erase what somebody wants gone.
 
-The same from the command line: ``python -m exp_pool doctor|reindex|backup|restore|vacuum``.
+The same from the command line: ``exp-pool doctor|reindex|backup|restore|vacuum``.
 """
 
 from __future__ import annotations

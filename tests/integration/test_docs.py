@@ -21,17 +21,33 @@ import pytest
 from servers.models import ModelServer
 from typer.testing import CliRunner
 
-from exp_pool import Experience, ExpManager, set_exp_manager, snapshots
-from exp_pool.cli import app
+from exp_pool import Experience, ExpManager, Score, set_exp_manager, snapshots
+from exp_pool.cli import app, printing
 from exp_pool.config import ExpPoolConfig
 from exp_pool.errors import ExpPoolWarning
+from exp_pool.experience import Metric
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(
     r"(?:<!-- fragment:(?P<reason>[^>]*)-->\n)?```(?P<language>[^\n]*)\n(?P<code>.*?)^```\n", re.DOTALL | re.MULTILINE
 )
-SHOWN_ID = "5e80049b"  # of the experience that pages annotate and rate
+STORED = [  # what the commands of the pages find
+    ("5e80049b", "helpdesk.answer", "How do I reset my password?", "Call us.", 0.4, 400, 2.5),
+    (
+        "9519e23d",
+        "helpdesk.answer",
+        "My account is locked, what now?",
+        "Wait ten minutes, then try again.",
+        0.7,
+        134,
+        2.0,
+    ),
+    ("1794d78a", "helpdesk.answer", "Where can I download my invoices?", "Under Billing, at the bottom.", 0.9, 60, 0.0),
+    ("922cfb5c", "helpdesk.answer", "Can I pay yearly?", "Yes: Billing, Plan, Yearly.", 0.85, 10, 0.0),
+    ("bf0188f2", "planner.next_step", "Migrate the orders table", "Write the migration, then try it.", 0.8, 10, 22.3),
+    ("0c41d7aa", "planner.next_step", "Translate the manual", "Ask which language.", None, 7, 0.0),
+]
 
 
 @dataclass(frozen=True)
@@ -71,8 +87,11 @@ def of(language):
     return pytest.mark.parametrize("block", whole, ids=str)
 
 
-def lines_of(block):
-    return [shlex.split(line[2:], comments=True) for line in block.code.splitlines() if line.startswith("$ ")]
+def commands_of(block):
+    """What is typed, and the lines that are shown below it."""
+    for typed in re.split(r"^\$ ", block.code, flags=re.MULTILINE)[1:]:
+        line, *shown = typed.splitlines()
+        yield shlex.split(line, comments=True), shown
 
 
 def test_each_block_is_of_a_language_that_is_tried():
@@ -144,8 +163,12 @@ def project(tmp_path, monkeypatch):
     """A project with a pool, files of two nodes, and an application."""
     with ExpManager() as manager:
         manager.sync.create_exps([
-            Experience(id=f"{SHOWN_ID:0>32}", function="helpdesk.answer", request="How do I reset my password?", response="Call us."),
-            Experience(function="helpdesk.answer", request="Where can I download my invoices?", response="Under Billing."),
+            Experience(
+                id=f"{id_:0>32}", function=function, request=request, response=response, access_count=used,
+                metric=Metric(time_s=time_s), scores={"person": Score(value=score)} if score else {},
+                **({"expected": "Yes."} if id_ == "922cfb5c" else {}),
+            )
+            for id_, function, request, response, score, used, time_s in STORED
         ])  # fmt: skip
         for node in ("node1", "node2"):
             snapshots.save(manager, node)
@@ -155,6 +178,9 @@ def project(tmp_path, monkeypatch):
     )
     (tmp_path / "calls.jsonl").write_text('"Who?"\n["Why?"]\n')
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # to rich: it is a terminal
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(printing.out, "_width", 80)
     yield tmp_path
     for name in ("app", "app.agents"):
         sys.modules.pop(name, None)
@@ -173,7 +199,7 @@ def targets():
 @pytest.mark.slow
 @of("console")
 def test_commands(block, project):
-    for program, *arguments in lines_of(block):
+    for (program, *arguments), shown in commands_of(block):
         if program == "make":
             assert set(arguments) <= set(targets())
             continue
@@ -185,6 +211,8 @@ def test_commands(block, project):
             continue  # a server of the user's
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 0, (arguments, done.output, done.exception)
+        if shown:
+            assert [line.rstrip() for line in done.stdout.splitlines()] == shown
 
 
 INLINE = [
