@@ -30,20 +30,18 @@ from exp_pool.errors import (
 from exp_pool.experience import Call
 from exp_pool.flow import considered, look, story
 from exp_pool.function_like import FunctionLike, Original
-from exp_pool.hot import memo_of
 from exp_pool.keys import qualified_name
 from exp_pool.notices import Notices
 from exp_pool.pool import Pool
 from exp_pool.request import CallSpec, KeyOfCall, Memo, Request
+from exp_pool.shortcut import Shortcut
 from exp_pool.source import Source
 from exp_pool.steps import Ending, Match, Mode, Policy, Story
-from exp_pool.surroundings import current_namespace, current_switches, surroundings
+from exp_pool.surroundings import current_namespace, current_switches
 from exp_pool.upkeep.rating import Scored
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-MISS: Any = object()
 
 # The decorated functions of this process, by the name under which their calls are stored.
 decorated: WeakValueDictionary[str, Decorated[..., Any]] = WeakValueDictionary()
@@ -87,12 +85,14 @@ class Begun:
 class Decorated(FunctionLike, Generic[P, R]):
     """A decorated function. On instances it is bound like a method, and so is everything that can be asked of it."""
 
-    __slots__ = ("_hot",)
+    __slots__ = ("_shortcut",)
     _setup: Setup
 
     def _take(self, setup: Setup) -> None:
         super()._take(setup)
-        self._hot = self._func is None and setup.plain  # bound, the arguments do not say everything about the call
+        # Where it is bound, the arguments do not say everything about the call.
+        plain = self._func is None and setup.plain
+        self._shortcut = Shortcut(setup, setup.source, setup.manager) if plain else None
         if self._func is None:
             self.__exp_function__ = setup.spec.name
             decorated[setup.spec.name] = self
@@ -288,28 +288,6 @@ class Decorated(FunctionLike, Generic[P, R]):
         pool.uncached(self._spec.name, err, self._function)
         if pool.replay and current_switches().read:
             raise ReplayMissError(f"{self._spec.name} is uncached: {err}. Replay is on, so it does not run") from err
-
-    def _memo(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Memo | None:
-        """What the hot tier finds this call by; None where it is not a matter for it."""
-        if not self._hot:
-            return None
-        around = surroundings()
-        if not around.lets_read:
-            return None
-        source = self._setup.source
-        return memo_of(self._setup if source is None else source.token(), around.namespace, args, kwargs)
-
-    def _from_hot(self, memo: Memo) -> Any:
-        """The answer of a moment ago, or `MISS`: never an exception."""
-        try:
-            pool = (self._setup.manager or current.get()).sync
-            entry = pool.hot.get(memo) if pool.answers_hot() else None
-            if entry is None:
-                return MISS
-            entry.line.write()
-            return entry.copy()
-        except Exception:
-            return MISS  # the story will say what is wrong
 
     def _looking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Story[Match | None]]:
         pool = self._pool()

@@ -9,8 +9,9 @@ from exp_pool.asking import Awaitable, Blocking
 from exp_pool.drivers import aio, aio_streams, streams, sync
 from exp_pool.drivers.tape import StreamCodec, Tape
 from exp_pool.experience import Answer
-from exp_pool.functions import MISS, Begun
+from exp_pool.functions import Begun
 from exp_pool.request import Memo
+from exp_pool.shortcut import MISS
 from exp_pool.steps import Ending
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ class CachedFunction(Blocking[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's answer, from the pool where it has it."""
-        memo = self._memo(args, kwargs)
-        if memo is not None and (hot := self._from_hot(memo)) is not MISS:
+        shortcut = self._shortcut
+        memo = None if shortcut is None else shortcut.memo(args, kwargs)
+        if memo is not None and (hot := shortcut.answer(memo)) is not MISS:
             return hot  # type: ignore[no-any-return]
         value: R = self._answer(args, kwargs, memo=memo).value
         return value
@@ -77,8 +79,9 @@ class AsyncCachedFunction(Awaitable[P, R]):
 
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's answer, from the pool where it has it."""
-        memo = self._memo(args, kwargs)
-        if memo is not None and (hot := self._from_hot(memo)) is not MISS:
+        shortcut = self._shortcut
+        memo = None if shortcut is None else shortcut.memo(args, kwargs)
+        if memo is not None and (hot := shortcut.answer(memo)) is not MISS:
             return hot  # type: ignore[no-any-return]
         value: R = (await self._answer(args, kwargs, memo=memo)).value
         return value
