@@ -43,10 +43,11 @@ class CachedFunction(Blocking[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's answer, from the pool where it has it."""
-        shortcut = self._shortcut
-        memo = None if shortcut is None else shortcut.memo(args, kwargs)
-        if memo is not None and (hot := shortcut.answer(memo)) is not MISS:
-            return hot  # type: ignore[no-any-return]
+        shortcut, memo = self._shortcut, None
+        if shortcut is not None:
+            memo = shortcut.memo(args, kwargs)
+            if memo is not None and (hot := shortcut.answer(memo)) is not MISS:
+                return hot  # type: ignore[no-any-return]
         value: R = self._answer(args, kwargs, memo=memo).value
         return value
 
@@ -79,10 +80,11 @@ class AsyncCachedFunction(Awaitable[P, R]):
 
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's answer, from the pool where it has it."""
-        shortcut = self._shortcut
-        memo = None if shortcut is None else shortcut.memo(args, kwargs)
-        if memo is not None and (hot := shortcut.answer(memo)) is not MISS:
-            return hot  # type: ignore[no-any-return]
+        shortcut, memo = self._shortcut, None
+        if shortcut is not None:
+            memo = shortcut.memo(args, kwargs)
+            if memo is not None and (hot := shortcut.answer(memo)) is not MISS:
+                return hot  # type: ignore[no-any-return]
         value: R = (await self._answer(args, kwargs, memo=memo)).value
         return value
 
