@@ -361,12 +361,7 @@ def child(script, settings):
 
 
 def _env():
-    from pathlib import Path
-
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 class LyingIndex:

@@ -51,9 +51,7 @@ async def later(context):
     return Score(value=0.4)
 
 
-@pytest.mark.parametrize(
-    ("scorer", "value"), [(Lengthy(), 0.6), (Lengthy, 0.6), (later, 0.4), (lambda c: Score(value=0.3), 0.3)]
-)
+@pytest.mark.parametrize(("scorer", "value"), [(Lengthy(), 0.6), (later, 0.4), (lambda c: Score(value=0.3), 0.3)])
 def test_pluggable_scorer(make_manager, scorer, value):
     manager = make_manager()
 

