@@ -26,13 +26,14 @@ from exp_pool.changes import ANY, COLLECTING, CONSUMED, READ, REBOUND, Use, uses
 from exp_pool.classes import attributes_of, has_attributes, is_known_by_name, is_plain, may_hold_unseen
 from exp_pool.errors import UnkeyableError
 from exp_pool.keys import qualified_name
-from exp_pool.source import Source
+from exp_pool.source import Source, computed_defaults
 
 _NOTHING: Any = object()
 _MAX_DEPTH = 50
 
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _sources: WeakKeyDictionary[types.FunctionType, Source] = WeakKeyDictionary()
+_computed: WeakKeyDictionary[types.FunctionType, frozenset[str]] = WeakKeyDictionary()
 
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 
@@ -238,14 +239,24 @@ def _cells(function: Any) -> Iterator[tuple[str, types.CellType]]:
 
 
 def _defaults_of(function: Any) -> dict[str, Any]:
-    """Defaults of a function that is made anew by another one; those of others follow from the source."""
-    if "<" not in function.__qualname__:
-        return {}
+    """Defaults that the source does not tell: ``def ask(q, name=name)`` in a loop is as many functions.
+
+    Of a function that is made anew by another one all count. Of others those do that the source computes of
+    something, but for what has nothing to tell it from others, such as a sentinel.
+    """
     code = function.__code__
     places = code.co_varnames[: code.co_argcount]
     given = dict(zip(reversed(places), reversed(function.__defaults__ or ()), strict=False))
     given |= function.__kwdefaults__ or {}
+    if given and "<" not in function.__qualname__:
+        if function not in _computed:
+            _computed[function] = computed_defaults(function)
+        given = {name: given[name] for name in given.keys() & _computed[function] if _tells(given[name])}
     return {"<defaults>": given} if given else {}
+
+
+def _tells(value: Any) -> bool:
+    return is_plain(value) or has_attributes(value) or may_hold_unseen(type(value)) or isinstance(value, type)
 
 
 def _left_of(value: Any, uses: frozenset[Use]) -> Any:

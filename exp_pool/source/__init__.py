@@ -8,13 +8,15 @@ be read it is made of the code object, and marked with the version of Python.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import types
 from collections.abc import Callable
 from typing import Any
 
 from exp_pool.source.names import Binding, Found, Reader, code_text, inner
-from exp_pool.source.reading import is_cell, text_of, typed
+from exp_pool.source.reading import is_cell, text_of, tree_of, typed
+from exp_pool.source.tree import find_function, is_literal
 
 _NOTHING: Any = object()
 
@@ -83,6 +85,26 @@ def _as_it_was(digest: str) -> Source:
 def digest_of(function: Callable[..., Any]) -> str:
     """The digest of a function's source as it is now; "" for what was not written in Python."""
     return Source(function).current()
+
+
+def computed_defaults(function: types.FunctionType) -> frozenset[str]:
+    """The parameters whose defaults the source computes of something (``name=name`` in a loop) instead of telling them.
+
+    ``seen=dict()`` is no such: it begins as the same each time, and what a function collects there is not what it is.
+    """
+    text = text_of(function.__code__.co_filename, function.__globals__)
+    tree = None if text is None else tree_of(text)
+    node = None if tree is None else find_function(tree, function.__code__)
+    if node is None:
+        return frozenset()
+    by_place = [*node.args.posonlyargs, *node.args.args]
+    given = [*zip(reversed(by_place), reversed(node.args.defaults), strict=False)]
+    given += [(one, value) for one, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if value]
+    return frozenset(one.arg for one, value in given if not is_literal(value) and not _is_made_of_nothing(value))
+
+
+def _is_made_of_nothing(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and not node.args and not node.keywords
 
 
 def innermost(function: types.FunctionType) -> types.FunctionType:

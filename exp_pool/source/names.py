@@ -92,7 +92,7 @@ class Reader:
         )
         tree = None if text is None else tree_of(text)
         node = None if tree is None else find_function(tree, code)
-        self.found.pieces[label] = code_text(code) if node is None else _canonical(node, namespace)
+        self.found.pieces[label] = _compiled(function) if node is None else _canonical(node, namespace)
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             held = _held(cell)
             if isinstance(held, type):
@@ -108,8 +108,26 @@ class Reader:
             owner = function.__qualname__.rpartition(".")[0]
             if owner and not owner.endswith("<locals>") and code.co_argcount:
                 self._asked_of_class(owner, attributes_on(node, code.co_varnames[0]), namespace)
+        else:
+            self._asked_without_source(function, label)
 
     # ── What it asks of its class: ``self.prompt()``, ``cls.TEMPLATE`` ────────────────────────────────────────────────
+
+    def _asked_without_source(self, function: types.FunctionType, label: str) -> None:
+        """What its class has of the names that it uses: which of them are asked of `self`, code does not tell."""
+        cls: Any = function.__globals__.get(function.__qualname__.partition(".")[0])
+        for name in function.__qualname__.split(".")[1:-1]:
+            cls = getattr(cls, name, None)
+        if not isinstance(cls, type):
+            return
+        used, changed = _names_in(function.__code__)
+        bases = [base for base in cls.__mro__ if base.__module__ == cls.__module__]
+        for name in sorted(used - changed):
+            member = next((vars(base)[name] for base in bases if name in vars(base)), _ABSENT)
+            if is_plain(member):
+                self.found.pieces[f"{label}.self.{name}"] = written_value(member)
+            else:
+                self.function(member.fget if isinstance(member, property) else member, f"{label}.self.{name}")
 
     def _asked_of_class(self, owner: str, wanted: set[str], namespace: dict[str, Any]) -> None:
         for tree in self._trees(namespace):
@@ -283,6 +301,25 @@ def _read_globals(code: types.CodeType) -> set[str]:
         if isinstance(constant, types.CodeType):
             found |= _read_globals(constant)
     return found
+
+
+def _names_in(code: types.CodeType) -> tuple[set[str], set[str]]:
+    """The names that code uses, and those of attributes that it changes; with the functions inside of it."""
+    used = set(code.co_names)
+    changed = {i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_ATTR", "DELETE_ATTR")}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            inside = _names_in(constant)
+            used, changed = used | inside[0], changed | inside[1]
+    return used, changed
+
+
+def _compiled(function: types.FunctionType) -> str:
+    """What a function does, where no source can be read; its defaults are not part of its code."""
+    given = {f"{place}": value for place, value in enumerate(function.__defaults__ or ())}
+    given |= function.__kwdefaults__ or {}
+    told = [f" {name}={written_value(value)}" for name, value in given.items() if is_plain(value)]
+    return code_text(function.__code__) + "".join(told)
 
 
 def code_text(code: types.CodeType) -> str:
