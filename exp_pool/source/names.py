@@ -24,6 +24,7 @@ from exp_pool.source.tree import (
     find_function,
     imported_from,
     is_literal,
+    lines_of,
     loaded_names,
     members,
     rebinds,
@@ -109,49 +110,62 @@ class Reader:
             if owner and not owner.endswith("<locals>") and code.co_argcount:
                 self._asked_of_class(owner, attributes_on(node, code.co_varnames[0]), namespace)
         else:
-            self._asked_without_source(function, label)
+            self._asked_without_source(function)
 
     # ── What it asks of its class: ``self.prompt()``, ``cls.TEMPLATE`` ────────────────────────────────────────────────
 
-    def _asked_without_source(self, function: types.FunctionType, label: str) -> None:
+    def _asked_without_source(self, function: types.FunctionType) -> None:
         """What its class has of the names that it uses: which of them are asked of `self`, code does not tell."""
-        cls: Any = function.__globals__.get(function.__qualname__.partition(".")[0])
-        for name in function.__qualname__.split(".")[1:-1]:
-            cls = getattr(cls, name, None)
-        if not isinstance(cls, type):
+        owner: Any = function.__globals__
+        for name in function.__qualname__.split(".")[:-1]:
+            owner = owner.get(name) if owner is function.__globals__ else getattr(owner, name, None)
+        if not isinstance(owner, type):
             return
-        used, changed = _names_in(function.__code__)
-        bases = [base for base in cls.__mro__ if base.__module__ == cls.__module__]
-        for name in sorted(used - changed):
-            member = next((vars(base)[name] for base in bases if name in vars(base)), _ABSENT)
-            if is_plain(member):
-                self.found.pieces[f"{label}.self.{name}"] = written_value(member)
-            else:
-                self.function(member.fget if isinstance(member, property) else member, f"{label}.self.{name}")
+        classes = [one for one in function.__globals__.values() if isinstance(one, type) and owner in one.__mro__]
+        family = {
+            base: None for one in (owner, *classes) for base in one.__mro__ if base.__module__ == owner.__module__
+        }
+        pending, asked = names_used(function.__code__), set[str]()
+        while pending - asked:
+            name = min(pending - asked)
+            asked.add(name)
+            for cls in family:
+                member, label = vars(cls).get(name, _ABSENT), f"class {cls.__qualname__}.{name}"
+                if member is not _ABSENT and is_plain(member):
+                    self.found.pieces[label] = written_value(member)
+                    continue
+                method = inner(member.fget if isinstance(member, property) else member)
+                if isinstance(method, types.FunctionType):
+                    self.function(method, label)
+                    pending |= names_used(method.__code__)
 
     def _asked_of_class(self, owner: str, wanted: set[str], namespace: dict[str, Any]) -> None:
-        for tree in self._trees(namespace):
-            cls = find_class(tree, owner)
-            if cls is not None:
-                return self._members(cls, tree, wanted, namespace)
-        return None
+        trees = [*self._trees(namespace)]
+        cls = next((found for found in (find_class(tree, owner) for tree in trees) if found is not None), None)
+        if cls is not None:
+            self._members(lines_of(trees, cls), wanted, namespace)
 
-    def _members(self, cls: ast.ClassDef, tree: ast.Module, wanted: set[str], namespace: dict[str, Any]) -> None:
-        there = members(cls)
-        for name in sorted(wanted & there.keys()):
-            label, statement = f"{self._label(namespace, cls.name)}.{name}", there[name]
-            if label in self.found.pieces:
-                continue
-            self.found.pieces[label] = _canonical(statement, namespace)
-            self._names(loaded_names(statement), namespace)
-            self._attributes_of_modules([statement], namespace)
-            arguments = statement.args.args if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) else ()
-            if arguments:
-                self._members(cls, tree, attributes_on(statement, arguments[0].arg), namespace)
-        for base in cls.bases:  # of the same module
-            above = find_class(tree, base.id) if isinstance(base, ast.Name) else None
-            if above is not None and above is not cls:
-                self._members(above, tree, wanted - there.keys(), namespace)
+    def _members(self, lookups: list[list[ast.ClassDef]], wanted: set[str], namespace: dict[str, Any]) -> None:
+        """What is asked of a class by name, as it has it, and as the classes of its module do that come from it."""
+        lines = [[members(one) | {"": one} for one in line] for line in lookups]
+        for name in {one.name for line in lookups for one in line} & namespace.keys():
+            self._bound(namespace, name, namespace[name])
+        pending, asked = set(wanted), {""}
+        while pending - asked:
+            name = min(pending - asked)
+            asked.add(name)
+            for there in [next((one for one in line if name in one), None) for line in lines]:
+                if there is None:
+                    continue
+                statement, holder = there[name], there[""]
+                assert isinstance(holder, ast.ClassDef)
+                label = f"{self._label(namespace, holder.name)}.{name}"
+                if label not in self.found.pieces:
+                    self.found.pieces[label] = _canonical(statement, namespace)
+                    self._names(loaded_names(statement), namespace)
+                    self._attributes_of_modules([statement], namespace)
+                if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and statement.args.args:
+                    pending |= attributes_on(statement, statement.args.args[0].arg)
 
     # ── What it names ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -303,15 +317,11 @@ def _read_globals(code: types.CodeType) -> set[str]:
     return found
 
 
-def _names_in(code: types.CodeType) -> tuple[set[str], set[str]]:
-    """The names that code uses, and those of attributes that it changes; with the functions inside of it."""
-    used = set(code.co_names)
+def names_used(code: types.CodeType) -> set[str]:
+    """The names that code uses, but for attributes that it changes; with the functions inside of it."""
+    inside = [names_used(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
     changed = {i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_ATTR", "DELETE_ATTR")}
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            inside = _names_in(constant)
-            used, changed = used | inside[0], changed | inside[1]
-    return used, changed
+    return {*code.co_names}.union(*inside) - changed
 
 
 def _compiled(function: types.FunctionType) -> str:

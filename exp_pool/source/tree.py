@@ -7,6 +7,7 @@ form of our own, since `ast.dump` and `ast.unparse` write the same code in other
 from __future__ import annotations
 
 import ast
+import functools
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -150,6 +151,38 @@ def find_class(tree: ast.AST, qualname: str) -> ast.ClassDef | None:
         inside = [n for n in _definitions(found) if n.name == name] if found is not None else []
         found = inside[-1] if inside else None
     return found if isinstance(found, ast.ClassDef) else None
+
+
+def lines_of(trees: Iterable[ast.Module], cls: ast.ClassDef) -> list[list[ast.ClassDef]]:
+    """For a class, and for each one of its module that comes from it, where its attributes are looked up, in order.
+
+    Args:
+        trees: what its module is written in: its file, or a notebook's cells, the newest first.
+        cls: the class.
+    """
+    by_name: dict[str, ast.ClassDef] = {}
+    for tree in trees:
+        by_name = _classes(tree) | by_name
+    lines = [_line(cls, by_name)]
+    lines += [line for line in (_line(one, by_name) for one in by_name.values() if one is not cls) if cls in line]
+    return lines
+
+
+@functools.lru_cache(maxsize=64)
+def _classes(tree: ast.Module) -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
+def _line(cls: ast.ClassDef, by_name: dict[str, ast.ClassDef]) -> list[ast.ClassDef]:
+    line, pending = [], [cls]
+    while pending:
+        one = pending.pop(0)
+        if one not in line:
+            line.append(one)
+            bases = [base.value if isinstance(base, ast.Subscript) else base for base in one.bases]  # ``Agent[str]``
+            above = [by_name.get(base.id) for base in bases if isinstance(base, ast.Name)]
+            pending = [*(found for found in above if found is not None), *pending]
+    return line
 
 
 def _definitions(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:

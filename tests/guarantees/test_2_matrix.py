@@ -17,7 +17,7 @@ from matrix_ways import PLACES, SLOTS, WAYS
 from exp_pool import places, set_exp_manager
 from exp_pool.errors import ExpPoolWarning
 
-COUNTS = (139, 697, 108, 1280)  # ways; cells apart, cells uncached and said, slots that a way does not have
+COUNTS = (142, 717, 108, 1305)  # ways; cells apart, cells uncached and said, slots that a way does not have
 CELLS = [(name, slot) for name, way in WAYS.items() for slot in way.slots]
 
 
@@ -69,6 +69,18 @@ def test_two_variants_never_share_an_answer(manager, loading, name, slot):
     functions = {message.partition(" ")[0] for message in told}  # in another module it is another one, with its warning
     assert len(told) == len(functions) <= (2 if slot in PLACES.values() else 1), told
     assert bool(uncached) == bool(told) == (slot in way.uncached), told or "not declared"
+
+
+def test_another_cell_changes_a_class_below(manager, loading):
+    load = loading("cell", "member")
+    base = (
+        "from exp_pool import exp_cache\nclass Base:\n    @exp_cache\n    def ask(self, q):\n        return self.tone\n"
+    )
+    names = load(base, "")
+    for tone in ("a", "b"):
+        load(f"class Agent(Base):\n    tone = {tone!r}\n", "")
+        assert [names["Agent"]().ask("q") for _ in range(2)] == [tone] * 2
+    assert (manager.stats().hits, manager.stats().uncached) == (2, 0)
 
 
 def test_no_cell_disappears():
