@@ -73,12 +73,10 @@ def test_two_variants_never_share_an_answer(manager, loading, name, slot):
 
 def test_another_cell_changes_a_class_below(manager, loading):
     load = loading("cell", "member")
-    base = (
-        "from exp_pool import exp_cache\nclass Base:\n    @exp_cache\n    def ask(self, q):\n        return self.tone\n"
-    )
+    base = "from exp_pool import exp_cache\nclass Base:\n    @exp_cache\n    def ask(self, q):\n        return self.tone()\n"
     names = load(base, "")
     for tone in ("a", "b"):
-        load(f"class Agent(Base):\n    tone = {tone!r}\n", "")
+        load(f"class Agent(Base):\n    def tone(self):\n        return {tone!r}\n", "")
         assert [names["Agent"]().ask("q") for _ in range(2)] == [tone] * 2
     assert (manager.stats().hits, manager.stats().uncached) == (2, 0)
 
