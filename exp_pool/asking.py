@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
@@ -52,7 +53,7 @@ class Blocking(Decorated[P, R]):
         Raises:
             InvalidInputError: the function does not look at its source.
         """
-        return self._adopt(progress)
+        return self.adopt_in(progress=progress)
 
     def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
         """The answer, and where it came from."""
@@ -111,7 +112,7 @@ class Awaitable(Decorated[P, R]):
         Raises:
             InvalidInputError: the function does not look at its source.
         """
-        return await aio.hop(self._pool().threads, self._adopt, progress)
+        return await aio.hop(self._pool().threads, functools.partial(self.adopt_in, progress=progress))
 
     async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
         """The answer, and where it came from."""

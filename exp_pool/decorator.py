@@ -30,6 +30,7 @@ from exp_pool.protocols import Codec, ContextBuilder, Judge, Scorer
 from exp_pool.records import OWN_METADATA
 from exp_pool.registry import load_scorer
 from exp_pool.request import CallSpec
+from exp_pool.request_text import REQUEST_PARAMETERS
 from exp_pool.reuse.context import Inject
 from exp_pool.reuse.judges import resolve_judge
 from exp_pool.reuse.refine import Refine
@@ -283,6 +284,7 @@ def _decorate(
         learns=isinstance(judge, VerifiedJudge),
     )
     shown_in = injected.parameter if injected else None
+    _check_place(target, shown_in, of_call.get("request"))
     described = with_call("describe", describe, streams=streams)
     stored_as = name if home is None else home.name
     spec = CallSpec(target, name=stored_as, inject=shown_in, describe=described, **of_call)
@@ -354,6 +356,26 @@ def _say_that_nothing_scores(function: str, *, min_score: float | None, **others
                 f"{function}: {named}, but no scorer= gives what it stores a score, so none of that is used until "
                 "somebody scores it (score_exps, exp-pool score); give a scorer=, or leave out min_score",
             )
+
+
+_NO_PLACE = (str, "str", bytes, "bytes", int, "int", float, "float", bool, "bool")  # annotations, as they may stand
+
+
+def _check_place(function: Callable[..., Any], parameter: str | None, request: Any) -> None:
+    """Whether experiences may be passed there: it does not count, so no part of the question may stand in it.
+
+    Raises:
+        ConfigurationError: it holds the request text, or something else that is no list.
+    """
+    described = None if parameter is None else inspect.signature(function).parameters.get(parameter)
+    if described is None:
+        return
+    if parameter == request or parameter in REQUEST_PARAMETERS or described.annotation in _NO_PLACE:
+        raise ConfigurationError(
+            f"inject={parameter!r} names a parameter that holds part of the question. Experiences are passed to a "
+            "parameter of their own, which does not count for the key: def ask(question, experiences=()) and "
+            'inject="experiences"'
+        )
 
 
 def _checks_source(source: str | None, *, by_hand: bool) -> bool:

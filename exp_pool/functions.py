@@ -203,14 +203,19 @@ class Decorated(FunctionLike, Generic[P, R]):
         pool = self._pool()
         return pool.clear_of(self._spec.name, self._spaces(pool))
 
-    def _adopt(self, progress: bool) -> int:
+    def adopt_in(self, pool: Pool | None = None, *, progress: bool = True) -> int:
+        """What `adopt` does, blocking, in the function's own pool or in another one.
+
+        Raises:
+            InvalidInputError: the function does not look at its source.
+        """
         source = self._setup.source
         if source is None:
             raise InvalidInputError(
                 f'{self._spec.name} has source="ignore": what earlier source of it answered still answers, so there is '
                 "nothing to adopt"
             )
-        pool = self._pool()
+        pool = pool or self._pool()
         return pool.adopt(self._spec.name, source.current(), self._spaces(pool), progress=progress)
 
     def _ask_namespace(self, ask: Callable[[Call], str], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

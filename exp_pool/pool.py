@@ -20,6 +20,7 @@ from exp_pool.background import Background
 from exp_pool.binding import function_name
 from exp_pool.config import ExpPoolConfig
 from exp_pool.counters import Counters, Stats
+from exp_pool.display import one_line
 from exp_pool.drivers.judging import Judging
 from exp_pool.drivers.leases import Leases
 from exp_pool.drivers.ports import Ports
@@ -428,6 +429,10 @@ class Pool(Editing):
                 "exp_pool.snapshots.save and load, or what the database's server offers"
             )
         return self._opened
+
+    def __repr__(self) -> str:
+        pairs = [(name, without_password(getattr(self.config, name))) for name in ("store", "index", "namespace")]
+        return one_line("Pool", [*pairs, *([("closed", True)] if self._closed else [])])
 
     def stats(self) -> Stats:
         """What has happened in this process; plain numbers, no I/O."""

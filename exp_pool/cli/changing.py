@@ -100,7 +100,13 @@ def _of_function(fields: dict[str, Any]) -> Experience:
     if "arguments" not in fields:
         raise InvalidInputError("module:function needs the call's arguments: --arguments '{...}'")
     values = {name: fields[name] for name in ("response", "expected") if name in fields}
-    made = Experience.from_call(function, kwargs=fields["arguments"], **values)
+    try:
+        made = Experience.from_call(function, kwargs=fields["arguments"], **values)
+    except (TypeError, AttributeError) as err:
+        raise InvalidInputError(
+            f"--arguments do not fit {fields['function']}: {err}; of a method, whose self they lack, give the name "
+            "under which its calls are stored (see list) and all arguments as they are stored there"
+        ) from err
     said = {name: fields[name] for name in ("kind", "trust")} | {"metadata": {**made.metadata, **fields["metadata"]}}
     return made.model_copy(update=said)
 

@@ -168,7 +168,7 @@ def _size(count: float) -> str:
 def list_(
     where: WhereOption = None,
     function: Annotated[str | None, typer.Option(help="Only of this function.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only since then: 2026-11-30, or how long ago: 2d.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only since then, in UTC: 2026-11-30, or how long ago: 2d.")] = None,
     below: Annotated[float | None, typer.Option(help="Only with a score below this.")] = None,
     order: Annotated[str, typer.Option(help="A field to sort by; -FIELD: falling.")] = "-created_at",
     limit: Annotated[

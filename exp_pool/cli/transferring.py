@@ -11,6 +11,7 @@ import typer
 
 from exp_pool.cli.opening import JsonOption, NamespaceOption, StoreOption, WhereOption, conditions, object_of, opened
 from exp_pool.cli.printing import as_json, line, note
+from exp_pool.curation.importers.report import ImportReport
 from exp_pool.errors import SourceError
 from exp_pool.experience import Trust
 
@@ -128,4 +129,7 @@ def export(
 
 
 def _plain(report: Any) -> dict[str, Any]:
-    return asdict(report)
+    plain = asdict(report)
+    if isinstance(report, ImportReport):
+        plain["reasons"] = dict(report.reasons)  # `asdict` counts the pairs of a Counter
+    return plain

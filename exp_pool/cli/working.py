@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -115,7 +113,9 @@ def adopt(
         ),
     ],
     namespace: Annotated[str | None, typer.Option(help="Whose answers; by default the function's own.")] = None,
-    store: StoreOption = None,
+    store: Annotated[
+        str | None, typer.Option(help="URL of the store, such as that of a recording; by default the function's own.")
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Let what earlier source of a function answered answer again, after a change that makes no difference.
@@ -125,13 +125,13 @@ def adopt(
 
     Example: exp-pool adopt app.agents:answer
     """
-    if ":" in name and not name.partition(":")[0].endswith(".py"):  # which stands in the names of scripts' functions
-        with said(), in_namespace(namespace) if namespace else nullcontext():
-            adopting = decorated_function(name).adopt()
-            adopted = asyncio.run(adopting) if inspect.iscoroutine(adopting) else adopting
-    else:
-        with opened(store, namespace) as manager:
-            pool = manager.sync
+    of_a_module = ":" in name and not name.partition(":")[0].endswith(".py")  # which stands in scripts' names
+    with opened(store, namespace) if store or not of_a_module else said() as manager:
+        pool = manager.sync if manager is not None else None
+        if of_a_module or pool is None:
+            with in_namespace(namespace) if namespace else nullcontext():
+                adopted = decorated_function(name).adopt_in(pool)
+        else:
             adopted = pool.adopt(name, "", pool.spaces_of(name, namespace))
     if json_:
         as_json({"adopted": adopted})

@@ -20,6 +20,7 @@ from exp_pool.source.tree import (
     attributes_on,
     below,
     canonical,
+    chains,
     find_class,
     find_function,
     imported_from,
@@ -200,17 +201,32 @@ class Reader:
                 return
 
     def _attributes_of_modules(self, nodes: Iterable[ast.AST], namespace: dict[str, Any]) -> None:
-        """``prompts.GREETING``, where the module is of the same project."""
-        for node in nodes:
-            for name in sorted(loaded_names(node)):
-                module = namespace.get(name)
-                if not isinstance(module, types.ModuleType) or not self._ours(vars(module)):
-                    continue
-                for attribute in sorted(attributes_on(node, name)):
-                    value = vars(module).get(attribute, _ABSENT)
-                    label = f"{self._label(namespace, name)}.{attribute}"
-                    if value is not _ABSENT and label not in self.found.pieces and is_plain(value):
-                        self._constant(attribute, value, vars(module), label)
+        """``prompts.GREETING``, ``app.prompts.GREETING``, ``Settings.GREETING``, where the module is of the project."""
+        for name, *steps in sorted({chain for node in nodes for chain in chains(node)}):
+            held, label = namespace.get(name), self._label(namespace, name)
+            for step in steps:
+                label += f".{step}"
+                if label in self.found.pieces:
+                    break
+                if isinstance(held, type):
+                    self._attribute_of_class(held, step, label, namespace)
+                    break
+                if not isinstance(held, types.ModuleType) or not self._ours(vars(held)):
+                    break
+                module, held = held, vars(held).get(step, _ABSENT)
+                if held is not _ABSENT and is_plain(held):
+                    self._constant(step, held, vars(module), label)
+
+    def _attribute_of_class(self, cls: type, name: str, label: str, namespace: dict[str, Any]) -> None:
+        """What is assigned to it in the class's statement; classes of the function's own module count whole."""
+        home = getattr(sys.modules.get(cls.__module__), "__dict__", namespace)
+        if home is namespace or not self._ours(home):
+            return
+        for tree in self._trees(home):
+            statement = find_class(tree, cls.__qualname__)
+            if statement is not None and isinstance(found := members(statement).get(name), ast.Assign | ast.AnnAssign):
+                self.found.pieces[label] = canonical(found)
+                return
 
     def _constant(self, name: str, value: Any, namespace: dict[str, Any], label: str) -> None:
         """A literal by its value; what is computed by its text, so that a start time or a key changes nothing."""

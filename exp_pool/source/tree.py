@@ -275,6 +275,19 @@ def attributes_on(node: ast.AST, name: str) -> set[str]:
     }
 
 
+def chains(node: ast.AST) -> set[tuple[str, ...]]:
+    """What is asked of names, step by step: ``iso.other.WORD`` as three names, and as two what it begins with."""
+    found: set[tuple[str, ...]] = set()
+    for each in walk_said(node):
+        steps: list[str] = []
+        while isinstance(each, ast.Attribute):
+            steps.append(each.attr)
+            each = each.value  # noqa: PLW2901  (down to the name)
+        if steps and isinstance(each, ast.Name):
+            found.add((each.id, *reversed(steps)))
+    return found
+
+
 def walk_said(node: object, *, in_class: bool = False) -> Iterator[ast.AST]:
     """Every node in it but those in annotations."""
     if isinstance(node, list):

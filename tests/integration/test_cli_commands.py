@@ -341,6 +341,12 @@ def test_adopt(run, tmp_path, monkeypatch):
     assert json.loads(run("adopt", "adopting:ask", "--json")) == {"adopted": 1}
     assert json.loads(run("adopt", "adopting:ask", "--json")) == {"adopted": 0}
     assert "1 answers of adopting.ask answer again" in run("adopt", "adopting.ask")  # of any source
+    url = f"sqlite:///{tmp_path}/other.db"
+    with ExpManager(store=url, **PLAIN) as other:
+        earlier = other.exp_cache(lambda q: q, name="adopting.ask", source="check")
+        earlier("b")
+    assert json.loads(run("adopt", "adopting:ask", "--store", url, "--json")) == {"adopted": 1}
+    assert json.loads(run("adopt", "adopting:ask", "--store", url, "--json")) == {"adopted": 0}
     assert "'adopting:nothing' cannot be imported" in run("adopt", "adopting:nothing", code=1)
 
 
@@ -382,6 +388,8 @@ def test_add_fills_in_defaults_of_what_can_be_imported(run, tmp_path, monkeypatc
     assert adding.ask("b") == "live"
     said = run("add", "--function", "adding.ask", "--arguments", '{"q": "c"}', "--response", "by hand")
     assert "other calls of adding.ask also have model: this one answers calls without" in said
+    wrong = run("add", "--function", "adding:ask", "--arguments", '{"questin": "c"}', "--response", "x", code=1)
+    assert "--arguments do not fit adding:ask" in wrong
     assert "needs the call's arguments" in run(
         "add", "--function", "adding:ask", "--request", "x", "--response", "y", code=1
     )
@@ -393,6 +401,9 @@ def test_import_of_nothing_is_an_error_and_again_is_none(run, tmp_path):
     names = json.dumps({"request": "question", "response": "reply", "metadata.team": "more.team"})
     said = run("import", "some.jsonl", "--columns", names, "--function", "f")
     assert "They are quarantined" in said
+    (tmp_path / "odd.jsonl").write_text('{"question": "a"}\n')
+    said = run("import", "odd.jsonl", "--columns", names, "--function", "f", "--json", code=1)
+    assert json.loads(said)["reasons"]
     (row,) = lines(run("list", "--json"))
     assert (row["request"], row["response"], row["metadata"]["team"]) == ("a", "b", "x")
     run("import", "some.jsonl", "--columns", names, "--function", "f")  # it is there already

@@ -489,3 +489,26 @@ def test_bad_values_of_judges_and_inject():
             make()
     with pytest.raises(ConfigurationError, match="decorates functions"):
         exp_cache(int)
+
+
+@pytest.mark.parametrize("how", ["a name of the text", "request=", "an annotation"])
+def test_experiences_are_never_passed_in_the_place_of_the_question(make_manager, how):
+    """That parameter does not count for the key, so every question would get the first one's answer."""
+    manager = make_manager()
+
+    def named(question, user="u"):
+        return question
+
+    def said(topic, experiences=()):
+        return topic
+
+    def annotated(q, other: str = ""):
+        return q
+
+    function, options = {
+        "a name of the text": (named, {"inject": "question"}),
+        "request=": (said, {"inject": "topic", "request": "topic"}),
+        "an annotation": (annotated, {"inject": "other"}),
+    }[how]
+    with pytest.raises(ConfigurationError, match="names a parameter that holds part of the question"):
+        manager.exp_cache(**options)(function)

@@ -188,6 +188,35 @@ def test_constants_of_another_module_of_the_project_count_too(package, old, new,
 
 
 @pytest.mark.parametrize(
+    ("asks", "with_import"),
+    [
+        ("{pack}.prompts.MOTTO", "import {pack}.prompts"),
+        ("prompts.MOTTO", "from {pack} import prompts"),
+        ("p.MOTTO", "import {pack}.prompts as p"),
+        ("M", "from {pack}.prompts import MOTTO as M"),
+        ("Style.MOTTO", "from {pack}.prompts import Style"),
+        ("Tone.DRY.value", "from {pack}.prompts import Tone"),
+        ("prompts.Style.MOTTO", "from {pack} import prompts"),
+    ],
+)
+def test_however_a_constant_of_another_module_is_asked_for(package, asks, with_import):
+    prompts = "import enum\nMOTTO = 'a'\nclass Style:\n    MOTTO = 'a'\nclass Tone(enum.Enum):\n    DRY = 'a'\n"
+    source = f"{with_import}\ndef ask(q):\n    return {asks} + q\n"
+    one, again, other = (package(source, text).ask for text in (prompts, prompts, prompts.replace("'a'", "'b'")))
+    # Named by the package, which is another one each time: only its name may tell the first two apart.
+    if "{pack}" not in asks:
+        assert digest_of(one) == digest_of(again)
+    assert Source(one).current() != Source(other).current()
+
+
+def test_a_constant_behind_a_dotted_name_is_noticed_when_it_is_bound_anew(package):
+    module = package("import {pack}.prompts\ndef ask(q):\n    return {pack}.prompts.MOTTO + q\n")
+    before = digest_of(module.ask)
+    sys.modules[f"{module.__package__}.prompts"].MOTTO = "another"
+    assert digest_of(module.ask) != before
+
+
+@pytest.mark.parametrize(
     ("old", "new", "same"),
     [
         ("return self.template.format(q)", "return self.template.format(q) + '.'", False),
