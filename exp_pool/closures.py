@@ -210,7 +210,9 @@ class _Closing:
 def _chain(function: Any) -> list[Any]:
     """The function and those behind it, as far as wrappers tell, that were written in Python."""
     found: list[Any] = []
-    while function is not None and len(found) < _MAX_DEPTH and function not in found:
+    for _ in range(_MAX_DEPTH):  # some answer to every name, this one too, with another one that does
+        if function is None or any(function is other for other in found):
+            break
         if isinstance(function, types.FunctionType):
             found.append(function)
         function = getattr(function, "__wrapped__", None)
@@ -221,7 +223,8 @@ def _function_of(value: Any) -> Any:
     """The function that a value is, or that stands behind it (a cached function); None where it is none."""
     if isinstance(value, types.FunctionType):
         return value
-    if hasattr(value, "__exp_function__") or type(value).__name__ == "_lru_cache_wrapper":
+    # Its type is asked: there are clients that answer to every name.
+    if hasattr(type(value), "__exp_call__") or type(value).__name__ == "_lru_cache_wrapper":
         return next(iter(_chain(value)), None)
     return None
 
@@ -276,8 +279,11 @@ def _left_of(value: Any, uses: frozenset[Use]) -> Any:
 
 def _parts(value: Any, cls: type, uses: frozenset[Use]) -> Any:
     """An object: as a whole, less what is changed of it; or, if it cannot be keyed as a whole, what is read of it."""
-    changed = {name for kind, name in uses if kind == "attr"}
-    read = {name for kind, name in uses if kind == "read"} - changed
+    held = attributes_of(value)
+    # Only built-in containers are known to collect by `add` or `update`; of others such a method may ask anything, and
+    # so may that of an object which stands in an attribute.
+    changed = {name for kind, name in uses if kind == "attr" and (name not in held or _is_content(held[name]))}
+    read = {name for kind, name in uses if kind in ("read", "call", "attr")} - changed
     if changed and not read:
         return _NOTHING
     is_model = hasattr(cls, "__pydantic_fields__")
@@ -321,6 +327,8 @@ class _Reads:
             self.found[name] = self._attributes[name]
             return True
         member = getattr_static(self._cls, name, _NOTHING)
+        if member is _NOTHING and _answers_to_all(self._cls):
+            return False
         if isinstance(member, staticmethod | classmethod):
             return True
         method = member.fget if isinstance(member, property) else member
@@ -338,6 +346,15 @@ class _Reads:
             self.changed.add(name)
             return True
         return kind in ("read", "call") and name is not None and self.add(name)
+
+
+def _is_content(value: Any) -> bool:
+    return is_plain(value) or isinstance(value, _CONTAINERS) or _is_collection(type(value))
+
+
+def _answers_to_all(cls: type) -> bool:
+    """Whether attributes are made up when they are asked for: a proxy, a client."""
+    return hasattr(cls, "__getattr__") or cls.__getattribute__ is not object.__getattribute__
 
 
 def _is_collection(cls: type) -> bool:
@@ -369,5 +386,11 @@ def source_of(function: types.FunctionType) -> str:
 
 
 def _source_of_class(cls: type) -> list[str]:
-    functions = ((name, member) for name, member in vars(cls).items() if isinstance(member, types.FunctionType))
-    return [f"{name} {source_of(function)}" for name, function in sorted(functions) if not name.startswith("__")]
+    found: dict[str, types.FunctionType] = {}
+    for base in reversed(cls.__mro__):
+        for name, member in vars(base).items():
+            function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+            # What dataclasses and the like write follows from the class's fields, which count by themselves.
+            if isinstance(function, types.FunctionType) and not function.__code__.co_filename.startswith("<"):
+                found[name] = function
+    return [f"{name} {digest}" for name, function in sorted(found.items()) if (digest := source_of(function))]

@@ -43,7 +43,7 @@ class Asking:
         judge = VerifiedJudge(RATE) if judge is None else judge
         manager.sync._verifying.coin.seed(seed)
 
-        @manager.exp_cache(**{"judge": judge, "name": "ask", **options})
+        @manager.exp_cache(**{"judge": judge, "name": "ask", "exclude": ["self"], **options})
         def ask(req):
             self.runs.append(req)
             return self.answers[req]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dis
 import functools
 import hashlib
 import sys
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from exp_pool.classes import is_plain
+from exp_pool.source.compiled import BY_CODE, code_text, compiled, names_used, read_globals
 from exp_pool.source.reading import module_named, text_of, tree_of, trees_of
 from exp_pool.source.tree import (
     assignments,
@@ -21,21 +21,22 @@ from exp_pool.source.tree import (
     below,
     canonical,
     chains,
+    counts,
+    definitions,
     find_class,
     find_function,
     imported_from,
     is_literal,
+    is_loop,
     lines_of,
     loaded_names,
     members,
-    rebinds,
+    star_imports,
     written_value,
 )
 
 _ABSENT: Any = object()
-_READ_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-_BY_CODE = "(code "  # begins what was made of a code object
 _IMPORTS = 20  # from where it was imported from, and so on
 
 
@@ -60,7 +61,7 @@ class Found:
         if not self.pieces:
             return ""
         told = "\n".join(f"{name}\t{piece}" for name, piece in sorted(self.pieces.items()))
-        mark = f"code{sys.version_info[0]}.{sys.version_info[1]}" if _BY_CODE in told else "1"
+        mark = f"code{sys.version_info[0]}.{sys.version_info[1]}" if BY_CODE in told else "1"
         return f"{mark}:{hashlib.sha256(told.encode()).hexdigest()[:32]}"
 
 
@@ -81,11 +82,11 @@ class Reader:
     def function(self, value: Any, label: str) -> None:
         """A function, what it wraps and closes over, and what it names."""
         function = inner(value)
-        if not isinstance(function, types.FunctionType) or id(function.__code__) in self._seen:
+        if type(function) is not types.FunctionType or id(function) in self._seen:
             return
-        self._seen.add(id(function.__code__))
-        if hasattr(function, "__wrapped__"):
-            self.function(function.__wrapped__, f"{label}.wrapped")
+        self._seen.add(id(function))  # not its code: what one decorator made of two functions has one
+        if "__wrapped__" in function.__dict__:
+            self.function(function.__dict__["__wrapped__"], f"{label}.wrapped")
             if not self._ours(function.__globals__):  # its name stands among the decorators; its code is a library's
                 return
         namespace, code = function.__globals__, function.__code__
@@ -94,18 +95,19 @@ class Reader:
         )
         tree = None if text is None else tree_of(text)
         node = None if tree is None else find_function(tree, code)
-        self.found.pieces[label] = _compiled(function) if node is None else _canonical(node, namespace)
+        self.found.pieces[label] = compiled(function) if node is None else _canonical(node, namespace)
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             held = _held(cell)
-            if isinstance(held, type):
+            if issubclass(type(held), type):
                 self._class(held, namespace)
             else:
                 self.function(held, f"{label}.{name}")
-        self._names(_read_globals(code), namespace)
+        self._names(read_globals(code), namespace)
         if node is not None:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):  # the decorators below
                 below_ours = below(node.decorator_list, lambda decorator: _is_pools_own(decorator, namespace))
                 self._names(loaded_names(list(below_ours)), namespace)
+            self._names(loaded_names(node.args), namespace)  # the defaults
             self._attributes_of_modules([node], namespace)
             owner = function.__qualname__.rpartition(".")[0]
             if owner and not owner.endswith("<locals>") and code.co_argcount:
@@ -148,25 +150,27 @@ class Reader:
 
     def _members(self, lookups: list[list[ast.ClassDef]], wanted: set[str], namespace: dict[str, Any]) -> None:
         """What is asked of a class by name, as it has it, and as the classes of its module do that come from it."""
-        lines = [[members(one) | {"": one} for one in line] for line in lookups]
+        lines = [[(members(one), one) for one in line] for line in lookups]
         for name in {one.name for line in lookups for one in line} & namespace.keys():
             self._bound(namespace, name, namespace[name])
-        pending, asked = set(wanted), {""}
+        pending, asked = set(wanted), set[str]()
         while pending - asked:
             name = min(pending - asked)
             asked.add(name)
-            for there in [next((one for one in line if name in one), None) for line in lines]:
-                if there is None:
+            for found in [next((one for one in line if name in one[0]), None) for line in lines]:
+                if found is None:
                     continue
-                statement, holder = there[name], there[""]
-                assert isinstance(holder, ast.ClassDef)
-                label = f"{self._label(namespace, holder.name)}.{name}"
+                statements, label = found[0][name], f"{self._label(namespace, found[1].name)}.{name}"
                 if label not in self.found.pieces:
-                    self.found.pieces[label] = _canonical(statement, namespace)
-                    self._names(loaded_names(statement), namespace)
-                    self._attributes_of_modules([statement], namespace)
-                if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and statement.args.args:
-                    pending |= attributes_on(statement, statement.args.args[0].arg)
+                    self.found.pieces[label] = "".join(_canonical(statement, namespace) for statement in statements)
+                    self._attributes_of_modules(statements, namespace)
+                    for statement in statements:
+                        self._names(loaded_names(statement), namespace)
+                for statement in statements:
+                    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and statement.args.args:
+                        pending |= attributes_on(statement, statement.args.args[0].arg)
+                    else:
+                        pending |= loaded_names(statement)  # ``t = property(_t)``, ``title = PREFIX + "!"``
 
     # ── What it names ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -175,16 +179,30 @@ class Reader:
             value, label = namespace.get(name, _ABSENT), self._label(namespace, name)
             if value is _ABSENT or label in self.found.pieces or (name[:2] == "__" == name[-2:]):
                 continue  # __name__ and __file__ say where a module is, not what it does
-            target = inner(value)
-            if isinstance(target, types.FunctionType):
-                self._bound(namespace, name, value)
-                if target.__globals__ is namespace:
+            target, kind = inner(value), type(value)  # never isinstance: proxies pass for what they stand for, or raise
+            self._named(name, namespace, label)
+            if type(target) is types.FunctionType:
+                self._bound(namespace, name, value, literal=True)
+                if target.__globals__ is namespace or innermost(target).__globals__ is namespace:
                     self.function(value, label)
-            elif isinstance(value, type):
-                self._bound(namespace, name, value)
+            elif issubclass(kind, type):
+                self._bound(namespace, name, value, literal=True)
                 self._class(value, namespace)
-            elif not isinstance(value, types.ModuleType):
+            elif not issubclass(kind, types.ModuleType):
                 self._constant(name, value, namespace, label)
+
+    def _named(self, name: str, namespace: dict[str, Any], label: str) -> None:
+        """How a name comes into its module: what it is imported as, or made by; a function or class says it itself."""
+        for tree in self._trees(namespace):
+            imported, made = imported_from(tree, name), assignments(tree, name)
+            if imported is not None:
+                self.found.pieces[f"import {label}"] = f"{imported[0]} {imported[2]}"
+            if made and type(inner(namespace[name])) is types.FunctionType:  # a factory's, a partial
+                self.found.pieces[f"made {label}"] = canonical(made)
+                for statement in made:
+                    self._names(loaded_names(statement) - {name}, namespace)
+            if imported is not None or made:
+                return
 
     def _class(self, cls: type, namespace: dict[str, Any]) -> None:
         """A class of the same module, by its statement, with what that names."""
@@ -198,7 +216,14 @@ class Reader:
                     statement, namespace
                 )
                 self._names(loaded_names(statement), namespace)
+                self._attributes_of_modules([statement], namespace)
                 return
+        for name, member in sorted(vars(cls).items()):  # no source: what its functions do, and its plain values
+            function = inner(member)
+            if type(function) is types.FunctionType:
+                self.found.pieces[f"class {cls.__qualname__}.{name}"] = code_text(function.__code__)
+            elif is_plain(member) and name[:2] != "__":
+                self.found.pieces[f"class {cls.__qualname__}.{name}"] = written_value(member)
 
     def _attributes_of_modules(self, nodes: Iterable[ast.AST], namespace: dict[str, Any]) -> None:
         """``prompts.GREETING``, ``app.prompts.GREETING``, ``Settings.GREETING``, where the module is of the project."""
@@ -208,13 +233,14 @@ class Reader:
                 label += f".{step}"
                 if label in self.found.pieces:
                     break
-                if isinstance(held, type):
+                if issubclass(type(held), type):
                     self._attribute_of_class(held, step, label, namespace)
                     break
-                if not isinstance(held, types.ModuleType) or not self._ours(vars(held)):
+                if not issubclass(type(held), types.ModuleType) or not self._ours(vars(held)):
                     break
                 module, held = held, vars(held).get(step, _ABSENT)
-                if held is not _ABSENT and is_plain(held):
+                kind = type(inner(held))
+                if held is not _ABSENT and not issubclass(kind, type | types.FunctionType | types.ModuleType):
                     self._constant(step, held, vars(module), label)
 
     def _attribute_of_class(self, cls: type, name: str, label: str, namespace: dict[str, Any]) -> None:
@@ -224,20 +250,23 @@ class Reader:
             return
         for tree in self._trees(home):
             statement = find_class(tree, cls.__qualname__)
-            if statement is not None and isinstance(found := members(statement).get(name), ast.Assign | ast.AnnAssign):
+            found = members(statement).get(name, []) if statement is not None else []
+            if found and not any(isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) for each in found):
                 self.found.pieces[label] = canonical(found)
                 return
 
     def _constant(self, name: str, value: Any, namespace: dict[str, Any], label: str) -> None:
         """A literal by its value; what is computed by its text, so that a start time or a key changes nothing."""
-        home, statements, counts = self._bindings(name, namespace)
-        if is_plain(value) and not counts and all(isinstance(s, ast.expr) and is_literal(s) for s in statements):
+        home, statements, counted = self._bindings(name, namespace)
+        literal = all(isinstance(s, ast.expr) and is_literal(s) for s in statements)
+        if is_plain(value) and not counted and (literal or any(map(is_loop, statements))):
             self.found.pieces[label] = written_value(value)
             self._bound(namespace, name, value, literal=True)
             return
-        self.found.pieces[label] = canonical(statements)
-        if not counts:
+        self.found.pieces[label] = "".join(_canonical(statement, home) for statement in statements)
+        if not counted:
             self._bound(namespace, name, value)
+        self._attributes_of_modules(statements, home)
         for statement in statements:
             self._names(loaded_names(statement) - {name}, home)
 
@@ -250,13 +279,17 @@ class Reader:
         for _ in range(_IMPORTS):
             module: types.ModuleType | None = None
             for tree in self._trees(namespace):
-                found = assignments(tree, name)
-                if found:
-                    return namespace, found, rebinds(tree, name)
+                found = assignments(tree, name) + definitions(tree, name)  # a class, a function that became an object
                 imported = imported_from(tree, name)
-                if imported is not None:
+                if found and (imported is None or imported[2] == ""):
+                    return namespace, found, counts(tree, name)
+                if imported is not None and imported[2]:
                     module = module_named(imported[0], imported[1], namespace)
                     name = imported[2]
+                    break
+                stars = (module_named(of, level, namespace) for of, level in star_imports(tree))
+                module = next((each for each in stars if each is not None and name in vars(each)), None)
+                if module is not None:
                     break
             if module is None or not self._ours(vars(module)):
                 break
@@ -288,15 +321,16 @@ class Reader:
 def inner(value: Any) -> Any:
     """The function in a decorated one, a partial, a bound, static or class method; what is none of these as it is."""
     for _ in range(100):  # of what wraps itself
-        if isinstance(value, functools.partial):
+        kind = type(value)  # never isinstance: a proxy may raise
+        if issubclass(kind, functools.partial):
             value = value.func
-        elif isinstance(value, staticmethod | classmethod | types.MethodType):
+        elif issubclass(kind, staticmethod | classmethod | types.MethodType):
             value = value.__func__
-        elif isinstance(value, types.FunctionType) and not hasattr(value, "__exp_function__"):
+        elif kind is types.FunctionType and "__exp_function__" not in value.__dict__:
             return value
-        else:  # a decorated function of ours, one of functools.lru_cache; never by asking a proxy
+        else:  # a decorated function of ours, one of functools.lru_cache
             held = _own_dict(value)
-            if isinstance(value, type) or "__wrapped__" not in held:
+            if issubclass(kind, type) or "__wrapped__" not in held:
                 return value
             value = held["__wrapped__"]
     return value
@@ -324,38 +358,18 @@ def _is_pools_own(decorator: ast.expr, namespace: Mapping[str, Any]) -> bool:
     return called.id == "exp_cache" or "__exp_decorator__" in _own_dict(namespace.get(called.id))
 
 
-def _read_globals(code: types.CodeType) -> set[str]:
-    """The names of its module that a function reads, also in functions inside of it."""
-    found = {i.argval for i in dis.get_instructions(code) if i.opname in _READ_GLOBAL and isinstance(i.argval, str)}
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            found |= _read_globals(constant)
-    return found
-
-
-def names_used(code: types.CodeType) -> set[str]:
-    """The names that code uses, but for attributes that it changes; with the functions inside of it."""
-    inside = [names_used(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    changed = {i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_ATTR", "DELETE_ATTR")}
-    return {*code.co_names}.union(*inside) - changed
-
-
-def _compiled(function: types.FunctionType) -> str:
-    """What a function does, where no source can be read; its defaults are not part of its code."""
-    given = {f"{place}": value for place, value in enumerate(function.__defaults__ or ())}
-    given |= function.__kwdefaults__ or {}
-    told = [f" {name}={written_value(value)}" for name, value in given.items() if is_plain(value)]
-    return code_text(function.__code__) + "".join(told)
-
-
-def code_text(code: types.CodeType) -> str:
-    """What a code object does, where no source can be read: the same for one version of Python only."""
-    constants = [code_text(c) if isinstance(c, types.CodeType) else written_value(c) for c in code.co_consts]
-    return f"{_BY_CODE}{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars} {constants})"
-
-
 def _held(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # not assigned yet
         return None
+
+
+def innermost(function: types.FunctionType) -> types.FunctionType:
+    """The function that wrappers made with ``functools.wraps`` stand around."""
+    for _ in range(100):
+        wrapped = inner(function.__dict__.get("__wrapped__"))
+        if type(wrapped) is not types.FunctionType or wrapped is function:
+            return function
+        function = wrapped
+    return function

@@ -10,6 +10,7 @@ import ast
 import functools
 import types
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -194,23 +195,92 @@ def _definitions(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionD
             yield from _definitions(child)
 
 
-def members(node: ast.ClassDef) -> dict[str, ast.stmt]:
-    """What stands in a class by name: methods and assignments; the last of each name."""
-    found: dict[str, ast.stmt] = {definition.name: definition for definition in _definitions(node)}
-    for statement in node.body:
-        found |= dict.fromkeys(_targets(statement), statement)
+def members(node: ast.ClassDef) -> dict[str, list[ast.stmt]]:
+    """What stands in a class by name: methods and assignments, under conditions too; a property and its setter."""
+    found: dict[str, list[ast.stmt]] = {}
+    for definition in _definitions(node):
+        found.setdefault(definition.name, []).append(definition)
+    for statement in _top(node):
+        for name in _targets(statement):
+            found.setdefault(name, []).append(statement)
     return found
 
 
 def assignments(tree: ast.AST, name: str) -> list[ast.expr | ast.stmt]:
-    """What is assigned to a name at the top of a module, in order: expressions, or the statement that binds it."""
-    found: list[ast.expr | ast.stmt] = []
+    """What is assigned to a name at the top of a module, in order: expressions, or the statement that binds it.
+
+    With what changes it there by its own statement: ``TABLE["a"] = 1``, ``TABLE.update(...)``, ``settings.x = 1``.
+    """
+    return _index(tree).assigned.get(name, [])
+
+
+def definitions(tree: ast.AST, name: str) -> list[ast.stmt]:
+    """The functions and classes of this name at the top of a module."""
+    return _index(tree).defined.get(name, [])
+
+
+@dataclass
+class _Index:
+    """What a module binds, by name: a large one is walked once, not for each name."""
+
+    assigned: dict[str, list[ast.expr | ast.stmt]] = field(default_factory=dict)
+    defined: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    imported: dict[str, tuple[str, int, str]] = field(default_factory=dict)
+    stars: list[tuple[str, int]] = field(default_factory=list)
+    counted: set[str] = field(default_factory=set)
+
+
+def _index(tree: ast.AST) -> _Index:
+    known: _Index | None = getattr(tree, "_exp_index", None)
+    if known is not None:
+        return known
+    index = _Index()
+    for definition in _definitions(tree):
+        index.defined.setdefault(definition.name, []).append(definition)
     for statement in _top(tree):
-        if name in _targets(statement):
-            value = getattr(statement, "value", None)
-            plain = isinstance(statement, ast.Assign | ast.AnnAssign) and _names_alone(statement)
-            found.append(value if plain and isinstance(value, ast.expr) else statement)
-    return found
+        value = getattr(statement, "value", None)
+        plain = isinstance(statement, ast.Assign | ast.AnnAssign) and _names_alone(statement)
+        for name in _targets(statement):
+            bound = value if plain and isinstance(value, ast.expr) else statement
+            index.assigned.setdefault(name, []).append(bound)
+        for name in _changed(statement):
+            index.assigned.setdefault(name, []).append(statement)
+        if isinstance(statement, ast.ImportFrom):
+            for alias in statement.names:
+                if alias.name == "*":
+                    index.stars.append((statement.module or "", statement.level))
+                index.imported[alias.asname or alias.name] = (statement.module or "", statement.level, alias.name)
+        elif isinstance(statement, ast.Import):
+            for alias in statement.names:
+                index.imported[alias.asname or alias.name.partition(".")[0]] = (alias.name, 0, "")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            declared = {name for each in ast.walk(node) if isinstance(each, ast.Global) for name in each.names}
+            if declared:  # who only sets it is no counter: the next call is to see it
+                read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+                sums = (n.target for n in ast.walk(node) if isinstance(n, ast.AugAssign))
+                index.counted |= declared & (read | {n.id for n in sums if isinstance(n, ast.Name)})
+    tree._exp_index = index  # type: ignore[attr-defined]  # noqa: SLF001  (it lives as long as the tree)
+    return index
+
+
+def _changed(statement: ast.stmt) -> Iterator[str]:
+    """The names of what a statement changes without binding them."""
+    targets: list[ast.expr] = []
+    if isinstance(statement, ast.Assign):
+        targets = list(statement.targets)
+    elif isinstance(statement, ast.AugAssign | ast.AnnAssign):
+        targets = [statement.target]
+    elif isinstance(statement, ast.Delete):
+        targets = list(statement.targets)
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        targets = [statement.value.func]
+    for target in targets:
+        inside: ast.AST = target
+        while isinstance(inside, ast.Attribute | ast.Subscript):
+            inside = inside.value
+        if inside is not target and isinstance(inside, ast.Name):
+            yield inside.id
 
 
 def _names_alone(statement: ast.Assign | ast.AnnAssign) -> bool:
@@ -247,18 +317,23 @@ def _targets(statement: ast.stmt) -> Iterator[str]:
 
 
 def imported_from(tree: ast.AST, name: str) -> tuple[str, int, str] | None:
-    """Module, level and name there, where a module imports this name from another one."""
-    for statement in _top(tree):
-        if isinstance(statement, ast.ImportFrom):
-            for alias in statement.names:
-                if (alias.asname or alias.name) == name:
-                    return statement.module or "", statement.level, alias.name
-    return None
+    """Module, level and name there ("" for the module itself), where a module imports this name."""
+    return _index(tree).imported.get(name)
 
 
-def rebinds(tree: ast.AST, name: str) -> bool:
-    """Whether a function of the module assigns to a name of the module: a counter, a cache that is built later."""
-    return any(isinstance(node, ast.Global) and name in node.names for node in ast.walk(tree))
+def star_imports(tree: ast.AST) -> list[tuple[str, int]]:
+    """The modules, with their levels, of which all names are imported."""
+    return _index(tree).stars
+
+
+def counts(tree: ast.AST, name: str) -> bool:
+    """Whether a function of the module reads a name of the module and binds it anew: a counter, a cache built later."""
+    return name in _index(tree).counted
+
+
+def is_loop(statement: ast.expr | ast.stmt) -> bool:
+    """Whether a statement binds a name again and again, or to what it was and more."""
+    return isinstance(statement, ast.For | ast.AsyncFor | ast.With | ast.AsyncWith | ast.AugAssign | ast.While)
 
 
 def loaded_names(node: ast.AST | list[ast.AST]) -> set[str]:

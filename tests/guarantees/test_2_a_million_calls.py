@@ -245,7 +245,9 @@ def pass_it(call, rng):
     args += [build(item, rng) for item in rest]
     kwargs |= {name: build(item, rng) for name, item in more}
     names = rng.sample(sorted(kwargs), len(kwargs))
-    return args, {name: kwargs[name] for name in names}
+    in_order = iter([name for name, _ in more])  # among themselves, the order of further named ones counts
+    further = {name for name, _ in more}
+    return args, {name: kwargs[name] for name in (next(in_order) if name in further else name for name in names)}
 
 
 @pytest.mark.timeout(1800)

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import re
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -415,15 +413,6 @@ def test_a_change_is_readable_and_harmless(manager):
     assert "<script>" not in change._repr_html_()
     assert "&lt;script&gt;" in change._repr_html_()
     assert isinstance(change, Change)
-
-
-def test_the_examples_of_the_docs_run():
-    text = (Path(__file__).parents[2] / "docs" / "curation.md").read_text(encoding="utf-8")
-    scope = {}
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(block, scope)
-    assert [note.standing for note in history(scope["manager"])] == ["undone", "applied"]
-    scope["manager"].sync.close()
 
 
 def test_from_a_running_loop(filled):
