@@ -26,7 +26,10 @@ def returned(function: Callable[..., Any], localns: Mapping[str, Any] | None, *,
     Raises:
         Exception: it cannot be evaluated.
     """
-    plain = inspect.unwrap(function)
+    try:
+        plain = inspect.unwrap(function)
+    except ValueError:  # wrappers that go in a circle
+        plain = function
     written = types.SimpleNamespace(__annotations__={"return": getattr(function, "__annotations__", {}).get("return")})
     names = dict(localns) if localns else None
     hints = get_type_hints(written, getattr(plain, "__globals__", {}), names, include_extras=extras)

@@ -53,7 +53,7 @@ _COORDINATING = frozenset(
     anyio._core._synchronization.CapacityLimiter trio._sync.Lock trio._sync.Event trio._sync.Semaphore
     trio._sync.Condition trio._sync.CapacityLimiter aiolimiter.leakybucket.AsyncLimiter opentelemetry.trace.Tracer
     opentelemetry.metrics._internal.Meter tqdm.std.tqdm random.Random numpy.random._generator.Generator
-    exp_pool.manager.ExpManager exp_pool.pool.Pool
+    exp_pool.manager.ExpManager exp_pool.pool.Pool exp_pool.routing.router.ConcurrentRouter
     """.split()
 )  # fmt: skip
 
@@ -282,7 +282,8 @@ def _parts(value: Any, cls: type, uses: frozenset[Use]) -> Any:
     held = attributes_of(value)
     # Only built-in containers are known to collect by `add` or `update`; of others such a method may ask anything, and
     # so may that of an object which stands in an attribute.
-    changed = {name for kind, name in uses if kind == "attr" and (name not in held or _is_content(held[name]))}
+    made_up = _answers_to_all(cls)
+    changed = {n for kind, n in uses if kind == "attr" and (_is_content(held[n]) if n in held else not made_up)}
     read = {name for kind, name in uses if kind in ("read", "call", "attr")} - changed
     if changed and not read:
         return _NOTHING
@@ -354,7 +355,8 @@ def _is_content(value: Any) -> bool:
 
 def _answers_to_all(cls: type) -> bool:
     """Whether attributes are made up when they are asked for: a proxy, a client."""
-    return hasattr(cls, "__getattr__") or cls.__getattribute__ is not object.__getattribute__
+    own: Any = cls.__getattribute__
+    return hasattr(cls, "__getattr__") or own is not object.__getattribute__
 
 
 def _is_collection(cls: type) -> bool:

@@ -40,7 +40,10 @@ def warn(message: str, about: Callable[..., Any] | None = None) -> None:
         message: what to say.
         about: the user's function that it is about, if it is about one.
     """
-    code = getattr(inspect.unwrap(about), "__code__", None) if about is not None else None
+    try:
+        code = getattr(inspect.unwrap(about), "__code__", None) if about is not None else None
+    except ValueError:  # wrappers that go in a circle
+        code = None
     stacklevel = _users_line()
     if stacklevel is None and code is not None:
         message = f"{message} ({code.co_name} stands in {code.co_filename}:{code.co_firstlineno})"

@@ -41,7 +41,7 @@ from exp_pool.request_text import (
     with_text,
 )
 from exp_pool.shown import named_where_needed, storable
-from exp_pool.signatures import AsGiven, called_signature, is_open
+from exp_pool.signatures import AsGiven, called_signature, is_open, shown_signature
 
 Memo: TypeAlias = tuple[Any, ...]
 
@@ -264,7 +264,7 @@ class CallSpec:
         self.function = function
         self.name = function_name(name if name is not None else function)
         self.version = version
-        shown, self._called = inspect.signature(function), called_signature(function)
+        shown, self._called = shown_signature(function), called_signature(function)
         self.takes_as_given = is_open(self._called, shown)
         self.signature = shown if self.takes_as_given else self._called
         self.inject = inject

@@ -42,6 +42,13 @@ def script_of(obj: Any) -> str:
     return "__main__"
 
 
+def _unwrapped(function: Any) -> Any:
+    try:
+        return inspect.unwrap(function)
+    except ValueError:  # wrappers that go in a circle
+        return function
+
+
 def _namespaces(obj: Any) -> Iterator[Mapping[str, Any]]:
     """The globals of the function, or of a method of the class; last those of what was started.
 
@@ -49,7 +56,7 @@ def _namespaces(obj: Any) -> Iterator[Mapping[str, Any]]:
     """
     members = [getattr(m, "__func__", m) for m in vars(obj).values()] if isinstance(obj, type) else [obj]
     for member in members:
-        function = member if isinstance(obj, type) else inspect.unwrap(member)
+        function = member if isinstance(obj, type) else _unwrapped(member)
         if isinstance(function, types.FunctionType) and function.__globals__.get("__name__") in _MAIN:
             yield function.__globals__
             return

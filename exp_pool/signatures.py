@@ -33,6 +33,14 @@ def called_signature(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(bare)
 
 
+def shown_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature that the function passes for: of the one that it wraps; its own, where that goes in a circle."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return called_signature(function)
+
+
 def is_open(called: inspect.Signature, shown: inspect.Signature) -> bool:
     """Whether a wrapper takes what it does not name, so that only what was given says what a call is."""
     return not agree(called, shown) and any(parameter.kind in _OPEN for parameter in called.parameters.values())

@@ -228,7 +228,8 @@ class Reader:
     def _attributes_of_modules(self, nodes: Iterable[ast.AST], namespace: dict[str, Any]) -> None:
         """``prompts.GREETING``, ``app.prompts.GREETING``, ``Settings.GREETING``, where the module is of the project."""
         for name, *steps in sorted({chain for node in nodes for chain in chains(node)}):
-            held, label = namespace.get(name), self._label(namespace, name)
+            held: Any = namespace.get(name)
+            label = self._label(namespace, name)
             for step in steps:
                 label += f".{step}"
                 if label in self.found.pieces:

@@ -83,3 +83,17 @@ def test_a_return_type_that_cannot_be_inspected(manager):
     assert "ask" in told[0]
     assert "NoSuchName" in told[0]
     assert manager.stats().hits == 1
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_wrappers_in_a_circle_run(make_manager, length):
+    def one(q):
+        return q
+
+    def other(q):
+        return q
+
+    one.__wrapped__ = one if length == 1 else other
+    other.__wrapped__ = one
+    ask = make_manager(index="none://", embedder="none").exp_cache(one)
+    assert ask("a") == "a"

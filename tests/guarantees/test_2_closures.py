@@ -12,6 +12,7 @@ import queue
 import re
 import threading
 import types
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -520,3 +521,68 @@ def test_secrets_in_closures_are_not_stored(manager):
         "config": {"model": "m", "password": "[redacted]"},
         "api_key": "[redacted]",
     }
+
+
+class Calculator:
+    """A method of this name collects in a list; here it asks."""
+
+    def __init__(self, base):
+        self.base = base
+        self.inner = self
+
+    def add(self, q):
+        return self.base + q
+
+
+class Proxy:
+    def __init__(self, target):
+        self._target = target
+
+    def __getattr__(self, name):
+        return getattr(self._target, name)
+
+
+@pytest.mark.parametrize("wrapped", [lambda one: one, Proxy])
+@pytest.mark.parametrize("how", ["itself", "what it holds"])
+def test_an_object_that_is_asked_by_a_collectors_name_counts(make_manager, wrapped, how):
+    manager = make_manager(index="none://", embedder="none")
+
+    def make(c):
+        if how == "itself":
+
+            @manager.exp_cache(name="of it", source="ignore")
+            def ask(q):
+                return c.add(q)
+
+        else:
+
+            @manager.exp_cache(name="of what it holds", source="ignore")
+            def ask(q):
+                return c.inner.add(q)
+
+        return ask
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where it cannot be keyed it is uncached, which is as good here
+        assert [make(wrapped(Calculator(base)))("q") for base in "aba"] == ["aq", "bq", "aq"]
+
+
+class AnswersToAll:
+    def __getattr__(self, name):
+        return AnswersToAll()
+
+
+@pytest.mark.parametrize("held", [AnswersToAll(), [AnswersToAll()], {"client": AnswersToAll()}])
+def test_a_client_that_answers_to_every_name_holds_up_nobody(make_manager, held):
+    manager = make_manager(index="none://", embedder="none")
+
+    def make(c):
+        @manager.exp_cache(name="of a client", source="ignore")
+        def ask(q):
+            return f"{type(c).__name__} {q}"
+
+        return ask
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert make(held)("q") == f"{type(held).__name__} q"
