@@ -183,6 +183,8 @@ class Reader:
             self._named(name, namespace, label)
             if type(target) is types.FunctionType:
                 self._bound(namespace, name, value, literal=True)
+                if target.__qualname__ != name:  # of several functions that were looked at, which one it is
+                    self.found.pieces[f"is {label}"] = target.__qualname__
                 if target.__globals__ is namespace or innermost(target).__globals__ is namespace:
                     self.function(value, label)
             elif issubclass(kind, type):

@@ -370,6 +370,16 @@ def test_a_helper_that_is_replaced_while_the_program_runs_is_noticed(package):
     assert source.current() == first
 
 
+def test_which_of_two_functions_a_name_stands_for_counts(package):
+    module = package(
+        "def up(q): return q + 'u'\ndef lo(q): return q\nfor h in (up, lo): pass\ndef ask(q): return h(q)\n"
+    )
+    source = Source(module.ask)
+    first = source.current()
+    module.h = module.up
+    assert source.current() != first
+
+
 def test_a_large_module_is_walked_once(package):
     """Not once for each constant: with 300 of them that took a minute."""
     lines = [f"C{i} = {i}\n" for i in range(300)] + [
