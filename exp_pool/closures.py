@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
+import sys
 import sysconfig
 import types
 from collections import defaultdict
@@ -387,9 +388,16 @@ def source_of(function: types.FunctionType) -> str:
     return known.current()
 
 
+def _of_a_library(cls: type) -> bool:
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return cls.__module__ != "__main__" and (not isinstance(file, str) or file.startswith(_LIBRARIES))
+
+
 def _source_of_class(cls: type) -> list[str]:
     found: dict[str, types.FunctionType] = {}
     for base in reversed(cls.__mro__):
+        if _of_a_library(base):  # its name says which it is
+            continue
         for name, member in vars(base).items():
             function = getattr(member, "fget", None) or getattr(member, "__func__", member)
             # What dataclasses and the like write follows from the class's fields, which count by themselves.
