@@ -59,7 +59,7 @@ class Calls:
             await asyncio.sleep(_WORK_S)
             return run(q)
 
-        self.ask = self.manager.exp_cache(name="ask")(ask_async if asynchronous else ask)
+        self.ask = self.manager.exp_cache(name="ask", exclude=["run"])(ask_async if asynchronous else ask)
         self.probe = self.manager.exp_cache(name="probe")(answer_to)
 
     def _run(self, q):
