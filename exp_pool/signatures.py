@@ -29,7 +29,7 @@ def called_signature(function: Callable[..., Any]) -> inspect.Signature:
             return inspect.signature(found)
         found = inner
     bare = types.FunctionType(found.__code__, found.__globals__, found.__name__, found.__defaults__, found.__closure__)
-    bare.__kwdefaults__ = found.__kwdefaults__
+    bare.__kwdefaults__, bare.__annotations__ = found.__kwdefaults__, found.__annotations__
     return inspect.signature(bare)
 
 

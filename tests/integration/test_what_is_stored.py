@@ -45,7 +45,7 @@ def counted(manager, answers=None, **options):
     """A decorated function that says how often it ran."""
     runs = []
 
-    @manager.exp_cache(**{"name": "counted", **options})
+    @manager.exp_cache(**{"name": "counted", "exclude": ["answers"], **options})
     def ask(q):
         runs.append(q)
         answer = f"run {len(runs)}" if answers is None else answers[min(len(runs), len(answers)) - 1]
