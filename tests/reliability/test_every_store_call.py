@@ -40,7 +40,10 @@ class Calls:
             "shown": {"inject": "experiences"},
             "stream": {},
         }
-        self.of = {name: manager.exp_cache(name=name, exclude=["run"], **more)(made[name]) for name, more in options.items()}
+        self.of = {
+            name: manager.exp_cache(name=name, exclude=["functions" if runner else "run"], **more)(made[name])
+            for name, more in options.items()
+        }
 
     def run(self, name, *qs):
         """What the function gives for these: no two runs give the same."""
