@@ -14,14 +14,25 @@ import os
 import sys
 from dataclasses import asdict
 
-from peers import durable, faces, keys, kinds, together, values
+from peers import durable, faces, keys, kinds, source, together, values
 from peers.adapters import PEERS
 from peers.bench import CASES, VERDICTS, Case, Result, run
 from rich.console import Console
 from rich.table import Table
 
-_ABOUT = (durable, faces, keys, kinds, together, values)  # importing them fills CASES
-_ORDER = ("keys", "parameters", "functions", "methods", "values", "coroutines", "streams", "together", "durable")
+_ABOUT = (durable, faces, keys, kinds, source, together, values)  # importing them fills CASES
+_ORDER = (
+    "keys",
+    "parameters",
+    "functions",
+    "methods",
+    "values",
+    "coroutines",
+    "streams",
+    "together",
+    "durable",
+    "source",
+)
 _SHOWN = {
     "right": "right",
     "wrong": "[bold red]wrong[/]",

@@ -321,6 +321,26 @@ async def _(lab: Lab) -> None:
         await lab.expect(kind(f"{number}").read, f"str '{number}'; str 'x'", "x")
 
 
+@case("methods", "objects of which the state is a text or a tuple")
+async def _(lab: Lab) -> None:
+    class Voice(str):
+        __slots__ = ()
+
+        @lab.cached
+        def say(self, text: str) -> str:
+            return said(str(self), text)
+
+    class Pair(tuple):  # noqa: SLOT001
+        @lab.cached
+        def say(self, text: str) -> str:
+            return said(*self, text)
+
+    for _ in range(2):
+        for state in ("a", "b"):
+            await lab.expect(publish(Voice)(state).say, f"str '{state}'; str 'x'", "x")
+            await lab.expect(publish(Pair)([state]).say, f"str '{state}'; str 'x'", "x")
+
+
 @case("methods", "a classmethod of two classes")
 async def _(lab: Lab) -> None:
     class Base:
