@@ -20,7 +20,7 @@ from exp_pool.display import Pairs, as_table, one_line
 from exp_pool.embedders.service import Embedded
 from exp_pool.errors import ClosedError, ConfigurationError
 from exp_pool.experience import MISSING, Call, Experience, HistoryEntry, Hit, QueryType
-from exp_pool.plugs import offers
+from exp_pool.plugs import checked_listeners, offers
 from exp_pool.pool import Pool
 from exp_pool.protocols import Embedder, Observer, RecordStore, Scorer, VectorIndex
 from exp_pool.report import Report
@@ -85,7 +85,13 @@ class ExpManager(Tending):
         self._plugs: dict[str, Any] = {
             name: plug for name, plug in plugs.items() if plug is not None and not isinstance(plug, str)
         }
-        self._listeners: dict[str, Any] = {"callbacks": callbacks, "feeds": feeds, "observers": observers}
+        self._listeners: dict[str, Any] = {
+            "callbacks": checked_listeners("callbacks", callbacks, "a callable(key, experience)", callable),
+            "feeds": checked_listeners("feeds", feeds, "a callable(call)", callable),
+            "observers": checked_listeners(
+                "observers", observers, "an object with a method notify(event)", lambda one: offers(one, Observer)
+            ),
+        }
         self._token = uuid.uuid4().hex
         self._config = config
         self.sync = self._opened(None)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable, Iterable
 from importlib import metadata
+from typing import Any
+
+from exp_pool.errors import ConfigurationError
 
 
 def offers(plug: object, contract: type) -> bool:
@@ -14,6 +18,27 @@ def offers(plug: object, contract: type) -> bool:
     """
     members = {name for name in (*vars(contract), *contract.__annotations__) if not name.startswith("_")}
     return not isinstance(plug, type) and all(hasattr(plug, name) for name in members)
+
+
+def checked_listeners(name: str, given: Any, wanted: str, fits: Callable[[Any], bool]) -> tuple[Any, ...]:
+    """What a manager is given to call, as a tuple.
+
+    Args:
+        name: the parameter.
+        given: what was passed for it.
+        wanted: what each must be, for the error.
+        fits: whether one is that.
+
+    Raises:
+        ConfigurationError: `given` is one instead of a list, or one of them does not fit.
+    """
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+        raise ConfigurationError(f"{name}={given!r}: give a list, each of it {wanted}")
+    listeners = tuple(given)
+    for one in listeners:
+        if not fits(one):
+            raise ConfigurationError(f"{name}: {one!r} is not {wanted}")
+    return listeners
 
 
 def to_install(extra: str) -> str:

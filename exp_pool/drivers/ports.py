@@ -265,7 +265,7 @@ class Ports:
     def tell(self, event: Event) -> None:
         """Notify every observer; what one raises is logged and skipped."""
         for observer in self.observers:
-            self._guarded("observer", observer.notify, event)
+            self._guarded("observer", _notify, observer, event)
 
     def _guarded(self, kind: str, plug: Callable[..., Any], *args: Any) -> Any:
         """What a plug of the user's returns; ``...`` where it raised."""
@@ -276,3 +276,8 @@ class Ports:
             with suppress(Exception):
                 log_with_trace("WARNING", f"a {kind} raised and was skipped: {err!r}", err)
             return ...
+
+
+def _notify(observer: Observer, event: Event) -> Any:
+    """Looking for the method is a part of what may raise."""
+    return observer.notify(event)

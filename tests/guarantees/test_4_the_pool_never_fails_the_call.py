@@ -20,7 +20,7 @@ from exp_pool import (
     get_exp_manager,
     record,
 )
-from exp_pool.errors import ExpPoolWarning, StoreError
+from exp_pool.errors import ConfigurationError, ExpPoolWarning, StoreError
 from exp_pool.protocols import RecordStore
 from exp_pool.stores.memory import MemoryStore
 
@@ -207,6 +207,40 @@ def test_a_judge_a_builder_a_feed_a_callback_an_observer_that_raise(make_manager
     assert [f("x"), f("x")] == ["x", "x"]
     assert runs == ["x", "x"]
     assert manager.stats().degraded > 4
+
+
+def test_an_observer_that_loses_its_method(make_manager):
+    class Listener:
+        def notify(self, event):
+            pass
+
+    listener = Listener()
+    manager = make_manager(observers=[listener])
+    del Listener.notify
+
+    @manager.exp_cache
+    def f(req):
+        return req
+
+    assert [f("x"), f("x")] == ["x", "x"]
+    assert manager.stats().degraded >= 3  # a miss, a store, a hit
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"observers": [print]},
+            r"observers: <built-in function print> is not an object with a method notify\(event\)",
+        ),
+        ({"observers": print}, "observers=<built-in function print>: give a list"),
+        ({"callbacks": [None]}, r"callbacks: None is not a callable\(key, experience\)"),
+        ({"feeds": "feed"}, r"feeds='feed': give a list, each of it a callable\(call\)"),
+    ],
+)
+def test_a_listener_that_cannot_be_called_is_refused_where_it_is_given(given, said):
+    with pytest.raises(ConfigurationError, match=said):
+        ExpManager(store="memory://", index="none://", embedder="none", **given)
 
 
 def test_a_namespace_key_or_request_callable_that_raises(make_manager):
