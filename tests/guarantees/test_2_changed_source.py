@@ -117,6 +117,7 @@ def test_what_people_said_answers_whatever_the_source_is(manager, module, by):
     elif by == "create":
         pool.create_exp(Experience.from_call(module(ONE).ask, ["a"], response="said"))
     else:
+        pytest.importorskip("pandas")
         frame = curation.to_frame(manager)
         frame["response"] = "said"
         curation.apply_frame(manager, frame, dry_run=False)
