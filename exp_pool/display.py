@@ -56,6 +56,11 @@ class Shown:
         return as_table(type(self).__qualname__, self._pairs())
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 answer``, ``2 answers``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def one_line(name: str, pairs: Iterable[tuple[str, Any]]) -> str:
     """``Name(a=1, b='two')``, each value at most so long."""
     return f"{name}({', '.join(f'{field}={Brief(value)!r}' for field, value in pairs)})"

@@ -103,7 +103,7 @@ def _parse_field(name: Any, wanted: Any) -> list[Condition]:
 def _unknown_field(name: str) -> InvalidInputError:
     known = sorted(_FIELDS)
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = f"; did you mean {close[0]!r}?" if close else "."
     dotted = ", ".join(f"{field}.<name>" for field in OBJECT_FIELDS)
     return InvalidInputError(f"where: unknown field {name!r}{hint} Known: {', '.join(known)}, {dotted}")
 

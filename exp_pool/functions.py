@@ -22,6 +22,7 @@ from exp_pool.durations import Ttl
 from exp_pool.errors import (
     ConfigurationError,
     EncodingError,
+    ExpPoolError,
     InvalidInputError,
     NamespaceError,
     ReplayMissError,
@@ -312,6 +313,8 @@ class Decorated(FunctionLike, Generic[P, R]):
         policy = self._policy_in(pool)
         if policy.judge is None:
             return pool.explain(request, policy.min_score, misfit=policy.misfit)
+        with suppress(ExpPoolError):  # what was stored a moment ago is compared, too, if it can be embedded now
+            pool.queries.catch_up(request.namespace, request.text)
         try:
             judged = sync.drive(considered(request, policy), pool.ports, self._setup.function)
         except Exception as err:

@@ -184,8 +184,7 @@ class Moving:
         kept = self._source.count(query)
         if kept != seen:
             said.append(
-                f"the source counts {kept:,} rows and gives {seen:,}: damaged (python -m exp_pool doctor), or changed "
-                "meanwhile"
+                f"the source counts {kept:,} rows and gives {seen:,}: damaged (exp-pool doctor), or changed meanwhile"
             )
         if (counted := self.target.count(query)) < found:
             said.append(f"the target gives {found:,} rows and counts {counted:,}")

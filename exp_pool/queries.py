@@ -76,6 +76,17 @@ class Queries:
         with in_namespace(namespace):  # what it asks of the pool is the same tenant's
             return self._reranking.reordered(chosen, request, matches, self._timeout_s)[:top_k]
 
+    def catch_up(self, namespace: str, text: str) -> None:
+        """Embed what is still owed there, as a query does, for somebody who is going to look around that text.
+
+        Raises:
+            EmbedderError: it cannot be embedded, or not in time.
+            StoreError: the store failed.
+        """
+        if self._embeddings is not None:
+            deadline = monotonic() + self._timeout_s
+            self._upkeep.catch_up(namespace, self._embeddings.embed([text], self._timeout_s).embedder, deadline)
+
     # The model
 
     def begin_loading(self) -> Future[Embedder] | None:

@@ -179,7 +179,10 @@ def whole_id(manager: ExpManager, part: str) -> str:
             return found[0]
         if found:
             raise InvalidInputError(f"several ids end in {part!r}: {', '.join(found)}; write more of it")
-    raise NotFoundError(f"no experience {part!r} in namespace {manager.sync.space!r}")
+    raise NotFoundError(
+        f"no experience {part!r} in namespace {manager.sync.space!r}: give a whole id, or its end of at least "
+        f"{SHORTEST} characters"
+    )
 
 
 def confirm(what: str, *, yes: bool) -> None:

@@ -130,7 +130,7 @@ def load(
 
 @app.command()
 def merge(
-    paths: Annotated[list[Path], typer.Argument(help="Files.")],
+    paths: Annotated[list[Path], typer.Argument(help="Files, or folders of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write; it must not be there yet.")],
 ) -> None:
     """Put several files into one; of two states of one experience the later stays.

@@ -33,6 +33,8 @@ from exp_pool.cli.snapshotting import (
     PersistDirOption,
     PersistOption,
 )
+from exp_pool.display import counted
+from exp_pool.errors import NotFoundError
 from exp_pool.manager import ExpManager
 from exp_pool.protocols import EvictionOrder
 from exp_pool.registry import made_scorer
@@ -101,7 +103,7 @@ def prefill(
     if json_:
         as_json({"ran": ran})
     else:
-        line(f"{ran} calls of {function} ran; the pool had the answers of the others")
+        line(f"{counted(ran, 'call')} of {function} ran; the pool had the answers of all others")
 
 
 @app.command()
@@ -132,11 +134,25 @@ def adopt(
             with in_namespace(namespace) if namespace else nullcontext():
                 adopted = decorated_function(name).adopt_in(pool)
         else:
-            adopted = pool.adopt(name, "", pool.spaces_of(name, namespace))
+            spaces = pool.spaces_of(name, namespace)
+            if not pool.count_of(name, spaces):
+                raise NotFoundError(
+                    f"nothing is stored under {name!r} in namespace {spaces[0]!r}: `exp-pool stats` names what is"
+                )
+            adopted = pool.adopt(name, "", spaces)
     if json_:
         as_json({"adopted": adopted})
     else:
-        line(f"{adopted} answers of {name} answer again" if adopted else f"{name} has no answers of earlier source")
+        line(_adopted(adopted, name, whatever=not of_a_module))
+
+
+def _adopted(count: int, name: str, *, whatever: bool) -> str:
+    if not count:
+        return f"{name} has no answers of earlier source"
+    again = f"{counted(count, 'answer')} of {name} {'answers' if count == 1 else 'answer'} again"
+    if not whatever:
+        return again
+    return f"{again}, whatever its source is from now on; to have the next change noticed, say module:function"
 
 
 @app.command()

@@ -223,6 +223,8 @@ def _readable(pool: Pool, file: Path, entries: Mapping[str, Any]) -> dict[str, E
 def merge(paths: Sequence[str | Path], out: str | Path) -> Path:
     """Put the entries of several files into one; of two with one id the later state, or the deletion. Its path.
 
+    A folder stands for all partition files in it.
+
     Raises:
         ConfigurationError: `out` is there already, a file cannot be read, or two were saved under different
             `key_secret`s, so that no pool could load both; the message names it.
@@ -232,7 +234,7 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Path:
         raise ConfigurationError(f"{target} is there already; give another path, or remove it first")
     entries: dict[str, Any] = {}
     secrets: dict[str | None, Path] = {}
-    for path in map(Path, paths):
+    for path in _each_file(paths):
         try:
             for id_, entry in files.read(path, path.parent)[0].items():
                 if isinstance(read(id_, entry), Entry):
@@ -248,6 +250,14 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Path:
         )
     files.write(target, dict(sorted(entries.items())))
     return target
+
+
+def _each_file(paths: Sequence[str | Path]) -> Iterator[Path]:
+    for path in map(Path, paths):
+        found = list(_files(path)) if path.is_dir() else [path]
+        if not found:
+            raise ConfigurationError(f"{path} is a folder without files of a snapshot; name the files, or another one")
+        yield from found
 
 
 @contextmanager

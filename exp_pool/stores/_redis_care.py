@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from exp_pool.stores._redis_reading import Reading
-from exp_pool.stores._redis_server import Server
+from exp_pool.stores._redis_server import ResponseError, Server
 from exp_pool.stores._redis_units import Keys, id_of, unit_of, unpack
 from exp_pool.stores._redis_writing import Writing, pages
 
@@ -41,7 +39,7 @@ class Care:
 
     def check(self) -> list[str]:
         """What is wrong, each with what to do."""
-        remedy = "run `python -m exp_pool doctor --fix`"
+        remedy = "run `exp-pool doctor --fix`"
         found = [*self._evicting()]
         listed = self._listed()
         damaged, unlisted = self._units(listed)

@@ -6,10 +6,8 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import redis
-
 from exp_pool.stores._listener import News
-from exp_pool.stores._redis_server import Server
+from exp_pool.stores._redis_server import Server, redis
 from exp_pool.stores._redis_units import decoded
 
 

@@ -16,7 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import redis
+from exp_pool.errors import ConfigurationError
+from exp_pool.plugs import to_install
+
+try:
+    import redis as redis  # noqa: PLC0414  (its other modules take it from here, behind this check)
+except ImportError as err:
+    raise ConfigurationError(f"redis:// needs redis: {to_install('redis')}") from err
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import (
@@ -30,8 +36,10 @@ from redis.exceptions import (
     NoScriptError,
     RedisClusterException,
     RedisError,
-    ResponseError,
     TryAgainError,
+)
+from redis.exceptions import (
+    ResponseError as ResponseError,  # noqa: PLC0414
 )
 from redis.retry import Retry
 

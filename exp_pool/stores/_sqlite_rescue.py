@@ -74,7 +74,7 @@ def restore_from(path: Path, source: Path, timeout_s: float) -> Path | None:
         StoreError: the backup is damaged or no pool, or another process has the present one open. Nothing was changed.
     """
     if not source.is_file():
-        raise StoreError(f"{source} is no file; name a backup made by `python -m exp_pool backup`")
+        raise StoreError(f"{source} is no file; name a backup made by `exp-pool backup`")
     new = path.with_name(f"{path.name}.restored")
     _remove(new)
     create_folder(path.parent)

@@ -303,7 +303,7 @@ class JsonStore(Mirror):
             if self._journal.damaged:
                 found.append(
                     f"{self._folder.journal}: {self._journal.damaged} lines cannot be read, so some use counts, "
-                    "duties or states are lost, and done again; `python -m exp_pool doctor --fix` writes it anew"
+                    "duties or states are lost, and done again; `exp-pool doctor --fix` writes it anew"
                 )
         return found
 

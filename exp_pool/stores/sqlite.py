@@ -165,7 +165,7 @@ class SqliteStore(SqlStore):
 
     @translated
     def check(self) -> list[str]:
-        remedy = "run `python -m exp_pool doctor --fix`: it keeps what can be read, and sets the damaged file aside"
+        remedy = "run `exp-pool doctor --fix`: it keeps what can be read, and sets the damaged file aside"
         try:
             found = self._file.quick_check()
             found += self._damaged_rows() if not found else []

@@ -63,7 +63,8 @@ def exp_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ExpMana
         recording.parent.mkdir(parents=True, exist_ok=True)  # a folder that the store makes keeps itself out of git
         url = f"sqlite:///{recording}"
     elif mode == "replay" and recording.exists():
-        url = f"sqlite:///{shutil.copy(recording, tmp_path / 'exp_pool.db')}"
+        # The content alone: a recording may be read-only, as in a checkout that nobody may change.
+        url = f"sqlite:///{shutil.copyfile(recording, tmp_path / 'exp_pool.db')}"
     else:
         url = "memory://"
     remedy = f"record it: pytest --exp-pool=record {shlex.quote(_test_id(request))}"

@@ -230,7 +230,7 @@ def test_export_and_import(pool, run, tmp_path, monkeypatch):
     assert json.loads(run("import", "out.jsonl", "--json"))["known"] == 3
     said = run("import", "damaged.jsonl", code=1)
     assert "line 2" in said
-    assert "imported before that: 1 experiences" in said
+    assert "imported before that: 1 experience" in said
 
 
 def test_snapshots(pool, run, tmp_path, monkeypatch):
@@ -340,7 +340,9 @@ def test_adopt(run, tmp_path, monkeypatch):
     del sys.modules["adopting"]
     assert json.loads(run("adopt", "adopting:ask", "--json")) == {"adopted": 1}
     assert json.loads(run("adopt", "adopting:ask", "--json")) == {"adopted": 0}
-    assert "1 answers of adopting.ask answer again" in run("adopt", "adopting.ask")  # of any source
+    said = run("adopt", "adopting.ask")  # of any source
+    assert "1 answer of adopting.ask answers again, whatever its source is from now on" in said
+    assert "nothing is stored under 'adopting.aks'" in run("adopt", "adopting.aks", code=1)
     url = f"sqlite:///{tmp_path}/other.db"
     with ExpManager(store=url, **PLAIN) as other:
         earlier = other.exp_cache(lambda q: q, name="adopting.ask", source="check")
@@ -407,7 +409,7 @@ def test_import_of_nothing_is_an_error_and_again_is_none(run, tmp_path):
     (row,) = lines(run("list", "--json"))
     assert (row["request"], row["response"], row["metadata"]["team"]) == ("a", "b", "x")
     run("import", "some.jsonl", "--columns", names, "--function", "f")  # it is there already
-    assert "0 experiences of 1 items" in run(
+    assert "0 experiences of 1 item" in run(
         "import", "some.jsonl", "--columns", '{"request": "nope", "response": "no"}', "--function", "f", code=1
     )
 

@@ -303,6 +303,31 @@ def test_csv_with_its_columns(manager, tmp_path, separator):
     assert (found.score.value, found.created_at) == (0.5, datetime(2026, 1, 2, tzinfo=UTC))
 
 
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({"request": "questoin"}, "it has no 'questoin', which columns= names for what was asked"),
+        ({"arguments.q": "questoin", "arguments.lang": "l"}, "it has no 'questoin' and no 'l', which columns="),
+    ],
+)
+def test_a_column_that_is_not_there_makes_no_call_without_arguments(manager, tmp_path, format_, columns, why):
+    file = tmp_path / "logs"
+    file.write_text(
+        "question,reply\nWhere?,Here.\nWhen?,Now.\n"
+        if format_ == "csv"
+        else '{"question": "Where?", "reply": "Here."}\n{"question": "When?", "reply": "Now."}\n'
+    )
+    report = importers.load(manager, file, format_, function="ask", columns={**columns, "response": "reply"})
+    assert (report.read, report.stored) == (2, 0)
+    assert why in report.skipped[0].why
+    assert list(manager.sync.iter_exps()) == []
+    right = {"request": "question", "response": "reply"}
+    assert importers.load(manager, file, format_, function="ask", columns=right).stored == 2
+    no_arguments = {"response": "reply"}  # of a function that has none
+    assert importers.load(manager, file, format_, function="now", columns=no_arguments).stored >= 1
+
+
 def test_parquet_of_others_and_columns_called_as_fields_are(manager, tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     table = pyarrow.table(

@@ -187,7 +187,7 @@ def test_the_command_as_people_type_it(project):
         ).stdout
         for _ in range(2)
     ]
-    assert said[0] == "4 calls of agents_of_prefill:add ran; the pool had the answers of the others\n"
+    assert said[0] == "4 calls of agents_of_prefill:add ran; the pool had the answers of all others\n"
     assert said[1].startswith("0 calls of")
     with ExpManager(store=f"sqlite:///{project}/pool.db", **PLAIN) as manager:
         answers = [e.response for e in manager.sync.iter_exps()]
@@ -196,7 +196,7 @@ def test_the_command_as_people_type_it(project):
 
 def test_coroutine_functions_methods_and_namespaces(project):
     assert "3 calls" in command("agents_of_prefill:later", lines(project, 1, 2, 3), "--namespace", "tenant")
-    assert "1 calls" in command("agents_of_prefill:Agent.act", lines(project, 1))
+    assert "1 call" in command("agents_of_prefill:Agent.act", lines(project, 1))
     pool = sys.modules["agents_of_prefill"].pool
     assert pool.sync.get_exps_count() == 1
     with in_namespace("tenant"):

@@ -68,6 +68,20 @@ def test_record_then_replay_then_a_miss_that_explains_itself(run, tmp_path):
     assert recording.read_bytes() == content
 
 
+def test_a_recording_that_may_only_be_read_is_replayed(run, tmp_path):
+    run("--exp-pool=record")
+    recording = tmp_path / "recordings" / "test_agent.db"
+    recording.chmod(0o444)
+    # Root may write whatever the mode says, so that it is looked at.
+    (tmp_path / "test_agent.py").write_text(
+        TEST.replace("(exp_pool)", "(exp_pool, tmp_path)")
+        + "    assert (tmp_path / 'exp_pool.db').stat().st_mode & 0o200\n"
+    )
+    replayed = run()
+    assert replayed.returncode == 0, replayed.stdout
+    assert "RUNS 0" in replayed.stdout
+
+
 def test_the_help_says_what_the_modes_are(run):
     assert "replay recorded answers" in run("--help").stdout
     assert "invalid choice" in run("--exp-pool=sometimes").stderr

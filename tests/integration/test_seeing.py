@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from exp_pool import bypass, record
+from exp_pool import ThresholdJudge, bypass, record
 from exp_pool.errors import ExpPoolWarning, ReplayMissError
 
 PLAIN = {"index": "none://", "embedder": "none"}
@@ -71,6 +71,19 @@ def test_explain_names_the_argument_in_which_the_call_differs(ask):
     assert "1 here" in ask.explain(1)
     assert ask.explain() == "this call runs uncached: missing a required argument: 'q'"
     assert "no stable identity" in ask.explain(object())
+
+
+def test_explain_embeds_what_was_stored_a_moment_ago(make_manager):
+    manager = make_manager()
+
+    @manager.exp_cache(judge=ThresholdJudge(0.5))
+    def answer(req):
+        return req
+
+    answer("the first")
+    manager.sync.flush()  # from now on what calls store is embedded by the worker, later
+    answer("zzz zzz")
+    assert "similarity 1.000" in answer.explain("zzz zzzz") or "lets" in answer.explain("zzz zzzz")
 
 
 def test_long_values_are_shortened_around_the_difference(ask):

@@ -196,6 +196,19 @@ def test_merge_keeps_the_later_of_two(node, tmp_path):
         snapshots.merge([tmp_path / "nothing"], tmp_path / "new.cache")
 
 
+def test_merge_takes_folders(node, tmp_path):
+    one, two = node(), node()
+    filled(one)
+    snapshots.save(one, tmp_path / "saved")
+    merged = snapshots.merge([tmp_path / "saved"], tmp_path / "merged.cache")
+    assert snapshots.load(two, merged) > 0
+    assert state(two) == state(one)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigurationError, match="empty is a folder without files of a snapshot"):
+        snapshots.merge([tmp_path / "empty"], tmp_path / "new.cache")
+    assert not (tmp_path / "new.cache").exists()
+
+
 def test_wrong_values_are_named(node, tmp_path):
     for size in (0, -1, True, "10"):
         with pytest.raises(InvalidInputError, match="partition_size"):

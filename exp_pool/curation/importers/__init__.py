@@ -175,7 +175,7 @@ def _importer(format_: str | None, source: Source) -> tuple[str, Importer]:
     if name is None:
         raise SourceError(
             f"{source.path} looks like no known format; say which: {', '.join(sorted(FORMATS))}; or, of "
-            "tables and JSON lines, which column is which with columns={'request': '...', 'response': '...'}"
+            'tables and JSON lines, which column is which with columns={"request": "...", "response": "..."}'
         )
     if name not in FORMATS:
         raise InvalidInputError(f"format={name!r:.80} is unknown; known: {', '.join(sorted(FORMATS))}")

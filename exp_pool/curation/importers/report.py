@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from exp_pool.display import counted
+
 _KEPT = 1000  # of what was left out, with where it stood; the rest is only counted
 _OTHER = "other reasons"
 _SHOWN = 5  # reasons, the commonest first
@@ -58,7 +60,8 @@ class ImportReport:
             self.behind.append(Skipped(where, why))
 
     def __str__(self) -> str:
-        said = [f"{self.stored:,} experiences of {self.read:,} items imported from {self.path} ({self.format})"]
+        stored, read = counted(self.stored, "experience"), counted(self.read, "item")
+        said = [f"{stored} of {read} imported from {self.path} ({self.format})"]
         if self.history:
             said.append(f"{self.history:,} as history")
         if self.known:

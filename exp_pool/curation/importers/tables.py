@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from exp_pool.curation.importers.making import Made, Options, call, from_json, moment
+from exp_pool.curation.importers.making import LeftOutError, Made, Options, call, from_json, moment
 from exp_pool.errors import InvalidInputError
 from exp_pool.experience import MISSING, Metric, Score
 
@@ -13,6 +13,7 @@ _METRIC = ("time_s", "money_usd", "tokens_in", "tokens_out")
 _PLAIN = ("version", "request", "model", "strategy", "kind")
 _FIELDS = ("function", "response", "expected", "arguments", "metadata", "score", "created_at", "id", *_PLAIN, *_METRIC)
 _MEMBERS = ("arguments.", "metadata.")
+_ASKED = ("request", "arguments")
 _SCORER = "imported"
 
 
@@ -33,12 +34,17 @@ def experience(row: Mapping[str, Any], options: Options, source: str) -> Made:
     """The experience of a row. Empty cells count as not there.
 
     Raises:
-        LeftOutError: it has no answer, or nobody says whose call it is.
+        LeftOutError: it has no answer, nobody says whose call it is, or it has nothing of the columns that were named
+            for what was asked.
         ValueError: a cell does not fit its field.
     """
     cells = {field: row.get(column) for field, column in mapping(options).items()}
     told = {field: value for field, value in cells.items() if value is not None and value != ""}
     arguments = _members(told, "arguments")
+    asked = [column for field, column in options.columns.items() if field.partition(".")[0] in _ASKED]
+    if asked and not (arguments or "request" in told or "arguments" in told):
+        # A call without arguments would be taken for one and the same, however many rows there are.
+        raise LeftOutError(f"it has no {' and no '.join(map(repr, asked))}, which columns= names for what was asked")
     plain = {field: str(told[field]) for field in _PLAIN if field in told}
     metric = Metric(**{field: told[field] for field in _METRIC if field in told})
     score = None if "score" not in told else Score(value=float(told["score"]), scorer=_SCORER)
