@@ -9,6 +9,7 @@ Holders that weak references do not reach are kept for as long as anything else 
 
 from __future__ import annotations
 
+import collections
 import copy
 import sys
 from collections.abc import Callable
@@ -38,7 +39,7 @@ class _Notes(NamedTuple):
 _ABSENT = Beginning(was_there=False, content=NOTHING)
 _MOST = 10_000  # a bound for holders in circles with their content; the oldest is looked at anew then
 _noted: dict[int, _Notes] = {}
-_sweep_at = 64
+_limit = [64]  # of what is noted; then what nobody holds any more is forgotten
 
 
 def beginning(holder: Any, name: Any, value: Any, known: Callable[[Any], Any]) -> Beginning:
@@ -63,9 +64,8 @@ def is_empty(value: Any) -> bool:
     """Whether it is what variables start with that are filled later: None, zero, an empty text or container."""
     if value is NOTHING or value is None:
         return True
-    return (
-        is_plain(value) or isinstance(value, list | dict | set | bytearray) or hasattr(value, "maxlen")
-    ) and not value
+    has_length = is_plain(value) or isinstance(value, list | dict | set | bytearray | collections.deque)
+    return has_length and not value
 
 
 def _begun(value: Any, known: Callable[[Any], Any]) -> Beginning:
@@ -101,8 +101,7 @@ _ALONE = _references(_Notes([], {}))
 
 def _sweep() -> None:
     """Forget holders that nobody else holds any more."""
-    global _sweep_at
-    if len(_noted) < _sweep_at:
+    if len(_noted) < _limit[0]:
         return
     for key, notes in list(_noted.items()):
         is_gone = notes.holder() is None if isinstance(notes.holder, ReferenceType) else _references(notes) <= _ALONE
@@ -110,4 +109,4 @@ def _sweep() -> None:
             _noted.pop(key, None)
     while len(_noted) > _MOST:
         _noted.pop(next(iter(_noted)), None)
-    _sweep_at = 2 * len(_noted) + 64
+    _limit[0] = 2 * len(_noted) + 64

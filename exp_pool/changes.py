@@ -54,8 +54,9 @@ def uses_of(code: types.CodeType) -> Mapping[str, frozenset[Use]]:
     """For each variable that the code closes over: what is changed of it, and what is read, one step from the variable.
 
     ``("item", "n")`` for ``state["n"] = 1``; ``("attr", "n")`` likewise; ``("item", ANY)`` for ``seen[k] = v``;
-    ``("call", "append")`` for ``calls.append(x)``; ``("read", "n")`` for ``x.n``, ``("got", "n")`` for ``x["n"]``. What is
-    changed further down stands in what holds it: ``("within", (("item", "n"), SUMMED))`` for ``state["n"] += 1``.
+    ``("call", "append")`` for ``calls.append(x)``; ``("read", "n")`` for ``x.n``, ``("got", "n")`` for ``x["n"]``.
+    What is changed further down stands in what holds it: ``("within", (("item", "n"), SUMMED))`` for
+    ``state["n"] += 1``.
     """
     return _uses(code, code.co_freevars)
 
@@ -83,7 +84,7 @@ def _uses(code: types.CodeType, variables: Sequence[str]) -> Mapping[str, frozen
             if operation in ("STORE_DEREF", "DELETE_DEREF", "STORE_FAST", "DELETE_FAST"):
                 uses.add(SUMMED if at and _is_augmenting(instructions[at - 1]) else REBOUND)
             elif not _is_summed(instructions, at):
-                uses |= _used(instructions, at) if loaded[-1] == name else {READ}
+                uses.update(_used(instructions, at) if loaded[-1] == name else {READ})
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             for name, within in uses_of(inner).items():
@@ -190,8 +191,10 @@ def _with_names(code: types.CodeType, instructions: Sequence[dis.Instruction]) -
         if instruction.opname == "CALL_KW":
             names = found[-1].argval
         if instruction.opname in ("CALL", "CALL_KW") and names is not None:
-            instruction, names = instruction._replace(argval=names), None
-        found.append(instruction)
+            found.append(instruction._replace(argval=names))
+            names = None
+        else:
+            found.append(instruction)
     return found
 
 

@@ -121,6 +121,8 @@ def _part(holder: Any, name: Any, item: Any, uses: Collection[Use], known: Keyed
     """
     is_container = isinstance(item, CONTAINERS) or _is_collection(type(item))
     if item is not NOTHING and not _WRITTEN.intersection(uses):  # only what is in it
+        if not _is_read(uses) and (is_container or not any(kind.startswith("call") for kind, _ in uses)):
+            return NOTHING
         left = left_of(item, frozenset(uses), known)
         return NOTHING if type(left) is dict and not left else left
     begun = beginning(holder, name, item, known)
@@ -138,9 +140,10 @@ def _parts(value: Any, cls: type, uses: frozenset[Use], known: Keyed) -> Any:
     # so may that of an object which stands in an attribute.
     made_up = _answers_to_all(cls)
     named = _written(uses, "attr")
-    writes = {n: u for n, u in named.items() if (_is_content(held[n]) if n in held else not made_up)}
+    of_threads = _is_of_threads(cls)
+    writes = {n: u for n, u in named.items() if (of_threads or _is_content(held[n]) if n in held else not made_up)}
     read = {name for kind, name in uses if kind in ("read", "call")} | named.keys()
-    read = {name for name in read if name not in writes or ("read", name) in uses}
+    read = {name for name in read if name is not None and (name not in writes or ("read", name) in uses)}
     read |= {about[0] for kind, about in uses if kind == "call of items"}
     reads = _Reads(cls, held, writes)
     whole = READ in uses or any(kind == "got" for kind, _ in uses)
@@ -151,8 +154,7 @@ def _parts(value: Any, cls: type, uses: frozenset[Use], known: Keyed) -> Any:
         for name, within in reads.writes.items():
             reading = {READ} if is_read or name in reads.found or ("read", name) in uses else set()
             item = left.get(name, held.get(name, NOTHING))
-            part = _part(value, name, item, within | reading, known, is_current=True)
-            left[name] = part
+            left[name] = _part(value, name, item, within | reading, known, is_current=True)
         return {n: item for n, item in left.items() if item is not NOTHING and not coordinates(type(item))}  # type: ignore[arg-type]
 
     if writes and not read and not whole:
@@ -160,13 +162,14 @@ def _parts(value: Any, cls: type, uses: frozenset[Use], known: Keyed) -> Any:
         return NOTHING
     is_model = hasattr(cls, "__pydantic_fields__")
     is_whole = dataclasses.is_dataclass(cls) or is_model or cls is types.SimpleNamespace
-    of_threads = _is_of_threads(cls)
     unseen = may_hold_unseen(cls) and not is_whole and not of_threads
     if hasattr(cls, "__exp_key__") or (is_whole and not writes) or unseen:
         return value
     if is_model:
         held |= (value.__pydantic_extra__ or {}) | (value.__pydantic_private__ or {})
     if is_whole or (not has_attributes(value) and cls is not object and not of_threads):
+        if not is_whole:
+            all(map(reads.add, read))  # what methods write is missing yet
         left = kept(held, is_read=whole)
     else:
         if (whole and not of_threads) or not all(map(reads.add, read)):
@@ -248,7 +251,7 @@ def _is_content(value: Any) -> bool:
 def _answers_to_all(cls: type) -> bool:
     """Whether attributes are made up when they are asked for: a proxy, a client."""
     own: Any = cls.__getattribute__
-    return hasattr(cls, "__getattr__") or own is not object.__getattribute__
+    return hasattr(cls, "__getattr__") or (own is not object.__getattribute__ and not _is_of_threads(cls))
 
 
 def _is_of_threads(cls: type) -> bool:
@@ -271,6 +274,7 @@ def _collects(value: Any) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def coordinates(cls: type) -> bool:
+    """Whether instances only coordinate: what they hold tells nothing apart."""
     return any(f"{base.__module__}.{base.__qualname__}" in _COORDINATING for base in cls.__mro__)
 
 
@@ -290,7 +294,7 @@ def _of_a_library(cls: type) -> bool:
 
 
 def with_source(value: Any) -> Any:
-    """A value that is what it holds, with the source of the methods that may be asked of it, if these are the project's."""
+    """A value that is what it holds, with the source of its methods where its class is of the project."""
     classes: dict[type, None] = {}
     _note_classes(value, classes, 0)
     sources = {cls: source for cls in classes if (source := source_of_class(cls))}
@@ -316,6 +320,7 @@ def _note_classes(value: Any, found: dict[type, None], depth: int) -> None:
 
 
 def source_of_class(cls: type) -> list[str]:
+    """The digests of the methods of a class, with those of its bases, as far as these are of the project."""
     found: dict[str, types.FunctionType] = {}
     for base in reversed(cls.__mro__):
         if _of_a_library(base):  # its name says which it is
