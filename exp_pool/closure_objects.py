@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from exp_pool.beginnings import NOTHING, WHOLE, beginning
-from exp_pool.changes import ANY, COLLECTING, CONSUMED, READ, REBOUND, SUMMED, Use, uses_of_self
+from exp_pool.changes import ANY, COLLECTING, CONSUMED, READ, REBOUND, SUMMED, TAKEN, Use, uses_of_self
 from exp_pool.classes import attributes_of, has_attributes, is_known_by_name, is_plain, may_hold_unseen
 from exp_pool.source import Source
 
@@ -58,6 +58,8 @@ _COORDINATING = frozenset(
 
 class Known(dict[str, Any]):
     """What a function, a method or an object whose attributes are partly left out is known by."""
+
+    __module__ = "exp_pool.closures"  # its name is part of keys
 
 
 def left_of_variable(cell: types.CellType, uses: frozenset[Use], known: Keyed) -> Any:
@@ -237,7 +239,7 @@ class _Reads:
         written = _written([use], "attr")
         for attribute, uses in written.items():
             self.writes.setdefault(attribute, set()).update(uses)
-        if written:
+        if written or use == TAKEN:  # the method that gives it away is followed
             return True
         if kind == "call of items":
             kind, name = "call", name[0]
@@ -297,7 +299,7 @@ def with_source(value: Any) -> Any:
     """A value that is what it holds, with the source of its methods where its class is of the project."""
     classes: dict[type, None] = {}
     _note_classes(value, classes, 0)
-    sources = {cls: source for cls in classes if (source := source_of_class(cls))}
+    sources = {cls: source for cls in classes if (source := source_of_class(cls, brought=False))}
     return Known(value=value, source=[line for lines in sources.values() for line in lines]) if sources else value
 
 
@@ -319,8 +321,13 @@ def _note_classes(value: Any, found: dict[type, None], depth: int) -> None:
         _note_classes(item, found, depth + 1)
 
 
-def source_of_class(cls: type) -> list[str]:
-    """The digests of the methods of a class, with those of its bases, as far as these are of the project."""
+def source_of_class(cls: type, *, brought: bool = True) -> list[str]:
+    """The digests of the methods of a class, with those of its bases, as far as these are of the project.
+
+    Args:
+        cls: the class.
+        brought: those count, too, that a library put into it (``_replace`` of a named tuple).
+    """
     found: dict[str, types.FunctionType] = {}
     for base in reversed(cls.__mro__):
         if _of_a_library(base):  # its name says which it is
@@ -328,6 +335,8 @@ def source_of_class(cls: type) -> list[str]:
         for name, member in vars(base).items():
             function = getattr(member, "fget", None) or getattr(member, "__func__", member)
             # What dataclasses and the like write follows from the class's fields, which count by themselves.
-            if isinstance(function, types.FunctionType) and not function.__code__.co_filename.startswith("<"):
+            if not isinstance(function, types.FunctionType):
+                continue
+            if not function.__code__.co_filename.startswith("<" if brought else ("<", *_LIBRARIES)):
                 found[name] = function
     return [f"{name} {digest}" for name, function in sorted(found.items()) if (digest := source_of(function))]

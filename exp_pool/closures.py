@@ -112,7 +112,7 @@ class _Closing:
                 if any(value is other for other in behind) or _function_of(value) in self._seen:
                     continue
                 changed |= self._changed[id(value)]
-            value = left_of_variable(cell, changed, lambda item, name=name: self._known(item, name, 0))
+            value = left_of_variable(cell, changed, functools.partial(self._known, name=name, depth=0))
             if type(value) is Known:
                 found[name] = Known(value, attributes=self._known(value["attributes"], name, 1))
             elif value is not NOTHING:

@@ -3,6 +3,8 @@
 import collections
 import dataclasses
 import gc
+import importlib
+import sys
 import threading
 import warnings
 import weakref
@@ -11,6 +13,8 @@ import pytest
 from pydantic import BaseModel
 
 from exp_pool import beginnings, exp_cache, places, set_exp_manager
+from exp_pool.closure_objects import Known
+from exp_pool.keys import qualified_name
 
 
 @pytest.fixture(autouse=True)
@@ -31,31 +35,31 @@ def asked(c):
 
 def an_item_of_an_attribute(model):
     class Client:
-        def __init__(self):
+        def __init__(self, model):
             self.params = {"model": model}
 
         def run(self, q):
             self.params["prompt"] = q
             return str(self.params)
 
-    return asked(Client())
+    return asked(Client(model))
 
 
 def computed_items_of_an_attribute(model):
     class Client:
-        def __init__(self):
+        def __init__(self, model):
             self.params = {"model": model}
 
         def run(self, q):
             self.params[q] = 1
             return self.params["model"] + q
 
-    return asked(Client())
+    return asked(Client(model))
 
 
 def items_of_an_attribute_by_update(model):
     class Client:
-        def __init__(self):
+        def __init__(self, model):
             self.params = {"model": model}
 
         def run(self, q):
@@ -63,19 +67,19 @@ def items_of_an_attribute_by_update(model):
             self.params.update(last=q)
             return str(self.params)
 
-    return asked(Client())
+    return asked(Client(model))
 
 
 def an_attribute_that_is_rewritten(model):
     class Client:
-        def __init__(self):
+        def __init__(self, model):
             self.model = model
 
         def run(self, q):
             self.model = self.model.strip()
             return self.model + q
 
-    return asked(Client())
+    return asked(Client(model))
 
 
 def an_attribute_that_was_of_the_class(model):
@@ -102,14 +106,14 @@ class SettingsModel(BaseModel):
 
 def a_dataclass_in_an_attribute(model):
     class Client:
-        def __init__(self):
+        def __init__(self, model):
             self.settings = Settings(model)
 
         def run(self, q):
             self.settings = dataclasses.replace(self.settings)
             return self.settings.model + q
 
-    return asked(Client())
+    return asked(Client(model))
 
 
 def an_attribute_of_a_dataclass(model):
@@ -126,14 +130,14 @@ def an_attribute_of_a_dataclass(model):
 
 def a_number_that_is_bounded(model):
     class Client:
-        def __init__(self):
+        def __init__(self, model):
             self.heat = float(len(model))
 
         def run(self, q):
             self.heat = max(self.heat, 0.5)
             return f"{self.heat} {q}"
 
-    return asked(Client())
+    return asked(Client(model))
 
 
 def an_item_by_setdefault(model):
@@ -196,14 +200,14 @@ def a_chat(model):
 
 def a_chat_in_an_object(model):
     class Chat:
-        def __init__(self):
+        def __init__(self, model):
             self.messages = [model]
 
         def run(self, q):
             self.messages.append(q)
             return " ".join(self.messages)
 
-    return asked(Chat())
+    return asked(Chat(model))
 
 
 def a_chat_in_an_item(model):
@@ -581,3 +585,98 @@ def test_what_was_noted_is_forgotten_with_what_it_was_noted_of(monkeypatch):
     gc.collect()
     assert [(client(), held()) for client, held in left] == [(None, None)] * 3
     assert not beginnings._noted
+
+
+# Methods of what is closed over
+
+KINDS = {
+    "a plain class": "class Config:\n    def __init__(self, name):\n        self.name = name\n",
+    "a dataclass": "@dataclasses.dataclass\nclass Config:\n    name: str\n",
+    "a frozen dataclass with slots": "@dataclasses.dataclass(frozen=True, slots=True)\nclass Config:\n    name: str\n",
+    "a model": "class Config(pydantic.BaseModel):\n    name: str\n    def __init__(self, name):\n        super().__init__(name=name)\n",
+    "a named tuple": "class Config(typing.NamedTuple):\n    name: str\n",
+    "a text": "class Config(str):\n    __slots__ = ()\n    name = property(str.__str__)\n",
+}
+HOLDING = ["{}", "[{}]", "{{'a': {}}}", "Holder({})", "Holder([{}])"]
+
+
+def loaded(tmp_path, text):
+    (tmp_path / "of_configs.py").write_text(text)
+    importlib.invalidate_caches()
+    sys.modules.pop("of_configs", None)
+    return importlib.import_module("of_configs")
+
+
+@pytest.mark.parametrize(
+    ("kind", "holding"),
+    # In a list, a plain object has no identity.
+    [(kind, holding) for kind in KINDS for holding in HOLDING if kind != "a plain class" or holding == "{}"],
+)
+def test_an_edited_method_of_what_is_closed_over_is_asked_anew(manager, tmp_path, monkeypatch, kind, holding):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    taking = {
+        "{}": "it",
+        "[{}]": "it[0]",
+        "{{'a': {}}}": "it['a']",
+        "Holder({})": "it.held",
+        "Holder([{}])": "it.held[0]",
+    }
+    text = (
+        "import dataclasses, pydantic, typing\nfrom exp_pool import exp_cache\n"
+        "@dataclasses.dataclass\nclass Holder:\n    held: object\n"
+        + KINDS[kind]
+        + "    def prompt(self, q):\n        return 'one ' + q\n"
+        + f"def make():\n    it = {holding.format('Config(' + repr('n') + ')')}\n"
+        + f"    @exp_cache\n    def ask(q):\n        return {taking[holding]}.prompt(q)\n    return ask\n"
+    )
+    assert loaded(tmp_path, text).make()("q") == "one q"
+    assert loaded(tmp_path, text).make()("q") == "one q"
+    assert (manager.stats().hits, manager.stats().uncached) == (1, 0)
+    assert loaded(tmp_path, text.replace("'one '", "'two '")).make()("q") == "two q"
+    sys.modules.pop("of_configs", None)
+
+
+def test_data_without_methods_is_known_by_what_it_holds(manager):
+    settings = Settings("m")
+
+    @exp_cache(redact=())
+    def ask(q):
+        return [settings.model, q]
+
+    ask("q")
+    (stored,) = manager.sync.iter_exps()
+    assert stored.arguments["<closure>"] == {"settings": {"model": "m", "calls": 0, "notes": {}}}
+
+
+class Stack:
+    """Its methods have the names of a collector's."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def pop(self, key="q"):
+        return self.model + key
+
+    def update(self, **more):
+        return self.model + str(more)
+
+    def run(self, q):
+        return self.pop("q") + self.pop() + self.update(q=q)
+
+
+def test_methods_of_a_collectors_names_are_followed(manager):
+    def make(stack):
+        @exp_cache
+        def ask(q):
+            return stack.pop("q") + stack.update(q=q) + stack.pop() + stack.run(q)
+
+        return ask
+
+    answers = [make(Stack(model))("q") for model in "aba"]
+    assert answers[0] == answers[2] != answers[1]
+    assert (manager.stats().hits, manager.stats().uncached) == (1, 0)
+
+
+def test_keys_say_known_values_by_the_name_they_always_had():
+    assert qualified_name(Known) == "exp_pool.closures.Known"
