@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from exp_pool.closures import Known
+from exp_pool.closure_objects import Known
 from exp_pool.encoding import to_plain
 from exp_pool.errors import EncodingError
 from exp_pool.experience import json_form

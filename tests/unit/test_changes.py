@@ -2,7 +2,7 @@
 
 import pytest
 
-from exp_pool.changes import uses_of
+from exp_pool.changes import SUMMED, uses_of
 
 BODIES = [
     ("x.append(q)", {("call", "append")}),
@@ -12,16 +12,18 @@ BODIES = [
     ("x['n'] = 1", {("item", "n")}),
     ("x[f'{q}{1:>3}', str(q)] = 1", {("item", ...)}),
     ("x[q] += 1", {("item", ...)}),
-    ("x['n'] += 1", {("item", "n")}),
-    ("x['n']['m'].append(q)", {("item", "n")}),
+    ("x['n'] += 1", {("within", (("item", "n"), SUMMED))}),
+    ("x['n']['m'].append(q)", {("within", (("item", "n"), ("within", (("item", "m"), ("call", "append")))))}),
+    ("x['n'][q].append(q)", {("within", (("item", "n"), ("item", ...)))}),
     ("x[q].append(q)", {("item", ...)}),
     ("x[1:2] = q", {("item", ...)}),
     ("del x[q]", {("item", ...)}),
     ("del x.n", {("attr", "n")}),
     ("x.n = q", {("attr", "n")}),
-    ("x.n += q", {("attr", "n")}),
-    ("x.n[q] = 1", {("attr", "n")}),
-    ("x.n.append(q)", {("attr", "n")}),
+    ("x.n += q", {("within", (("attr", "n"), SUMMED))}),
+    ("x.n[q] = 1", {("within", (("attr", "n"), ("item", ...)))}),
+    ("x.n['m'] = 1", {("within", (("attr", "n"), ("item", "m")))}),
+    ("x.n.append(q)", {("within", (("attr", "n"), ("call", "append")))}),
     ("next(x)", {("consumed", None)}),
     ("next(x, None)", {("consumed", None)}),
     ("q[x] = 1", {("read", None)}),
@@ -31,8 +33,25 @@ BODIES = [
     ("x.sort()", {("read", "sort")}),
     ("x.n", {("read", "n")}),
     ("x.n(q)", {("read", "n")}),
-    ("x['n']", {("read", None)}),
-    ("x['n'].m", {("read", None)}),
+    ("x['n']", {("got", "n")}),
+    ("x['n'].m", {("got", "n")}),
+    ("x[q]", {("read", None)}),
+    ("x.setdefault('n', q)", {("call of items", ("setdefault", ("n",)))}),
+    ("x.setdefault('n', [q, f'{q}'])", {("call of items", ("setdefault", ("n",)))}),
+    ("return x.setdefault('n', 1)", {("call of items", ("setdefault", ("n",))), ("taken", None)}),
+    ("x.setdefault('n' + q, 1)", {("call", "setdefault")}),
+    ("x.setdefault(q, 'n')", {("call", "setdefault")}),
+    ("x.pop('n', None)", {("call of items", ("pop", ("n",)))}),
+    ("x.pop()", {("call", "pop")}),
+    ("return x.pop()", {("call", "pop"), ("taken", None)}),
+    ("x.update(n=q, m=1)", {("call of items", ("update", ("n", "m")))}),
+    ("x.update({'n': q})", {("call of items", ("update", ("n",)))}),
+    ("x.update({'n': q, 'm': {'o': 1}})", {("call of items", ("update", ("n", "m")))}),
+    ("x.update({q: 'n'})", {("call", "update")}),
+    ("x.update({**q, 'n': 1})", {("call", "update")}),
+    ("x.update(q, n=1)", {("call", "update")}),
+    ("x.update(**q)", {("call", "update")}),
+    ("x.n.update(m=1)", {("within", (("attr", "n"), ("call of items", ("update", ("m",)))))}),
     ("q + x", {("read", None)}),
     ("len(x)", {("read", None)}),
     ("x[q] = x", {("item", ...), ("read", None)}),
@@ -62,6 +81,10 @@ def test_nonlocal():
             nonlocal x
             x += 1
 
-        return f
+        def g():
+            nonlocal x
+            x = x + 1
 
-    assert ("rebound", None) in uses_of(make().__code__)["x"]
+        return f, g
+
+    assert [uses_of(f.__code__)["x"] for f in make()] == [{SUMMED}, {("rebound", None), ("read", None)}]
