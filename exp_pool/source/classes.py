@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from exp_pool.source.statements import targets_of, top
 from exp_pool.source.tree import definitions_in, is_literal, loaded_names, walk_said
@@ -53,7 +53,7 @@ def _classes(tree: ast.Module) -> dict[str, list[_Stands]]:
 def live_class(namespace: Mapping[str, Any], qualname: str) -> type | None:
     """The class of a module that its qualified name leads to."""
     first, *more = qualname.split(".")
-    found = namespace.get(first)
+    found: Any = namespace.get(first)
     for name in more:
         found = vars(found).get(name) if issubclass(type(found), type) else None
     if not issubclass(type(found), type) or found.__module__ != namespace.get("__name__"):
@@ -192,7 +192,7 @@ def _first_parameter(node: ast.AST) -> str | None:
     return parameters[0].arg if parameters else None
 
 
-def _is_super(node: ast.AST) -> Any:
+def _is_super(node: ast.AST) -> TypeGuard[ast.Call]:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from exp_pool.classes import is_plain
 from exp_pool.source.classes import Wanted, asked, class_statement, lines_of, members, wanted_of
 from exp_pool.source.compiled import bound_globals, code_text, compiled, names_used, read_globals
+from exp_pool.source.edited import is_code_of, is_new
 from exp_pool.source.places import Places
 from exp_pool.source.reading import text_of, tree_of
 from exp_pool.source.statements import (
@@ -81,6 +82,8 @@ class Reader(Places):
         text = self.texts[code.co_filename] if code.co_filename in self.texts else text_of(code.co_filename, namespace)
         tree = None if text is None else tree_of(text)
         node = None if tree is None else find_function(tree, code)
+        if node is not None and text is not None and is_new(code.co_filename) and not is_code_of(code, text):
+            self.edited = True
         self.found.pieces[label] = compiled(function) if node is None else said(node, namespace)
         self.moves |= {(id(namespace), name) for name in bound_globals(code)}
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
@@ -155,7 +158,9 @@ class Reader(Places):
     def _changes_of_class(self, name: str, namespace: dict[str, Any]) -> None:
         """``Agent.run = better``, at the top of the module."""
         for tree in self.trees(namespace):
-            changes = [s for s in changed_attributes(tree, name) if not is_pools_own(s.value, namespace)]
+            changes = [
+                s for s in changed_attributes(tree, name) if not is_pools_own(getattr(s, "value", None), namespace)
+            ]
             label = f"changed {self.label(namespace, name)}"
             if changes and label not in self.found.pieces:
                 self._piece(label, changes, namespace)
@@ -256,7 +261,7 @@ class Reader(Places):
                     self._constant(step, held, vars(module), label)
 
     def _attribute_of_class(self, cls: type, name: str, label: str, namespace: dict[str, Any]) -> None:
-        """What is assigned to it in the statement of the class, or of a base; the function's own module's count whole."""
+        """What is assigned to it in the statement of the class, or of a base; those of its own module count whole."""
         for one in cls.__mro__:
             home = getattr(sys.modules.get(one.__module__), "__dict__", namespace)
             if not self.ours(home):

@@ -7,8 +7,9 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from exp_pool.source.edited import is_what_runs
 from exp_pool.source.found import Binding, Found
-from exp_pool.source.reading import in_library, module_named, trees_of
+from exp_pool.source.reading import in_library, module_named, text_of, trees_of
 from exp_pool.source.statements import assignments, counts, definitions, imported_from, is_rebound, star_imports
 
 _IMPORTS = 20  # from where it was imported from, and so on
@@ -26,6 +27,8 @@ class Places:
         self.texts = texts
         self.home = function.__globals__
         self.found = Found()
+        self.edited = False  # a text was read that is not what this process runs
+        self._compared: set[int] = set()
 
     def bindings(
         self, name: str, namespace: dict[str, Any]
@@ -58,7 +61,13 @@ class Places:
 
     def trees(self, namespace: dict[str, Any]) -> Iterable[ast.Module]:
         """What a module is written in: its file; of a notebook all cells, the newest first."""
-        return trees_of(namespace, self.texts.get(str(namespace.get("__file__"))))
+        file = namespace.get("__file__")
+        kept = self.texts.get(str(file))
+        if id(namespace) not in self._compared:
+            self._compared.add(id(namespace))
+            text = text_of(file, namespace) if kept is None and isinstance(file, str) else kept
+            self.edited = self.edited or not (text is None or is_what_runs(namespace, text, kept=kept is not None))
+        return trees_of(namespace, kept)
 
     def bound(self, namespace: dict[str, Any], name: str, value: Any, *, literal: bool = False) -> None:
         """Remember what a name is bound to now."""

@@ -85,7 +85,7 @@ def _summed(node: ast.AST) -> set[str]:
 
 
 def _filled(node: ast.AST) -> set[str]:
-    """The names that code asks whether they are filled: ``if not ready``, ``if client is None``, ``it = it or load()``."""
+    """The names that code fills where they are empty: ``if not ready``, ``if it is None``, ``it = it or load()``."""
     asked: list[ast.expr] = []
     for each in ast.walk(node):
         if isinstance(each, ast.If | ast.IfExp | ast.While):

@@ -43,7 +43,7 @@ def said(node: ast.AST, namespace: Mapping[str, Any]) -> str:
     return canonical(node, lambda decorator: is_pools_own(decorator, namespace))
 
 
-def is_pools_own(decorator: ast.expr, namespace: Mapping[str, Any]) -> bool:
+def is_pools_own(decorator: ast.expr | None, namespace: Mapping[str, Any]) -> bool:
     """Whether a decorator is ``@exp_cache``, under whatever name."""
     called = decorator.func if isinstance(decorator, ast.Call) else decorator
     if isinstance(called, ast.Attribute):
