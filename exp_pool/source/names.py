@@ -82,8 +82,9 @@ class Reader(Places):
         text = self.texts[code.co_filename] if code.co_filename in self.texts else text_of(code.co_filename, namespace)
         tree = None if text is None else tree_of(text)
         node = None if tree is None else find_function(tree, code)
-        if node is not None and text is not None and is_new(code.co_filename) and not is_code_of(code, text):
-            self.edited = True
+        if text is not None and is_new(code.co_filename):
+            self.compare(namespace)
+            self.edited = self.edited or (node is not None and not is_code_of(code, text))
         self.found.pieces[label] = compiled(function) if node is None else said(node, namespace)
         self.moves |= {(id(namespace), name) for name in bound_globals(code)}
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):

@@ -61,13 +61,18 @@ class Places:
 
     def trees(self, namespace: dict[str, Any]) -> Iterable[ast.Module]:
         """What a module is written in: its file; of a notebook all cells, the newest first."""
+        self.compare(namespace)
+        return trees_of(namespace, self.texts.get(str(namespace.get("__file__"))))
+
+    def compare(self, namespace: dict[str, Any]) -> None:
+        """See whether the text of a module is what this process runs."""
+        if id(namespace) in self._compared:
+            return
+        self._compared.add(id(namespace))
         file = namespace.get("__file__")
         kept = self.texts.get(str(file))
-        if id(namespace) not in self._compared:
-            self._compared.add(id(namespace))
-            text = text_of(file, namespace) if kept is None and isinstance(file, str) else kept
-            self.edited = self.edited or not (text is None or is_what_runs(namespace, text, kept=kept is not None))
-        return trees_of(namespace, kept)
+        text = text_of(file, namespace) if kept is None and isinstance(file, str) else kept
+        self.edited = self.edited or not (text is None or is_what_runs(namespace, text, kept=kept is not None))
 
     def bound(self, namespace: dict[str, Any], name: str, value: Any, *, literal: bool = False) -> None:
         """Remember what a name is bound to now."""

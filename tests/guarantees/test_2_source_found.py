@@ -66,7 +66,7 @@ USED = {
     "a class under try": "try:\n    import json\n    class Help:\n        def prompt(self, q): return 'v1' + q\nexcept ImportError:\n    class Help:\n        def prompt(self, q): return 'old'\ndef ask(q): return Help().prompt(q)\n",
     "a class of values under try": "try:\n    import json\n    class Help:\n        P = 'v1'\nexcept ImportError:\n    class Help:\n        P = 'old'\ndef ask(q): return Help.P\n",
     # self
-    "self given to a function": f"def render(agent, q): return agent.prompt(q)\nclass Agent:\n    def prompt(self, q): return 'v1' + q\n    def ask(self, q): return render(self, q)\n",
+    "self given to a function": "def render(agent, q): return agent.prompt(q)\nclass Agent:\n    def prompt(self, q): return 'v1' + q\n    def ask(self, q): return render(self, q)\n",
     "self under another name": "class Agent:\n    def prompt(self, q): return 'v1' + q\n    def ask(self, q):\n        me = self\n        return me.prompt(q)\n",
     "self as text": "class Agent:\n    def __str__(self): return 'v1'\n    def ask(self, q): return f'{self}' + q\n",
     "self by a name that is computed": "class Agent:\n    def on_a(self, q): return 'v1' + q\n    def ask(self, q, kind='a'): return getattr(self, 'on_' + kind)(q)\n",
@@ -175,7 +175,12 @@ def test_what_counts_or_is_filled_later_is_no_setting(app, what):
 
 @pytest.mark.parametrize(
     ("literal", "other"),
-    [("{'a': 'A'}", {"a": "B"}), ("['A']", ["B"]), ("{}", {"a": "A"}), ("{'a': ['x', {'y': 1}]}", {"a": ["x", {"y": 2}]})],
+    [
+        ("{'a': 'A'}", {"a": "B"}),
+        ("['A']", ["B"]),
+        ("{}", {"a": "A"}),
+        ("{'a': ['x', {'y': 1}]}", {"a": ["x", {"y": 2}]}),
+    ],
 )
 def test_a_container_that_is_bound_anew_is_noticed(app, literal, other):
     module = app(f"P = {literal}\ndef ask(q): return P, q\n")
@@ -202,9 +207,7 @@ def test_a_container_that_was_set_before_the_first_call_is_noticed(app):
 
 @pytest.mark.parametrize("literal", ["{}", "{'a': 1}", "[]"])
 def test_what_a_container_collects_changes_nothing(app, literal):
-    module = app(
-        f"P = {literal}\nN = 'a'\ndef clear():\n    global P\n    P = type(P)()\ndef ask(q): return P, N, q\n"
-    )
+    module = app(f"P = {literal}\nN = 'a'\ndef clear():\n    global P\n    P = type(P)()\ndef ask(q): return P, N, q\n")
     source = Source(module.ask)
     before = source.current()
     module.P.update(b=2) if isinstance(module.P, dict) else module.P.append(2)
@@ -216,7 +219,9 @@ def test_what_a_container_collects_changes_nothing(app, literal):
 
 
 def test_objects_that_are_made_anew_count_by_their_text(app):
-    module = app("class Cfg:\n    def __init__(self, m): self.m = m\ncfg = Cfg('small')\ndef ask(q): return cfg.m + q\n")
+    module = app(
+        "class Cfg:\n    def __init__(self, m): self.m = m\ncfg = Cfg('small')\ndef ask(q): return cfg.m + q\n"
+    )
     source = Source(module.ask)
     before = source.current()
     module.cfg = module.Cfg("big")
