@@ -80,7 +80,7 @@ class Source:
         for number, function in enumerate(self._functions):
             reader = Reader(innermost(function), self._texts, self._held)
             reader.function(function, "()")
-            if reader.moves:
+            if reader.moves & reader.constants:  # what it sets itself is no setting
                 reader = Reader(innermost(function), self._texts, self._held, frozenset(reader.moves))
                 reader.function(function, "()")
             every.pieces |= {f"{number} {name}": piece for name, piece in reader.found.pieces.items()}

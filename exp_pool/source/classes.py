@@ -170,13 +170,16 @@ def wanted_of(node: ast.AST) -> Wanted:
     plain: set[int] = set()  # where its use is seen through
     whole = False
     for each in walk_said(node):
-        if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == name:
-            wanted.names.add(each.attr)
+        if isinstance(each, ast.Attribute) and _is_name(each.value, name):
             plain.add(id(each.value))
-            whole = whole or each.attr == "__class__"
+            wanted.names.add(each.attr)
+            whole = whole or (each.attr == "__class__" and id(each) not in plain)
+        elif isinstance(each, ast.Attribute) and _is_class_of(each.value, name):
+            plain |= {id(inside) for inside in ast.walk(each.value)}  # ``type(self).TEMPLATE``
+            wanted.names.add(each.attr)
         elif isinstance(each, ast.Attribute) and _is_super(each.value):
             wanted.above.add(each.attr)
-        elif _is_super(each):
+        elif _is_super(each) or _is_call_of(each, "isinstance"):
             plain |= {id(given) for given in each.args}
         elif isinstance(each, ast.Name) and each.id == name and isinstance(each.ctx, ast.Load):
             whole = whole or id(each) not in plain
@@ -192,8 +195,23 @@ def _first_parameter(node: ast.AST) -> str | None:
     return parameters[0].arg if parameters else None
 
 
+def _is_name(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _is_call_of(node: ast.AST, name: str) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and _is_name(node.func, name)
+
+
 def _is_super(node: ast.AST) -> TypeGuard[ast.Call]:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
+    return _is_call_of(node, "super")
+
+
+def _is_class_of(node: ast.AST, name: str) -> bool:
+    """``type(self)``, ``self.__class__``."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "__class__" and _is_name(node.value, name)
+    return _is_call_of(node, "type") and len(node.args) == 1 and _is_name(node.args[0], name)
 
 
 def asked(lines: list[Line], wanted: Wanted) -> list[tuple[ast.ClassDef, str, list[ast.stmt]]]:

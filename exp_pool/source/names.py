@@ -22,6 +22,7 @@ from exp_pool.source.statements import (
     definitions,
     imported_from,
     is_loop,
+    rebinds,
 )
 from exp_pool.source.tree import (
     below,
@@ -65,7 +66,8 @@ class Reader(Places):
         self._held, self._moved = held, moved
         self._seen: set[int] = set()
         self._statements: dict[int, ast.AST] = {}  # that were told
-        self.moves: set[Name] = set()
+        self.moves: set[Name] = set()  # by what was read
+        self.constants: set[Name] = set()
 
     def function(self, value: Any, label: str) -> None:
         """A function, what it wraps and closes over, and what it names."""
@@ -116,7 +118,8 @@ class Reader(Places):
                     self.function(one, f"{label}[{cls.__qualname__}]")
 
     def _moving(self, nodes: Iterable[ast.AST], namespace: dict[str, Any]) -> None:
-        self.moves |= {(id(namespace), name) for node in nodes for name in declared_global(node)}
+        if any(rebinds(tree) for tree in self.trees(namespace)):
+            self.moves |= {(id(namespace), name) for node in nodes for name in declared_global(node)}
 
     # ── What it asks of its class: ``self.prompt()``, ``cls.TEMPLATE`` ────────────────────────────────────────────────
 
@@ -286,6 +289,7 @@ class Reader(Places):
 
     def _constant(self, name: str, value: Any, namespace: dict[str, Any], label: str) -> None:
         """A literal by its value; what is computed by its text, so that a start time or a key changes nothing."""
+        self.constants.add((id(namespace), name))
         home, statements, counted, rebound = self.bindings(name, namespace)
         counted = counted or (id(namespace), name) in self._moved
         literal = all(isinstance(s, ast.expr) and is_literal(s) for s in statements)
@@ -296,7 +300,7 @@ class Reader(Places):
             return
         told = "".join(said(statement, home) for statement in statements)
         container = None if counted else _container(value, statements)
-        if container is not None or (not statements and not any(True for _ in self.trees(home))):
+        if container is not None or (not statements and self.is_unexplained(name, namespace)):
             told = self._data(name, value, namespace, container, rebound=rebound and home is namespace) or told
         self.found.pieces[label] = told
         if not counted:

@@ -59,6 +59,11 @@ class Places:
             namespace = vars(module)
         return namespace, [], False, False
 
+    def is_unexplained(self, name: str, namespace: dict[str, Any]) -> bool:
+        """Whether no text says where a name comes from: of ``python -c``, of ``exec``."""
+        trees = [*self.trees(namespace)]
+        return not any(imported_from(t, name) or star_imports(t) or is_rebound(t, name) for t in trees)
+
     def trees(self, namespace: dict[str, Any]) -> Iterable[ast.Module]:
         """What a module is written in: its file; of a notebook all cells, the newest first."""
         self.compare(namespace)

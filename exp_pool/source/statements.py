@@ -180,6 +180,11 @@ def is_rebound(tree: ast.AST, name: str) -> bool:
     return name in _index(tree).rebound
 
 
+def rebinds(tree: ast.AST) -> bool:
+    """Whether any function of the module binds a name of the module."""
+    return bool(_index(tree).rebound)
+
+
 def changed_attributes(tree: ast.AST, name: str) -> list[ast.stmt]:
     """The assignments to attributes of a name at the top of a module: ``Agent.run = better``."""
     changes = (s for s in assignments(tree, name) if isinstance(s, ast.Assign | ast.AnnAssign | ast.AugAssign))

@@ -45,7 +45,7 @@ BASE = "class Base:\n    def prompt(self, q): return 'v1' + q\n"
 OTHER = "class Base:\n    def prompt(self, q): return 'old'\n"
 # By what a function uses: the module, in which 'v1' is edited.
 USED = {
-    # bases
+    # a base by its name
     "a base in another class": f"class Outer:\n    class Base:\n        def prompt(self, q): return 'v1' + q\n{OTHER}class Agent(Outer.Base):\n{AGENT}",
     "a base under another name": "class OldBase:\n    def prompt(self, q): return 'v1' + q\nBase = OldBase\nclass Agent(Base):\n"
     + AGENT,
@@ -55,17 +55,17 @@ USED = {
     "a base of a nested class": f"class Outer:\n    class Base:\n        def prompt(self, q): return 'v1' + q\n    class Agent(Base):\n        def ask(self, q): return self.prompt(q)\n{OTHER}ask = Outer.Agent.ask\n",
     "a base of a class that comes from it": f"class Agent:\n{AGENT}class Mixin:\n    def prompt(self, q): return 'v1' + q\nM = Mixin\nclass Child(M, Agent): pass\n",
     "a base beside it in a function": "def make():\n    class Base:\n        def prompt(self, q): return 'v1' + q\n    class Agent(Base):\n        def ask(self, q): return self.prompt(q)\n    return Agent\nclass Z:\n    class Base:\n        def prompt(self, q): return 'old'\nask = make().ask\n",
-    # super()
+    # a base by its method
     "super() in a method": f"{BASE}class Agent(Base):\n    def prompt(self, q): return super().prompt(q) + '!'\n{AGENT}",
     "super() twice": f"{BASE}class Middle(Base):\n    def prompt(self, q): return super().prompt(q) + '!'\nclass Agent(Middle):\n    def prompt(self, q): return super().prompt(q) + '?'\n{AGENT}",
     "super() of another name": f"class Base:\n    def other(self, q): return self.last(q)\n    def last(self, q): return 'v1' + q\nclass Agent(Base):\n    def prompt(self, q): return super().other(q) + '!'\n{AGENT}",
     "super() with arguments": f"{BASE}class Agent(Base):\n    def prompt(self, q): return super(Agent, self).prompt(q) + '!'\n{AGENT}",
-    # conditions
+    # what stands under a condition
     "a class under if": f"import sys\nif sys.version_info > (3,):\n    class Agent:\n        def prompt(self, q): return 'v1' + q\n    {AGENT}else:\n    class Agent:\n        def prompt(self, q): return 'old'\n    {AGENT}",
     "a class under else": "import sys\nif sys.version_info < (3,):\n    class Help:\n        def prompt(self, q): return 'old'\nelse:\n    class Help:\n        def prompt(self, q): return 'v1' + q\ndef ask(q): return Help().prompt(q)\n",
     "a class under try": "try:\n    import json\n    class Help:\n        def prompt(self, q): return 'v1' + q\nexcept ImportError:\n    class Help:\n        def prompt(self, q): return 'old'\ndef ask(q): return Help().prompt(q)\n",
     "a class of values under try": "try:\n    import json\n    class Help:\n        P = 'v1'\nexcept ImportError:\n    class Help:\n        P = 'old'\ndef ask(q): return Help.P\n",
-    # self
+    # the object itself
     "self given to a function": "def render(agent, q): return agent.prompt(q)\nclass Agent:\n    def prompt(self, q): return 'v1' + q\n    def ask(self, q): return render(self, q)\n",
     "self under another name": "class Agent:\n    def prompt(self, q): return 'v1' + q\n    def ask(self, q):\n        me = self\n        return me.prompt(q)\n",
     "self as text": "class Agent:\n    def __str__(self): return 'v1'\n    def ask(self, q): return f'{self}' + q\n",
@@ -240,6 +240,12 @@ def test_where_there_is_no_source_plain_data_counts_by_its_value(literal):
 
     text = f"P = {literal}\nimport threading\nlock = threading.Lock()\ndef ask(q): return P, lock, q\n"
     assert digest_of(made(text)) == digest_of(made("\n# here\n" + text)) != digest_of(made(text.replace("v1", "v2")))
+
+
+def test_what_a_program_executes_counts_by_its_value_though_the_program_has_a_file(app):
+    text = "exec({!r})\n".format("P = {'a': 'v1'}\ndef ask(q): return P, q\n")
+    used = asked(app(text))
+    assert asked(app("# here\n" + text)) == used != asked(app(text.replace("v1", "v2")))
 
 
 def test_what_is_collected_where_there_is_no_source_changes_nothing():
