@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import ast
 import inspect
+import secrets
 import types
 from collections.abc import Callable
 from typing import Any
 
 from exp_pool.source.compiled import code_text
-from exp_pool.source.names import Binding, Found, Reader, inner, innermost
+from exp_pool.source.edited import look
+from exp_pool.source.found import Binding, Found
+from exp_pool.source.names import Name, Reader
 from exp_pool.source.reading import is_cell, text_of, tree_of, typed
 from exp_pool.source.tree import find_function, is_literal
+from exp_pool.source.wrapped import inner, innermost
 
 _NOTHING: Any = object()
 
@@ -34,6 +38,10 @@ class Source:
         self._texts = {file: text_of(file, space) for f in self._functions for file, space in _files(f)}
         self._live = any(is_cell(f.__code__.co_filename) or typed(f.__globals__) for f in self._functions)
         self._bindings: list[Binding] | None = None
+        for function in self._functions:
+            look(function.__globals__)
+        self._edited = secrets.token_hex(16)
+        self._held: dict[Name, tuple[Any, str | None]] = {}
         self._digest = ""
         self._token = object()
 
@@ -70,10 +78,15 @@ class Source:
     def _found(self) -> Found:
         every = Found()
         for number, function in enumerate(self._functions):
-            reader = Reader(innermost(function), self._texts)
+            reader = Reader(innermost(function), self._texts, self._held)
             reader.function(function, "()")
+            if reader.moves & reader.constants:  # what it sets itself is no setting
+                reader = Reader(innermost(function), self._texts, self._held, frozenset(reader.moves))
+                reader.function(function, "()")
             every.pieces |= {f"{number} {name}": piece for name, piece in reader.found.pieces.items()}
             every.bindings += reader.found.bindings
+            if reader.edited:  # what answers now is of a text that nobody has any more
+                every.pieces["edited"] = self._edited
         return every
 
 

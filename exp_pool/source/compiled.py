@@ -21,6 +21,12 @@ def read_globals(code: types.CodeType) -> set[str]:
     return found
 
 
+def bound_globals(code: types.CodeType) -> set[str]:
+    """The names of its module that a function binds anew, also in functions inside of it."""
+    inside = [bound_globals(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_GLOBAL"}.union(*inside)
+
+
 def names_used(code: types.CodeType) -> set[str]:
     """The names that code uses, but for attributes that it changes; with the functions inside of it."""
     inside = [names_used(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]

@@ -7,14 +7,15 @@ form of our own, since `ast.dump` and `ast.unparse` write the same code in other
 from __future__ import annotations
 
 import ast
-import functools
 import types
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
+from exp_pool.classes import is_plain
+
+_LARGE = 10_000
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 # Fields that differ between versions of Python, or say nothing about what is computed.
 _SILENT = frozenset({"annotation", "returns", "type_comment", "type_params", "ctx", "kind", "type_ignores"})
 
@@ -40,9 +41,9 @@ def _written(node: object, is_ours: Callable[[ast.expr], bool] | None, *, in_cla
             value = getattr(node, name, None)
             if value is None or value == [] or (name in _SILENT and not (in_class and name == "annotation")):
                 continue
-            if isinstance(node, _DEFINITIONS) and name == "decorator_list":
+            if isinstance(node, DEFINITIONS) and name == "decorator_list":
                 value = below(value, is_ours)
-            if isinstance(node, _DEFINITIONS) and name == "body":
+            if isinstance(node, DEFINITIONS) and name == "body":
                 value = _without_docstring(value)
             yield f" {name}="
             yield from _written(value, is_ours, in_class=isinstance(node, ast.ClassDef))
@@ -101,6 +102,21 @@ def written_value(value: object) -> str:
     return f"{type(value).__name__}:{value!a}"
 
 
+def written_data(value: object, depth: int = 20) -> str | None:
+    """Plain data as text, containers too; None for what is none, or too large to be looked at."""
+    if is_plain(value):
+        return written_value(value)
+    kind = type(value)
+    if depth == 0 or kind not in (dict, list, tuple, set, frozenset) or len(value) > _LARGE:  # type: ignore[arg-type]
+        return None
+    items: Any = value.items() if isinstance(value, dict) else value
+    written = [written_data(item, depth - 1) for item in items]
+    if None in written:
+        return None
+    told = [str(item) for item in written]
+    return f"{kind.__name__}({','.join(sorted(told) if kind in (set, frozenset) else told)})"
+
+
 def is_literal(node: ast.expr) -> bool:
     """Whether an expression is a value as it stands there, such as ``"text"``, ``-1`` or ``("a", 2)``."""
     try:
@@ -143,211 +159,18 @@ def _end(node: ast.expr) -> tuple[int, int]:
     return (node.end_lineno or node.lineno, node.end_col_offset or node.col_offset)
 
 
-def find_class(tree: ast.AST, qualname: str) -> ast.ClassDef | None:
-    """The class statement of this qualified name: the last one, as a later one takes the name over."""
-    found: ast.AST | None = tree
-    for name in qualname.split("."):
-        if name == "<locals>":
-            continue
-        inside = [n for n in _definitions(found) if n.name == name] if found is not None else []
-        found = inside[-1] if inside else None
-    return found if isinstance(found, ast.ClassDef) else None
-
-
-def lines_of(trees: Iterable[ast.Module], cls: ast.ClassDef) -> list[list[ast.ClassDef]]:
-    """For a class, and for each one of its module that comes from it, where its attributes are looked up, in order.
-
-    Args:
-        trees: what its module is written in: its file, or a notebook's cells, the newest first.
-        cls: the class.
-    """
-    by_name: dict[str, ast.ClassDef] = {}
-    for tree in trees:
-        by_name = _classes(tree) | by_name
-    lines = [_line(cls, by_name)]
-    lines += [line for line in (_line(one, by_name) for one in by_name.values() if one is not cls) if cls in line]
-    return lines
-
-
-@functools.lru_cache(maxsize=64)
-def _classes(tree: ast.Module) -> dict[str, ast.ClassDef]:
-    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
-
-
-def _line(cls: ast.ClassDef, by_name: dict[str, ast.ClassDef]) -> list[ast.ClassDef]:
-    line, pending = [], [cls]
-    while pending:
-        one = pending.pop(0)
-        if one not in line:
-            line.append(one)
-            bases = [base.value if isinstance(base, ast.Subscript) else base for base in one.bases]  # ``Agent[str]``
-            above = [by_name.get(base.id) for base in bases if isinstance(base, ast.Name)]
-            pending = [*(found for found in above if found is not None), *pending]
-    return line
-
-
-def _definitions(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+def definitions_in(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
     """The functions and classes that stand in a block, under conditions too, but not inside of one another."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, _DEFINITIONS):
+        if isinstance(child, DEFINITIONS):
             yield child
         else:
-            yield from _definitions(child)
-
-
-def members(node: ast.ClassDef) -> dict[str, list[ast.stmt]]:
-    """What stands in a class by name: methods and assignments, under conditions too; a property and its setter."""
-    found: dict[str, list[ast.stmt]] = {}
-    for definition in _definitions(node):
-        found.setdefault(definition.name, []).append(definition)
-    for statement in _top(node):
-        for name in _targets(statement):
-            found.setdefault(name, []).append(statement)
-    return found
-
-
-def assignments(tree: ast.AST, name: str) -> list[ast.expr | ast.stmt]:
-    """What is assigned to a name at the top of a module, in order: expressions, or the statement that binds it.
-
-    With what changes it there by its own statement: ``TABLE["a"] = 1``, ``TABLE.update(...)``, ``settings.x = 1``.
-    """
-    return _index(tree).assigned.get(name, [])
-
-
-def definitions(tree: ast.AST, name: str) -> list[ast.stmt]:
-    """The functions and classes of this name at the top of a module."""
-    return _index(tree).defined.get(name, [])
-
-
-@dataclass
-class _Index:
-    """What a module binds, by name: a large one is walked once, not for each name."""
-
-    assigned: dict[str, list[ast.expr | ast.stmt]] = field(default_factory=dict)
-    defined: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imported: dict[str, tuple[str, int, str]] = field(default_factory=dict)
-    stars: list[tuple[str, int]] = field(default_factory=list)
-    counted: set[str] = field(default_factory=set)
-
-
-def _index(tree: ast.AST) -> _Index:
-    known: _Index | None = getattr(tree, "_exp_index", None)
-    if known is not None:
-        return known
-    index = _Index()
-    for definition in _definitions(tree):
-        index.defined.setdefault(definition.name, []).append(definition)
-    for statement in _top(tree):
-        value = getattr(statement, "value", None)
-        plain = isinstance(statement, ast.Assign | ast.AnnAssign) and _names_alone(statement)
-        for name in _targets(statement):
-            bound = value if plain and isinstance(value, ast.expr) else statement
-            index.assigned.setdefault(name, []).append(bound)
-        for name in _changed(statement):
-            index.assigned.setdefault(name, []).append(statement)
-        if isinstance(statement, ast.ImportFrom):
-            for alias in statement.names:
-                if alias.name == "*":
-                    index.stars.append((statement.module or "", statement.level))
-                index.imported[alias.asname or alias.name] = (statement.module or "", statement.level, alias.name)
-        elif isinstance(statement, ast.Import):
-            for alias in statement.names:
-                index.imported[alias.asname or alias.name.partition(".")[0]] = (alias.name, 0, "")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            declared = {name for each in ast.walk(node) if isinstance(each, ast.Global) for name in each.names}
-            if declared:  # who only sets it is no counter: the next call is to see it
-                read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-                sums = (n.target for n in ast.walk(node) if isinstance(n, ast.AugAssign))
-                index.counted |= declared & (read | {n.id for n in sums if isinstance(n, ast.Name)})
-    tree._exp_index = index  # type: ignore[attr-defined]  # noqa: SLF001  (it lives as long as the tree)
-    return index
-
-
-def _changed(statement: ast.stmt) -> Iterator[str]:
-    """The names of what a statement changes without binding them."""
-    targets: list[ast.expr] = []
-    if isinstance(statement, ast.Assign):
-        targets = list(statement.targets)
-    elif isinstance(statement, ast.AugAssign | ast.AnnAssign):
-        targets = [statement.target]
-    elif isinstance(statement, ast.Delete):
-        targets = list(statement.targets)
-    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        targets = [statement.value.func]
-    for target in targets:
-        inside: ast.AST = target
-        while isinstance(inside, ast.Attribute | ast.Subscript):
-            inside = inside.value
-        if inside is not target and isinstance(inside, ast.Name):
-            yield inside.id
-
-
-def _names_alone(statement: ast.Assign | ast.AnnAssign) -> bool:
-    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-    return all(isinstance(target, ast.Name) for target in targets)
-
-
-def _top(node: ast.AST) -> Iterator[ast.stmt]:
-    """The statements that run when a module is imported."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, (*_DEFINITIONS, ast.Lambda)):
-            continue
-        if isinstance(child, ast.stmt):
-            yield child
-        yield from _top(child)
-
-
-def _targets(statement: ast.stmt) -> Iterator[str]:
-    targets: list[ast.AST] = []
-    if isinstance(statement, ast.Assign):
-        targets = list(statement.targets)
-    elif isinstance(statement, ast.AnnAssign | ast.AugAssign | ast.For | ast.AsyncFor):
-        targets = [statement.target]
-    elif isinstance(statement, ast.With | ast.AsyncWith):
-        targets = [item.optional_vars for item in statement.items if item.optional_vars is not None]
-    for target in targets:
-        for node in ast.walk(target):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                yield node.id
-    if isinstance(statement, ast.Expr | ast.If | ast.While):  # NAME := value
-        for node in ast.walk(statement.value if isinstance(statement, ast.Expr) else statement.test):
-            if isinstance(node, ast.NamedExpr):
-                yield node.target.id
-
-
-def imported_from(tree: ast.AST, name: str) -> tuple[str, int, str] | None:
-    """Module, level and name there ("" for the module itself), where a module imports this name."""
-    return _index(tree).imported.get(name)
-
-
-def star_imports(tree: ast.AST) -> list[tuple[str, int]]:
-    """The modules, with their levels, of which all names are imported."""
-    return _index(tree).stars
-
-
-def counts(tree: ast.AST, name: str) -> bool:
-    """Whether a function of the module reads a name of the module and binds it anew: a counter, a cache built later."""
-    return name in _index(tree).counted
-
-
-def is_loop(statement: ast.expr | ast.stmt) -> bool:
-    """Whether a statement binds a name again and again, or to what it was and more."""
-    return isinstance(statement, ast.For | ast.AsyncFor | ast.With | ast.AsyncWith | ast.AugAssign | ast.While)
+            yield from definitions_in(child)
 
 
 def loaded_names(node: ast.AST | list[ast.AST]) -> set[str]:
     """The names that are read in it; annotations are not."""
     return {each.id for each in walk_said(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
-
-
-def attributes_on(node: ast.AST, name: str) -> set[str]:
-    """The attributes that are asked of a name: ``self.model``."""
-    return {
-        each.attr
-        for each in walk_said(node)
-        if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == name
-    }
 
 
 def chains(node: ast.AST) -> set[tuple[str, ...]]:
