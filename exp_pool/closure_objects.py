@@ -290,7 +290,8 @@ def source_of(function: types.FunctionType) -> str:
     return known.current()
 
 
-def _of_a_library(cls: type) -> bool:
+def of_a_library(cls: type) -> bool:
+    """Whether its name says what it is: it comes from an installed package, or from Python itself."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     return cls.__module__ != "__main__" and (not isinstance(file, str) or file.startswith(_LIBRARIES))
 
@@ -330,7 +331,7 @@ def source_of_class(cls: type, *, brought: bool = True) -> list[str]:
     """
     found: dict[str, types.FunctionType] = {}
     for base in reversed(cls.__mro__):
-        if _of_a_library(base):  # its name says which it is
+        if of_a_library(base):  # its name says which it is
             continue
         for name, member in vars(base).items():
             function = getattr(member, "fget", None) or getattr(member, "__func__", member)

@@ -13,6 +13,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from exp_pool._clock import now
+from exp_pool.argument_source import with_arguments
 from exp_pool.awaiting import settled
 from exp_pool.binding import bind
 from exp_pool.counters import CacheInfo
@@ -186,7 +187,11 @@ class Decorated(FunctionLike, Generic[P, R]):
             namespace = pool.config.namespace
         before = None if memo is None else (memo, pool.hot.writes)
         source = "" if self._setup.source is None else self._setup.source.current()
-        return self._spec.request(args, kwargs, namespace, pool.secret, before, source)
+        request = self._spec.request(args, kwargs, namespace, pool.secret, before, source)
+        if not source:
+            return request
+        told = with_arguments(source, self._spec.passed(request))
+        return request if told is source else replace(request, source=told)
 
     def _namespace(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
         """The namespace of this call; None where that is the manager's."""

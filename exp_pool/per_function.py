@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from exp_pool.argument_source import AND_ARGUMENTS
 from exp_pool.filters import Condition
 from exp_pool.notices import Notices
 from exp_pool.progress import bar
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, RecordStore
+from exp_pool.records import ANY_ARGUMENTS, function_source
 from exp_pool.request import Request
 from exp_pool.surroundings import current_namespace
 from exp_pool.switches import Switched
@@ -58,11 +60,15 @@ class PerFunction(Switched):
         if self.notices.said(topic):
             return
         query = RecordQuery(request.namespace, _outdated(request.function, request.source))
-        count = self._store.count(query, limit=_MANY)
-        how_many = f"{count} of its answers" if count < _MANY else f"at least {count:,} of its answers"
+        # Answers of the same source to other arguments are no earlier ones.
+        same = Condition("source", "", "prefix", f"{function_source(request.source)}{AND_ARGUMENTS}")
+        found = self._store.count(query, limit=_MANY)
+        count = found - (self._store.count(replace(query, where=(*query.where, same)), limit=found) if found else 0)
+        what = "its source" if count else "the source of a function or class that it was given"
+        how_many = f"{count or 1} of its answers" if found < _MANY else f"at least {count:,} of its answers"
         self.notices.once(
             topic,
-            f"{request.function}: its source has changed since {how_many} were stored. They do not answer any more: "
+            f"{request.function}: {what} has changed since {how_many} were stored. They do not answer any more: "
             "the function is asked anew, and they stay for search until its new answers take their place. If the "
             "change makes no difference, give them to the new source with .adopt(); to look after changes yourself, "
             'use version=, or source="ignore"',
@@ -72,17 +78,21 @@ class PerFunction(Switched):
     def adopt(self, function: str, source: str, spaces: Sequence[str], *, progress: bool = True) -> int:
         """Let what earlier source of a function answered answer for this one (a digest; "": for any); how many rows.
 
+        What the functions and classes among their arguments did then does not count any more, either.
         Each row is changed by itself; interrupted, the same call goes on where this one ended.
         """
         self.check_writable()
-        found = [r for space in spaces for r in self._store.scan(RecordQuery(space, _outdated(function, source)))]
+        whatever = f"{source}{AND_ARGUMENTS}{ANY_ARGUMENTS}" if source else ""
+        outdated = (
+            row for space in spaces for row in self._store.scan(RecordQuery(space, _outdated(function, source)))
+        )
+        found = [row for row in outdated if row.source != whatever]
         adopted = 0
         with bar(f"adopting answers of {function}", -(-len(found) // _BATCH), show=progress) as done:
             for start in range(0, len(found), _BATCH):
                 rows = found[start : start + _BATCH]
-                puts = [
-                    Put(replace(row, source=source), PutMode.UPDATE, expected_revision=row.revision) for row in rows
-                ]
+                adopting = [replace(row, source=whatever if AND_ARGUMENTS in row.source else source) for row in rows]
+                puts = [Put(row, PutMode.UPDATE, expected_revision=row.revision) for row in adopting]
                 adopted += sum(status is not PutStatus.CONFLICT for status in self._store.put_many(puts))
                 done("")
         return adopted

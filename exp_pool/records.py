@@ -10,6 +10,7 @@ from typing import Any
 
 from exp_pool._clock import now_us, to_datetime, to_us
 from exp_pool.annotated import form_of
+from exp_pool.argument_source import AND_ARGUMENTS
 from exp_pool.binding import reuse_scope
 from exp_pool.encoding import dumps, json_dumps, loads
 from exp_pool.errors import DecodingError
@@ -29,6 +30,15 @@ from exp_pool.stamps import ANNOTATED, is_typed, read_stamp
 
 SCHEMA_VERSION = 1
 OWN_METADATA = "exp_pool"  # the entry of metadata that is ours: what was left out at random when the call was made
+
+
+# In the place of the digest of what a row's arguments do: whatever that is.
+ANY_ARGUMENTS = "*"
+
+
+def function_source(source: str) -> str:
+    """The part of a row's source that is its function's own."""
+    return source.partition(AND_ARGUMENTS)[0]
 
 
 class Duty(StrEnum):
@@ -107,7 +117,10 @@ class Record:
 
     def made_by(self, source: str) -> bool:
         """Whether the answer may stand for what a function of this source would say; of what is unknown it may."""
-        return not source or not self.source or self.source == source or self.annotated
+        if not source or not self.source or self.source == source or self.annotated:
+            return True
+        given = self.source.partition(AND_ARGUMENTS)[2]
+        return function_source(self.source) == function_source(source) and given in ("", ANY_ARGUMENTS)
 
     def expired(self, now: int) -> bool:
         """Whether the row may no longer answer at this time."""

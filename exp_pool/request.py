@@ -6,7 +6,7 @@ import copy
 import enum
 import inspect
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self, TypeAlias
@@ -404,6 +404,18 @@ class CallSpec:
         return Request(
             namespace, key, self, args, completed, named, self.name, self.version, secret, memo, brought, source
         )
+
+    def passed(self, request: Request) -> Iterator[Any]:
+        """The values of a call that its key is made of: its arguments, and the attributes of self that count.
+
+        Not self itself, whose methods count as far as the function asks for them, and not what is closed over.
+        """
+        if self._key is None:
+            for name, value in request.named.items():
+                if name == self.receiver and type(value) is dict:
+                    yield from (item for attribute, item in value.items() if attribute != CLASS)
+                elif name not in (self.receiver, CLOSURE):
+                    yield value
 
     def _by_hand(self, key: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         try:

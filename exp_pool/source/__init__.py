@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import inspect
 import secrets
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -99,6 +100,17 @@ def _as_it_was(digest: str) -> Source:
 def digest_of(function: Callable[..., Any]) -> str:
     """The digest of a function's source as it is now; "" for what was not written in Python."""
     return Source(function).current()
+
+
+def digest_of_class(cls: type) -> str:
+    """The digest of a class by its statement, with what that names in its module; "" where nothing is known."""
+    namespace = getattr(sys.modules.get(cls.__module__), "__dict__", None)
+    if namespace is None:
+        return ""
+    nothing: Any = lambda: None  # noqa: E731  (a reader begins at a function of the module)
+    reader = Reader(types.FunctionType(nothing.__code__, namespace), {}, {})
+    reader.of_class(cls, namespace)
+    return reader.found.digest()
 
 
 def computed_defaults(function: types.FunctionType) -> frozenset[str]:

@@ -92,7 +92,7 @@ class Reader(Places):
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             held = held_in(cell)
             if issubclass(type(held), type):
-                self._class(held, namespace)
+                self.of_class(held, namespace)
             else:
                 self.function(held, f"{label}.{name}")
         self._names(read_globals(code), namespace)
@@ -200,7 +200,7 @@ class Reader(Places):
                     self._defined_here(name, namespace, label)
             elif issubclass(kind, type):
                 self.bound(namespace, name, value, literal=True)
-                self._class(value, namespace)
+                self.of_class(value, namespace)
             elif not issubclass(kind, types.ModuleType):
                 self._constant(name, value, namespace, label)
 
@@ -225,7 +225,7 @@ class Reader(Places):
             if imported is not None or made:
                 return
 
-    def _class(self, cls: type, namespace: dict[str, Any]) -> None:
+    def of_class(self, cls: type, namespace: dict[str, Any]) -> None:
         """A class of the same module, by its statement, with what that names."""
         if cls.__module__ != namespace.get("__name__") or id(cls) in self._seen:
             return
@@ -274,7 +274,7 @@ class Reader(Places):
             held = {} if statement is None else members(statement)
             found = held.get(name, [])
             if found and home is namespace:
-                self._class(one, namespace)
+                self.of_class(one, namespace)
             elif found and not any(isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) for each in found):
                 self.found.pieces[label] = canonical(found)
                 beside = {other for each in found for other in loaded_names(each)} - {name}
