@@ -3,7 +3,8 @@
 In: the function's own code; the functions and classes of its module that this names, and the plain constants that it
 reads, transitively. Out: comments, docstrings, annotations, formatting, ``@exp_cache`` and what stands above it. The
 digest is the same on every version of Python, in a wheel, an editable install and a notebook cell. Where no source can
-be read it is made of the code object, and marked with the version of Python.
+be read it is made of the code object, and marked with the version of Python. Where a text was
+saved after it was loaded, the digest is one that no other process has.
 """
 
 from __future__ import annotations

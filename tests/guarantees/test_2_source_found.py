@@ -108,9 +108,15 @@ def test_a_class_that_did_not_run_does_not_count(app):
         assert asked(app(USED[what].replace("'old'", "'older'"))) == asked(app(USED[what])), what
 
 
-def test_a_method_that_nobody_asks_for_does_not_count(app):
-    source = "class Agent:\n    def other(self): return 'v1'\n    def prompt(self, q): return self.fmt(q)\n    @staticmethod\n    def fmt(q): return str(q)\n    def ask(self, q): return self.prompt(q)\n"
+@pytest.mark.parametrize(
+    "asks", ["q", "type(self).__name__", "self.__class__.__name__", "isinstance(self, object)", "super().__init__()"]
+)
+def test_a_method_that_nobody_asks_for_does_not_count(app, asks):
+    fmt = "    @staticmethod\n    def fmt(q): return str(q)\n"
+    prompt = f"    def prompt(self, q): return self.fmt({asks})\n"
+    source = f"class Agent:\n    def other(self): return 'v1'\n{fmt}{prompt}{AGENT}"
     assert asked(app(source.replace("v1", "v2"))) == asked(app(source))
+    assert asked(app(source.replace("str(q)", "repr(q)"))) != asked(app(source))
 
 
 @pytest.mark.parametrize(
