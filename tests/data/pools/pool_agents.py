@@ -1,10 +1,14 @@
 """Functions whose answers stand in the pools beside this file. What they say must not change: their source is in the rows."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pydantic import BaseModel
 
+from exp_pool import Experience
+
 RUNS = []
+SHOWN = Experience(id="1", function="f", request="request", response=1, created_at=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 class Reply(BaseModel):
@@ -44,6 +48,38 @@ def made_of(prompt):
     return polish
 
 
+def shouted(text: str) -> str:
+    """What another function closes over."""
+    return text.upper()
+
+
+class Client:
+    """An object that another function closes over."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+    def complete(self, text: str) -> str:
+        """Asked by the function."""
+        return f"{self.model}: {text}"
+
+
+def made_with(client, polish):
+    """A closure over an object and a function; and one over Experiences as arguments."""
+
+    def complete(text: str) -> str:
+        RUNS.append(text)
+        return client.complete(polish(text))
+
+    return complete
+
+
+def judged(experience: Experience) -> int:
+    """Of an experience as argument."""
+    RUNS.append(experience)
+    return len(experience.request)
+
+
 class Agent:
     """A method whose object differs in one attribute."""
 
@@ -66,6 +102,9 @@ def calls(manager):
         (cache(read), (b"abc", (1, 2)), Reply(text="abc", pages=[1, 2])),
         (cache(made_of("brief")), ("a b",), {"brief": ["a", "b"]}),
         (cache(made_of("loud")), ("a b",), {"loud": ["a", "b"]}),
+        (cache(made_with(Client("small"), shouted)), ("a",), "small: A"),
+        (cache(made_with(Client("large"), shouted)), ("a",), "large: A"),
+        (cache(judged), (SHOWN,), 7),
         (act, (Agent("writer"), "write"), "writer: write"),
         (cache(name="shared", version="2")(lambda q: q), ("x",), "x"),
     ]
