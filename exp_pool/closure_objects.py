@@ -12,7 +12,6 @@ import functools
 import io
 import numbers
 import sys
-import sysconfig
 import types
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
@@ -24,6 +23,7 @@ from exp_pool.beginnings import NOTHING, WHOLE, beginning
 from exp_pool.changes import ANY, COLLECTING, CONSUMED, READ, REBOUND, SUMMED, TAKEN, Use, uses_of_self
 from exp_pool.classes import attributes_of, has_attributes, is_known_by_name, is_plain, may_hold_unseen
 from exp_pool.source import Source
+from exp_pool.source.reading import LIBRARIES
 
 Keyed: TypeAlias = Callable[[Any], Any]  # a value as it can be keyed
 
@@ -32,7 +32,6 @@ _MAX_DEPTH = 50
 _WRITTEN = frozenset({REBOUND, SUMMED})
 _READING = ("read", "got", "taken", "consumed")
 
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _sources: WeakKeyDictionary[types.FunctionType, Source] = WeakKeyDictionary()
 
 # Types that coordinate, with all below them. By name: none of them is imported for the question.
@@ -282,7 +281,7 @@ def coordinates(cls: type) -> bool:
 
 def source_of(function: types.FunctionType) -> str:
     """The digest of a function's source; of a library's, whose name says which it is, none is needed."""
-    if function.__code__.co_filename.startswith(_LIBRARIES) and is_known_by_name(function):
+    if function.__code__.co_filename.startswith(LIBRARIES) and is_known_by_name(function):
         return ""
     known = _sources.get(function)
     if known is None:
@@ -293,7 +292,7 @@ def source_of(function: types.FunctionType) -> str:
 def of_a_library(cls: type) -> bool:
     """Whether its name says what it is: it comes from an installed package, or from Python itself."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    return cls.__module__ != "__main__" and (not isinstance(file, str) or file.startswith(_LIBRARIES))
+    return cls.__module__ != "__main__" and (not isinstance(file, str) or file.startswith(LIBRARIES))
 
 
 def with_source(value: Any) -> Any:
@@ -338,6 +337,6 @@ def source_of_class(cls: type, *, brought: bool = True) -> list[str]:
             # What dataclasses and the like write follows from the class's fields, which count by themselves.
             if not isinstance(function, types.FunctionType):
                 continue
-            if not function.__code__.co_filename.startswith("<" if brought else ("<", *_LIBRARIES)):
+            if not function.__code__.co_filename.startswith("<" if brought else ("<", *LIBRARIES)):
                 found[name] = function
     return [f"{name} {digest}" for name, function in sorted(found.items()) if (digest := source_of(function))]

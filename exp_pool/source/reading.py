@@ -9,14 +9,20 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
+import os
 import sys
 import sysconfig
 import types
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+# Where packages are installed; and this package, which may be installed from a folder.
+LIBRARIES = (
+    *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+    f"{Path(str(sys.modules['exp_pool'].__file__)).parent}{os.sep}",
+)
 _shared: dict[str, str] = {}  # by file: a hundred decorated functions of a module hold one text
 
 
@@ -74,7 +80,7 @@ def trees_of(namespace: Mapping[str, Any], text: str | None = None) -> Iterator[
 
 def in_library(file: object) -> bool:
     """Whether a module's file is one of Python's, or of what is installed; what has none counts as such."""
-    return not isinstance(file, str) or file.startswith(_LIBRARIES)
+    return not isinstance(file, str) or file.startswith(LIBRARIES)
 
 
 def typed(namespace: Mapping[str, Any]) -> bool:
