@@ -21,8 +21,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from exp_pool.embedders._onnx_export import agreement
-from exp_pool.registry import embedder_maker
+from exp_pool.api.registry import embedder_maker
+from exp_pool.search.embedders._onnx_export import agreement
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from questions import generated_pairs, labelled_pairs, large_pairs
@@ -34,7 +34,7 @@ BUDGET = 0.35  # of torch, for one short text
 LOADING = """
 import sys, time
 began = time.perf_counter()
-from exp_pool.registry import embedder_maker
+from exp_pool.api.registry import embedder_maker
 embedder_maker(sys.argv[1])().embed(["a text"])
 print(time.perf_counter() - began)
 """

@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.table import Table
 
 from exp_pool import Experience, ExpManager
-from exp_pool.embedders.service import Embedded
+from exp_pool.core.record import Vector, to_record
+from exp_pool.core.values.vectors import to_unit
 from exp_pool.protocols import Put
-from exp_pool.records import Vector, to_record
-from exp_pool.search import Wanted
-from exp_pool.vectors import to_unit
+from exp_pool.search.embedders.service import Embedded
+from exp_pool.search.search import Wanted
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

@@ -23,8 +23,8 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from exp_pool import Experience, ExpManager, curation
+from exp_pool.core.record import Vector
 from exp_pool.protocols import Put
-from exp_pool.records import Vector
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from questions import generated_texts, labelled_pairs, large_pairs

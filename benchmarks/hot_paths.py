@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from exp_pool import Experience, ExpManager
-from exp_pool.embedders.service import Embedded
+from exp_pool.core.record import Vector, to_record
 from exp_pool.protocols import Put, VectorQuery
-from exp_pool.records import Vector, to_record
-from exp_pool.search import Wanted
+from exp_pool.search.embedders.service import Embedded
+from exp_pool.search.search import Wanted
 
 CALLS, MISSES, ROWS, QUERIES, DIMENSION = 2000, 500, 10_000, 100, 384
 

@@ -28,12 +28,12 @@ from rich.progress import track
 from rich.table import Table
 
 from exp_pool import VerifiedJudge
-from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
 from exp_pool.evaluation import evaluate
 from exp_pool.protocols import Question
 from exp_pool.reuse.guard import differences, guard
-from exp_pool.reuse.pairs import features
+from exp_pool.reuse.pair_features import features
 from exp_pool.reuse.shared import unshared
+from exp_pool.search.embedders.sentence_transformers import SentenceTransformerEmbedder
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from questions import generated_pairs, large_pairs

@@ -26,10 +26,10 @@ from rich.progress import track
 from rich.table import Table
 
 from exp_pool import Experience, ExpManager
-from exp_pool.embedders.service import Embedded
+from exp_pool.core.record import Record, Vector, to_record
 from exp_pool.protocols import Put, VectorQuery
-from exp_pool.records import Record, Vector, to_record
-from exp_pool.search import Wanted
+from exp_pool.search.embedders.service import Embedded
+from exp_pool.search.search import Wanted
 
 DIMENSION, CLUSTERS, QUERIES, BATCH, NEAR = 384, 300, 100, 1000, 10
 INDEXED = 100_000  # beyond, building Chroma's graph takes a quarter of an hour

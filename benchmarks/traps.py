@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from exp_pool import ThresholdJudge
-from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
 from exp_pool.evaluation import evaluate
+from exp_pool.search.embedders.sentence_transformers import SentenceTransformerEmbedder
 
 try:
     from fow_cache.data import load_questions

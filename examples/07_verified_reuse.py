@@ -16,8 +16,8 @@ import numpy as np
 from questions import generated_pairs
 
 from exp_pool import ThresholdJudge, VerifiedJudge
-from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
 from exp_pool.evaluation import Evaluation, evaluate
+from exp_pool.search.embedders.sentence_transformers import SentenceTransformerEmbedder
 
 PAIRS, RATE = 1000, 0.05
 

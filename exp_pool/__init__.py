@@ -1,15 +1,15 @@
 """An experience pool for LLM agents.
 
-A call of a decorated function goes this way; `exp_pool.flow` tells it whole:
+A call of a decorated function goes this way; `exp_pool.calls.flow` tells it whole:
 
-1. `request`: the call becomes a request, with a key (`keys`) and a text.
-2. `drivers`: of concurrent identical calls one goes on, the others wait for it and get copies.
-3. `stores`: an identical request is looked up by key. Found and fresh: its answer is returned (`codecs`).
-4. `search`: only if someone wants similar experiences: embed (`embedders`), search (`indexes`), join to the store.
+1. `api`: the call becomes a request (`calls.request`), with a key (`core.identity.keys`) and a text.
+2. `calls.drivers`: of concurrent identical calls one goes on, the others wait for it and get copies.
+3. `stores`: an identical request is looked up by key. Found and fresh: its answer is returned (`core.codecs`).
+4. `search`: only if someone wants similar experiences: embed, search an index, join to the store.
 5. `reuse`: a judge decides whether one of them may answer.
-6. `drivers`: the function runs.
+6. `calls.drivers`: the function runs.
 7. `stores`: its answer is stored.
-8. `upkeep`: later, one worker embeds, indexes, scores.
+8. `maintenance`: later, one worker embeds, indexes, scores.
 
 Names are imported when first used: ``import exp_pool`` loads neither numpy nor pydantic, let alone torch or chromadb.
 """
@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 if TYPE_CHECKING:
-    from exp_pool.capture import record
-    from exp_pool.carrying import carry
-    from exp_pool.config import ExpPoolConfig
-    from exp_pool.durations import Ttl
-    from exp_pool.encoding import register_type
-    from exp_pool.experience import (
+    from exp_pool.api.manager import ExpManager, exp_cache, get_exp_manager, set_exp_manager
+    from exp_pool.api.race import race
+    from exp_pool.core.capture import record
+    from exp_pool.core.config import ExpPoolConfig
+    from exp_pool.core.experience import (
         MISSING,
         Answer,
         Call,
@@ -41,26 +40,27 @@ if TYPE_CHECKING:
         Step,
         Trust,
     )
-    from exp_pool.manager import ExpManager, exp_cache, get_exp_manager, set_exp_manager
-    from exp_pool.migration import migrate
-    from exp_pool.racing import race
+    from exp_pool.core.ttl import Ttl
+    from exp_pool.core.values.encoding import register_type
     from exp_pool.reuse.context import Inject, SimpleContextBuilder
     from exp_pool.reuse.judges import ExactJudge, PerfectJudge, ThresholdJudge, all_of, any_of, guarded
     from exp_pool.reuse.refine import Refine
     from exp_pool.reuse.verified import VerifiedJudge
-    from exp_pool.surroundings import bypass, in_namespace
+    from exp_pool.runtime.call_context import bypass, in_namespace
+    from exp_pool.runtime.carry import carry
+    from exp_pool.snapshots.migration import migrate
 
 __version__ = "0.1.0"
 
 logger.disable("exp_pool")  # a library is silent until somebody calls logger.enable("exp_pool")
 
 _HOMES = {
-    "capture": ("record",),
-    "carrying": ("carry",),
-    "config": ("ExpPoolConfig",),
-    "durations": ("Ttl",),
-    "encoding": ("register_type",),
-    "experience": (
+    "core.capture": ("record",),
+    "runtime.carry": ("carry",),
+    "core.config": ("ExpPoolConfig",),
+    "core.ttl": ("Ttl",),
+    "core.values.encoding": ("register_type",),
+    "core.experience": (
         "MISSING",
         "Answer",
         "Call",
@@ -74,14 +74,14 @@ _HOMES = {
         "Step",
         "Trust",
     ),
-    "manager": ("ExpManager", "exp_cache", "get_exp_manager", "set_exp_manager"),
-    "migration": ("migrate",),
-    "racing": ("race",),
+    "api.manager": ("ExpManager", "exp_cache", "get_exp_manager", "set_exp_manager"),
+    "snapshots.migration": ("migrate",),
+    "api.race": ("race",),
     "reuse.context": ("Inject", "SimpleContextBuilder"),
     "reuse.judges": ("ExactJudge", "PerfectJudge", "ThresholdJudge", "all_of", "any_of", "guarded"),
     "reuse.refine": ("Refine",),
     "reuse.verified": ("VerifiedJudge",),
-    "surroundings": ("bypass", "in_namespace"),
+    "runtime.call_context": ("bypass", "in_namespace"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -11,24 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from exp_pool.awaiting import settled
-from exp_pool.codecs import codec_for
-from exp_pool.config import ExpPoolConfig
-from exp_pool.counters import Counters
-from exp_pool.display import Shown
-from exp_pool.embedders.service import EmbeddingService
-from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.flow import story
-from exp_pool.notices import Notices
-from exp_pool.progress import progress
-from exp_pool.protocols import Embedder, Judge, Verdict
-from exp_pool.records import Record
-from exp_pool.registry import embedder_loading, load_scorer
-from exp_pool.request import CallSpec, Request
-from exp_pool.reuse.judges import resolve_judge
-from exp_pool.reuse.shared import unshared
-from exp_pool.reuse.verified import VerifiedJudge, labelled
-from exp_pool.steps import (
+from exp_pool.api.registry import embedder_loading, load_scorer
+from exp_pool.calls.flow import story
+from exp_pool.calls.request import CallSpec, Request
+from exp_pool.calls.steps import (
     AskFeeds,
     AskJudge,
     Claim,
@@ -38,7 +24,6 @@ from exp_pool.steps import (
     Keep,
     Learn,
     LookUp,
-    Match,
     Mode,
     Outcome,
     Policy,
@@ -46,8 +31,22 @@ from exp_pool.steps import (
     Run,
     Trouble,
 )
+from exp_pool.core.codecs.typed import codec_for
+from exp_pool.core.config import ExpPoolConfig
+from exp_pool.core.contracts.plugs import Embedder, Judge, Verdict
+from exp_pool.core.record import Match, Record
+from exp_pool.errors import ConfigurationError, InvalidInputError
+from exp_pool.maintenance.judge_training import Verifying
+from exp_pool.reuse.judges import resolve_judge
+from exp_pool.reuse.shared import unshared
+from exp_pool.reuse.verified import VerifiedJudge, labelled
+from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.counters import Counters
+from exp_pool.runtime.display import Shown
+from exp_pool.runtime.notices import Notices
+from exp_pool.runtime.progress import progress
+from exp_pool.search.embedders.service import EmbeddingService
 from exp_pool.stores.memory import MemoryStore
-from exp_pool.upkeep.verifying import Verifying
 
 _NAMESPACE = "evaluation"
 _EMBEDDED_AT_ONCE, _EMBED_S = 64, 300.0

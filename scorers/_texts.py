@@ -6,8 +6,8 @@ import hashlib
 import json
 from typing import Any
 
+from exp_pool.core.experience import MISSING
 from exp_pool.errors import NotScorableError
-from exp_pool.experience import MISSING
 from exp_pool.protocols import ScoreContext
 
 

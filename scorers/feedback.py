@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from exp_pool.core.experience import Score
 from exp_pool.errors import ConfigurationError, NotScorableError
-from exp_pool.experience import Score
 from exp_pool.protocols import ScoreContext
 
 

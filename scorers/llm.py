@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from exp_pool.core.experience import Score
 from exp_pool.errors import ConfigurationError, ScorerError
-from exp_pool.experience import Score
 from exp_pool.protocols import ScoreContext
 
 from ._chat import Chat, material_of, spending

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from exp_pool import MISSING, Experience, Metric, Score, Step
 from exp_pool.protocols import RecordQuery
-from exp_pool.testing.making import NASTY_TEXTS
+from exp_pool.testing.factories import NASTY_TEXTS
 
 ANSWERS = [
     "text",

@@ -9,15 +9,15 @@ from typing import NamedTuple
 from servers.databases import new_database
 from servers.redis_server import pool_at
 
-from exp_pool.config import ExpPoolConfig
-from exp_pool.indexes.pgvector import PgVectorIndex
+from exp_pool.api.registry import open_store
+from exp_pool.core.config import ExpPoolConfig
+from exp_pool.core.record import Duty
 from exp_pool.protocols import Deletion, Put, PutMode, RecordQuery, Settlement, Touch, VectorQuery
-from exp_pool.records import Duty
-from exp_pool.registry import open_store
-from exp_pool.stores.json_files import JsonStore
+from exp_pool.search.indexes.pgvector import PgVectorIndex
+from exp_pool.stores.json.store import JsonStore
 from exp_pool.stores.memory import MemoryStore
-from exp_pool.stores.sqlite import SqliteStore
-from exp_pool.testing.making import NASTY_TEXTS, put, row, unit, vector
+from exp_pool.stores.sql.sqlite import SqliteStore
+from exp_pool.testing.factories import NASTY_TEXTS, put, row, unit, vector
 
 # Every store that a pool may move from and to; a new one is one line here: from a folder of its own to an empty store.
 STORES = {

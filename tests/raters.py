@@ -1,8 +1,8 @@
 """Scorers, and pools that they score, for tests."""
 
 from exp_pool import Experience, Score
+from exp_pool.core.record import Duty
 from exp_pool.protocols import RecordQuery
-from exp_pool.records import Duty
 
 
 def exps(count, **fields):

@@ -42,7 +42,7 @@ class Stored:
 
 
 def make():
-    from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
+    from exp_pool.search.embedders.sentence_transformers import SentenceTransformerEmbedder
 
     model = SentenceTransformerEmbedder("all-MiniLM-L6-v2")
     vectors = np.concatenate([model.embed(TEXTS[at : at + 256]) for at in range(0, len(TEXTS), 256)])

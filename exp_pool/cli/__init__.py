@@ -1,8 +1,8 @@
 """``exp-pool``, or ``python -m exp_pool``: a pool from the command line.
 
-One file for each group of commands: `looking`, `changing`, `transferring` (files in and out), `snapshotting`, `working`
-(long work: scoring, filling, measuring) and `tending`. What they share is `opening` (a manager, and errors as messages)
-and `printing` (tables, JSON, pages).
+One file for each group of commands: `show`, `edit`, `transfer` (files in and out), `snapshot`, `jobs`
+(long work: scoring, filling, measuring) and `maintain`. What they share is `common` (a manager, and errors as messages)
+and `output` (tables, JSON, pages).
 
 Exit codes: 0 all is well, 1 something is damaged or could not be done (it says what), 2 the command was not understood,
 141 whoever read the output has stopped reading.
@@ -18,9 +18,9 @@ from typing import Annotated
 import typer
 
 from exp_pool import __version__
-from exp_pool.cli import changing, looking, snapshotting, tending, transferring, working
-from exp_pool.cli.opening import speak_of
-from exp_pool.cli.printing import stop_writing
+from exp_pool.cli import edit, jobs, maintain, show, snapshot, transfer
+from exp_pool.cli.common import speak_of
+from exp_pool.cli.output import stop_writing
 
 app = typer.Typer(
     name="exp-pool",
@@ -51,9 +51,9 @@ def of_all(
         speak_of(getattr(context.command, "commands", {}).get(context.invoked_subcommand))
 
 
-for group in (looking, changing, transferring, working, tending):
+for group in (show, edit, transfer, jobs, maintain):
     app.registered_commands += group.app.registered_commands
-app.add_typer(snapshotting.app, name="snapshot")
+app.add_typer(snapshot.app, name="snapshot")
 
 
 def main() -> None:

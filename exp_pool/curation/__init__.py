@@ -14,26 +14,17 @@ Plain functions of a manager, blocking, from a notebook's running loop, too. The
 ``in_namespace``. Frames need pandas and pyarrow: ``pip install 'exp_pool[curation]'``.
 """
 
-from exp_pool.curation.acting import promote, quarantine, relabel
-from exp_pool.curation.applying import apply_frame, forget, history, recover, undo
+from exp_pool.curation.bulk_edit import promote, quarantine, relabel
 from exp_pool.curation.cells import NONE
-from exp_pool.curation.changes import Change
-from exp_pool.curation.diffing import diff
-from exp_pool.curation.distilling import distill
-from exp_pool.curation.finding import (
-    clusters,
-    conflicts,
-    coverage,
-    descendants,
-    duplicates,
-    low_scores,
-    outliers,
-    stale,
-)
+from exp_pool.curation.change_log import apply_frame, forget, history, recover, undo
+from exp_pool.curation.change_set import Change
+from exp_pool.curation.consolidation import merge
+from exp_pool.curation.frame_diff import diff
 from exp_pool.curation.frames import iter_frames, to_arrow, to_frame, to_polars
-from exp_pool.curation.merging import merge
-from exp_pool.curation.verifying import Outcome, Verification, Verified, verify
-from exp_pool.journal import ChangeNote
+from exp_pool.curation.insights import distill
+from exp_pool.curation.reruns import Outcome, Verification, Verified, verify
+from exp_pool.curation.review import clusters, conflicts, coverage, descendants, duplicates, low_scores, outliers, stale
+from exp_pool.stores.journal import ChangeNote
 
 __all__ = [
     "NONE",

@@ -7,13 +7,13 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final
 
-from exp_pool._clock import to_us
+from exp_pool.core.experience import MISSING
+from exp_pool.core.values.deep_equal import difference
+from exp_pool.core.values.encoding import loads
 from exp_pool.curation.columns import METADATA, Column, Kind
 from exp_pool.curation.frames import SHOWN, as_text
-from exp_pool.encoding import loads
 from exp_pool.errors import DecodingError, InvalidInputError
-from exp_pool.experience import MISSING
-from exp_pool.sameness import difference
+from exp_pool.runtime.clock import to_us
 
 _PANDAS_NOTHING = ("NAType", "NaTType")
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from exp_pool.encoding import loads
+from exp_pool.core.experience import MISSING
+from exp_pool.core.record import OWN_METADATA, Record, read_answer
+from exp_pool.core.values.encoding import loads
 from exp_pool.errors import InvalidInputError
-from exp_pool.experience import MISSING
-from exp_pool.records import OWN_METADATA, Record, read_answer
 
 
 class Kind(Enum):
@@ -103,7 +103,7 @@ def _of_metadata(name: str) -> Callable[[Row], Any]:
 
 SCORE, METADATA, METADATA_JSON, METRIC = "score.", "metadata.", "metadata_json.", "metric."
 DELETED = "deleted"
-FOUND = "found."  # columns of what `finding` says of rows; passed over when a frame is applied
+FOUND = "found."  # columns of what `review` says of rows; passed over when a frame is applied
 _FAMILIES = (SCORE, METADATA, METADATA_JSON)
 _METRICS = {"time_s": Kind.NUMBER, "money_usd": Kind.NUMBER, "tokens_in": Kind.INTEGER, "tokens_out": Kind.INTEGER}
 

@@ -19,22 +19,22 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from exp_pool.core.contracts.plugs import RecordQuery
+from exp_pool.core.experience import MISSING
+from exp_pool.core.filters import parse_where
+from exp_pool.core.record import Record
+from exp_pool.core.values.encoding import dumps, loads
 from exp_pool.curation.columns import METADATA, METADATA_JSON, Kind, Wanted, column
-from exp_pool.curation.packages import package
-from exp_pool.encoding import dumps, loads
+from exp_pool.curation.optional_packages import package
 from exp_pool.errors import ConflictError, DecodingError, InvalidInputError
-from exp_pool.experience import MISSING
-from exp_pool.filters import parse_where
-from exp_pool.protocols import RecordQuery
-from exp_pool.records import Record
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
 
-    from exp_pool.manager import ExpManager
-    from exp_pool.pool import Pool
+    from exp_pool.api.manager import ExpManager
+    from exp_pool.api.pool import Pool
 
 SELECTION = "exp_pool"  # the entry of attrs, and of a schema's metadata
 _Cells: TypeAlias = dict[str, Sequence[Any]]

@@ -20,9 +20,9 @@ from typing import Any, Protocol, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from exp_pool.progress import watched
-from exp_pool.protocols import RecordStore
-from exp_pool.vectors import from_bytes
+from exp_pool.core.contracts.plugs import RecordStore
+from exp_pool.core.values.vectors import from_bytes
+from exp_pool.runtime.progress import watched
 
 Places: TypeAlias = npt.NDArray[np.int64]
 """Numbers of rows."""

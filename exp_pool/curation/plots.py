@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exp_pool._clock import to_datetime
-from exp_pool.curation.finding.frame import at_least, one_of
-from exp_pool.curation.finding.meaning import stored_meaning
+from exp_pool.api.report import FunctionReport
+from exp_pool.core.contracts.plugs import RecordQuery
+from exp_pool.core.filters import parse_where
+from exp_pool.core.record import Record, read_scores
+from exp_pool.curation.review.frame import at_least, one_of
+from exp_pool.curation.review.vectors import stored_meaning
 from exp_pool.errors import ConfigurationError
-from exp_pool.filters import parse_where
-from exp_pool.plugs import to_install
-from exp_pool.progress import watched
-from exp_pool.protocols import RecordQuery
-from exp_pool.records import Record, read_scores
-from exp_pool.report import FunctionReport
+from exp_pool.runtime.clock import to_datetime
+from exp_pool.runtime.plugs import to_install
+from exp_pool.runtime.progress import watched
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from exp_pool.manager import ExpManager
+    from exp_pool.api.manager import ExpManager
 
 # Okabe, Ito, "Color universal design", 2008: told apart by the colour-blind, too.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#767676"

@@ -15,15 +15,15 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from exp_pool.encoding import from_plain, json_dumps, to_plain
+from exp_pool.calls.store_result import failure_key
+from exp_pool.core.contracts.plugs import RecordStore
+from exp_pool.core.contracts.rows import audit_log
+from exp_pool.core.experience import MISSING, Experience, ExperienceKind
+from exp_pool.core.identity.keys import make_key
+from exp_pool.core.record import Record, to_experience, to_record
+from exp_pool.core.values.encoding import from_plain, json_dumps, to_plain
+from exp_pool.core.values.redaction import redacted
 from exp_pool.errors import EncodingError, InvalidInputError, UnkeyableError
-from exp_pool.experience import MISSING, Experience, ExperienceKind
-from exp_pool.keeping import failure_key
-from exp_pool.keys import make_key
-from exp_pool.protocols import RecordStore
-from exp_pool.records import Record, to_experience, to_record
-from exp_pool.redaction import redacted
-from exp_pool.rows import audit_log
 
 FORMAT = 1
 _MEMBER = "exp_pool"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from exp_pool.encoding import json_dumps
+from exp_pool.core.values.encoding import json_dumps
 
 TEXTS = ("id", "function", "version", "request", "codec", "kind", "origin", "trust", "model", "strategy")
 JSON = ("arguments", "response", "expected", "scores", "metric", "trajectory", "parents", "metadata", "exp_pool")

@@ -15,12 +15,12 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import urlencode
 
-from exp_pool.capture import record
-from exp_pool.decorator import exp_cache, with_call
+from exp_pool.api.decorator import exp_cache, with_call
+from exp_pool.core.capture import record
+from exp_pool.core.values.redaction import redacted
 from exp_pool.errors import ConfigurationError
-from exp_pool.plugs import to_install
-from exp_pool.redaction import redacted
-from exp_pool.urls import without_password
+from exp_pool.runtime.plugs import to_install
+from exp_pool.runtime.urls import without_password
 
 try:
     from openai import AsyncOpenAI, AsyncStream, NotGiven, OpenAI, Stream, omit

@@ -10,9 +10,9 @@ It stands by itself; only ``"semantic"`` and ``"hybrid"`` ask a manager, for its
 """
 
 from exp_pool.errors import DocumentError
-from exp_pool.retrieval.chunking import UNITS
+from exp_pool.retrieval.chunk_scores import SCORINGS, Scoring
+from exp_pool.retrieval.chunker import UNITS
 from exp_pool.retrieval.documents import Document
 from exp_pool.retrieval.generator import AsyncRAGGenerator, Chunk
-from exp_pool.retrieval.scoring import SCORINGS, Scoring
 
 __all__ = ["SCORINGS", "UNITS", "AsyncRAGGenerator", "Chunk", "Document", "DocumentError", "Scoring"]

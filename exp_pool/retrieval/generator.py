@@ -2,9 +2,9 @@
 
 One retrieval, from top to bottom:
 
-1. The query is rewritten, if asked for, and the scoring prepared (`scoring`): for embeddings, the query is embedded.
+1. The query is rewritten, if asked for, and the scoring prepared (`chunk_scores`): for embeddings, the query is embedded.
 2. Readers, as many as `concurrency`, each take the next document and read it block by block (`documents`).
-3. Each block is cut into chunks (`chunking`), these are scored together, and put into a short queue.
+3. Each block is cut into chunks (`chunker`), these are scored together, and put into a short queue.
 4. The caller takes from the queue. While it is full the readers wait, so a slow caller holds little in memory.
 5. Whoever stops, is cancelled, or has enough, ends the readers.
 """
@@ -20,17 +20,17 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from exp_pool.awaiting import asked
-from exp_pool.display import Shown
 from exp_pool.errors import ConfigurationError, DocumentError, InvalidInputError
-from exp_pool.notices import Notices
-from exp_pool.retrieval.chunking import Chunking, Piece
+from exp_pool.retrieval.chunk_scores import Scores, Scoring, check_scoring, scores_for
+from exp_pool.retrieval.chunker import Chunking, Piece
 from exp_pool.retrieval.documents import Document, check_document, check_encoding, closing, texts_of
-from exp_pool.retrieval.scoring import Scores, Scoring, check_scoring, scores_for
 from exp_pool.reuse.context import estimated_tokens
+from exp_pool.runtime.async_bridge import asked
+from exp_pool.runtime.display import Shown
+from exp_pool.runtime.notices import Notices
 
 if TYPE_CHECKING:
-    from exp_pool.manager import ExpManager
+    from exp_pool.api.manager import ExpManager
 
 _AHEAD = 64  # chunks that wait for the caller
 _TOGETHER = 16  # chunks scored at once: the first of a document are there soon, and a model has enough for a batch

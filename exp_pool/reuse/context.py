@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from exp_pool.core.experience import Experience, ExperienceKind, Step
 from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.experience import Experience, ExperienceKind, Step
 from exp_pool.reuse.quoted import quoted
 from exp_pool.reuse.selection import Selection, check_count, text_of_value
 

@@ -12,11 +12,11 @@ from inspect import isawaitable
 from itertools import repeat
 from typing import ClassVar, TypeAlias, cast
 
+from exp_pool.core.contracts.plugs import Judge, Question, Verdict
+from exp_pool.core.experience import Hit
 from exp_pool.errors import ConfigurationError
-from exp_pool.experience import Hit
-from exp_pool.plugs import offers
-from exp_pool.protocols import Judge, Question, Verdict
 from exp_pool.reuse.shared import unshared
+from exp_pool.runtime.plugs import offers
 
 
 def _check_share(name: str, value: float, low: float = 0.0) -> None:

@@ -4,8 +4,8 @@ A pair is a request and the stored experience that might answer it. It is labell
 experience was there: always where the judge abstained, and by the toss of a coin where it would have answered.
 
 The life of a label: a call leaves a `Lesson` (what was predicted, and the odds of its being looked into); the answers
-are compared (`upkeep.comparing`), and the label goes into the function's log (`label_entry`). From the log every
-process takes it in (`add`): the bound counts it (`reuse.bound`), the alarm hears of it (`reuse.drift`), and every so
+are compared (`maintenance.answer_comparison`), and the label goes into the function's log (`label_entry`). From the log
+every process takes it in (`add`): the bound counts it (`reuse.bound`), the alarm hears of it (`reuse.drift`), and every so
 many labels the model is learned anew (`study`). Then the aim is taken: which predictions are answered, and how often
 these are looked into, so that the room that is left in the bound is used up over a third as many requests as there
 were so far. A log is written in chapters; `mark` keeps what the chapters before one added up to, `resume` begins from
@@ -24,9 +24,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exp_pool.reuse.bound import Bound
+from exp_pool.reuse.classifier import Model, fit
 from exp_pool.reuse.drift import Alarm
-from exp_pool.reuse.pairs import BUCKETS, Features
-from exp_pool.reuse.predicting import Model, fit
+from exp_pool.reuse.pair_features import BUCKETS, Features
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from exp_pool.core.contracts.plugs import ContextBuilder
+from exp_pool.core.experience import Experience, ExperienceKind, Hit, json_form
+from exp_pool.core.filters import Condition
+from exp_pool.core.identity.request_text import json_text
 from exp_pool.errors import ConfigurationError
-from exp_pool.experience import Experience, ExperienceKind, Hit, json_form
-from exp_pool.filters import Condition
-from exp_pool.protocols import ContextBuilder
-from exp_pool.request_text import json_text
 
 Where: TypeAlias = tuple[Condition, ...]
 
@@ -170,7 +170,7 @@ def diverse(ranked: Sequence[Hit], limit: int, diversity: float) -> list[Hit]:
 
 
 def _words(experience: Experience) -> frozenset[str]:
-    from exp_pool.words import words  # `regex` takes 10 ms to import, and few want diversity
+    from exp_pool.core.tokenizer import words  # `regex` takes 10 ms to import, and few want diversity
 
     return frozenset(words(f"{experience.request[:_COMPARED]}\n{text_of_value(experience.value)[:_COMPARED]}"))
 

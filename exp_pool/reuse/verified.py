@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from exp_pool.core.contracts.plugs import Question, Verdict
+from exp_pool.core.experience import Hit
 from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.experience import Hit
-from exp_pool.protocols import Question, Verdict
 from exp_pool.reuse.memory import Lesson, Memory
-from exp_pool.reuse.pairs import Features, features
+from exp_pool.reuse.pair_features import Features, features
 
 _LARGEST_RATE = 0.5
 
@@ -22,8 +22,8 @@ class VerifiedJudge:
     It starts by abstaining. Each abstention runs the function, whose answer says whether the stored one would have
     been right: that labels the pair of requests. From labels it learns which pairs may be reused: boosted trees on
     their similarity, their words, and what the guard (`reuse.guard`) says of them, whose veto is final; and which
-    words tell (`reuse.telling`). It answers those that are surest, and lets some of these run all the same, by the
-    toss of a coin with known odds: what it finds there bounds what it does not see.
+    words tell (`reuse.wording_model`). It answers those that are surest, and lets some of these run all the same, by
+    the toss of a coin with known odds: what it finds there bounds what it does not see.
 
     What is promised: with the given confidence, at every moment, wrong answers are at most `max_error_rate` of all
     requests so far that it was asked about, whatever the requests are and in whatever order they come (`reuse.bound`

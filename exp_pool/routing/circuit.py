@@ -1,13 +1,12 @@
 """An endpoint that keeps failing is left alone for a while; then one request tries it.
 
-The circuit breaker of M. Nygard, Release It! (2007). Not `exp_pool.breaker`, which opens at the first lost connection:
-here a request may fail for reasons of its own, a probe may be cancelled (the loser of a hedge) and must not keep the
+The circuit breaker of M. Nygard, Release It! (2007). Not `runtime.breaker`, which opens at the first lost connection: here a request may fail for reasons of its own, a probe may be cancelled (the loser of a hedge) and must not keep the
 circuit, and strategies look at circuits that they do not enter.
 """
 
 from __future__ import annotations
 
-from exp_pool._clock import monotonic
+from exp_pool.runtime.clock import monotonic
 
 _LONGEST_S = 60.0
 _GROWTH = 2.0

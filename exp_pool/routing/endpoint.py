@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
+from exp_pool.core.values.redaction import is_secret_name, redacted_text
 from exp_pool.errors import ConfigurationError
-from exp_pool.redaction import is_secret_name, redacted_text
 from exp_pool.routing.adapters import adapter_for
 from exp_pool.routing.adapters.contract import Adapter
-from exp_pool.urls import without_password
+from exp_pool.runtime.urls import without_password
 
 _FROM_ENVIRONMENT = "env:"
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
-from exp_pool._clock import monotonic
 from exp_pool.errors import EndpointError
 from exp_pool.routing.circuit import Circuit
 from exp_pool.routing.endpoint import ModelEndpoint
 from exp_pool.routing.rate import Taken, adjusted
 from exp_pool.routing.slots import Slots
+from exp_pool.runtime.clock import monotonic
 
 Pause: TypeAlias = Callable[[float], Awaitable[None]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from exp_pool._clock import monotonic
+from exp_pool.runtime.clock import monotonic
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ One request, from top to bottom:
 
 1. `request` checks messages and options.
 2. The strategy puts the endpoints in order (`strategies`); those that cannot take a request now stand behind.
-3. The first one is asked, and when all its tries have failed the next (`hedging`: or a little earlier).
+3. The first one is asked, and when all its tries have failed the next (`hedge`: or a little earlier).
 4. Each try waits for its turn at the endpoint's `gate`: circuit, concurrency, rate.
 5. The endpoint's adapter writes the request in its wire format and reads the answer; `transport` brings both.
 6. What failed in passing is tried again there, after a while, before the next endpoint is asked.
@@ -21,21 +21,21 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from loguru import logger
 
-from exp_pool._clock import monotonic
-from exp_pool.capture import record
+from exp_pool.core.capture import record
 from exp_pool.errors import AllModelsFailed, ClosedError, ConfigurationError, EndpointError, InvalidInputError
-from exp_pool.notices import Notices
-from exp_pool.plugs import to_install
 from exp_pool.routing.adapters.contract import Message
 from exp_pool.routing.checks import keep_checked
 from exp_pool.routing.discovery import Discover, Gates
 from exp_pool.routing.endpoint import ModelEndpoint
 from exp_pool.routing.gate import Gate
-from exp_pool.routing.hedging import first_success
+from exp_pool.routing.hedge import first_success
 from exp_pool.routing.request import RoutedRequest
 from exp_pool.routing.strategies import Strategy, by_hash, cost, priority, strategy_for
 from exp_pool.routing.stream import RoutedStream
 from exp_pool.routing.tries import Attempt, Begun, Try, answer, beginning
+from exp_pool.runtime.clock import monotonic
+from exp_pool.runtime.notices import Notices
+from exp_pool.runtime.plugs import to_install
 
 if TYPE_CHECKING:
     from exp_pool.routing.transport import Transport

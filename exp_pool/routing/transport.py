@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import httpx
 
-from exp_pool._clock import monotonic, now
 from exp_pool.errors import ClosedError, EndpointError
 from exp_pool.routing.adapters.contract import Json, Outgoing
 from exp_pool.routing.endpoint import ModelEndpoint
+from exp_pool.runtime.clock import monotonic, now
 
 _REDIRECT, _SERVER = 300, 500
 _PASSING = frozenset({408, 409, 425, 429})  # and from 500 on: the same request may do a moment later

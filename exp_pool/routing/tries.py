@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypedDict
 
 from loguru import logger
 
-from exp_pool._clock import monotonic
-from exp_pool.capture import record
+from exp_pool.core.capture import record
 from exp_pool.errors import EndpointError
 from exp_pool.routing.adapters.contract import FILTERED, Json, Outgoing, Said
 from exp_pool.routing.endpoint import ModelEndpoint
 from exp_pool.routing.gate import LONGEST_WAIT_S, Gate, Visit
 from exp_pool.routing.request import RoutedRequest
+from exp_pool.runtime.clock import monotonic
 
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState

@@ -6,7 +6,7 @@ survive; and what was deleted (in files whose function hash is that of no name),
 was deleted stays deleted.
 
 Loading a file twice changes nothing. Nodes that load what the others saved agree in the end, whatever the order:
-`converging` says how.
+`convergence` says how.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from exp_pool._clock import to_datetime
-from exp_pool.durations import Duration, to_seconds
+from exp_pool.core.contracts.plugs import RecordQuery
+from exp_pool.core.contracts.rows import audit_log
+from exp_pool.core.ttl import Duration, to_seconds
 from exp_pool.errors import ConfigurationError, InvalidInputError, SourceError
-from exp_pool.progress import progress
-from exp_pool.protocols import RecordQuery
-from exp_pool.rows import audit_log
+from exp_pool.runtime.clock import to_datetime
+from exp_pool.runtime.progress import progress
 from exp_pool.snapshots import files
-from exp_pool.snapshots.converging import Converging, deletions, read_log
+from exp_pool.snapshots.convergence import Converging, deletions, read_log
 from exp_pool.snapshots.entries import Entry, Gone, untold_trust
 from exp_pool.snapshots.format import fingerprint, later, read, secret_of, write_gone, write_row
 from exp_pool.snapshots.ownership import refuse_to_lose, remember
 
 if TYPE_CHECKING:
-    from exp_pool.manager import ExpManager
-    from exp_pool.pool import Pool
+    from exp_pool.api.manager import ExpManager
+    from exp_pool.api.pool import Pool
 
 _BATCH = 500
 _SUFFIX = ".cache"

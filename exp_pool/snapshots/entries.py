@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from exp_pool._clock import to_us
-from exp_pool.experience import Trust
-from exp_pool.records import Record
-from exp_pool.rows import audit_entry
+from exp_pool.core.contracts.rows import audit_entry
+from exp_pool.core.experience import Trust
+from exp_pool.core.record import Record
+from exp_pool.runtime.clock import to_us
 
 LOADED = "loaded"  # what audit logs say of a state that came from a snapshot; it stays on this node
 # What may change about a row without its becoming another one.

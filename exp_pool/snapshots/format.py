@@ -15,11 +15,11 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
-from exp_pool._clock import now_us, to_us
-from exp_pool.encoding import from_plain
+from exp_pool.core.experience import Trust
+from exp_pool.core.record import Record, sized, to_experience
+from exp_pool.core.values.encoding import from_plain
 from exp_pool.errors import DecodingError
-from exp_pool.experience import Trust
-from exp_pool.records import Record, sized, to_experience
+from exp_pool.runtime.clock import now_us, to_us
 from exp_pool.snapshots.entries import LOADED, Entry, Gone, restored_at, revision_of, settled_trust
 
 FORMAT = 2

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exp_pool.core.contracts.rows import State
 from exp_pool.errors import ConfigurationError, StoreError
-from exp_pool.rows import State
 from exp_pool.snapshots import files
 
 if TYPE_CHECKING:
-    from exp_pool.pool import Pool
+    from exp_pool.api.pool import Pool
 
 _STATE = "snapshots:files"
 _REMEMBERED = 10_000  # files, the newest: 200 KB; more only where one save wrote more

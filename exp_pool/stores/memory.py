@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from exp_pool.config import ExpPoolConfig
-from exp_pool.protocols import Capabilities
-from exp_pool.stores._tables import Tables
+from exp_pool.core.config import ExpPoolConfig
+from exp_pool.core.contracts.plugs import Capabilities
+from exp_pool.stores.tables import Tables
 
 
 class MemoryStore(Tables):

@@ -6,9 +6,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from exp_pool._clock import now_us
-from exp_pool.config import ExpPoolConfig
-from exp_pool.protocols import (
+from exp_pool.core.config import ExpPoolConfig
+from exp_pool.core.contracts.plugs import (
     Capabilities,
     Claim,
     Deletion,
@@ -28,7 +27,8 @@ from exp_pool.protocols import (
     Usage,
     VectorRow,
 )
-from exp_pool.records import Duty, Record, Vector
+from exp_pool.core.record import Duty, Record, Vector
+from exp_pool.runtime.clock import now_us
 
 
 class NullStore:

@@ -1,7 +1,7 @@
 """For those who test what they build: on the pool (the pytest plugin), or for it (contracts for plugs, faults).
 
 ``RecordStoreContract``, ``VectorIndexContract``, ``CodecContract``: subclass one, give the fixtures, and pytest runs
-everything that `exp_pool.protocols` promises. ``FaultyStore`` fails where you say.
+everything that `exp_pool.core.contracts.plugs` promises. ``FaultyStore`` fails where you say.
 """
 
 from __future__ import annotations

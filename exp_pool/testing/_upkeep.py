@@ -6,10 +6,20 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from exp_pool import _clock
-from exp_pool.protocols import Claim, Lease, Put, PutMode, PutStatus, RecordQuery, RecordStore, Settlement, Touch
-from exp_pool.records import Duty
-from exp_pool.testing.making import put, row, vector
+from exp_pool.core.contracts.plugs import (
+    Claim,
+    Lease,
+    Put,
+    PutMode,
+    PutStatus,
+    RecordQuery,
+    RecordStore,
+    Settlement,
+    Touch,
+)
+from exp_pool.core.record import Duty
+from exp_pool.runtime import clock
+from exp_pool.testing.factories import put, row, vector
 
 
 class UpkeepRules:
@@ -108,7 +118,7 @@ class UpkeepRules:
         store.tidy(0)
         assert put(store, gone, mode=PutMode.REPLICATE) == [PutStatus.DELETED]
         assert [r.id for r in store.vectors_after("n", "e", 0, 9)] == [gone.id]
-        store.tidy(_clock.now_us() + 1)
+        store.tidy(clock.now_us() + 1)
         assert store.vectors_after("n", "e", 0, 9) == []
         assert put(store, gone, mode=PutMode.REPLICATE) == [PutStatus.CURRENT]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from exp_pool.core.contracts.plugs import Codec
 from exp_pool.errors import DecodingError, EncodingError
-from exp_pool.protocols import Codec
 
 
 class CodecContract:
-    """Everything that `exp_pool.protocols.Codec` promises.
+    """Everything that `exp_pool.core.contracts.plugs.Codec` promises.
 
     ::
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from exp_pool.core.contracts.plugs import RecordStore
 from exp_pool.errors import StoreError
-from exp_pool.protocols import RecordStore
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from exp_pool.manager import ExpManager
+    from exp_pool.api.manager import ExpManager
 
 _MODES = ("replay", "record", "off")
 _FOLDER = "recordings"
@@ -51,11 +51,11 @@ def exp_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ExpMana
     test file: the recording, or, to replay, a copy of it, so that it changes only when it is recorded. The fixture is
     the manager of functions that name none.
     """
-    from exp_pool.config import ExpPoolConfig
-    from exp_pool.current import current
-    from exp_pool.manager import ExpManager
-    from exp_pool.registry import open_store
-    from exp_pool.testing.taking_over import TakenOver
+    from exp_pool.api.current import current
+    from exp_pool.api.manager import ExpManager
+    from exp_pool.api.registry import open_store
+    from exp_pool.core.config import ExpPoolConfig
+    from exp_pool.testing.store_takeover import TakenOver
 
     mode = request.config.getoption("--exp-pool")
     recording = request.path.parent / request.config.getini("exp_pool_recordings") / f"{request.path.stem}.db"

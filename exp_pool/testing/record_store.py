@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import uuid
 
-from exp_pool import _clock
-from exp_pool.protocols import EvictionOrder, Put, PutMode, PutStatus, RecordQuery, RecordStore, Settlement, Touch
-from exp_pool.records import Duty
-from exp_pool.testing._finding import FindingRules
-from exp_pool.testing._moving import MovingRules
+from exp_pool.core.contracts.plugs import (
+    EvictionOrder,
+    Put,
+    PutMode,
+    PutStatus,
+    RecordQuery,
+    RecordStore,
+    Settlement,
+    Touch,
+)
+from exp_pool.core.record import Duty
+from exp_pool.runtime import clock
+from exp_pool.testing._migration import MovingRules
+from exp_pool.testing._queries import FindingRules
 from exp_pool.testing._upkeep import UpkeepRules
-from exp_pool.testing._writing import WritingRules
-from exp_pool.testing.making import put, row
+from exp_pool.testing._writes import WritingRules
+from exp_pool.testing.factories import put, row
 
 
 class RecordStoreShape:
@@ -60,7 +69,7 @@ class RecordStoreShape:
         store.release(lease)
 
     def test_upkeep_may_come_at_any_time(self, store: RecordStore) -> None:
-        store.tidy(_clock.now_us())
+        store.tidy(clock.now_us())
         store.vacuum()
         assert store.check() == []
         put(store, row())
@@ -75,7 +84,7 @@ class RecordStoreShape:
 
 
 class RecordStoreContract(RecordStoreShape, WritingRules, FindingRules, UpkeepRules, MovingRules):
-    """Everything that `exp_pool.protocols.RecordStore` promises.
+    """Everything that `exp_pool.core.contracts.plugs.RecordStore` promises.
 
     ::
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exp_pool.protocols import (
+from exp_pool.core.contracts.plugs import (
     Neighbour,
     Put,
     RecordStore,
@@ -17,8 +17,8 @@ from exp_pool.protocols import (
     VectorQuery,
     VectorRow,
 )
-from exp_pool.records import Record, Vector
-from exp_pool.testing.making import row, unit
+from exp_pool.core.record import Record, Vector
+from exp_pool.testing.factories import row, unit
 
 SPACE = Space("n", "e")
 POOL = "a pool"
@@ -84,7 +84,7 @@ class VectorIndexShape:
 
 
 class VectorIndexContract(VectorIndexShape):
-    """Everything that `exp_pool.protocols.VectorIndex` promises; what it finds must be exact for 50 rows.
+    """Everything that `exp_pool.core.contracts.plugs.VectorIndex` promises; what it finds must be exact for 50 rows.
 
     ::
 

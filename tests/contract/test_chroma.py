@@ -1,6 +1,6 @@
 import pytest
 
-from exp_pool.indexes.chroma import ChromaIndex
+from exp_pool.search.indexes.chroma import ChromaIndex
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.testing import VectorIndexContract
 

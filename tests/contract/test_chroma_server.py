@@ -1,8 +1,8 @@
 import pytest
 
 from exp_pool.errors import VectorIndexError
-from exp_pool.indexes.chroma_server import ChromaServerIndex
 from exp_pool.protocols import Space
+from exp_pool.search.indexes.chroma_server import ChromaServerIndex
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.testing import VectorIndexContract
 from exp_pool.testing.vector_index import POOL
@@ -31,7 +31,7 @@ class TestChromaServer(VectorIndexContract):
 
     def query(self, limit):
         from exp_pool.protocols import VectorQuery
-        from exp_pool.testing.making import unit
+        from exp_pool.testing.factories import unit
 
         return VectorQuery("n", "e", unit(1), limit)
 

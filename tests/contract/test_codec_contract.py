@@ -4,7 +4,7 @@ import decimal
 import pytest
 from pydantic import BaseModel
 
-from exp_pool.codecs import AnnotatedCodec, TypedCodec
+from exp_pool.core.codecs.typed import AnnotatedCodec, TypedCodec
 from exp_pool.testing import CodecContract
 
 

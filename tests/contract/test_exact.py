@@ -1,8 +1,8 @@
 import pytest
 
-from exp_pool.indexes.exact import ExactIndex
+from exp_pool.search.indexes.exact import ExactIndex
 from exp_pool.stores.memory import MemoryStore
-from exp_pool.stores.sqlite import SqliteStore
+from exp_pool.stores.sql.sqlite import SqliteStore
 from exp_pool.testing import VectorIndexContract
 
 

@@ -1,8 +1,8 @@
 import pytest
 
-from exp_pool.stores.json_files import JsonStore
+from exp_pool.stores.json.store import JsonStore
 from exp_pool.testing import RecordStoreContract
-from exp_pool.testing.making import NASTY_TEXTS, put, row
+from exp_pool.testing.factories import NASTY_TEXTS, put, row
 
 
 class TestJson(RecordStoreContract):

@@ -1,12 +1,12 @@
 import pytest
 
 from exp_pool.errors import VectorIndexError
-from exp_pool.indexes.milvus import MilvusIndex
-from exp_pool.indexes.milvus_lite import MilvusLiteIndex
 from exp_pool.protocols import Space, VectorQuery
+from exp_pool.search.indexes.milvus import MilvusIndex
+from exp_pool.search.indexes.milvus_lite import MilvusLiteIndex
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.testing import VectorIndexContract
-from exp_pool.testing.making import unit
+from exp_pool.testing.factories import unit
 from exp_pool.testing.vector_index import POOL
 
 

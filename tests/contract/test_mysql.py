@@ -4,9 +4,9 @@ import pytest
 from servers.databases import new_database
 from servers.mariadb import connect
 
-from exp_pool.stores.mysql import MysqlStore
+from exp_pool.stores.sql.mysql import MysqlStore
 from exp_pool.testing import RecordStoreContract
-from exp_pool.testing.making import put, row
+from exp_pool.testing.factories import put, row
 
 TABLES = "experiences vectors forgotten counters tombstones cutoffs leases states logs".split()
 

@@ -1,6 +1,6 @@
 import pytest
 
-from exp_pool.indexes.none import NoIndex
+from exp_pool.search.indexes.none import NoIndex
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.testing import VectorIndexShape
 

@@ -5,11 +5,11 @@ import secrets
 import pytest
 from servers.databases import new_database
 
-from exp_pool.indexes.pgvector import PgVectorIndex
 from exp_pool.protocols import VectorQuery
-from exp_pool.stores.postgres import PostgresStore
+from exp_pool.search.indexes.pgvector import PgVectorIndex
+from exp_pool.stores.sql.postgres import PostgresStore
 from exp_pool.testing import RecordStoreContract, VectorIndexContract
-from exp_pool.testing.making import unit
+from exp_pool.testing.factories import unit
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import secrets
 import pytest
 from servers.databases import new_database
 
-from exp_pool.stores.postgres import PostgresStore
+from exp_pool.stores.sql.postgres import PostgresStore
 from exp_pool.testing import RecordStoreContract
-from exp_pool.testing.making import put, row
+from exp_pool.testing.factories import put, row
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 import pytest
 
-from exp_pool.stores.sqlite import SqliteStore
+from exp_pool.stores.sql.sqlite import SqliteStore
 from exp_pool.testing import RecordStoreContract
 
 

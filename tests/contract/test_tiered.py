@@ -7,11 +7,11 @@ import secrets
 
 import pytest
 
-from exp_pool.config import ExpPoolConfig
-from exp_pool.registry import open_front
-from exp_pool.stores.sqlite import SqliteStore
+from exp_pool.api.registry import open_front
+from exp_pool.core.config import ExpPoolConfig
+from exp_pool.stores.sql.sqlite import SqliteStore
+from exp_pool.stores.tiers import TieredStore
 from exp_pool.testing import RecordStoreContract
-from exp_pool.tiers import TieredStore
 
 
 class TestTiered(RecordStoreContract):

@@ -6,16 +6,9 @@ from dataclasses import replace
 import pytest
 
 from exp_pool import Answer, Experience, Inject, PerfectJudge, SimpleContextBuilder, ThresholdJudge
-from exp_pool.capture import Capture
-from exp_pool.codecs import ResponseCodec, TypedCodec, codec_for
-from exp_pool.durations import Ttl
-from exp_pool.errors import ReplayMissError
-from exp_pool.flow import look, own_exception, story
-from exp_pool.keeping import failure_key
-from exp_pool.protocols import Lease, Verdict
-from exp_pool.records import to_record
-from exp_pool.request import CallSpec
-from exp_pool.steps import (
+from exp_pool.calls.flow import look, own_exception, story
+from exp_pool.calls.request import CallSpec
+from exp_pool.calls.steps import (
     Ask,
     AskFeeds,
     AskJudge,
@@ -29,7 +22,6 @@ from exp_pool.steps import (
     Found,
     Keep,
     LookUp,
-    Match,
     Mode,
     NotFound,
     Once,
@@ -40,6 +32,13 @@ from exp_pool.steps import (
     Shared,
     Trouble,
 )
+from exp_pool.calls.store_result import failure_key
+from exp_pool.core.capture import Capture
+from exp_pool.core.codecs.typed import ResponseCodec, TypedCodec, codec_for
+from exp_pool.core.record import Match, to_record
+from exp_pool.core.ttl import Ttl
+from exp_pool.errors import ReplayMissError
+from exp_pool.protocols import Lease, Verdict
 
 
 def ask(req, model="a", experiences=()):

@@ -99,7 +99,7 @@ def test_hostile_rows_are_misses_and_run_nothing(tmp_path):
 @pytest.mark.parametrize("seed", range(3))
 def test_random_bytes_give_typed_errors_only(seed):
     chance = random.Random(seed)
-    from exp_pool.encoding import loads
+    from exp_pool.core.values.encoding import loads
     from exp_pool.errors import DecodingError
 
     alphabet = [

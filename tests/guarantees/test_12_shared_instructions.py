@@ -7,10 +7,10 @@ import itertools
 import pytest
 
 from exp_pool import ThresholdJudge
-from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
 from exp_pool.evaluation import evaluate
 from exp_pool.protocols import Verdict
-from exp_pool.reuse.pairs import features
+from exp_pool.reuse.pair_features import features
+from exp_pool.search.embedders.sentence_transformers import SentenceTransformerEmbedder
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exp_pool import ThresholdJudge
-from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
+from exp_pool.search.embedders.sentence_transformers import SentenceTransformerEmbedder
 
 pytestmark = pytest.mark.slow
 

@@ -7,12 +7,12 @@ import warnings
 import pytest
 
 from exp_pool import ThresholdJudge
+from exp_pool.core.experience import Experience
+from exp_pool.core.record import Vector
 from exp_pool.curation import duplicates
-from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
 from exp_pool.errors import ExpPoolWarning
-from exp_pool.experience import Experience
 from exp_pool.protocols import Put, RecordQuery
-from exp_pool.records import Vector
+from exp_pool.search.embedders.sentence_transformers import SentenceTransformerEmbedder
 
 pytestmark = pytest.mark.slow
 

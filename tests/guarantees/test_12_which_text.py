@@ -7,8 +7,8 @@ import pytest
 from openai.types.chat import ChatCompletionMessage
 
 from exp_pool import ThresholdJudge
-from exp_pool.experience import Experience
-from exp_pool.vectors import cosines, to_unit
+from exp_pool.core.experience import Experience
+from exp_pool.core.values.vectors import cosines, to_unit
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "track", "arguments": "{}"}}
 ANSWERS = {

@@ -6,7 +6,8 @@ import warnings
 
 import pytest
 
-from exp_pool import places, set_exp_manager
+from exp_pool import set_exp_manager
+from exp_pool.api import function_registry
 from exp_pool.errors import ExpPoolWarning
 
 SOURCE = "from exp_pool import exp_cache\n@exp_cache\ndef ask(q):\n    return 'said ' + q\n"
@@ -14,7 +15,7 @@ SOURCE = "from exp_pool import exp_cache\n@exp_cache\ndef ask(q):\n    return 's
 
 @pytest.fixture(autouse=True)
 def manager(make_manager, monkeypatch):
-    monkeypatch.setattr(places, "_known", {})
+    monkeypatch.setattr(function_registry, "_known", {})
     manager = make_manager(index="none://", embedder="none")
     set_exp_manager(manager)
     return manager

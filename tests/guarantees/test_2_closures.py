@@ -20,13 +20,14 @@ import pytest
 import tenacity
 from pydantic import BaseModel
 
-from exp_pool import exp_cache, places, set_exp_manager
+from exp_pool import exp_cache, set_exp_manager
+from exp_pool.api import function_registry
 from exp_pool.errors import ConfigurationError, ExpPoolWarning
 
 
 @pytest.fixture(autouse=True)
 def manager(make_manager, monkeypatch):
-    monkeypatch.setattr(places, "_known", {})  # each test wraps the same functions in its own way
+    monkeypatch.setattr(function_registry, "_known", {})  # each test wraps the same functions in its own way
     manager = make_manager(index="none://", embedder="none")
     set_exp_manager(manager)
     return manager

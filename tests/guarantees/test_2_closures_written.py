@@ -12,14 +12,16 @@ import weakref
 import pytest
 from pydantic import BaseModel
 
-from exp_pool import beginnings, exp_cache, places, set_exp_manager
-from exp_pool.closure_objects import Known
-from exp_pool.keys import qualified_name
+from exp_pool import exp_cache, set_exp_manager
+from exp_pool.api import function_registry
+from exp_pool.core.identity import first_contents
+from exp_pool.core.identity.closure_objects import Known
+from exp_pool.core.identity.keys import qualified_name
 
 
 @pytest.fixture(autouse=True)
 def manager(make_manager, monkeypatch):
-    monkeypatch.setattr(places, "_known", {})
+    monkeypatch.setattr(function_registry, "_known", {})
     manager = make_manager(index="none://", embedder="none")
     set_exp_manager(manager)
     return manager
@@ -553,7 +555,7 @@ def test_other_threads_have_settings_of_their_own():
 
 
 def test_what_was_noted_is_forgotten_with_what_it_was_noted_of(monkeypatch):
-    monkeypatch.setattr(beginnings, "_noted", {})
+    monkeypatch.setattr(first_contents, "_noted", {})
 
     class Held:
         pass
@@ -576,15 +578,15 @@ def test_what_was_noted_is_forgotten_with_what_it_was_noted_of(monkeypatch):
         client.ask("q")
         return weakref.ref(client), client.held
 
-    monkeypatch.setattr(beginnings, "_limit", [0])
+    monkeypatch.setattr(first_contents, "_limit", [0])
     left = [use() for _ in range(3)]
-    places._known.clear()
+    function_registry._known.clear()
     gc.collect()
-    beginnings._limit[0] = 0
-    beginnings._sweep()
+    first_contents._limit[0] = 0
+    first_contents._sweep()
     gc.collect()
     assert [(client(), held()) for client, held in left] == [(None, None)] * 3
-    assert not beginnings._noted
+    assert not first_contents._noted
 
 
 # Methods of what is closed over
@@ -679,4 +681,4 @@ def test_methods_of_a_collectors_names_are_followed(manager):
 
 
 def test_keys_say_known_values_by_the_name_they_always_had():
-    assert qualified_name(Known) == "exp_pool.closures.Known"
+    assert qualified_name(Known) == "exp_pool.core.identity.closures.Known"

@@ -14,7 +14,8 @@ from matrix_programs import HAVE_A_FILE, STARTED
 from matrix_programs import SLOTS as OF_PROGRAMS
 from matrix_ways import PLACES, SLOTS, WAYS
 
-from exp_pool import places, set_exp_manager
+from exp_pool import set_exp_manager
+from exp_pool.api import function_registry
 from exp_pool.errors import ExpPoolWarning
 
 COUNTS = (142, 717, 108, 1305)  # ways; cells apart, cells uncached and said, slots that a way does not have
@@ -32,7 +33,9 @@ def manager(make_manager):
 def loading(tmp_path, monkeypatch):
     made = []
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(places, "_known", {})  # a cell is a process of its own: none knows the functions of another
+    monkeypatch.setattr(
+        function_registry, "_known", {}
+    )  # a cell is a process of its own: none knows the functions of another
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     (tmp_path / "pyproject.toml").touch()
 

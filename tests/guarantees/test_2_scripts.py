@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from exp_pool.binding import function_name
-from exp_pool.scripts import _path
+from exp_pool.core.identity.arguments import function_name
+from exp_pool.core.identity.scripts import _path
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAM = """
 import multiprocessing, sys
 from exp_pool import ExpManager, exp_cache, set_exp_manager
-from exp_pool.binding import function_name
+from exp_pool.core.identity.arguments import function_name
 
 @exp_cache
 def answer(q):
@@ -125,7 +125,7 @@ def test_what_scripts_and_notebooks_are_called(tmp_path, monkeypatch, namespace,
 
 
 def test_a_script_outside_of_projects_is_its_whole_path(tmp_path, monkeypatch):
-    monkeypatch.setattr("exp_pool.scripts.root_above", lambda folder: None)
+    monkeypatch.setattr("exp_pool.core.identity.scripts.root_above", lambda folder: None)
     _path.cache_clear()
     file = f"{tmp_path}/main.py"
     assert function_name(defined_in(tmp_path, __file__=file)["answer"]) == f"{file}:answer"

@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from exp_pool.source import Source, digest_of
+from exp_pool.core.identity.source import Source, digest_of
 
 _numbers = itertools.count()
 APP = "written_found"

@@ -16,11 +16,11 @@ from naming import named
 from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer, field_validator, model_validator
 
 from exp_pool import Experience, exp_cache
-from exp_pool.codecs import codec_for
+from exp_pool.core.codecs.typed import codec_for
+from exp_pool.core.record import Record
+from exp_pool.core.values.deep_equal import difference
+from exp_pool.core.values.stamps import read_stamp
 from exp_pool.errors import ExpPoolWarning
-from exp_pool.records import Record
-from exp_pool.sameness import difference
-from exp_pool.stamps import read_stamp
 
 PLAIN = {"index": "none://", "embedder": "none"}
 
@@ -394,7 +394,7 @@ def test_a_type_that_is_defined_below_its_function():
 
 
 def test_the_shape_is_the_same_in_every_process_and_says_what_differs():
-    from exp_pool.shapes import shape_of
+    from exp_pool.core.codecs.shapes import shape_of
 
     # Written down, since it is stored: if this changes, every answer of a model is asked for anew.
     assert shape_of(list[Node]).digest == "f9c9b776b292"

@@ -10,10 +10,10 @@ from naming import named
 from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter, model_validator
 
 from exp_pool import Experience, snapshots
-from exp_pool.codecs import codec_for
+from exp_pool.core.codecs.typed import codec_for
+from exp_pool.core.values.deep_equal import difference
+from exp_pool.core.values.unset_fields import unset_in
 from exp_pool.errors import EncodingError
-from exp_pool.sameness import difference
-from exp_pool.unset import unset_in
 
 PLAIN = {"index": "none://", "embedder": "none"}
 

@@ -21,9 +21,9 @@ from naming import named
 from pydantic import BaseModel
 
 from exp_pool import register_type
-from exp_pool.codecs import TypedCodec, codec_for
-from exp_pool.encoding import immutable
-from exp_pool.sameness import difference
+from exp_pool.core.codecs.typed import TypedCodec, codec_for
+from exp_pool.core.values.deep_equal import difference
+from exp_pool.core.values.encoding import immutable
 
 
 class Colour(enum.Enum):
@@ -56,7 +56,7 @@ class Money:
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch):
-    from exp_pool import encoding
+    from exp_pool.core.values import encoding
 
     monkeypatch.setattr(encoding, "_REGISTERED", {})
     register_type(Money, lambda m: (m.amount, m.currency), lambda c: Money(*c))
@@ -214,7 +214,7 @@ def test_a_tag_anywhere_in_user_data_is_data():
 
 def test_nothing_heavy_is_imported_for_it():
     script = (
-        "import sys, exp_pool; from exp_pool import register_type; from exp_pool.encoding import dumps, loads\n"
+        "import sys, exp_pool; from exp_pool import register_type; from exp_pool.core.values.encoding import dumps, loads\n"
         "loads(dumps([{1: (2,)}, b'x']))\n"
         "print([n for n in ('numpy', 'openai', 'anthropic', 'pydantic') if n in sys.modules])"
     )

@@ -11,7 +11,7 @@ import pytest
 from gates import Gate, aboard, until
 
 from exp_pool import bypass, in_namespace
-from exp_pool.drivers import single_flight
+from exp_pool.calls.drivers import single_flight
 
 PLAIN = {"index": "none://", "embedder": "none"}
 

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from agents import SAID, Agent, seed
 
-from exp_pool import Inject, Refine, SimpleContextBuilder, Ttl, _clock, bypass
+from exp_pool import Inject, Refine, SimpleContextBuilder, Ttl, bypass
 from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.reuse.context import ActionNodeContextBuilder, RoleZeroContextBuilder
+from exp_pool.runtime import clock as _clock
 from exp_pool.stores.memory import MemoryStore
 
 KINDS = ["sync", "async", "generator", "async generator", "method", "classmethod", "staticmethod"]

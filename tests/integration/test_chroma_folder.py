@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from exp_pool.errors import VectorIndexError
-from exp_pool.indexes.chroma import ChromaIndex
+from exp_pool.search.indexes.chroma import ChromaIndex
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.testing import VectorIndexShape
-from exp_pool.testing.making import unit
+from exp_pool.testing.factories import unit
 from exp_pool.testing.vector_index import POOL, SPACE
 
 

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from exp_pool import Experience, ExpManager, Score
-from exp_pool.cli import app, snapshotting
-from exp_pool.experience import Metric
+from exp_pool.cli import app, snapshot
+from exp_pool.core.experience import Metric
 
 PLAIN = {"index": "none://", "embedder": "none"}
 
@@ -46,7 +46,7 @@ def run(url, monkeypatch):
 
 def test_every_command_and_option_of_rl_factory_is_documented():
     text = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
-    for command in [*app.registered_commands, *snapshotting.app.registered_commands]:
+    for command in [*app.registered_commands, *snapshot.app.registered_commands]:
         name = command.name or command.callback.__name__
         assert re.search(rf"(`|exp-pool |snapshot ){name}\b", text), name
     for option in ("--cache", "--persist", "--eviction", "--max-size", "--persist-dir", "--load-cache"):

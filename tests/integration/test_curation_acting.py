@@ -8,7 +8,6 @@ import pytest
 from curating import contents
 
 from exp_pool import MISSING, Experience, Inject, Score
-from exp_pool._clock import now
 from exp_pool.curation import (
     NONE,
     diff,
@@ -24,6 +23,7 @@ from exp_pool.curation import (
 )
 from exp_pool.errors import AllModelsFailed, ConfigurationError, ConflictError, InvalidInputError, NotFoundError
 from exp_pool.routing import ConcurrentRouter, ModelEndpoint
+from exp_pool.runtime.clock import now
 
 
 @pytest.fixture

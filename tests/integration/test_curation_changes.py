@@ -23,8 +23,8 @@ from exp_pool.curation import (
     undo,
 )
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
-from exp_pool.journal import Standing
 from exp_pool.protocols import Put
+from exp_pool.stores.journal import Standing
 
 
 @pytest.fixture
@@ -186,8 +186,8 @@ def test_nobody_erases_while_a_change_is_made(filled, monkeypatch):
     change = diff(filled, mixed(filled))
     store = filled.sync._store
     real = store.put_many
-    monkeypatch.setattr("exp_pool.journal.time.sleep", lambda seconds: None)
-    monkeypatch.setattr("exp_pool.journal._PATIENCE_S", -60.0)
+    monkeypatch.setattr("exp_pool.stores.journal.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("exp_pool.stores.journal._PATIENCE_S", -60.0)
 
     def meanwhile(puts):
         with pytest.raises(ConflictError, match="another process is changing the namespace 'default'"):

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exp_pool import MISSING, ExpManager, in_namespace
+from exp_pool.core.experience import new_id
 from exp_pool.curation import NONE, apply_frame, diff, to_frame, undo
-from exp_pool.experience import new_id
 
 _VALUES = st.recursive(
     st.one_of(st.text(), st.integers(), st.booleans(), st.floats(allow_nan=False), st.binary()),

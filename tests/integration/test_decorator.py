@@ -302,13 +302,13 @@ def test_ttl_in_its_forms_and_from_the_configuration(make_manager):
 
 
 def test_an_expired_answer_is_replaced(make_manager, monkeypatch):
-    from exp_pool import _clock
+    from exp_pool.runtime import clock
 
     manager = make_manager()
     f = counted(manager, ttl=60)
     f("x")
-    real = _clock.time.time_ns
-    monkeypatch.setattr(_clock.time, "time_ns", lambda: real() + 61 * 10**9)
+    real = clock.time.time_ns
+    monkeypatch.setattr(clock.time, "time_ns", lambda: real() + 61 * 10**9)
     f("x"), f("x")
     assert len(f.runs) == 2
     assert manager.sync.get_exps_count() == 1

@@ -22,10 +22,10 @@ from servers.models import ModelServer
 from typer.testing import CliRunner
 
 from exp_pool import Experience, ExpManager, Score, set_exp_manager, snapshots
-from exp_pool.cli import app, printing
-from exp_pool.config import ExpPoolConfig
+from exp_pool.cli import app, output
+from exp_pool.core.config import ExpPoolConfig
+from exp_pool.core.experience import Metric
 from exp_pool.errors import ExpPoolWarning
-from exp_pool.experience import Metric
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -180,7 +180,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("TTY_COMPATIBLE", "1")  # to rich: it is a terminal
     monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setattr(printing.out, "_width", 80)
+    monkeypatch.setattr(output.out, "_width", 80)
     yield tmp_path
     for name in ("app", "app.agents"):
         sys.modules.pop(name, None)

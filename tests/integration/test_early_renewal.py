@@ -6,8 +6,9 @@ import threading
 import pytest
 from loguru import logger
 
-from exp_pool import Ttl, _clock, exp_cache, in_namespace
+from exp_pool import Ttl, exp_cache, in_namespace
 from exp_pool.errors import ConfigurationError
+from exp_pool.runtime import clock as _clock
 
 PLAIN = {"index": "none://", "embedder": "none"}
 

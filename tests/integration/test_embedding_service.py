@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from conftest import letters
 
-from exp_pool.embedders import service as module
-from exp_pool.embedders.callable import CallableEmbedder
-from exp_pool.embedders.loading import Loading
-from exp_pool.embedders.service import EmbeddingService
 from exp_pool.errors import EmbedderError
+from exp_pool.search.embedders import service as module
+from exp_pool.search.embedders.callable import CallableEmbedder
+from exp_pool.search.embedders.loader import Loading
+from exp_pool.search.embedders.service import EmbeddingService
 
 
 class Gated:

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from exp_pool import Experience, ExpManager, _clock, in_namespace
+from exp_pool import Experience, ExpManager, in_namespace
 from exp_pool.errors import ExpPoolWarning, StoreError
 from exp_pool.protocols import EventKind
+from exp_pool.runtime import clock
 
 PLAIN = {"index": "none://", "embedder": "none"}
 
@@ -23,7 +24,7 @@ def make(request, make_manager, tmp_path):
 @pytest.fixture
 def tick(monkeypatch):
     """A clock that goes by one microsecond with each look: no two uses at once."""
-    now = [_clock.now_us()]
+    now = [clock.now_us()]
 
     class Ticking:
         @staticmethod
@@ -31,9 +32,9 @@ def tick(monkeypatch):
             now[0] += 1
             return now[0] * 1000
 
-        monotonic = staticmethod(_clock.time.monotonic)
+        monotonic = staticmethod(clock.time.monotonic)
 
-    monkeypatch.setattr(_clock, "time", Ticking)
+    monkeypatch.setattr(clock, "time", Ticking)
     return now
 
 

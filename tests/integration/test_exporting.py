@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 from test_snapshots import filled
 
-from exp_pool import Experience, Score, _clock, in_namespace
+from exp_pool import Experience, Score, in_namespace
 from exp_pool.curation import exporters, importers
 from exp_pool.errors import ConfigurationError, InvalidInputError, StoreError
-from exp_pool.plugs import to_install
+from exp_pool.runtime import clock
+from exp_pool.runtime.plugs import to_install
 from exp_pool.testing import FaultyStore, at
 
 PLAIN = {"index": "none://", "embedder": "none"}
@@ -50,7 +51,7 @@ def test_what_is_exported_and_imported_again_is_the_same(make_manager, tmp_path,
     ask = filled(one)
     one.sync.feedback(ask.lookup("c").experience.id, 0.25, "so so")
     nasty = {"request": "\ud800 \0 é", "response": None, "model": "\udfff", "metadata": {"bytes": b"\0", "n": 2**70}}
-    one.sync.create_exp(Experience(function="größe/../x", expires_at=_clock.now() + timedelta(days=1), **nasty))
+    one.sync.create_exp(Experience(function="größe/../x", expires_at=clock.now() + timedelta(days=1), **nasty))
     one.sync.flush()
     exporters.save(one, tmp_path / "out", format_, include=EVERYTHING)
     report = importers.load(two, tmp_path / "out", trust="trusted")
@@ -89,7 +90,7 @@ def test_keys_that_arguments_do_not_make_come_back_and_a_changed_line_loses_them
 
 def test_parquet_is_read_by_duckdb_and_pyarrow(manager, tmp_path):
     duckdb, dataset = pytest.importorskip("duckdb"), pytest.importorskip("pyarrow.dataset")
-    moments = [_clock.to_datetime(n * 20 * 86_400_000_000) for n in range(6)]  # 0 to 100 days after 1970 began
+    moments = [clock.to_datetime(n * 20 * 86_400_000_000) for n in range(6)]  # 0 to 100 days after 1970 began
     rows = [Experience(function="f", request=f"q{n}", response=n, created_at=m) for n, m in enumerate(moments)]
     manager.sync.create_exps([row.model_copy(update={"scores": {"s": Score(value=0.5)}}) for row in rows])
     manifest = exporters.save(manager, tmp_path / "out", "parquet")
@@ -112,7 +113,7 @@ def test_parquet_is_read_by_duckdb_and_pyarrow(manager, tmp_path):
 
 
 def test_only_what_may_be_used_goes_out_unless_it_is_asked_for(manager, tmp_path):
-    gone = _clock.now() - timedelta(days=1)
+    gone = clock.now() - timedelta(days=1)
     kinds = {"plain": {}, "quarantined": {"trust": "quarantined"}, "expired": {"expires_at": gone}}
     kinds |= {"failed": {"kind": "failure"}, "insight": {"kind": "insight"}}
     for request, fields in kinds.items():

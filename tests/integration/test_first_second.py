@@ -37,7 +37,7 @@ print(json.dumps([f("I forgot my password"), judged("How can I reset my password
 EXACT = """
 import sys
 from exp_pool import ExpManager
-from exp_pool.stores.sqlite import SqliteStore
+from exp_pool.stores.sql.sqlite import SqliteStore
 import threading
 rounds = threading.Semaphore(0)
 

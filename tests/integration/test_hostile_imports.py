@@ -21,8 +21,8 @@ import pytest
 from exp_pool import ExpManager, ExpPoolConfig
 from exp_pool.curation import importers
 from exp_pool.curation.importers import parquet as parquet_importer
-from exp_pool.curation.importers.making import Options
-from exp_pool.curation.importers.reading import Source
+from exp_pool.curation.importers.safe_files import Source
+from exp_pool.curation.importers.types import Options
 from exp_pool.errors import InvalidInputError, SourceError
 
 GOOD = [{"req": f"good {n}", "resp": n, "tag": "f"} for n in range(3)]

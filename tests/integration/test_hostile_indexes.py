@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
+from exp_pool.core.record import Vector
 from exp_pool.errors import VectorIndexError
-from exp_pool.indexes.chroma import ChromaIndex
-from exp_pool.indexes.chroma_server import ChromaServerIndex
 from exp_pool.protocols import RenewableIndex, Space, VectorQuery, VectorRow
-from exp_pool.records import Vector
-from exp_pool.testing.making import unit
+from exp_pool.search.indexes.chroma import ChromaIndex
+from exp_pool.search.indexes.chroma_server import ChromaServerIndex
+from exp_pool.testing.factories import unit
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
 
@@ -26,8 +26,8 @@ HOSTILE = list(dict.fromkeys([*ODD, *("".join(PARTS.choices(ODD[:24], k=3)) for 
 def index(request, tmp_path):
     if request.param.startswith("milvus"):
         request.getfixturevalue("milvus_lite")
-    from exp_pool.indexes.milvus import MilvusIndex
-    from exp_pool.indexes.milvus_lite import MilvusLiteIndex
+    from exp_pool.search.indexes.milvus import MilvusIndex
+    from exp_pool.search.indexes.milvus_lite import MilvusLiteIndex
 
     kind, where = {
         "chroma": lambda: (ChromaIndex, tmp_path / "index"),

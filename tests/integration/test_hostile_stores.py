@@ -6,10 +6,10 @@ import pytest
 from pools import SERVERS, new_store
 from test_hostile_indexes import HOSTILE as OF_INDEXES
 
+from exp_pool.core.filters import parse_where
 from exp_pool.errors import InvalidInputError, StoreError
-from exp_pool.filters import parse_where
 from exp_pool.protocols import Put, PutStatus, RecordQuery
-from exp_pool.testing.making import put, row, vector
+from exp_pool.testing.factories import put, row, vector
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
 OF_SQL = [

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from exp_pool import Experience, ExpManager, Score, ThresholdJudge, _clock, bypass, in_namespace
+from exp_pool import Experience, ExpManager, Score, ThresholdJudge, bypass, in_namespace
+from exp_pool.runtime import clock
 
 PLAIN = {"index": "none://", "embedder": "none"}
 
@@ -181,13 +182,13 @@ def test_what_is_gone_answers_no_more(manager, reads, remove):
 def test_an_answer_expires_in_memory_too(manager, monkeypatch):
     cached = manager.exp_cache(ttl=60)(flat)
     warm(cached, "q")
-    real = _clock.time.time_ns
+    real = clock.time.time_ns
 
     class Later:
         time_ns = staticmethod(lambda: real() + 61 * 10**9)
-        monotonic = staticmethod(_clock.time.monotonic)
+        monotonic = staticmethod(clock.time.monotonic)
 
-    monkeypatch.setattr(_clock, "time", Later)
+    monkeypatch.setattr(clock, "time", Later)
     assert cached.lookup("q") is None
     cached("q")
     assert manager.stats().misses == 2
@@ -213,13 +214,13 @@ def test_another_process_s_write_is_seen_when_hot_ttl_is_over(tmp_path, make_man
     warm(cached, "q")
     with theirs:
         theirs.sync.annotate(next(theirs.sync.iter_exps()).id, expected="right")
-    real = _clock.time.time_ns
+    real = clock.time.time_ns
 
     class Later:
         time_ns = staticmethod(lambda: real() + 10**9)
-        monotonic = staticmethod(_clock.time.monotonic)
+        monotonic = staticmethod(clock.time.monotonic)
 
-    monkeypatch.setattr(_clock, "time", Later)
+    monkeypatch.setattr(clock, "time", Later)
     assert cached("q") == "right"
 
 

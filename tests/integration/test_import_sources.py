@@ -360,7 +360,7 @@ def test_json_in_every_shape(manager, tmp_path, shape):
 
 
 def test_values_across_the_pieces_in_which_a_file_is_read(manager, tmp_path, monkeypatch):
-    monkeypatch.setattr(importers.reading, "_CHUNK", 7)
+    monkeypatch.setattr(importers.safe_files, "_CHUNK", 7)
     records = [{"req": f"größe {n}" * n, "resp": n * 1000, "tag": "f"} for n in range(1, 40)]
     for name, content in (("a", json.dumps(records, ensure_ascii=False)), ("l", "\n".join(map(json.dumps, records)))):
         (tmp_path / f"{name}.json").write_text(content, encoding="utf-8")

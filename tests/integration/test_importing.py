@@ -13,9 +13,9 @@ import pytest
 from conftest import large_data
 
 from exp_pool import Experience, Score
+from exp_pool.core.experience import Origin, Trust
 from exp_pool.curation import exporters, importers
 from exp_pool.errors import InvalidInputError, SourceError
-from exp_pool.experience import Origin, Trust
 
 LONG_AGO, NOW = datetime(2020, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -279,10 +279,10 @@ KILLED = """
 import os, signal, sys
 from exp_pool import ExpManager
 from exp_pool.curation import importers
-from exp_pool.curation.importers import bringing_in
-from exp_pool.stores.sqlite import SqliteStore
+from exp_pool.curation.importers import ingest
+from exp_pool.stores.sql.sqlite import SqliteStore
 
-bringing_in._BATCH = 50
+ingest._BATCH = 50
 left = int(sys.argv[3])
 put_many = SqliteStore.put_many
 

@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 from conftest import letters
 
-from exp_pool import Experience, ExpManager, ThresholdJudge, _clock
+from exp_pool import Experience, ExpManager, ThresholdJudge
+from exp_pool.core.values.vectors import to_unit
 from exp_pool.errors import EmbedderError, ExpPoolWarning, InvalidInputError, StoreError
-from exp_pool.indexes._quoting import digest
-from exp_pool.indexes.chroma import ChromaIndex
-from exp_pool.indexes.none import NoIndex
 from exp_pool.protocols import Neighbour, RecordQuery, VectorQuery
+from exp_pool.runtime import clock
+from exp_pool.search.indexes._quoting import digest
+from exp_pool.search.indexes.chroma import ChromaIndex
+from exp_pool.search.indexes.none import NoIndex
 from exp_pool.testing import FaultyStore, every
-from exp_pool.vectors import to_unit
 
 WORDS = [f"{a}{b}{c}" for a in "abcde" for b in "fghij" for c in "klm"]  # 75 texts, no two alike to `letters`
 
@@ -306,8 +307,8 @@ def test_conditions_that_few_rows_meet_are_applied_before_ranking(settings):
 
 def test_filters_on_few_of_many_rows_find_all_of_them(tmp_path):
     """By widening, and in the end by Chroma's own filter."""
+    from exp_pool.core.record import Vector
     from exp_pool.protocols import Space, VectorRow
-    from exp_pool.records import Vector
 
     index, space = ChromaIndex(tmp_path / "c", timeout_s=30), Space("n", "e")
     index.generation(space, "p")
@@ -397,7 +398,7 @@ def test_what_an_index_says_is_not_believed(tmp_path, monkeypatch):
         manager.sync.create_exp(exp("abcc", response="new", expires_at=soon))
         manager.sync.delete_exp(exps["deleted"].id)
         manager.sync.flush()
-        monkeypatch.setattr("exp_pool.search.now_us", lambda: _clock.to_us(soon) + 1)
+        monkeypatch.setattr("exp_pool.search.search.now_us", lambda: clock.to_us(soon) + 1)
         hits = manager.sync.search("abc", function="f", top_k=20)
         assert [hit.experience.request for hit in hits] == ["abc", "xyz"]
         assert hits[0].similarity == pytest.approx(1.0)

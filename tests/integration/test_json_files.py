@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from json_pool import edit, files, only
 
+from exp_pool.core.record import Duty, hash_text, measure
 from exp_pool.errors import StoreError
 from exp_pool.protocols import (
     Put,
@@ -19,9 +20,8 @@ from exp_pool.protocols import (
     Settlement,
     Touch,
 )
-from exp_pool.records import Duty, hash_text, measure
-from exp_pool.stores.json_files import JsonStore
-from exp_pool.testing.making import put, row, vector
+from exp_pool.stores.json.store import JsonStore
+from exp_pool.testing.factories import put, row, vector
 
 
 @pytest.fixture

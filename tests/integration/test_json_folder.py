@@ -12,8 +12,8 @@ from exp_pool.protocols import (
     PutStatus,
     RecordQuery,
 )
-from exp_pool.stores.json_files import JsonStore
-from exp_pool.testing.making import NASTY_TEXTS, put, row
+from exp_pool.stores.json.store import JsonStore
+from exp_pool.testing.factories import NASTY_TEXTS, put, row
 
 
 @pytest.fixture

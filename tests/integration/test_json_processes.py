@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 from json_pool import assert_sound, files, only
 
+from exp_pool.core.record import Duty
 from exp_pool.errors import StoreError
 from exp_pool.protocols import (
     EvictionOrder,
@@ -23,10 +24,9 @@ from exp_pool.protocols import (
     Settlement,
     Touch,
 )
-from exp_pool.records import Duty
-from exp_pool.stores._tables import Tables
-from exp_pool.stores.json_files import JsonStore
-from exp_pool.testing.making import put, row, vector
+from exp_pool.stores.json.store import JsonStore
+from exp_pool.stores.tables import Tables
+from exp_pool.testing.factories import put, row, vector
 
 
 @pytest.fixture
@@ -167,10 +167,10 @@ CHILD = """
 import os, signal, sys
 from dataclasses import replace
 from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, Settlement, Touch
-from exp_pool.records import Duty
-from exp_pool.stores._tables import Tables
-from exp_pool.stores.json_files import JsonStore
-from exp_pool.testing.making import put, row, vector
+from exp_pool.core.record import Duty
+from exp_pool.stores.tables import Tables
+from exp_pool.stores.json.store import JsonStore
+from exp_pool.testing.factories import put, row, vector
 
 store = JsonStore(sys.argv[1], timeout_s=60)
 

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from questions import rows
 
 from exp_pool import Experience, in_namespace
+from exp_pool.core.tokenizer import words
 from exp_pool.errors import ExpPoolError, InvalidInputError, StoreError
-from exp_pool.indexes.lexical import LexicalIndex, WordsQuery
+from exp_pool.search.indexes.lexical import LexicalIndex, WordsQuery
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.testing import FaultyStore
 from exp_pool.testing.faults import at, every
-from exp_pool.words import words
 
 STORES = {"memory": "memory://", "sqlite": "sqlite:///pool.db", "json": "json:///pool"}
 
@@ -303,7 +303,7 @@ def test_memory_is_bounded_by_dropping_what_was_searched_longest_ago(make_manage
 
 
 def test_dead_rows_are_dropped_from_memory(make_manager, monkeypatch):
-    monkeypatch.setattr("exp_pool.indexes.lexical._SPARE_DEAD", 10)
+    monkeypatch.setattr("exp_pool.search.indexes.lexical._SPARE_DEAD", 10)
     pool = make_manager().sync
     pool.create_exps([exp(f"request {n}") for n in range(50)])
     found(pool, "request")

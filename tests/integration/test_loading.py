@@ -9,10 +9,11 @@ from children import in_child
 from conftest import letters
 from gates import until
 
-from exp_pool import Experience, ExpManager, ThresholdJudge, registry
+from exp_pool import Experience, ExpManager, ThresholdJudge
+from exp_pool.api import registry
+from exp_pool.core.record import Duty
 from exp_pool.errors import EmbedderError, ExpPoolWarning, StillLoadingError
 from exp_pool.protocols import RecordQuery
-from exp_pool.records import Duty
 from exp_pool.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.timeout(60)

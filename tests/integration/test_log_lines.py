@@ -7,8 +7,8 @@ import pytest
 from loguru import logger
 
 from exp_pool import Experience, Refine, exp_cache, record
+from exp_pool.calls.call_log import CallLine
 from exp_pool.errors import ConfigurationError
-from exp_pool.lines import CallLine
 
 PLAIN = {"index": "none://", "embedder": "none"}
 

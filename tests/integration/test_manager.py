@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from exp_pool import MISSING, Experience, ExpManager, Score, exp_cache, in_namespace
+from exp_pool.api.pool import Pool
 from exp_pool.errors import (
     ClosedError,
     ConfigurationError,
@@ -16,7 +17,6 @@ from exp_pool.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from exp_pool.pool import Pool
 
 
 @pytest.fixture(params=["memory://", "sqlite:///pool.db"])

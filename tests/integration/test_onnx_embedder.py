@@ -19,12 +19,12 @@ import pytest
 from questions import rows
 
 from exp_pool import Experience
-from exp_pool.embedders import onnx
-from exp_pool.embedders._onnx_export import agreement, agreement_texts
-from exp_pool.embedders.onnx import OnnxEmbedder, _best_precision, _opened
-from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
+from exp_pool.api.registry import embedder_maker
 from exp_pool.errors import EmbedderError
-from exp_pool.registry import embedder_maker
+from exp_pool.search.embedders import onnx
+from exp_pool.search.embedders._onnx_export import agreement, agreement_texts
+from exp_pool.search.embedders.onnx import OnnxEmbedder, _best_precision, _opened
+from exp_pool.search.embedders.sentence_transformers import SentenceTransformerEmbedder
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +34,8 @@ PAIRS = 250 if os.environ.get("EXP_POOL_FULL") == "1" else 50
 # What a process says of an embedder: name, whether torch was loaded, vectors of two texts; and how often it exported.
 REPORT = """
 import json, sys
-import exp_pool.embedders.onnx as module
-from exp_pool.embedders.onnx import OnnxEmbedder
+import exp_pool.search.embedders.onnx as module
+from exp_pool.search.embedders.onnx import OnnxEmbedder
 exports, run_export = [], module._run_export
 module._run_export = lambda *how: exports.append(how) or run_export(*how)
 embedder = OnnxEmbedder(sys.argv[1])
@@ -47,7 +47,7 @@ EXPORT = """
 import sys
 import warnings
 from pathlib import Path
-import exp_pool.embedders._onnx_export as module
+import exp_pool.search.embedders._onnx_export as module
 from exp_pool.errors import EmbedderError
 traced, trace = [], module._traced
 module._traced = lambda model: traced[0] if traced else traced.append(trace(model)) or traced[0]  # it is one model
@@ -328,7 +328,7 @@ def test_a_cache_that_cannot_be_written_to_is_named(tiny, tmp_path, monkeypatch)
 
 def test_other_weights_are_another_embedder(tiny, tmp_path):
     """Whatever the vectors depend on is in the digest, and nothing else."""
-    from exp_pool.embedders.onnx import _digest
+    from exp_pool.search.embedders.onnx import _digest
 
     copy = Path(shutil.copytree(tiny, tmp_path / "copy"))
     (copy / "README.md").write_text("other words")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from exp_pool import Experience
-from exp_pool.embedders.openai import OpenAIEmbedder
+from exp_pool.api.registry import embedder_maker
 from exp_pool.errors import EmbedderError
-from exp_pool.registry import embedder_maker
+from exp_pool.search.embedders.openai import OpenAIEmbedder
 
 KEY = "sk-test-very-secret"
 

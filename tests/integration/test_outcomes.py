@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from outcomes import EFFECTS, called, candidate, lifts_of, live, unattended
 
-from exp_pool import Experience, _clock
+from exp_pool import Experience
 from exp_pool.errors import InvalidInputError, NotFoundError, StoreError
+from exp_pool.maintenance import outcomes as outcomes_module
+from exp_pool.runtime import clock
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.testing import FaultyStore, every
 from exp_pool.testing.faults import Fault
-from exp_pool.upkeep import outcomes as outcomes_module
 
 
 @pytest.fixture(params=["memory", "sqlite", "json"])
@@ -208,7 +209,7 @@ def test_logs_are_added_up_and_dropped(pool, monkeypatch):
     for number in range(12):
         live(pool, {"a": 0.2, "b": 0.0}, 10, seed=number)
         pool.flush()
-        later = _clock.now_us() + int(2 * 3600e6 * (number + 1))
+        later = clock.now_us() + int(2 * 3600e6 * (number + 1))
         monkeypatch.setattr(outcomes_module, "now_us", lambda later=later: later)
         pool.flush()
         logs = [name for name in pool.store.names("default").logs if name.startswith("outcomes:")]

@@ -10,7 +10,7 @@ from asking import Asking
 from exp_pool import Experience, Metric, Score, in_namespace
 from exp_pool.curation import plots
 from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.testing.making import NASTY_TEXTS
+from exp_pool.testing.factories import NASTY_TEXTS
 
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("matplotlib.pyplot")

@@ -10,7 +10,7 @@ from questions import rows
 from stored_vectors import TEXTS, Stored
 
 from exp_pool import Experience, ExpManager
-from exp_pool.search import Wanted
+from exp_pool.search.search import Wanted
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -104,7 +104,7 @@ def test_the_stored_vectors_are_the_models(pool, asked):
 
 
 def test_the_embedder_says_who_it_is():
-    from exp_pool.embedders.sentence_transformers import SentenceTransformerEmbedder
+    from exp_pool.search.embedders.sentence_transformers import SentenceTransformerEmbedder
 
     embedder = SentenceTransformerEmbedder("sentence-transformers/all-MiniLM-L6-v2")
     assert embedder.identity.startswith("sentence-transformers/all-MiniLM-L6-v2@")

@@ -13,14 +13,14 @@ from servers import until
 from servers.redis_server import pool_at
 
 from exp_pool import ExpManager
-from exp_pool.config import ExpPoolConfig
+from exp_pool.api.registry import open_store
+from exp_pool.core.config import ExpPoolConfig
+from exp_pool.core.filters import parse_where
+from exp_pool.core.record import Duty, Vector
+from exp_pool.core.values.vectors import to_bytes
 from exp_pool.errors import ConfigurationError, StoreError
-from exp_pool.filters import parse_where
 from exp_pool.protocols import Put, PutStatus, RecordQuery, Settlement
-from exp_pool.records import Duty, Vector
-from exp_pool.registry import open_store
-from exp_pool.testing.making import put, row, unit, vector
-from exp_pool.vectors import to_bytes
+from exp_pool.testing.factories import put, row, unit, vector
 
 CALLER = """
 import sys
@@ -68,7 +68,7 @@ def test_of_four_processes_one_runs_each_call(kind, request, prefix, tmp_path):
 def test_leases_end_by_the_servers_clock_and_are_kept_no_longer(redis_url, prefix, monkeypatch):
     with pool_at(redis_url, prefix) as store, pool_at(redis_url, prefix) as other:
         lease = store.claim("n", "k", "me", 60).lease
-        monkeypatch.setattr("exp_pool._clock.now_us", lambda: 2**52)  # this process believes that it is 2112
+        monkeypatch.setattr("exp_pool.runtime.clock.now_us", lambda: 2**52)  # this process believes that it is 2112
         assert other.claim("n", "k", "you", 60).lease is None
         monkeypatch.undo()
         late = store.claim("n", "gone", "me", -1).lease
@@ -389,7 +389,7 @@ def test_a_mark_that_outlived_its_unit_keeps_nobody_from_reading(redis_url, pref
         with pytest.raises(StoreError):
             doomed.delete_many("n", [gone.id])
         store._server.client.delete(store._keys.unit(store._keys.unit_name("n", gone.key)))  # as after an hour
-        monkeypatch.setattr("exp_pool.stores._redis_writing._OLD_US", -(10**9))
+        monkeypatch.setattr("exp_pool.stores.redis.writes._OLD_US", -(10**9))
         assert list(store.scan(RecordQuery("n"))) == []
         assert [d.id for d in store.deletions("n")] == [gone.id]
         assert store.usage("n").rows == 0

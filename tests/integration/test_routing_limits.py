@@ -8,8 +8,8 @@ import pytest
 from routers import endpoint, route, use
 from servers.models import Raw
 
-from exp_pool import _clock
 from exp_pool.routing import AllModelsFailed
+from exp_pool.runtime import clock
 
 
 def test_no_more_at_once_than_allowed(model_server):
@@ -40,11 +40,11 @@ def test_the_circuit_opens_and_closes_again(model_server, monkeypatch):
     replies = {"say": Raw(500)}
     sick, good = model_server(reply=lambda body: replies["say"]), model_server(name="good")
     later = [0.0]
-    start = _clock.time.monotonic
+    start = clock.time.monotonic
     monkeypatch.setattr(
-        _clock,
+        clock,
         "time",
-        type("Later", (), {"monotonic": staticmethod(lambda: start() + later[0]), "time_ns": _clock.time.time_ns}),
+        type("Later", (), {"monotonic": staticmethod(lambda: start() + later[0]), "time_ns": clock.time.time_ns}),
     )
 
     async def ask(router):
@@ -82,7 +82,7 @@ def test_one_request_at_a_time_probes(model_server, monkeypatch):
     async def ask(router):
         await router.route_request("hello")
         replies["say"] = slow
-        later = _clock.monotonic() + 5
+        later = clock.monotonic() + 5
         monkeypatch.setattr("exp_pool.routing.circuit.monotonic", lambda: later)
         probe = asyncio.create_task(router.route_request("probe"))
         await asyncio.to_thread(entered.wait, 20)

@@ -13,9 +13,9 @@ from routers import KEY, endpoint, open_files, route, use
 from servers import until
 from servers.models import Cut, Hangup, Raw
 
-from exp_pool import _clock
 from exp_pool.errors import ClosedError, InvalidInputError
 from exp_pool.routing import AllModelsFailed, ConcurrentRouter, EndpointError, ModelEndpoint
+from exp_pool.runtime import clock
 
 WIRES = ["openai", "openai-responses", "anthropic", "gemini"]
 
@@ -105,11 +105,11 @@ def test_retry_after_is_followed(model_server, header):
     """Asked for 0.4 s; without that the first wait would be 0.25 s at most."""
     value = {"Retry-After": "0.4", "Retry-After-Ms": "400"}.get(header)
     name = header if value else "Retry-After"
-    value = value or format_datetime(_clock.to_datetime(_clock.now_us() + 2_000_000), usegmt=True)
+    value = value or format_datetime(clock.to_datetime(clock.now_us() + 2_000_000), usegmt=True)
     times = []
 
     def reply(body):
-        times.append(_clock.monotonic())
+        times.append(clock.monotonic())
         return Raw(429, headers={name: value}) if len(times) == 1 else "fine"
 
     assert route([endpoint(model_server(reply=reply))])["response"] == "fine"

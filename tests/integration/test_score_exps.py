@@ -217,7 +217,7 @@ def test_by_the_async_manager(make_manager):
 
 
 def test_a_bar_shows_what_it_costs(monkeypatch, capsys):
-    from exp_pool.progress import bar
+    from exp_pool.runtime.progress import bar
 
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "120")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from raters import always, cached
 
+from exp_pool.api.registry import load_scorer
 from exp_pool.errors import (
     ConfigurationError,
 )
-from exp_pool.registry import load_scorer
 
 PROJECT = Path(__file__).parents[2]
 
@@ -61,7 +61,7 @@ def plain(context):
 USE = """
 from exp_pool import ExpManager
 from exp_pool.errors import ConfigurationError
-from exp_pool.registry import load_scorer
+from exp_pool.api.registry import load_scorer
 
 with ExpManager(store="memory://", index="none://") as pool:
     @pool.exp_cache(scorer="polite")

@@ -22,11 +22,11 @@ PROJECT = Path(__file__).parents[2]
 @pytest.fixture
 def pass_time(monkeypatch):
     """Move the clock."""
-    from exp_pool import _clock
+    from exp_pool.runtime import clock
 
-    wall, steady, shift = _clock.time.time_ns, _clock.monotonic, [0.0]
-    monkeypatch.setattr(_clock.time, "time_ns", lambda: wall() + int(shift[0] * 1e9))
-    monkeypatch.setattr("exp_pool.upkeep.scoring.monotonic", lambda: steady() + shift[0])
+    wall, steady, shift = clock.time.time_ns, clock.monotonic, [0.0]
+    monkeypatch.setattr(clock.time, "time_ns", lambda: wall() + int(shift[0] * 1e9))
+    monkeypatch.setattr("exp_pool.maintenance.pending_scores.monotonic", lambda: steady() + shift[0])
 
     def go(seconds):
         shift[0] += seconds

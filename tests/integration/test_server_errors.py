@@ -15,10 +15,10 @@ from loguru import logger
 from servers import free_port, mariadb, need, postgres
 
 from exp_pool import ExpManager
-from exp_pool.config import ExpPoolConfig
+from exp_pool.api.registry import open_store
+from exp_pool.core.config import ExpPoolConfig
 from exp_pool.errors import ConfigurationError, ExpPoolWarning, StoreError, VectorIndexError
-from exp_pool.registry import open_store
-from exp_pool.urls import without_password
+from exp_pool.runtime.urls import without_password
 
 SECRET = "s3cret-pässword%"
 QUOTED = "s3cret-p%C3%A4ssword%25"
@@ -128,7 +128,7 @@ class _Silent(socketserver.BaseRequestHandler):
 
 @pytest.mark.parametrize("fixture", ["postgres_url", "mysql_url"])
 def test_all_connections_in_use(fixture, request, monkeypatch):
-    monkeypatch.setattr("exp_pool.stores._server._CONNECTIONS", 1)
+    monkeypatch.setattr("exp_pool.stores.sql.server._CONNECTIONS", 1)
     url = request.getfixturevalue(fixture)
     with closing(open_store(url, ExpPoolConfig(store_timeout=1))) as store:
         with pytest.raises(
@@ -216,7 +216,7 @@ def test_postgresql_missing_user(own_postgres):
 def test_postgresql_missing_table(postgres_url):
     with closing(open_store(postgres_url, ExpPoolConfig())) as store:
         assert store.namespaces() == []
-        run(postgres_url, "DROP TABLE exp_pool.vectors")
+        run(postgres_url, "DROP TABLE exp_pool.core.values.vectors")
         with pytest.raises(StoreError, match=r"exp_pool\.vectors|vectors.* does not exist") as caught:
             store.vectors_after("n", "e", 0, 9)
     assert "dropped" in str(caught.value)

@@ -6,14 +6,16 @@ import pickle
 import pytest
 from typer.testing import CliRunner
 
-from exp_pool import ExpManager, ExpPoolConfig, Inject, PerfectJudge, SimpleContextBuilder, config, decorator, exp_cache
+from exp_pool import ExpManager, ExpPoolConfig, Inject, PerfectJudge, SimpleContextBuilder, exp_cache
+from exp_pool.api import decorator
 from exp_pool.cli import app
-from exp_pool.durations import as_text as duration
-from exp_pool.durations import to_seconds
+from exp_pool.core import config
+from exp_pool.core.ttl import as_text as duration
+from exp_pool.core.ttl import to_seconds
 from exp_pool.errors import ConfigurationError, ExpPoolWarning
-from exp_pool.notices import Notices
-from exp_pool.sizes import as_text as size
-from exp_pool.sizes import to_bytes
+from exp_pool.runtime.notices import Notices
+from exp_pool.runtime.sizes import as_text as size
+from exp_pool.runtime.sizes import to_bytes
 
 AWAY = "redis://:secret@127.0.0.1:1/0"  # nothing listens there
 

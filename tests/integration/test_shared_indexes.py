@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from conftest import letters
 
-from exp_pool import Experience, ExpManager, _clock
+from exp_pool import Experience, ExpManager
+from exp_pool.core.values.vectors import to_unit
 from exp_pool.errors import ExpPoolWarning
-from exp_pool.indexes._quoting import digest
-from exp_pool.indexes.chroma_server import ChromaServerIndex
+from exp_pool.maintenance.worker import Upkeep
 from exp_pool.protocols import RecordQuery, RenewableIndex, VectorQuery
-from exp_pool.upkeep.worker import Upkeep
-from exp_pool.vectors import to_unit
+from exp_pool.runtime import clock
+from exp_pool.search.indexes._quoting import digest
+from exp_pool.search.indexes.chroma_server import ChromaServerIndex
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
 WORDS = [f"{a}{b}{c}" for a in "abcde" for b in "fghij" for c in "klm"]  # 75 texts, no two alike to `letters`
@@ -236,7 +237,7 @@ def test_who_was_given_up_hands_nothing_over(settings, monkeypatch):
         with follower._feeding(space) as may_feed:
             assert may_feed()
             assert store.claim(*key, "another process", 60).lease is None
-            monkeypatch.setattr("exp_pool.stores.sqlite.now_us", lambda: _clock.now_us() + 61_000_000)
+            monkeypatch.setattr("exp_pool.stores.sql.sqlite.now_us", lambda: clock.now_us() + 61_000_000)
             assert store.claim(*key, "another process", 60).lease is not None
             assert not may_feed()
         assert store.claim(*key, "a third one", 60).lease is None  # what ended gave back its own lease only

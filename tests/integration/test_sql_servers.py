@@ -6,13 +6,13 @@ import numpy as np
 import psycopg
 import pytest
 
-from exp_pool import _clock
+from exp_pool.core.record import Duty
 from exp_pool.protocols import Claim, Lease, Put, PutStatus, RecordQuery, Touch, VectorQuery
-from exp_pool.records import Duty
-from exp_pool.stores.mysql import MysqlStore
-from exp_pool.stores.postgres import PostgresStore
-from exp_pool.stores.sqlite import SqliteStore
-from exp_pool.testing.making import row, vector
+from exp_pool.runtime import clock
+from exp_pool.stores.sql.mysql import MysqlStore
+from exp_pool.stores.sql.postgres import PostgresStore
+from exp_pool.stores.sql.sqlite import SqliteStore
+from exp_pool.testing.factories import row, vector
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mysql"])
@@ -57,7 +57,7 @@ def test_who_waits_for_a_lease_gets_the_row_that_is_stored_between_his_steps(ope
 
 
 def test_two_who_count_uses_of_the_same_rows_do_not_wait_for_each_other(opened, monkeypatch):
-    monkeypatch.setattr("exp_pool.stores._server._TRIES", 1)  # a deadlock is trouble here
+    monkeypatch.setattr("exp_pool.stores.sql.server._TRIES", 1)  # a deadlock is trouble here
     stores, trouble = [opened(), opened()], []
     rows = [row(str(number)) for number in range(200)]
     stores[0].put_many([Put(made) for made in rows])
@@ -82,8 +82,8 @@ def test_what_is_owed_is_owed_by_the_clock_of_the_server(opened, monkeypatch):
     store = opened()
     store.put_many([Put(row(score_due=None))])
     if not isinstance(store, SqliteStore):  # whose clock is this machine's
-        ahead = lambda: _clock.now_us() + 3600 * 10**6  # noqa: E731
-        monkeypatch.setattr("exp_pool.stores._sql_store.now_us", ahead)
+        ahead = lambda: clock.now_us() + 3600 * 10**6  # noqa: E731
+        monkeypatch.setattr("exp_pool.stores.sql.store.now_us", ahead)
     assert store.owe(RecordQuery("n"), Duty.SCORE) == 1
     assert store.count(RecordQuery("n", owed=Duty.SCORE)) == 1
 

@@ -10,9 +10,10 @@ from conftest import letters
 
 from exp_pool import Experience, ExpManager
 from exp_pool.errors import ExpPoolWarning, InvalidInputError, StoreError
-from exp_pool.stores import _sql, _sqlite_file
-from exp_pool.stores.sqlite import SqliteStore
-from exp_pool.testing.making import put, row
+from exp_pool.stores import columns
+from exp_pool.stores.sql import sqlite_file
+from exp_pool.stores.sql.sqlite import SqliteStore
+from exp_pool.testing.factories import put, row
 
 
 def log_bytes(path):
@@ -56,7 +57,7 @@ def test_a_reader_keeps_the_log_from_being_emptied_but_nobody_from_writing(store
 
 
 def test_a_log_that_nobody_empties_is_emptied_by_the_writer(store, monkeypatch):
-    monkeypatch.setattr(_sqlite_file, "_URGENT_BYTES", 2_000_000)
+    monkeypatch.setattr(sqlite_file, "_URGENT_BYTES", 2_000_000)
     largest = 0
     for number in range(300):
         put(store, row(f"r{number}", noise(60_000, number)))
@@ -69,8 +70,8 @@ def test_a_network_file_system_is_noticed(tmp_path, monkeypatch):
     mounts.write_text(
         f"/dev/sda1 / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\nnone {tmp_path}/local tmpfs rw 0 0\n"
     )
-    monkeypatch.setattr(_sqlite_file, "_MOUNTS", mounts)
-    assert _sqlite_file.network_file_system(tmp_path / "local" / "pool.db") == ""
+    monkeypatch.setattr(sqlite_file, "_MOUNTS", mounts)
+    assert sqlite_file.network_file_system(tmp_path / "local" / "pool.db") == ""
     store = SqliteStore(tmp_path / "pool.db")
     with pytest.warns(ExpPoolWarning, match=r"network file system \(nfs4\).*put it on a local disk"):
         put(store, row())
@@ -108,7 +109,7 @@ def test_what_expands_without_end_is_a_miss(tmp_path):
         with closing(sqlite3.connect(tmp_path / "pool.db")) as raw:
             raw.execute("UPDATE experiences SET response = ?, checksum = NULL", (bomb,))
             raw.commit()
-        assert len(_sql._expand(bomb)) < 100  # not the 400 MB that it says
+        assert len(columns._expand(bomb)) < 100  # not the 400 MB that it says
         assert (f("a"), f("a"), calls) == ("a", "a", ["a", "a"])
 
 

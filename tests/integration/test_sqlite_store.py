@@ -11,12 +11,12 @@ from contextlib import closing
 
 import pytest
 
+from exp_pool.core.filters import parse_where
 from exp_pool.errors import StoreError
-from exp_pool.filters import parse_where
 from exp_pool.protocols import RecordQuery
-from exp_pool.stores._sqlite_schema import MIGRATIONS
-from exp_pool.stores.sqlite import SqliteStore
-from exp_pool.testing.making import put, row
+from exp_pool.stores.sql.sqlite import SqliteStore
+from exp_pool.stores.sql.sqlite_schema import MIGRATIONS
+from exp_pool.testing.factories import put, row
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ import pytest
 from servers import until
 
 from exp_pool import ExpManager
-from exp_pool.config import ExpPoolConfig
+from exp_pool.api.registry import open_front
+from exp_pool.core.config import ExpPoolConfig
 from exp_pool.errors import ConfigurationError, StoreError
 from exp_pool.protocols import Deletion, EvictionOrder, Put, PutMode, PutStatus
-from exp_pool.registry import open_front
 from exp_pool.stores.memory import MemoryStore
-from exp_pool.stores.sqlite import SqliteStore
+from exp_pool.stores.sql.sqlite import SqliteStore
+from exp_pool.stores.tiers import TieredStore
 from exp_pool.testing import FaultyStore, every
-from exp_pool.testing.making import put, row
-from exp_pool.tiers import TieredStore
+from exp_pool.testing.factories import put, row
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 from conftest import letters
 
 from exp_pool import Experience, ExpManager, Score
+from exp_pool.core.record import Duty
 from exp_pool.errors import EmbedderError, ExpPoolWarning
 from exp_pool.protocols import RecordQuery
-from exp_pool.records import Duty
 
 
 def exp(request, **fields):

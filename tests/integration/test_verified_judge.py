@@ -18,9 +18,9 @@ from exp_pool import (
     guarded,
 )
 from exp_pool.errors import ConfigurationError, ExpPoolWarning, InvalidInputError, ReplayMissError
+from exp_pool.maintenance import judge_training
+from exp_pool.maintenance.answer_comparison import plainly_same
 from exp_pool.protocols import Question
-from exp_pool.upkeep import verifying
-from exp_pool.upkeep.comparing import plainly_same
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -390,7 +390,7 @@ def test_a_function_that_answers_alike_requests_differently_is_said_to_need_same
         return f"in other words: {next(answers)}"
 
     with pytest.warns(ExpPoolWarning, match="nearly equal requests get different answers.*same=") as said:
-        for number in range(3 * verifying._ENOUGH_ALIKE):
+        for number in range(3 * judge_training._ENOUGH_ALIKE):
             moody("tell me about cats" + " " * number)
             manager.sync.flush()
     assert sum("nearly equal" in str(each.message) for each in said) == 1

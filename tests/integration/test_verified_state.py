@@ -11,10 +11,10 @@ from conftest import letters
 
 from exp_pool import VerifiedJudge, in_namespace
 from exp_pool.errors import ExpPoolWarning, StoreError
+from exp_pool.maintenance import judge_training
 from exp_pool.reuse.memory import Lesson, Memory, label_entry
-from exp_pool.reuse.pairs import Features
+from exp_pool.reuse.pair_features import Features
 from exp_pool.stores.memory import MemoryStore
-from exp_pool.upkeep import verifying
 
 
 def known(manager, namespace="default"):
@@ -63,7 +63,7 @@ def test_children_of_a_fork_toss_their_own_coins(make_manager):
 
 
 def test_the_log_turns_its_pages_and_drops_what_is_old(make_manager, monkeypatch):
-    monkeypatch.setattr(verifying, "_CHAPTER", 60)
+    monkeypatch.setattr(judge_training, "_CHAPTER", 60)
     store = MemoryStore()
     asking = Asking(make_manager(store=store))
     asking.go(400)
@@ -81,7 +81,7 @@ def test_the_log_turns_its_pages_and_drops_what_is_old(make_manager, monkeypatch
 
 
 def test_who_was_away_for_chapters_begins_with_what_was_carried_over(make_manager, monkeypatch, tmp_path):
-    monkeypatch.setattr(verifying, "_CHAPTER", 60)
+    monkeypatch.setattr(judge_training, "_CHAPTER", 60)
     store = f"sqlite:///{tmp_path}/pool.db"
     away = Asking(make_manager(store=store), seed=2)
     away.go(40)
@@ -314,7 +314,7 @@ def test_feedback_on_what_answered_is_a_label(make_manager):
 
 
 def test_a_comparison_that_hangs_holds_up_nothing_else(make_manager, monkeypatch):
-    monkeypatch.setattr("exp_pool.upkeep.comparing._TIMEOUT_S", 0.05)
+    monkeypatch.setattr("exp_pool.maintenance.answer_comparison._TIMEOUT_S", 0.05)
     manager, ends = make_manager(store="memory://"), threading.Event()
 
     @manager.exp_cache(judge=VerifiedJudge(same=lambda stored, live: ends.wait()), name="ask")
@@ -395,7 +395,7 @@ def test_a_drift_of_the_past_is_no_news(make_manager, tmp_path):
 
 
 def test_of_many_tenants_only_those_of_late_are_kept_in_memory_and_none_is_forgotten(make_manager, monkeypatch):
-    monkeypatch.setattr(verifying, "_MEMORIES", 3)
+    monkeypatch.setattr(judge_training, "_MEMORIES", 3)
     manager = make_manager()
     asking = Asking(manager).until_it_answers()
     seen = asking.reuse()
@@ -409,11 +409,11 @@ def test_of_many_tenants_only_those_of_late_are_kept_in_memory_and_none_is_forgo
     assert "default" not in {studied.namespace for studied in service._studied.values()}
     unwritten = next(iter(service._studied.values())).unwritten
     unwritten.append("a label")
-    monkeypatch.setattr(verifying, "_MEMORIES", 2)
+    monkeypatch.setattr(judge_training, "_MEMORIES", 2)
     service._forget()
     assert len(service._studied) == 3, "what is not in the store yet stays"
     unwritten.clear()
-    monkeypatch.setattr(verifying, "_MEMORIES", 3)
+    monkeypatch.setattr(judge_training, "_MEMORIES", 3)
     assert counts(asking.reuse()) == counts(seen)
     asking.go(20)  # read again from the log
     assert "semantic" in {found for found, _ in asking.go(60)}

@@ -11,8 +11,9 @@ import pytest
 from naming import named
 from pydantic import BaseModel
 
-from exp_pool import Step, Ttl, _clock, exp_cache, record
+from exp_pool import Step, Ttl, exp_cache, record
 from exp_pool.errors import ConfigurationError, ExpPoolWarning
+from exp_pool.runtime import clock
 
 PLAIN = {"index": "none://", "embedder": "none"}
 
@@ -27,13 +28,13 @@ def manager(request, make_manager, tmp_path):
 def later(monkeypatch):
     """Move the clock."""
     shift = {"us": 0}
-    real = _clock.time.time_ns
+    real = clock.time.time_ns
 
     class Clock:
         time_ns = staticmethod(lambda: real() + shift["us"] * 1000)
-        monotonic = staticmethod(_clock.time.monotonic)
+        monotonic = staticmethod(clock.time.monotonic)
 
-    monkeypatch.setattr(_clock, "time", Clock)
+    monkeypatch.setattr(clock, "time", Clock)
 
     def move(seconds):
         shift["us"] += int(seconds * 1e6)

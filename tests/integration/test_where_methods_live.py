@@ -13,7 +13,7 @@ import pydantic
 import pytest
 
 from exp_pool import Experience, exp_cache, get_exp_manager, set_exp_manager
-from exp_pool.functions import Decorated
+from exp_pool.api.cached_function import Decorated
 
 T = typing.TypeVar("T")
 

@@ -19,12 +19,13 @@ from types import SimpleNamespace
 from children import in_child
 from curating import contents, of_everything
 
-from exp_pool import Experience, ExpManager, _clock
+from exp_pool import Experience, ExpManager
+from exp_pool.core.record import sized
 from exp_pool.curation import history, recover, undo
-from exp_pool.curation.applying import commit
-from exp_pool.curation.changes import planned
-from exp_pool.records import sized
-from exp_pool.stores.sqlite import SqliteStore
+from exp_pool.curation.change_log import commit
+from exp_pool.curation.change_set import planned
+from exp_pool.runtime import clock
+from exp_pool.stores.sql.sqlite import SqliteStore
 
 MINUTE_NS = 60 * 10**9
 
@@ -93,8 +94,8 @@ def prepare(operation, base):
 
 def look(folder, operation, before, after):
     """What history said, and what is wrong."""
-    real = _clock.time
-    _clock.time = SimpleNamespace(time_ns=lambda: real.time_ns() + MINUTE_NS, monotonic=real.monotonic)  # leases ended
+    real = clock.time
+    clock.time = SimpleNamespace(time_ns=lambda: real.time_ns() + MINUTE_NS, monotonic=real.monotonic)  # leases ended
     wrong = []
     with manager_of(folder) as pool:
         manager = SimpleNamespace(sync=pool)

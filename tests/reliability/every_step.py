@@ -18,10 +18,10 @@ from children import in_child
 from conftest import letters
 
 from exp_pool import Experience, ExpManager
+from exp_pool.core.values.vectors import to_unit
+from exp_pool.maintenance.worker import Upkeep
 from exp_pool.protocols import EvictionOrder, RecordQuery, VectorQuery
-from exp_pool.stores._sqlite_schema import MIGRATIONS
-from exp_pool.upkeep.worker import Upkeep
-from exp_pool.vectors import to_unit
+from exp_pool.stores.sql.sqlite_schema import MIGRATIONS
 
 DIED = 77
 WORDS = [f"{a}{b}{c}" for a in "abcd" for b in "efg" for c in "hi"]

@@ -20,11 +20,11 @@ import numpy as np
 from every_step import in_child
 
 from exp_pool import Experience, ExpManager
-from exp_pool.indexes.chroma import ChromaIndex
-from exp_pool.indexes.milvus_lite import MilvusLiteIndex
+from exp_pool.core.values.vectors import to_unit
+from exp_pool.maintenance.worker import Upkeep
 from exp_pool.protocols import RecordQuery, VectorQuery
-from exp_pool.upkeep.worker import Upkeep
-from exp_pool.vectors import to_unit
+from exp_pool.search.indexes.chroma import ChromaIndex
+from exp_pool.search.indexes.milvus_lite import MilvusLiteIndex
 
 MILVUS = sys.argv[6:] == ["milvus"]
 MILVUS_GIVES = 16384  # neighbours at most

@@ -8,11 +8,11 @@ n-th that was given).
 import json
 from dataclasses import replace
 
-from exp_pool.filters import parse_where
+from exp_pool.core.contracts.rows import SCAN_ORDERS
+from exp_pool.core.filters import parse_where
+from exp_pool.core.record import Duty, hash_text
 from exp_pool.protocols import Deletion, EvictionOrder, Put, PutMode, RecordQuery, Settlement, Touch
-from exp_pool.records import Duty, hash_text
-from exp_pool.rows import SCAN_ORDERS
-from exp_pool.testing.making import NASTY_TEXTS, row, unit, vector
+from exp_pool.testing.factories import NASTY_TEXTS, row, unit, vector
 
 FAR = 2**52  # microseconds: in 2112, by any clock
 HOUR_US = 3600 * 10**6

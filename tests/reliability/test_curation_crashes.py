@@ -13,11 +13,11 @@ from children import told_by
 from curating import contents, of_everything
 
 from exp_pool import Experience, ExpManager
+from exp_pool.core.record import sized
 from exp_pool.curation import history, recover, relabel, undo
-from exp_pool.curation.applying import commit
-from exp_pool.curation.changes import planned
+from exp_pool.curation.change_log import commit
+from exp_pool.curation.change_set import planned
 from exp_pool.errors import ConflictError, StoreError
-from exp_pool.records import sized
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.testing import Fault, FaultyStore, at
 

@@ -16,11 +16,11 @@ import pytest
 from conftest import letters
 
 from exp_pool import Experience, ExpManager, Score, ThresholdJudge, bypass
+from exp_pool.core.record import Duty
 from exp_pool.errors import StoreError
 from exp_pool.protocols import RecordQuery
-from exp_pool.records import Duty
 from exp_pool.stores.memory import MemoryStore
-from exp_pool.stores.sqlite import SqliteStore
+from exp_pool.stores.sql.sqlite import SqliteStore
 from exp_pool.testing import Fault, FaultyStore, at, every
 
 PATIENCE_S = 60  # for what takes milliseconds unless it hangs

@@ -13,7 +13,7 @@ import pytest
 from pools import SERVERS, new_store
 from programs import Program, Session
 
-from exp_pool import _clock
+from exp_pool.runtime import clock as _clock
 from exp_pool.stores.memory import MemoryStore
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"

@@ -210,8 +210,8 @@ from pathlib import Path
 from exp_pool import Experience
 from exp_pool.errors import StoreError
 from exp_pool.protocols import Put
-from exp_pool.records import to_record
-from exp_pool.stores.sqlite import SqliteStore
+from exp_pool.core.record import to_record
+from exp_pool.stores.sql.sqlite import SqliteStore
 
 path = Path(sys.argv[1])
 store = SqliteStore(path, compress_above=None)  # no worker that would empty its log

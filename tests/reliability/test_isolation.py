@@ -18,11 +18,11 @@ from pools import new_url
 from servers import postgres, until
 
 from exp_pool import Experience, ThresholdJudge, bypass, in_namespace
+from exp_pool.core.values.vectors import from_bytes
 from exp_pool.errors import NotFoundError
 from exp_pool.protocols import VectorQuery
 from exp_pool.snapshots import load, save
-from exp_pool.stores.postgres import PostgresStore
-from exp_pool.vectors import from_bytes
+from exp_pool.stores.sql.postgres import PostgresStore
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
 SPACES, ROWS, LOOKUPS = (20, 500, 10_000) if FULL else (8, 60, 400)

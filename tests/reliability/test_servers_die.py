@@ -19,11 +19,11 @@ import pytest
 from calls_in_trouble import AT_ONCE, PATIENCE_S, Calls
 from servers import until, with_port
 
-from exp_pool.config import ExpPoolConfig
+from exp_pool.api.registry import open_store
+from exp_pool.core.config import ExpPoolConfig
 from exp_pool.errors import StoreError
 from exp_pool.protocols import PutStatus
-from exp_pool.registry import open_store
-from exp_pool.testing.making import put, row
+from exp_pool.testing.factories import put, row
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
 CALLS = 1000 if FULL else 200

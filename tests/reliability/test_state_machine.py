@@ -26,8 +26,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run
 
-from exp_pool import Experience, ExpManager, _clock
+from exp_pool import Experience, ExpManager
 from exp_pool.protocols import EvictionOrder
+from exp_pool.runtime import clock as _clock
 
 RUNS, STEPS = (200, 30) if os.environ.get("EXP_POOL_FULL") else (12, 20)
 TOLERANCE = 1e-5  # of a similarity in single precision

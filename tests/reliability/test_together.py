@@ -17,13 +17,13 @@ from pools import SERVERS, new_url
 from programs import EMBEDDERS, Session
 from servers import until
 
-from exp_pool.config import ExpPoolConfig
+from exp_pool.api.registry import open_store
+from exp_pool.core.config import ExpPoolConfig
+from exp_pool.core.record import Duty
 from exp_pool.errors import StoreError
-from exp_pool.plugs import offers
 from exp_pool.protocols import AnnouncingStore, EvictionOrder, Put, PutMode, PutStatus, RecordQuery, Settlement, Touch
-from exp_pool.records import Duty
-from exp_pool.registry import open_store
-from exp_pool.testing.making import row, unit, vector
+from exp_pool.runtime.plugs import offers
+from exp_pool.testing.factories import row, unit, vector
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
 WRITERS, ROUNDS = 8, 400 if FULL else 40

@@ -30,8 +30,8 @@ def is_installed():
 @contextlib.contextmanager
 def pool_at(url, prefix="", **settings):
     """A store under a prefix of its own, whose keys are gone afterwards."""
-    from exp_pool.config import ExpPoolConfig
-    from exp_pool.registry import open_store
+    from exp_pool.api.registry import open_store
+    from exp_pool.core.config import ExpPoolConfig
 
     prefix = prefix or f"test-{uuid.uuid4().hex}"
     with contextlib.closing(

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import assert_type
 
 from exp_pool import Answer, ExpManager, Hit, Ttl, exp_cache
-from exp_pool.counters import CacheInfo
+from exp_pool.runtime.counters import CacheInfo
 
 
 @exp_cache

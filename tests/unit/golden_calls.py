@@ -22,7 +22,7 @@ from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 import numpy as np
 from pydantic import BaseModel, PrivateAttr
 
-from exp_pool.request import CallSpec
+from exp_pool.calls.request import CallSpec
 
 
 class Colour(enum.Enum):

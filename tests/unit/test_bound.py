@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from exp_pool.reuse import bound as module
 from exp_pool.reuse.bound import Bound
 from exp_pool.reuse.memory import Lesson, Memory, answers_entry, label_entry
-from exp_pool.reuse.pairs import Features
+from exp_pool.reuse.pair_features import Features
 
 BETS = range(len(module._BETS))
 PREDICTED = (0.0, 1e-6, 0.01, 0.3, 0.99, 1.0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exp_pool.changes import SUMMED, uses_of
+from exp_pool.core.identity.closure_changes import SUMMED, uses_of
 
 BODIES = [
     ("x.append(q)", {("call", "append")}),

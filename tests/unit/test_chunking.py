@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from retrieving import SCRIPTS, put_together
 
 from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.retrieval.chunking import Chunking
+from exp_pool.retrieval.chunker import Chunking
 
 
 def token_count(text):

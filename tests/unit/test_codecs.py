@@ -18,11 +18,11 @@ import pytest
 from naming import named
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, PrivateAttr, SecretStr, computed_field
 
-from exp_pool.codecs import AnnotatedCodec, TypedCodec, codec_for
-from exp_pool.encoding import dumps, loads
+from exp_pool.core.codecs.typed import AnnotatedCodec, TypedCodec, codec_for
+from exp_pool.core.values.deep_equal import difference
+from exp_pool.core.values.encoding import dumps, loads
+from exp_pool.core.values.stamps import read_stamp
 from exp_pool.errors import ConfigurationError, DecodingError, EncodingError
-from exp_pool.sameness import difference
-from exp_pool.stamps import read_stamp
 
 
 class Mode(enum.Enum):
@@ -454,9 +454,9 @@ def test_a_coroutine_function_names_what_it_awaits():
 
 
 def test_the_check_is_made_by_every_codec(monkeypatch):
-    from exp_pool import codecs
+    from exp_pool.core.codecs import typed
 
-    monkeypatch.setattr(codecs, "loads", lambda text: [1.0])
+    monkeypatch.setattr(typed, "loads", lambda text: [1.0])
     with pytest.raises(EncodingError, match=r"list comes back different: at \[0\]: a value of type int"):
         TypedCodec().encode([1])
     assert TypedCodec().encode(1) == "1", "there is nothing in it that could differ"

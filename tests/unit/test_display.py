@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from exp_pool import Answer, Call, Experience, Hit, Metric, Score, Step
-from exp_pool.counters import CacheInfo, Stats
-from exp_pool.display import Brief
-from exp_pool.experience import HistoryEntry
-from exp_pool.upkeep.doctor import Diagnosis
+from exp_pool.core.experience import HistoryEntry
+from exp_pool.maintenance.doctor import Diagnosis
+from exp_pool.runtime.counters import CacheInfo, Stats
+from exp_pool.runtime.display import Brief
 
 LONG = "word " * 500
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naming import named
 
-from exp_pool import encoding, register_type
-from exp_pool.encoding import dumps, loads
+from exp_pool import register_type
+from exp_pool.core.values import encoding
+from exp_pool.core.values.encoding import dumps, loads
 from exp_pool.errors import ConfigurationError, DecodingError, EncodingError
 
 

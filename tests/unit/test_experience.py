@@ -6,8 +6,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from exp_pool import MISSING, Experience, ExperienceKind, Metric, Origin, Score, Step, Trust
+from exp_pool.core.experience import Missing
 from exp_pool.errors import InvalidInputError, UnkeyableError
-from exp_pool.experience import Missing
 
 
 def exp(**fields):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from near_misses import HELD, SEEN, pairs
 
-from exp_pool.reuse import pairs as pairs_module
+from exp_pool.reuse import pair_features as pairs_module
 from exp_pool.reuse.guard import Kind, differences, guard, read
 
 # ── What it must see, and what it must let pass ───────────────────────────────────────────────────────────────────────
@@ -203,6 +203,6 @@ def test_raised_digits_and_fractions_are_not_glued_to_the_number_before_them(lef
 
 
 def test_features_have_a_place_for_every_kind():
-    """`reuse.pairs` has their number written down: importing them would bring the guard's word lists along."""
+    """`reuse.pair_features` has their number written down: importing them would bring the guard's word lists along."""
     assert len(Kind) == pairs_module._KINDS
     assert sorted(kind.place for kind in Kind) == list(range(len(Kind)))

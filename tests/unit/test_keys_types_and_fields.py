@@ -7,8 +7,8 @@ import numpy as np
 import pydantic
 import pytest
 
+from exp_pool.core.identity.keys import encode
 from exp_pool.errors import UnkeyableError
-from exp_pool.keys import encode
 
 Ts = typing.TypeVarTuple("Ts")
 

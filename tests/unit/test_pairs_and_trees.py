@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exp_pool.reuse import predicting, trees
+from exp_pool.reuse import classifier, trees
 from exp_pool.reuse.guard import differences, read
-from exp_pool.reuse.pairs import BUCKETS, Features, features
+from exp_pool.reuse.pair_features import BUCKETS, Features, features
 from exp_pool.reuse.trees import Model, fit
 
 HOSTILE = {
@@ -260,7 +260,7 @@ def worded(count, seed, buckets=40):
 
 
 def test_which_words_matter_is_learned():
-    model, unseen = predicting.fit(*worded(1500, 1), np.ones(1500))
+    model, unseen = classifier.fit(*worded(1500, 1), np.ones(1500))
     pairs, wrong = worded(500, 2)
     chances = np.array(model.chances(pairs))
     assert np.mean((chances > 0.5) == wrong) > 0.9
@@ -273,12 +273,12 @@ def test_what_words_say_of_a_label_is_learned_without_it():
     coin = np.random.default_rng(4)
     wrong = (coin.random(800) < 0.5).astype(float)
     pairs = [Features(tuple(row), (number,)) for number, row in enumerate(coin.normal(size=(800, 3)))]
-    _, unseen = predicting.fit(pairs, wrong, np.ones(800))
+    _, unseen = classifier.fit(pairs, wrong, np.ones(800))
     assert abs(np.corrcoef(unseen, wrong)[0, 1]) < 0.12
 
 
 @pytest.mark.parametrize("wrong", [0, 1])
 def test_words_of_one_kind_of_pairs_say_nothing(wrong):
     pairs, _ = worded(300, 1)
-    model, unseen = predicting.fit(pairs, np.full(300, float(wrong)), np.ones(300))
+    model, unseen = classifier.fit(pairs, np.full(300, float(wrong)), np.ones(300))
     assert len(set(model.chances(pairs))) == len(set(unseen)) == 1

@@ -2,10 +2,10 @@ import inspect
 
 import pytest
 
-from exp_pool.binding import CLOSURE, Binder, bind, closed_over, function_name
+from exp_pool.calls.request import CallSpec
+from exp_pool.core.identity.arguments import CLOSURE, Binder, bind, closed_over, function_name
+from exp_pool.core.identity.request_text import request_text
 from exp_pool.errors import ConfigurationError, InvalidInputError, UnkeyableError
-from exp_pool.request import CallSpec
-from exp_pool.request_text import request_text
 
 
 def request(function, *args, spec=None, **kwargs):

@@ -12,7 +12,7 @@ from exp_pool.errors import ConfigurationError, EndpointError
 from exp_pool.routing import ADAPTERS, STRATEGIES, ConcurrentRouter, Load, ModelEndpoint
 from exp_pool.routing.circuit import Circuit
 from exp_pool.routing.gate import Gate
-from exp_pool.routing.hedging import first_success
+from exp_pool.routing.hedge import first_success
 from exp_pool.routing.rate import Rate
 from exp_pool.routing.router import _patient
 from exp_pool.routing.slots import Slots

@@ -83,7 +83,7 @@ def test_what_is_no_vectors_is_no_score(vectors):
 
 @pytest.mark.slow
 def test_similarity_by_the_real_model():
-    from exp_pool.registry import embedder_maker
+    from exp_pool.api.registry import embedder_maker
 
     scorer = SimilarityScorer(embed=embedder_maker("sentence-transformers/all-MiniLM-L6-v2")())
     said = "Paris is the capital of France."

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from exp_pool.codecs import TypedCodec
-from exp_pool.encoding import loads
+from exp_pool.core.codecs.typed import TypedCodec
+from exp_pool.core.values.deep_equal import difference
+from exp_pool.core.values.encoding import loads
+from exp_pool.core.values.sdk_types import MODELS
 from exp_pool.errors import DecodingError, EncodingError
-from exp_pool.sameness import difference
-from exp_pool.sdk_types import MODELS
 
 COMPLETION = {
     "id": "x", "object": "chat.completion", "created": 1, "model": "m", "service_tier": None, "new_at_the_top": {"k": [1.5]},
@@ -163,7 +163,7 @@ def test_hostile_sdk_content_is_a_typed_error_and_imports_nothing_else(content):
 def test_without_the_sdk_the_error_says_what_to_install():
     script = (
         "import sys; sys.modules.update({'openai': None, 'anthropic': None})\n"
-        "from exp_pool.encoding import loads\n"
+        "from exp_pool.core.values.encoding import loads\n"
         'try: loads(\'{"$exp:sdk": ["anthropic.types.Message", {}, {}]}\')\n'
         "except ValueError as err: print(type(err).__name__, err)\n"
     )

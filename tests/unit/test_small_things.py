@@ -11,11 +11,12 @@ import pytest
 from pydantic import ValidationError
 
 from exp_pool import Experience, Hit, PerfectJudge, Score, SimpleContextBuilder, ThresholdJudge
-from exp_pool.awaiting import settled
-from exp_pool.breaker import Breaker
-from exp_pool.codecs import codec_for
-from exp_pool.config import ExpPoolConfig
-from exp_pool.durations import to_seconds
+from exp_pool.core.codecs.typed import codec_for
+from exp_pool.core.config import ExpPoolConfig
+from exp_pool.core.filters import parse_where
+from exp_pool.core.ttl import to_seconds
+from exp_pool.core.values.stamps import read_stamp
+from exp_pool.core.values.vectors import VectorTable, from_bytes, to_bytes, to_unit, top
 from exp_pool.errors import (
     ConfigurationError,
     DecodingError,
@@ -24,14 +25,13 @@ from exp_pool.errors import (
     ExpPoolWarning,
     InvalidInputError,
 )
-from exp_pool.filters import parse_where
-from exp_pool.notices import Notices
-from exp_pool.one_thread import OneThread
 from exp_pool.protocols import Question
 from exp_pool.reuse.judges import ExactJudge
-from exp_pool.stamps import read_stamp
-from exp_pool.urls import without_password
-from exp_pool.vectors import VectorTable, from_bytes, to_bytes, to_unit, top
+from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.breaker import Breaker
+from exp_pool.runtime.notices import Notices
+from exp_pool.runtime.single_thread import OneThread
+from exp_pool.runtime.urls import without_password
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_a_variable_that_is_no_setting_is_said_once(monkeypatch):
         monkeypatch.setenv(name, "3")
     for name in ("EXP_POOL_TEST_ANYTHING", "EXP_POOL_FULL", "EXP_POOL_REQUIRE_SERVICES", "EXP_POOL_ONNX_CACHE"):
         monkeypatch.setenv(name, "1")
-    monkeypatch.setattr("exp_pool.config._notices", Notices())
+    monkeypatch.setattr("exp_pool.core.config._notices", Notices())
     with pytest.warns(ExpPoolWarning) as caught:
         assert [ExpPoolConfig().store_timeout, ExpPoolConfig().store_timeout] == [3, 3]
     said = sorted(str(warning.message) for warning in caught)
@@ -338,7 +338,7 @@ def test_a_variable_that_is_no_setting_is_said_once(monkeypatch):
 
 def test_a_server_that_is_away_is_tried_by_one_caller_now_and_then(monkeypatch):
     now = 100.0
-    monkeypatch.setattr("exp_pool.breaker.monotonic", lambda: now)
+    monkeypatch.setattr("exp_pool.runtime.breaker.monotonic", lambda: now)
     breaker, pauses = Breaker(1.0), []
     assert breaker.trouble() == ""
     for _ in range(8):
@@ -378,7 +378,7 @@ def test_an_awaited_plug_may_settle_another_which_may_hang():
 
 
 def test_hints_to_install_name_packages_that_an_index_knows():
-    from exp_pool.plugs import to_install
+    from exp_pool.runtime.plugs import to_install
 
     assert to_install("mysql").startswith("pip install 'pymysql[rsa]")
     assert "matplotlib" in to_install("plots")
@@ -387,8 +387,8 @@ def test_hints_to_install_name_packages_that_an_index_knows():
 
 
 def test_every_setting_is_known_to_type_checkers():
-    from exp_pool.config import ExpPoolConfig
-    from exp_pool.settings import Settings
+    from exp_pool.core.config import ExpPoolConfig
+    from exp_pool.core.settings import Settings
 
     plugs = {"store", "index", "embedder", "reranker"}
     assert set(Settings.__annotations__) == set(ExpPoolConfig.model_fields) - plugs

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from exp_pool.source import Source, digest_of
+from exp_pool.core.identity.source import Source, digest_of
 
 _numbers = itertools.count()
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exp_pool.words import LONGEST, words
+from exp_pool.core.tokenizer import LONGEST, words
 
 SAME = {
     "accents": ("Café naïve Ångström", "cafe naive angstrom"),

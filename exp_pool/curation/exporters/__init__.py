@@ -12,13 +12,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from exp_pool.core.filters import parse_where
 from exp_pool.curation.exporters.output import Manifest, ManifestFile, Output, verify
 from exp_pool.curation.exporters.selection import INCLUDABLE, Selection
 from exp_pool.errors import InvalidInputError
-from exp_pool.filters import parse_where
 
 if TYPE_CHECKING:
-    from exp_pool.manager import ExpManager
+    from exp_pool.api.manager import ExpManager
 
 FORMATS = {
     "jsonl": "exp_pool.curation.exporters.jsonl",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from exp_pool.encoding import to_plain
-from exp_pool.experience import Experience
-from exp_pool.request_text import REQUEST_PARAMETERS, json_text, text_of
+from exp_pool.core.experience import Experience
+from exp_pool.core.identity.request_text import REQUEST_PARAMETERS, json_text, text_of
+from exp_pool.core.values.encoding import to_plain
 
 _ROLES = {"human": "user", "ai": "assistant"}  # LangChain's words
 

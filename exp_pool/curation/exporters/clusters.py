@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from exp_pool.core.contracts.plugs import RecordStore
+from exp_pool.core.record import Record
 from exp_pool.curation.nearness import Groups, Letters, Meaning
-from exp_pool.protocols import RecordStore
-from exp_pool.records import Record
 
 _NEAR_LETTERS = 0.7  # of the pieces that two texts have together: at least this share in both
 _NEAR_MEANING = 0.85  # cosine; paraphrases of all-MiniLM-L6-v2 mostly lie above 0.8

@@ -14,7 +14,7 @@ from typing import Any
 from exp_pool.curation.exporters.chats import answer_message, as_text, prompt_messages
 from exp_pool.curation.exporters.output import Output
 from exp_pool.curation.exporters.selection import Selection
-from exp_pool.curation.packages import package
+from exp_pool.curation.optional_packages import package
 
 FOLDER = True
 TRAINING = True

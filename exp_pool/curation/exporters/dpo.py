@@ -11,10 +11,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from exp_pool.core.experience import MISSING, Experience
 from exp_pool.curation.exporters.chats import answer_message, as_text, prompt_messages
 from exp_pool.curation.exporters.output import Output
 from exp_pool.curation.exporters.selection import Selection
-from exp_pool.experience import MISSING, Experience
 
 FOLDER = False
 TRAINING = True

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from exp_pool._clock import now
+from exp_pool.core.experience import Experience
 from exp_pool.curation.exporters.chats import as_text
 from exp_pool.curation.exporters.output import Output
 from exp_pool.curation.exporters.selection import Selection
-from exp_pool.experience import Experience
+from exp_pool.runtime.clock import now
 
 FOLDER = False
 TRAINING = False

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
-from exp_pool._clock import now
 from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.files import sync_folder
+from exp_pool.runtime.clock import now
+from exp_pool.runtime.files import sync_folder
 
 _IN_FOLDER = "_manifest.json"  # readers of Parquet folders skip names with an underscore
 _BESIDE = ".manifest.json"

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from exp_pool._clock import to_datetime
 from exp_pool.curation.exporters.output import Output
 from exp_pool.curation.exporters.selection import Selection
-from exp_pool.curation.packages import package
+from exp_pool.curation.optional_packages import package
 from exp_pool.curation.portable_columns import JSON, NUMBERS, TEXTS, TIMES, to_columns
+from exp_pool.runtime.clock import to_datetime
 
 FOLDER = True
 TRAINING = False

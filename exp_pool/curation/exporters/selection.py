@@ -7,19 +7,19 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from exp_pool._clock import now_us
+from exp_pool.core.contracts.plugs import RecordQuery, RecordStore
+from exp_pool.core.contracts.rows import audit_log
+from exp_pool.core.experience import Experience
+from exp_pool.core.filters import Condition
+from exp_pool.core.record import Record, to_experience
 from exp_pool.curation.exporters.clusters import Clusters
 from exp_pool.curation.portable import read_log, to_line, without_secrets
 from exp_pool.errors import DecodingError
-from exp_pool.experience import Experience
-from exp_pool.filters import Condition
-from exp_pool.progress import watched
-from exp_pool.protocols import RecordQuery, RecordStore
-from exp_pool.records import Record, to_experience
-from exp_pool.rows import audit_log
+from exp_pool.runtime.clock import now_us
+from exp_pool.runtime.progress import watched
 
 if TYPE_CHECKING:
-    from exp_pool.pool import Pool
+    from exp_pool.api.pool import Pool
 
 INCLUDABLE = frozenset({"quarantined", "expired", "failures"})
 TRAIN, TEST = "train", "test"

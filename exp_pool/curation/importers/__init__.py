@@ -1,8 +1,8 @@
 """Experiences of others brought into a pool: ``importers.load(manager, path, format="metagpt")``.
 
 A format is one file here and one line in `FORMATS`. `load` tells the story: a source is read piece by piece
-(`reading`), each format makes experiences of its items (`making` says what it has to offer), and these are written a
-batch at a time (`bringing_in`), so that memory stays flat and what was killed goes on when it is started again.
+(`safe_files`), each format makes experiences of its items (`types` says what it has to offer), and these are written a
+batch at a time (`ingest`), so that memory stays flat and what was killed goes on when it is started again.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from exp_pool._clock import monotonic
-from exp_pool.curation.importers.bringing_in import BringingIn
-from exp_pool.curation.importers.making import Importer, Made, Options, Peek
-from exp_pool.curation.importers.reading import Items, Source, first_value
+from exp_pool.core.experience import Trust
+from exp_pool.curation.importers.ingest import BringingIn
 from exp_pool.curation.importers.report import ImportReport, Skipped
+from exp_pool.curation.importers.safe_files import Items, Source, first_value
+from exp_pool.curation.importers.types import Importer, Made, Options, Peek
 from exp_pool.errors import ExpPoolError, InvalidInputError, SourceError
-from exp_pool.experience import Trust
-from exp_pool.progress import bar
+from exp_pool.runtime.clock import monotonic
+from exp_pool.runtime.progress import bar
 
 if TYPE_CHECKING:
-    from exp_pool.manager import ExpManager
+    from exp_pool.api.manager import ExpManager
 
 # In the order in which they are tried on a source of unknown format: those that are told by more first.
 FORMATS = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from exp_pool.curation.importers.making import LeftOutError, Made, Options, Peek, call
-from exp_pool.curation.importers.reading import Items, Source
-from exp_pool.experience import MISSING
+from exp_pool.core.experience import MISSING
+from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, call
 
 NEEDS_FUNCTION = False
 

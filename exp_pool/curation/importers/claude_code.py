@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from exp_pool.curation.importers.making import Made, Options, Peek
-from exp_pool.curation.importers.reading import Items, Source
+from exp_pool.curation.importers.safe_files import Items, Source
 from exp_pool.curation.importers.turns import Turn, turn_call
+from exp_pool.curation.importers.types import Made, Options, Peek
 
 NEEDS_FUNCTION = False
 _FUNCTION = "claude-code"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from exp_pool.curation.importers import tables
-from exp_pool.curation.importers.making import Made, Options, Peek
-from exp_pool.curation.importers.reading import MAX_VALUE, Items, Source
+from exp_pool.curation.importers.safe_files import MAX_VALUE, Items, Source
+from exp_pool.curation.importers.types import Made, Options, Peek
 
 NEEDS_FUNCTION = False
 _SEPARATORS = ",;\t|"

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from exp_pool.curation.importers import sqlite
-from exp_pool.curation.importers.making import LeftOutError, Made, Options, Peek, call, moment
-from exp_pool.curation.importers.reading import Items, Source
+from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, call, moment
 
 NEEDS_FUNCTION = True
 _QUESTIONS, _ANSWERS = "gptcache_question", "gptcache_answer"

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from exp_pool.core.experience import Experience
 from exp_pool.curation.importers import tables
-from exp_pool.curation.importers.making import LeftOutError, Made, Options, Peek
-from exp_pool.curation.importers.reading import Items, Source
+from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek
 from exp_pool.curation.portable import from_line, namespace_of
-from exp_pool.experience import Experience
 
 NEEDS_FUNCTION = False
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from exp_pool.core.experience import MISSING, Metric
 from exp_pool.curation.importers import sqlite
-from exp_pool.curation.importers.making import LeftOutError, Made, Options, Peek, asked, call, count, from_json
-from exp_pool.curation.importers.reading import Items, Source
-from exp_pool.experience import MISSING, Metric
+from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, asked, call, count, from_json
 
 NEEDS_FUNCTION = True
 _TABLE = "full_llm_cache"

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from exp_pool.curation.importers.making import LeftOutError, Made, Options, Peek, from_json
-from exp_pool.curation.importers.reading import Items, Source, parse
-from exp_pool.experience import Experience
+from exp_pool.core.experience import Experience
+from exp_pool.curation.importers.safe_files import Items, Source, parse
+from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, from_json
 
 NEEDS_FUNCTION = False
 _IN_LOGS = "New experience: "

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from exp_pool.curation.importers.making import LeftOutError, Made, Options, Peek, call, count, moment
-from exp_pool.curation.importers.reading import Items, Source, parse
+from exp_pool.core.experience import MISSING, Metric
+from exp_pool.curation.importers.safe_files import Items, Source, parse
+from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, call, count, moment
 from exp_pool.errors import InvalidInputError
-from exp_pool.experience import MISSING, Metric
 
 NEEDS_FUNCTION = True
 # What does not change what is asked: how the answer travels, whose call it is, where it is kept.

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from exp_pool.curation.importers.making import (
+from exp_pool.core.experience import MISSING, Metric
+from exp_pool.curation.importers.openai import answer_of
+from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.types import (
     LeftOutError,
     Made,
     Options,
@@ -22,9 +25,6 @@ from exp_pool.curation.importers.making import (
     moment,
     seconds_between,
 )
-from exp_pool.curation.importers.openai import answer_of
-from exp_pool.curation.importers.reading import Items, Source
-from exp_pool.experience import MISSING, Metric
 
 NEEDS_FUNCTION = False
 _RESOURCES = ("resourceSpans", "resource_spans")

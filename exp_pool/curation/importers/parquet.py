@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from exp_pool.curation.importers import jsonl, tables
-from exp_pool.curation.importers.making import Made, Options, Peek
-from exp_pool.curation.importers.reading import Items, Source
-from exp_pool.curation.packages import package
+from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.types import Made, Options, Peek
+from exp_pool.curation.optional_packages import package
 from exp_pool.curation.portable_columns import OWN, from_columns
 
 NEEDS_FUNCTION = False

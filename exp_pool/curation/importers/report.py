@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from exp_pool.display import counted
+from exp_pool.runtime.display import counted
 
 _KEPT = 1000  # of what was left out, with where it stood; the rest is only counted
 _OTHER = "other reasons"

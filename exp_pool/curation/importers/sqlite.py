@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from exp_pool.curation.importers.reading import MAX_VALUE, Source
+from exp_pool.curation.importers.safe_files import MAX_VALUE, Source
 
 MAGIC = b"SQLite format 3\0"
 _STEPS = 100_000_000  # of SQLite's machine between two rows; a damaged tree may go in circles

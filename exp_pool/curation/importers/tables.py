@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from exp_pool.curation.importers.making import LeftOutError, Made, Options, call, from_json, moment
+from exp_pool.core.experience import MISSING, Metric, Score
+from exp_pool.curation.importers.types import LeftOutError, Made, Options, call, from_json, moment
 from exp_pool.errors import InvalidInputError
-from exp_pool.experience import MISSING, Metric, Score
 
 _METRIC = ("time_s", "money_usd", "tokens_in", "tokens_out")
 _PLAIN = ("version", "request", "model", "strategy", "kind")

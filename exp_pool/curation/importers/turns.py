@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from exp_pool.curation.importers.making import LeftOutError, Made, Options, call, count, moment, seconds_between
-from exp_pool.experience import Metric, Step
-from exp_pool.request_text import json_text
+from exp_pool.core.experience import Metric, Step
+from exp_pool.core.identity.request_text import json_text
+from exp_pool.curation.importers.types import LeftOutError, Made, Options, call, count, moment, seconds_between
 
 _LONGEST = 10_000  # letters of what a tool was given or gave; a file that was read is no experience
 _MOST = 1_000  # steps

@@ -4,7 +4,7 @@ Embeddings hardly see a negation, a number or the direction of "from A to B". Th
 two texts word by word, without a model, and says in which of these they differ. English and Chinese.
 """
 
-from exp_pool.reuse.guard.comparing import Difference, Kind, differences, guard, objections
-from exp_pool.reuse.guard.reading import Reading, read
+from exp_pool.reuse.guard.differences import Difference, Kind, differences, guard, objections
+from exp_pool.reuse.guard.tokens import Reading, read
 
 __all__ = ["Difference", "Kind", "Reading", "differences", "guard", "objections", "read"]

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from exp_pool.reuse.guard import chinese, english
-from exp_pool.reuse.guard.joining import Token
 from exp_pool.reuse.guard.kinds import Kind
 from exp_pool.reuse.guard.lexicon import key_and_kind
+from exp_pool.reuse.guard.phrases import Token
 from exp_pool.reuse.guard.quantities import UNITS, Number
 from exp_pool.reuse.guard.sides import Finding, Sides
 

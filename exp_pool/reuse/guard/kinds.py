@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exp_pool.reuse.guard.reading import LONGEST
+from exp_pool.reuse.guard.tokens import LONGEST
 
 
 class Kind(StrEnum):

@@ -9,9 +9,9 @@ from itertools import chain
 import regex
 
 from exp_pool.reuse.guard import english
-from exp_pool.reuse.guard.joining import Token
 from exp_pool.reuse.guard.lists import contraries, load
-from exp_pool.reuse.guard.reading import Reading
+from exp_pool.reuse.guard.phrases import Token
+from exp_pool.reuse.guard.tokens import Reading
 
 _SCRIPTS = {
     "kana": r"[\p{Hiragana}\p{Katakana}]",

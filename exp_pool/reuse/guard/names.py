@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from exp_pool.reuse.guard import chinese, english
-from exp_pool.reuse.guard.joining import Token
 from exp_pool.reuse.guard.kinds import Kind
 from exp_pool.reuse.guard.lexicon import CLASS_OF
-from exp_pool.reuse.guard.reading import Reading
+from exp_pool.reuse.guard.phrases import Token
 from exp_pool.reuse.guard.sides import FIRST_HAN, Finding, Sides
+from exp_pool.reuse.guard.tokens import Reading
 
 _CLASS_KINDS = {"language": Kind.LANGUAGE, "programming language": Kind.LANGUAGE, "weekday": Kind.DATE, "day": Kind.DATE,
                 "period": Kind.DATE, "season": Kind.DATE}  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from exp_pool.reuse.guard import chinese, english, languages, signs
-from exp_pool.reuse.guard.joining import Token
 from exp_pool.reuse.guard.lexicon import key_and_kind
+from exp_pool.reuse.guard.phrases import Token
 
 
 def _opposed() -> dict[str, frozenset[str]]:

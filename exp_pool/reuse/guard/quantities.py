@@ -118,7 +118,7 @@ def _in_digits(found: re.Match[str]) -> str:
     written = found["number"]
     if written in ("万", "亿", "千", "百"):
         return found[0]
-    if written in ("一", "两"):  # "一" is soft: see `reading`
+    if written in ("一", "两"):  # "一" is soft: see `tokens`
         return "一" if written == "一" else "2"
     return f"{chinese_value(written):.15g}"
 

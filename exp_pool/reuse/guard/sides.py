@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from exp_pool.reuse.guard import chinese, english
-from exp_pool.reuse.guard.joining import Token
 from exp_pool.reuse.guard.kinds import Kind
 from exp_pool.reuse.guard.languages import language_of, says_the_contrary
 from exp_pool.reuse.guard.lexicon import CLASS_OF
 from exp_pool.reuse.guard.opposites import are_opposites
-from exp_pool.reuse.guard.reading import Reading
+from exp_pool.reuse.guard.phrases import Token
+from exp_pool.reuse.guard.tokens import Reading
 
 NEGATION = frozenset(english.NEGATION | chinese.NEGATION)
 FIRST_HAN = "\u3400"

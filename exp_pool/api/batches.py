@@ -1,0 +1,286 @@
+"""Functions with ``batch=``: what they are given is taken apart, cached item by item, and put together again."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+from exp_pool.api.cached_function import Decorated
+from exp_pool.api.function_api import hit_of
+from exp_pool.api.pool import Pool
+from exp_pool.api.wrappers import AsyncCachedFunction, CachedFunction, answer_of
+from exp_pool.calls.drivers import aio, sync
+from exp_pool.calls.drivers.batch import Batch, Item, drive, drive_in_own_task
+from exp_pool.calls.flow import look, story
+from exp_pool.calls.request import Memo, Request
+from exp_pool.calls.steps import Ending, Mode, Policy, Story
+from exp_pool.core.experience import Answer, Hit
+from exp_pool.core.values.deep_equal import type_name
+from exp_pool.core.values.split import Split, split
+from exp_pool.core.values.stamps import read_stamp
+from exp_pool.core.values.wholes import ApartError, put_together
+from exp_pool.errors import ReplayMissError, UnkeyableError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_Call: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A batch on its way: the item of each position, the distinct ones, and what makes calls for some of them."""
+
+    pool: Pool
+    positions: list[Item]
+    batch: Batch
+    with_items: Callable[[Any], _Call]
+
+    def whole(self) -> _Call:
+        """The call as it was made."""
+        return self.with_items(self.batch.split.again())
+
+
+class _Batched(Decorated[P, R]):
+    """How a call with many items becomes a call for each of them."""
+
+    def _split(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Split | None, Any, _Call]:
+        """The items, what makes the arguments of a call for some of them, and the call, once it was looked at."""
+        bound = self._spec.signature.bind(*args, **kwargs)
+        name = self._setup.batch
+
+        def with_items(value: Any) -> _Call:
+            bound.arguments[name] = value
+            return bound.args, bound.kwargs
+
+        if name not in bound.arguments:
+            return None, with_items, (args, kwargs)
+        found, instead = split(bound.arguments[name])
+        return found, with_items, with_items(instead)
+
+    def _one(self, with_items: Callable[[Any], _Call], item: Any) -> _Call:
+        """The call that one item stands for."""
+        kind = self._spec.signature.parameters[self._setup.batch].kind
+        return with_items((item,) if kind is inspect.Parameter.VAR_POSITIONAL else item)
+
+    def _begin_batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool) -> _Begun | _Call:
+        """The batch; the call, where it is to run without the pool."""
+        pool: Pool | None = None
+        call: _Call = args, kwargs
+        try:
+            pool = self._pool()
+            mode = self._mode(pool, fresh=fresh)
+            if mode is None:
+                return call
+            found, with_items, call = self._split(args, kwargs)
+            if found is None:
+                self._say_whole(pool, (args, kwargs))
+            if found is None or not found.items:  # what is made of nothing only the function knows
+                return call
+            if self._setup.refusal:
+                raise UnkeyableError(self._setup.refusal)
+            policy = self._policy_in(pool)
+            requests = [self._item_request(pool, self._one(with_items, item)) for item in found.items]
+            return self._begun(pool, mode, policy, found, requests, with_items)
+        except Exception as err:
+            self._without(pool, *call, err)
+            return call
+
+    def _say_whole(self, pool: Pool, call: _Call) -> None:
+        given = self._spec.signature.bind(*call[0], **call[1]).arguments.get(self._setup.batch)
+        if given is not None:
+            self._say(
+                pool,
+                f"it was given a {type_name(given)} as {self._setup.batch}=, which cannot be taken apart item by item, "
+                "so it runs uncached: give a list, a tuple, a set, an array or a Series",
+            )
+
+    def _say(self, pool: Pool, what: str) -> None:
+        pool.notices.once(f"batch:{self._spec.name}:{what[:40]}", f"{self._spec.name}: {what}", self._function)
+
+    def _item_request(self, pool: Pool, call: _Call) -> Request | None:
+        try:
+            return self._request(pool, *call)
+        except UnkeyableError as err:
+            self._without(pool, *call, err)
+            return None
+
+    def _begun(
+        self,
+        pool: Pool,
+        mode: Mode,
+        policy: Policy,
+        found: Split,
+        requests: Sequence[Request | None],
+        with_items: Callable[[Any], _Call],
+    ) -> _Begun:
+        by_key: dict[str, Item] = {}
+        request_of: dict[str, Request] = {}
+        positions: list[Item] = []
+        distinct: list[Item] = []
+        for position, request in enumerate(requests):
+            item = by_key.get(request.key) if request is not None else None
+            if item is None:
+                item = Item(position)
+                distinct.append(item)
+                if request is not None:
+                    item.key, item.telling = request.key, story(request, policy, mode)
+                    by_key[request.key], request_of[request.key] = item, request
+            positions.append(item)
+
+        def again(item: Item) -> Story[Ending]:
+            return story(request_of[item.key], policy, mode)
+
+        return _Begun(pool, positions, Batch(distinct, found, pool.ports, again), with_items)
+
+    def _done(self, begun: _Begun) -> Answer[Any] | None:
+        """What the batch came to; None where the function has to run for all of it."""
+        batch = begun.batch
+        if batch.apart:
+            try:
+                return self._together(begun)
+            except ApartError as err:
+                self._say(
+                    begun.pool,
+                    f"the answers of its items cannot be put together ({err}), so it ran for all of them: return one "
+                    "answer for each item, that does not depend on the other items",
+                )
+                return None
+        self._say(
+            begun.pool,
+            f"what it returned, a {type_name(batch.result)}, cannot be taken apart item by item, so it is handed "
+            "through and nothing is stored: return a list, a tuple, an array or a Series with one answer for each item",
+        )
+        return Answer(batch.result) if batch.covered else None
+
+    def _together(self, begun: _Begun) -> Answer[Any]:
+        """The answers in order; an item that stood twice gets an object of its own each time.
+
+        Raises:
+            ApartError: they cannot be put together to what the function returns.
+        """
+        batch = begun.batch
+        seen: set[int] = set()
+        values, found = [], set()
+        words: set[str] = set()
+        for item in begun.positions:
+            ending = item.ending
+            assert ending is not None
+            answer = answer_of(ending)
+            copied = id(item) in seen and ending.encoded is not None
+            values.append(self._policy.codec.decode(*ending.encoded) if copied and ending.encoded else answer.value)
+            seen.add(id(item))
+            found.add(answer.found_by)
+            if ending.encoded is not None and answer.found_by is not None:
+                words.add(read_stamp(ending.encoded[1]).whole)
+        found_by = found.pop() if len(found) == 1 else None
+        if batch.covered and batch.word is not None:
+            return Answer(batch.result, found_by=found_by)
+        words.discard("")  # of a list, or of nothing that anybody said
+        if batch.word is not None:  # what it returns now counts
+            kind = batch.word.partition(" ")[0]
+            words = {word for word in words if word.partition(" ")[0] == kind} | {batch.word}
+        return Answer(put_together(values, words, batch.split.given), found_by=found_by)
+
+    def _may_run(self, begun: _Begun) -> None:
+        """Whether the function may run for all items.
+
+        Raises:
+            ReplayMissError: replay is on.
+        """
+        if begun.pool.replay and begun.pool.switches().read:
+            raise ReplayMissError(
+                f"{self._spec.name}: the stored answers of these items cannot be put together. Replay is on, so it "
+                "does not run: record it first"
+            )
+
+    def _item_requests(self, pool: Pool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Request]:
+        found, with_items, call = self._split(*self._full(args, kwargs))
+        if found is None:
+            return [self._request(pool, *call)]
+        return [self._request(pool, *self._one(with_items, item)) for item in found.items]
+
+    def _invalidate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+        pool = self._pool()
+        return sum(pool.invalidate(each.namespace, each.key) for each in self._item_requests(pool, args, kwargs))
+
+    def _explanation(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        pool = self._pool()
+        if (unanswered := pool.why_unanswered()) is not None:
+            return f"this call is not answered from the pool: {unanswered}"
+        requests, misfit = self._item_requests(pool, args, kwargs), self._policy.misfit
+        return "\n".join(pool.explain(request, misfit=misfit) for request in requests)
+
+
+class CachedBatch(_Batched[P, R], CachedFunction[P, R]):
+    """A plain function that takes many items and returns as many answers: cached item by item."""
+
+    def _answer(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
+    ) -> Answer[Any]:
+        del memo  # of items there is none
+        args, kwargs = self._full(args, kwargs)
+        begun = self._begin_batch(args, kwargs, fresh=fresh)
+        if not isinstance(begun, _Begun):
+            return Answer(self._function(*begun[0], **begun[1]))
+
+        def run(passed: Any) -> Any:
+            call_args, call_kwargs = begun.with_items(passed)
+            return self._function(*call_args, **call_kwargs)
+
+        drive(begun.batch, run)
+        answer = self._done(begun)
+        if answer is not None:
+            return answer
+        self._may_run(begun)
+        args, kwargs = begun.whole()
+        if begun.batch.apart and not fresh:  # stored anew, it goes together
+            return self._answer(args[len(self._bound) :], kwargs, fresh=True)
+        return Answer(self._function(*args, **kwargs))
+
+    def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
+        """For each item what would answer it now, or None."""
+        pool = self._pool()
+        pool.check_open()
+        found = [look(request, self._policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
+        return [hit_of(sync.drive(looking, pool.ports, self._function)) for looking in found]
+
+
+class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
+    """The same for a coroutine function."""
+
+    async def _answer(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
+    ) -> Answer[Any]:
+        del memo  # of items there is none
+        args, kwargs = self._full(args, kwargs)
+        begun = self._begin_batch(args, kwargs, fresh=fresh)
+        if not isinstance(begun, _Begun):
+            return Answer(await self._function(*begun[0], **begun[1]))
+        pool, batch, with_items = begun.pool, begun.batch, begun.with_items
+
+        async def run(passed: Any) -> Any:
+            call_args, call_kwargs = with_items(passed)
+            return await self._function(*call_args, **call_kwargs)
+
+        batch.loop = asyncio.get_running_loop()
+        await drive_in_own_task(batch, run, aio.Driver(pool.ports, self._function, pool.threads))
+        answer = self._done(begun)
+        if answer is not None:
+            return answer
+        self._may_run(begun)
+        args, kwargs = begun.whole()
+        if batch.apart and not fresh:
+            return await self._answer(args[len(self._bound) :], kwargs, fresh=True)
+        return Answer(await self._function(*args, **kwargs))
+
+    async def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
+        """For each item what would answer it now, or None."""
+        pool = self._pool()
+        pool.check_open()
+        driver = aio.Driver(pool.ports, self._function, pool.threads)
+        found = [look(request, self._policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
+        return [hit_of(await driver.drive(looking)) for looking in found]

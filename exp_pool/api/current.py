@@ -1,0 +1,125 @@
+"""The process's one manager, made at first use. It knows managers by protocol only: no import runs in a circle."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, Protocol
+from weakref import WeakValueDictionary
+
+from exp_pool.api.pool import Pool
+from exp_pool.core.config import ExpPoolConfig
+from exp_pool.errors import ConfigurationError
+from exp_pool.runtime.forks import reset_in_child
+
+
+class HasPool(Protocol):
+    """What a decorated function knows of a manager."""
+
+    @property
+    def sync(self) -> Pool:
+        """The pool."""
+        ...
+
+
+class Current:
+    """Holds the manager. After a fork the child makes its own: the parent's goes on with its files and threads."""
+
+    def __init__(self) -> None:
+        self.make: Callable[..., HasPool] | None = None  # `manager` says how, when it is imported
+        self.stand_in: Callable[[Any], Pool] | None = None  # what opens a pool in the place of a manager's own
+        self._start_over()
+        reset_in_child(self._in_child)
+
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
+        self._manager: HasPool | None = None
+        self._given = False
+        # Managers go along where decorated functions are sent: those of this process, and those that came.
+        self.by_token: WeakValueDictionary[str, HasPool] = WeakValueDictionary()
+        self._arrived: dict[str, HasPool] = {}  # kept, since the same function is sent again and again
+
+    def _in_child(self) -> None:
+        self._lock = threading.Lock()
+        if not self._given:  # one that was set by hand starts over by itself, with its own store and namespace
+            self._manager = None
+
+    def get(self) -> HasPool:
+        """The manager, made now if there is none."""
+        manager = self._manager
+        if manager is not None:
+            return manager
+        with self._lock:
+            if self._manager is None:
+                self._manager = self._make()
+            return self._manager
+
+    @property
+    def known(self) -> HasPool | None:
+        """The manager, if there is one already."""
+        return self._manager
+
+    def _make(self, *args: Any, **kwargs: Any) -> HasPool:
+        if self.make is None:  # a function was sent here, and brought nothing of the package that it does not name
+            importlib.import_module("exp_pool.api.manager")
+        assert self.make is not None
+        return self.make(*args, **kwargs)
+
+    def arrived(self, token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str) -> HasPool:
+        """The manager that was sent: itself in its own process, elsewhere one that opens the same pool.
+
+        Args:
+            token: what it is sent as.
+            config: its settings.
+            functions: what it was given besides, where those were functions: they can be sent.
+            objects: names of what else it was given, which cannot.
+        """
+        with self._lock:
+            found = self.by_token.get(token, self._arrived.get(token))
+            if found is None:
+                found = _not_sent(objects) if objects else self._make(config, **functions)
+                self._arrived[token] = found
+            return found
+
+    def replace(self, manager: HasPool | None) -> HasPool | None:
+        """Hold this one; what was held before."""
+        return self.put(manager, given=manager is not None)[0]
+
+    def put(self, manager: HasPool | None, *, given: bool) -> tuple[HasPool | None, bool]:
+        """Hold this one, which somebody gave or which was made at first use; the same of what was held before."""
+        with self._lock:
+            before = self._manager, self._given
+            self._manager, self._given = manager, given
+        return before
+
+
+class NotSent:
+    """Stands for a manager that could not be sent here: the function runs uncached, and says why."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    @property
+    def sync(self) -> NoReturn:
+        """Nothing.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(self._why)
+
+
+def _not_sent(objects: str) -> NotSent:
+    return NotSent(
+        f"its manager cannot be opened in this process, because it was made with objects ({objects}); give URLs "
+        "instead, or leave the manager out and let each process set its own with set_exp_manager"
+    )
+
+
+current = Current()
+
+
+def arrived(token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str) -> HasPool:
+    """See `Current.arrived`; what a pickled manager calls."""
+    return current.arrived(token, config, functions, objects)

@@ -1,0 +1,84 @@
+"""Renews, in the background, an answer that was asked for shortly before it expires."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from loguru import logger
+
+from exp_pool.calls.steps import Renew
+from exp_pool.runtime.background import Background
+from exp_pool.runtime.call_context import carried
+from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.notices import log_with_trace
+
+
+class Renewals:
+    """Which keys are being renewed in this process: each by one story at a time. Other processes may do the same."""
+
+    def __init__(self, background: Background) -> None:
+        self._background = background
+        self._start_over()
+        reset_in_child(self._start_over)
+
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: set[tuple[str, str, str]] = set()
+
+    def on_thread(self, step: Renew, tell: Callable[[Any], Any]) -> None:
+        """Begin on a thread of its own, unless it is under way."""
+        if not self._begin(step):
+            return
+        ended = Future[None]()
+        ended.set_running_or_notify_cancel()
+
+        def work() -> None:
+            try:
+                _log(step, tell(step.telling()).error)
+            except Exception as err:
+                _log(step, err)
+            finally:
+                self._end(step)
+                ended.set_result(None)
+
+        self._background.refine(ended, f"renew {step.request.function}")
+        context = carried()
+        threading.Thread(target=context.run, args=(work,), name="exp_pool-renew", daemon=True).start()
+
+    def as_task(self, step: Renew, tell: Callable[[Any], Any]) -> None:
+        """Begin as a task of the running loop, unless it is under way."""
+        if not self._begin(step):
+            return
+
+        async def work() -> None:
+            try:
+                _log(step, (await tell(step.telling())).error)
+            except Exception as err:
+                _log(step, err)
+
+        name = f"renew {step.request.function}"
+        task = asyncio.create_task(work(), name=name, context=carried())
+        task.add_done_callback(lambda _: self._end(step))
+        self._background.refine(task, name)
+
+    def _begin(self, step: Renew) -> bool:
+        with self._lock:
+            if step.request.run in self._runs:
+                return False
+            self._runs.add(step.request.run)
+            return True
+
+    def _end(self, step: Renew) -> None:
+        with self._lock:
+            self._runs.discard(step.request.run)
+
+
+def _log(step: Renew, err: Exception | None) -> None:
+    if err is not None:
+        message = f"{step.request.function}: not renewed, the answer stays until it expires: {err!r}"
+        logger.warning("{}", message)
+        log_with_trace("DEBUG", message, err)

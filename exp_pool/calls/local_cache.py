@@ -1,0 +1,293 @@
+"""The hot tier: answers of a moment ago, in memory, found by the plain arguments of a call without making its key.
+
+It stands ahead of the story (`flow`), as a memo stands ahead of a function, and only for calls whose answer the story
+would give without asking anybody: an identical request, no judge, no feeds, no observers, nothing to redact. An entry
+dies when this process writes anything about its key, when its answer expires, and `hot_ttl` after it was read from a
+store that other processes share; unless that store tells what others change (``hot="memory://"``): then when it does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+from exp_pool.calls.call_log import CallLine
+from exp_pool.calls.request import Memo
+from exp_pool.core.contracts.plugs import AnnouncingStore, Deletion, Evicted, EvictionOrder, Put, PutStatus, RecordStore
+from exp_pool.core.record import Record
+from exp_pool.core.values.encoding import immutable
+from exp_pool.runtime.clock import now_us
+from exp_pool.runtime.forks import reset_in_child
+
+# The key of a memo compares by ==, so only types are let in whose equal values are the same argument: 1.0 == 1 == True
+# are told apart by their types beside them, but (1,) == (True,) and 0.0 == -0.0 could not be.
+_PLAIN = frozenset({str, int, bool, bytes, type(None)})
+_FOR_EVER = 1 << 62
+
+_Ref: TypeAlias = tuple[str, str]  # namespace and key
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One answer."""
+
+    ref: _Ref
+    memo: Memo
+    record: Record
+    line: CallLine  # what is logged for each hit
+    until: int  # microseconds
+    size: int
+    copy: Callable[[], Any]  # the answer, an object of the caller's own
+    uses: Iterator[int]  # counts without a lock: `next` of a C iterator is not interrupted
+    counted: int = 0
+    last_use: int = 0
+
+
+def memo_of(owner: object, namespace: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Memo | None:
+    """What the call is found by; None where its arguments are not plain."""
+    types = tuple(map(type, args))
+    if not _PLAIN.issuperset(types):
+        return None
+    if not kwargs:
+        return owner, namespace, types, args
+    named = tuple(map(type, kwargs.values()))
+    if not _PLAIN.issuperset(named):
+        return None
+    return owner, namespace, types, args, named, tuple(kwargs.items())
+
+
+class Hot:
+    """The hot tier of one manager. It wraps the store, so that nothing is written behind its back."""
+
+    def __init__(self, ttl_s: float, max_entries: int, max_bytes: int, *, shared: bool) -> None:
+        self._ttl_us = int(ttl_s * 1e6) if shared else _FOR_EVER
+        self._max_entries = max_entries if ttl_s > 0 else 0
+        self._max_bytes = max_bytes
+        self._tells: AnnouncingStore | None = None
+        self._start_over()
+        reset_in_child(self._start_over)
+
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[Memo, Entry] = {}  # the oldest first
+        self._of_ref: dict[_Ref, list[Entry]] = {}
+        self._ref_of_id: dict[tuple[str, str], _Ref] = {}
+        self._bytes = 0
+        self._gone: list[Entry] = []  # dead ones whose uses are still to be counted
+        self._hears = False  # of what other processes change
+        self._stop: Callable[[], None] | None = None
+        self.writes = 0  # whoever read before a write must not put in what it read after it
+
+    def follow(self, store: AnnouncingStore) -> None:
+        """Hear of the store what other processes change, once there are entries; while this works, these stay."""
+        self._tells = store
+
+    def _heard(self, namespace: str, keys: Sequence[str] | None) -> None:
+        if keys is None:
+            self.forget_namespace(namespace)
+        else:
+            self.forget([(namespace, key) for key in keys])
+
+    def _listening(self, works: bool) -> None:
+        self._hears = works
+        self.forget_everything()
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        self._tells = None
+        if self._stop is not None:
+            self._stop()
+
+    def get(self, memo: Memo) -> Entry | None:
+        """The entry of a call, if its answer may still be given; this counts as a use."""
+        entry = self._entries.get(memo)
+        if entry is None:
+            return None
+        now = now_us()
+        if now >= entry.until:
+            return None
+        next(entry.uses)
+        entry.last_use = now
+        return entry
+
+    def put(
+        self,
+        memo: Memo,
+        record: Record,
+        value: Any,
+        line: CallLine,
+        writes: int,
+        again: Callable[[], Any],
+        until: int | None = None,
+    ) -> None:
+        """Remember an answer that was read when there had been so many `writes`.
+
+        Args:
+            memo: what the call is found by.
+            record: the row that answered.
+            value: its answer, decoded.
+            line: what is logged for each hit.
+            writes: the count of writes before the row was read.
+            again: decodes the answer anew, for values that cannot be copied faster.
+            until: when calls are to reach the story again (microseconds).
+        """
+        if not self._max_entries:
+            return
+        size = record.size_bytes + 500
+        lasting = _FOR_EVER if self._hears else now_us() + self._ttl_us
+        until = min(lasting, record.expires_at or _FOR_EVER, until or _FOR_EVER)
+        ref = (record.namespace, record.key)
+        entry = Entry(ref, memo, record, line, until, size, _copier(value, again), itertools.count(1))
+        with self._lock:
+            if writes != self.writes or size > self._max_bytes // 10:
+                return
+            if self._tells is not None and self._stop is None:
+                self._stop = self._tells.changes(self._heard, self._listening)
+            known = self._entries.get(memo)
+            if known is not None:
+                self._kill(known)
+            self._entries[memo] = entry
+            self._of_ref.setdefault(ref, []).append(entry)
+            self._ref_of_id[record.namespace, record.id] = ref
+            self._bytes += size
+            while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
+                self._kill(next(iter(self._entries.values())))
+
+    def _kill(self, entry: Entry) -> None:
+        if self._entries.get(entry.memo) is not entry:
+            return
+        del self._entries[entry.memo]
+        entry.until = 0  # for a reader that has it in hand
+        self._bytes -= entry.size
+        left = [other for other in self._of_ref.get(entry.ref, ()) if other is not entry]
+        if left:
+            self._of_ref[entry.ref] = left
+        else:
+            self._of_ref.pop(entry.ref, None)
+            self._ref_of_id.pop((entry.record.namespace, entry.record.id), None)
+        self._gone.append(entry)
+
+    def forget(self, refs: Sequence[_Ref]) -> None:
+        """Something was written about these keys."""
+        with self._lock:
+            self.writes += 1
+            for ref in refs:
+                for entry in self._of_ref.get(ref, ()):
+                    self._kill(entry)
+
+    def forget_ids(self, namespace: str, ids: Sequence[str]) -> None:
+        """Something was written about these rows."""
+        self.forget([ref for id_ in ids if (ref := self._ref_of_id.get((namespace, id_))) is not None])
+
+    def forget_namespace(self, namespace: str) -> None:
+        """Everything of the namespace was deleted."""
+        self.forget([ref for ref in list(self._of_ref) if ref[0] == namespace])
+
+    def forget_everything(self) -> None:
+        """Another store lies there now."""
+        self.forget(list(self._of_ref))
+
+    def uses(self) -> list[tuple[Record, int, int]]:
+        """Rows that were used since this was last asked, how often, and when last (microseconds)."""
+        with self._lock:
+            gone, self._gone = self._gone, []
+            entries = [*gone, *self._entries.values()]
+            found = []
+            for entry in entries:
+                uses = int(repr(entry.uses)[len("count(") : -1]) - 1  # looking must not count
+                if uses > entry.counted:
+                    found.append((entry.record, uses - entry.counted, entry.last_use))
+                    entry.counted = uses
+        return found
+
+
+def _copier(value: Any, again: Callable[[], Any]) -> Callable[[], Any]:
+    """What gives each caller an answer of its own, the fastest way there is for this value."""
+    if immutable(value):
+        return lambda: value
+    kind = type(value)
+    if (kind is dict and all(map(immutable, value.values()))) or (kind is list and all(map(immutable, value))):
+        return value.copy  # type: ignore[no-any-return]
+    return (lambda: _copied(value)) if _built_in(value) else again
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy of built-in containers: 1 us for a nested answer, where `json.loads` takes 2 and `deepcopy` 6."""
+    kind = type(value)
+    if kind is dict:
+        return {name: _copied(item) if type(item) in _CONTAINERS else item for name, item in value.items()}
+    if kind in _CONTAINERS:
+        return kind(_copied(item) if type(item) in _CONTAINERS else item for item in value)
+    return value
+
+
+def _built_in(value: Any, depth: int = 0) -> bool:
+    """Whether it is made of immutable values in plain dicts, lists, tuples and sets, not too deep for `_copied`."""
+    kind = type(value)
+    if kind not in _CONTAINERS:
+        return immutable(value)
+    if depth > _DEEP:
+        return False
+    return all(_built_in(item, depth + 1) for item in (value.values() if kind is dict else value))
+
+
+_CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
+_DEEP = 50
+
+
+class WatchedStore:
+    """A record store whose writes the hot tier hears of. Everything else is the store's own."""
+
+    def __init__(self, store: RecordStore, hot: Hot) -> None:
+        self._store = store
+        self._hot = hot
+        for name in dir(RecordStore):
+            if not name.startswith("_") and not hasattr(type(self), name):
+                setattr(self, name, getattr(store, name))
+        self.capabilities = store.capabilities
+
+    def __getattr__(self, name: str) -> Any:
+        """What only this store offers, such as `backup`."""
+        return getattr(self._store, name)
+
+    def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
+        """The store's own; afterwards no earlier answer of these keys is given."""
+        try:
+            return self._store.put_many(puts)
+        finally:
+            self._hot.forget([(put.record.namespace, put.record.key) for put in puts])
+
+    def delete_many(self, namespace: str, ids: Sequence[str]) -> list[str]:
+        """The store's own; afterwards none of these rows answers."""
+        try:
+            return self._store.delete_many(namespace, ids)
+        finally:
+            self._hot.forget_ids(namespace, ids)
+
+    def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
+        """The store's own; afterwards none of these rows answers."""
+        evicted = self._store.evict(namespace, order, count)
+        self._hot.forget([(namespace, row.key) for row in evicted])
+        return evicted
+
+    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+        """The store's own; afterwards none of these rows answers."""
+        try:
+            self._store.bury(namespace, deletions, cutoff)
+        finally:
+            self._hot.forget_ids(namespace, [deletion.id for deletion in deletions])
+
+    def clear(self, namespace: str) -> int:
+        """The store's own; afterwards nothing of the namespace answers."""
+        try:
+            return self._store.clear(namespace)
+        finally:
+            self._hot.forget_namespace(namespace)
+
+
+def watched(store: RecordStore, hot: Hot) -> RecordStore:
+    """The store, with the hot tier hearing of its writes."""
+    return cast("RecordStore", WatchedStore(store, hot))

@@ -1,0 +1,219 @@
+"""What commands share: their options, how a manager is opened, how errors become messages, how people are asked."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from exp_pool.api.manager import ExpManager
+from exp_pool.cli.output import err, note
+from exp_pool.core.ttl import to_seconds
+from exp_pool.errors import (
+    ConfigurationError,
+    ExpPoolError,
+    ExpPoolWarning,
+    InvalidInputError,
+    NamespaceError,
+    NotFoundError,
+)
+from exp_pool.runtime import clock
+from exp_pool.runtime.call_context import in_namespace
+
+StoreOption = Annotated[str | None, typer.Option(help="URL of the store, such as sqlite:///.exp_pool/pool.db.")]
+IndexOption = Annotated[str | None, typer.Option(help="URL of the index, such as chroma:///.exp_pool/chroma.")]
+NamespaceOption = Annotated[
+    str | None, typer.Option(help="Whose experiences; by default the namespace of the settings.")
+]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(metavar="JSON", help="""Only experiences that match, such as '{"score": {"gte": 0.8}}'."""),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The experience's id, or its end, where that is enough.")]
+
+SHORTEST = 4  # characters of an id's end
+_NAMED = 5
+_options: dict[str, str] = {}  # of the command that is running: by the name of an argument how it is written here
+
+
+@contextmanager
+def opened(
+    store: str | None,
+    namespace: str | None = None,
+    *,
+    index: str | None = "none://",
+    embedder: str | None = "none",
+    existing: bool = True,
+) -> Iterator[ExpManager]:
+    """A manager; by default one that embeds nothing and needs no index.
+
+    Args:
+        store: the URL; None: as set.
+        namespace: None: as set.
+        index: None: as set.
+        embedder: None: as set.
+        existing: the pool must be there already.
+    """
+    given = {"store": store, "namespace": namespace, "index": index, "embedder": embedder}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    with said(), in_namespace(namespace) if namespace else nullcontext(), ExpManager(**settings) as manager:
+        place = manager.sync.place
+        if existing and place is not None and not place.exists():
+            raise ConfigurationError(f"there is no pool at {place}; say where it is with --store")
+        yield manager
+
+
+@contextmanager
+def said() -> Iterator[None]:
+    """What goes wrong becomes a message and an exit code; warnings become messages."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ExpPoolWarning)
+        warnings.showwarning = lambda message, *_args, **_more: note("warning", str(message), "yellow")
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except ExceptionGroup as group:
+            for each in group.exceptions:
+                note("failed", f"{each!r} {' '.join(getattr(each, '__notes__', []))}", "red")
+            note("error", group.message, "red")
+            raise typer.Exit(1) from group
+        except ValidationError as error:  # without the input, which may be long, or a secret
+            for each in error.errors():
+                where = ".".join(map(str, each["loc"]))
+                note("error", f"{where}: {each['msg']}" if where else each["msg"], "red")
+            raise typer.Exit(1) from error
+        except NamespaceError as error:
+            note("error", "require_namespace is set: say whose experiences are meant, with --namespace", "red")
+            raise typer.Exit(1) from error
+        except (ExpPoolError, OSError) as error:
+            note("error", _in_options(str(error)), "red")
+            raise typer.Exit(1) from error
+
+
+def speak_of(command: Any) -> None:
+    """From now on messages use the words of this command, or group of commands."""
+    _options.clear()
+    for each in (command, *getattr(command, "commands", {}).values()):
+        for parameter in each.params:
+            name = (parameter.name or "").removesuffix("_")
+            _options[name] = next((option for option in parameter.opts if option.startswith("--")), "")
+
+
+def _in_options(message: str) -> str:
+    """What the library says of arguments, in the words of the command: ``--overwrite``, not ``overwrite=True``."""
+    for name, option in _options.items():
+        if option:
+            message = re.sub(rf"\b{name}=(True\b)?", f"{option} ", message)
+            message = re.sub(rf"{option} (?=[\s.,;:)]|$)", option, message)
+    return message
+
+
+def conditions(text: str | None) -> dict[str, Any] | None:
+    """JSON as `where`."""
+    if text is None:
+        return None
+    try:
+        where = json.loads(text)
+        if not isinstance(where, dict):
+            raise TypeError("it is no JSON object")
+        return where
+    except (ValueError, TypeError, RecursionError) as error:
+        example = """'{"function": "f", "created_at": {"gte": "2026-01-31"}}'"""
+        raise typer.BadParameter(f"{error}; write JSON such as {example}", param_hint="--where") from error
+
+
+def moment_of(text: str, option: str) -> datetime:
+    """A time: ISO 8601 text, in UTC where it names no zone; or how long ago, such as ``2d``."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            return clock.now() - timedelta(seconds=to_seconds(text, option) or 0)
+        except ConfigurationError:
+            what = "it must be a time such as 2026-11-30, or how long ago, such as 2d or 90m"
+            raise typer.BadParameter(f"{text!r}: {what}", param_hint=option) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def value_of(text: str, option: str) -> Any:
+    """The JSON value of an option."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{error}; text needs quotes in JSON", param_hint=option) from error
+
+
+def object_of(text: str | None, option: str) -> dict[str, Any] | None:
+    """The JSON object of an option."""
+    value = None if text is None else value_of(text, option)
+    if value is not None and not isinstance(value, dict):
+        raise typer.BadParameter("it must be a JSON object", param_hint=option)
+    return value
+
+
+def whole_id(manager: ExpManager, part: str) -> str:
+    """The id that a person means.
+
+    Raises:
+        NotFoundError: there is none.
+        InvalidInputError: several ids end so.
+    """
+    if manager.sync.get_exp(part) is not None:
+        return part
+    if len(part) >= SHORTEST:
+        like = manager.sync.iter_exps({"id": {"contains": part}}, history=True)
+        found = list(islice((row.id for row in like if row.id.endswith(part)), _NAMED))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InvalidInputError(f"several ids end in {part!r}: {', '.join(found)}; write more of it")
+    raise NotFoundError(
+        f"no experience {part!r} in namespace {manager.sync.space!r}: give a whole id, or its end of at least "
+        f"{SHORTEST} characters"
+    )
+
+
+def confirm(what: str, *, yes: bool) -> None:
+    """Ask before anything is destroyed; `what` says how much. Nobody answers: it is not done.
+
+    Raises:
+        typer.Exit: the answer was no.
+    """
+    if yes:
+        return
+    try:
+        if typer.confirm(f"{what} Go on?", err=True):
+            return
+    except typer.Abort:
+        err.print()
+        note("error", "nobody answered; say --yes to do it without being asked", "red")
+        raise typer.Exit(1) from None
+    note("error", "nothing was changed", "red")
+    raise typer.Exit(1)
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on the terminal's error stream, shown from the first news on."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as shown:
+        tasks: list[Any] = []
+
+        def show(done: int, total: int) -> None:
+            if not tasks:
+                tasks.append(shown.add_task(what, total=total))
+            shown.update(tasks[0], completed=done, total=total)
+
+        yield show

@@ -1,0 +1,62 @@
+"""Calls from a file: what ``exp_pool prefill`` does, for whoever calls it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from exp_pool.api.cached_function import Decorated
+from exp_pool.errors import InvalidInputError
+
+
+def decorated_function(name: str) -> Any:
+    """The decorated function that is called ``module:function``, or ``module:Class.method``; imported from here.
+
+    Raises:
+        InvalidInputError: there is none, or it is not decorated.
+    """
+    module, _, path = name.partition(":")
+    if not (module and path):
+        raise InvalidInputError(f"{name!r} names no function; write module:function, such as app.agents:answer")
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+    try:
+        found = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as err:
+        raise InvalidInputError(f"{name!r} cannot be imported from {Path.cwd()}: {err}") from err
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    if not isinstance(found, Decorated):
+        raise InvalidInputError(f"{name!r} is not decorated with exp_cache, so no pool is in front of it")
+    return found
+
+
+def prefill_from(function: Any, items: Path, *, concurrency: int = 1, progress: bool = True) -> int:
+    """Make the calls of a file, one JSON value in a line; how many ran. The file is read as far as needed.
+
+    Raises:
+        InvalidInputError: a line is no JSON.
+        OSError: the file cannot be read.
+        ExceptionGroup: what the function raised, after all other calls were made.
+    """
+    ran = function.prefill(_calls(items), concurrency=concurrency, progress=progress)
+    return int(asyncio.run(ran) if inspect.iscoroutine(ran) else ran)
+
+
+def _calls(path: Path) -> Iterator[Any]:
+    """An array is a call's positional arguments."""
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    call = json.loads(line)
+                except ValueError as err:
+                    raise InvalidInputError(f"{path}, line {number}: no JSON ({err}): {line.strip()[:80]!r}") from err
+                yield tuple(call) if isinstance(call, list) else call

@@ -1,0 +1,69 @@
+"""JSON lists taken apart: items as values of the package's own encoding, or as the texts that stand there. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from exp_pool.core.values.deep_equal import type_name
+from exp_pool.core.values.encoding import loads
+from exp_pool.errors import DecodingError
+
+
+def typed_items(text: str) -> list[Any]:
+    """The items of a list or tuple in the package's own encoding.
+
+    Raises:
+        DecodingError: it is none, or cannot be read.
+    """
+    items = loads(text)
+    if not isinstance(items, list | tuple):
+        raise DecodingError(f"a list was expected, and the text holds a {type_name(items)}")
+    return list(items)
+
+
+def split(text: str) -> list[str]:
+    """The texts of the items of a JSON array, as they stand there: a codec reads what it wrote, to the letter.
+
+    Raises:
+        DecodingError: it is no array.
+    """
+    try:
+        at = _after_space(text, 0)
+        items: list[str] = []
+        if text[at : at + 1] != "[":
+            raise DecodingError("a list was expected, and the text holds none")
+        at = _after_space(text, at + 1)
+        while text[at : at + 1] != "]":
+            if items:
+                if text[at : at + 1] != ",":
+                    raise DecodingError("a list was expected, and the text breaks off")
+                at = _after_space(text, at + 1)
+            _, end = _read_json(text, at)
+            items.append(text[at:end])
+            at = _after_space(text, end)
+        if _after_space(text, at + 1) != len(text):
+            raise DecodingError("a list was expected, and more follows it")
+        return items
+    except DecodingError:
+        raise
+    except (ValueError, RecursionError) as err:
+        raise DecodingError(f"stored text cannot be read: {err}") from err
+
+
+def _after_space(text: str, at: int) -> int:
+    while text[at : at + 1] in _SPACE:
+        at += 1
+    return at
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse)
+decode_json = _decoder.decode
+"""Strict: no NaN, no infinity."""
+
+_read_json = _decoder.raw_decode
+_SPACE = (" ", "\n", "\r", "\t")

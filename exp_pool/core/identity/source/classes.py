@@ -1,0 +1,249 @@
+"""Where the classes of a module stand in its text, and what of them a method asks for. Nothing here is called.
+
+Which classes a class comes from its live bases tell: names in the text may stand for others, or for none.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeGuard
+
+from exp_pool.core.identity.source.statements import targets_of, top
+from exp_pool.core.identity.source.tree import definitions_in, is_literal, loaded_names, walk_said
+from exp_pool.core.identity.source.wrapped import inner
+
+Line = list[ast.ClassDef]  # where attributes are looked up, in order
+_ABSENT: Any = object()
+
+
+class Wanted(NamedTuple):
+    """What a method asks of its first parameter: names, names above its class, and whether it may be anything."""
+
+    names: set[str]
+    above: set[str]
+    whole: bool
+
+
+class _Stands(NamedTuple):
+    node: ast.ClassDef
+    qualname: str
+    local: bool  # in a function, where no name leads to it
+
+
+# ── Finding ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@functools.lru_cache(maxsize=64)
+def _classes(tree: ast.Module) -> dict[str, list[_Stands]]:
+    """The class statements of a module by qualified name; those in functions without ``<locals>``."""
+    found: dict[str, list[_Stands]] = {}
+    pending: list[tuple[ast.AST, str, bool]] = [(tree, "", False)]
+    while pending:
+        node, prefix, local = pending.pop(0)
+        for inside in definitions_in(node):
+            path = f"{prefix}{inside.name}"
+            if isinstance(inside, ast.ClassDef):
+                found.setdefault(path, []).append(_Stands(inside, path, local))
+            pending.append((inside, f"{path}.", local or not isinstance(inside, ast.ClassDef)))
+    return found
+
+
+def live_class(namespace: Mapping[str, Any], qualname: str) -> type | None:
+    """The class of a module that its qualified name leads to."""
+    first, *more = qualname.split(".")
+    found: Any = namespace.get(first)
+    for name in more:
+        found = vars(found).get(name) if issubclass(type(found), type) else None
+    if not issubclass(type(found), type) or found.__module__ != namespace.get("__name__"):
+        return None
+    return found if found.__qualname__ == qualname else None
+
+
+def class_statement(trees: Iterable[ast.Module], cls: type) -> ast.ClassDef | None:
+    """The statement that made a class: of several under conditions the one that ran."""
+    path = cls.__qualname__.replace("<locals>.", "")
+    for tree in trees:
+        standing = _classes(tree).get(path)
+        if standing:
+            return _the_one([one.node for one in standing], cls)
+    return None
+
+
+def _the_one(candidates: list[ast.ClassDef], cls: type) -> ast.ClassDef:
+    if len(candidates) == 1:
+        return candidates[0]
+    functions = [inner(m.fget if isinstance(m, property) else m) for m in vars(cls).values()]
+    codes = [getattr(f, "__code__", None) for f in functions]
+    lines = [code.co_firstlineno for code in codes if code and code.co_qualname.startswith(f"{cls.__qualname__}.")]
+    ran = [one for one in candidates if any(one.lineno <= line <= (one.end_lineno or 0) for line in lines)]
+    ran = ran or [one for one in candidates if all(_holds(cls, *each) for each in _literals(one))]
+    return (ran or candidates)[-1]  # a later one takes the name over
+
+
+def _literals(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
+    for name, statements in members(node).items():
+        value = getattr(statements[-1], "value", None)
+        if isinstance(statements[-1], ast.Assign | ast.AnnAssign) and value is not None and is_literal(value):
+            yield name, ast.literal_eval(value)
+
+
+def _holds(cls: type, name: str, value: Any) -> bool:
+    held = vars(cls).get(name, _ABSENT)
+    return type(held) is type(value) and bool(held == value)
+
+
+def lines_of(trees: Iterable[ast.Module], namespace: Mapping[str, Any], qualname: str) -> list[Line]:
+    """For a class, and for each one of its module that comes from it, where its attributes are looked up, in order.
+
+    Args:
+        trees: what its module is written in: its file, or a notebook's cells, the newest first.
+        namespace: the globals of the module.
+        qualname: the name of the class.
+    """
+    trees = [*trees]
+    standing: dict[str, list[_Stands]] = {}
+    for tree in trees:
+        standing = _classes(tree) | standing
+    path, live = qualname.replace("<locals>.", ""), live_class(namespace, qualname)
+    if live is None and path not in standing:
+        return []
+    own = class_statement(trees, live) if live is not None else standing[path][-1].node
+    if own is None:
+        return []
+    lines = [_line(trees, live, standing, path)]
+    for other, places in standing.items():
+        cls = None if places[-1].local else live_class(namespace, other)
+        if other != path and (cls is None or live is None or live in cls.__mro__):
+            line = _line(trees, cls, standing, other)
+            lines += [line] if own in line else []
+    return lines
+
+
+def _line(trees: list[ast.Module], cls: type | None, standing: dict[str, list[_Stands]], path: str) -> Line:
+    if cls is not None:
+        bases = (class_statement(trees, base) for base in cls.__mro__ if base.__module__ == cls.__module__)
+        return [node for node in bases if node is not None]
+    line: Line = []
+    pending = [standing[path][-1]]
+    while pending:
+        one = pending.pop(0)
+        if one.node not in line:
+            line.append(one.node)
+            above = (_base(base, one.qualname, standing) for base in one.node.bases)
+            pending = [*(found for found in above if found is not None), *pending]
+    return line
+
+
+def _base(base: ast.expr, qualname: str, standing: dict[str, list[_Stands]]) -> _Stands | None:
+    """What a base in the text stands for: a class beside it, one of the module, or any of that name."""
+    node = base.value if isinstance(base, ast.Subscript) else base  # ``Agent[str]``
+    if not isinstance(node, ast.Name):
+        return None
+    beside = f"{qualname.rpartition('.')[0]}.{node.id}"
+    found = standing.get(beside) or standing.get(node.id)
+    anywhere = (places for path, places in standing.items() if path.endswith(f".{node.id}"))
+    return (found or next(anywhere, [None]))[-1]
+
+
+def members(node: ast.ClassDef) -> dict[str, list[ast.stmt]]:
+    """What stands in a class by name: methods and assignments, under conditions too; a property and its setter."""
+    found: dict[str, list[ast.stmt]] = {}
+    for definition in definitions_in(node):
+        found.setdefault(definition.name, []).append(definition)
+    for statement in top(node):
+        for name in targets_of(statement):
+            found.setdefault(name, []).append(statement)
+    return found
+
+
+# ── What is asked of it: ``self.prompt()``, ``super().prompt()``, ``str(self)`` ───────────────────────────────────────
+
+
+def wanted_of(node: ast.AST) -> Wanted:
+    """What a method asks of its object or class."""
+    wanted = Wanted(set(), set(), whole=False)
+    name = _first_parameter(node)
+    if name is None:
+        return wanted
+    plain: set[int] = set()  # where its use is seen through
+    whole = False
+    for each in walk_said(node):
+        if isinstance(each, ast.Attribute) and _is_name(each.value, name):
+            plain.add(id(each.value))
+            wanted.names.add(each.attr)
+            whole = whole or (each.attr == "__class__" and id(each) not in plain)
+        elif isinstance(each, ast.Attribute) and _is_class_of(each.value, name):
+            plain |= {id(inside) for inside in ast.walk(each.value)}  # ``type(self).TEMPLATE``
+            wanted.names.add(each.attr)
+        elif isinstance(each, ast.Attribute) and _is_super(each.value):
+            wanted.above.add(each.attr)
+        elif _is_super(each) or _is_call_of(each, "isinstance"):
+            plain |= {id(given) for given in each.args}
+        elif isinstance(each, ast.Name) and each.id == name and isinstance(each.ctx, ast.Load):
+            whole = whole or id(each) not in plain
+    return wanted._replace(whole=whole)
+
+
+def _first_parameter(node: ast.AST) -> str | None:
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return node.args.args[0].arg if isinstance(node, ast.Lambda) and node.args.args else None
+    if any(isinstance(each, ast.Name) and each.id == "staticmethod" for each in node.decorator_list):
+        return None
+    parameters = [*node.args.posonlyargs, *node.args.args]
+    return parameters[0].arg if parameters else None
+
+
+def _is_name(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _is_call_of(node: ast.AST, name: str) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and _is_name(node.func, name)
+
+
+def _is_super(node: ast.AST) -> TypeGuard[ast.Call]:
+    return _is_call_of(node, "super")
+
+
+def _is_class_of(node: ast.AST, name: str) -> bool:
+    """``type(self)``, ``self.__class__``."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "__class__" and _is_name(node.value, name)
+    return _is_call_of(node, "type") and len(node.args) == 1 and _is_name(node.args[0], name)
+
+
+def asked(lines: list[Line], wanted: Wanted) -> list[tuple[ast.ClassDef, str, list[ast.stmt]]]:
+    """What is asked of a class by name, as it has it, and as the classes of its module do that come from it."""
+    tables = [[(one, members(one)) for one in line] for line in lines]
+    every = {name for table in tables for _, held in table for name in held}
+    found: dict[tuple[int, str], tuple[ast.ClassDef, str, list[ast.stmt]]] = {}
+    pending: list[tuple[str, ast.ClassDef | None]] = [
+        (n, None) for n in wanted.names | (every if wanted.whole else set())
+    ]
+    begun = set(pending)
+    while pending:
+        name, below = pending.pop()
+        for table in tables:
+            places = [one for one, _ in table]
+            if below is not None and below not in places:
+                continue
+            first = 0 if below is None else places.index(below) + 1
+            cls, statements = next(((one, held[name]) for one, held in table[first:] if name in held), (None, []))
+            if cls is None or (id(cls), name) in found:
+                continue
+            found[id(cls), name] = (cls, name, statements)
+            more: set[tuple[str, ast.ClassDef | None]] = set()
+            for statement in statements:
+                if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+                    asks = wanted_of(statement)
+                    more |= {(one, None) for one in asks.names | (every if asks.whole else set())}
+                    more |= {(one, cls) for one in asks.above}
+                else:
+                    more |= {
+                        (one, None) for one in loaded_names(statement)
+                    }  # ``t = property(_t)``, ``title = P + "!"``
+            pending += sorted(more - begun, key=lambda one: one[0])
+            begun |= more
+    return sorted(found.values(), key=lambda one: (one[0].lineno, one[1]))

@@ -1,0 +1,196 @@
+"""What the statements at the top of a module bind, by name, and which of it functions bind anew. Pure."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from exp_pool.core.identity.source.tree import DEFINITIONS, definitions_in, is_literal
+
+
+def assignments(tree: ast.AST, name: str) -> list[ast.expr | ast.stmt]:
+    """What is assigned to a name at the top of a module, in order: expressions, or the statement that binds it.
+
+    With what changes it there by its own statement: ``TABLE["a"] = 1``, ``TABLE.update(...)``, ``settings.x = 1``.
+    """
+    return _index(tree).assigned.get(name, [])
+
+
+def definitions(tree: ast.AST, name: str) -> list[ast.stmt]:
+    """The functions and classes of this name at the top of a module."""
+    return _index(tree).defined.get(name, [])
+
+
+@dataclass
+class _Index:
+    """What a module binds, by name: a large one is walked once, not for each name."""
+
+    assigned: dict[str, list[ast.expr | ast.stmt]] = field(default_factory=dict)
+    defined: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    imported: dict[str, tuple[str, int, str]] = field(default_factory=dict)
+    stars: list[tuple[str, int]] = field(default_factory=list)
+    counted: set[str] = field(default_factory=set)
+    rebound: set[str] = field(default_factory=set)
+
+
+def _index(tree: ast.AST) -> _Index:
+    known: _Index | None = getattr(tree, "_exp_index", None)
+    if known is not None:
+        return known
+    index = _Index()
+    for definition in definitions_in(tree):
+        index.defined.setdefault(definition.name, []).append(definition)
+    for statement in top(tree):
+        value = getattr(statement, "value", None)
+        plain = isinstance(statement, ast.Assign | ast.AnnAssign) and _names_alone(statement)
+        for name in targets_of(statement):
+            bound = value if plain and isinstance(value, ast.expr) else statement
+            index.assigned.setdefault(name, []).append(bound)
+        for name in _changed(statement):
+            index.assigned.setdefault(name, []).append(statement)
+        if isinstance(statement, ast.ImportFrom):
+            for alias in statement.names:
+                if alias.name == "*":
+                    index.stars.append((statement.module or "", statement.level))
+                index.imported[alias.asname or alias.name] = (statement.module or "", statement.level, alias.name)
+        elif isinstance(statement, ast.Import):
+            for alias in statement.names:
+                index.imported[alias.asname or alias.name.partition(".")[0]] = (alias.name, 0, "")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            declared = declared_global(node)
+            if declared:
+                index.rebound |= declared
+                index.counted |= declared & (_summed(node) | {name for name in _filled(node) if _is_empty(index, name)})
+    tree._exp_index = index  # type: ignore[attr-defined]  # noqa: SLF001  (it lives as long as the tree)
+    return index
+
+
+def declared_global(node: ast.AST) -> set[str]:
+    """The names of its module that code declares to bind itself."""
+    return {name for each in ast.walk(node) if isinstance(each, ast.Global) for name in each.names}
+
+
+def _summed(node: ast.AST) -> set[str]:
+    """The names that code counts up: ``n += 1``, ``n = n + 1``."""
+    found = set()
+    for each in ast.walk(node):
+        if isinstance(each, ast.AugAssign) and isinstance(each.target, ast.Name):
+            found.add(each.target.id)
+        elif isinstance(each, ast.Assign) and isinstance(each.value, ast.BinOp):
+            of = {n.id for n in ast.walk(each.value) if isinstance(n, ast.Name)}
+            found |= {target.id for target in each.targets if isinstance(target, ast.Name)} & of
+    return found
+
+
+def _filled(node: ast.AST) -> set[str]:
+    """The names that code fills where they are empty: ``if not ready``, ``if it is None``, ``it = it or load()``."""
+    asked: list[ast.expr] = []
+    for each in ast.walk(node):
+        if isinstance(each, ast.If | ast.IfExp | ast.While):
+            asked.append(each.test)
+        elif isinstance(each, ast.BoolOp):
+            asked += each.values
+        elif isinstance(each, ast.UnaryOp) and isinstance(each.op, ast.Not):
+            asked.append(each.operand)
+        elif isinstance(each, ast.Compare) and all(isinstance(op, ast.Is | ast.IsNot) for op in each.ops):
+            asked.append(each.left)
+    return {each.id for each in asked if isinstance(each, ast.Name)}
+
+
+def _is_empty(index: _Index, name: str) -> bool:
+    """Whether a name begins as nothing: what fills it later is no other setting."""
+    return all(
+        isinstance(bound, ast.expr) and not (is_literal(bound) and ast.literal_eval(bound))
+        for bound in index.assigned.get(name, [])
+    )
+
+
+def _changed(statement: ast.stmt) -> Iterator[str]:
+    """The names of what a statement changes without binding them."""
+    targets: list[ast.expr] = []
+    if isinstance(statement, ast.Assign):
+        targets = list(statement.targets)
+    elif isinstance(statement, ast.AugAssign | ast.AnnAssign):
+        targets = [statement.target]
+    elif isinstance(statement, ast.Delete):
+        targets = list(statement.targets)
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        targets = [statement.value.func]
+    for target in targets:
+        inside: ast.AST = target
+        while isinstance(inside, ast.Attribute | ast.Subscript):
+            inside = inside.value
+        if inside is not target and isinstance(inside, ast.Name):
+            yield inside.id
+
+
+def _names_alone(statement: ast.Assign | ast.AnnAssign) -> bool:
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    return all(isinstance(target, ast.Name) for target in targets)
+
+
+def top(node: ast.AST) -> Iterator[ast.stmt]:
+    """The statements that run when a module is imported."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (*DEFINITIONS, ast.Lambda)):
+            continue
+        if isinstance(child, ast.stmt):
+            yield child
+        yield from top(child)
+
+
+def targets_of(statement: ast.stmt) -> Iterator[str]:
+    """The names that a statement binds."""
+    targets: list[ast.AST] = []
+    if isinstance(statement, ast.Assign):
+        targets = list(statement.targets)
+    elif isinstance(statement, ast.AnnAssign | ast.AugAssign | ast.For | ast.AsyncFor):
+        targets = [statement.target]
+    elif isinstance(statement, ast.With | ast.AsyncWith):
+        targets = [item.optional_vars for item in statement.items if item.optional_vars is not None]
+    for target in targets:
+        for node in ast.walk(target):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                yield node.id
+    if isinstance(statement, ast.Expr | ast.If | ast.While):  # NAME := value
+        for node in ast.walk(statement.value if isinstance(statement, ast.Expr) else statement.test):
+            if isinstance(node, ast.NamedExpr):
+                yield node.target.id
+
+
+def imported_from(tree: ast.AST, name: str) -> tuple[str, int, str] | None:
+    """Module, level and name there ("" for the module itself), where a module imports this name."""
+    return _index(tree).imported.get(name)
+
+
+def star_imports(tree: ast.AST) -> list[tuple[str, int]]:
+    """The modules, with their levels, of which all names are imported."""
+    return _index(tree).stars
+
+
+def counts(tree: ast.AST, name: str) -> bool:
+    """Whether a function of the module counts a name up, or fills it when it is first needed."""
+    return name in _index(tree).counted
+
+
+def is_rebound(tree: ast.AST, name: str) -> bool:
+    """Whether a function of the module binds a name of the module anew."""
+    return name in _index(tree).rebound
+
+
+def rebinds(tree: ast.AST) -> bool:
+    """Whether any function of the module binds a name of the module."""
+    return bool(_index(tree).rebound)
+
+
+def changed_attributes(tree: ast.AST, name: str) -> list[ast.stmt]:
+    """The assignments to attributes of a name at the top of a module: ``Agent.run = better``."""
+    changes = (s for s in assignments(tree, name) if isinstance(s, ast.Assign | ast.AnnAssign | ast.AugAssign))
+    return [s for s in changes if name not in targets_of(s)]
+
+
+def is_loop(statement: ast.expr | ast.stmt) -> bool:
+    """Whether a statement binds a name again and again, or to what it was and more."""
+    return isinstance(statement, ast.For | ast.AsyncFor | ast.With | ast.AsyncWith | ast.AugAssign | ast.While)

@@ -1,0 +1,181 @@
+"""What importers give: experiences of a stranger's calls. And what people say about an import, for all formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from exp_pool.core.experience import MISSING, Experience
+from exp_pool.core.identity.request_text import text_of
+from exp_pool.curation.importers.safe_files import Items, Source, parse
+from exp_pool.curation.portable import Row
+from exp_pool.errors import InvalidInputError
+
+Made: TypeAlias = Experience | Row
+"""An experience of a stranger, which gets its id from its content; or a row of a pool, which has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `load` was told.
+
+    Attributes:
+        function: the name under which everything is stored; None: what the source says.
+        columns: of a table, by a field of an experience the column it stands in.
+        requests: the file that holds the requests, where the source has the answers only.
+        written_at: when the source was written: the time of what has none of its own.
+        namespace: where it goes.
+        secret: the manager's key secret.
+        trusted: what comes may be used at once.
+    """
+
+    function: str | None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    requests: Path | None = None
+    written_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    namespace: str = ""
+    secret: bytes | None = None
+    trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What a source looks like, by one of its files.
+
+    Attributes:
+        name: of a file.
+        head: its first bytes, unpacked.
+        value: its first JSON value, None where it does not begin with one.
+    """
+
+    name: str
+    head: bytes
+    value: Any
+
+
+class Importer(Protocol):
+    """A format, as a module. What raises in `experiences` is left out and reported; `items` raises what ends it all."""
+
+    NEEDS_FUNCTION: bool
+    """The source never says whose calls these are."""
+
+    def recognise(self, peek: Peek) -> bool:
+        """Whether a source looks like this format and no other."""
+        ...
+
+    def items(self, source: Source, options: Options) -> Items:
+        """What stands in the source, one after the other, each with where."""
+        ...
+
+    def experiences(self, item: Any, options: Options) -> Iterable[Made]:
+        """What there is to import of one item; none where it holds no call.
+
+        Raises:
+            ExpPoolError, ValueError, LookupError, TypeError, AttributeError: it cannot be imported; it says why.
+        """
+        ...
+
+
+class LeftOutError(InvalidInputError):
+    """An item holds nothing to import, which is worth a line in the report."""
+
+
+def call(
+    options: Options,
+    source: str,
+    function: str | None,
+    arguments: Mapping[str, Any] | None,
+    response: Any,
+    *,
+    source_id: Any = None,
+    created_at: datetime | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> Experience:
+    """The experience of one call of a stranger; `metadata` says which source it is from, and its id there.
+
+    Raises:
+        LeftOutError: nobody says whose call it is, or it has no answer.
+        pydantic.ValidationError: a field has a wrong value.
+        UnkeyableError: an argument cannot be part of a key.
+    """
+    name = options.function or function
+    if not name:
+        raise LeftOutError("it does not say whose call it is; say so with function=")
+    if response is MISSING and fields.get("expected", MISSING) is MISSING:
+        raise LeftOutError("it has no answer")
+    told = {"source": source, **({} if source_id is None else {"source_id": str(source_id)}), **(metadata or {})}
+    given = {name: value for name, value in fields.items() if value is not None}
+    if arguments is not None:
+        given["arguments"] = dict(arguments)
+    return Experience(
+        function=name,
+        response=response,
+        metadata=told,
+        created_at=created_at or options.written_at,
+        **given,
+    )
+
+
+def asked(content: Any) -> dict[str, Any]:
+    """The arguments that a call was made with, as sources write them: named ones, messages, a text."""
+    if isinstance(content, Mapping):
+        return dict(content)
+    return {"messages" if isinstance(content, list) and text_of(content) is not None else "input": content}
+
+
+def moment(value: Any) -> datetime | None:
+    """A time as sources write it: ISO 8601 (UTC where it does not say), or seconds to nanoseconds since 1970.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, str) and not value.isdigit():
+        found = datetime.fromisoformat(value)
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise LeftOutError(f"{value!r:.40} is no time")
+    number = float(value)
+    for digits in (1e17, 1e14, 1e11):  # nanoseconds, microseconds, milliseconds: 1973 at the earliest
+        if number >= digits:
+            number /= 1000
+    try:
+        return datetime.fromtimestamp(number, UTC)
+    except (OverflowError, OSError) as err:
+        raise LeftOutError(f"{value!r:.40} is no time") from err
+
+
+def seconds_between(start: Any, end: Any) -> float | None:
+    """How long it took, where both times are known and in order."""
+    first, last = moment(start), moment(end)
+    if first is None or last is None or last < first:
+        return None
+    return (last - first).total_seconds()
+
+
+def from_json(text: Any) -> Any:
+    """The value of JSON text, as many sources write structured values; anything else as it is."""
+    if not isinstance(text, str) or not text.lstrip().startswith(("{", "[", '"')):
+        return text
+    try:
+        return parse(text)
+    except ValueError:
+        return text
+
+
+def count(value: Any) -> int | None:
+    """A number of tokens; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = int(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if number >= 0 else None

@@ -1,0 +1,23 @@
+"""Packages that only some formats need, imported when these are asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from exp_pool.errors import ConfigurationError
+from exp_pool.runtime.plugs import to_install
+
+
+def package(name: str, extra: str) -> Any:
+    """The module.
+
+    Raises:
+        ConfigurationError: it is not installed; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as err:
+        raise ConfigurationError(
+            f"this needs {name.partition('.')[0]}, which cannot be imported ({err}); {to_install(extra)}"
+        ) from err

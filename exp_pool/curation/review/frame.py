@@ -1,0 +1,122 @@
+"""Frames of what was found: rows with reasons, which can be edited and applied like any other frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from exp_pool.core.contracts.plugs import RecordQuery
+from exp_pool.core.filters import parse_where
+from exp_pool.core.record import Record
+from exp_pool.curation.columns import FOUND
+from exp_pool.curation.frames import frame_of, settle
+from exp_pool.curation.optional_packages import package
+from exp_pool.errors import InvalidInputError
+from exp_pool.runtime.clock import now_us
+from exp_pool.runtime.progress import watched
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from exp_pool.api.manager import ExpManager
+    from exp_pool.api.pool import Pool
+
+_BATCH = 500
+_TEXT = 60  # characters of a request in a reason
+_SHOWN = (
+    *("function", "request", "response", "expected", "annotated", "kind", "trust", "score", "access_count"),
+    *("created_at", "last_access", "expires_at", "deleted"),
+)
+
+Notes = Mapping[str, Mapping[str, Any]]
+"""What was found about rows, by id, in the order in which they are shown; the same names for each."""
+
+
+def scanned(
+    manager: ExpManager, where: Mapping[str, Any] | None, what: str, *, history: bool = False
+) -> tuple[Pool, Iterator[Record]]:
+    """The pool, and the rows that meet the conditions, expired and quarantined ones too, with a progress bar.
+
+    Raises:
+        InvalidInputError: an unknown field in `where`.
+    """
+    pool = manager.sync
+    package("pandas", "curation")
+    settle(pool)
+    query = RecordQuery(pool.space, parse_where(where), history=history)
+    return pool, watched(pool.store.scan(query), what, pool.store.count(query))
+
+
+def found_frame(pool: Pool, notes: Notes, names: Sequence[str]) -> pd.DataFrame:
+    """The rows of these ids with the notes as ``found.<name>``, and whether each is in use (``found.state``).
+
+    What was deleted meanwhile is left out.
+    """
+    states: dict[str, str] = {}
+    now = now_us()
+
+    def there() -> Iterator[Record]:
+        ids = iter(notes)
+        while batch := list(islice(ids, _BATCH)):
+            for record in pool.store.get_many(pool.space, batch, by="id"):
+                if record is not None:
+                    states[record.id] = state(record, now)
+                    yield record
+
+    frame = frame_of(pool, there(), _SHOWN)
+    pandas = package("pandas", "curation")
+    columns = {name: [notes[id_][name] for id_ in frame["id"]] for name in names}
+    columns["state"] = [states[id_] for id_ in frame["id"]]
+    for at, (name, cells) in enumerate(columns.items(), 1):
+        frame.insert(at, FOUND + name, pandas.Series(cells, dtype=None if cells else object))
+    return frame
+
+
+def state(record: Record, now: int) -> str:
+    """Why a row answers nothing, in words; ``in use`` where it does."""
+    reasons = [
+        why
+        for why, holds in (
+            ("history", not record.is_current),
+            ("quarantined", record.trust != "trusted"),
+            ("expired", record.expired(now)),
+        )
+        if holds
+    ]
+    return ", ".join(reasons) or "in use"
+
+
+def merit(record: Record, now: int) -> tuple[Any, ...]:
+    """The more, the better: annotated by a person, in use, scored well, used much, new."""
+    in_use = record.trust == "trusted" and not record.expired(now)
+    return record.annotated, in_use, record.score or 0.0, record.access_count, record.created_at
+
+
+def short(text: str) -> str:
+    """The beginning of a text, on one line, in quotes."""
+    line = " ".join(text.split())
+    return repr(line if len(line) <= _TEXT else line[: _TEXT - 1] + "…")
+
+
+def at_least(name: str, value: Any, low: float, high: float) -> float:
+    """A number of this range.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise InvalidInputError(f"{name}={value!r:.80} must be a number of {low:g} to {high:g}")
+    return float(value)
+
+
+def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
+    """One of these words.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    known = [*choices]
+    if value not in known:
+        raise InvalidInputError(f"{name}={value!r:.80} is unknown; known: {', '.join(known)}")
+    return str(value)

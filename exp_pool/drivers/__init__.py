@@ -1,1 +1,0 @@
-"""What performs the steps of the story (`exp_pool.flow`) for each kind of function."""

@@ -1,4 +1,0 @@
-"""Vector indexes: similarity, derived from the record store.
-
-Each is one file behind `exp_pool.protocols.VectorIndex`.
-"""

@@ -1,0 +1,395 @@
+"""Hands a derived index what changed about the store's vectors, and has it rebuilt where it is in doubt.
+
+How far it got stands in the store, one position for each space and generation of the index. So whatever happens to
+either, the two meet again: an index that lost its files is a new generation, of which nothing is known, and gets all
+of it; one that was killed gets again what it may not have kept.
+
+An index that several processes share is fed by one of them at a time, which holds a lease in the store for as long:
+what one had read before a change, and handed over after another had handed over the change, would stay. The others use
+what they know to be there, and scan the rest.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from loguru import logger
+
+from exp_pool.core.contracts.plugs import RecordStore, RenewableIndex, Space, VectorIndex, VectorRow
+from exp_pool.errors import IndexOwnedError, VectorIndexError
+from exp_pool.runtime.clock import monotonic
+from exp_pool.runtime.counters import Counters
+from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.notices import Notices
+from exp_pool.runtime.plugs import offers
+from exp_pool.search.nearest import Neighbours
+
+_PAGE = 2000  # rows handed over at once, 0.5 s of Chroma: what closing waits for
+_POOL_STATE = "pool"  # in no namespace: who this pool is, so that another's index is noticed
+_FEEDING_S = 60.0  # after which a process that feeds a shared index and gives no sign of life is given up
+_KNOWN_GENERATIONS = 2  # the one that answers, and the one being built
+
+Progress: TypeAlias = Callable[[int, int], object]
+"""Called with the number of rows done and of all rows, as far as it is known."""
+
+
+class Follower:
+    """Keeps a derived index up to date. Thread-safe: one thread follows at a time.
+
+    Args:
+        store: whose vectors.
+        index: which gets them.
+        neighbours: who is told how far the index got.
+        counters: hears of failures and repairs.
+        notices: likewise.
+        index_from: vectors from which a space is worth an index.
+        building: told of a space that is being built in the background, how many rows are done, and of how many.
+    """
+
+    def __init__(
+        self,
+        store: RecordStore,
+        index: VectorIndex,
+        neighbours: Neighbours,
+        counters: Counters,
+        notices: Notices,
+        index_from: int,
+        building: Callable[[Space, int, int], object],
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._renewable: RenewableIndex | None = index if offers(index, RenewableIndex) else None  # type: ignore[assignment]
+        self._count: Callable[[Space], int] | None = getattr(index, "count", None)
+        self._neighbours = neighbours
+        self._counters = counters
+        self._notices = notices
+        self._index_from = index_from
+        self._building = building
+        self._stopped = False
+        self._checked: set[tuple[Space, str]] = set()  # whether it has as many rows as it should: asked once
+        self._start_over()
+        reset_in_child(self._start_over)
+
+    def _start_over(self) -> None:
+        self._turn = threading.Lock()
+        self._owner = uuid.uuid4().hex
+
+    def stop(self) -> None:
+        """No further page begins."""
+        self._stopped = True
+
+    @contextmanager
+    def another_store(self) -> Iterator[None]:
+        """Nothing is followed meanwhile; afterwards nothing holds that was known of the store and the index.
+
+        Positions may have been given out before, to other rows.
+        """
+        with self._turn:
+            try:
+                yield
+            finally:
+                self._neighbours.start_over()
+                self._checked.clear()
+
+    def run(self, deadline: float) -> None:
+        """Bring the index up to date for every space that is large enough, until the deadline (`clock.monotonic`).
+
+        Raises:
+            StoreError: the store failed.
+        """
+        for space, count in self._wanted().items():
+            try:
+                with self._turn:
+                    self._follow(space, count, deadline)
+            except IndexOwnedError as err:  # as it should be where several processes use a pool
+                self._neighbours.uncover(space)
+                logger.debug("exact scan answers: {}", err)
+            except VectorIndexError as err:
+                self._failed(space, err)
+
+    def clear(self, namespace: str) -> None:
+        """Remove what the index has of a namespace.
+
+        Raises:
+            StoreError: the store failed.
+            VectorIndexError: it cannot; deleted rows stay in its files, and are dropped when they are found.
+        """
+        with self._turn:
+            for space in self._store.spaces(namespace):
+                self._neighbours.uncover(space)
+            self._index.clear(namespace, self._pool())
+
+    def rebuild(self, progress: Progress | None = None) -> int:
+        """Build the index of every space that is large enough anew, beside the old one; how many rows it has then.
+
+        Raises:
+            StoreError: the store failed.
+            VectorIndexError: the index cannot be written; the old one goes on answering.
+        """
+        wanted = self._wanted()
+        done, total = 0, sum(wanted.values())
+        for space, count in wanted.items():
+            with self._turn:
+                generation = self._generation(space)
+                if self._renewable is not None:
+                    generation = self._renewable.renew(space)
+                self._fill(space, generation, float("inf"), _within(progress, done, total), anew=True)
+            done += count
+        return done
+
+    def check(self) -> list[str]:
+        """What is wrong with the index, in words, each with what to do.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        problems = []
+        for space, count in self._wanted().items():
+            try:
+                with self._turn:
+                    problems += self._problems(space, count)
+            except IndexOwnedError:
+                continue  # who has it open looks after it
+            except VectorIndexError as err:
+                problems.append(f"the index of {space.namespace!r}: {err}; exact scan answers")
+        return problems
+
+    def _problems(self, space: Space, count: int) -> list[str]:
+        generation = self._generation(space)
+        if self._count is None:
+            return []
+        doubt = self._renewable.doubt(space) if self._renewable is not None else ""
+        if doubt:
+            return [f"the index of {space.namespace!r} is in doubt, because {doubt}; `doctor --fix` looks into it"]
+        behind = self._store.vectors_after(*space, self._position(space, generation), 1)
+        there = self._count(space)
+        if behind or not self._lacks(there, count):
+            return []
+        return [f"the index of {space.namespace!r} has {there} rows instead of {count}; `doctor --fix` builds it anew"]
+
+    def complete(self) -> bool:
+        """Whether the index has everything that it should have."""
+        return all(self._behind(space) == 0 for space in self._wanted())
+
+    def facts(self) -> dict[str, str]:
+        """What there is of an index, by name, for people."""
+        if not self._index.derived:
+            return {}
+        wanted, found = self._wanted(), {}
+        for space, count in self._store.spaces().items():
+            if space in wanted:
+                rest = "the rest is scanned meanwhile" if self._behind(space) else "all of them"
+                fact = f"{count - self._behind(space)} of {count} vectors; {rest}"
+            else:
+                fact = f"not in use below {self._index_from:,} vectors (index_from): exact scan answers"
+            found[f"index of {space.namespace!r}"] = fact
+        return found
+
+    def _behind(self, space: Space) -> int:
+        """How many vectors it does not have yet."""
+        try:
+            with self._turn:
+                position = self._position(space, self._generation(space))
+        except VectorIndexError:
+            position = 0
+        return sum(row.vector is not None for page in self._pages(space, position) for row in page)
+
+    def mend(self, progress: Progress | None = None) -> list[str]:
+        """Look into what is in doubt, and build anew what is damaged; what was done, in words.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        before = self._counters.snapshot().repaired
+        self._checked.clear()
+        self.run(float("inf"))
+        if self.check():
+            self.rebuild(progress)
+            return ["the index was built anew"]
+        repaired = self._counters.snapshot().repaired - before
+        return ["the index was built anew" if repaired else "the index was looked at, is sound and up to date"]
+
+    def _wanted(self) -> dict[Space, int]:
+        if not self._index.derived:
+            return {}
+        return {space: count for space, count in self._store.spaces().items() if count >= self._index_from}
+
+    def _failed(self, space: Space, err: VectorIndexError) -> None:
+        self._neighbours.uncover(space)
+        self._counters.add("degraded")
+        logger.warning("exact scan answers, because the index cannot be kept up to date: {}", err)
+        self._notices.once("index", f"the index cannot be used, exact scan answers: {err}")
+
+    def _follow(self, space: Space, count: int, deadline: float) -> None:
+        generation, progress = self._generation(space), None
+        if self._neighbours.covered(space) is None:
+            self._checked.discard((space, generation))
+            if self._renewable is not None:
+                generation = self._sound(self._renewable, space, generation)
+            progress = _within(functools.partial(self._building, space), 0, count)
+        if self._fill(space, generation, deadline, progress) and self._count is not None:
+            self._check_count(self._count, space, generation)
+
+    def _generation(self, space: Space) -> str:
+        return self._index.generation(space, self._pool())
+
+    def _pool(self) -> str:
+        known = self._store.read_state("", _POOL_STATE)
+        if known is None:
+            self._store.write_state("", _POOL_STATE, uuid.uuid4().hex, None)
+            known = self._store.read_state("", _POOL_STATE)
+        return known.value if known else ""
+
+    # Doubt
+
+    def _sound(self, index: RenewableIndex, space: Space, generation: str) -> str:
+        """The generation to be filled: this one if it is sound, else a new one."""
+        doubt = index.doubt(space)
+        if not doubt:
+            return generation
+        logger.info("the index is looked at, because {}", doubt)
+        findable = index.findable(space)
+        if findable is None:
+            logger.warning("the index is damaged and built anew: {}", doubt)
+            self._counters.add("repaired")
+            return self._begin_anew(index, space)
+        position = self._position(space, generation)
+        rows = [row for page in self._pages(space, 0) for row in page if row.vector is not None]
+        missing = sum(row.position <= position and row.id not in findable for row in rows)
+        if missing:
+            logger.warning("the index does not find {} of its rows and is built anew: {}", missing, doubt)
+            self._counters.add("repaired")
+            return self._begin_anew(index, space)
+        index.believe(space)
+        index.delete_many(space, sorted(findable - {row.id for row in rows}))
+        return generation
+
+    def _begin_anew(self, index: RenewableIndex, space: Space) -> str:
+        self._neighbours.uncover(space)
+        return index.renew(space)
+
+    def _check_count(self, count: Callable[[Space], int], space: Space, generation: str) -> None:
+        """Once for each generation: a store that was put back from a copy may have rows that this index has dropped."""
+        if (space, generation) in self._checked:
+            return
+        there, expected = count(space), self._store.spaces(space.namespace).get(space, 0)
+        if self._store.vectors_after(*space, self._position(space, generation), 1):
+            return  # they are not to be compared while rows come; another time
+        self._checked.add((space, generation))
+        if self._lacks(there, expected):
+            logger.warning("the index has {} rows, the store {}: it is built anew", there, expected)
+            self._counters.add("repaired")
+            if self._renewable is not None:
+                generation = self._begin_anew(self._renewable, space)
+                self._checked.add((space, generation))
+            self._fill(space, generation, float("inf"), anew=True)
+
+    def _lacks(self, there: int, expected: int) -> bool:
+        """Whether it has too few rows, or too many where that is nobody's doing: a shared one may have dead ones."""
+        return there < expected or (there != expected and self._renewable is not None)
+
+    # Positions
+
+    def _fill(
+        self,
+        space: Space,
+        generation: str,
+        deadline: float,
+        progress: Callable[[int], object] | None = None,
+        *,
+        anew: bool = False,
+    ) -> bool:
+        """Hand over what changed since the last time (`anew`: everything); whether all of it was."""
+        with self._feeding(space) as may_feed:
+            position = self._position(space, generation)
+            if not may_feed():
+                if position:  # what another process has handed over answers here, too
+                    self._neighbours.cover(space, position)
+                return False
+            return self._hand_over(space, generation, 0 if anew else position, deadline, progress, may_feed)
+
+    def _hand_over(
+        self,
+        space: Space,
+        generation: str,
+        position: int,
+        deadline: float,
+        progress: Callable[[int], object] | None,
+        may_feed: Callable[[], bool],
+    ) -> bool:
+        done = 0
+        for rows in self._pages(space, position):
+            if self._stopped or monotonic() >= deadline or not may_feed():
+                return False
+            gone = [row.id for row in rows if row.vector is None]
+            new = [row for row in rows if row.vector is not None]
+            if gone:  # first: a row that was forgotten and came back is in both
+                self._index.delete_many(space, gone)
+            if new:
+                self._index.upsert_many(space, new)
+            position = rows[-1].position
+            self._remember(space, generation, position)
+            done += len(new)
+            self._counters.add("indexed", len(new))
+            if progress is not None:
+                progress(done)
+        if self._renewable is not None:
+            self._renewable.complete(space)
+        self._neighbours.cover(space, position)
+        return True
+
+    @contextmanager
+    def _feeding(self, space: Space) -> Iterator[Callable[[], bool]]:
+        """What tells, before each page, whether this process may (still) hand rows over."""
+        if self._renewable is not None or not self._store.capabilities.leases:
+            yield lambda: True
+            return
+        lease = self._store.claim(space.namespace, f"index:{space.embedder}", self._owner, _FEEDING_S).lease
+
+        def may_feed() -> bool:
+            nonlocal lease
+            lease = self._store.renew(lease, _FEEDING_S) if lease is not None else None
+            return lease is not None
+
+        try:
+            yield may_feed
+        finally:
+            if lease is not None:
+                self._store.release(lease)
+
+    def _pages(self, space: Space, position: int) -> Iterator[list[VectorRow]]:
+        while rows := self._store.vectors_after(*space, position, _PAGE):
+            yield rows
+            position = rows[-1].position
+            if len(rows) < _PAGE:
+                return
+
+    def _position(self, space: Space, generation: str) -> int:
+        return self._positions(space)[0].get(generation, 0)
+
+    def _positions(self, space: Space) -> tuple[dict[str, int], int | None]:
+        known = self._store.read_state(space.namespace, f"index:{space.embedder}")
+        if known is None:
+            return {}, None
+        try:
+            positions = {str(name): int(position) for name, position in json.loads(known.value).items()}
+        except (ValueError, AttributeError, TypeError):  # damaged: as if nothing had been handed over
+            positions = {}
+        return positions, known.revision
+
+    def _remember(self, space: Space, generation: str, position: int) -> None:
+        positions, revision = self._positions(space)
+        positions = {name: at for name, at in positions.items() if name != generation}
+        kept = dict([*positions.items()][1 - _KNOWN_GENERATIONS :]) | {generation: position}
+        if not self._store.write_state(space.namespace, f"index:{space.embedder}", json.dumps(kept), revision):
+            raise IndexOwnedError("another process feeds the same index; this one tries again later")
+
+
+def _within(progress: Progress | None, before: int, total: int) -> Callable[[int], object] | None:
+    return None if progress is None else lambda done: progress(before + done, total)

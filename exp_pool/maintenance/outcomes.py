@@ -1,0 +1,391 @@
+"""Outcomes of calls: kept append-only, folded into lifts, and the rule that takes out of use what demonstrably hurts.
+
+Of each function that got feedback a namespace keeps
+
+- logs ``outcomes:HASH:0``, ``:1``, ...: one entry for each feedback, with ids and numbers only, and one for each thing
+  that the rule or a person decided. Positions are never stored, so that all of it may be moved to another store.
+- the state ``outcomes:HASH``: the function's name, and which log is written now. After `_SEGMENT` entries the next is.
+- the state ``lifts:HASH``: the sums of the logs up to some number. These logs are dropped, `_GRACE_S` after the next
+  one was begun: a writer who had read the state before has long appended.
+
+So what is kept does not grow with the calls: a row of sums for each experience, and the entries of two logs, of
+`_SEGMENT` or of an hour, whichever are more.
+Every process folds for itself, from the sums on; nobody waits for another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from loguru import logger
+
+from exp_pool.core.contracts.plugs import Put, PutMode, PutStatus, RecordStore
+from exp_pool.core.contracts.rows import audit_entry, audit_log
+from exp_pool.core.experience import new_id
+from exp_pool.core.record import Record
+from exp_pool.core.values.encoding import json_dumps, loads
+from exp_pool.errors import ExpPoolError, StoreError
+from exp_pool.reuse.lift import Effect, Lifts, Outcome
+from exp_pool.runtime.clock import now_us
+from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.notices import Notices
+
+_POINTER, _SUMS = "outcomes:", "lifts:"
+_SEGMENT = 10_000  # entries of a log, of about 300 bytes: read in a tenth of a second when a process begins
+_GRACE_S = 3600.0
+_PAGE = 1000
+_TRIES = 5
+_REMEMBERED = 10_000  # experiences whose last feedback need not be looked for
+
+
+@dataclass(slots=True)
+class _Read:
+    position: int = 0
+    entries: int = 0
+
+
+@dataclass(slots=True)
+class Folded:
+    """What this process has read of one function's outcomes."""
+
+    function: str
+    lifts: Lifts
+    generation: str
+    known: int  # the last log that was added up, as the state said
+    through: int = -1  # the last log that is in the sums it began with
+    read: dict[int, _Read] = field(default_factory=dict)  # how far, by log
+    last: dict[str, float] = field(default_factory=dict)  # outcomes of the calls in these logs
+
+
+@dataclass(frozen=True, slots=True)
+class _Pointer:
+    function: str
+    generation: str
+    segment: int = 0  # the log that is written now
+    since: int = 0  # when it was begun, microseconds
+    through: int = -1  # the last log that was added up
+
+
+class Outcomes:
+    """Keeps, folds and acts on the outcomes of calls. Thread-safe."""
+
+    def __init__(self, store: RecordStore, notices: Notices, *, quarantine: bool, confidence: float) -> None:
+        self._store = store
+        self._notices = notices
+        self._quarantine, self._confidence = quarantine, confidence
+        self._start_over()
+        reset_in_child(self._start_over)
+
+    def _start_over(self) -> None:
+        self._lock = threading.RLock()
+        self._folded: dict[tuple[str, str], Folded] = {}
+        self._due: set[tuple[str, str]] = set()
+        self._said: dict[tuple[str, str], tuple[int, float | None]] = {}
+
+    # Told
+
+    def add(self, record: Record, value: float, reason: str) -> None:
+        """A call whose answer is this row went so well.
+
+        The reason, which is text, stands with the experience only, and goes when that does.
+
+        Raises:
+            StoreError: it could not be kept. Saying it again does no harm: the last word on a call counts.
+        """
+        before = self._said_before(record.namespace, record.id)
+        shown = {"at": now_us(), "id": record.id, "value": value, "shown": json.loads(record.parents)}
+        earlier = {} if before is None else {"before": before}
+        self._append(record.namespace, record.function, shown | earlier | _held_out(record))
+        entry = audit_entry("feedback", record.id, value=value, reason=reason)
+        position = self._store.append_log(record.namespace, audit_log(record.id), [entry])
+        self._remember(record.namespace, record.id, position, value)
+        self._due.add((record.namespace, record.function))
+
+    def values(self, record: Record) -> list[float]:
+        """The values that people gave an experience, the oldest first.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        values, position = [], 0
+        while page := self._store.read_log(record.namespace, audit_log(record.id), after=position):
+            position = page[-1].position
+            said = (loads(text) for _, text in page)
+            values += [entry["value"] for entry in said if entry["what"] == "feedback"]
+        return values
+
+    def _said_before(self, namespace: str, id_: str) -> float | None:
+        """The last feedback on an experience; an answer that is reused may have had many, which are read once."""
+        position, value = self._said.get((namespace, id_), (0, None))
+        while page := self._store.read_log(namespace, audit_log(id_), after=position, limit=_PAGE):
+            position = page[-1].position
+            for _, text in page:
+                entry = json.loads(text)
+                value = entry["value"] if entry.get("what") == "feedback" else value
+        self._remember(namespace, id_, position, value)
+        return value
+
+    def _remember(self, namespace: str, id_: str, position: int, value: float | None) -> None:
+        with self._lock:
+            self._said.pop((namespace, id_), None)
+            self._said[namespace, id_] = (position, value)
+            if len(self._said) > _REMEMBERED:
+                del self._said[next(iter(self._said))]
+
+    def cleared(self, namespace: str, function: str, id_: str) -> None:
+        """A person trusts this quarantined experience again: evidence about it counts anew.
+
+        Raises:
+            StoreError: it could not be kept.
+        """
+        if self._pointer(namespace, _hash(function)) is not None:
+            self._append(namespace, function, {"at": now_us(), "cleared": id_})
+
+    def forget(self, namespace: str) -> None:
+        """Everything in the namespace was deleted, and with it the logs: the sums go, too.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        for name in self._store.names(namespace).states:
+            if name.startswith((_POINTER, _SUMS)):
+                state = self._store.read_state(namespace, name)
+                if state is not None and state.value:
+                    self._store.write_state(namespace, name, "", state.revision)
+
+    # Done later
+
+    def run(self) -> None:
+        """Fold what came since, and take out of use what hurts.
+
+        Raises:
+            StoreError: the store failed; what was not done is done the next time.
+        """
+        while self._due:
+            namespace, function = place = self._due.pop()
+            try:
+                with self._lock:
+                    folded = self._fold(namespace, function)
+                    if folded is not None and self._quarantine:
+                        self._decide(namespace, folded)
+                    if folded is not None:
+                        self._settle(namespace, folded)
+            except ExpPoolError:
+                self._due.add(place)
+                raise
+
+    def all(self, namespace: str) -> list[Folded]:
+        """What is known of each function of the namespace that got feedback, up to now.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        names = (n.removeprefix(_POINTER) for n in self._store.names(namespace).states if n.startswith(_POINTER))
+        pointers = (self._pointer(namespace, hashed) for hashed in names)
+        with self._lock:
+            found = (self._fold(namespace, pointer.function) for pointer in pointers if pointer is not None)
+            return sorted((folded for folded in found if folded is not None), key=lambda f: f.function)
+
+    # Folding
+
+    def _fold(self, namespace: str, function: str) -> Folded | None:
+        """The function's sums, with everything that was appended up to now; None where there is nothing."""
+        pointer = self._pointer(namespace, _hash(function))
+        if pointer is None:
+            self._folded.pop((namespace, function), None)
+            return None
+        folded = self._folded.get((namespace, function))
+        if folded is None or (folded.generation, folded.known) != (pointer.generation, pointer.through):
+            folded = self._stored(namespace, function, pointer)
+            self._folded[namespace, function] = folded
+        for segment in range(folded.through + 1, pointer.segment + 1):
+            self._read(namespace, segment, folded)
+        return folded
+
+    def _stored(self, namespace: str, function: str, pointer: _Pointer) -> Folded:
+        """The sums as they are stored."""
+        folded = Folded(function, Lifts(), pointer.generation, pointer.through)
+        state = self._store.read_state(namespace, _SUMS + _hash(function))
+        with suppress(LookupError, TypeError, ValueError):  # damaged: what was added up is lost, the logs are not
+            stored = json.loads(state.value) if state is not None and state.value else {}
+            if stored.get("generation") == pointer.generation:
+                folded.lifts, folded.through = Lifts.from_dict(stored["lifts"]), stored["through"]
+        return folded
+
+    def _read(self, namespace: str, segment: int, folded: Folded) -> None:
+        """Fold what was appended to one log since."""
+        read = folded.read.setdefault(segment, _Read())
+        while page := self._store.read_log(namespace, _log(folded.function, segment), after=read.position, limit=_PAGE):
+            _take_in(folded, [entry for _, entry in page])
+            read.position, read.entries = page[-1].position, read.entries + len(page)
+
+    def _settle(self, namespace: str, folded: Folded) -> None:
+        """Begin the next log where this one is long; add up and drop logs that nobody writes any more."""
+        hashed = _hash(folded.function)
+        state = self._store.read_state(namespace, _POINTER + hashed)
+        pointer = self._pointer(namespace, hashed)
+        if state is None or pointer is None or pointer.generation != folded.generation:
+            return
+        closed, read = pointer.segment - 1, folded.read.get(pointer.segment)
+        if closed <= pointer.through:
+            if read is not None and read.entries >= _SEGMENT:
+                # Again: who added it up may have been killed before it was dropped.
+                self._store.drop_logs(namespace, [_log(folded.function, pointer.through)])
+                following = replace(pointer, segment=pointer.segment + 1, since=now_us())
+                self._store.write_state(namespace, _POINTER + hashed, json_dumps(asdict(following)), state.revision)
+            return
+        if now_us() - pointer.since < _GRACE_S * 1e6:
+            return
+        before = self._store.read_state(namespace, _SUMS + hashed)
+        settled = self._stored(namespace, folded.function, pointer)
+        settling = range(settled.through + 1, closed + 1)
+        for segment in settling:
+            self._read(namespace, segment, settled)
+        sums = {"generation": pointer.generation, "through": closed, "lifts": settled.lifts.to_dict()}
+        if settling and not self._store.write_state(
+            namespace, _SUMS + hashed, json_dumps(sums), before.revision if before else None
+        ):
+            return  # another process does it
+        following = replace(pointer, through=closed)
+        if self._store.write_state(namespace, _POINTER + hashed, json_dumps(asdict(following)), state.revision):
+            names = [_log(folded.function, number) for number in range(pointer.through + 1, closed + 1)]
+            self._store.drop_logs(namespace, names)
+
+    # Deciding
+
+    def _decide(self, namespace: str, folded: Folded) -> None:
+        """Take out of use what demonstrably hurts, by itself or as a whole."""
+        lifts = folded.lifts
+        alone = lifts.hurting(self._confidence)
+        together = [id_ for id_ in lifts.suspects(self._confidence) if id_ not in alone]
+        if not alone and not together:
+            return
+        effects = {effect.id: effect for effect in lifts.effects()}
+        whole = lifts.added_up()
+        out = [id_ for id_ in alone if self._take_out(namespace, id_, _said_of_one(effects[id_]))]
+        evidence = lifts.pooled()
+        said = ((id_, _said_of_all(folded.function, whole, evidence, effects[id_])) for id_ in together)
+        out += [id_ for id_, reason in said if self._take_out(namespace, id_, reason)]
+        entry: dict[str, Any] = {"at": now_us(), "out": out}
+        if together:
+            entry["alarm"] = lifts.alarms
+        if out or together:
+            self._append(namespace, folded.function, entry)
+            self._fold(namespace, folded.function)
+        if together:
+            self._notices.once(
+                f"alarm:{namespace}:{folded.function}:{lifts.alarms}",
+                f"{folded.function}: the experiences that it is shown lower its outcomes as a whole, so {len(out)} of "
+                "them are quarantined; manager.report() says more, and update_exp(id, trust='trusted') takes one back",
+            )
+
+    def _take_out(self, namespace: str, id_: str, reason: str) -> bool:
+        """Quarantine one; whether it is out of use now. What a person annotated stays: that answer is theirs."""
+        for _ in range(_TRIES):
+            (row,) = self._store.get_many(namespace, [id_], by="id")
+            if row is None or row.trust != "trusted":
+                return True
+            if row.annotated:
+                self._notices.once(
+                    f"annotated:{namespace}:{id_}",
+                    f"experience {id_} hurts, and was annotated, so it is left in use: {reason}. Look at it, and set "
+                    "trust='quarantined' if you agree",
+                )
+                return False
+            put = Put(replace(row, trust="quarantined"), PutMode.UPDATE, expected_revision=row.revision)
+            if self._store.put_many([put]) != [PutStatus.CONFLICT]:
+                entry = audit_entry("quarantine", id_, trust="quarantined", reason=reason)
+                self._store.append_log(namespace, audit_log(id_), [entry])
+                logger.info("{}: quarantined {}: {}", row.function, id_, reason)
+                return True
+        return False
+
+    # Appending
+
+    def _append(self, namespace: str, function: str, entry: dict[str, Any]) -> None:
+        hashed = _hash(function)
+        for _ in range(_TRIES):
+            pointer = self._pointer(namespace, hashed)
+            if pointer is not None:
+                self._store.append_log(namespace, _log(function, pointer.segment), [json_dumps(entry)])
+                return
+            state = self._store.read_state(namespace, _POINTER + hashed)
+            new = _Pointer(function, new_id(), since=now_us())
+            text = json_dumps(asdict(new))
+            self._store.write_state(namespace, _POINTER + hashed, text, state.revision if state else None)
+        raise StoreError(f"the state {_POINTER + hashed!r} cannot be written")
+
+    def _pointer(self, namespace: str, hashed: str) -> _Pointer | None:
+        """What is written now; None where nothing is, or it cannot be read: then it begins anew."""
+        state = self._store.read_state(namespace, _POINTER + hashed)
+        with suppress(TypeError, ValueError):
+            return _Pointer(**json.loads(state.value)) if state is not None and state.value else None
+        logger.warning("the state {!r} of {} cannot be read; outcomes count anew", _POINTER + hashed, namespace)
+        return None
+
+
+def _take_in(folded: Folded, entries: Iterable[str]) -> None:
+    """Fold entries of a log in their order."""
+    lifts, outcomes = folded.lifts, list[Outcome]()
+    for text in entries:
+        try:
+            entry = json.loads(text)
+        except ValueError:  # damaged: one outcome less
+            continue
+        if "value" in entry:
+            # Two processes may both have thought theirs the first; a writer who failed halfway has come again.
+            before = folded.last.get(entry["id"], entry.get("before"))
+            folded.last[entry["id"]] = entry["value"]
+            shown, left_out = tuple(entry["shown"]), tuple(entry.get("left_out", ()))
+            outcomes.append(Outcome(entry["value"], shown, left_out, entry.get("holdout", 0.0), before))
+            continue
+        lifts.fold(outcomes)
+        outcomes = []
+        if "cleared" in entry:
+            lifts.clear(entry["cleared"])
+        elif "out" in entry:
+            lifts.take_out(entry["out"])
+            if entry.get("alarm") == lifts.alarms:  # or two processes would sound it twice
+                lifts.alarm()
+    lifts.fold(outcomes)
+
+
+def _held_out(record: Record) -> dict[str, Any]:
+    """What the call left out at random, as `Inject(holdout=)` wrote it down; nothing where it cannot be read."""
+    try:
+        noted = loads(record.metadata).get("exp_pool", {})
+        holdout, left_out = float(noted["holdout"]), [str(id_) for id_ in noted["left_out"]]
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return {}
+    return {"holdout": holdout, "left_out": left_out} if 0 < holdout < 1 else {}
+
+
+def _said_of_one(effect: Effect) -> str:
+    return (
+        f"where it was shown ({effect.shown} calls) outcomes were lower by {-effect.lift:.2f} than where it was left "
+        f"out at random ({effect.held_out} calls), between {-effect.high:.2f} and {-effect.low:.2f}; evidence that it "
+        f"hurts: {effect.against:,.0f} to 1"
+    )
+
+
+def _said_of_all(function: str, whole: tuple[float, float, float], evidence: float, effect: Effect) -> str:
+    change, low, high = whole
+    return (
+        f"what {function} is shown changes its outcomes by {change:+.2f} in all (between {low:+.2f} and {high:+.2f}; "
+        f"evidence that it hurts: {evidence:,.0f} to 1), and nothing shows that this one helps ({effect.shown} calls)"
+    )
+
+
+def _hash(function: str) -> str:
+    """The function in the name of a state or a log: any function's name fits."""
+    return hashlib.sha256(function.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _log(function: str, segment: int) -> str:
+    return f"{_POINTER}{_hash(function)}:{segment}"

@@ -1,0 +1,309 @@
+"""Runs the scorers that decorated functions were given, on what is owed a score; on a thread of its own.
+
+So a scorer that is slow, or hangs, keeps nothing from being embedded. What fails is tried again later, ever less often,
+and is given up after twelve times (some two hours); what cannot be scored at all for the time being (no connection, a
+refused key) is left as it is, and tried for one row now and then. Why stands in a log of each experience.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
+
+from exp_pool.core.contracts.plugs import RecordQuery, RecordStore, Settlement
+from exp_pool.core.experience import Score
+from exp_pool.core.filters import Condition
+from exp_pool.core.record import Duty, Record
+from exp_pool.core.values.redaction import redacted_text
+from exp_pool.errors import ExpPoolError, NotScorableError
+from exp_pool.maintenance.scorer_runner import (
+    Rated,
+    Rating,
+    Scored,
+    apply_score,
+    scorer_name,
+    unavailable,
+    unscored_log,
+    write_score,
+)
+from exp_pool.runtime.clock import monotonic, now_us, to_datetime
+from exp_pool.runtime.counters import Counters
+from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.notices import Notices, log_with_trace
+
+_BACKOFF_S, _LONGEST_BACKOFF_S = 2.0, 3600.0
+_TRIES = 12
+_EVERYWHERE = ""  # which scorer a function has is the code's business, not a tenant's
+_REASON = 500  # characters
+
+
+class Scoring:
+    """Settles SCORE. Rows of functions that this process has not decorated stay owed.
+
+    Args:
+        store: where rows and reasons stand.
+        counters: for `scored` and `unscored`.
+        notices: for what a developer should act on.
+        feedback: gives the values that a row's experience got.
+    """
+
+    def __init__(
+        self,
+        store: RecordStore,
+        counters: Counters,
+        notices: Notices,
+        feedback: Callable[[Record], Sequence[float]] = lambda _: (),
+    ) -> None:
+        self._store = store
+        self._counters = counters
+        self._notices = notices
+        self.feedback = feedback
+        self.functions: dict[str, Scored] = {}
+        self._start_over()
+        reset_in_child(self._start_over)
+
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._next: Future[None] | None = None  # the round that has not begun
+        self._stopping = threading.Event()
+        self._ratings: dict[str, Rating] = {}
+        self._pauses: dict[str, tuple[int, float]] = {}  # how often in a row it was unavailable, until when to wait
+        self._remembered: dict[str, str] = {}
+
+    def configure(self, function: str, scored: Scored) -> None:
+        """From now on this scorer decides about the function's experiences."""
+        self.functions[function] = scored
+
+    def deciding(self, function: str) -> str | None:
+        """The name of the scorer that decides about a function: configured here, or last by another process.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        if function in self.functions:
+            return scorer_name(self.functions[function].scorer)
+        state = self._store.read_state(_EVERYWHERE, _state_of(function))
+        return None if state is None else state.value
+
+    def owe(self, namespace: str, id_: str, function: str) -> bool:
+        """An experience was annotated or rated: where its function has a scorer, it is scored anew, and this is True.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        if self.deciding(function) is None:
+            return False
+        return self._store.owe(RecordQuery(namespace, (Condition("id", "", "eq", id_),)), Duty.SCORE) > 0
+
+    def rated(self, record: Record) -> Record:
+        """The row with the score of its function's scorer, asked now; as it is where it cannot be scored yet.
+
+        Nothing is written.
+
+        Raises:
+            Exception: what the scorer raised.
+        """
+        scored = self.functions.get(record.function)
+        if scored is None:
+            return record
+        rating = self._rating(record.function, scored)
+        (rated,) = rating.rate([record], lambda _: scored)
+        if isinstance(rated.outcome, Score):
+            return replace(apply_score(record, rated.outcome, rating.name), score_due=None)
+        if isinstance(rated.outcome, NotScorableError):
+            return record
+        raise rated.outcome
+
+    # Rounds
+
+    def begin(self) -> Future[None]:
+        """Begin to score everything that is due now; what comes of it. While one round goes on, one more follows it."""
+        with self._lock:
+            if self._stopping.is_set():  # nobody would end it
+                nothing: Future[None] = Future()
+                nothing.set_result(None)
+                return nothing
+            if self._next is None:
+                self._next = Future()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="exp_pool-scoring", daemon=True)
+                self._thread.start()
+            return self._next
+
+    def run(self, deadline: float) -> None:
+        """Score everything due now, or until the deadline (`clock.monotonic`); what is not done then goes on.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        if not self.functions:
+            return
+        try:
+            self.begin().result(None if deadline == float("inf") else max(0.0, deadline - monotonic()))
+        except FutureTimeoutError:
+            return
+
+    def stop(self, timeout_s: float) -> None:
+        """Write nothing any more; wait at most so long for what is being written."""
+        with self._lock:  # a thread that is there has been started
+            self._stopping.set()
+            thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                this, self._next = self._next, None
+                if this is None:
+                    self._thread = None
+                    return
+            try:
+                self._round()
+            except BaseException as err:
+                this.set_exception(err)
+            else:
+                this.set_result(None)
+
+    def _round(self) -> None:
+        owing = Condition("function", "", "in", tuple(self.functions))
+        if not owing.value or not self._store.count(RecordQuery(None, (owing,), owed=Duty.SCORE), limit=1):
+            return
+        for function, scored in list(self.functions.items()):
+            if self._stopping.is_set():
+                return
+            if monotonic() >= self._pauses.get(function, (0, 0.0))[1]:
+                self._score(function, scored)
+
+    def _score(self, function: str, scored: Scored) -> None:
+        of_it = Condition("function", "", "eq", function)
+        rows = self._store.scan(RecordQuery(None, (of_it,), owed=Duty.SCORE))
+        first = next(rows, None)
+        if first is None:
+            return
+        rating = self._rating(function, scored)
+        self._remember(function, rating.name)
+        rated = rating.rate(itertools.chain([first], rows), lambda _: scored)
+        try:
+            for each in rated:
+                if self._stopping.is_set():  # the store may be closed and its folder gone: using it would make it anew
+                    return
+                self._settle(each, rating)
+        finally:
+            rated.close()
+
+    def _rating(self, function: str, scored: Scored) -> Rating:
+        rating = self._ratings.get(function)
+        if rating is None or rating.scorer is not scored.scorer:
+            if rating is not None:
+                rating.close()
+            rating = self._ratings[function] = Rating(scored.scorer, self.feedback)
+        return rating
+
+    def _remember(self, function: str, name: str) -> None:
+        """For processes that score with other scorers, and do not have the function."""
+        if self._remembered.get(function) != name:
+            state = self._store.read_state(_EVERYWHERE, _state_of(function))
+            if state is None or state.value != name:
+                self._store.write_state(_EVERYWHERE, _state_of(function), name, state.revision if state else None)
+            self._remembered[function] = name
+
+    # What came of it
+
+    def _settle(self, rated: Rated, rating: Rating) -> None:
+        record, outcome = rated.record, rated.outcome
+        if isinstance(outcome, Score):
+            self._pauses.pop(record.function, None)
+            if write_score(self._store, record, outcome, rating.name):  # else it stays owed, for what it is now
+                self._done(record)
+                self._counters.add("scored")
+                forget_reasons(self._store, record)
+            return
+        self._counters.add("unscored")
+        if isinstance(outcome, NotScorableError):  # owed again once somebody annotates or rates it
+            self._note(record, rating, outcome, None)
+            self._done(record)
+        elif unavailable(outcome):
+            self._pause(record, rating, outcome)
+        else:
+            self._failed(record, rating, outcome)
+
+    def _pause(self, record: Record, rating: Rating, err: Exception) -> None:
+        times, until = self._pauses.get(record.function, (0, 0.0))
+        wait = _backoff(times)
+        if isinstance(err, TimeoutError):  # perhaps only this row takes so long
+            self._failed(record, rating, err)
+        elif not times:
+            self._note(record, rating, err, now_us() + int(wait * 1e6))
+        if monotonic() >= until:  # one outage counts once, whatever was under way
+            self._pauses[record.function] = times + 1, monotonic() + wait
+        log_with_trace("WARNING", f"{record.function}: not scored, tried again in {wait:g} s: {err!r}", err)
+        self._notices.once(f"score:{record.function}", f"{record.function}: cannot be scored now: {err}")
+
+    def _failed(self, record: Record, rating: Rating, err: Exception) -> None:
+        if record.score_tries + 1 >= _TRIES:
+            given_up = f"given up after {_TRIES} tries, score_exps() tries it again; {_words(err)}"
+            self._note(record, rating, given_up, None)
+            self._done(record)
+            self._notices.once(f"score-given-up:{record.function}", f"{record.function}: scoring {given_up}")
+            return
+        wait = _backoff(record.score_tries)
+        retry_at = now_us() + int(wait * 1e6)
+        log_with_trace("WARNING", f"{record.function}: not scored, tried again in {wait:g} s: {err!r}", err)
+        failed = f"{record.function}: its scorer failed, so it is unscored: {err!r}"
+        self._notices.once(f"score:{record.function}", failed)
+        self._note(record, rating, err, retry_at)
+        self._store.settle_many([Settlement(record.namespace, record.id, Duty.SCORE, done=False, retry_at=retry_at)])
+
+    def _done(self, record: Record) -> None:
+        self._store.settle_many([Settlement(record.namespace, record.id, Duty.SCORE)])
+
+    def _note(self, record: Record, rating: Rating, why: Exception | str, retry_at: int | None) -> None:
+        entry = {
+            "at": to_datetime(now_us()).isoformat(timespec="seconds"),
+            "scorer": rating.name,
+            "version": rating.version or "",
+            "reason": why if isinstance(why, str) else _words(why),
+            "retry_at": None if retry_at is None else to_datetime(retry_at).isoformat(timespec="seconds"),
+        }
+        self._store.append_log(record.namespace, unscored_log(record.id), [json.dumps(entry)])
+
+
+def reasons(store: RecordStore, namespace: str, id_: str) -> list[str]:
+    """Why an experience has no score, oldest first; empty where nothing went wrong, or it has one now.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    said = []
+    for entry in store.read_log(namespace, unscored_log(id_)):
+        note = json.loads(entry.entry)
+        scorer = note["scorer"] + (f" {note['version']}" if note["version"] else "")
+        again = f"; again at {note['retry_at']}" if note["retry_at"] else ""
+        said.append(f"{note['at']} {scorer}: {note['reason']}{again}")
+    return said
+
+
+def forget_reasons(store: RecordStore, record: Record) -> None:
+    """It has its score now."""
+    log = unscored_log(record.id)
+    if store.read_log(record.namespace, log, limit=1):  # mostly there is none, and reading is cheaper than a write
+        store.drop_logs(record.namespace, [log])
+
+
+def _backoff(times: int) -> float:
+    return min(_BACKOFF_S * 2.0 ** min(times, 30), _LONGEST_BACKOFF_S)
+
+
+def _state_of(function: str) -> str:
+    return f"scorer:{function}"
+
+
+def _words(err: Exception) -> str:
+    return redacted_text(str(err) if isinstance(err, ExpPoolError) else repr(err))[:_REASON]

@@ -1,0 +1,44 @@
+"""The chance that a stored answer is wrong for a request, by the words of the two and all else that is known. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exp_pool.reuse import trees, wording_model
+from exp_pool.reuse.pair_features import Features
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What was learned: of the words, and by the trees from all there is."""
+
+    told: np.ndarray
+    trees: trees.Model
+
+    def chances(self, pairs: Sequence[Features]) -> list[float]:
+        """Of each pair the chance, 0 to 1, that its stored answer is wrong."""
+        return self.trees.chances([(*pair.numbers, wording_model.log_odds(self.told, pair.wording)) for pair in pairs])
+
+
+def fit(pairs: Sequence[Features], wrong: np.ndarray, weights: np.ndarray) -> tuple[Model, np.ndarray]:
+    """What these labelled pairs teach, and the chance of each as predicted by what was learned without it.
+
+    What the words say of a pair that the trees learn from is learned without that pair, or the trees would believe it
+    (stacked generalization: Wolpert, 1992).
+
+    Args:
+        pairs: n.
+        wrong: (n,) 0 or 1.
+        weights: (n,) one over the chance that the pair was labelled.
+    """
+    import numpy as np
+
+    told, unseen = wording_model.learn([pair.wording for pair in pairs], wrong, weights)
+    rows = np.column_stack([np.array([pair.numbers for pair in pairs]), unseen])
+    grown, chances = trees.fit(rows, wrong, weights)
+    return Model(told, grown), chances

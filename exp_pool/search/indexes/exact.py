@@ -1,0 +1,131 @@
+"""``exact://``: brute force over the store's own vectors, kept in memory and brought up to date before each search.
+
+It has nothing to damage and misses nothing, so it is also what answers while another index cannot, and faster than any
+other up to some 100,000 vectors (see `docs/durability.md`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+from exp_pool.core.config import ExpPoolConfig
+from exp_pool.core.contracts.plugs import Neighbour, RecordStore, Space, VectorQuery, VectorRow
+from exp_pool.core.values.vectors import VectorTable
+from exp_pool.errors import StoreError, VectorIndexError
+from exp_pool.runtime.forks import reset_in_child
+
+_PAGE = 10_000  # 15 MB of 384 dimensions: few round trips, bounded memory
+
+
+class ExactIndex:
+    """Exact cosine similarity by numpy.
+
+    Args:
+        store: whose vectors are searched.
+        max_bytes: of vectors kept in memory. Beyond it the spaces that were searched longest ago are dropped; one that
+            is larger alone is read from the store for each search.
+    """
+
+    derived = False
+
+    def __init__(self, store: RecordStore, max_bytes: int = 2**31) -> None:
+        self._store = store
+        self._max_bytes = max_bytes
+        self._start_over()
+        reset_in_child(self._start_over)
+
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
+        self._tables: OrderedDict[Space, VectorTable] = OrderedDict()
+
+    @classmethod
+    def from_url(cls, location: str, config: ExpPoolConfig, store: RecordStore) -> ExactIndex:  # noqa: ARG003
+        """The index of ``exact://``."""
+        return cls(store, config.scan_bytes)
+
+    def generation(self, space: Space, pool: str) -> str:  # noqa: ARG002
+        return ""
+
+    def upsert_many(self, space: Space, rows: Sequence[VectorRow]) -> None:
+        """Nothing to do: `search` reads the store."""
+
+    def delete_many(self, space: Space, ids: Sequence[str]) -> None:
+        """Nothing to do: `search` reads the store."""
+
+    def search(self, query: VectorQuery, start: int = 0) -> list[list[Neighbour]]:
+        """See `VectorIndex.search`; with `start`, only among what changed after that position of the store's."""
+        space = Space(query.namespace, query.embedder)
+        with self._lock:
+            try:
+                table = self._table(space, start, 4 * query.vectors.shape[1])
+                if table is None:
+                    return self._search_pages(space, query, start)
+            except StoreError as err:
+                raise VectorIndexError(f"the store's vectors cannot be read: {err}") from err
+            return _nearest(table, query)
+
+    def _table(self, space: Space, start: int, size: int) -> VectorTable | None:
+        """What is in memory of the space, brought up to date; None where it is too large."""
+        table = self._tables.pop(space, None)
+        if table is None or table.start != start:
+            table = VectorTable(start)
+        for rows in self._pages(space, table.position):
+            _apply(table, rows, size)
+            if table.nbytes > self._max_bytes:
+                return None
+        self._tables[space] = table  # the last one is the one searched last
+        while sum(kept.nbytes for kept in self._tables.values()) > self._max_bytes:
+            self._tables.popitem(last=False)
+        return table
+
+    def _pages(self, space: Space, position: int) -> Iterator[list[VectorRow]]:
+        while rows := self._store.vectors_after(*space, position, _PAGE):
+            yield rows
+            position = rows[-1].position
+            if len(rows) < _PAGE:
+                return
+
+    def _search_pages(self, space: Space, query: VectorQuery, start: int) -> list[list[Neighbour]]:
+        """Page by page; a row is in one page only, because the store tells the last change of each."""
+        best: list[list[Neighbour]] = [[] for _ in query.vectors]
+        for rows in self._pages(space, start):
+            table = VectorTable()
+            _apply(table, rows, 4 * query.vectors.shape[1])
+            best = [
+                sorted((*found, *more), key=lambda neighbour: -neighbour.similarity)[: query.limit]
+                for found, more in zip(best, _nearest(table, query), strict=True)
+            ]
+        return best
+
+    def clear(self, namespace: str, pool: str) -> None:  # noqa: ARG002
+        with self._lock:
+            for space in [space for space in self._tables if space.namespace == namespace]:
+                del self._tables[space]
+
+    def close(self) -> None:
+        with self._lock:
+            self._tables.clear()
+
+
+def _apply(table: VectorTable, rows: Sequence[VectorRow], size: int) -> None:
+    for row in rows:
+        if row.vector is None:
+            table.remove(row.id)
+    table.put_many(
+        [
+            (row.id, row.vector.values, (row.function, row.version, row.reuse_scope))
+            for row in rows
+            if row.vector and len(row.vector.values) == size
+        ]
+    )
+    table.position = rows[-1].position
+
+
+def _nearest(table: VectorTable, query: VectorQuery) -> list[list[Neighbour]]:
+    labels = (query.function, query.version, query.reuse_scope)
+    return [
+        [Neighbour(id_, similarity) for id_, similarity in table.nearest(vector, query.limit, labels)]
+        for vector in query.vectors
+    ]

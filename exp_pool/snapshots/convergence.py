@@ -1,0 +1,250 @@
+"""What a file says, brought into a pool so that nodes agree, whatever the order in which they load from each other.
+
+- A row that both have is in its later state (`entries.rank`), and trusted or not by what was said of that last
+  (`entries.settled_trust`); what was said about it is put together.
+- A deletion holds, unless it was undone later.
+- Of the answers of one call that no later call replaced, one is current on every node (`_precedence`). The others wait
+  behind it, as history that no row has superseded, and may take its place when it is deleted.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from exp_pool.core.contracts.plugs import Deletion, Put, PutMode, PutStatus, RecordQuery
+from exp_pool.core.contracts.rows import audit_log
+from exp_pool.core.filters import Condition
+from exp_pool.core.record import Record
+from exp_pool.maintenance.scorer_runner import unscored_log
+from exp_pool.runtime.clock import now_us
+from exp_pool.snapshots.entries import (
+    CHANGEABLE,
+    Entry,
+    Gone,
+    loaded,
+    rank,
+    restored_at,
+    revision_of,
+    settled_trust,
+    untold_trust,
+)
+
+if TYPE_CHECKING:
+    from exp_pool.api.pool import Pool
+
+_PENDING = "snapshots:pending"  # rows that are being put anew, until they are there again
+_AWAITED = 0  # a row buried at this time is put anew; as `store_copy` does
+_PAGE = 200
+
+
+class Converging:
+    """Brings entries into a pool's namespace. What a killed process left half done is ended first."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool, self._store, self._space = pool, pool.store, pool.space
+        self._logs = set(self._store.names(self._space).logs)
+        self._refused: list[str] = []
+        self._put_back()
+
+    def rows(self, entries: Sequence[Entry], *, changed_too: bool) -> int:
+        """Rows of another pool; how many were written."""
+        store, space = self._store, self._space
+        records = [entry.record for entry in entries]
+        known = {r.id: r for r in store.get_many(space, [r.id for r in records], by="id") if r is not None}
+        taken = {r.key for r in store.get_many(space, [r.key for r in records]) if r is not None}
+        buried = functools.cache(self._tombstones)  # for these entries, once, and only where one of them was deleted
+        unsettled: dict[str, dict[str, str]] = {}  # by key: rows that another node saw superseded, and by which
+        written = 0
+        for entry in entries:
+            row = entry.record
+            here = known.get(row.id)
+            if here is None:
+                written += self._add(entry, unsettled, taken, buried)
+                continue
+            if not changed_too:
+                continue
+            changed = self._update(here, entry)
+            written += changed
+            superseded = row.superseded_by is not None and here.superseded_by is None
+            if changed or superseded or row.is_current != here.is_current:
+                facts = unsettled.setdefault(row.key, {})
+                if superseded:
+                    facts[row.id] = str(row.superseded_by)
+        for key, facts in unsettled.items():
+            self._settle(key, facts)
+        if written or unsettled:
+            self._pool.ports.later.stored({space}, by_hand=True)
+        return written
+
+    def all_in(self) -> bool:
+        """Whether something here stands for every row since the last time of asking: the row, or its own deletion.
+
+        Nothing does where the namespace was cleared since, or somebody changed the row this moment.
+        """
+        refused, self._refused = self._refused, []
+        return not refused or self._tombstones().keys() >= set(refused)
+
+    def deletions(self, gone: Sequence[Gone]) -> int:
+        """Deletions of another pool; how many rows went."""
+        times = {deletion.id: deletion.at for deletion in gone if deletion.id}
+        if not times:
+            return 0
+        ours = self._tombstones()
+        rows = {r.id: r for r in self._store.get_many(self._space, list(times), by="id") if r is not None}
+        kept = {id_ for id_ in rows if restored_at(self._said(id_)) > times[id_]}
+        buried = [Deletion(id_, at) for id_, at in times.items() if id_ not in kept and ours.get(id_, -1) < at]
+        if not buried:
+            return 0
+        self._store.bury(self._space, buried)
+        left = [rows[deletion.id] for deletion in buried if deletion.id in rows]
+        if left:
+            self._store.drop_logs(self._space, [log(row.id) for row in left for log in (audit_log, unscored_log)])
+            for key in {row.key for row in left if row.is_current}:
+                self._settle(key, {})
+        return len(left)
+
+    def cleared(self, at: int, *, delete: bool) -> tuple[int, int]:
+        """Another pool deleted all that was created up to then: how many of ours went, and how many stay."""
+        store, space = self._store, self._space
+        store.bury(space, [], at)
+        older = RecordQuery(space, (Condition("created_at", "", "lte", at),), history=True)
+        ids = [row.id for row in store.scan(older) if restored_at(self._said(row.id)) <= at]
+        return (self.deletions([Gone(id_, at) for id_ in ids]), 0) if delete else (0, len(ids))
+
+    # Rows
+
+    def _add(
+        self,
+        entry: Entry,
+        unsettled: dict[str, dict[str, str]],
+        taken: set[str],
+        buried: Callable[[], Mapping[str, int]],
+    ) -> bool:
+        row = replace(entry.record, namespace=self._space)
+        waits = row.superseded_by is None and row.key in taken
+        now = now_us()
+        row = replace(row, is_current=row.superseded_by is None and not waits)
+        put = Put(replace(row, embed_due=now if row.is_current else None), PutMode.REPLICATE)
+        (status,) = self._store.put_many([put])
+        if status is PutStatus.DELETED and (revived := restored_at(entry.said)):
+            cutoff = self._store.cutoff(self._space) or 0
+            if revived > max(buried().get(row.id, -1), cutoff if row.created_at <= cutoff else -1):
+                (status,) = self._store.put_many([replace(put, mode=PutMode.INSERT)])
+        if status not in (PutStatus.CURRENT, PutStatus.HISTORY):
+            self._refused.append(row.id)
+            return False
+        if row.is_current:
+            taken.add(row.key)
+        if waits or (row.annotated and row.superseded_by is not None):
+            unsettled.setdefault(row.key, {})
+        if said := self._said(row.id):  # a curator deleted it here, who might take that back
+            self._hear(row.id, [loaded(row.id, entry.record.revision, row.revision)])
+        self._hear(row.id, [text for text in entry.said if text not in set(said)])
+        return True
+
+    def _update(self, here: Record, entry: Entry) -> bool:
+        """Give the row the later state, if that is the file's; whether it changed."""
+        said = self._said(here.id)
+        said += (untold := untold_trust(here, said))
+        news = [*untold] + [text for text in entry.said if text not in set(said)]
+        ours, theirs = rank(here, said, revision_of(here, said)), entry.rank
+        state: dict[str, Any] = {"trust": settled_trust([*said, *news], here.trust, entry.record.trust)}
+        if theirs > ours and theirs.content != ours.content:  # equal content may be written otherwise
+            others = {*CHANGEABLE, "size_bytes"} - {"trust"}
+            state |= {name: getattr(entry.record, name) for name in others}
+        later = replace(here, **state)
+        changed = later != here
+        if changed:
+            (status,) = self._store.put_many([Put(later, PutMode.UPDATE, expected_revision=here.revision)])
+            if status is PutStatus.CONFLICT:  # somebody changed it this moment: the next loading decides
+                self._refused.append(here.id)
+                return False
+            self._pool.follow(here, later)
+        if (revision := max(ours, theirs).revision) != ours.revision + changed:
+            news.append(loaded(here.id, revision, here.revision + changed))
+        self._hear(here.id, news)
+        return changed
+
+    def _said(self, id_: str) -> list[str]:
+        return read_log(self._pool, self._space, audit_log(id_)) if audit_log(id_) in self._logs else []
+
+    def _hear(self, id_: str, said: Sequence[str]) -> None:
+        if said:
+            self._store.append_log(self._space, audit_log(id_), said)
+            self._logs.add(audit_log(id_))
+
+    # Which answer of a call is current
+
+    def _settle(self, key: str, superseded: dict[str, str]) -> None:
+        """Make that row of a key current which is so on every node that knows the same rows."""
+        same_call = RecordQuery(self._space, (Condition("key", "", "eq", key),), history=True)
+        rows = list(self._store.scan(same_call))
+        origins = {row.id: row.origin for row in rows if not row.annotated}
+        settled = []
+        for row in rows:
+            by = row.superseded_by or superseded.get(row.id)
+            if row.annotated and origins.get(by or "", "manual") != "manual":
+                by = None  # by a call on a node that did not know of the annotation yet: no call replaces one
+            settled.append(replace(row, superseded_by=by))
+        first = max((row for row in settled if row.superseded_by is None), key=_precedence, default=None)
+        wanted = [replace(row, is_current=row is first) for row in settled]
+        changed = [row for row, was in zip(wanted, rows, strict=True) if row != was]
+        if changed:
+            self._put_anew(changed)
+
+    def _put_anew(self, rows: Sequence[Record]) -> None:
+        """Take rows out and put them back with another currency, which nothing short of this changes.
+
+        They are written down before, so that a killed process loses none.
+        """
+        vectors = self._store.get_vectors(self._space, [row.id for row in rows])
+        self._store.append_log(self._space, _PENDING, [json.dumps(asdict(row)) for row in rows])
+        self._store.bury(self._space, [Deletion(row.id, _AWAITED) for row in rows])
+        self._store.put_many([
+            Put(_due(row, vector is None), PutMode.INSERT, vector if row.is_current else None)
+            for row, vector in zip(rows, vectors, strict=True)
+        ])  # fmt: skip
+        self._store.drop_logs(self._space, [_PENDING])
+
+    def _put_back(self) -> None:
+        if _PENDING not in self._logs:
+            return
+        rows = {
+            row.id: row for row in (Record(**json.loads(text)) for text in read_log(self._pool, self._space, _PENDING))
+        }
+        awaited = {id_ for id_, at in self._tombstones().items() if at == _AWAITED}
+        self._store.put_many([Put(_due(row, owes=True)) for row in rows.values() if row.id in awaited])
+        self._store.drop_logs(self._space, [_PENDING])
+
+    def _tombstones(self) -> dict[str, int]:
+        return {deletion.id: deletion.deleted_at for deletion in deletions(self._pool, self._space)}
+
+
+def deletions(pool: Pool, space: str) -> Iterator[Deletion]:
+    """What a pool remembers of deleted rows, in the order of their ids."""
+    page = pool.store.deletions(space)
+    while page:
+        yield from page
+        page = pool.store.deletions(space, after=page[-1].id)
+
+
+def read_log(pool: Pool, space: str, name: str) -> list[str]:
+    """All entries of a log, the oldest first."""
+    entries: list[str] = []
+    position = 0
+    while page := pool.store.read_log(space, name, after=position, limit=_PAGE):
+        position = page[-1].position
+        entries += [entry for _, entry in page]
+    return entries
+
+
+def _due(row: Record, owes: bool) -> Record:
+    return replace(row, embed_due=now_us() if row.is_current and owes else None, embed_tries=0)
+
+
+def _precedence(record: Record) -> tuple[bool, bool, int, str]:
+    return (record.trust == "trusted", record.annotated, record.created_at, record.id)

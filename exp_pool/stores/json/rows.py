@@ -1,0 +1,248 @@
+"""A row as the text of its file and back, and where that file stands.
+
+The file holds what was asked and answered. What changes by mere use (counts, what is owed, vectors) stands elsewhere:
+using an experience does not show in git. Columns of JSON text are JSON values here. Text that JSON would not give back
+exactly is written as a tag: ``{"$exp:text": ...}`` (see `encoding`), or ``{"$exp:raw": ...}`` for a column whose
+JSON text is not in our compact form.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import operator
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import MISSING, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from exp_pool.core.experience import ExperienceKind, Metric, Origin, Step, Trust
+from exp_pool.core.record import Record, hash_text, measure, read_scores
+from exp_pool.core.values.encoding import from_plain, json_dumps, to_plain
+from exp_pool.errors import DecodingError
+from exp_pool.runtime.clock import to_datetime, to_us
+
+# In the order in which a person wants to read them; it never changes, so that a diff shows what changed.
+FILE_FIELDS = tuple(
+    "function version request arguments response expected kind origin trust score scores metric trajectory metadata "
+    "model strategy parents created_at expires_at id namespace key codec reuse_scope principal schema_version "
+    "revision is_current superseded_by source".split()
+)
+content_of: Callable[[Record], tuple[Any, ...]] = operator.attrgetter(*FILE_FIELDS)
+"""What the file of a row says; equal exactly if the file need not be written."""
+
+_OBJECTS = frozenset({"arguments", "scores", "metric", "metadata"})
+_LISTS = frozenset({"trajectory", "parents"})
+_ANY_JSON = frozenset({"response", "expected"})  # left out of the file where there is none: ``null`` is an answer
+_JSON = _OBJECTS | _LISTS | _ANY_JSON
+_TIMES = frozenset({"created_at", "expires_at"})
+_COUNTS = frozenset({"schema_version", "revision"})
+_MAY_BE_NULL = frozenset({"score", "model", "strategy", "expires_at", "principal", "superseded_by"})
+_REQUIRED = frozenset(f.name for f in fields(Record) if f.default is MISSING) - {"request_hash"} - _ANY_JSON
+_RAW = "$exp:raw"
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNSAFE = re.compile("[^a-z0-9]+")
+_SLUG = 40  # characters of the namespace that a folder's name shows
+_DIGEST = 40  # 160 bits of SHA-256
+
+
+class UnreadableError(ValueError):
+    """A file's content is not a row; the message says why."""
+
+
+# ── Places ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def folder_of(namespace: str) -> str:
+    """The folder of a namespace: what of it is safe in a name, for people, and a digest that tells it from others."""
+    slug = _UNSAFE.sub("-", namespace.lower())[:_SLUG].strip("-") or "namespace"
+    return f"{slug}-{hash_text(namespace)[:12]}"
+
+
+def place_of_key(namespace: str, key: str) -> str:
+    """Where the current row of a key stands: ``folder/xx/digest.json``, made of digests only."""
+    digest = hash_text(f"{len(namespace)}:{namespace}{key}")[:_DIGEST]
+    return f"{folder_of(namespace)}/{digest[:2]}/{digest}.json"
+
+
+def place_of(row: Record) -> str:
+    """Where a row stands; history beside the current row."""
+    place = place_of_key(row.namespace, row.key)
+    return place if row.is_current else f"{place.removesuffix('.json')}.{hash_text(row.id)[:_DIGEST]}.json"
+
+
+def digest_of(content: bytes) -> str:
+    """What two contents of a file are told apart by."""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+# ── Writing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_row(row: Record) -> bytes:
+    """The file of a row: UTF-8, one field a line, the same bytes for the same row."""
+    members = {name: _write(name, getattr(row, name)) for name in FILE_FIELDS if not _left_out(row, name)}
+    try:
+        text = _indented(members)
+    except RecursionError:  # indenting needs more of the stack than reading does
+        raw = {name: {_RAW: to_plain(getattr(row, name))} for name in members if name in _JSON}
+        text = _indented(members | raw)
+    if not text.isascii():
+        text = _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return f"{text}\n".encode()
+
+
+def _indented(members: dict[str, Any]) -> str:
+    return json.dumps(members, ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def _left_out(row: Record, name: str) -> bool:
+    value = getattr(row, name)
+    return (name in _ANY_JSON and value is None) or (name == "source" and value == "")
+
+
+def _write(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if name in _JSON:
+        return _json_value(value)
+    if name in _TIMES:
+        return _write_time(value)
+    return to_plain(value) if isinstance(value, str) else value
+
+
+def _json_value(text: str) -> Any:
+    """The value that stands for a column's JSON text, if it gives back exactly this text."""
+    try:
+        value = json.loads(text)
+        if json_dumps(value) == text and not (isinstance(value, dict) and list(value) == [_RAW]):
+            return value
+    except (ValueError, RecursionError):  # no JSON, or not of the kind that JSON can be written from again
+        pass
+    return {_RAW: to_plain(text)}
+
+
+def _write_time(microseconds: int) -> str | int:
+    try:
+        return to_datetime(microseconds).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    except OverflowError:  # beyond the year 9999
+        return microseconds
+
+
+# ── Reading ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_row(content: bytes) -> Record:
+    """The row of a file, perhaps edited by a person; nothing is known of its use.
+
+    Raises:
+        UnreadableError: it is no JSON, a field is missing, unknown or of the wrong type, or holds no valid value.
+        RuntimeError: the thread that this may need cannot be started.
+    """
+    try:
+        return _parse(content)
+    except RecursionError:  # perhaps because of the caller's stack, so once more on one of its own
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(_parse_alone, content).result()
+
+
+def _parse_alone(content: bytes) -> Record:
+    try:
+        return _parse(content)
+    except RecursionError as err:
+        raise UnreadableError("it is nested too deeply") from err
+
+
+def _parse(content: bytes) -> Record:
+    try:
+        members = json.loads(content.decode("utf-8-sig"), parse_constant=_refuse)  # -sig: some editors write a mark
+        if not isinstance(members, dict):
+            raise UnreadableError("it holds no JSON object")
+        _check_names(members)
+        row = Record(
+            **{"response": None, "expected": None, "request_hash": ""}
+            | {name: _read(name, value) for name, value in members.items()}
+        )
+        row.request_hash = hash_text(row.request)
+        row.size_bytes = measure(
+            row.request, row.arguments, row.response, row.expected, row.metadata, row.trajectory, row.scores
+        )
+        _check_values(row)
+    except UnreadableError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, DecodingError) as err:
+        raise UnreadableError(f"it cannot be read: {err}") from err
+    return row
+
+
+def _refuse(constant: str) -> Any:
+    raise UnreadableError(f"{constant} is no JSON")
+
+
+def _check_names(members: dict[str, Any]) -> None:
+    for name in members:
+        if name not in FILE_FIELDS:
+            close = difflib.get_close_matches(name, FILE_FIELDS, n=1)
+            raise UnreadableError(f"unknown field {name!r}{f'; did you mean {close[0]!r}?' if close else ''}")
+    missing = sorted(_REQUIRED - members.keys())
+    if missing:
+        raise UnreadableError(f"missing: {', '.join(missing)}")
+
+
+def _read(name: str, value: Any) -> Any:
+    if name in _ANY_JSON:
+        return _json_text(value)
+    if value is None and name in _MAY_BE_NULL:
+        return None
+    if name in _OBJECTS and isinstance(value, dict):
+        return _json_text(value)
+    if name in _LISTS and isinstance(value, list | dict):  # a dict: only as a tag
+        return _json_text(value)
+    if name in _TIMES:
+        return _read_time(name, value)
+    if name in _COUNTS and type(value) is int:
+        return value
+    if name == "score" and type(value) in (int, float):
+        return float(value)
+    if name == "is_current" and isinstance(value, bool):
+        return value
+    if name not in _OBJECTS | _LISTS | _COUNTS | {"score", "is_current"}:
+        text = from_plain(value)
+        if isinstance(text, str):
+            return text
+    raise UnreadableError(f"{name!r} cannot be {json.dumps(value):.80}")
+
+
+def _json_text(value: Any) -> str:
+    if isinstance(value, dict) and list(value) == [_RAW]:
+        text = from_plain(value[_RAW])
+        if not isinstance(text, str):
+            raise UnreadableError(f"{_RAW!r} holds no text")
+        return text
+    return json_dumps(value)
+
+
+def _read_time(name: str, value: Any) -> int:
+    if type(value) is int:
+        return value
+    if not isinstance(value, str):
+        raise UnreadableError(f"{name!r} is no time such as '2025-01-31T12:00:00.000000Z'")
+    moment = datetime.fromisoformat(value)
+    return to_us(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+
+
+def _check_values(row: Record) -> None:
+    """What an experience could not be made of. Typed values are not read: this process may not know their types."""
+    ExperienceKind(row.kind), Origin(row.origin), Trust(row.trust)
+    read_scores(row.scores)
+    Metric(**json.loads(row.metric))
+    for step in json.loads(row.trajectory):
+        Step(**step)
+    if not all(isinstance(parent, str) for parent in json.loads(row.parents)):
+        raise UnreadableError("'parents' holds something that is no id")
+    if row.revision < 1:
+        raise UnreadableError("'revision' begins at 1")

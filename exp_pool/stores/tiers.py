@@ -1,0 +1,273 @@
+"""Two tiers: a quick one that processes share stands in front of the store for what calls ask, and either may die.
+
+What the front has was read from the store while nobody wrote about it: a reader that fills it holds a ticket, which is
+worth nothing once somebody has begun to write (the leases of R. Nishtala et al., Scaling Memcache at Facebook, 2013).
+A writer that cannot reach the front makes all that it has worthless instead, by a new name of the store's contents,
+which every process reads from the store once a second. With the store down, what the front has still answers.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar, cast
+
+from loguru import logger
+
+from exp_pool.core.contracts.plugs import (
+    Claim,
+    Deletion,
+    Evicted,
+    EvictionOrder,
+    FrontTier,
+    Put,
+    PutMode,
+    PutStatus,
+    RecordStore,
+    Ticket,
+)
+from exp_pool.core.record import Record
+from exp_pool.errors import StoreError
+from exp_pool.runtime.breaker import Breaker
+from exp_pool.runtime.clock import monotonic, now_us
+from exp_pool.runtime.forks import reset_in_child
+
+T = TypeVar("T")
+
+_STATE = "hot"  # in no namespace: the name of what is in the store now
+_LOOK_EVERY_S = 1.0
+_ANEW = frozenset({"repair", "restore"})  # afterwards other rows may be there, without a word about any of them
+
+
+class TieredStore:
+    """A record store with a front tier. Everything but reading and writing rows is the store's own.
+
+    Of rows read by key, use counts and what is owed may be old: they are not written to the front, where each hit
+    would throw a row out.
+
+    Args:
+        store: the authority.
+        front: quick, and may lose anything at any time.
+        timeout_s: for how long at most the front is left alone after it failed.
+        trouble: told each time that the front was tried and failed.
+    """
+
+    def __init__(
+        self,
+        store: RecordStore,
+        front: FrontTier,
+        timeout_s: float,
+        trouble: Callable[[StoreError], object] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._front = front
+        self._failed = trouble
+        self._breaker = Breaker(timeout_s)
+        for name in dir(RecordStore):
+            if not name.startswith("_") and not hasattr(type(self), name):
+                setattr(self, name, getattr(store, name))
+        self.capabilities = store.capabilities
+        self._start_over()
+        reset_in_child(self._start_over)
+
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
+        self._name = ""
+        self._looked = -_LOOK_EVERY_S
+
+    def __getattr__(self, name: str) -> Any:
+        """What only this store offers, such as `changes`."""
+        found = getattr(self._store, name)
+        return self._renaming(found) if name in _ANEW else found
+
+    def _renaming(self, method: Callable[..., T]) -> Callable[..., T]:
+        def call(*args: Any, **kwargs: Any) -> T:
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self._rename()
+
+        return call
+
+    def repair(self) -> list[str]:
+        """The store's own; afterwards the front is empty."""
+        return self._renaming(self._store.repair)()
+
+    def front_trouble(self) -> str:
+        """Why the front cannot be used now; empty where it can. Asks it, whatever was found before."""
+        try:
+            self._front.look(self._contents(), "", [""])
+        except StoreError as err:
+            return str(err)
+        return ""
+
+    # The front, as long as it works
+
+    def _try(self, work: Callable[[], T]) -> T | None:
+        """Ask the front; None where it is away."""
+        if self._breaker.trouble():
+            return None
+        try:
+            done = work()
+        except StoreError as err:
+            logger.debug("the store answers, because the hot tier is away: {}", err)
+            self._breaker.failed(str(err))
+            self._failed(err)
+            return None
+        self._breaker.succeeded()
+        return done
+
+    def _contents(self) -> str:
+        """The name of what is in the store; at most a second old, unless the store is away."""
+        if monotonic() - self._looked < _LOOK_EVERY_S:
+            return self._name
+        with self._lock:
+            if monotonic() - self._looked >= _LOOK_EVERY_S:
+                try:
+                    self._name = self._named()
+                except StoreError:
+                    if not self._name:
+                        raise
+                self._looked = monotonic()
+            return self._name
+
+    def _named(self) -> str:
+        """The name of what is in the store, as it is now."""
+        known = self._store.read_state("", _STATE)
+        if known is None:
+            self._store.write_state("", _STATE, uuid.uuid4().hex, None)
+            known = self._store.read_state("", _STATE)
+        return known.value if known else ""
+
+    def _rename(self) -> None:
+        """Nothing that the front has is worth anything; others notice within a second."""
+        written = False
+        while not written:
+            known = self._store.read_state("", _STATE)
+            written = self._store.write_state("", _STATE, uuid.uuid4().hex, known.revision if known else None)
+        self._looked = -_LOOK_EVERY_S
+
+    # Reading
+
+    def get_many(self, namespace: str, refs: Sequence[str], *, by: Literal["key", "id"] = "key") -> list[Record | None]:
+        """Current rows from the front where it has them, else the store's own, which the front gets then."""
+        if by == "id":
+            return self._store.get_many(namespace, refs, by=by)
+        contents = self._contents()
+        looked = self._try(lambda: self._front.look(contents, namespace, refs))
+        if looked is None:
+            return self._store.get_many(namespace, refs)
+        missing = [ref for ref, (record, _) in zip(refs, looked, strict=True) if record is None]
+        if not missing:
+            return [record for record, _ in looked]
+        rest = dict(zip(missing, self._store.get_many(namespace, missing), strict=True))
+        self._fill(
+            contents, [(rest[ref], ticket) for ref, (_, ticket) in zip(refs, looked, strict=True) if ref in rest]
+        )
+        return [record or rest[ref] for ref, (record, _) in zip(refs, looked, strict=True)]
+
+    def _fill(self, contents: str, found: Sequence[tuple[Record | None, Ticket | None]]) -> None:
+        filling = [(record, ticket) for record, ticket in found if record is not None and ticket is not None]
+        if filling:
+            self._try(lambda: self._front.fill(contents, filling))
+
+    def claim(self, namespace: str, key: str, owner: str, ttl_s: float, passing: str | None = None) -> Claim:
+        """The row from the front if it has a fresh one, else the store's own claim."""
+        contents = self._contents()
+        looked = self._try(lambda: self._front.look(contents, namespace, [key]))
+        record, ticket = looked[0] if looked else (None, None)
+        if record is not None and record.id != passing and not record.expired(now_us()):
+            return Claim(record=record)
+        claim = self._store.claim(namespace, key, owner, ttl_s, passing)
+        self._fill(contents, [(claim.record, ticket)])
+        return claim
+
+    # Writing
+
+    @contextmanager
+    def _changing(self, places: Mapping[str, Sequence[str]]) -> Iterator[dict[str, list[Record | None]]]:
+        """What the front has of these keys goes; without keys: of the whole namespace.
+
+        Yields where the rows may be put that these keys have afterwards, in the order of the keys.
+        """
+        contents = self._contents()
+        begun = self._begin(contents, places)
+        if begun is None:
+            self._rename()  # before anything is written, so that nobody gets what it replaces for longer than a second
+        rows: dict[str, list[Record | None]] = {}
+        yield rows
+        # Where that failed, nobody knows what the store may still carry out of it: a writer who never ends keeps the
+        # front empty of these keys for as long as a store may take.
+        named = self._named()
+        if begun is not None and named != contents:  # under that name others may have filled in what they read before
+            rows.clear()  # somebody may have written since
+            anew = self._begin(named, places)
+            begun = None if anew is None else begun + anew
+        if begun is None:
+            self._rename()  # once more: what was filled in under the name from before
+        for name, space, mark in begun or ():
+            self._try(lambda n=name, s=space, m=mark: self._front.end(n, s, places[s], m, rows.get(s, ())))  # type: ignore[misc]
+
+    def _begin(self, contents: str, places: Mapping[str, Sequence[str]]) -> list[tuple[str, str, bytes]] | None:
+        """Contents, namespaces and marks; None where the front is away."""
+        return self._try(lambda: [(contents, s, self._front.begin(contents, s, keys)) for s, keys in places.items()])
+
+    def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
+        """The store's own; the front has what is current now, or nothing."""
+        places: defaultdict[str, list[str]] = defaultdict(list)
+        updates: defaultdict[str, list[str]] = defaultdict(list)
+        for put in puts:
+            if put.mode is PutMode.UPDATE:  # it keeps its key, whatever the new row says
+                updates[put.record.namespace].append(put.record.id)
+            else:
+                places[put.record.namespace].append(put.record.key)
+        for namespace, ids in updates.items():
+            places[namespace] += self._keys(namespace, ids)
+        with self._changing({space: keys for space, keys in places.items() if keys}) as rows:
+            statuses = self._store.put_many(puts)
+            if not updates:
+                for put, status in zip(puts, statuses, strict=True):
+                    current = put.record if status is PutStatus.CURRENT else None
+                    rows.setdefault(put.record.namespace, []).append(current)
+            return statuses
+
+    def _keys(self, namespace: str, ids: Sequence[str]) -> list[str]:
+        return [row.key for row in self._store.get_many(namespace, ids, by="id") if row is not None]
+
+    def delete_many(self, namespace: str, ids: Sequence[str]) -> list[str]:
+        """The store's own; afterwards the front has none of these rows."""
+        with self._changing({namespace: keys} if (keys := self._keys(namespace, ids)) else {}):
+            return self._store.delete_many(namespace, ids)
+
+    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+        """The store's own; afterwards the front has none of these rows."""
+        ids = [deletion.id for deletion in deletions]
+        with self._changing({namespace: keys} if (keys := self._keys(namespace, ids)) else {}):
+            self._store.bury(namespace, deletions, cutoff)
+
+    def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
+        """The store's own; afterwards the front has nothing of the namespace."""
+        with self._changing({namespace: []}):
+            return self._store.evict(namespace, order, count)
+
+    def clear(self, namespace: str) -> int:
+        """The store's own; afterwards the front has nothing of the namespace."""
+        with self._changing({namespace: []}):
+            return self._store.clear(namespace)
+
+    def close(self) -> None:
+        """Both."""
+        try:
+            self._front.close()
+        finally:
+            self._store.close()
+
+
+def tiered(
+    store: RecordStore, front: FrontTier, timeout_s: float, trouble: Callable[[StoreError], object] = lambda _: None
+) -> RecordStore:
+    """The store behind the front; see `TieredStore`."""
+    return cast("RecordStore", TieredStore(store, front, timeout_s, trouble))

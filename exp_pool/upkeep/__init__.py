@@ -1,1 +1,0 @@
-"""What happens later, off the caller's path: embedding, indexing, scoring, counting usage."""
