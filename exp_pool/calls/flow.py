@@ -4,7 +4,8 @@
 It does no I/O, knows no thread and no event loop; `drivers.sync` and `drivers.aio` perform the steps for each kind of
 function, so the story is never written twice, and a test tells it by feeding literals.
 
-0. **Hot?** Plain calls that were answered a moment ago are answered from memory (`local_cache`), before the story begins.
+0. **Hot?** Plain calls that were answered a moment ago are answered from memory (`local_cache`), before the story
+   begins.
 1. **Bind.** `request.CallSpec` has made the call a `Request`.
 2. **Once**: of concurrent identical calls one tells the rest of the story, the others get their copy of its end.
 3. **Exact lookup**, by key. Found, fresh and good enough: decode and return. Nothing is embedded, no index is opened.

@@ -2,7 +2,8 @@
 
 One retrieval, from top to bottom:
 
-1. The query is rewritten, if asked for, and the scoring prepared (`chunk_scores`): for embeddings, the query is embedded.
+1. The query is rewritten, if asked for, and the scoring prepared (`chunk_scores`): for embeddings, the query is
+   embedded.
 2. Readers, as many as `concurrency`, each take the next document and read it block by block (`documents`).
 3. Each block is cut into chunks (`chunker`), these are scored together, and put into a short queue.
 4. The caller takes from the queue. While it is full the readers wait, so a slow caller holds little in memory.

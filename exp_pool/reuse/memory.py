@@ -5,11 +5,10 @@ experience was there: always where the judge abstained, and by the toss of a coi
 
 The life of a label: a call leaves a `Lesson` (what was predicted, and the odds of its being looked into); the answers
 are compared (`maintenance.answer_comparison`), and the label goes into the function's log (`label_entry`). From the log
-every process takes it in (`add`): the bound counts it (`reuse.bound`), the alarm hears of it (`reuse.drift`), and every so
-many labels the model is learned anew (`study`). Then the aim is taken: which predictions are answered, and how often
-these are looked into, so that the room that is left in the bound is used up over a third as many requests as there
-were so far. A log is written in chapters; `mark` keeps what the chapters before one added up to, `resume` begins from
-there.
+every process takes it in (`add`): the bound counts it (`reuse.bound`), the alarm hears of it (`reuse.drift`), and every
+so many labels the model is learned anew (`study`). Then the aim is taken: which predictions are answered, and how often
+these are looked into, so that the room that is left in the bound is used up over a third as many requests as there were
+so far. A log is written in chapters; `mark` keeps what the chapters before one added up to, `resume` begins from there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """An endpoint that keeps failing is left alone for a while; then one request tries it.
 
-The circuit breaker of M. Nygard, Release It! (2007). Not `runtime.breaker`, which opens at the first lost connection: here a request may fail for reasons of its own, a probe may be cancelled (the loser of a hedge) and must not keep the
+The circuit breaker of M. Nygard, Release It! (2007). Not `runtime.breaker`, which opens at the first lost connection:
+here a request may fail for reasons of its own, a probe may be cancelled (the loser of a hedge) and must not keep the
 circuit, and strategies look at circuits that they do not enter.
 """
 

@@ -112,10 +112,10 @@ class VectorIndex(Protocol):
     """Similarity over vectors: derived from the record store, may be thrown away and rebuilt at any time.
 
     It gets ids, vectors and scope, never texts. `maintenance.index_sync` hands it everything that
-    `RecordStore.vectors_after` tells, in order, and remembers in the store how far that went for each space and generation. Whatever it answers is
-    joined back to the store, so a row too many costs nothing; what it does not have yet is scanned. Where it has a
-    method `count` as `RenewableIndex` has, rows that it lost are noticed. Thread-safe. Every method raises
-    `VectorIndexError` on trouble.
+    `RecordStore.vectors_after` tells, in order, and remembers in the store how far that went for each space and
+    generation. Whatever it answers is joined back to the store, so a row too many costs nothing; what it does not have
+    yet is scanned. Where it has a method `count` as `RenewableIndex` has, rows that it lost are noticed. Thread-safe.
+    Every method raises `VectorIndexError` on trouble.
     """
 
     derived: bool

@@ -1,8 +1,8 @@
 """What counts of one value that a function closes over: less what the function changes of it, and what coordinates.
 
-What is written and read counts as it was at first (`first_contents`): of a list that grows, of a memo, of an item. So do
-attributes that hold numbers or containers. Attributes that hold anything else count as they are before the call: they
-are settings, which others set, too.
+What is written and read counts as it was at first (`first_contents`): of a list that grows, of a memo, of an item. So
+do attributes that hold numbers or containers. Attributes that hold anything else count as they are before the call:
+they are settings, which others set, too.
 """
 
 from __future__ import annotations
