@@ -98,7 +98,8 @@ def test_superseded_evicted_and_deleted_rows_leave_the_index_also_after_a_kill(s
     script = """
         import os
         from conftest import letters
-        from exp_pool import Experience, ExpManager, ThresholdJudge, _clock
+        from exp_pool import Experience, ExpManager, ThresholdJudge
+        from exp_pool.runtime import clock as _clock
         manager = ExpManager(**SETTINGS, embedder=letters)
         exps = [Experience(function="f", request=word, response="a") for word in ("abc", "abd", "abe")]
         manager.sync.create_exps(exps)
@@ -120,7 +121,8 @@ def test_another_process_scans_and_is_not_in_trouble(settings):
         out = child(
             """
             from conftest import letters
-            from exp_pool import Experience, ExpManager, ThresholdJudge, _clock
+            from exp_pool import Experience, ExpManager, ThresholdJudge
+            from exp_pool.runtime import clock as _clock
             with ExpManager(**SETTINGS, embedder=letters) as manager:
                 manager.sync.create_exp(Experience(function="f", request="wwww", response="a"))
                 manager.sync.flush()
@@ -342,7 +344,8 @@ def kill_with_rows(settings):
     script = f"""
         import os
         from conftest import letters
-        from exp_pool import Experience, ExpManager, ThresholdJudge, _clock
+        from exp_pool import Experience, ExpManager, ThresholdJudge
+        from exp_pool.runtime import clock as _clock
         manager = ExpManager(**SETTINGS, embedder=letters)
         manager.sync.create_exps([Experience(function="f", request=word, response=word) for word in {WORDS}])
         manager.sync.flush()

@@ -159,10 +159,11 @@ def test_it_continues_after_a_failure_of_any_call(small, after, older_copy_there
 
 _KILLED = """
 import os, signal, sys
-from exp_pool import migrate, moving
+from exp_pool import migrate
+from exp_pool.snapshots import store_copy
 from exp_pool.stores.sql.sqlite import SqliteStore
 from exp_pool.testing import Fault, FaultyStore
-moving._PAGE_ROWS = 40
+store_copy._PAGE_ROWS = 40
 writes = 0
 def plan(method, _):
     global writes

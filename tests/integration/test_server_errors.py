@@ -216,7 +216,7 @@ def test_postgresql_missing_user(own_postgres):
 def test_postgresql_missing_table(postgres_url):
     with closing(open_store(postgres_url, ExpPoolConfig())) as store:
         assert store.namespaces() == []
-        run(postgres_url, "DROP TABLE exp_pool.core.values.vectors")
+        run(postgres_url, "DROP TABLE exp_pool.vectors")
         with pytest.raises(StoreError, match=r"exp_pool\.vectors|vectors.* does not exist") as caught:
             store.vectors_after("n", "e", 0, 9)
     assert "dropped" in str(caught.value)
