@@ -681,4 +681,4 @@ def test_methods_of_a_collectors_names_are_followed(manager):
 
 
 def test_keys_say_known_values_by_the_name_they_always_had():
-    assert qualified_name(Known) == "exp_pool.core.identity.closures.Known"
+    assert qualified_name(Known) == "exp_pool.closures.Known"

@@ -217,6 +217,10 @@ _BY_TYPE: dict[type, Callable[[Any, int], bytes]] = {
 }
 
 
+# Modules by the name that they had when the first keys were made: stored rows are found by it.
+_KEYED_AS = {"exp_pool.core.experience": "exp_pool.experience"}
+
+
 def qualified_name(obj: Any) -> str:
     """``module.qualname`` of a function or class; in a script its path stands for the module, ``path:qualname``."""
     if is_of_script(obj):
@@ -225,7 +229,7 @@ def qualified_name(obj: Any) -> str:
     if module is None:  # of a method written in C
         owner = getattr(obj, "__objclass__", None) or getattr(obj, "__self__", None)
         module = getattr(owner, "__module__", None)
-    return f"{module}.{obj.__qualname__}"
+    return f"{_KEYED_AS.get(module, module)}.{obj.__qualname__}"
 
 
 def _other(value: Any, depth: int) -> bytes:
