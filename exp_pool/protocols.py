@@ -46,8 +46,10 @@ from exp_pool.core.contracts.plugs import (
     VectorRow,
     Verdict,
 )
+from exp_pool.core.experience import MISSING, Experience, Hit, Score
 
 __all__ = [
+    "MISSING",
     "SCAN_ORDERS",
     "AnnouncingStore",
     "Capabilities",
@@ -60,7 +62,9 @@ __all__ = [
     "EventKind",
     "Evicted",
     "EvictionOrder",
+    "Experience",
     "FrontTier",
+    "Hit",
     "Judge",
     "Lease",
     "LogEntry",
@@ -75,6 +79,7 @@ __all__ = [
     "RecordStore",
     "RenewableIndex",
     "RequestRow",
+    "Score",
     "ScoreContext",
     "Scorer",
     "SearchingStore",

@@ -6,9 +6,8 @@ import hashlib
 import json
 from typing import Any
 
-from exp_pool.core.experience import MISSING
 from exp_pool.errors import NotScorableError
-from exp_pool.protocols import ScoreContext
+from exp_pool.protocols import MISSING, ScoreContext
 
 
 def text_of(value: Any) -> str:

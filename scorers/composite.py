@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Literal, get_args
 
-from exp_pool.core.experience import Score
 from exp_pool.errors import ConfigurationError, NotScorableError, ScorerError
-from exp_pool.protocols import ScoreContext, Scorer
+from exp_pool.protocols import Score, ScoreContext, Scorer
 
 from ._texts import version_of
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from exp_pool.core.experience import MISSING, Score
 from exp_pool.errors import NotScorableError
-from exp_pool.protocols import ScoreContext
+from exp_pool.protocols import MISSING, Score, ScoreContext
 
 
 class ExactScorer:

@@ -17,9 +17,8 @@ from typing import Any
 
 import regex
 
-from exp_pool.core.experience import Score
 from exp_pool.errors import ConfigurationError, NotScorableError, ScorerError
-from exp_pool.protocols import ScoreContext
+from exp_pool.protocols import Score, ScoreContext
 
 from ._texts import answer_of, version_of
 

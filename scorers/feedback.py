@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from exp_pool.core.experience import Score
 from exp_pool.errors import ConfigurationError, NotScorableError
-from exp_pool.protocols import ScoreContext
+from exp_pool.protocols import Score, ScoreContext
 
 
 class FeedbackScorer:

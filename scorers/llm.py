@@ -7,9 +7,8 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from exp_pool.core.experience import Score
 from exp_pool.errors import ConfigurationError, ScorerError
-from exp_pool.protocols import ScoreContext
+from exp_pool.protocols import Score, ScoreContext
 
 from ._chat import Chat, material_of, spending
 from ._texts import answer_of, text_of, version_of

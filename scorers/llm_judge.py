@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from exp_pool.core.experience import Hit
 from exp_pool.errors import ConfigurationError, ScorerError
-from exp_pool.protocols import Question, Verdict
+from exp_pool.protocols import Hit, Question, Verdict
 
 from ._chat import Chat, material_of
 from ._texts import text_of

@@ -9,9 +9,8 @@ from typing import Any
 
 import regex
 
-from exp_pool.core.experience import Score
 from exp_pool.errors import ConfigurationError, ScorerError
-from exp_pool.protocols import ScoreContext
+from exp_pool.protocols import Score, ScoreContext
 
 from ._texts import answer_of, text_of, version_of
 

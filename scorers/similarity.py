@@ -10,9 +10,8 @@ from typing import Any
 
 import regex
 
-from exp_pool.core.experience import MISSING, Score
 from exp_pool.errors import ConfigurationError, NotScorableError, ScorerError
-from exp_pool.protocols import ScoreContext
+from exp_pool.protocols import MISSING, Score, ScoreContext
 
 from ._texts import text_of, version_of
 

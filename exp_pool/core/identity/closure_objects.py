@@ -68,8 +68,6 @@ _COORDINATING = frozenset(
 class Known(dict[str, Any]):
     """What a function, a method or an object whose attributes are partly left out is known by."""
 
-    __module__ = "exp_pool.closures"  # its name is part of keys
-
 
 def left_of_variable(cell: types.CellType, uses: frozenset[Use], known: Keyed) -> Any:
     """What counts of a variable; `NOTHING` where nothing of it does, or nothing was assigned yet."""

@@ -218,7 +218,10 @@ _BY_TYPE: dict[type, Callable[[Any, int], bytes]] = {
 
 
 # Modules by the name that they had when the first keys were made: stored rows are found by it.
-_KEYED_AS = {"exp_pool.core.experience": "exp_pool.experience"}
+_KEYED_AS = {
+    "exp_pool.core.experience": "exp_pool.experience",
+    "exp_pool.core.identity.closure_objects": "exp_pool.closures",
+}
 
 
 def qualified_name(obj: Any) -> str:
@@ -229,7 +232,7 @@ def qualified_name(obj: Any) -> str:
     if module is None:  # of a method written in C
         owner = getattr(obj, "__objclass__", None) or getattr(obj, "__self__", None)
         module = getattr(owner, "__module__", None)
-    return f"{_KEYED_AS.get(module, module)}.{obj.__qualname__}"
+    return f"{_KEYED_AS.get(str(module), module)}.{obj.__qualname__}"
 
 
 def _other(value: Any, depth: int) -> bytes:
