@@ -1,4 +1,4 @@
-"""Calls from a file: what ``exp_pool prefill`` does, for whoever calls it."""
+"""Calls from a file: what ``exp-pool prefill`` does, and how other commands find a decorated function."""
 
 from __future__ import annotations
 

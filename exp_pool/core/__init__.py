@@ -1,5 +1,5 @@
 """What experiences, rows and values are, and what plugs must offer. Pure.
 
 In: the values of users' calls. Out: experiences, rows, keys, JSON text.
-May import runtime only.
+May import runtime and errors.
 """

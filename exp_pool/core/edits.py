@@ -1,4 +1,4 @@
-"""What a change does to one row, and how that is taken back. Pure. How many are made at once tells `journal`."""
+"""A change to one row, and how it is undone. Pure. `stores.journal` applies many of them together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many noisy estimates of which most may be of nothing: drawn together, and the surest of them named."""
+"""Shrinks many noisy estimates of effects towards zero, and names those that are surely real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""So many at once, and not one more while that number changes."""
+"""A semaphore whose limit may change while it is in use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scorers, in a source tree: they stand in ``scorers/`` beside this package, and are installed in this place."""
+"""In a source tree ``exp_pool.scorers`` is the folder ``scorers/`` at the top; a wheel has its files in this place."""
 
 from pathlib import Path
 

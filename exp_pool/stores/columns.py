@@ -1,4 +1,4 @@
-"""What SQL stores share about a row: its columns, its checksum, and the text form that every engine keeps."""
+"""The columns of a row, its checksum, and the text form that every engine keeps: shared by the SQL stores and Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What experiences owe to those that were shown when they were made: they are trusted no more, and can be traced."""
+"""An experience is trusted no more than those it was made from, and what was made from one can be found."""
 
 from __future__ import annotations
 

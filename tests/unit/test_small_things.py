@@ -2,9 +2,11 @@
 
 import asyncio
 import dataclasses
+import importlib.util
 import threading
 import warnings
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -392,3 +394,12 @@ def test_every_setting_is_known_to_type_checkers():
 
     plugs = {"store", "index", "embedder", "reranker"}
     assert set(Settings.__annotations__) == set(ExpPoolConfig.model_fields) - plugs
+
+
+def test_contracts_for_strangers_show_what_their_asserts_compared():
+    from exp_pool import testing
+
+    for module in testing._CONTRACTS:
+        assert importlib.util.find_spec(f"exp_pool.testing.{module}") is not None, module
+    inside = {path.stem for path in Path(testing.__file__).parent.glob("_*.py")} - {"__init__"}
+    assert inside <= set(testing._CONTRACTS)

@@ -1,4 +1,4 @@
-"""One flight a key: of concurrent identical calls in this process one leads, the others wait for where it lands.
+"""Of identical calls that run at once in this process one does the work (the leader), the others wait for its result.
 
 Calls come from threads and from any number of event loops. Nobody waits for a leader that is gone (its thread ended,
 its loop closed), nor where waiting would close a circle: for a call that it is itself inside of, or for one that, over

@@ -1,4 +1,4 @@
-"""What a call's arguments do, by their source: the key has functions and classes by name, objects by what they hold.
+"""Digest of the source of the functions, classes and objects that a call passes: its key has names and contents only.
 
 A schema with another field, an edited formatter, a settings object whose method says something else now: the key is the
 same, the answer would not be. So the digest of a row's source names them, too, behind that of the function.

@@ -1,4 +1,4 @@
-"""What counts of one value that a function closes over: less what the function changes of it, and what coordinates.
+"""Which part of a closed-over value goes into the key: not what the function itself changes, nor locks and the like.
 
 What is written and read counts as it was at first (`first_contents`): of a list that grows, of a memo, of an item. So
 do attributes that hold numbers or containers. Attributes that hold anything else count as they are before the call:

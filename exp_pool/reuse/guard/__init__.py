@@ -1,7 +1,8 @@
 """The guard in front of every judge that answers by similarity: texts that differ in a "not" or a number are not the same.
 
-Embeddings hardly see a negation, a number or the direction of "from A to B". The guard sees nothing else: it compares
-two texts word by word, without a model, and says in which of these they differ. English and Chinese.
+Embeddings hardly see a negation, a number or the direction of "from A to B". The guard looks for just these: it compares
+two texts word by word, without a model, and says in which of them they differ. English and Chinese; negation in ten
+other languages, too.
 """
 
 from exp_pool.reuse.guard.differences import Difference, Kind, differences, guard, objections

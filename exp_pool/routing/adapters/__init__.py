@@ -1,4 +1,4 @@
-"""Wire formats: one file each, one line here."""
+"""Wire formats: one file each, and one entry in `ADAPTERS`."""
 
 from __future__ import annotations
 

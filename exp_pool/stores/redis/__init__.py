@@ -1,6 +1,6 @@
 """``redis://``, ``rediss://``, ``redis+cluster://``: a pool in Redis, and a front tier before another store.
 
-`store` tells how rows and their listing stay one.
+`store` says how rows and the listing of rows stay consistent.
 """
 
 from exp_pool.errors import ConfigurationError

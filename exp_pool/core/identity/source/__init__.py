@@ -1,10 +1,10 @@
 """What a function is by its source: a digest that changes when what the function does changes, and only then.
 
-In: the function's own code; the functions and classes of its module that this names, and the plain constants that it
-reads, transitively. Out: comments, docstrings, annotations, formatting, ``@exp_cache`` and what stands above it. The
-digest is the same on every version of Python, in a wheel, an editable install and a notebook cell. Where no source can
-be read it is made of the code object, and marked with the version of Python. Where a text was
-saved after it was loaded, the digest is one that no other process has.
+Counted are the function's own code, the functions and classes of its module that this names, and the plain constants
+that it reads, transitively. Left out are comments, docstrings, annotations, formatting, ``@exp_cache`` and what stands
+above it. The digest is the same on every version of Python, in a wheel, an editable install and a notebook cell. Where
+no source can be read it is made of the code object, and marked with the version of Python. Where a text was saved after
+it was loaded, the digest is one that no other process has. `names` reads a function and all that it uses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a piece of source says, whatever it looks like. Pure.
+"""Source code in a normal form: what differs only in comments, formatting, docstrings or annotations is equal. Pure.
 
 Comments, formatting, docstrings and annotations say nothing about what a function does. What is left is written in a
 form of our own, since `ast.dump` and `ast.unparse` write the same code in other words from one Python to the next.

@@ -1,4 +1,4 @@
-"""What stands in what: the function in a wrapper, the decorator of the pool among others. Nothing here is called."""
+"""Finds the function inside of its wrappers, and recognises the pool's own decorator. Nothing here is called."""
 
 from __future__ import annotations
 
