@@ -1,8 +1,8 @@
 """What type checkers see: run by `tests/typing/test_typing.py` with mypy and pyright; never imported."""
 
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from typing import assert_type
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from typing import TypeVar, assert_type, cast
 
 from exp_pool import Answer, ExpManager, Hit, Ttl, exp_cache
 from exp_pool.runtime.counters import CacheInfo
@@ -41,6 +41,22 @@ async def achunks(q: str) -> AsyncIterator[str]:
 @exp_cache(batch="items")
 def many(items: list[str]) -> list[int]:
     return [len(item) for item in items]
+
+
+T = TypeVar("T")
+
+
+@exp_cache
+def first(items: list[T]) -> T:
+    return items[0]
+
+
+@exp_cache
+async def afirst(items: list[T]) -> T:
+    return items[0]
+
+
+ints = cast("Callable[[list[int]], int]", exp_cache(first.original))  # what the docs say for mypy
 
 
 class Agent:
@@ -82,7 +98,9 @@ assert_type(many(["a"]), list[int])
 assert_type(Agent().act("q"), float)
 assert_type(Agent().act.call("q"), Answer[float])
 assert_type(Agent.check("q"), bool)
-assert_type(Agent.make("q"), bytes)  # type: ignore[call-arg, arg-type]  # of mypy's, see kinds.MYPY
+assert_type(Agent.make("q"), bytes)  # type: ignore[call-arg, arg-type]  # docs/keys-and-types.md says so
+assert_type(first([1]), int)  # type: ignore[arg-type, assert-type, unused-coroutine]  # likewise
+assert_type(ints([1]), int)
 assert_type(Agent().make("q"), bytes)
 assert_type(Agent().make.call("q"), Answer[bytes])
 
@@ -93,6 +111,7 @@ async def awaited() -> None:
     assert_type(await coroutine.call("q"), Answer[int])
     assert_type(await coroutine.lookup("q"), Hit | None)
     assert_type(await Agent().aact("q"), float)
+    assert_type(await afirst(["a"]), str)
     assert_type(await Agent().amake("q"), bytes)
     stream: AsyncGenerator[str, object] = achunks("q")
     async for chunk in stream:
