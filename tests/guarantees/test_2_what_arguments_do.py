@@ -4,6 +4,8 @@ An edited schema, formatter or method of a settings object makes the call asked 
 """
 
 import importlib
+import os
+import subprocess
 import sys
 import uuid
 
@@ -116,3 +118,30 @@ def test_who_takes_identity_in_hand_is_left_alone(run):
     for options in ({"version": "2"}, {"source": "ignore"}):
         assert run(text, argument, **options) <= 1
         assert run(text.replace(*edit), argument, **options) == 0
+
+
+LATE = """
+import pathlib, sys
+from exp_pool import ExpManager
+import schema
+manager = ExpManager(store="sqlite:///pool.db", index="none://", embedder="none")
+
+@manager.exp_cache
+def ask(q, given):
+    return given.FIELD
+
+if len(sys.argv) > 1:  # an editor, while the program runs
+    pathlib.Path("schema.py").write_text("class Answer:\\n    FIELD = 'new'\\n")
+print(ask("q", schema.Answer))
+"""
+
+
+def test_a_class_that_was_saved_while_the_process_ran_answers_for_nobody_else(tmp_path):
+    (tmp_path / "main.py").write_text(LATE)
+    (tmp_path / "schema.py").write_text("class Answer:\n    FIELD = 'old'\n")
+    os.utime(tmp_path / "schema.py", (0, 0))
+    said = []
+    for more in (["edit"], []):
+        command = [sys.executable, "-B", "-W", "ignore", "main.py", *more]
+        said.append(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60).stdout.strip())
+    assert said == ["old", "new"]

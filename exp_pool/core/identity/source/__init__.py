@@ -26,6 +26,7 @@ from exp_pool.core.identity.source.tree import find_function, is_literal
 from exp_pool.core.identity.source.wrapped import inner, innermost
 
 _NOTHING: Any = object()
+_edited_classes = secrets.token_hex(16)  # of this process
 
 
 class Source:
@@ -111,6 +112,8 @@ def digest_of_class(cls: type) -> str:
     nothing: Any = lambda: None  # noqa: E731  (a reader begins at a function of the module)
     reader = Reader(types.FunctionType(nothing.__code__, namespace), {}, {})
     reader.of_class(cls, namespace)
+    if reader.edited:  # as with a function's: no other process has this digest
+        reader.found.pieces["edited"] = _edited_classes
     return reader.found.digest()
 
 
