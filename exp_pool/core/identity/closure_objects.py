@@ -33,7 +33,7 @@ from exp_pool.core.identity.closure_changes import (
 )
 from exp_pool.core.identity.first_contents import NOTHING, WHOLE, beginning
 from exp_pool.core.identity.source import Source
-from exp_pool.core.identity.source.text import LIBRARIES
+from exp_pool.core.identity.source.text import LIBRARIES, in_library
 
 Keyed: TypeAlias = Callable[[Any], Any]  # a value as it can be keyed
 
@@ -300,7 +300,7 @@ def source_of(function: types.FunctionType) -> str:
 def of_a_library(cls: type) -> bool:
     """Whether its name says what it is: it comes from an installed package, or from Python itself."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    return cls.__module__ != "__main__" and (not isinstance(file, str) or file.startswith(LIBRARIES))
+    return cls.__module__ != "__main__" and in_library(file)
 
 
 def with_source(value: Any) -> Any:
