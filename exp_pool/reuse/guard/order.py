@@ -10,24 +10,8 @@ from exp_pool.reuse.guard import chinese, english
 _LONGEST = 60  # tokens between the common beginning and end of two texts: longer ones are no single exchange
 _SYMMETRIC = english.SYMMETRIC | chinese.SYMMETRIC
 _ORDERING = english.ORDERING | chinese.ORDERING
-_IGNORED = frozenset("a an the".split())
-# Who does it and to whom it is done are told apart by the place: I owe Bob, Bob owes me.
-_PERSONS = {
-    "me": "i",
-    "him": "he",
-    "her": "she",
-    "us": "we",
-    "them": "they",
-    "whom": "who",
-    "does": "do",
-    "did": "do",
-    "has": "have",
-    "are": "is",
-    "am": "is",
-    "were": "was",
-}
-_BE = frozenset("is are was were be been being am gets get got".split())
-_ASKING = frozenset("who what which".split())
+_ORIGIN = english.ORIGIN | chinese.ORIGIN
+_TARGET = english.TARGET | chinese.TARGET
 
 
 def exchanged(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
@@ -37,8 +21,8 @@ def exchanged(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | N
     sets an order ("to", "than", "before", "-") in one text, and the other way round in the other; or the one that does
     it in one text is the one to whom it is done in the other ("who hired Bob", "who did Bob hire", "was Bob hired by").
     """
-    ours = [_PERSONS.get(key, key) for key in ours if key not in _IGNORED]
-    theirs = [_PERSONS.get(key, key) for key in theirs if key not in _IGNORED]
+    ours = [english.ROLES.get(key, key) for key in ours if key not in english.ARTICLES]
+    theirs = [english.ROLES.get(key, key) for key in theirs if key not in english.ARTICLES]
     return (
         _swapped(ours, theirs)
         or _around(ours, theirs)
@@ -93,7 +77,6 @@ def _pairs(keys: Sequence[str]) -> set[tuple[str, str, str]]:
     }
 
 
-_FROM = frozenset(("from", "从", "自", "由"))
 _PLAIN = english.FUNCTION | chinese.FUNCTION
 
 
@@ -106,17 +89,15 @@ def _roles(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None
 
 
 def _ends(keys: Sequence[str]) -> tuple[str, str] | None:
-    if _FROM.isdisjoint(keys):
+    if _ORIGIN.isdisjoint(keys):
         return None
     origin = target = None
     for marker, following in pairwise(keys):
         if following in _PLAIN:
             continue
-        if marker in _FROM and origin is None:
+        if marker in _ORIGIN and origin is None:
             origin = following
-        elif marker in ("to", "into", "到", "至", "往", "去") and (
-            target is None or (origin is not None and target == origin)
-        ):
+        elif marker in _TARGET and (target is None or (origin is not None and target == origin)):
             target = following
     return (origin, target) if origin and target and origin != target else None
 
@@ -126,7 +107,7 @@ def _asked(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None
     if abs(len(ours) - len(theirs)) != 1:
         return None
     longer, shorter = (ours, theirs) if len(ours) > len(theirs) else (theirs, ours)
-    at = next((at for at in range(1, len(longer)) if longer[at] == "do" and longer[at - 1] in _ASKING), None)
+    at = next((at for at in range(1, len(longer)) if longer[at] == "do" and longer[at - 1] in english.ASKING), None)
     if at is None or list(longer[:at]) != list(shorter[:at]):
         return None
     asked, told = list(longer[at + 1 :]), list(shorter[at:])
@@ -146,9 +127,9 @@ def _done(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
     if ("by" in ours) == ("by" in theirs):
         return None
     passive, active = (ours, theirs) if "by" in ours else (theirs, ours)
-    if _BE.isdisjoint(passive) or not _BE.isdisjoint(active):
+    if english.PASSIVE.isdisjoint(passive) or not english.PASSIVE.isdisjoint(active):
         return None
-    if [key for key in passive if key not in _BE and key != "by"] != [key for key in active if key != "do"]:
+    if [key for key in passive if key not in english.PASSIVE and key != "by"] != [key for key in active if key != "do"]:
         return None
     at = passive.index("by")
     return (passive[at + 1], passive[at - 1]) if 0 < at < len(passive) - 1 else None

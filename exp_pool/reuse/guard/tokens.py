@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from exp_pool.reuse.guard import chinese, english, signs
-from exp_pool.reuse.guard.lexicon import ALIASES, CONTRACTED, KNOWN, LONGEST_WORD, key_and_kind, stem
+from exp_pool.reuse.guard.lexicon import ALIASES, KNOWN, LONGEST_WORD, key_and_kind, stem
 from exp_pool.reuse.guard.phrases import Token, joined_tokens
 from exp_pool.reuse.guard.quantities import CASED, CASED_ALONE, Date, Number, Time, arabic, roman
 
@@ -185,8 +185,8 @@ def _word(piece: str, starts: bool, spaced: bool, add: Callable[[Token], None]) 
         add(Token(f"unit:{CASED[piece]}", "w", piece))
     elif len(piece) == 1 and piece not in "IVX" and not (starts and spaced):  # vitamin C; A is bigger than B
         add(Token(ALIASES.get(lower, piece), "w", piece, None, True))
-    elif lower in english.FUNCTION and (starts or piece not in ("US", "IT", "WHO")):
-        add(Token(CONTRACTED.get(lower, lower), "f", piece))
+    elif lower in english.FUNCTION and (starts or piece not in english.NAMES_IN_CAPITALS):
+        add(Token(english.CONTRACTED.get(lower, lower), "f", piece))
     elif "'" in lower:
         _contracted(lower, piece, starts, add)
     elif piece[0] in "IVX" and (value := roman(piece)) is not None:
@@ -250,28 +250,26 @@ def _time(piece: str) -> Time:
     numbers = [int(n) for n in _DATE_PARTS.findall(piece)]
     hour, minute = numbers[0], numbers[1] if len(numbers) > 1 else 30 if "半" in piece else 0
     lower = piece.lower()
-    if "p" in lower or any(part in piece for part in ("下午", "晚上", "傍晚")):
+    if "p" in lower or any(part in piece for part in chinese.AFTERNOON):
         return Time((hour % 12 + 12) * 60 + minute)
-    if "a" in lower or any(part in piece for part in ("上午", "早上", "凌晨", "中午")):
-        return Time(hour % 12 * 60 + minute if "中午" not in piece else hour * 60 + minute)
+    if "a" in lower or any(part in piece for part in chinese.FORENOON):
+        return Time(hour % 12 * 60 + minute if chinese.NOON not in piece else hour * 60 + minute)
     return Time(hour * 60 + minute, half=hour <= 12)
 
 
 def _contracted(lower: str, piece: str, starts: bool, add: Callable[[Token], None]) -> None:
     word, _, rest = lower.partition("'")
     if lower.endswith("n't"):
-        word = {"ca": "can", "wo": "will", "sha": "shall"}.get(word[:-1], word[:-1])
+        word = english.BEFORE_NOT.get(word[:-1], word[:-1])
         add(Token(word, "f", word))
         add(Token("not", "w", piece, "starts" if starts else None))
         return
     if word in english.FUNCTION:
-        add(Token(CONTRACTED.get(word, word), "f", word))
+        add(Token(english.CONTRACTED.get(word, word), "f", word))
     else:
         capital = piece[0].isupper()
         add(Token(stem(word), "w", piece[: len(word)], None, capital))
-    if rest in ("ll", "ve", "re", "m", "d"):
-        return
-    if rest != "s":
+    if rest not in english.BEHIND_APOSTROPHES:
         add(Token(stem(rest), "w", rest))
 
 
