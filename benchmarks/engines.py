@@ -28,7 +28,7 @@ from exp_pool.core.record import Vector, to_record
 from exp_pool.core.values.vectors import to_unit
 from exp_pool.protocols import Put
 from exp_pool.search.embedders.service import Embedded
-from exp_pool.search.search import Wanted
+from exp_pool.search.search import SearchQuery
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -114,7 +114,7 @@ def measure(managers: dict[str, ExpManager], rounds: int, queries: np.ndarray) -
 
             def lookup() -> Any:
                 embedded = Embedded(next(turns)[None], [True], identity)  # noqa: B023  (called before the next round)
-                return search.nearest(Wanted("default", "x", 5, function="answer"), embedded)  # noqa: B023
+                return search.nearest(SearchQuery("default", "x", 5, function="answer"), embedded)  # noqa: B023
 
             times["exact hit"].setdefault(name, []).append(per_call(lambda f=function: f("the same question"), HITS))
             times["miss"].setdefault(name, []).append(

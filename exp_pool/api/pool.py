@@ -34,11 +34,11 @@ from exp_pool.core.contracts.plugs import (
     Event,
     EventKind,
     Evicted,
+    IndexPartition,
     Observer,
     RecordQuery,
     RecordStore,
     Scorer,
-    Space,
     VectorIndex,
 )
 from exp_pool.core.experience import Call, Experience, Hit, QueryType
@@ -73,9 +73,9 @@ from exp_pool.runtime.urls import without_password
 from exp_pool.search.embedders.service import Embedded, EmbeddingService
 from exp_pool.search.indexes.lexical import LexicalIndex
 from exp_pool.search.indexes.none import NoIndex
-from exp_pool.search.nearest import Neighbours
-from exp_pool.search.rerank import Reranker, Reranking
-from exp_pool.search.search import Search, Wanted
+from exp_pool.search.nearest import NearestNeighbours
+from exp_pool.search.rerank import Reranker, RerankerRunner
+from exp_pool.search.search import Search, SearchQuery
 from exp_pool.stores.tiers import tiered
 
 _IO_THREADS = 8
@@ -125,7 +125,7 @@ class Pool(Editing):
         )
         self._scoring = Scoring(self._store, self.counters, self.notices, feedback=self._feedback)
         self._verifying = Verifying(self._store, self._embeddings, self.counters, self.notices, self._owed, load_scorer)
-        neighbours = Neighbours(self._store, self._index, self.counters, self.notices, config.scan_bytes)
+        neighbours = NearestNeighbours(self._store, self._index, self.counters, self.notices, config.scan_bytes)
         self._embedding = Embedding(self._store, self._embeddings, self.counters, self.notices, config.query_timeout)
         self._follower = Follower(
             self._store, self._index, neighbours, self.counters, self.notices, config.index_from, self._building
@@ -169,7 +169,7 @@ class Pool(Editing):
             tuple(callbacks),
             tuple(observers),
         )
-        self._reranking = Reranking(reranker if reranker is not None else config.reranker)
+        self._reranking = RerankerRunner(reranker if reranker is not None else config.reranker)
         self._queries = Queries(
             self._store, self._index, search, self._embeddings, self._upkeep, self._reranking, config.query_timeout
         )
@@ -201,7 +201,7 @@ class Pool(Editing):
         self.counters.add("degraded")
         self.notices.once("hot", f"the hot tier (setting `hot`) cannot be used, so the store answers every call: {err}")
 
-    def _building(self, space: Space, done: int, total: int) -> None:
+    def _building(self, space: IndexPartition, done: int, total: int) -> None:
         self.ports.tell(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))
 
     def _evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
@@ -377,7 +377,7 @@ class Pool(Editing):
         deadline = monotonic() + self.config.query_timeout
         embedded = self._embeddings.embed(["warm up"], self.config.query_timeout)
         self._follower.run(deadline)
-        self.ports.search.nearest(Wanted(self.config.namespace, "warm up", 1), embedded)
+        self.ports.search.nearest(SearchQuery(self.config.namespace, "warm up", 1), embedded)
         self._owed()
 
     def reindex(self, progress: Progress | None = None) -> int:

@@ -15,8 +15,8 @@ from exp_pool.runtime.call_context import in_namespace
 from exp_pool.runtime.clock import monotonic
 from exp_pool.search.embedders.service import EmbeddingService
 from exp_pool.search.indexes.none import NoIndex
-from exp_pool.search.rerank import Reranker, Reranking
-from exp_pool.search.search import Search, Wanted
+from exp_pool.search.rerank import Reranker, RerankerRunner
+from exp_pool.search.search import Search, SearchQuery
 
 
 class Queries:
@@ -29,7 +29,7 @@ class Queries:
         search: Search,
         embeddings: EmbeddingService | None,
         upkeep: Upkeep,
-        reranking: Reranking,
+        reranking: RerankerRunner,
         timeout_s: float,
     ) -> None:
         self._store = store
@@ -70,7 +70,7 @@ class Queries:
             return self._equal(namespace, request, function, where)
         chosen = self._reranking.chosen(reranker)
         limit = top_k if chosen is None else self._reranking.candidates(top_k)
-        matches = self._similar(Wanted(namespace, request, limit, min_similarity, function, where=where), kind)
+        matches = self._similar(SearchQuery(namespace, request, limit, min_similarity, function, where=where), kind)
         if chosen is None:
             return matches
         with in_namespace(namespace):  # what it asks of the pool is the same tenant's
@@ -97,7 +97,7 @@ class Queries:
         """What a query is going to wait for."""
         if query_type not in (QueryType.SEMANTIC, QueryType.HYBRID):
             return None
-        return self._search.loading(Wanted(namespace, "", 1, function=function))
+        return self._search.loading(SearchQuery(namespace, "", 1, function=function))
 
     def check_loaded(self) -> None:
         """Whether the model is there.
@@ -116,7 +116,7 @@ class Queries:
         query = RecordQuery(namespace, (*same, *of_function, *where), expired=False, quarantined=False)
         return (Match(record, 1.0, "exact") for record in self._store.scan(query, descending=True))
 
-    def _similar(self, wanted: Wanted, kind: QueryType) -> list[Match]:
+    def _similar(self, wanted: SearchQuery, kind: QueryType) -> list[Match]:
         if kind is QueryType.LEXICAL:
             return self._search.by_words(wanted)
         if self._embeddings is None:

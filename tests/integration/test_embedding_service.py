@@ -10,7 +10,7 @@ from conftest import letters
 from exp_pool.errors import EmbedderError
 from exp_pool.search.embedders import service as module
 from exp_pool.search.embedders.callable import CallableEmbedder
-from exp_pool.search.embedders.loader import Loading
+from exp_pool.search.embedders.loader import EmbedderLoader
 from exp_pool.search.embedders.service import EmbeddingService
 
 
@@ -37,7 +37,7 @@ def gated():
 
 @pytest.fixture
 def service(gated):
-    service = EmbeddingService(Loading(lambda: CallableEmbedder(gated, "gated")))
+    service = EmbeddingService(EmbedderLoader(lambda: CallableEmbedder(gated, "gated")))
     yield service
     gated.gate.set()
     service.close(10)
@@ -190,7 +190,7 @@ def test_a_model_that_cannot_be_made_is_tried_once_for_all_who_wait(gated):
         assert gate.wait(30)
         raise EmbedderError("no model")
 
-    service = EmbeddingService(Loading(make))
+    service = EmbeddingService(EmbedderLoader(make))
     callers = Callers(service)
     callers.start(0, ["a"])
     assert entered.wait(10)

@@ -8,7 +8,7 @@ import pytest
 
 from exp_pool.core.record import Vector
 from exp_pool.errors import VectorIndexError
-from exp_pool.protocols import RenewableIndex, Space, VectorQuery, VectorRow
+from exp_pool.protocols import IndexPartition, RenewableIndex, VectorQuery, VectorRow
 from exp_pool.search.indexes.chroma import ChromaIndex
 from exp_pool.search.indexes.chroma_server import ChromaServerIndex
 from exp_pool.testing.factories import unit
@@ -61,7 +61,7 @@ def ask(index, space, limit=10, **scope):
 
 def test_hostile_ids_and_filters_find_their_own_row_only(index):
     assert len(HOSTILE) == 500
-    space, other = Space("n", "e"), Space("m", "e")
+    space, other = IndexPartition("n", "e"), IndexPartition("m", "e")
     put(index, space, [value or "empty" for value in HOSTILE], [(value, value, value) for value in HOSTILE])
     put(index, other, ["foreign"] * 1, [("", "", "")])
     for value in HOSTILE if FULL else HOSTILE[::50]:
@@ -76,7 +76,9 @@ def test_hostile_ids_and_filters_find_their_own_row_only(index):
 
 def test_hostile_namespaces_and_embedders_hold_their_own_rows_only(index):
     values = HOSTILE if FULL and not isinstance(index, RenewableIndex) else HOSTILE[:11:2]
-    spaces = [Space(value or "n", "e") for value in values] + [Space("n", value or "f") for value in values]
+    spaces = [IndexPartition(value or "n", "e") for value in values] + [
+        IndexPartition("n", value or "f") for value in values
+    ]
     spaces = list(dict.fromkeys(spaces))
     for number, space in enumerate(spaces):
         put(index, space, [f"row {number}"], [("f", "", "")])
@@ -89,7 +91,7 @@ def test_hostile_namespaces_and_embedders_hold_their_own_rows_only(index):
 
 
 def test_an_id_of_a_million_characters_is_found_or_refused(index):
-    space, long = Space("n", "e"), "é" * 1_000_000
+    space, long = IndexPartition("n", "e"), "é" * 1_000_000
     try:
         put(index, space, [long], [("f", "", "")])
     except VectorIndexError:
@@ -98,7 +100,7 @@ def test_an_id_of_a_million_characters_is_found_or_refused(index):
 
 
 def test_several_threads_ask_and_feed_at_once(index):
-    space, failed = Space("n", "e"), []
+    space, failed = IndexPartition("n", "e"), []
     put(index, space, ["r0"], [("f", "", "")])
 
     def work(number):

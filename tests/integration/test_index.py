@@ -22,7 +22,7 @@ from exp_pool.core.values.vectors import to_unit
 from exp_pool.errors import EmbedderError, ExpPoolWarning, InvalidInputError, StoreError
 from exp_pool.protocols import Neighbour, RecordQuery, VectorQuery
 from exp_pool.runtime import clock
-from exp_pool.search.indexes._quoting import digest
+from exp_pool.search.indexes._identifiers import digest
 from exp_pool.search.indexes.chroma import ChromaIndex
 from exp_pool.search.indexes.none import NoIndex
 from exp_pool.testing import FaultyStore, every
@@ -310,9 +310,9 @@ def test_conditions_that_few_rows_meet_are_applied_before_ranking(settings):
 def test_filters_on_few_of_many_rows_find_all_of_them(tmp_path):
     """By widening, and in the end by Chroma's own filter."""
     from exp_pool.core.record import Vector
-    from exp_pool.protocols import Space, VectorRow
+    from exp_pool.protocols import IndexPartition, VectorRow
 
-    index, space = ChromaIndex(tmp_path / "c", timeout_s=30), Space("n", "e")
+    index, space = ChromaIndex(tmp_path / "c", timeout_s=30), IndexPartition("n", "e")
     index.generation(space, "p")
     vectors = to_unit(np.random.default_rng(0).normal(size=(6000, 8)), 6000)
     index.upsert_many(

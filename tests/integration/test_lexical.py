@@ -20,7 +20,7 @@ from questions import rows
 from exp_pool import Experience, in_namespace
 from exp_pool.core.tokenizer import words
 from exp_pool.errors import ExpPoolError, InvalidInputError, StoreError
-from exp_pool.search.indexes.lexical import LexicalIndex, WordsQuery
+from exp_pool.search.indexes.lexical import LexicalIndex, LexicalQuery
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.testing import FaultyStore
 from exp_pool.testing.faults import at, every
@@ -294,12 +294,12 @@ def test_memory_is_bounded_by_dropping_what_was_searched_longest_ago(make_manage
     index = LexicalIndex(manager.sync.store, max_bytes=120_000)  # two of the three
     sizes = set()
     for space in "abcabca":
-        assert len(index.search(WordsQuery(space, "number 7", 200))) == 100
+        assert len(index.search(LexicalQuery(space, "number 7", 200))) == 100
         sizes.add(len(index._tables))
         assert space in index._tables
     assert sizes == {1, 2}
     index.close()
-    assert len(index.search(WordsQuery("a", "number 7", 200))) == 100
+    assert len(index.search(LexicalQuery("a", "number 7", 200))) == 100
 
 
 def test_dead_rows_are_dropped_from_memory(make_manager, monkeypatch):

@@ -156,8 +156,8 @@ def test_similarity_against_correctness(manager):
     asking.go(300)
     (memory,) = (studied.memory for studied in manager.sync._verifying.all("default"))
     seen = {}
-    for lesson, wrong in memory.labels:
-        pair, chance = lesson.features, lesson.chance
+    for example, wrong, _ in memory.labels:
+        pair, chance = example.features, example.chance
         step = seen.setdefault(min(int(pair.numbers[0] * 20), 19), [0.0, 0.0])
         step[0] += (not wrong) / chance
         step[1] += 1 / chance

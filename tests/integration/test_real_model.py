@@ -10,7 +10,7 @@ from questions import rows
 from stored_vectors import TEXTS, Stored
 
 from exp_pool import Experience, ExpManager
-from exp_pool.search.search import Wanted
+from exp_pool.search.search import SearchQuery
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -81,7 +81,7 @@ def test_hybrid_is_no_worse_than_the_better_of_words_and_meaning(pool, asked):
         search, found = manager.sync.ports.search, Counter()
         one, vectors = embedded(manager, [b for _, b in asked])
         for n, (a, b) in enumerate(asked):
-            wanted, vector = Wanted("default", b, 5), replace(one, vectors=vectors[n : n + 1])
+            wanted, vector = SearchQuery("default", b, 5), replace(one, vectors=vectors[n : n + 1])
             for kind, matches in {
                 "semantic": search.nearest(wanted, vector),
                 "lexical": search.by_words(wanted),

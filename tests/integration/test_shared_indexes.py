@@ -17,7 +17,7 @@ from exp_pool.errors import ExpPoolWarning
 from exp_pool.maintenance.worker import Upkeep
 from exp_pool.protocols import RecordQuery, RenewableIndex, VectorQuery
 from exp_pool.runtime import clock
-from exp_pool.search.indexes._quoting import digest, unquote
+from exp_pool.search.indexes._identifiers import digest, unquote
 from exp_pool.search.indexes.chroma_server import ChromaServerIndex
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"

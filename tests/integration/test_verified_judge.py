@@ -53,7 +53,7 @@ def test_all_requests_are_counted_and_each_once(manager):
     after = asking.reuse()
     assert after.requests - seen.requests == 200
     assert after.answered - seen.answered == answered
-    assert after.requests == after.answered + after.looked_into + after.abstained
+    assert after.requests == after.answered + after.explored + after.abstained
     assert after.allowed == RATE
     assert 0 <= after.error_rate <= after.at_most
 
@@ -63,8 +63,8 @@ def test_the_function_runs_at_times_although_it_would_be_answered(manager):
     seen, runs, answered = asking.reuse(), len(asking.runs), 0
     for _ in range(4):
         answered += sum(found == "semantic" for found, _ in asking.go(50))
-    looked_into = asking.reuse().looked_into - seen.looked_into
-    assert 0 < looked_into <= 200 - answered
+    explored = asking.reuse().explored - seen.explored
+    assert 0 < explored <= 200 - answered
     assert len(asking.runs) - runs == 200 - answered, "what was looked into has run"
 
 
@@ -478,5 +478,5 @@ def test_without_a_memory_it_abstains():
     hit = Hit(Experience(function="f", request="cats", response=1), 0.99, "semantic")
     verdict = VerifiedJudge().judge(Question("f", "dogs", (hit,)))
     assert verdict.hit is None
-    assert verdict.lesson is None
+    assert verdict.example is None
     assert "nothing is known" in verdict.reason

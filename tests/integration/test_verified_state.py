@@ -12,8 +12,9 @@ from conftest import letters
 from exp_pool import VerifiedJudge, in_namespace
 from exp_pool.errors import ExpPoolWarning, StoreError
 from exp_pool.maintenance import judge_training
-from exp_pool.reuse.memory import Lesson, Memory, label_entry
-from exp_pool.reuse.pair_features import Features
+from exp_pool.reuse.judge_memory import JudgeMemory
+from exp_pool.reuse.pair_features import PairFeatures
+from exp_pool.reuse.training_examples import TrainingExample, label_entry
 from exp_pool.stores.memory import MemoryStore
 
 
@@ -23,7 +24,7 @@ def known(manager, namespace="default"):
 
 
 def counts(reuse):
-    return reuse.requests, reuse.answered, reuse.looked_into, round(reuse.error_rate, 9), round(reuse.at_most, 9)
+    return reuse.requests, reuse.answered, reuse.explored, round(reuse.error_rate, 9), round(reuse.at_most, 9)
 
 
 def test_it_survives_reopening(make_manager, tmp_path):
@@ -208,8 +209,8 @@ def test_what_cannot_be_counted_is_not_answered(make_manager, broken):
     + ['{"x":[1],"w":[%s],"e":1,"wrong":0}' % bucket for bucket in ("-1", "32768", "99999", '"a"', "1.5")],
 )
 def test_a_damaged_entry_takes_nothing_from_the_others(entry):
-    good = label_entry(Lesson(Features((0.5, 1.0)), None, 1.0), wrong=True)
-    memory = Memory(0.02, 0.95)
+    good = label_entry(TrainingExample(PairFeatures((0.5, 1.0)), None, 1.0), wrong=True)
+    memory = JudgeMemory(0.02, 0.95)
     memory.add([good, entry, good])
     assert memory.bound.requests == 2
     assert [label.wrong for label in memory.labels] == [True, True]
@@ -221,7 +222,9 @@ def test_labels_of_another_version_are_counted_and_not_learned_from(make_manager
     asking = Asking(make_manager(store=store), batch=10)
     asking.go(50)
     (log,) = [name for name in store.names("default").logs if name.startswith("verified:")]
-    store.append_log("default", log, [label_entry(Lesson(Features((0.5, 1.0)), None, 1.0), wrong=False)] * 500)
+    store.append_log(
+        "default", log, [label_entry(TrainingExample(PairFeatures((0.5, 1.0)), None, 1.0), wrong=False)] * 500
+    )
     asking.until_it_answers()
     assert asking.reuse().requests >= 500
 
@@ -243,7 +246,7 @@ def test_where_learning_fails_calls_go_on(make_manager, monkeypatch):
     def fails(*_):
         raise ImportError("no scikit-learn here")
 
-    monkeypatch.setattr("exp_pool.reuse.memory.fit", fails)
+    monkeypatch.setattr("exp_pool.reuse.judge_memory.fit", fails)
     asking = Asking(make_manager())
     with pytest.warns(ExpPoolWarning, match="abstains.*no scikit-learn here"):
         results = asking.go(400)

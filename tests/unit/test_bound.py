@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from exp_pool.reuse import bound as module
 from exp_pool.reuse.bound import Bound
-from exp_pool.reuse.memory import Lesson, Memory, answers_entry, label_entry
-from exp_pool.reuse.pair_features import Features
+from exp_pool.reuse.judge_memory import JudgeMemory
+from exp_pool.reuse.pair_features import PairFeatures
+from exp_pool.reuse.training_examples import TrainingExample, answers_entry, label_entry
 
 BETS = range(len(module._BETS))
 PREDICTED = (0.0, 1e-6, 0.01, 0.3, 0.99, 1.0)
@@ -26,10 +27,10 @@ def least_chance(place):
 def wager(place, chance, predicted, wrong):
     """What one request does to exp(a S - W) of one bet: the factor if it is answered, and if it is looked into."""
     a = module._BETS[place].a
-    answered, looked_into = Bound(given_up=place), Bound(given_up=place)
+    answered, explored = Bound(given_up=place), Bound(given_up=place)
     answered.answered(1, predicted, chance)
-    looked_into.looked_into(chance, predicted, wrong=wrong)
-    return math.exp(a * wrong - answered.weights[place]), math.exp(-looked_into.weights[place])
+    explored.explored(chance, predicted, wrong=wrong)
+    return math.exp(a * wrong - answered.weights[place]), math.exp(-explored.weights[place])
 
 
 @pytest.mark.parametrize("place", BETS)
@@ -37,16 +38,16 @@ def wager(place, chance, predicted, wrong):
 def test_each_request_is_a_fair_game_whatever_the_label(place, wrong):
     for share, predicted in itertools.product((0.0, 0.01, 0.2, 0.7, 0.999), PREDICTED):
         chance = least_chance(place) + share * (1 - least_chance(place))
-        answered, looked_into = wager(place, chance, predicted, wrong)
-        assert (1 - chance) * answered + chance * looked_into == pytest.approx(1, abs=1e-12), (chance, predicted)
-        assert answered > 0 < looked_into
+        answered, explored = wager(place, chance, predicted, wrong)
+        assert (1 - chance) * answered + chance * explored == pytest.approx(1, abs=1e-12), (chance, predicted)
+        assert answered > 0 < explored
 
 
 @given(st.floats(1e-9, 0.999), st.sampled_from(PREDICTED), st.booleans())
 def test_what_was_looked_into_less_often_than_any_bet_needs_is_no_gain_either(chance, predicted, wrong):
     last = BETS[-1]
-    answered, looked_into = wager(last, chance, predicted, wrong)
-    assert (1 - chance) * answered + chance * looked_into <= 1 + 1e-9
+    answered, explored = wager(last, chance, predicted, wrong)
+    assert (1 - chance) * answered + chance * explored <= 1 + 1e-9
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 1.0), st.floats(0.001, 1.0), st.integers(0, 2)), max_size=60))
@@ -56,7 +57,7 @@ def test_it_is_a_number_whatever_comes(entries):
         if kind == 0:
             bound.answered(3, 3 * predicted, chance)
         elif chance < 1:
-            bound.looked_into(chance, predicted, wrong=kind == 1)
+            bound.explored(chance, predicted, wrong=kind == 1)
         else:
             bound.abstained()
         bound.settle(CONFIDENCE)
@@ -80,7 +81,7 @@ def test_the_most_wrong_is_where_the_mixture_reaches_one_over_alpha(confidence):
     for _ in range(300):
         chance = max(bound.least_chance, coin.uniform(0.01, 0.9))
         if coin.random() < chance:
-            bound.looked_into(chance, 0.02, wrong=coin.random() < 0.02)
+            bound.explored(chance, 0.02, wrong=coin.random() < 0.02)
         else:
             bound.answered(1, 0.02, chance)
         if bound.requests % 100 == 0:
@@ -105,9 +106,9 @@ def played(limit, streams=STREAMS):
     lost = -np.log((1 - (1 - chance) * np.exp(a)) / chance)
     wrong_answers, weights, reached = np.zeros(streams), np.zeros((streams, len(a))), np.zeros(streams, bool)
     for _ in range(LENGTH):
-        looked_into = coin.random(streams) < chance
-        wrong_answers += ~looked_into & ~reached
-        weights += np.outer(looked_into & ~reached, lost)
+        explored = coin.random(streams) < chance
+        wrong_answers += ~explored & ~reached
+        weights += np.outer(explored & ~reached, lost)
         reached |= (share * np.exp(a * wrong_answers[:, None] - weights)).sum(axis=1) >= limit
     return reached.mean()
 
@@ -132,7 +133,7 @@ def exceeded(confidence, strategy, streams=250, length=60):
         for _ in range(length):
             wrong, predicted, chance = strategy(bound, wrong_answers, coin)
             if coin.random() < chance:
-                bound.looked_into(chance, predicted, wrong=wrong)
+                bound.explored(chance, predicted, wrong=wrong)
             else:
                 bound.answered(1, predicted, chance)
                 wrong_answers += wrong
@@ -177,9 +178,11 @@ def entries_of(seed, count=120):
         chance = max(least, min(0.9, coin.random()))
         predicted = coin.uniform(0, 0.3)
         if coin.random() < 0.3:
-            entries.append(label_entry(Lesson(Features((0.5,)), None, 1.0), wrong=coin.random() < 0.5))
+            entries.append(label_entry(TrainingExample(PairFeatures((0.5,)), None, 1.0), wrong=coin.random() < 0.5))
         elif coin.random() < chance:
-            entries.append(label_entry(Lesson(Features((0.5,)), predicted, chance), wrong=coin.random() < predicted))
+            entries.append(
+                label_entry(TrainingExample(PairFeatures((0.5,)), predicted, chance), wrong=coin.random() < predicted)
+            )
         else:
             entries.append(answers_entry(2, 2 * predicted, chance))
     assert bound.given_up == 0
@@ -188,13 +191,13 @@ def entries_of(seed, count=120):
 
 def state(memory):
     bound = memory.bound
-    return (bound.requests, bound.given_up, memory.answered, memory.looked_into), (bound.estimate, *bound.weights)
+    return (bound.requests, bound.given_up, memory.answered, memory.explored), (bound.estimate, *bound.weights)
 
 
 @given(st.integers(0, 20), st.sets(st.integers(1, 119), max_size=6), st.sampled_from(["read on", "another process"]))
 def test_however_the_log_is_read_the_same_is_known(seed, cuts, how):
     entries = entries_of(seed)
-    at_once, in_parts = Memory(0.02, CONFIDENCE), Memory(0.02, CONFIDENCE)
+    at_once, in_parts = JudgeMemory(0.02, CONFIDENCE), JudgeMemory(0.02, CONFIDENCE)
     at_once.add(entries)
     given_up = 0
     for start, end in itertools.pairwise([0, *sorted(cuts), len(entries)]):
@@ -204,7 +207,7 @@ def test_however_the_log_is_read_the_same_is_known(seed, cuts, how):
         if how == "another process":
             in_parts.mark()
             carried = in_parts.marked
-            in_parts = Memory(0.02, CONFIDENCE)
+            in_parts = JudgeMemory(0.02, CONFIDENCE)
             in_parts.resume(carried)
     (counts, numbers), (counts_in_parts, numbers_in_parts) = state(at_once), state(in_parts)
     assert counts_in_parts == counts
@@ -216,7 +219,7 @@ def test_nobody_reads_what_was_worked_out_before_the_last_label():
     """Callers ask while the worker adds: what a caller began to work out before must not be taken for what is known."""
     bound = Bound()
     worked_out = bound._most
-    bound.looked_into(0.9, 0.01, wrong=True)
+    bound.explored(0.9, 0.01, wrong=True)
     worked_out[CONFIDENCE, 0] = -1.0  # by a caller who began before
     assert bound.most_wrong(CONFIDENCE) > 0
     worked_out = bound._most

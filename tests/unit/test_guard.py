@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from near_misses import HELD, SEEN, pairs
 
 from exp_pool.reuse import pair_features as pairs_module
-from exp_pool.reuse.guard import Kind, differences, guard, read
+from exp_pool.reuse.guard import DifferenceKind, differences, guard, tokenize
 
 # ── What it must see, and what it must let pass ───────────────────────────────────────────────────────────────────────
 
@@ -98,16 +98,28 @@ def test_one_meaning_written_in_two_ways_passes(pair):
 
 
 SEES = {
-    Kind.NEGATION: ["Should I take aspirin?|Should I not take aspirin?", "这个药可以空腹吃吗|这个药不可以空腹吃吗"],
-    Kind.NUMBER: ["Give me 3 ideas|Give me five ideas", "三个苹果多少钱|五个苹果多少钱"],
-    Kind.UNIT: ["How long is 5 km?|How long is 5 miles?", "5公里等于多少米|5英里等于多少米"],
-    Kind.DATE: ["flights on Jan 5|flights on Jan 6", "周一开会吗|周二开会吗"],
-    Kind.ENTITY: ["How tall is Mount Everest?|How tall is Mont Blanc?", "李白的代表作有哪些|杜甫的代表作有哪些"],
-    Kind.IDENTIFIER: ["What does get_user() return?|What does set_user() return?", "os.path是什么|os.environ是什么"],
-    Kind.ORDER: ["How do I get from A to B?|How do I get from B to A?", "从北京到上海要多久|从上海到北京要多久"],
-    Kind.QUANTIFIER: ["Do all birds fly?|Do some birds fly?", "至少需要3个人|至多需要3个人"],
-    Kind.OPPOSITE: ["increase the volume|decrease the volume", "如何增加体重|如何减少体重"],
-    Kind.LANGUAGE: ["Sort a list in Python|Sort a list in Java", "用法语写一封信|用德语写一封信"],
+    DifferenceKind.NEGATION: [
+        "Should I take aspirin?|Should I not take aspirin?",
+        "这个药可以空腹吃吗|这个药不可以空腹吃吗",
+    ],
+    DifferenceKind.NUMBER: ["Give me 3 ideas|Give me five ideas", "三个苹果多少钱|五个苹果多少钱"],
+    DifferenceKind.UNIT: ["How long is 5 km?|How long is 5 miles?", "5公里等于多少米|5英里等于多少米"],
+    DifferenceKind.DATE: ["flights on Jan 5|flights on Jan 6", "周一开会吗|周二开会吗"],
+    DifferenceKind.ENTITY: [
+        "How tall is Mount Everest?|How tall is Mont Blanc?",
+        "李白的代表作有哪些|杜甫的代表作有哪些",
+    ],
+    DifferenceKind.IDENTIFIER: [
+        "What does get_user() return?|What does set_user() return?",
+        "os.path是什么|os.environ是什么",
+    ],
+    DifferenceKind.ORDER: [
+        "How do I get from A to B?|How do I get from B to A?",
+        "从北京到上海要多久|从上海到北京要多久",
+    ],
+    DifferenceKind.QUANTIFIER: ["Do all birds fly?|Do some birds fly?", "至少需要3个人|至多需要3个人"],
+    DifferenceKind.OPPOSITE: ["increase the volume|decrease the volume", "如何增加体重|如何减少体重"],
+    DifferenceKind.LANGUAGE: ["Sort a list in Python|Sort a list in Java", "用法语写一封信|用德语写一封信"],
 }
 
 
@@ -131,7 +143,7 @@ def test_a_veto_says_what_stands_against_what():
 
 def test_what_is_said_on_one_side_only_is_a_hint_and_no_veto():
     (hint,) = differences("best laptops", "best laptops of 2016")
-    assert (hint.kind, hint.vetoes, hint.request, hint.stored) == (Kind.DATE, False, "", "2016")
+    assert (hint.kind, hint.vetoes, hint.request, hint.stored) == (DifferenceKind.DATE, False, "", "2016")
     assert guard("best laptops", "best laptops of 2016") is None
 
 
@@ -158,7 +170,7 @@ HOSTILE = st.one_of(
 @given(HOSTILE)
 def test_a_text_never_differs_from_itself(text):
     assert differences(text, text) == ()
-    assert differences(read(text), text) == ()
+    assert differences(tokenize(text), text) == ()
 
 
 @given(HOSTILE, HOSTILE)
@@ -181,7 +193,7 @@ def test_what_follows_from_one_word_alone_never_raises(words, word):
 def test_hostile_text_of_any_length_is_read_in_steps_that_grow_with_it(unit):
     """Counted, not timed: no more tokens than characters, and what is too long is not read."""
     text = (unit * 100_000)[:100_000]
-    assert len(read(text).tokens) <= 20_000
+    assert len(tokenize(text).tokens) <= 20_000
     assert guard(text, text) is None
     assert guard(text, text + "x") == guard(text + "x", text) != None  # noqa: E711
     short = text[:3_000]
@@ -204,5 +216,5 @@ def test_raised_digits_and_fractions_are_not_glued_to_the_number_before_them(lef
 
 def test_features_have_a_place_for_every_kind():
     """`reuse.pair_features` has their number written down: importing them would bring the guard's word lists along."""
-    assert len(Kind) == pairs_module._KINDS
-    assert sorted(kind.place for kind in Kind) == list(range(len(Kind)))
+    assert len(DifferenceKind) == pairs_module._KINDS
+    assert sorted(kind.place for kind in DifferenceKind) == list(range(len(DifferenceKind)))

@@ -9,7 +9,7 @@ import pytest
 from exp_pool import ExactJudge, Experience, Hit, PerfectJudge, ThresholdJudge, VerifiedJudge, all_of, any_of, guarded
 from exp_pool.errors import ConfigurationError
 from exp_pool.protocols import Question, Verdict
-from exp_pool.reuse.memory import Memory
+from exp_pool.reuse.judge_memory import JudgeMemory
 
 
 def hit(request, similarity=0.95, found_by="semantic"):
@@ -91,7 +91,7 @@ def test_what_a_veto_was_about_does_not_speak_against_what_differs_in_something_
 def test_a_judge_that_learns_passes_over_the_same_ones():
     seen = []
 
-    class Learned(Memory):
+    class Learned(JudgeMemory):
         def predict(self, pairs):
             seen.append(pairs)
             return [0.3, 0.1]

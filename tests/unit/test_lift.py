@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from exp_pool.reuse.lift import Lifts, Outcome
+from exp_pool.reuse.lift import CallOutcome, Lifts
 
 SIZE, TOGETHER, TOPICS = 200, 5, 20
 
@@ -121,7 +121,7 @@ def test_few_of_those_said_to_help_do_not(learned):
 
 def test_without_a_hold_out_nothing_is_said_of_an_experience():
     lifts = Lifts()
-    lifts.fold([Outcome(float(number % 2), ("a", "b") if number % 3 else ()) for number in range(300)])
+    lifts.fold([CallOutcome(float(number % 2), ("a", "b") if number % 3 else ()) for number in range(300)])
     for effect in lifts.effects():
         assert math.isnan(effect.lift)
         assert (effect.low, effect.high, effect.verdict, effect.shown) == (-1.0, 1.0, "unclear", 200)
@@ -138,7 +138,7 @@ def test_hold_outs_that_change_with_the_times_do_not_pass_for_an_effect():
         holdout, success = (0.05, 0.8) if good else (0.5, 0.2)
         shown = chance.random() >= holdout
         told = ("a",) if shown else ()
-        outcomes.append(Outcome(float(chance.random() < success), told, () if shown else ("a",), holdout))
+        outcomes.append(CallOutcome(float(chance.random() < success), told, () if shown else ("a",), holdout))
     lifts.fold(outcomes)
     seen = [o.value for o in outcomes if o.shown]
     unseen = [o.value for o in outcomes if not o.shown]
@@ -187,7 +187,7 @@ def test_an_experience_that_hurts_is_found_among_others_and_they_are_not():
         success = 0.7 - 0.4 * shown[0] + 0.1 * shown[1]
         ids = np.array(["bad", "good", "idle", "dull"])
         value = float(chance.random() < success)
-        outcomes.append(Outcome(value, tuple(ids[shown]), tuple(ids[~shown]), 0.2))
+        outcomes.append(CallOutcome(value, tuple(ids[shown]), tuple(ids[~shown]), 0.2))
     lifts.fold(outcomes)
     assert lifts.hurting(0.95) == ["bad"]
     lifts.take_out(["bad"])
@@ -205,8 +205,8 @@ def test_the_last_word_on_a_call_counts():
         shown = chance.random() >= 0.3
         args = (("a",) if shown else (), () if shown else ("a",), 0.3)
         first, last = chance.random(2)
-        said.append((Outcome(first, *args), Outcome(last, *args, before=first)))
-        meant.append(Outcome(last, *args))
+        said.append((CallOutcome(first, *args), CallOutcome(last, *args, before=first)))
+        meant.append(CallOutcome(last, *args))
     corrected, straight = Lifts(), Lifts()
     corrected.fold([first for first, _ in said])
     corrected.fold([last for _, last in said])
@@ -238,7 +238,7 @@ def test_it_does_not_matter_who_looks_when():
     for _ in range(330):
         shown = chance.random(3) >= 0.3
         ids = np.array(["a", "b", "c"])
-        outcomes.append(Outcome(float(chance.random()), tuple(ids[shown]), tuple(ids[~shown]), 0.3))
+        outcomes.append(CallOutcome(float(chance.random()), tuple(ids[shown]), tuple(ids[~shown]), 0.3))
     at_once, bit_by_bit = Lifts(), Lifts()
     at_once.fold(outcomes)
     start = 0
@@ -268,13 +268,13 @@ def test_the_bets_are_fair_whatever_was_before():
     for _ in range(130):  # "a" hurt and "b" helped until now, so predictions are not nothing
         shown = chance.random(3) >= 0.2
         value = float(chance.random() < 0.5 - 0.3 * shown[0] + 0.3 * shown[1])
-        lifts.fold([Outcome(value, tuple(ids[shown]), tuple(ids[~shown]), 0.2)])
+        lifts.fold([CallOutcome(value, tuple(ids[shown]), tuple(ids[~shown]), 0.2)])
     before, holdout, success = lifts.to_dict(), 0.3, 0.35
     expected, pooled = np.zeros(3), 0.0
     for coins in itertools.product((False, True), repeat=3):
         for value in (0.0, 1.0):
             after, shown = Lifts.from_dict(before), np.array(coins)
-            after.fold([Outcome(value, tuple(ids[shown]), tuple(ids[~shown]), holdout)])
+            after.fold([CallOutcome(value, tuple(ids[shown]), tuple(ids[~shown]), holdout)])
             weight = np.prod(np.where(shown, 1 - holdout, holdout)) * (success if value else 1 - success)
             expected += weight * after.wealth()
             pooled += weight * after.pooled()

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exp_pool.reuse import classifier, trees
-from exp_pool.reuse.guard import differences, read
-from exp_pool.reuse.pair_features import BUCKETS, Features, features
-from exp_pool.reuse.trees import Model, fit
+from exp_pool.reuse import boosted_trees, classifier
+from exp_pool.reuse.boosted_trees import TreeModel, fit
+from exp_pool.reuse.guard import differences, tokenize
+from exp_pool.reuse.pair_features import BUCKETS, PairFeatures, pair_features
 
 HOSTILE = {
     "nothing": "",
@@ -33,7 +33,7 @@ HOSTILE = {
 
 
 def of(a, b, similarity=0.9):
-    return features(a, b, similarity, differences(read(a), b))
+    return pair_features(a, b, similarity, differences(tokenize(a), b))
 
 
 LENGTH = len(of("a", "b").numbers)
@@ -61,7 +61,7 @@ def test_any_texts_are_so_many_finite_numbers(left, right, similarity):
 @given(st.text("abc dethf not 123?是不", max_size=40), st.text("abc dethf not 123?是不", max_size=40))
 def test_it_does_not_matter_which_of_the_two_is_stored_but_for_what_is_told_of_each(left, right):
     """Numbers about one of the two change places with the other's; all others stay."""
-    (there, wording), (back, wording_back) = features(left, right, 0.5, ()), features(right, left, 0.5, ())
+    (there, wording), (back, wording_back) = pair_features(left, right, 0.5, ()), pair_features(right, left, 0.5, ())
     assert wording == wording_back
     assert sorted(there) == pytest.approx(sorted(back))
     moved = {place for place in range(LENGTH) if there[place] != pytest.approx(back[place])}
@@ -78,7 +78,7 @@ def test_the_same_text_differs_in_nothing(text):
 
 def test_what_is_behind_two_thousand_characters_is_not_looked_at():
     long = "word " * 400
-    assert features(long, long + "more", 0.5, ()) == features(long, long + "less", 0.5, ())
+    assert pair_features(long, long + "more", 0.5, ()) == pair_features(long, long + "less", 0.5, ())
 
 
 def test_shared_words_and_others_are_told_apart_and_their_order_is_seen():
@@ -122,7 +122,7 @@ def slow(monkeypatch):
 
     def fit_slowly(*labels):
         with monkeypatch.context() as patch:
-            patch.setattr(trees, "_Flat", None)  # as if their trees were kept in another way
+            patch.setattr(boosted_trees, "_FlatTrees", None)  # as if their trees were kept in another way
             return fit(*labels)
 
     return fit_slowly
@@ -188,18 +188,18 @@ def test_nothing_that_is_wrong_but_in_one_of_four_places():
     """Orders are not ours to choose: here, the trees that leave the wrong ones out have only right ones to learn from."""
     rows, _, weights = made(400)
     wrong = np.zeros(400)
-    wrong[: 4 * trees._FEWEST * 2 : 4] = 1
+    wrong[: 4 * boosted_trees._FEWEST * 2 : 4] = 1
     model, unseen = fit(rows, wrong, weights)
     assert np.isfinite(unseen).all()
     assert np.isfinite(model.chances(rows)).all()
 
 
 def test_trees_that_do_not_say_what_scikit_learn_says_are_not_used(monkeypatch):
-    class Off(trees._Flat):
+    class Off(boosted_trees._FlatTrees):
         def log_odds(self, rows):
             return super().log_odds(rows) + 0.1
 
-    monkeypatch.setattr(trees, "_Flat", Off)
+    monkeypatch.setattr(boosted_trees, "_FlatTrees", Off)
     model, _ = fit(*made(300))
     assert model.flat is None
     assert model.slow is not None
@@ -240,8 +240,8 @@ def test_learning_the_same_twice_gives_the_same():
 
 
 def test_without_rows_there_are_no_chances():
-    assert Model(0.25).chances([]) == []
-    assert Model(0.25).chances([[random.random()]] * 3) == [0.25] * 3
+    assert TreeModel(0.25).chances([]) == []
+    assert TreeModel(0.25).chances([[random.random()]] * 3) == [0.25] * 3
 
 
 # ── Words ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -253,7 +253,7 @@ def worded(count, seed, buckets=40):
     words = coin.integers(0, buckets, (count, 4))
     wrong = (words < 6).any(axis=1).astype(float)
     pairs = [
-        Features(tuple(row), tuple(sorted(set(map(int, held)))))
+        PairFeatures(tuple(row), tuple(sorted(set(map(int, held)))))
         for row, held in zip(coin.normal(size=(count, 3)), words, strict=True)
     ]
     return pairs, wrong
@@ -265,14 +265,14 @@ def test_which_words_matter_is_learned():
     chances = np.array(model.chances(pairs))
     assert np.mean((chances > 0.5) == wrong) > 0.9
     assert np.mean((unseen > 0.5) == worded(1500, 1)[1]) > 0.9
-    assert model.chances([Features((0.0, 0.0, 0.0))] * 2) == model.chances([Features((0.0, 0.0, 0.0), ())] * 2)
+    assert model.chances([PairFeatures((0.0, 0.0, 0.0))] * 2) == model.chances([PairFeatures((0.0, 0.0, 0.0), ())] * 2)
 
 
 def test_what_words_say_of_a_label_is_learned_without_it():
     """Of labels by chance nothing can be known, though each has a word of its own."""
     coin = np.random.default_rng(4)
     wrong = (coin.random(800) < 0.5).astype(float)
-    pairs = [Features(tuple(row), (number,)) for number, row in enumerate(coin.normal(size=(800, 3)))]
+    pairs = [PairFeatures(tuple(row), (number,)) for number, row in enumerate(coin.normal(size=(800, 3)))]
     _, unseen = classifier.fit(pairs, wrong, np.ones(800))
     assert abs(np.corrcoef(unseen, wrong)[0, 1]) < 0.12
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exp_pool import Experience, Hit, Inject, SimpleContextBuilder
 from exp_pool.errors import ConfigurationError
-from exp_pool.reuse.selection import Selection, diverse, selection_of
+from exp_pool.reuse.selection import ExperienceSelection, diverse, selection_of
 
 
 def hit(text, similarity, id_=None):
@@ -28,7 +28,7 @@ HITS = st.lists(st.tuples(TEXTS, st.floats(-1, 1)), max_size=12).map(
 
 @given(HITS, st.integers(1, 8))
 def test_the_most_similar_are_shown_in_their_order(hits, limit):
-    shown = Selection(limit).choose(hits, random.random)
+    shown = ExperienceSelection(limit).choose(hits, random.random)
     assert [e.id for e in shown.experiences] == ids(sorted(hits, key=lambda found: -found.similarity))[:limit]
     assert shown.left_out is None
     assert shown.note == {}
@@ -40,8 +40,8 @@ def test_what_is_shown_and_what_is_left_out_are_what_would_have_been_shown(hits,
         return experiences[:room]
 
     drawn = random.Random(1)
-    would = Selection(limit, diversity=diversity, fitting=fitting).choose(hits, drawn.random).experiences
-    shown = Selection(limit, diversity=diversity, holdout=holdout, fitting=fitting).choose(hits, drawn.random)
+    would = ExperienceSelection(limit, diversity=diversity, fitting=fitting).choose(hits, drawn.random).experiences
+    shown = ExperienceSelection(limit, diversity=diversity, holdout=holdout, fitting=fitting).choose(hits, drawn.random)
     assert len(would) == min(limit, len(hits), room)
     if holdout:
         assert sorted([*shown.parents, *shown.note["left_out"]]) == sorted(e.id for e in would), "nobody moves up"
@@ -56,7 +56,7 @@ def chi_square_of_draws(holdout, calls):
     hits = [hit(name, 0.9) for name in "abc"]
     drawn, together, alone = random.Random(7), Counter(), Counter()
     for _ in range(calls):
-        left_out = Selection(holdout=holdout).choose(hits, drawn.random).note["left_out"]
+        left_out = ExperienceSelection(holdout=holdout).choose(hits, drawn.random).note["left_out"]
         together[len(left_out)] += 1
         alone.update(left_out)
     expected = {k: calls * n * holdout**k * (1 - holdout) ** (3 - k) for k, n in enumerate((1, 3, 3, 1))}
@@ -76,7 +76,7 @@ def test_without_holdout_nothing_is_drawn():
     def draw():
         raise AssertionError("nobody is to be left out")
 
-    assert Selection().choose([hit("a", 0.5)], draw).parents == ("a",)
+    assert ExperienceSelection().choose([hit("a", 0.5)], draw).parents == ("a",)
 
 
 # Variety
@@ -111,8 +111,8 @@ def test_diversity_keeps_the_most_similar_first_and_loses_nobody_without_need(hi
 
 
 def test_more_candidates_are_looked_for_where_they_are_to_differ():
-    assert Selection(5).candidates == 5
-    assert Selection(5, diversity=0.3).candidates == 20
+    assert ExperienceSelection(5).candidates == 5
+    assert ExperienceSelection(5, diversity=0.3).candidates == 20
 
 
 # What asks for it
@@ -122,8 +122,8 @@ def test_all_who_show_experiences_say_so_in_one_way():
     wanted = {"min_similarity": 0.2, "min_score": 0.5, "holdout": 0.1, "diversity": 0.3, "failures": True}
     of_inject = selection_of(Inject("x", top_k=3, **wanted))
     builder = SimpleContextBuilder(limit=3, **wanted)
-    assert of_inject == Selection(3, **wanted)
-    assert selection_of(builder) == Selection(3, **wanted, fitting=builder.fitting)
+    assert of_inject == ExperienceSelection(3, **wanted)
+    assert selection_of(builder) == ExperienceSelection(3, **wanted, fitting=builder.fitting)
 
     class Strangers:
         limit = 2
@@ -131,7 +131,7 @@ def test_all_who_show_experiences_say_so_in_one_way():
         def build(self, request, experiences):
             return request
 
-    assert selection_of(Strangers()) == Selection(2)
+    assert selection_of(Strangers()) == ExperienceSelection(2)
     Strangers.limit = 0
     with pytest.raises(ConfigurationError, match="limit=0"):
         selection_of(Strangers())

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exp_pool.reuse import shared
-from exp_pool.reuse.shared import unshared
+from exp_pool.reuse import boilerplate
+from exp_pool.reuse.boilerplate import without_boilerplate
 
 RULES = (
     "You are the assistant of a parcel service. Answer in at most three sentences and never promise a date. If the "
@@ -27,8 +27,8 @@ ONE_LINE = RULES.replace(".", "").replace(",", "")
     ],
 )
 def test_the_sentences_that_differ(one, other, parts):
-    assert unshared(one, other) == parts
-    assert unshared(other, one) == parts[::-1]
+    assert without_boilerplate(one, other) == parts
+    assert without_boilerplate(other, one) == parts[::-1]
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def test_the_sentences_that_differ(one, other, parts):
     ids=["short", "equal", "nothing shared", "little shared", "less than half shared"],
 )
 def test_else_the_whole_is_compared(one, other):
-    assert unshared(one, other) is None
+    assert without_boilerplate(one, other) is None
 
 
 def test_where_one_says_something_more_the_sentence_before_is_compared_with_it():
-    assert unshared(RULES, RULES + "Where is it?") == (
+    assert without_boilerplate(RULES, RULES + "Where is it?") == (
         "If the customer is angry, apologise once.",
         "If the customer is angry, apologise once. Where is it?",
     )
@@ -60,7 +60,7 @@ def test_it_never_raises_and_both_parts_say_something(one, shared, other):
         (one + shared, other + shared),
         (one + shared + other, shared + other),
     ):
-        parts = unshared(*texts)
+        parts = without_boilerplate(*texts)
         assert parts is None or (all(parts) and all(part in text for part, text in zip(parts, texts, strict=True)))
 
 
@@ -68,10 +68,10 @@ def test_it_never_raises_and_both_parts_say_something(one, shared, other):
 def test_the_steps_do_not_grow_with_hostile_texts(unit, monkeypatch):
     """Each step goes through a text once, so their number must not depend on it."""
     looked = []
-    last = shared._last
+    last = boilerplate._last
     monkeypatch.setattr(shared, "_last", lambda *args: looked.append(args) or last(*args))
     text = (unit * 5_000)[:5_000]
     for one, other in ((text + "q", text + "z"), (text, text + "z"), ("q" + text, "z z" + text)):
         looked.clear()
-        unshared(one, other)
+        without_boilerplate(one, other)
         assert len(looked) <= 6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exp_pool.reuse.guard.lists import by_word, contraries, load, numbered
+from exp_pool.reuse.guard.word_lists import by_word, contraries, load, numbered
 
 _LISTS = load("chinese")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from exp_pool.reuse.guard.lists import by_word, contraries, exchanged, load, numbered
+from exp_pool.reuse.guard.word_lists import by_word, contraries, exchanged, load, numbered
 
 _LISTS = load("english")
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from exp_pool.reuse.guard import chinese
-from exp_pool.reuse.guard.lists import load
+from exp_pool.reuse.guard.word_lists import load
 
 _LISTS = load("units")
 ONLY_BEHIND_NUMBERS = frozenset(_LISTS["only_behind_numbers"].split())

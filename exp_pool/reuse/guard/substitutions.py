@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from exp_pool.reuse.guard import chinese, english, languages, signs
+from exp_pool.reuse.guard import chinese, english, languages, operators
 from exp_pool.reuse.guard.lexicon import key_and_kind
 from exp_pool.reuse.guard.phrases import Token
 
@@ -25,7 +25,7 @@ _Places = Mapping[tuple[str, ...], Sequence[Token]]
 
 def exchanged_signs(ours: Sequence[Token], theirs: Sequence[Token]) -> tuple[Token, Token] | None:
     """A sign, and the one that stands for it between the same things in the other text."""
-    return _first(_signs(ours), _signs(theirs), signs.opposed)
+    return _first(_signs(ours), _signs(theirs), operators.opposed)
 
 
 def exchanged_words(ours: Sequence[Token], theirs: Sequence[Token]) -> tuple[Token, Token] | None:
@@ -52,7 +52,7 @@ def _signs(tokens: Sequence[Token]) -> _Places:
     """Of each pair of neighbours the signs between them."""
     found: dict[tuple[str, ...], list[Token]] = {}
     for at in range(len(tokens)):
-        if tokens[at].key in signs.COUNTED and tokens[at].kind == "s":
+        if tokens[at].key in operators.COUNTED and tokens[at].kind == "s":
             before = tokens[at - 1].key if at else ""
             _add(found, (before, tokens[at + 1].key if at + 1 < len(tokens) else ""), tokens[at])
     return found

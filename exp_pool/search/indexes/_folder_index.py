@@ -18,13 +18,13 @@ from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from exp_pool.core.contracts.plugs import Neighbour, Space, VectorQuery, VectorRow
+from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, VectorQuery, VectorRow
 from exp_pool.errors import VectorIndexError
 from exp_pool.runtime.files import create_folder, replace_file
 from exp_pool.runtime.forks import reset_in_child
 from exp_pool.runtime.single_thread import OneThread
 from exp_pool.search.indexes._generations import Generations
-from exp_pool.search.indexes._quoting import digest
+from exp_pool.search.indexes._identifiers import digest
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class Engine(Protocol):
         """Write everything and let go of the files."""
 
 
-class EmbeddedIndex(ABC):
+class FolderIndex(ABC):
     """A folder of spaces, each with its generations.
 
     Args:
@@ -75,7 +75,7 @@ class EmbeddedIndex(ABC):
         self._path = Path(path)
         self._timeout_s = timeout_s
         self._thread = OneThread(f"exp_pool-{self.scheme}")
-        self._shelves: dict[Space, _Shelf] = {}
+        self._shelves: dict[IndexPartition, _Shelf] = {}
         self._left_to_parent: list[object] = []
         reset_in_child(self._leave_to_parent)
 
@@ -94,34 +94,34 @@ class EmbeddedIndex(ABC):
             shelf.generations.leave_to_parent()
         self._shelves = {}
 
-    def generation(self, space: Space, pool: str) -> str:
+    def generation(self, space: IndexPartition, pool: str) -> str:
         return self._do(lambda: self._take(space, pool).filling, _PATIENCE)
 
-    def doubt(self, space: Space) -> str:
+    def doubt(self, space: IndexPartition) -> str:
         return self._do(lambda: self._shelf(space).generations.doubt, _PATIENCE)
 
-    def findable(self, space: Space) -> set[str] | None:
+    def findable(self, space: IndexPartition) -> set[str] | None:
         shelf = self._do(lambda: self._shelf(space))
         return None if shelf.generations.hopeless or self._left_to_parent else self._found_in(shelf.place)
 
-    def believe(self, space: Space) -> None:
+    def believe(self, space: IndexPartition) -> None:
         self._do(lambda: setattr(self._shelf(space).generations, "doubt", ""), _PATIENCE)
 
-    def count(self, space: Space) -> int:
+    def count(self, space: IndexPartition) -> int:
         return self._do(lambda: self._shelf(space).filled().count(), _PATIENCE)
 
-    def renew(self, space: Space) -> str:
+    def renew(self, space: IndexPartition) -> str:
         return self._do(lambda: self._shelf(space).renew(), _PATIENCE)
 
-    def complete(self, space: Space) -> None:
+    def complete(self, space: IndexPartition) -> None:
         self._do(lambda: self._shelf(space).complete(), _PATIENCE)
 
-    def upsert_many(self, space: Space, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
         for start in range(0, len(rows), self.batch):
             batch = rows[start : start + self.batch]
             self._do(lambda some=batch: self._shelf(space).upsert(some), _PATIENCE)  # type: ignore[misc]
 
-    def delete_many(self, space: Space, ids: Sequence[str]) -> None:
+    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
         unique = list(dict.fromkeys(ids))
         for start in range(0, len(unique), self.batch):
             batch = unique[start : start + self.batch]
@@ -129,7 +129,7 @@ class EmbeddedIndex(ABC):
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:
         def search() -> list[list[Neighbour]]:
-            shelf = self._shelves.get(Space(query.namespace, query.embedder))
+            shelf = self._shelves.get(IndexPartition(query.namespace, query.embedder))
             if shelf is None or shelf.generations.current is None or shelf.generations.doubt:
                 return [[] for _ in query.vectors]  # it has nothing yet
             engine = shelf.answering()
@@ -145,7 +145,7 @@ class EmbeddedIndex(ABC):
             for place in self._path.glob(f"{digest(namespace)}-{'[0-9a-f]' * 32}"):
                 shelf = next((s for s in self._shelves.values() if s.generations.folder == place), None)
                 if shelf is None:
-                    shelf = self._new_shelf(Space(namespace, ""), place)
+                    shelf = self._new_shelf(IndexPartition(namespace, ""), place)
                     shelf.generations.acquire()
                 shelf.clear()
                 self._shelves.pop(shelf.space, None)
@@ -167,7 +167,7 @@ class EmbeddedIndex(ABC):
         except Exception as err:
             raise VectorIndexError(f"{self.library} at {self._path}: {err}") from err
 
-    def _take(self, space: Space, pool: str) -> _Shelf:
+    def _take(self, space: IndexPartition, pool: str) -> _Shelf:
         shelf = self._shelves.get(space)
         if shelf is None:
             if self._left_to_parent:
@@ -178,7 +178,7 @@ class EmbeddedIndex(ABC):
             self._shelves[space] = shelf
         return shelf
 
-    def _new_shelf(self, space: Space, folder: Path) -> _Shelf:
+    def _new_shelf(self, space: IndexPartition, folder: Path) -> _Shelf:
         library = f"{self.library} {importlib.metadata.version(self.library)}"
         return _Shelf(space, Generations(folder, library), self._open)
 
@@ -201,7 +201,7 @@ class EmbeddedIndex(ABC):
                 f"index='{self.scheme}:///...', or remove the folder if that pool is gone. Nothing was changed"
             )
 
-    def _shelf(self, space: Space) -> _Shelf:
+    def _shelf(self, space: IndexPartition) -> _Shelf:
         shelf = self._shelves.get(space)
         if shelf is None:
             raise VectorIndexError(f"{space} is not open")
@@ -215,7 +215,7 @@ class EmbeddedIndex(ABC):
 class _Shelf:
     """The folder of one space, with engines on the generation that answers and on the one being filled."""
 
-    def __init__(self, space: Space, generations: Generations, open_engine: Callable[[Path], Engine]) -> None:
+    def __init__(self, space: IndexPartition, generations: Generations, open_engine: Callable[[Path], Engine]) -> None:
         self.space = space
         self.generations = generations
         self.filling = ""

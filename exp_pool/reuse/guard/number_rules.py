@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from exp_pool.reuse.guard import chinese, english
-from exp_pool.reuse.guard.kinds import Kind
+from exp_pool.reuse.guard.difference import DifferenceKind
 from exp_pool.reuse.guard.lexicon import key_and_kind
 from exp_pool.reuse.guard.phrases import Token
 from exp_pool.reuse.guard.quantities import UNITS, Number
-from exp_pool.reuse.guard.sides import Finding, Sides
+from exp_pool.reuse.guard.token_diff import Finding, TokenDiff
 
 _PAIRED = 2_000  # pairs of amounts that are looked at for equal ones written differently; the rest counts as different
 
@@ -23,20 +23,22 @@ _QUANTIFIERS = _keys(english.QUANTIFIERS) | chinese.QUANTIFIERS
 _BOUNDS = _keys(english.BOUNDS) | chinese.BOUNDS
 
 
-def numbers(sides: Sides) -> Iterator[Finding]:
+def numbers(sides: TokenDiff) -> Iterator[Finding]:
     """Numbers, dates and times."""
     ours, theirs = _amounts(sides)
     if not ours and not theirs:
         return
-    kind = Kind.DATE if all(side[0].kind in "dt" for side in (ours, theirs) if side) else Kind.NUMBER
+    kind = (
+        DifferenceKind.DATE if all(side[0].kind in "dt" for side in (ours, theirs) if side) else DifferenceKind.NUMBER
+    )
     if ours and theirs and ours[0].kind == theirs[0].kind == "n":
         one, other = ours[0].value, theirs[0].value
         if one.unit and other.unit and one.value == other.value:
-            kind = Kind.UNIT
+            kind = DifferenceKind.UNIT
     yield Finding(kind, ours, theirs, sure=bool(ours and theirs))
 
 
-def _amounts(sides: Sides) -> tuple[list[Token], list[Token]]:
+def _amounts(sides: TokenDiff) -> tuple[list[Token], list[Token]]:
     """The numbers, dates and times that mean something else in the other text."""
     mine, other = ([token for token in side if token.kind in "ndt"] for side in (sides.ours, sides.theirs))
     if mine and other:
@@ -77,7 +79,7 @@ def _same(one: Token, other: Token) -> bool:
     )
 
 
-def _with_roman_one(numbers: list[Token], against: list[Token], sides: Sides) -> list[Token]:
+def _with_roman_one(numbers: list[Token], against: list[Token], sides: TokenDiff) -> list[Token]:
     """World War I against World War II: where the other text has a Roman number, "I" is one in the same place."""
     if numbers or not any(token.text.isalpha() and token.text.isupper() for token in against):
         return numbers
@@ -99,7 +101,7 @@ def _followers(numbers: Sequence[Token], tokens: Sequence[Token]) -> dict[int, s
     return {id(token): after.key for token, after in pairwise(tokens) if id(token) in ids}
 
 
-def units(sides: Sides) -> Iterator[Finding]:
+def units(sides: TokenDiff) -> Iterator[Finding]:
     """Units without a number, of one dimension."""
     units_of_theirs = [token for token in reversed(sides.theirs) if token.key.startswith("unit:")]
     theirs = {dimension: token for token in units_of_theirs for dimension in _dimensions(token)}
@@ -108,7 +110,7 @@ def units(sides: Sides) -> Iterator[Finding]:
             continue
         twin = next((theirs[dimension] for dimension in _dimensions(token) if dimension in theirs), None)
         if twin is not None:
-            yield Finding(Kind.UNIT, [token], [twin])
+            yield Finding(DifferenceKind.UNIT, [token], [twin])
             return
 
 
@@ -120,20 +122,20 @@ def _dimensions(token: Token) -> tuple[str, ...]:
     return ("time",) if dimension == "span" else (dimension,)
 
 
-def quantifiers(sides: Sides) -> Iterator[Finding]:
+def quantifiers(sides: TokenDiff) -> Iterator[Finding]:
     """All against some, at least against at most, only."""
     mine, other = _of(sides.ours, _QUANTIFIERS), _of(sides.theirs, _QUANTIFIERS)
     for name, token in mine.items():
         twin = next((against for theirs, against in other.items() if theirs != name), None)
         if twin is not None:
-            yield Finding(Kind.QUANTIFIER, [token], [twin])
+            yield Finding(DifferenceKind.QUANTIFIER, [token], [twin])
             return
     if ("only" in mine) != ("only" in other):
         only, against = ([side["only"]] if "only" in side else [] for side in (mine, other))
-        yield Finding(Kind.QUANTIFIER, only, against)
+        yield Finding(DifferenceKind.QUANTIFIER, only, against)
     ours, theirs = _of(sides.ours, _BOUNDS), _of(sides.theirs, _BOUNDS)
     if ours and theirs and next(iter(ours)) != next(iter(theirs)):
-        yield Finding(Kind.QUANTIFIER, [next(iter(ours.values()))], [next(iter(theirs.values()))])
+        yield Finding(DifferenceKind.QUANTIFIER, [next(iter(ours.values()))], [next(iter(theirs.values()))])
 
 
 def _of(tokens: Iterable[Token], table: Mapping[str, str]) -> dict[str, Token]:

@@ -17,7 +17,7 @@ _END = re.compile(r"(?:[.!?:][\"')\]]{0,3}(?=\s)|[\u3002\uff01\uff1f\uff1a]|\n)\
 _SPACE = re.compile(r"\s+")
 
 
-def unshared(request: str, stored: str) -> tuple[str, str] | None:
+def without_boilerplate(request: str, stored: str) -> tuple[str, str] | None:
     """The sentences that one of two texts has and the other has not, of each; None where the whole is to be compared.
 
     That is where less than 100 letters, or less than half of the longer text, are shared, or where they are equal.

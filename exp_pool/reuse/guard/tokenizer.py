@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
-from exp_pool.reuse.guard import chinese, english, signs
+from exp_pool.reuse.guard import chinese, english, operators
 from exp_pool.reuse.guard.lexicon import ALIASES, KNOWN, LONGEST_WORD, key_and_kind, stem
 from exp_pool.reuse.guard.phrases import Token, joined_tokens
 from exp_pool.reuse.guard.quantities import CASED, CASED_ALONE, Date, Number, Time, arabic, roman
@@ -51,7 +51,7 @@ _TITLE_SHARE = 0.6  # of the words that carry content: from here on capitals are
 _DATE_PARTS = re.compile(r"\d+")
 
 
-class Reading(NamedTuple):
+class TokenizedText(NamedTuple):
     """A text as tokens."""
 
     original: str
@@ -61,7 +61,7 @@ class Reading(NamedTuple):
     whole: bool = True
 
 
-def read(text: str) -> Reading:
+def tokenize(text: str) -> TokenizedText:
     """The text as tokens, at most its first `LONGEST` characters. Never raises."""
     original, whole = text, len(text) <= LONGEST
     text = " ".join(text[:LONGEST].split())
@@ -77,7 +77,7 @@ def read(text: str) -> Reading:
         if _QUOTED_SIGN.search(text)
         else ()
     )
-    return Reading(original, text, tuple(joined_tokens(_tokens(text))), quoted, whole)
+    return TokenizedText(original, text, tuple(joined_tokens(_tokens(text))), quoted, whole)
 
 
 _RAISED = re.compile(
@@ -114,7 +114,7 @@ def _tokens(text: str) -> list[Token]:
             han = True
             _chinese(piece, add)
         elif kind == "sign":
-            add(Token(signs.SAME.get(piece, piece), "s", piece))
+            add(Token(operators.SAME.get(piece, piece), "s", piece))
         elif kind == "minus":
             add(Token("-", "s", "-"))
         elif kind == "bang":  # !x

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exp_pool.reuse.guard.tokens import LONGEST
+from exp_pool.reuse.guard.tokenizer import LONGEST
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """What texts may differ in."""
 
     NEGATION = "negation"
@@ -31,22 +31,22 @@ class Kind(StrEnum):
         return _PLACES[self]
 
 
-_PLACES = {kind: place for place, kind in enumerate(Kind)}
+_PLACES = {kind: place for place, kind in enumerate(DifferenceKind)}
 
 _WORDS = {
-    Kind.NEGATION: "one of them is negated",
-    Kind.NUMBER: "the numbers differ",
-    Kind.UNIT: "the units differ",
-    Kind.DATE: "the dates or times differ",
-    Kind.ENTITY: "the names differ",
-    Kind.IDENTIFIER: "the identifiers differ",
-    Kind.ORDER: "the order differs",
-    Kind.QUANTIFIER: "the quantities meant differ",
-    Kind.OPPOSITE: "they say opposites",
-    Kind.LANGUAGE: "the languages asked for differ",
-    Kind.LENGTH: f"a text has more than {LONGEST:,} characters, which is too long to compare",
-    Kind.SIGN: "the signs differ",
-    Kind.CONNECTIVE: "a small word differs",
+    DifferenceKind.NEGATION: "one of them is negated",
+    DifferenceKind.NUMBER: "the numbers differ",
+    DifferenceKind.UNIT: "the units differ",
+    DifferenceKind.DATE: "the dates or times differ",
+    DifferenceKind.ENTITY: "the names differ",
+    DifferenceKind.IDENTIFIER: "the identifiers differ",
+    DifferenceKind.ORDER: "the order differs",
+    DifferenceKind.QUANTIFIER: "the quantities meant differ",
+    DifferenceKind.OPPOSITE: "they say opposites",
+    DifferenceKind.LANGUAGE: "the languages asked for differ",
+    DifferenceKind.LENGTH: f"a text has more than {LONGEST:,} characters, which is too long to compare",
+    DifferenceKind.SIGN: "the signs differ",
+    DifferenceKind.CONNECTIVE: "a small word differs",
 }
 
 
@@ -62,7 +62,7 @@ class Difference:
         rest: how many other words of content one of them has and the other has not.
     """
 
-    kind: Kind
+    kind: DifferenceKind
     request: str = ""
     stored: str = ""
     vetoes: bool = True
@@ -71,12 +71,12 @@ class Difference:
     def __str__(self) -> str:
         """For people: "the numbers differ: 3 against 5"."""
         words = _WORDS[self.kind]
-        if self.kind is Kind.LENGTH:
+        if self.kind is DifferenceKind.LENGTH:
             return words
-        if self.kind is Kind.ORDER:
+        if self.kind is DifferenceKind.ORDER:
             return f"{words}: {self.request}, then {self.stored}, against the reverse"
         if self.request and self.stored:
             return f"{words}: {self.request} against {self.stored}"
-        if self.kind is Kind.NEGATION:
+        if self.kind is DifferenceKind.NEGATION:
             return f"{words} ({self.request or self.stored})"
         return f"{words}: only one of them says {self.request or self.stored}"

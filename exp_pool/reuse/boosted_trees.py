@@ -28,7 +28,7 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Flat:
+class _FlatTrees:
     """The nodes of all trees behind each other: one pair goes down all trees at once, which takes 0.1 ms, not 3."""
 
     roots: np.ndarray
@@ -53,11 +53,11 @@ class _Flat:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class TreeModel:
     """What was learned. `flat` None: every pair has the same chance, `constant`."""
 
     constant: float
-    flat: _Flat | None = None
+    flat: _FlatTrees | None = None
     slow: Any = None
 
     def chances(self, rows: Sequence[Sequence[float]] | np.ndarray) -> list[float]:
@@ -73,7 +73,7 @@ class Model:
         return [self.constant] * len(rows)
 
 
-def fit(rows: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> tuple[Model, np.ndarray]:
+def fit(rows: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> tuple[TreeModel, np.ndarray]:
     """What these labelled pairs teach, and the chance of each as predicted by what was learned without it.
 
     Args:
@@ -86,7 +86,7 @@ def fit(rows: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> tuple[Model
     few = min(wrong.sum(), len(wrong) - wrong.sum()) < _FEWEST
     if few:
         constant = (float((wrong * weights).sum()) + 1) / (float(weights.sum()) + 2)
-        return Model(constant), np.full(len(wrong), constant)
+        return TreeModel(constant), np.full(len(wrong), constant)
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 
@@ -106,11 +106,11 @@ def fit(rows: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> tuple[Model
         return _flattened(fitted(np.arange(len(wrong))), rows[:: max(1, len(rows) // 200)]), unseen
 
 
-def _flattened(model: Any, probe: np.ndarray) -> Model:
+def _flattened(model: Any, probe: np.ndarray) -> TreeModel:
     """The model, quick; slow, if scikit-learn keeps its trees in another way than it did from 1.0 to 1.9."""
     import numpy as np
 
-    slow = Model(0.5, None, model)
+    slow = TreeModel(0.5, None, model)
     try:
         nodes, roots, offset = [], [], 0
         for (predictor,) in model._predictors:  # noqa: SLF001  (checked below against what it predicts itself)
@@ -120,7 +120,7 @@ def _flattened(model: Any, probe: np.ndarray) -> Model:
         shift = np.repeat(roots, [len(tree) for tree in nodes])
         every = np.concatenate(nodes)
         leaf, itself = every["is_leaf"].astype(bool), np.arange(offset)
-        flat = _Flat(
+        flat = _FlatTrees(
             roots=np.array(roots),
             feature=np.where(leaf, 0, every["feature_idx"]),
             threshold=np.where(leaf, np.inf, every["num_threshold"]),
@@ -130,7 +130,7 @@ def _flattened(model: Any, probe: np.ndarray) -> Model:
             depth=int(every["depth"].max()),
             base=float(np.ravel(model._baseline_prediction)[0]),  # noqa: SLF001
         )
-        quick = Model(0.5, flat)
+        quick = TreeModel(0.5, flat)
         if np.allclose(quick.chances(probe), slow.chances(probe), atol=1e-6):
             return quick
     except (AttributeError, KeyError, IndexError, TypeError, ValueError):

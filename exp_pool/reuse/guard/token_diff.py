@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from exp_pool.reuse.guard import chinese, english
-from exp_pool.reuse.guard.kinds import Kind
+from exp_pool.reuse.guard.difference import DifferenceKind
 from exp_pool.reuse.guard.languages import language_of, says_the_contrary
 from exp_pool.reuse.guard.lexicon import CLASS_OF
 from exp_pool.reuse.guard.opposites import are_opposites
 from exp_pool.reuse.guard.phrases import Token
-from exp_pool.reuse.guard.tokens import Reading
+from exp_pool.reuse.guard.tokenizer import TokenizedText
 
 NEGATION = frozenset(english.NEGATION | chinese.NEGATION)
 FIRST_HAN = "\u3400"
@@ -29,7 +29,7 @@ class Finding(NamedTuple):
     fuller text may have then; by default what its kind allows.
     """
 
-    kind: Kind
+    kind: DifferenceKind
     ours: Sequence[Token]
     theirs: Sequence[Token]
     sure: bool = True
@@ -37,23 +37,23 @@ class Finding(NamedTuple):
 
 
 @dataclass(slots=True)
-class Sides:
+class TokenDiff:
     """Two texts, and the tokens of each that the other has not."""
 
     ours: list[Token]
     theirs: list[Token]
-    a: Reading
-    b: Reading
+    a: TokenizedText
+    b: TokenizedText
     language: str  # of both, as far as it is neither English nor Chinese; else empty
 
 
-def sides_of(a: Reading, b: Reading) -> Sides:
+def token_diff(a: TokenizedText, b: TokenizedText) -> TokenDiff:
     """What is left of both without the tokens that they share, in whatever order."""
     counts = Counter(token.key for token in a.tokens)
     counts.subtract(Counter(token.key for token in b.tokens))
     language = language_of(a, b)
     ours, theirs = _unmatched(a.tokens, counts, 1), _unmatched(b.tokens, counts, -1)
-    return Sides(*_without_spellings(ours, theirs, language), a, b, language)
+    return TokenDiff(*_without_spellings(ours, theirs, language), a, b, language)
 
 
 def carries(token: Token) -> bool:
