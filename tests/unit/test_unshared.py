@@ -69,7 +69,7 @@ def test_the_steps_do_not_grow_with_hostile_texts(unit, monkeypatch):
     """Each step goes through a text once, so their number must not depend on it."""
     looked = []
     last = boilerplate._last
-    monkeypatch.setattr(shared, "_last", lambda *args: looked.append(args) or last(*args))
+    monkeypatch.setattr(boilerplate, "_last", lambda *args: looked.append(args) or last(*args))
     text = (unit * 5_000)[:5_000]
     for one, other in ((text + "q", text + "z"), (text, text + "z"), ("q" + text, "z z" + text)):
         looked.clear()
