@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naming import named
 from pydantic import BaseModel
+from support.ids import named
 
 from exp_pool import register_type
 from exp_pool.core.codecs.typed import TypedCodec, codec_for

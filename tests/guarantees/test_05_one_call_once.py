@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from gates import Gate, aboard, until
+from support.gates import Gate, aboard, until
 
 from exp_pool import bypass, in_namespace
 from exp_pool.calls.drivers import single_flight

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from pydantic import BaseModel
-from streaming import Kind
+from support.stream_kinds import Kind
 
 from exp_pool import record
 from exp_pool.errors import ExpPoolWarning

@@ -14,8 +14,8 @@ from contextvars import ContextVar
 from urllib.parse import urlsplit
 
 import pytest
-from pools import new_url
-from servers import postgres, until
+from support.pools import new_url
+from support.servers import postgres, until
 
 from exp_pool import Experience, ThresholdJudge, bypass, in_namespace
 from exp_pool.core.values.vectors import from_bytes

@@ -9,16 +9,15 @@ import py_compile
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
-from matrix_ways import SLOT, TOLD
+from support.matrix_ways import SLOT, TOLD
+from support.paths import ROOT, TESTS
 
-TESTS = Path(__file__).parent
 SLOTS = "source constant helper default plain dict object wrapper member class state".split()
 BEGIN = """\
 import functools
 from exp_pool import exp_cache
-from matrix_loading import Data, ran, report, where
+from support.matrix_modules import Data, ran, report, where
 """
 FUNCTIONS = """
 CONST_HERE = "<constant>"
@@ -90,7 +89,7 @@ class Programs:
     def _run(self, *args, cwd=None, source=None, path=()):
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([*map(str, path), str(TESTS), str(TESTS.parent)]),
+            "PYTHONPATH": os.pathsep.join([*map(str, path), str(TESTS), str(ROOT)]),
             "PYTHONDONTWRITEBYTECODE": "1",
             "EXP_POOL_STORE": f"sqlite:///{self._folder}/pool.db",
         }

@@ -10,13 +10,14 @@ How a text is loaded is told in `matrix_loading`.
 
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
+
+from support.paths import DATA
 
 HEAD = """\
 import abc, asyncio, collections, contextlib, dataclasses, enum, functools, threading, typing
 import attr, pydantic, tenacity
 from exp_pool import exp_cache
-from matrix_loading import Client, Data, drained, ran, where
+from support.matrix_modules import Client, Data, drained, ran, where
 CONST = "<constant>"
 def helper():
     return "<helper>"
@@ -83,7 +84,7 @@ def _read(section, kind):
 
 
 def _all():
-    for file in sorted((Path(__file__).parent / "data" / "ways").glob("*.txt")):
+    for file in sorted((DATA / "ways").glob("*.txt")):
         for section in re.split(r"^=== ", file.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
             yield _read(section, file.stem)
 

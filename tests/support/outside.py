@@ -5,7 +5,7 @@ Which tests these are is not marked but seen, so no mark can be forgotten.
 """
 
 import pytest
-from servers import OUTSIDE
+from support.servers import OUTSIDE
 
 KEPT = "exp_pool/outside"  # of pytest's own cache
 

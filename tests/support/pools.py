@@ -6,8 +6,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
-from servers.databases import new_database
-from servers.redis_server import pool_at
+from support.servers.databases import new_database
+from support.servers.redis_server import pool_at
 
 from exp_pool.api.registry import open_store
 from exp_pool.core.config import ExpPoolConfig

@@ -3,7 +3,7 @@
 import asyncio
 
 import psutil
-from servers import until
+from support.servers import until
 
 from exp_pool.routing import ConcurrentRouter, ModelEndpoint
 

@@ -1,7 +1,7 @@
 """The questions of the clone with the real model's vectors, made beforehand: nothing is loaded.
 
 The vectors are those of all-MiniLM-L6-v2, as whole numbers (cosine to the originals at least 0.9999), in the order of
-`TEXTS`. Where texts were changed, ``python tests/stored_vectors.py`` makes them again (a minute).
+`TEXTS`. Where texts were changed, ``python tests/support/stored_vectors.py`` makes them again (a minute).
 """
 
 import hashlib
@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+    sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from questions import generated_texts, labelled_pairs
 
-STORED = Path(__file__).parent / "data" / "question_vectors.npz"
+STORED = Path(__file__).parents[1] / "data" / "question_vectors.npz"
 TEXTS = list(dict.fromkeys([*generated_texts(), *(text for a, b, _ in labelled_pairs() for text in (a, b))]))
 
 

@@ -5,8 +5,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from naming import named
 from pydantic import BaseModel
+from support.ids import named
 
 from exp_pool import exp_cache, record
 from exp_pool.errors import ConfigurationError, ExpPoolWarning

@@ -15,8 +15,8 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from naming import named
 from pydantic import BaseModel
+from support.ids import named
 
 from exp_pool.core.values.deep_equal import difference
 from exp_pool.core.values.split import split

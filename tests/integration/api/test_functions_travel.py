@@ -9,7 +9,7 @@ import weakref
 import cloudpickle
 import dill
 import pytest
-from children import told_by
+from support.children import told_by
 
 from exp_pool import Inject, exp_cache, get_exp_manager, set_exp_manager
 

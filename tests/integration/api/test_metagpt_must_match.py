@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from exp_pool.scorers.llm import LLMScorer
-from servers.chat import ChatServer, graded, material_of
+from support.servers.chat import ChatServer, graded, material_of
 
 from exp_pool import Experience, Score
 

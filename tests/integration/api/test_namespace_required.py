@@ -4,7 +4,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tenants import namespaces_of, plain
+from support.tenants import namespaces_of, plain
 
 from exp_pool import (
     Answer,

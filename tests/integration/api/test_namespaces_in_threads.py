@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
-from tenants import namespaces_of, plain
+from support.tenants import namespaces_of, plain
 
 from exp_pool import (
     Step,

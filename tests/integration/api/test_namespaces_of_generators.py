@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from tenants import namespaces_of, plain
+from support.tenants import namespaces_of, plain
 
 from exp_pool import (
     bypass,

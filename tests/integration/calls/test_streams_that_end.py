@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from test_8_streams import PLAIN, Kind
+from support.stream_kinds import Kind
 
 from exp_pool.stores.memory import MemoryStore
 
@@ -37,7 +37,7 @@ def late(make_manager, kind):
 
     def run(meanwhile, **options):
         store = Slow()
-        manager = make_manager(store=store, **PLAIN)
+        manager = make_manager(store=store, index="none://", embedder="none")
         stream = kind.decorate(manager, [[1], [2]], **options)
         found = []
         store.caller = threading.Thread(target=lambda: found.extend(kind.read(stream("q"))))

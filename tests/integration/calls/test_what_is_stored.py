@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from naming import named
 from pydantic import BaseModel
+from support.ids import named
 
 from exp_pool import Step, Ttl, exp_cache, record
 from exp_pool.errors import ConfigurationError, ExpPoolWarning

@@ -3,9 +3,9 @@
 import json
 import re
 import sys
-from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 from typer.testing import CliRunner
 
 from exp_pool import Experience, ExpManager, Score
@@ -45,7 +45,7 @@ def run(url, monkeypatch):
 
 
 def test_every_command_and_option_of_rl_factory_is_documented():
-    text = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    text = (ROOT / "docs" / "command-line.md").read_text()
     for command in [*app.registered_commands, *snapshot.app.registered_commands]:
         name = command.name or command.callback.__name__
         assert re.search(rf"(`|exp-pool |snapshot ){name}\b", text), name

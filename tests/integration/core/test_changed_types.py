@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import typing_extensions
-from naming import named
 from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer, field_validator, model_validator
+from support.ids import named
 
 from exp_pool import Experience, exp_cache
 from exp_pool.core.codecs.typed import codec_for

@@ -6,8 +6,8 @@ import uuid
 from collections import deque
 
 import pytest
-from naming import named
 from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter, model_validator
+from support.ids import named
 
 from exp_pool import Experience, snapshots
 from exp_pool.core.codecs.typed import codec_for

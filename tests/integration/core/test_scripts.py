@@ -9,11 +9,11 @@ import types
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
 from exp_pool.core.identity.arguments import function_name
 from exp_pool.core.identity.scripts import _path
 
-REPOSITORY = Path(__file__).parents[2]
 PROGRAM = """
 import multiprocessing, sys
 from exp_pool import ExpManager, exp_cache, set_exp_manager
@@ -41,7 +41,7 @@ if __name__ == "__main__":
 
 def run(*args, cwd, source=None, **environment):
     """What a program printed, without what profilers add."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment}
     command = [sys.executable, "-W", "ignore", *map(str, args)]
     done = subprocess.run(command, cwd=cwd, input=source, capture_output=True, text=True, env=environment)
     said = [line for line in done.stdout.splitlines() if ":answer" in line or ".answer" in line]

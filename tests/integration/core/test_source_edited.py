@@ -8,9 +8,9 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
 from exp_pool.core.identity.source import Source, digest_of
 
@@ -53,7 +53,7 @@ def project(tmp_path):
     (tmp_path / "pyproject.toml").write_text("")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("EXP_POOL_")}
     environment |= {"EXP_POOL_EMBEDDER": "none", "PYTHONDONTWRITEBYTECODE": "1"}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    environment["PYTHONPATH"] = str(ROOT)
 
     def run(*arguments, **files):
         for name, text in files.items():

@@ -9,10 +9,10 @@ import sys
 import warnings
 
 import pytest
-from matrix_loading import Asked, Loading
-from matrix_programs import HAVE_A_FILE, STARTED
-from matrix_programs import SLOTS as OF_PROGRAMS
-from matrix_ways import PLACES, SLOTS, WAYS
+from support.matrix_modules import Asked, Loading
+from support.matrix_programs import HAVE_A_FILE, STARTED
+from support.matrix_programs import SLOTS as OF_PROGRAMS
+from support.matrix_ways import PLACES, SLOTS, WAYS
 
 from exp_pool import set_exp_manager
 from exp_pool.api import function_registry

@@ -1,7 +1,7 @@
 """Guarantee 2, the matrix of programs: however one is started, its functions never answer for others of another program."""
 
 import pytest
-from matrix_programs import HAVE_A_FILE, SLOTS, STARTED, Programs
+from support.matrix_programs import HAVE_A_FILE, SLOTS, STARTED, Programs
 
 
 @pytest.mark.parametrize("how", STARTED)

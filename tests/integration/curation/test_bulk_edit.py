@@ -5,7 +5,7 @@ from datetime import timedelta
 import pandas as pd
 import pydantic
 import pytest
-from curating import contents
+from support.curated_pools import contents
 
 from exp_pool import MISSING, Experience, Inject, Score
 from exp_pool.curation import (

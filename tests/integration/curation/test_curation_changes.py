@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from curating import contents, of_everything, revisions
+from support.curated_pools import contents, of_everything, revisions
 
 from exp_pool import MISSING, Experience, ExpManager, Score, in_namespace
 from exp_pool.curation import (

@@ -8,7 +8,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from curating import of_everything
+from support.curated_pools import of_everything
 
 from exp_pool import MISSING, Experience, Score, in_namespace
 from exp_pool.curation import NONE, apply_frame, diff, iter_frames, to_arrow, to_frame, to_polars

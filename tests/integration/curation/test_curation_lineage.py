@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from curating import contents
+from support.curated_pools import contents
 from typer.testing import CliRunner
 
 from exp_pool import Experience, Inject, in_namespace

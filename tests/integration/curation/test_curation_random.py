@@ -4,9 +4,9 @@ import os
 
 import pandas as pd
 import pytest
-from curating import contents, of_everything
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.curated_pools import contents, of_everything
 
 from exp_pool import MISSING, ExpManager, in_namespace
 from exp_pool.core.experience import new_id

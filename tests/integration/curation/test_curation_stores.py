@@ -2,8 +2,8 @@
 
 import pandas as pd
 import pytest
-from curating import contents, of_everything
-from pools import SERVERS, STORES, new_store
+from support.curated_pools import contents, of_everything
+from support.pools import SERVERS, STORES, new_store
 
 from exp_pool import Experience, ExpManager, in_namespace
 from exp_pool.curation import apply_frame, diff, history, merge, to_frame, undo

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from curating import contents
-from stored_vectors import Stored
+from support.curated_pools import contents
+from support.stored_vectors import Stored
 
 from exp_pool import Experience, Score, in_namespace
 from exp_pool.curation import (

@@ -6,7 +6,7 @@ import stat
 from datetime import timedelta
 
 import pytest
-from test_snapshots import filled
+from support.curated_pools import filled
 
 from exp_pool import Experience, Score, in_namespace
 from exp_pool.curation import exporters, importers

@@ -12,11 +12,11 @@ import sqlite3
 import struct
 import sys
 import zlib
-from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
+from support.paths import DATA
 
 from exp_pool import ExpManager, ExpPoolConfig
 from exp_pool.curation import importers
@@ -331,7 +331,7 @@ def test_what_a_line_of_a_pool_says_is_not_believed(tmp_path, make_manager):
 
 
 IN_MEMORY = ExpPoolConfig(store="memory://", index="none://", embedder="none")
-SOURCES = Path(__file__).parents[1] / "data" / "sources"
+SOURCES = DATA / "sources"
 ASKED, SAID = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 TOLD = {"sessionId": "s", "uuid": "u", "timestamp": "2026-01-02T03:04:05Z"}
 USED = {"type": "tool_use", "id": "1", "name": "Bash", "input": {"command": "ls"}}

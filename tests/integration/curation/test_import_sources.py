@@ -3,14 +3,14 @@
 import gzip
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
+from support.paths import DATA
 
 from exp_pool.curation import importers
 from exp_pool.errors import InvalidInputError
 
-SOURCES = Path(__file__).parents[1] / "data" / "sources"
+SOURCES = DATA / "sources"
 KEY, SUM = ("Where is the key?", "Under the mat."), ("What is 2 + 2?", "4")
 SYSTEM = {"role": "system", "content": "Answer in few words."}
 

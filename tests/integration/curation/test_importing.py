@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from conftest import large_data
+from support.paths import ROOT
 
 from exp_pool import Experience, Score
 from exp_pool.core.experience import Origin, Trust
@@ -330,7 +330,7 @@ def test_killed_in_the_middle_and_started_again_it_ends_as_one_run(make_manager,
 
 
 def test_the_page_about_formats_names_them_all():
-    page = (Path(__file__).parents[2] / "docs" / "curation-files.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "curation-files.md").read_text(encoding="utf-8")
     importing, exporting = page.split("## Exporting")
     assert [name for name in importers.FORMATS if f"| `{name}` |" not in importing] == []
     assert [name for name in exporters.FORMATS if f"| `{name}` |" not in exporting] == []

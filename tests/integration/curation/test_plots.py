@@ -5,7 +5,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from asking import Asking
+from support.judged_calls import Asking
 
 from exp_pool import Experience, Metric, Score, in_namespace
 from exp_pool.curation import plots

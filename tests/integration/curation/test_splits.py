@@ -5,7 +5,7 @@ import random
 
 import pytest
 from questions import labelled_pairs
-from stored_vectors import Stored
+from support.stored_vectors import Stored
 
 from exp_pool import Experience
 from exp_pool.curation import exporters

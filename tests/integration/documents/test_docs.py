@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from servers.models import ModelServer
+from support.paths import ROOT
+from support.servers.models import ModelServer
 from typer.testing import CliRunner
 
 from exp_pool import Experience, ExpManager, Score, set_exp_manager, snapshots
@@ -27,7 +28,6 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.experience import Metric
 from exp_pool.errors import ExpPoolWarning
 
-ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(
     r"(?:<!-- fragment:(?P<reason>[^>]*)-->\n)?```(?P<language>[^\n]*)\n(?P<code>.*?)^```\n", re.DOTALL | re.MULTILINE

@@ -8,8 +8,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI, AzureOpenAI, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from servers.models import Cut, ModelServer, Raw
-from servers.wire_formats import ToolCall
+from support.servers.models import Cut, ModelServer, Raw
+from support.servers.wire_formats import ToolCall
 
 from exp_pool.errors import ConfigurationError, ExpPoolWarning
 from exp_pool.integrations.openai import NAME, cached, complete

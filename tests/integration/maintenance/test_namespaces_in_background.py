@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tenants import by_one_vector, namespaces_of, plain
+from support.tenants import by_one_vector, namespaces_of, plain
 
 from exp_pool import (
     Experience,

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from outcomes import EFFECTS, called, candidate, lifts_of, live, unattended
+from support.outcomes import EFFECTS, called, candidate, lifts_of, live, unattended
 
 from exp_pool import Experience
 from exp_pool.errors import InvalidInputError, NotFoundError, StoreError

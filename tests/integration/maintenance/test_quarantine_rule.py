@@ -5,7 +5,7 @@ import random
 from contextlib import suppress
 
 import pytest
-from outcomes import EFFECTS, called, candidate, lifts_of, live, unattended
+from support.outcomes import EFFECTS, called, candidate, lifts_of, live, unattended
 
 from exp_pool.errors import ExpPoolWarning, StoreError
 from exp_pool.stores.memory import MemoryStore

@@ -4,12 +4,12 @@ import asyncio
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 from exp_pool.scorers.llm import LLMScorer
-from raters import always, cached, exps, named, only
-from servers.chat import ChatServer, graded
+from support.paths import ROOT
+from support.raters import always, cached, exps, named, only
+from support.servers.chat import ChatServer, graded
 
 from exp_pool import Experience, Score, in_namespace
 from exp_pool.errors import (
@@ -19,9 +19,6 @@ from exp_pool.errors import (
     ScorerUnavailableError,
 )
 from exp_pool.protocols import RecordQuery
-
-PROJECT = Path(__file__).parents[2]
-
 
 # Scorers and versions side by side
 
@@ -287,7 +284,7 @@ def test_a_wrong_key_or_model_leaves_it_unscored_and_says_what_to_do(server, mak
 def test_the_examples_of_the_docs_run(server, tmp_path):
     import re
 
-    blocks = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "scoring.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "scoring.md").read_text(), re.DOTALL)
     rest = "for scorer in (alike, rules, graded, cheap_first, best_known, both):\n    print(pool.sync.score_exps(scorer))\n"
     script = "\n".join([*blocks, rest, "pool.sync.close()"])
     done = subprocess.run(

@@ -3,11 +3,10 @@
 import asyncio
 import math
 import threading
-from pathlib import Path
 
 import pytest
 from exp_pool.scorers.feedback import FeedbackScorer
-from raters import always, cached, only, owed
+from support.raters import always, cached, only, owed
 
 from exp_pool import Score
 from exp_pool.errors import (
@@ -15,8 +14,6 @@ from exp_pool.errors import (
     ScorerUnavailableError,
 )
 from exp_pool.protocols import RecordQuery
-
-PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture

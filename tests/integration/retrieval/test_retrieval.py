@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 
 import psutil
 import pytest
-from retrieving import SCRIPTS, put_together
+from support.chunk_texts import SCRIPTS, put_together
 
 from exp_pool import ExpManager
 from exp_pool.errors import ConfigurationError, DocumentError, EmbedderError, ExpPoolWarning, InvalidInputError

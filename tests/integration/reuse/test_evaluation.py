@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from asking import labelled
 from conftest import letters
+from support.judged_calls import labelled
 
 from exp_pool import ExactJudge, ThresholdJudge, VerifiedJudge
 from exp_pool.errors import ConfigurationError, InvalidInputError

@@ -9,7 +9,7 @@ import random
 
 import pytest
 from questions import generated_pairs, labelled_pairs
-from stored_vectors import Stored
+from support.stored_vectors import Stored
 
 from exp_pool import ThresholdJudge, VerifiedJudge
 from exp_pool.evaluation import evaluate

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 from questions import rows
-from stored_vectors import Stored
+from support.stored_vectors import Stored
 
 from exp_pool import ThresholdJudge
 from exp_pool.evaluation import evaluate

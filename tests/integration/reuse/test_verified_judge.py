@@ -5,7 +5,7 @@ import threading
 import warnings
 
 import pytest
-from asking import RATE, Asking, labelled
+from support.judged_calls import RATE, Asking, labelled
 
 from exp_pool import (
     Inject,

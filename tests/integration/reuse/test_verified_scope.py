@@ -4,10 +4,10 @@ import random
 from datetime import UTC, datetime
 
 import pytest
-from asking import RATE, Asking, labelled, word
 from conftest import letters
 from hypothesis import given
 from hypothesis import strategies as st
+from support.judged_calls import RATE, Asking, labelled, word
 
 from exp_pool import Experience, ExpManager, VerifiedJudge, in_namespace
 

@@ -6,8 +6,8 @@ import threading
 import warnings
 
 import pytest
-from asking import RATE, Asking, labelled
 from conftest import letters
+from support.judged_calls import RATE, Asking, labelled
 
 from exp_pool import VerifiedJudge, in_namespace
 from exp_pool.errors import ExpPoolWarning, StoreError

@@ -1,10 +1,10 @@
 """Other tenants', other functions', quarantined, expired: what must not be shown never is; trust is inherited."""
 
 import pytest
-from agents import Agent, seed
 from conftest import letters
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.agents import Agent, seed
 
 from exp_pool import Inject, SimpleContextBuilder, bypass, in_namespace
 from exp_pool.protocols import Neighbour, Put, PutMode, RecordQuery

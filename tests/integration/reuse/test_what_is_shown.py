@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from agents import SAID, Agent, seed
+from support.agents import SAID, Agent, seed
 
 from exp_pool import Inject, Refine, SimpleContextBuilder, Ttl, bypass
 from exp_pool.errors import ConfigurationError, InvalidInputError

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from routers import endpoint, use
-from servers.models import ModelServer, Raw
+from support.routers import endpoint, use
+from support.servers.models import ModelServer, Raw
 
 from exp_pool import exp_cache
 

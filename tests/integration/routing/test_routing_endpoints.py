@@ -5,8 +5,8 @@ import json
 import threading
 
 import pytest
-from routers import KEY, endpoint, route, use
-from servers import until
+from support.routers import KEY, endpoint, route, use
+from support.servers import until
 
 from exp_pool.errors import AllModelsFailed, ClosedError, ConfigurationError
 from exp_pool.routing import ConcurrentRouter

@@ -5,8 +5,8 @@ import json
 import threading
 
 import pytest
-from servers.models import Raw
-from servers.wire_formats import FORMATS, ToolCall
+from support.servers.models import Raw
+from support.servers.wire_formats import FORMATS, ToolCall
 
 from exp_pool.errors import EndpointError
 from exp_pool.routing import Adapter, ConcurrentRouter, ModelEndpoint, Outgoing, Said

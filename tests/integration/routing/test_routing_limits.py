@@ -5,8 +5,8 @@ import threading
 from collections import Counter
 
 import pytest
-from routers import endpoint, route, use
-from servers.models import Raw
+from support.routers import endpoint, route, use
+from support.servers.models import Raw
 
 from exp_pool.routing import AllModelsFailed
 from exp_pool.runtime import clock

@@ -11,8 +11,8 @@ import time
 from collections import Counter
 
 import psutil
-from servers import until
-from servers.models import FAULTS
+from support.servers import until
+from support.servers.models import FAULTS
 
 from exp_pool.routing import ConcurrentRouter, ModelEndpoint
 

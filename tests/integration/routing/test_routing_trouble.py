@@ -9,9 +9,9 @@ from email.utils import format_datetime
 import psutil
 import pytest
 from loguru import logger
-from routers import KEY, endpoint, open_files, route, use
-from servers import until
-from servers.models import Cut, Hangup, Raw
+from support.routers import KEY, endpoint, open_files, route, use
+from support.servers import until
+from support.servers.models import Cut, Hangup, Raw
 
 from exp_pool.errors import ClosedError, InvalidInputError
 from exp_pool.routing import AllModelsFailed, ConcurrentRouter, EndpointError, ModelEndpoint

@@ -7,7 +7,7 @@ import threading
 import pytest
 from exp_pool.scorers.llm import LLMScorer
 from exp_pool.scorers.llm_judge import LLMJudge
-from servers.chat import ChatServer, graded, material_of, nonce_of
+from support.servers.chat import ChatServer, graded, material_of, nonce_of
 
 from exp_pool import Experience, Hit
 from exp_pool.errors import ConfigurationError, NotScorableError, ScorerError, ScorerUnavailableError

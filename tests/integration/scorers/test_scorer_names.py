@@ -5,24 +5,21 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import entry_points
-from pathlib import Path
 
 import pytest
-from raters import always, cached
+from support.paths import ROOT
+from support.raters import always, cached
 
 from exp_pool.api.registry import load_scorer
 from exp_pool.errors import (
     ConfigurationError,
 )
 
-PROJECT = Path(__file__).parents[2]
-
-
 # By name
 
 
 def test_every_name_of_ours_is_installed_and_says_what_it_needs():
-    ours = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["entry-points"]["exp_pool.scorers"]
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["exp_pool.scorers"]
     assert sorted(ours) == ["composite", "exact", "execution", "feedback", "llm", "rules", "similarity"]
     installed = {entry.name: entry.value for entry in entry_points(group="exp_pool.scorers")}
     assert ours.items() <= installed.items(), "install the project again: its entry points have changed"

@@ -1,10 +1,10 @@
 """What every index but exact scan is told and asked: whatever the texts, each finds its own row or says that it cannot."""
 
 import os
-import random
 import threading
 
 import pytest
+from support.hostile_texts import HOSTILE
 
 from exp_pool.core.record import Vector
 from exp_pool.errors import VectorIndexError
@@ -14,12 +14,6 @@ from exp_pool.search.indexes.chroma_server import ChromaServerIndex
 from exp_pool.testing.factories import unit
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
-
-
-ODD = ["'", '"', "\\", "$", "$and", "$ne", "*", "%", "_", "\0", "\ud800", "{x}", "' or 1 == 1 or '", '" or id != "']
-ODD += ["like 'a%'", "x:00", "", " ", "../..", "é" * 300, "\n", "🐍", "in [", ") or (", "a" * 5000, "null", "true", "1"]
-PARTS = random.Random(5)
-HOSTILE = list(dict.fromkeys([*ODD, *("".join(PARTS.choices(ODD[:24], k=3)) for _ in range(800))]))[:500]
 
 
 @pytest.fixture(params=["chroma", "chroma server", "milvus lite", "milvus"])

@@ -5,9 +5,9 @@ import secrets
 import threading
 
 import pytest
-from children import in_child
 from conftest import letters
-from gates import until
+from support.children import in_child
+from support.gates import until
 
 from exp_pool import Experience, ExpManager, ThresholdJudge
 from exp_pool.api import registry

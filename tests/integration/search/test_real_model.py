@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from questions import rows
-from stored_vectors import TEXTS, Stored
+from support.stored_vectors import TEXTS, Stored
 
 from exp_pool import Experience, ExpManager
 from exp_pool.search.search import Wanted

@@ -6,7 +6,7 @@ import sys
 import threading
 
 import pytest
-from naming import named
+from support.ids import named
 
 from exp_pool import Experience, ExpManager
 from exp_pool.errors import InvalidInputError, RerankerError

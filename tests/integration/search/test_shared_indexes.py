@@ -6,10 +6,10 @@ import subprocess
 import sys
 import textwrap
 import traceback
-from pathlib import Path
 
 import pytest
 from conftest import letters
+from support.paths import TESTS
 
 from exp_pool import Experience, ExpManager
 from exp_pool.core.values.vectors import to_unit
@@ -77,14 +77,13 @@ def settings(tmp_path, chroma_url):
 def child(script, settings):
     given = {name: value for name, value in settings.items() if name != "embedder"}
     script = "from conftest import letters\nfrom exp_pool import Experience, ExpManager\n" + textwrap.dedent(script)
-    tests = str(Path(__file__).parents[1])
     return subprocess.Popen(
         [sys.executable, "-c", script.replace("SETTINGS", f"**{given!r}, embedder=letters")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([tests, *sys.path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
     )
 
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-from pools import ROUTES, STORES, change, everything, fill, new_store, put_updates
+from support.pools import ROUTES, STORES, change, everything, fill, new_store, put_updates
 
 from exp_pool import Experience, ExpManager, migrate
 from exp_pool.errors import ConfigurationError, InvalidInputError, MigrationError, StoreError

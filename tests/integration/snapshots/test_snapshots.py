@@ -5,8 +5,9 @@ import json
 import stat
 
 import pytest
+from support.curated_pools import filled
 
-from exp_pool import Experience, Score, in_namespace, snapshots
+from exp_pool import Experience, in_namespace, snapshots
 from exp_pool.errors import ConfigurationError, ExpPoolWarning, InvalidInputError
 
 PLAIN = {"index": "none://", "embedder": "none"}
@@ -21,28 +22,6 @@ def node(make_manager, tmp_path):
         return make_manager(store=store, **{**PLAIN, **settings})
 
     return make
-
-
-def filled(manager):
-    """A pool with a bit of everything."""
-
-    @manager.exp_cache(name="ask", record_failures=True)
-    def ask(q):
-        if q == "bad":
-            raise ValueError("boom")
-        return {"q": q, "tuple": (1, b"x", "\ud800")}
-
-    for q in ("a", "b", "c"):
-        ask(q)
-    with pytest.raises(ValueError, match="boom"):
-        ask("bad")
-    ask.refresh("a")
-    manager.sync.annotate(ask.lookup("b").experience.id, expected=["right"])
-    manager.sync.update_exp(ask.lookup("c").experience.id, scores={"s": Score(value=0.5, reason="so so", scorer="s")})
-    ask("b"), ask("c")
-    manager.sync.create_exp(Experience(function="other", request="by hand", response=None, trust="quarantined"))
-    manager.sync.flush()
-    return ask
 
 
 def state(manager):

@@ -5,7 +5,7 @@ import json
 import threading
 
 import pytest
-from outcomes import EFFECTS, candidate, live, unattended
+from support.outcomes import EFFECTS, candidate, live, unattended
 
 from exp_pool import Experience, Score, curation, in_namespace, snapshots
 from exp_pool.errors import ConfigurationError, SourceError, StoreError

@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from pools import SERVERS, new_store
-from test_hostile_indexes import HOSTILE as OF_INDEXES
+from support.hostile_texts import HOSTILE as OF_INDEXES
+from support.pools import SERVERS, new_store
 
 from exp_pool.core.filters import parse_where
 from exp_pool.errors import InvalidInputError, StoreError

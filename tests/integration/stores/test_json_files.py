@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from json_pool import edit, files, only
+from support.json_pool import edit, files, only
 
 from exp_pool.core.record import Duty, hash_text, measure
 from exp_pool.errors import StoreError

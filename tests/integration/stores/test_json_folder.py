@@ -5,7 +5,7 @@ import stat
 from dataclasses import replace
 
 import pytest
-from json_pool import assert_sound, files, only
+from support.json_pool import assert_sound, files, only
 
 from exp_pool.errors import StoreError
 from exp_pool.protocols import (

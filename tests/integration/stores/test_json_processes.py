@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from json_pool import assert_sound, files, only
+from support.json_pool import assert_sound, files, only
 
 from exp_pool.core.record import Duty
 from exp_pool.errors import StoreError

@@ -2,13 +2,13 @@
 
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
+from support.paths import DATA
 
 from exp_pool import ExpManager, snapshots
 
-POOLS = Path(__file__).parents[1] / "data" / "pools"
+POOLS = DATA / "pools"
 PLAIN = {"index": "none://", "embedder": "none"}
 
 

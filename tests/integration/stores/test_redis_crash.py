@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import redis
-from servers.redis_server import pool_at
+from support.servers.redis_server import pool_at
 
 from exp_pool.core.record import Duty, hash_text
 from exp_pool.errors import StoreError

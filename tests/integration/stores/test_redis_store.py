@@ -9,8 +9,8 @@ import uuid
 
 import pytest
 import redis
-from servers import until
-from servers.redis_server import pool_at
+from support.servers import until
+from support.servers.redis_server import pool_at
 
 from exp_pool import ExpManager
 from exp_pool.api.registry import open_store

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from loguru import logger
-from servers import free_port, mariadb, need, postgres
+from support.servers import free_port, mariadb, need, postgres
 
 from exp_pool import ExpManager
 from exp_pool.api.registry import open_store

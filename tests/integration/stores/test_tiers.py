@@ -5,7 +5,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from servers import until
+from support.servers import until
 
 from exp_pool import ExpManager
 from exp_pool.api.registry import open_front

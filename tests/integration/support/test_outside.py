@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support.paths import TESTS
 
-TESTS = Path(__file__).parents[1]
 FILE = """
 import pytest
 from conftest import large_data

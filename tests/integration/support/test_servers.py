@@ -8,14 +8,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-import servers
-from servers import fixtures, need, until
-from servers.databases import new_database
-from servers.mariadb import connect as mysql_connect
-from servers.postgres import connect as postgres_connect
-from servers.redis_server import Redis
-from servers.redis_server import connect as redis_connect
-from servers.redis_server import ping as redis_ping
+from support.paths import TESTS
+from support.servers import fixtures, need, until
+from support.servers.databases import new_database
+from support.servers.mariadb import connect as mysql_connect
+from support.servers.postgres import connect as postgres_connect
+from support.servers.redis_server import Redis
+from support.servers.redis_server import connect as redis_connect
+from support.servers.redis_server import ping as redis_ping
 
 
 def ask(url, *statements):
@@ -127,8 +127,8 @@ def names(url):
 
 DIES_WITH_EVERYTHING_OPEN = """
 import os, sys
-from servers.databases import new_database
-from servers.redis_server import Redis
+from support.servers.databases import new_database
+from support.servers.redis_server import Redis
 database = new_database(sys.argv[1])
 server = Redis()
 print(database.__enter__().rpartition("/")[2], server.__enter__().folder, server.pid, flush=True)
@@ -139,7 +139,7 @@ os.kill(os.getpid(), 9)
 @pytest.mark.parametrize("fixture", ["postgres_server_url", "mysql_server_url"])
 def test_what_a_dead_run_left_goes_with_the_next(fixture, request, own_redis):
     url = request.getfixturevalue(fixture)
-    here = os.environ | {"PYTHONPATH": str(Path(servers.__file__).parents[1])}
+    here = os.environ | {"PYTHONPATH": str(TESTS)}
     run = [sys.executable, "-c", DIES_WITH_EVERYTHING_OPEN, url]
     done = subprocess.run(run, stdout=subprocess.PIPE, text=True, check=False, env=here)
     name, folder, pid = done.stdout.split()

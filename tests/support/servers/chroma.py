@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 import httpx
-
-from servers.process import Server
+from support.servers.process import Server
 
 
 def binary():

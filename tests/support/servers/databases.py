@@ -6,8 +6,7 @@ import secrets
 from urllib.parse import urlsplit
 
 import psutil
-
-from servers import mariadb, postgres, with_database
+from support.servers import mariadb, postgres, with_database
 
 _PREFIX = "exp_pool_test_"
 

@@ -25,8 +25,7 @@ import os
 from urllib.parse import urlsplit
 
 import pytest
-
-from servers import (
+from support.servers import (
     MYSQL_URL,
     POSTGRES_URL,
     REDIS_URL,
@@ -38,14 +37,14 @@ from servers import (
     postgres,
     redis_server,
 )
-from servers.chroma import Chroma
-from servers.databases import new_database
-from servers.mariadb import MariaDB
-from servers.milvus import Milvus
-from servers.models import ModelServer
-from servers.postgres import Postgres
-from servers.proxy import Proxy
-from servers.redis_server import Redis, RedisCluster
+from support.servers.chroma import Chroma
+from support.servers.databases import new_database
+from support.servers.mariadb import MariaDB
+from support.servers.milvus import Milvus
+from support.servers.models import ModelServer
+from support.servers.postgres import Postgres
+from support.servers.proxy import Proxy
+from support.servers.redis_server import Redis, RedisCluster
 
 
 @contextlib.contextmanager

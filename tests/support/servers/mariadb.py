@@ -4,7 +4,7 @@ import os
 import shutil
 from urllib.parse import unquote, urlsplit
 
-from servers.process import Server, run
+from support.servers.process import Server, run
 
 
 def connect(url, seconds=5):

@@ -5,7 +5,7 @@ import importlib.util
 import socket
 import sys
 
-from servers.process import Server
+from support.servers.process import Server
 
 # pymilvus asks every 10 s whether the server is there. Milvus allows that; gRPC in Python, which serves Milvus Lite, by
 # default ends the connection as an attack after a minute.

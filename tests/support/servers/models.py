@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from servers.wire_formats import FORMATS
+from support.servers.wire_formats import FORMATS
 
 
 @dataclass(frozen=True)

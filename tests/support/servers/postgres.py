@@ -5,7 +5,7 @@ import pwd
 import shutil
 from pathlib import Path
 
-from servers.process import Server, open_to_all, run
+from support.servers.process import Server, open_to_all, run
 
 
 def connect(url, seconds=5):

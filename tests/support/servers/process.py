@@ -10,8 +10,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 import psutil
-
-from servers import free_port, need_servers, until
+from support.servers import free_port, need_servers, until
 
 _PREFIX = "exp_pool_server_"
 

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from urllib.parse import urlsplit
 
-from servers import free_port, with_port
+from support.servers import free_port, with_port
 
 _DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306, "redis": 6379}
 

@@ -4,8 +4,8 @@ import contextlib
 import shutil
 import uuid
 
-from servers import until
-from servers.process import Server
+from support.servers import until
+from support.servers.process import Server
 
 PERSISTENT = {"appendonly": "yes", "appendfsync": "always"}
 

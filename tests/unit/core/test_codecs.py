@@ -15,8 +15,8 @@ from pathlib import PureWindowsPath
 
 import numpy as np
 import pytest
-from naming import named
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, PrivateAttr, SecretStr, computed_field
+from support.ids import named
 
 from exp_pool.core.codecs.typed import AnnotatedCodec, TypedCodec, codec_for
 from exp_pool.core.values.deep_equal import difference

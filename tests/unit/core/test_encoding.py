@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naming import named
+from support.ids import named
 
 from exp_pool import register_type
 from exp_pool.core.values import encoding

@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from naming import named
 from pydantic import BaseModel, PrivateAttr
+from support.ids import named
+from support.paths import ROOT
 
 from exp_pool.core.identity.keys import encode, make_key, make_scope
 from exp_pool.errors import UnkeyableError
@@ -158,7 +159,7 @@ def keys_elsewhere(python, **environment):
         encoding="utf-8",
         env={
             **os.environ,
-            "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parents[1]}",
+            "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}",
             "PYTHONIOENCODING": "utf-8",
             **environment,
         },

@@ -6,7 +6,7 @@ import pytest
 import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
-from retrieving import SCRIPTS, put_together
+from support.chunk_texts import SCRIPTS, put_together
 
 from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.retrieval.chunker import Chunking

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from near_misses import HELD, SEEN, pairs
+from support.near_misses import HELD, SEEN, pairs
 
 from exp_pool.reuse import pair_features as pairs_module
 from exp_pool.reuse.guard import Kind, differences, guard, read

@@ -1,7 +1,7 @@
 """What the guard tells apart beyond numbers and names: signs, small words, letters of units, flags, opposites, languages."""
 
 import pytest
-from guard_pairs import DIFFERENT, HELD, SAME, pairs
+from support.guard_pairs import DIFFERENT, HELD, SAME, pairs
 
 from exp_pool.reuse.guard import guard
 

@@ -5,8 +5,8 @@ import socketserver
 import threading
 
 import pytest
-from servers import until
-from servers.proxy import Proxy
+from support.servers import until
+from support.servers.proxy import Proxy
 
 
 class _Echo(socketserver.BaseRequestHandler):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from questions import chat_prompts, generated_pairs, labelled_pairs, rows
+from support.paths import ROOT
 
 from exp_pool.reuse.guard import guard
 
-ROOT = Path(__file__).parents[2]
 KINDS = (
     "paraphrase aspect comparison conjunction date direction entity follow-up identifier language negation number opposite "
     "quantifier role unit"

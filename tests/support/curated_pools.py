@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from exp_pool import MISSING, Experience, Metric, Score, Step
 from exp_pool.protocols import RecordQuery
 from exp_pool.testing.factories import NASTY_TEXTS
@@ -79,3 +81,25 @@ def contents(pool, use=True):
 
 def revisions(pool):
     return {row.id: row.revision for row in pool.store.scan(RecordQuery(pool.space, history=True))}
+
+
+def filled(manager):
+    """A pool with a bit of everything."""
+
+    @manager.exp_cache(name="ask", record_failures=True)
+    def ask(q):
+        if q == "bad":
+            raise ValueError("boom")
+        return {"q": q, "tuple": (1, b"x", "\ud800")}
+
+    for q in ("a", "b", "c"):
+        ask(q)
+    with pytest.raises(ValueError, match="boom"):
+        ask("bad")
+    ask.refresh("a")
+    manager.sync.annotate(ask.lookup("b").experience.id, expected=["right"])
+    manager.sync.update_exp(ask.lookup("c").experience.id, scores={"s": Score(value=0.5, reason="so so", scorer="s")})
+    ask("b"), ask("c")
+    manager.sync.create_exp(Experience(function="other", request="by hand", response=None, trust="quarantined"))
+    manager.sync.flush()
+    return ask
