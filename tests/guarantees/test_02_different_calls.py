@@ -1,4 +1,4 @@
-"""Guarantee 2, what of it stands already: different calls never share an answer, whatever makes them different."""
+"""Guarantee 2: different calls never share an answer, whatever makes them different."""
 
 import enum
 import functools

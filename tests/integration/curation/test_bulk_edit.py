@@ -7,7 +7,7 @@ import pydantic
 import pytest
 from support.curated_pools import contents
 
-from exp_pool import MISSING, Experience, Inject, Score
+from exp_pool import MISSING, Experience, Score
 from exp_pool.curation import (
     NONE,
     diff,
@@ -172,43 +172,6 @@ def test_a_merge_is_undone_where_the_replay_gets_worse(manager, monkeypatch):
 
 
 # ── Distilling ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_an_insight_names_its_sources_and_leaves_them_alone(make_manager):
-    manager = make_manager()
-    ids = exps(manager, "cabbage", "kale")
-    before = contents(manager.sync)
-    seen = []
-
-    def using(experiences):
-        seen.extend(e.request for e in experiences)
-        return "Boil it."
-
-    change = distill(manager, ids, using, who="ann")
-    (insight,) = change.added
-    assert seen == ["cabbage", "kale"]
-    assert (insight.kind, insight.parents, insight.response) == ("insight", ids, "Boil it.")
-    after = contents(manager.sync)
-    after.pop(insight.id)
-    assert after == before
-    shown = []
-    cook = manager.exp_cache(name="ask", inject=Inject("experiences"))(
-        lambda req, experiences=(): shown.extend(e.id for e in experiences)
-    )
-    assert answers(manager, "cabbage kale") == ["live cabbage kale"]  # it answers no call
-    manager.sync.flush()
-    cook("cabbage kale!")
-    assert insight.id in shown
-    undo(manager, change.id)
-    assert manager.sync.get_exp(insight.id) is None
-    assert manager.sync.query_exps("cabbage", function="ask", where={"kind": "insight"}) == []
-
-
-def test_an_insight_of_a_quarantined_source_is_quarantined(manager):
-    a, b = exps(manager, "a", "b")
-    quarantine(manager, [a], "poisoned")
-    (insight,) = distill(manager, [a, b], lambda experiences: "x").added
-    assert insight.trust == "quarantined"
 
 
 def test_what_cannot_be_distilled(manager):

@@ -1,4 +1,4 @@
-"""Namespaces: whatever is asked in one, nothing of another comes back, though all hold the same requests.
+"""Guarantee 9: whatever is asked in one namespace, nothing of another comes back, though all hold the same requests.
 
 Same texts, same keys, same vectors and, for half of the rows, same ids; only the answers tell whose they are. Threads
 ask in every way there is, changing the namespace from one question to the next.

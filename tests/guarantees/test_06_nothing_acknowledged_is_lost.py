@@ -1,4 +1,4 @@
-"""Killed writers: what was acknowledged is there, each key has one answer, and the file is whole.
+"""Guarantee 6: nothing acknowledged is lost, whoever is killed: each key has one answer, and the file is whole.
 
 Four processes write into one SQLite pool, by `create_exp` and by a decorated function, new keys and keys that all of
 them write. Each says what was acknowledged and is SIGKILLed at a moment of its own, some while they create the file.
