@@ -187,8 +187,8 @@ def plot(results: Sequence[dict[str, Any]], pairs: Any, vectors: dict[str, np.nd
 def guard_table(pairs: Sequence[tuple[str, str, bool]]) -> Table:
     """What the guard lets pass of made-up near misses, and vetoes of questions. `seen` while it was written."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from near_misses import HELD, SEEN
-    from near_misses import pairs as made
+    from support.near_misses import HELD, SEEN
+    from support.near_misses import pairs as made
 
     table = Table("pairs", "in", title="the guard")
     for name in ("seen", "passed", "held", "passed"):
