@@ -4,10 +4,8 @@ Calls show candidates to a function and leave each out with a known probability 
 only thing that tells an effect from company: who stands beside a good experience looks good. So only calls with a
 hold-out say anything about a single experience, and everything here compares "shown" with "left out" among calls that
 had it as a candidate. Of a function as a whole two things can be said: how calls with experiences went against those
-without, which is observed and not randomised; and the effects of what was shown added up, which is.
-
-All of it takes feedback to come, or not to come, regardless of how the call went: who reports failures only learns
-nothing.
+without, which is observed and not randomised; and the effects of what was shown added up, which is. All of it takes
+feedback to come, or not to come, regardless of how the call went: who reports failures only learns nothing.
 
 A function's state is a table with one row for each experience, of sums only: its size does not depend on how many calls
 there were. It is folded in the order of the calls, which makes every prediction below one that was made beforehand.
@@ -249,14 +247,14 @@ class LiftTable:
         shrunken, not_above, not_below = statistics.posterior(centre, error)
         helps, hurts = statistics.surest(not_above), statistics.surest(not_below)
         wealth = self.wealth()
-        low, high = np.clip(centre - _Z * error, -1, 1), np.clip(centre + _Z * error, -1, 1)
-        known, table = np.isfinite(error), self._table
+        low, high = (np.nan_to_num(np.clip(centre + side * _Z * error, -1, 1), nan=side) for side in (-1.0, 1.0))
+        table = self._table
         return [
             Effect(
                 id_,
                 float(lift[i]),
-                float(low[i]) if known[i] else -1.0,
-                float(high[i]) if known[i] else 1.0,
+                float(low[i]),
+                float(high[i]),
                 float(shrunken[i]),
                 round(table[i, _ALL_SHOWN]),
                 round(table[i, _LEFT_OUT.start]),
@@ -283,10 +281,9 @@ class LiftTable:
     def added_up(self) -> tuple[float, float, float]:
         """The effects of a call's candidates, each one's with the others as they were, added up; with 95% bounds.
 
-        Of calls since the last alarm, and of those in use.
-
-        Randomised, and what the context as a whole does only if effects add: where several are enough to ruin a call,
-        leaving out one of them shows little, and the whole is worse than this says.
+        Of calls since the last alarm, and of those in use. Randomised, and what the context as a whole does only if
+        effects add: where several are enough to ruin a call, leaving out one of them shows little, and the whole is
+        worse than this says.
         """
         n, total, squares = self._summed
         if n < 2:  # noqa: PLR2004
@@ -356,6 +353,10 @@ class LiftTable:
         self._table[self.row(id_)] = 0.0
         self._table[self.row(id_), _CLEARED] = 1
 
+    def is_out(self, id_: str) -> bool:
+        """Whether it was taken out."""
+        return id_ in self._row and bool(self._table[self._row[id_], _OUT])
+
     # As text
 
     def to_dict(self) -> dict[str, Any]:
@@ -384,7 +385,7 @@ _STORED_NUMBERS = {"alarms": "alarms", "base": "_base", "calls": "_calls", "refr
 
 
 class _CallBatch:
-    """Calls whose predictions rest on what came before all of them, one entry for each candidate of a call."""
+    """Calls whose predictions rest on what came before all of them; (n,) arrays have an entry a candidate of a call."""
 
     def __init__(self, call: Rows, row: Rows, shown: Floats, holdout: Floats, table: Floats, base: float) -> None:
         self.call, self.row, self.shown, self.holdout = call, row, shown, holdout
