@@ -79,7 +79,7 @@ def test_adopting(manager, asked):
     function, source = stored.function, "1:another source"
     (row,) = pool.store.get_many("acme", [stored.id], by="id")
     assert row.source.startswith("1:")
-    assert pool.adopt(function, source, pool.spaces_of(function, "acme")) == 1
+    assert pool.functions.adopt(function, source, pool.functions.namespaces_of(function, "acme")) == 1
     assert asked.lookup("a") is None
     assert asked.adopt() == 1
     assert asked.lookup("a") is not None

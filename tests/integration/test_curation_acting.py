@@ -156,15 +156,16 @@ def test_a_merge_is_undone_where_the_replay_gets_worse(manager, monkeypatch):
     """Somebody quarantines one between the merge and the look."""
     a, b = scored(manager, a=0.1, b=0.9)
     pool = manager.sync
-    real = pool.change
+    editor = pool.editor
+    real = editor.change
 
     def change(note, edits):
         kept = real(note, edits)
-        monkeypatch.setattr(pool, "change", real)
+        monkeypatch.setattr(editor, "change", real)
         pool.update_exp(a, trust="quarantined")
         return kept
 
-    monkeypatch.setattr(pool, "change", change)
+    monkeypatch.setattr(editor, "change", change)
     with pytest.raises(ConflictError, match="the merge was undone: the request 'a'"):
         merge(manager, [a, b])
     assert pool.get_exp(a).expected is MISSING

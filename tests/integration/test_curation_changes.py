@@ -228,16 +228,18 @@ def test_an_added_experience_that_people_changed_is_not_simply_deleted(filled):
 def test_what_was_not_edited_stays_as_it_is_written(manager):
     """Rows that something else wrote: other spaces, other order."""
     pool = manager.sync
-    row = pool.record_of(Experience(id="x", function="ask", request="q", response={"a": 1}, metadata={"n": 1, "m": 2}))
+    row = pool.editor.record_of(
+        Experience(id="x", function="ask", request="q", response={"a": 1}, metadata={"n": 1, "m": 2})
+    )
     odd = replace(row, response='{"a":  1}', metadata='{"n": 1 , "m": 2}', scores="{ }", parents="[ ]", size_bytes=7)
     pool.store.put_many([Put(odd)])
     change = relabel(manager, ["x"], {"strategy": "s"})
-    assert pool._get("x") == replace(odd, strategy="s", revision=2)
+    assert pool.editor.record("x") == replace(odd, strategy="s", revision=2)
     undo(manager, change.id)
     change = relabel(manager, ["x"], {"expected": "said"})
-    assert (pool._get("x").response, pool._get("x").metadata) == (odd.response, odd.metadata)
+    assert (pool.editor.record("x").response, pool.editor.record("x").metadata) == (odd.response, odd.metadata)
     undo(manager, change.id)
-    assert pool._get("x") == replace(odd, revision=5)
+    assert pool.editor.record("x") == replace(odd, revision=5)
 
 
 def test_stale_writers_are_refused_after_an_undo(filled):
@@ -252,11 +254,11 @@ def test_what_others_changed_since_stays(filled):
     id_ = to_frame(filled).id[1]
     change = relabel(filled, [id_], {"expected": "said"})
     filled.sync.update_exp(id_, model="later", scores={"late": Score(value=1.0)})
-    size = filled.sync._get(id_).size_bytes
+    size = filled.sync.editor.record(id_).size_bytes
     undo(filled, change.id)
     found = filled.sync.get_exp(id_)
     assert (found.expected, found.model, [*found.scores]) == (MISSING, "later", ["late"])
-    assert filled.sync._get(id_).size_bytes == size - len('"said"')
+    assert filled.sync.editor.record(id_).size_bytes == size - len('"said"')
 
 
 def test_what_others_changed_since_in_the_same_place_is_refused_or_left_out(filled):

@@ -456,7 +456,7 @@ def test_a_least_similarity_that_nothing_reaches_does_not_read_everything(settin
         manager.sync.flush()
         asked = []
         get_many = manager.sync._store.get_many
-        manager.sync._queries._search._store = counting = type(
+        manager.sync.queries.search._store = counting = type(
             "Counting", (), {"__getattr__": lambda _, name: getattr(manager.sync._store, name)}
         )()
         counting.get_many = lambda *args, **how: asked.append(len(args[1])) or get_many(*args, **how)
