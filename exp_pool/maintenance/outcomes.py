@@ -33,7 +33,7 @@ from exp_pool.core.values.encoding import json_dumps, loads
 from exp_pool.errors import ExpPoolError, StoreError
 from exp_pool.reuse.lift import CallOutcome, Effect, LiftTable
 from exp_pool.runtime.clock import now_us
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices
 
 _POINTER, _SUMS = "outcomes:", "lifts:"
@@ -72,6 +72,7 @@ class _Pointer:
     through: int = -1  # the last log that was added up
 
 
+@reinit_after_fork()
 class Outcomes:
     """Keeps, folds and acts on the outcomes of calls. Thread-safe."""
 
@@ -79,10 +80,6 @@ class Outcomes:
         self._store = store
         self._notices = notices
         self._quarantine, self._confidence = quarantine, confidence
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.RLock()
         self._folded: dict[tuple[str, str], Folded] = {}
         self._due: set[tuple[str, str]] = set()
