@@ -315,8 +315,8 @@ class RedisStore:
         return self._reading.vectors_after(namespace, embedder, position, limit)
 
     @translated
-    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
-        return self._reading.spaces(namespace)
+    def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
+        return self._reading.partitions(namespace)
 
     @translated
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
