@@ -19,7 +19,7 @@ from exp_pool.api.report import Report
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Embedder, Observer, RecordStore, Scorer, VectorIndex
 from exp_pool.core.experience import MISSING, Call, Experience, HistoryEntry, Hit, QueryType
-from exp_pool.core.identity.arguments import function_name
+from exp_pool.core.identity.names import function_name
 from exp_pool.core.settings import Settings
 from exp_pool.errors import ClosedError, ConfigurationError
 from exp_pool.maintenance.backfill import ScoringReport

@@ -8,7 +8,7 @@ from dataclasses import replace
 from exp_pool.calls.request import Request
 from exp_pool.core.contracts.plugs import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.core.filters import Condition
-from exp_pool.core.identity.argument_source import AND_ARGUMENTS
+from exp_pool.core.identity.value_source import AND_ARGUMENTS
 from exp_pool.core.record import ANY_ARGUMENTS, function_source
 from exp_pool.runtime.call_context import current_namespace
 from exp_pool.runtime.notices import Notices

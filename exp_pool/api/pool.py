@@ -43,7 +43,7 @@ from exp_pool.core.contracts.plugs import (
 )
 from exp_pool.core.experience import Call, Experience, Hit, QueryType
 from exp_pool.core.filters import Condition, parse_where
-from exp_pool.core.identity.arguments import function_name
+from exp_pool.core.identity.names import function_name
 from exp_pool.core.record import Record, to_experience
 from exp_pool.errors import (
     ClosedError,

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from exp_pool.core.identity.arguments import function_name
-from exp_pool.core.identity.scripts import _path
+from exp_pool.core.identity.names import _path, function_name
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAM = """
 import multiprocessing, sys
 from exp_pool import ExpManager, exp_cache, set_exp_manager
-from exp_pool.core.identity.arguments import function_name
+from exp_pool.core.identity.names import function_name
 
 @exp_cache
 def answer(q):

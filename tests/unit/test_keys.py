@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from naming import named
 from pydantic import BaseModel, PrivateAttr
 
-from exp_pool.core.identity.keys import encode, make_key, make_scope
+from exp_pool.core.identity.canonical import encode
+from exp_pool.core.identity.keys import make_key, make_scope
 from exp_pool.errors import UnkeyableError
 
 
