@@ -25,7 +25,7 @@ from exp_pool.core.contracts.plugs import IndexPartition, RecordStore, Renewable
 from exp_pool.errors import IndexOwnedError, VectorIndexError
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices
 from exp_pool.runtime.plugs import offers
 from exp_pool.search.nearest import NearestNeighbours
@@ -39,6 +39,7 @@ Progress: TypeAlias = Callable[[int, int], object]
 """Called with the number of rows done and of all rows, as far as it is known."""
 
 
+@reinit_after_fork()
 class Follower:
     """Keeps a derived index up to date. Thread-safe: one thread follows at a time.
 
@@ -73,10 +74,6 @@ class Follower:
         self._building = building
         self._stopped = False
         self._checked: set[tuple[IndexPartition, str]] = set()  # whether it has as many rows as it should: asked once
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._turn = threading.Lock()
         self._owner = uuid.uuid4().hex
 

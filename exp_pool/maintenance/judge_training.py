@@ -27,7 +27,7 @@ from exp_pool.reuse.pair_features import pair_features
 from exp_pool.reuse.training_examples import TrainingExample, answers_entry, label_entry
 from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.runtime.counters import Counters
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices, log_with_trace
 from exp_pool.search.embedders.service import EmbeddingService
 
@@ -72,6 +72,7 @@ class Studied:
         return str(json.loads(self.log.removeprefix(_LOG))[1])
 
 
+@reinit_after_fork()
 class Verifying:
     """See `drivers.services.Learning` for what callers use.
 
@@ -95,10 +96,6 @@ class Verifying:
         self._notices = notices
         self._owed = owed
         self._comparing = Comparing[tuple[Studied, Learn]](self._compared, load_scorer)
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         # A child's own: the bound is void where two processes toss the same. It chooses what is looked into, no more.
         self.coin = random.Random()  # noqa: S311

@@ -16,7 +16,7 @@ from loguru import logger
 from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore, VectorIndex, VectorQuery
 from exp_pool.errors import VectorIndexError
 from exp_pool.runtime.counters import Counters
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices
 from exp_pool.search.indexes.exact import ExactIndex
 
@@ -28,6 +28,7 @@ class Candidates(NamedTuple):
     upper_bound: float
 
 
+@reinit_after_fork()
 class NearestNeighbours:
     """Looks in the index and in what it does not have yet.
 
@@ -47,10 +48,6 @@ class NearestNeighbours:
         self._newer = ExactIndex(store, scan_bytes)
         self._counters = counters
         self._notices = notices
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._covered: dict[IndexPartition, int] = {}  # of a child process: nothing, the index is its parent's
         self._turns: Counter[IndexPartition] = Counter()  # how often it was uncovered
 

@@ -20,7 +20,7 @@ from exp_pool.core.values.vectors import to_unit
 from exp_pool.errors import EmbedderError
 from exp_pool.runtime.async_bridge import settled
 from exp_pool.runtime.clock import monotonic
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.single_thread import OneThread
 from exp_pool.search.embedders.loader import EmbedderLoader
 
@@ -59,6 +59,7 @@ class _Request:
     alone: bool = False  # it was part of a batch that failed
 
 
+@reinit_after_fork()
 class EmbeddingService:
     """The embedder of a manager.
 
@@ -75,10 +76,6 @@ class EmbeddingService:
         self._load_timeout_s = load_timeout_s
         self._loaded = loaded
         self._thread = OneThread("exp_pool-embedder")
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._embedder: Embedder | None = None
         self._told: Future[Embedder] | None = None
         self._dimension: int | None = None

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore, VectorQuery, VectorRow
 from exp_pool.errors import ConfigurationError, VectorIndexError
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.search.indexes._address import Address, parse
 from exp_pool.search.indexes._chroma_rows import HNSW, nearest, upsert
 from exp_pool.search.indexes._identifiers import digest, quote
@@ -28,6 +28,7 @@ _BATCH = 500  # 0.2 s of a server that is not busy: far below any time-out
 _LISTED = 500  # collections in one reply
 
 
+@reinit_after_fork()
 class ChromaServerIndex:
     """Approximate similarity (HNSW, cosine) on a Chroma server.
 
@@ -53,10 +54,6 @@ class ChromaServerIndex:
         if len(self._address.path) == 1:
             raise ConfigurationError(f"index={self._address.shown!r} names a tenant only; write /tenant/database")
         self._timeout_s = timeout_s
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._server: _Server | None = None
         self._collections: dict[IndexPartition, Any] = {}
 

@@ -14,11 +14,12 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore, VectorQuery, VectorRow
 from exp_pool.core.values.vectors import VectorTable
 from exp_pool.errors import StoreError, VectorIndexError
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 
 _PAGE = 10_000  # 15 MB of 384 dimensions: few round trips, bounded memory
 
 
+@reinit_after_fork()
 class ExactIndex:
     """Exact cosine similarity by numpy.
 
@@ -33,10 +34,6 @@ class ExactIndex:
     def __init__(self, store: RecordStore, max_bytes: int = 2**31) -> None:
         self._store = store
         self._max_bytes = max_bytes
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._tables: OrderedDict[IndexPartition, VectorTable] = OrderedDict()
 

@@ -20,7 +20,7 @@ import numpy as np
 from exp_pool.core.contracts.plugs import Neighbour, RecordStore, RequestRow
 from exp_pool.core.tokenizer import words
 from exp_pool.core.values.vectors import top
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.search.bm25 import damping, rarity
 
 _PAGE = 1000  # requests read at once: few round trips, and some megabytes where they are long
@@ -40,6 +40,7 @@ class LexicalQuery:
     ids: Sequence[str] | None = None
 
 
+@reinit_after_fork()
 class LexicalIndex:
     """Finds requests by words.
 
@@ -52,10 +53,6 @@ class LexicalIndex:
     def __init__(self, store: RecordStore, max_bytes: int = _MAX_BYTES) -> None:
         self._store = store
         self._max_bytes = max_bytes
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._tables: OrderedDict[str, _Table] = OrderedDict()
 

@@ -12,6 +12,7 @@ from exp_pool import Experience
 from exp_pool.errors import InvalidInputError, NotFoundError, StoreError
 from exp_pool.maintenance import outcomes as outcomes_module
 from exp_pool.runtime import clock
+from exp_pool.runtime.forks import reinit
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.testing import FaultyStore, every
 from exp_pool.testing.faults import Fault
@@ -217,7 +218,7 @@ def test_logs_are_added_up_and_dropped(pool, monkeypatch):
         assert pool.report().functions[0].outcomes == 10 * (number + 1)
     assert max(kept) <= 40
     before = lifts_of(pool)
-    pool._outcomes._start_over()  # as a process that begins now
+    reinit(pool._outcomes)  # as a process that begins now
     after = lifts_of(pool)
     for id_, lift in before.items():
         assert (after[id_].shown, after[id_].held_out) == (lift.shown, lift.held_out)
@@ -245,7 +246,7 @@ def test_adding_up_that_is_interrupted_counts_nothing_twice(make_manager, monkey
     with pytest.raises(StoreError):
         pool.flush()
     store.plan = None
-    pool._outcomes._start_over()  # as a process that begins now
+    reinit(pool._outcomes)  # as a process that begins now
     assert pool.report().functions[0].outcomes == 15
     for seed in (2, 3, 4):
         live(pool, {"a": 0.0}, 10, seed=seed)

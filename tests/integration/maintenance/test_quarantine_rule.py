@@ -8,6 +8,7 @@ import pytest
 from support.outcomes import EFFECTS, called, candidate, lifts_of, live, unattended
 
 from exp_pool.errors import ExpPoolWarning, StoreError
+from exp_pool.runtime.forks import reinit
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.testing import FaultyStore
 from exp_pool.testing.faults import Fault
@@ -51,7 +52,7 @@ def test_a_person_takes_it_back_and_the_same_evidence_does_not_count_again(quick
     live(quick, {"idle": 0.0, "dull": 0.0}, 20, seed=1)
     quick.flush()
     assert quick.get_exp("bad").trust.value == "trusted"
-    quick._outcomes._start_over()  # nor does a process that begins now take it out
+    reinit(quick._outcomes)  # nor does a process that begins now take it out
     live(quick, {"idle": 0.0, "dull": 0.0}, 5, seed=2)
     quick.flush()
     assert quick.get_exp("bad").trust.value == "trusted"
