@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import redis
 
 from exp_pool.stores.listener import News
+from exp_pool.stores.redis.packed import decoded
 from exp_pool.stores.redis.server import Server
-from exp_pool.stores.redis.units import decoded
 
 
 @contextmanager
