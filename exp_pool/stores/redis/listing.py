@@ -27,20 +27,13 @@ ANY_STAMP = b"*"
 
 
 class Intent(NamedTuple):
-    """An announced change of a key group: all that is needed to complete it, or to take it back.
+    """An announced change of a key group: all that is needed to complete it, or to take it back."""
 
-    Args:
-        group: its name.
-        gone: ids of rows that may be gone from the group -> the stamp of the row that was removed; ``*``: any row,
-            nothing: there was none, so only the reservation of the id goes.
-        tombstones: whether rows that are gone leave tombstones.
-        stored: the intent as it stands in the namespace's slot; nothing where it was not announced.
-    """
-
-    group: bytes
+    group: bytes  # its name
+    # Ids of rows that may be gone -> the stamp of the row that was removed; b"": there was none, only a reservation.
     gone: Mapping[str, bytes]
-    tombstones: bool = False
-    stored: bytes = b""
+    tombstones: bool = False  # whether rows that are gone leave tombstones
+    stored: bytes = b""  # the intent as it stands in the namespace's slot; b"": it was not announced
 
     @classmethod
     def read(cls, stored: bytes) -> Intent:
@@ -50,21 +43,13 @@ class Intent(NamedTuple):
 
 
 class ListedChange(NamedTuple):
-    """What became of a key group.
+    """What became of a key group."""
 
-    Args:
-        intent: what was announced, and the rows that are gone.
-        before: the version that the listing must have; nothing: any, as every row of the group is among `rows`.
-        version: of the group, now.
-        left: how many rows the group has; "" where that is not known.
-        rows: those that changed, as `KeyGroup.listed_as` gives them, each with its place among the rows of the batch.
-    """
-
-    intent: Intent
-    before: bytes
-    version: bytes
-    left: object
-    rows: Sequence[tuple[int, tuple[object, ...]]]
+    intent: Intent  # with the rows that are gone
+    before: bytes  # the version that the listing must have; b"": any, as every row of the group is among `rows`
+    version: bytes  # of the group, now
+    left: object  # how many rows the group has; "" where that is not known
+    rows: Sequence[tuple[int, tuple[object, ...]]]  # those that changed: place in the batch, `KeyGroup.listed_as`
 
 
 class Listings:

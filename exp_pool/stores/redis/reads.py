@@ -193,44 +193,42 @@ class RowReader:
 
     # Readers that follow changes
 
+    def _after(self, namespace: str, key: bytes, position: int, limit: int) -> Iterator[list[tuple[bytes, int]]]:
+        """Members of a sorted set and their positions, the next ones after a position, so many at a time."""
+        while True:
+            (flat,) = self.ask(
+                namespace, ("ZRANGEBYSCORE", key, f"({position}", "+inf", "WITHSCORES", "LIMIT", 0, limit)
+            )
+            page = list(zip(flat[::2], map(int, flat[1::2]), strict=True))
+            yield page
+            if len(page) < limit:
+                return
+            position = page[-1][1]
+
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
         """See `RecordStore.requests_after`."""
-        current = self._keys.listing(namespace).current
         found: list[RequestRow] = []
-        while len(found) < limit:
-            wanted = limit - len(found)
-            asking = ("ZRANGEBYSCORE", current, f"({position}", "+inf", "WITHSCORES", "LIMIT", 0, wanted)
-            (flat,) = self.ask(namespace, asking)
-            handles, places = flat[::2], [int(at) for at in flat[1::2]]
-            for place, stored in zip(places, self.rows_of(handles), strict=True):
+        for page in self._after(namespace, self._keys.listing(namespace).current, position, limit):
+            for (_, place), stored in zip(page, self.rows_of([handle for handle, _ in page]), strict=True):
                 if stored is not None and stored.record.is_current:
                     row = stored.record
                     found.append(RequestRow(row.id, row.function, row.version, row.request, place))
-            if len(handles) < wanted:
+            if len(found) >= limit:
                 break
-            position = places[-1]
-        return found
+        return found[:limit]
 
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
         """See `RecordStore.vectors_after`."""
-        vectors = self._keys.listing(namespace).vectors
         found: list[VectorRow] = []
         mine = short_digest(embedder)
-        while len(found) < limit:
-            asking = ("ZRANGEBYSCORE", vectors, f"({position}", "+inf", "WITHSCORES", "LIMIT", 0, limit)
-            (flat,) = self.ask(namespace, asking)
-            at = [
-                (member[_SHORT:], int(score))
-                for member, score in zip(flat[::2], flat[1::2], strict=True)
-                if member.startswith(mine)
-            ][: limit - len(found)]
+        for page in self._after(namespace, self._keys.listing(namespace).vectors, position, limit):
+            at = [(member[_SHORT:], place) for member, place in page if member.startswith(mine)][: limit - len(found)]
             for (handle, place), stored in zip(at, self.vectors_at([handle for handle, _ in at]), strict=True):
                 there = stored is not None and stored.vector.embedder == embedder
                 gone = VectorRow(id_of(handle), namespace, "", "", "", place, None)
                 found.append(stored.row(namespace, place) if stored is not None and there else gone)
-            if len(flat) < 2 * limit:
+            if len(found) >= limit:
                 break
-            position = int(flat[-1])
         return found
 
     def vectors_at(self, handles: Sequence[bytes]) -> list[StoredVector | None]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-# Before each script. Key groups without rows are kept for an hour: their versions go on growing, and who asks again hears
-# what was done. A lease that has ended is kept a while, so that clocks that differ between a master and its heir take
-# nothing away.
+# Before each script. Key groups without rows are kept for an hour: their versions go on growing, and who asks again is
+# told what was done. A lease that has ended is kept a while, so that clocks that differ between a master and its heir
+# take nothing away.
 _PRELUDE = """
 local GROUP_MS, LEASE_MS = 3600000, 3600000
 local function now()
@@ -21,9 +21,9 @@ end
 local function text(number) return string.format('%.0f', number) end
 """
 
-# Announce what is going to be written. KEYS: marks, ids, tombs, counters of the namespace. ARGV, for each key group: its
-# name, the intent, how many ids are to be reserved, and these. Gives the time, the cut-off or '', those ids that a row
-# of another key group has or has reserved, and those that have a tombstone.
+# Announce what is going to be written. KEYS: marks, ids, tombs, counters of the namespace. ARGV, for each key group:
+# its name, the intent, how many ids are to be reserved, and these. Gives the time, the cut-off or '', those ids that a
+# row of another key group has or has reserved, and those that have a tombstone.
 ANNOUNCE = """
 local at, taken, deleted, i = text(now()), {}, {}, 1
 while ARGV[i] do
@@ -63,11 +63,11 @@ if ARGV[5] ~= '' then redis.pcall('PUBLISH', ARGV[5], ARGV[6]) end
 return {'done', version, left}
 """
 
-# Bring a namespace's listing up to date. KEYS: the first `LISTED` of a `Listing`. ARGV: how old (microseconds) an intent
-# must be to go; how many key groups; for each its name, the version that the listing must have ('' where every row of
-# the group is told), its version, the intent or '', 'd' where deletions leave tombstones, how many rows it has ('' if
-# that is not known), how many ids are gone, each with its stamp ('*': whatever it is, '': only reserved); then the rows,
-# as `KeyGroup.listed_as` gives them. Gives the groups of which every row must be told.
+# Bring a namespace's listing up to date. KEYS: the first `LISTED` of a `Listing`. ARGV: how old (microseconds) an
+# intent must be to go; how many key groups; for each its name, the version that the listing must have ('' where every
+# row of the group is told), its version, the intent or '', 'd' where deletions leave tombstones, how many rows it has
+# ('' if that is not known), how many ids are gone, each with its stamp ('*': whatever it is, '': only reserved); then
+# the rows, as `KeyGroup.listed_as` gives them. Gives the groups of which every row must be told.
 LIST = """
 local intents, ids, groups, rows, current, asked, embed, score, vectors, gone, spaces, tombs, counters, empty =
     unpack(KEYS)
@@ -268,9 +268,9 @@ redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 return redis.call('GET', KEYS[1])
 """
 
-# A writer has written. ARGV: its mark, the namespace's when it began, how long marks are kept, then for each key the new
-# row ('': none) and how long that is kept. The row is kept if no other writer wrote meanwhile: of two, it is not known
-# whose row is the later one. Where the writer was waited for no longer, or the server has forgotten it (restart,
+# A writer has written. ARGV: its mark, the namespace's when it began, how long marks are kept, then for each key the
+# new row ('': none) and how long that is kept. The row is kept if no other writer wrote meanwhile: of two, it is not
+# known whose row is the later one. Where the writer was waited for no longer, or the server has forgotten it (restart,
 # failover), readers may have read what was there before: that goes, and so does the right to fill it in.
 FRONT_END = """
 local function leave(writers, mark)

@@ -7,10 +7,11 @@ commands are put together by the node that has their slot.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
 import redis
@@ -21,9 +22,12 @@ from redis.retry import Retry
 
 from exp_pool.errors import StoreError
 from exp_pool.runtime.breaker import Breaker
+from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.forks import reset_in_child
+from exp_pool.stores.listener import News
 from exp_pool.stores.redis.failures import DRIVER_ERRORS
 from exp_pool.stores.redis.location import Location
+from exp_pool.stores.redis.packed import decoded
 from exp_pool.stores.redis.scripts import TEXTS
 
 T = TypeVar("T")
@@ -31,7 +35,6 @@ Command: TypeAlias = tuple[object, ...]
 
 _OLDEST = (6, 2)
 _ATTEMPTS = 3  # a script that the server does not know yet, on a connection that broke, to a slot that has moved
-_LONGEST_PAUSE_S = 0.02  # before a change is tried again that another client was in the way of
 
 
 class _LeftAlone(redis.ConnectionError):  # type: ignore[misc]
@@ -53,6 +56,7 @@ class Server:
     def __init__(self, location: Location, timeout_s: float) -> None:
         self.location = location
         self.timeout_s = timeout_s
+        self._is_cluster = location.scheme == "redis+cluster"
         self._start_over()
         reset_in_child(self._start_over)
 
@@ -79,19 +83,15 @@ class Server:
             raise redis.TimeoutError("timeout while another thread connects")
         try:
             if self._client is None:
-                with self._tried("", fresh=True):
-                    self._client = self._greeted(self._connect())
+                with self._tried("", fresh=True), ExitStack() as unless_greeted:
+                    client = self._connect()
+                    unless_greeted.callback(client.close)
+                    self._greet(client)
+                    unless_greeted.pop_all()
+                    self._client = client
             return self._client
         finally:
             self._lock.release()
-
-    def _greeted(self, client: redis.Redis | RedisCluster) -> redis.Redis | RedisCluster:
-        try:
-            self._greet(client)
-        except BaseException:
-            client.close()
-            raise
-        return client
 
     @contextmanager
     def _tried(self, name: str, *, fresh: bool) -> Iterator[None]:
@@ -111,20 +111,15 @@ class Server:
         breaker.succeeded()
 
     def _connect(self) -> redis.Redis | RedisCluster:
-        at = self.location
-        options: dict[str, Any] = {
-            "socket_timeout": self.timeout_s,
-            "socket_connect_timeout": self.timeout_s,
-            "protocol": 2,
-            **at.secrets,
-            **({"ssl": True, **at.files} if at.tls else {}),
-        }
-        once = Retry(NoBackoff(), 0)  # what is sent again is decided here, not by the driver
-        if at.scheme == "redis+cluster":
+        at, limit_s = self.location, self.timeout_s
+        options: dict[str, Any] = {"socket_timeout": limit_s, "socket_connect_timeout": limit_s, "protocol": 2}
+        options |= {**at.secrets, **({"ssl": True, **at.files} if at.tls else {})}
+        options["retry"] = Retry(NoBackoff(), 0)  # what is sent again is decided here, not by the driver
+        if self._is_cluster:
             nodes = [ClusterNode(host, port) for host, port in at.hosts]
-            return RedisCluster(startup_nodes=nodes, retry=once, require_full_coverage=False, **options)
+            return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
         ((host, port),) = at.hosts
-        return redis.Redis(host, port, at.database, retry=once, **options)
+        return redis.Redis(host, port, at.database, **options)
 
     def nodes(self, client: redis.Redis | RedisCluster | None = None) -> list[redis.Redis]:
         """A client of every master."""
@@ -165,11 +160,8 @@ class Server:
         left = dict(enumerate(commands))
         for attempt in range(_ATTEMPTS if commands else 0):
             self._send_all(left, results, fresh=attempt > 0)
-            left = {
-                i: repeated
-                for i, command in left.items()
-                if (repeated := self._once_more(command, results[i], again=again)) is not None
-            }
+            again_of = {i: self._once_more(command, results[i], again=again) for i, command in left.items()}
+            left = {i: command for i, command in again_of.items() if command is not None}
             if not left:
                 break
         for result in results:
@@ -182,9 +174,7 @@ class Server:
         match result:
             case exceptions.NoScriptError():
                 return ("EVAL", TEXTS[str(command[1])], *command[2:])
-            case exceptions.MovedError() | exceptions.AskError() | exceptions.TryAgainError() if isinstance(
-                self._client, RedisCluster
-            ):
+            case exceptions.MovedError() | exceptions.AskError() | exceptions.TryAgainError() if self._is_cluster:
                 self._moved = True
                 return command
             case redis.ConnectionError() if not isinstance(result, _NOT_BROKEN):
@@ -204,24 +194,13 @@ class Server:
         Raises:
             StoreError: other clients were in the way for longer than the time-out.
         """
-        left = attempt(work)
-        if not left:  # as nearly always
-            return
-        from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_random
-
-        def again() -> int:
-            nonlocal left
-            left = attempt(left)
-            return len(left)
-
-        stop, wait = stop_after_delay(self.timeout_s), wait_random(0, _LONGEST_PAUSE_S)
-        try:
-            Retrying(retry=retry_if_result(bool), stop=stop, wait=wait)(again)
-        except RetryError as err:
-            raise StoreError(
-                f"{self.location.shown}: {len(left)} keys are changed by others all the time, for longer than "
-                "store_timeout; try again"
-            ) from err
+        deadline = monotonic() + self.timeout_s
+        while work := attempt(work):  # tenacity would do, for a tenth of a write: nearly always the first try succeeds
+            if monotonic() > deadline:
+                raise StoreError(
+                    f"{self.location.shown}: {len(work)} keys are changed by others all the time, for longer than "
+                    "store_timeout; try again"
+                )
 
     def _send_all(self, commands: dict[int, Command], results: list[Any], *, fresh: bool) -> None:
         client = self.client
@@ -270,6 +249,28 @@ class Server:
             pipeline.execute_command(*command)
         replies: list[Any] = pipeline.execute(raise_on_error=False)
         return replies
+
+    @contextmanager
+    def subscribed(self, channel: bytes) -> Iterator[News]:
+        """A connection of its own that hears everything published on the channel."""
+        node = random.choice(self.nodes())  # noqa: S311  (any master of a cluster hears all)
+        with node.pubsub() as connection:
+            connection.subscribe(channel)
+            if connection.get_message(timeout=self.timeout_s) is None:
+                raise redis.TimeoutError("the subscription was not confirmed")
+            asked = False
+
+            def news(timeout_s: float) -> list[str]:
+                nonlocal asked
+                message = connection.get_message(timeout=timeout_s)
+                if message is None:
+                    if asked:
+                        raise redis.TimeoutError("no sign of life")
+                    connection.ping()  # a connection that is lost says nothing of it
+                asked = message is None
+                return [decoded(message["data"])] if message and message["type"] == "message" else []
+
+            yield news
 
 
 def _key_of(command: Command) -> Any:

@@ -6,10 +6,10 @@ lies in another (`keys.Listing`). `writes` says how the two stay one.
 What it does not promise: `Capabilities.durable` is False, because a server that appends to its file once a second, or
 only saves snapshots, forgets the last writes when it is killed. With ``?durable=true`` opening checks that the server
 has ``appendonly yes`` and ``appendfsync always``, where it may be asked, and what is acknowledged survives a kill. Even
-then a failover loses what the replica had not got yet: replication is asynchronous, and no client waits for it. Rows that
-expired stay until they are evicted or cleared, because people look at them and `if_error` serves them; the engine's
-own expiry is used for leases only. Eviction reads the namespace, then deletes; a row that was annotated in between
-stays.
+then a failover loses what the replica had not got yet: replication is asynchronous, and no client waits for it. Rows
+that expired stay until they are evicted or cleared, because people look at them and `if_error` serves them; the
+engine's own expiry is used for leases only. Eviction reads the namespace, then deletes; a row that was annotated in
+between stays.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ from exp_pool.core.contracts.plugs import (
 from exp_pool.core.record import Duty, Record, Vector
 from exp_pool.runtime.clock import monotonic, now_us
 from exp_pool.stores.listener import Listener
-from exp_pool.stores.redis.changes import subscribed
 from exp_pool.stores.redis.failures import translated
 from exp_pool.stores.redis.key_group import KeyGroup
 from exp_pool.stores.redis.keys import HEAD, group_of, id_of
@@ -344,7 +343,7 @@ class RedisStore(RedisNotes):
         self, heard: Callable[[str, Sequence[str] | None], object], listening: Callable[[bool], object]
     ) -> Callable[[], None]:
         """See `protocols.AnnouncingStore`; by PUBLISH, within the script that writes, and SUBSCRIBE."""
-        return Listener(functools.partial(subscribed, self._server, self._keys.changed), heard, listening).stop
+        return Listener(functools.partial(self._server.subscribed, self._keys.changed), heard, listening).stop
 
 
 def _one_after_the_other(puts: Sequence[Put]) -> Iterator[list[Put]]:

@@ -10,9 +10,9 @@ trip for a whole batch:
    positions are given out here, so they are visible in order. Only now is anything acknowledged.
 
 A client that dies between two steps leaves its intent. Before step 2 nothing has happened; after it, the rows are there
-but not listed. When an intent is older than `LEFT_BEHIND_US`, its client cannot be about to write any more, and the next
-reader of the listing, `tidy` or the doctor recovers it (`Listings.recover`): its group is listed as it is, under new
-positions that no reader has passed.
+but not listed. When an intent is older than `LEFT_BEHIND_US`, its client cannot be about to write any more, and the
+next reader of the listing, `tidy` or the doctor recovers it (`Listings.recover`): its group is listed as it is, under
+new positions that no reader has passed.
 
 The intent cannot stand with the row alone: a reader would have to look through all slots to find it.
 """
@@ -24,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from exp_pool.core.contracts.plugs import Put, PutMode, PutStatus
 from exp_pool.stores.redis.key_group import KeyGroup
@@ -35,45 +36,26 @@ from exp_pool.stores.redis.server import Command, Server
 from exp_pool.stores.rules import decide, updated
 
 
-@dataclass
-class Announced:
-    """What the slot of a namespace says about ids that are to be written.
+class Announced(NamedTuple):
+    """What the slot of a namespace says about ids that are to be written."""
 
-    Args:
-        at: the time (microseconds, of the server).
-        cutoff: rows created then or before were deleted; -1: none were.
-        taken: ids that rows of other keys have.
-        deleted: ids that have a tombstone.
-    """
-
-    at: int
-    cutoff: int
-    taken: set[str]
-    deleted: set[str]
+    at: int  # microseconds, of the server
+    cutoff: int  # rows created then or before were deleted; -1: none were
+    taken: set[str]  # ids that rows of other keys have
+    deleted: set[str]  # ids that have a tombstone
 
 
 @dataclass
 class GroupChange:
-    """A change of one key group.
-
-    Args:
-        namespace: of its rows.
-        group: its name.
-        decide: makes the changes, on what was read; again, if another client was faster.
-        places: ids of the rows that come, go, or are looked at -> their places in the caller's batch.
-        listed: whether the listing has to know: not of a touch.
-        tombstones: whether rows that go leave tombstones.
-        leased: whether a lease is given back with the write.
-    """
+    """A change of one key group."""
 
     namespace: str
-    group: bytes
-    decide: Callable[[KeyGroup, Announced], None]
-    places: dict[str, int] = field(default_factory=dict)
-    listed: bool = True
-    tombstones: bool = False
-    leased: bool = False
-
+    group: bytes  # its name
+    decide: Callable[[KeyGroup, Announced], None]  # changes what was read; again, if another client was faster
+    places: dict[str, int] = field(default_factory=dict)  # ids of the rows looked at -> places in the caller's batch
+    listed: bool = True  # whether the listing has to know: not of a touch
+    tombstones: bool = False  # whether rows that go leave tombstones
+    leased: bool = False  # whether a lease is given back with the write
     operation: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @cached_property
@@ -119,11 +101,8 @@ class Writer:
     def _attempt(self, changes: list[GroupChange]) -> list[GroupChange]:
         """Announce, swap, list; the changes that other clients were in the way of."""
         announced, groups = self._announce(changes)
-        if [
-            namespace
-            for namespace, found in announced.items()
-            if found.taken and self._listings.recover_left_behind(namespace)  # a dead client may have reserved the id
-        ]:
+        taken = [namespace for namespace, found in announced.items() if found.taken]  # by a dead client, perhaps
+        if sum(self._listings.recover_left_behind(namespace) for namespace in taken):
             announced, groups = self._announce(changes)
         for change, group in zip(changes, groups, strict=True):
             change.decide(group, announced[change.namespace])
