@@ -26,7 +26,7 @@ import numpy.typing as npt
 from exp_pool.reuse.shrinkage import Bools, Floats, drawn_to_mean, posterior, surest
 
 Rows: TypeAlias = npt.NDArray[np.intp]
-Verdict: TypeAlias = Literal["helps", "hurts", "unclear"]
+EffectVerdict: TypeAlias = Literal["helps", "hurts", "unclear"]
 
 _Z = 1.959963984540054  # 95%, two-sided
 # Shares of the largest bet that cannot ruin the wealth. Their average is a test, too, and costs at most log(4).
@@ -44,7 +44,7 @@ _COLUMNS = 21
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CallOutcome:
     """How one call went: a value of 0 to 1, what it was shown and what was left out, each with probability `holdout`.
 
     `before` is the value that an earlier feedback on the same call gave: this one corrects it.
@@ -74,7 +74,7 @@ class Effect:
     shrunken: float
     shown: int
     held_out: int
-    verdict: Verdict
+    verdict: EffectVerdict
     against: float
 
 
@@ -108,7 +108,7 @@ class Lifts:
 
     # Taking outcomes in
 
-    def fold(self, outcomes: Sequence[Outcome]) -> None:
+    def fold(self, outcomes: Sequence[CallOutcome]) -> None:
         """Take in calls, in their order."""
         entries = [
             (number, self.row(id_), seen)
@@ -155,7 +155,7 @@ class Lifts:
             stop = min(len(value), start + self._refresh_at - self._calls)
             first, last = np.searchsorted(call, [start, stop])
             of, calls = slice(first, last), slice(start, stop)
-            chunk = _Chunk(call[of] - start, row[of], shown[of], holdout[calls], self._table, self._base)
+            chunk = _CallBatch(call[of] - start, row[of], shown[of], holdout[calls], self._table, self._base)
             replaced = ~np.isnan(before[calls])
             self._add(chunk, value[calls], np.ones(stop - start))
             self._add(chunk, np.where(replaced, before[calls], 0.0), -1.0 * replaced)
@@ -167,7 +167,7 @@ class Lifts:
                 self._refresh()
             start = stop
 
-    def _add(self, chunk: _Chunk, value: Floats, sign: Floats) -> None:
+    def _add(self, chunk: _CallBatch, value: Floats, sign: Floats) -> None:
         """Add calls to the sums, or take them out again."""
         table, count = self._table[: len(self.ids)], len(self.ids)
         rest, weight = value[chunk.call] - chunk.alone, chunk.weight
@@ -185,7 +185,7 @@ class Lifts:
         tried = sign * (np.bincount(chunk.call, here, len(value)) > 0)
         self._summed += [tried.sum(), tried @ added, tried @ added**2]
 
-    def _bet(self, chunk: _Chunk, value: Floats, first: Bools) -> None:
+    def _bet(self, chunk: _CallBatch, value: Floats, first: Bools) -> None:
         """Bet that each experience hurts, and that all together do; a correction is no new evidence."""
         usable = chunk.random * first[chunk.call] > 0
         call, row, coin = chunk.call[usable], chunk.row[usable], chunk.coin[usable]
@@ -424,7 +424,7 @@ class Lifts:
         return lifts
 
 
-class _Chunk:
+class _CallBatch:
     """Calls whose predictions rest on what came before all of them, one entry for each candidate of a call."""
 
     def __init__(self, call: Rows, row: Rows, shown: Floats, holdout: Floats, table: Floats, base: float) -> None:

@@ -23,7 +23,7 @@ from redis.retry import Retry
 from exp_pool.errors import StoreError
 from exp_pool.runtime.breaker import Breaker
 from exp_pool.runtime.clock import monotonic
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.stores.listener import News
 from exp_pool.stores.redis.failures import DRIVER_ERRORS
 from exp_pool.stores.redis.location import Location
@@ -50,6 +50,7 @@ _NOT_BROKEN = (
 )
 
 
+@reinit_after_fork()
 class Server:
     """Connections, made when they are first needed, and again after a fork. Thread-safe."""
 
@@ -57,10 +58,6 @@ class Server:
         self.location = location
         self.timeout_s = timeout_s
         self._is_cluster = location.scheme == "redis+cluster"
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._client: redis.Redis | RedisCluster | None = None
         self._moved = False  # who has which slot is to be asked again

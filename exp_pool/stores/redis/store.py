@@ -27,13 +27,13 @@ from exp_pool.core.contracts.plugs import (
     Deletion,
     Evicted,
     EvictionOrder,
+    IndexPartition,
     Put,
     PutMode,
     PutStatus,
     RecordQuery,
     RequestRow,
     Settlement,
-    Space,
     Touch,
     Usage,
     VectorRow,
@@ -289,7 +289,7 @@ class RedisStore(RedisNotes):
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
         return self._reader.vectors_after(namespace, embedder, position, limit)
 
-    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         return self._reader.spaces(namespace)
 
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
