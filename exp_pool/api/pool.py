@@ -34,7 +34,7 @@ from exp_pool.runtime.notices import Notices, log_with_trace
 from exp_pool.runtime.switches import Switched
 from exp_pool.runtime.urls import without_password
 from exp_pool.search.embedders.service import Embedded
-from exp_pool.search.search import Wanted
+from exp_pool.search.search import SearchQuery
 from exp_pool.stores.journal import Journal
 
 _IO_THREADS = 8
@@ -268,7 +268,7 @@ class Pool(Switched):
         deadline = monotonic() + self.config.query_timeout
         embedded = self._embeddings.embed(["warm up"], self.config.query_timeout)
         self._follower.run(deadline)
-        self.ports.search.nearest(Wanted(self.config.namespace, "warm up", 1), embedded)
+        self.ports.search.nearest(SearchQuery(self.config.namespace, "warm up", 1), embedded)
         self._upkeep.owed()
 
     def reindex(self, progress: Progress | None = None) -> int:

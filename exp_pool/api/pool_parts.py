@@ -25,9 +25,9 @@ from exp_pool.core.contracts.plugs import (
     Event,
     EventKind,
     Evicted,
+    IndexPartition,
     Observer,
     RecordStore,
-    Space,
     VectorIndex,
 )
 from exp_pool.core.experience import Call, Experience
@@ -48,8 +48,8 @@ from exp_pool.runtime.switches import Switched
 from exp_pool.search.embedders.service import EmbeddingService
 from exp_pool.search.indexes.lexical import LexicalIndex
 from exp_pool.search.indexes.none import NoIndex
-from exp_pool.search.nearest import Neighbours
-from exp_pool.search.rerank import Reranker, Reranking
+from exp_pool.search.nearest import NearestNeighbours
+from exp_pool.search.rerank import Reranker, RerankerRunner
 from exp_pool.search.search import Search
 from exp_pool.stores.tiers import tiered
 
@@ -98,9 +98,9 @@ class PoolParts:
             if loading is None or isinstance(self.index, NoIndex)
             else EmbeddingService(loading, config.load_timeout, self._owed)
         )
-        neighbours = Neighbours(self.store, self.index, counters, notices, config.scan_bytes)
+        neighbours = NearestNeighbours(self.store, self.index, counters, notices, config.scan_bytes)
         self.search = Search(self.store, neighbours, self.embeddings, LexicalIndex(self.store), notices)
-        self.reranking = Reranking(plugs.get("reranker", config.reranker))
+        self.reranking = RerankerRunner(plugs.get("reranker", config.reranker))
         self._make_maintenance(config, neighbours)
         self.deleter = Deleter(
             store=self.store,
@@ -178,7 +178,7 @@ class PoolParts:
         self.opened = opened
         self.store = watched(opened, self.hot)
 
-    def _make_maintenance(self, config: ExpPoolConfig, neighbours: Neighbours) -> None:
+    def _make_maintenance(self, config: ExpPoolConfig, neighbours: NearestNeighbours) -> None:
         store, counters, notices = self.store, self.counters, self.notices
         self.outcomes = Outcomes(store, notices, quarantine=config.quarantine, confidence=config.quarantine_confidence)
         self.scoring = Scoring(store, counters, notices, feedback=self.outcomes.values)
@@ -215,7 +215,7 @@ class PoolParts:
         self.counters.add("degraded")
         self.notices.once("hot", f"the hot tier (setting `hot`) cannot be used, so the store answers every call: {err}")
 
-    def _tell_of_building(self, space: Space, done: int, total: int) -> None:
+    def _tell_of_building(self, space: IndexPartition, done: int, total: int) -> None:
         self.ports.tell(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))
 
     def _tell_of_evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:

@@ -12,7 +12,7 @@ from exp_pool.api.namespaces import Namespaces
 from exp_pool.core.contracts.plugs import SCAN_ORDERS, Embedder, RecordQuery, RecordStore, VectorIndex
 from exp_pool.core.experience import Experience, Hit, QueryType
 from exp_pool.core.filters import Condition, parse_where
-from exp_pool.core.identity.arguments import function_name
+from exp_pool.core.identity.names import function_name
 from exp_pool.core.record import Match, Record, to_experience
 from exp_pool.errors import DecodingError, InvalidInputError
 from exp_pool.maintenance.worker import Upkeep
@@ -22,8 +22,8 @@ from exp_pool.runtime.counters import Counters
 from exp_pool.runtime.notices import Notices
 from exp_pool.search.embedders.service import EmbeddingService
 from exp_pool.search.indexes.none import NoIndex
-from exp_pool.search.rerank import Reranker, Reranking
-from exp_pool.search.search import Search, Wanted
+from exp_pool.search.rerank import Reranker, RerankerRunner
+from exp_pool.search.search import Search, SearchQuery
 
 
 class SearchOptions(TypedDict, total=False):
@@ -66,7 +66,7 @@ class Queries:
     search: Search
     embeddings: EmbeddingService | None
     upkeep: Upkeep
-    reranking: Reranking
+    reranking: RerankerRunner
     timeout_s: float
 
     def find(self, request: str, options: SearchOptions) -> list[Hit]:
@@ -137,7 +137,7 @@ class Queries:
             return self._equal(namespace, request, function, where)
         chosen = self.reranking.chosen(options["reranker"])
         limit = top_k if chosen is None else self.reranking.candidates(top_k)
-        matches = self._similar(Wanted(namespace, request, limit, min_similarity, function, where=where), kind)
+        matches = self._similar(SearchQuery(namespace, request, limit, min_similarity, function, where=where), kind)
         if chosen is None:
             return matches
         with in_namespace(namespace):  # what it asks of the pool is the same tenant's
@@ -164,7 +164,7 @@ class Queries:
         """What a query of this namespace is going to wait for."""
         if options["query_type"] not in (QueryType.SEMANTIC, QueryType.HYBRID):
             return None
-        return self.search.loading(Wanted(namespace, "", 1, function=_name_of(options["function"])))
+        return self.search.loading(SearchQuery(namespace, "", 1, function=_name_of(options["function"])))
 
     def check_loaded(self) -> None:
         """Whether the model is there.
@@ -183,7 +183,7 @@ class Queries:
         query = RecordQuery(namespace, (*same, *of_function, *where), expired=False, quarantined=False)
         return (Match(record, 1.0, "exact") for record in self.store.scan(query, descending=True))
 
-    def _similar(self, wanted: Wanted, kind: QueryType) -> list[Match]:
+    def _similar(self, wanted: SearchQuery, kind: QueryType) -> list[Match]:
         if kind is QueryType.LEXICAL:
             return self.search.by_words(wanted)
         if self.embeddings is None:

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
-from children import in_child
-from curating import contents, of_everything
+from support.children import in_child
+from support.curated_pools import contents, of_everything
 
 from exp_pool import Experience, ExpManager
 from exp_pool.core.record import sized

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from children import told_by
-from curating import contents, of_everything
+from support.children import told_by
+from support.curated_pools import contents, of_everything
 
 from exp_pool import Experience, ExpManager
 from exp_pool.core.record import sized
