@@ -26,6 +26,7 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import (
     Capabilities,
     Claim,
+    Completion,
     Deletion,
     Evicted,
     EvictionOrder,
@@ -38,13 +39,12 @@ from exp_pool.core.contracts.plugs import (
     PutStatus,
     RecordQuery,
     RequestRow,
-    Settlement,
     State,
     Touch,
     Usage,
     VectorRow,
 )
-from exp_pool.core.record import Duty, Record, Vector
+from exp_pool.core.record import Record, TaskKind, Vector
 from exp_pool.runtime.clock import monotonic, now_us
 from exp_pool.stores.listener import Listener
 from exp_pool.stores.redis.changes import subscribed
@@ -54,7 +54,7 @@ from exp_pool.stores.redis.scripts import APPEND, CLAIM, CUT_OFF, FORGET, RELEAS
 from exp_pool.stores.redis.server import Location, Server, parse, translated
 from exp_pool.stores.redis.units import HEAD, Keys, Unit, decoded, dump, encoded, id_of, unit_of, unpack
 from exp_pool.stores.redis.writes import Job, Seen, Writing, pages, put_all
-from exp_pool.stores.rules import matches, owes, settle, turn
+from exp_pool.stores.rules import complete, is_pending, matches, turn
 
 _TIDY_EVERY_US = 3600 * 10**6  # what was remembered of deletions is looked through once an hour
 _CLAIMS = 3  # a row that is no answer may give way to another one meanwhile
@@ -264,24 +264,24 @@ class RedisStore:
         self._writing.run(self._jobs(namespace, list(by_id), add, listed=False))
 
     @translated
-    def settle_many(self, settlements: Sequence[Settlement]) -> None:
-        by_id: defaultdict[str, defaultdict[str, list[Settlement]]] = defaultdict(lambda: defaultdict(list))
-        for settled in settlements:
-            by_id[settled.namespace][settled.id].append(settled)
+    def complete_many(self, completions: Sequence[Completion]) -> None:
+        by_id: defaultdict[str, defaultdict[str, list[Completion]]] = defaultdict(lambda: defaultdict(list))
+        for completion in completions:
+            by_id[completion.namespace][completion.id].append(completion)
 
-        def settle_all(mine: dict[str, list[Settlement]], unit: Unit, id_: str) -> None:
-            for settled in mine[id_]:
+        def complete_all(mine: dict[str, list[Completion]], unit: Unit, id_: str) -> None:
+            for completion in mine[id_]:
                 known = unit.find(id_)
-                if known is not None and owes(known.record, settled):
-                    unit.write(settle(known.record, settled))
-                    if settled.vector is not None:
-                        unit.set_vector(settled.vector)
+                if known is not None and is_pending(known.record, completion):
+                    unit.write(complete(known.record, completion))
+                    if completion.vector is not None:
+                        unit.set_vector(completion.vector)
 
         for namespace, mine in by_id.items():
-            self._writing.run(self._jobs(namespace, list(mine), functools.partial(settle_all, mine)))
+            self._writing.run(self._jobs(namespace, list(mine), functools.partial(complete_all, mine)))
 
     @translated
-    def owe(self, query: RecordQuery, duty: Duty) -> int:
+    def enqueue(self, query: RecordQuery, task: TaskKind) -> int:
         now, owing = now_us(), set()
         found: defaultdict[str, list[str]] = defaultdict(list)
         for _, row in self._reading.matching(query):
@@ -291,7 +291,7 @@ class RedisStore:
         def owe_it(unit: Unit, id_: str) -> None:
             known = unit.find(id_)
             if known is not None and known.record.is_current and matches(known.record, query, now):
-                changes: dict[str, object] = {f"{duty}_due": now, f"{duty}_tries": 0}
+                changes: dict[str, object] = {f"{task}_due": now, f"{task}_tries": 0}
                 unit.write(replace(known.record, **changes))  # type: ignore[arg-type]
                 owing.add((known.record.namespace, id_))
 
