@@ -12,7 +12,7 @@ from exp_pool.core.contracts.plugs import RecordStore
 from exp_pool.core.record import Record
 from exp_pool.maintenance.judge_training import JudgeTraining, TrainingState
 from exp_pool.maintenance.outcomes import Folded, Outcomes
-from exp_pool.reuse.lift import Contrast, Effect, EffectVerdict, Lifts
+from exp_pool.reuse.lift import Contrast, Effect, EffectVerdict, LiftTable
 
 _JOINED_AT_ONCE = 500
 _TEXT = 60  # characters of a request that are shown
@@ -156,7 +156,7 @@ def report_on(namespace: str, outcomes: Outcomes, verifying: JudgeTraining, stor
     return Report(
         namespace,
         tuple(
-            _function(namespace, folded.get(name) or Folded(name, Lifts(), "", 0), reuse.get(name, []), store)
+            _function(namespace, folded.get(name) or Folded(name, LiftTable(), "", 0), reuse.get(name, []), store)
             for name in names
         ),
     )

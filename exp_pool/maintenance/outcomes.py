@@ -31,7 +31,7 @@ from exp_pool.core.experience import new_id
 from exp_pool.core.record import Record
 from exp_pool.core.values.encoding import json_dumps, loads
 from exp_pool.errors import ExpPoolError, StoreError
-from exp_pool.reuse.lift import CallOutcome, Effect, Lifts
+from exp_pool.reuse.lift import CallOutcome, Effect, LiftTable
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices
@@ -55,7 +55,7 @@ class Folded:
     """What this process has read of one function's outcomes."""
 
     function: str
-    lifts: Lifts
+    lifts: LiftTable
     generation: str
     known: int  # the last log that was added up, as the state said
     through: int = -1  # the last log that is in the sums it began with
@@ -207,12 +207,12 @@ class Outcomes:
 
     def _stored(self, namespace: str, function: str, pointer: _Pointer) -> Folded:
         """The sums as they are stored."""
-        folded = Folded(function, Lifts(), pointer.generation, pointer.through)
+        folded = Folded(function, LiftTable(), pointer.generation, pointer.through)
         state = self._store.read_state(namespace, _SUMS + _hash(function))
         with suppress(LookupError, TypeError, ValueError):  # damaged: what was added up is lost, the logs are not
             stored = json.loads(state.value) if state is not None and state.value else {}
             if stored.get("generation") == pointer.generation:
-                folded.lifts, folded.through = Lifts.from_dict(stored["lifts"]), stored["through"]
+                folded.lifts, folded.through = LiftTable.from_dict(stored["lifts"]), stored["through"]
         return folded
 
     def _read(self, namespace: str, segment: int, folded: Folded) -> None:

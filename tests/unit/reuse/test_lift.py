@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from exp_pool.reuse.lift import CallOutcome, Lifts
+from exp_pool.reuse.lift import CallOutcome, LiftTable
 
 SIZE, TOGETHER, TOPICS = 200, 5, 20
 
@@ -39,7 +39,7 @@ class World:
 
 
 def empty():
-    lifts = Lifts()
+    lifts = LiftTable()
     for number in range(SIZE):
         lifts.row(str(number))
     return lifts
@@ -120,7 +120,7 @@ def test_few_of_those_said_to_help_do_not(learned):
 
 
 def test_without_a_hold_out_nothing_is_said_of_an_experience():
-    lifts = Lifts()
+    lifts = LiftTable()
     lifts.fold([CallOutcome(float(number % 2), ("a", "b") if number % 3 else ()) for number in range(300)])
     for effect in lifts.effects():
         assert math.isnan(effect.lift)
@@ -132,7 +132,7 @@ def test_without_a_hold_out_nothing_is_said_of_an_experience():
 
 def test_hold_outs_that_change_with_the_times_do_not_pass_for_an_effect():
     """Good times with few left out, bad times with many: whoever is shown was mostly there in good times."""
-    chance, lifts, outcomes = np.random.default_rng(1), Lifts(), []
+    chance, lifts, outcomes = np.random.default_rng(1), LiftTable(), []
     for number in range(4_000):
         good = number % 1_000 < 500
         holdout, success = (0.05, 0.8) if good else (0.5, 0.2)
@@ -180,7 +180,7 @@ def test_a_poisoned_pool_is_found_out_as_a_whole(share):
 
 
 def test_an_experience_that_hurts_is_found_among_others_and_they_are_not():
-    chance, lifts = np.random.default_rng(5), Lifts()
+    chance, lifts = np.random.default_rng(5), LiftTable()
     outcomes = []
     for _ in range(600):
         shown = chance.random(4) >= 0.2
@@ -207,7 +207,7 @@ def test_the_last_word_on_a_call_counts():
         first, last = chance.random(2)
         said.append((CallOutcome(first, *args), CallOutcome(last, *args, before=first)))
         meant.append(CallOutcome(last, *args))
-    corrected, straight = Lifts(), Lifts()
+    corrected, straight = LiftTable(), LiftTable()
     corrected.fold([first for first, _ in said])
     corrected.fold([last for _, last in said])
     straight.fold(meant)
@@ -224,7 +224,7 @@ def test_sums_come_back_from_text():
     fold(lifts, *world.calls(500))
     lifts.take_out(["7"])
     lifts.clear("8")
-    back = Lifts.from_dict(lifts.to_dict())
+    back = LiftTable.from_dict(lifts.to_dict())
     following = world.calls(500)
     for one in (lifts, back):
         fold(one, *following)
@@ -239,7 +239,7 @@ def test_it_does_not_matter_who_looks_when():
         shown = chance.random(3) >= 0.3
         ids = np.array(["a", "b", "c"])
         outcomes.append(CallOutcome(float(chance.random()), tuple(ids[shown]), tuple(ids[~shown]), 0.3))
-    at_once, bit_by_bit = Lifts(), Lifts()
+    at_once, bit_by_bit = LiftTable(), LiftTable()
     at_once.fold(outcomes)
     start = 0
     while start < len(outcomes):
@@ -253,18 +253,18 @@ def test_it_does_not_matter_who_looks_when():
 
 
 def test_nothing_folded_says_nothing():
-    lifts = Lifts()
+    lifts = LiftTable()
     lifts.fold([])
     assert (lifts.effects(), lifts.hurting(0.95), lifts.suspects(0.95)) == ([], [], [])
     assert math.isnan(lifts.observed().difference)
-    assert Lifts.from_dict(lifts.to_dict()).to_dict() == lifts.to_dict()
+    assert LiftTable.from_dict(lifts.to_dict()).to_dict() == lifts.to_dict()
 
 
 def test_the_bets_are_fair_whatever_was_before():
     """One more call, of experiences that do nothing: over its coins and its outcome the evidence stays as it was."""
     chance = np.random.default_rng(9)
     ids = np.array(["a", "b", "c"])
-    lifts = Lifts()
+    lifts = LiftTable()
     for _ in range(130):  # "a" hurt and "b" helped until now, so predictions are not nothing
         shown = chance.random(3) >= 0.2
         value = float(chance.random() < 0.5 - 0.3 * shown[0] + 0.3 * shown[1])
@@ -273,7 +273,7 @@ def test_the_bets_are_fair_whatever_was_before():
     expected, pooled = np.zeros(3), 0.0
     for coins in itertools.product((False, True), repeat=3):
         for value in (0.0, 1.0):
-            after, shown = Lifts.from_dict(before), np.array(coins)
+            after, shown = LiftTable.from_dict(before), np.array(coins)
             after.fold([CallOutcome(value, tuple(ids[shown]), tuple(ids[~shown]), holdout)])
             weight = np.prod(np.where(shown, 1 - holdout, holdout)) * (success if value else 1 - success)
             expected += weight * after.wealth()

@@ -1,4 +1,8 @@
-"""Shrinks many noisy estimates of effects towards zero, and names those that are surely real."""
+"""Statistics of effects: differences of means, many of them shrunken together, and which are surely real. Pure.
+
+Shapes: n is the number of experiences. An arm is the calls that were shown an experience, or those from which it was
+left out at random.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,32 @@ _FDR = 0.05  # expected share of wrong ones among those labelled "helps", and am
 _GRID = np.linspace(-1.0, 1.0, 81)
 _NULLS = 10.0
 _EM_STEPS = 100
+
+
+def difference_of_means(shown: Floats, left_out: Floats) -> tuple[Floats, Floats, Floats]:
+    """Difference of two arms' means, centre of its interval and standard error, each (n,); NaN where an arm is empty.
+
+    Hájek's weighted means, one less the other: where all weights of an arm are equal, the difference in means. The
+    interval is that of Agresti and Caffo (The American Statistician 54, 2000): two imaginary calls in each arm, one
+    that went well and one that failed, which keeps its coverage where only a handful was left out.
+
+    Args:
+        shown: (n, 6) sums over the calls of the arm: of 1, w, w², wr, w²r, w²r², where w is a call's weight and r its
+            outcome less what was predicted, so that r of the two imaginary calls is 0.5 and -0.5.
+        left_out: (n, 6) likewise, of the other arm.
+    """
+    means, centres, variance = [], [], np.zeros(len(shown))
+    for sums in (shown, left_out):
+        n, w, ww, wr, wwr, wwrr = sums.T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            typical = np.where(n > 0, w / n, math.nan)
+            means.append(wr / w)
+            w, ww, wwrr, n = w + 2 * typical, ww + 2 * typical**2, wwrr + 0.5 * typical**2, n + 2
+            centre = wr / w
+            squares = np.maximum(wwrr - 2 * centre * wwr + centre**2 * ww, 0.0)
+            variance += squares / w**2 * n / (n - 1)
+            centres.append(centre)
+    return means[0] - means[1], centres[0] - centres[1], np.sqrt(variance)
 
 
 def drawn_to_mean(centre: Floats, error: Floats, among: Bools) -> tuple[Floats, float]:
@@ -73,3 +103,14 @@ def surest(chance_of_error: Floats) -> Bools:
     named = np.zeros(len(order), dtype=bool)
     named[order[average <= _FDR]] = True
     return named
+
+
+def rejected(e_values: Floats, confidence: float) -> Bools:
+    """Which hypotheses are rejected, by their e-values: the expected share of wrong ones is at most 1 - `confidence`.
+
+    The e-BH procedure (Wang and Ramdas, False discovery rate control with e-values, Journal of the Royal Statistical
+    Society B 84, 2022), which needs no independence.
+    """
+    ranked = np.sort(e_values)[::-1]
+    enough = ranked * np.arange(1, len(ranked) + 1) >= len(ranked) / (1 - confidence)
+    return e_values >= (ranked[enough][-1] if enough.any() else math.inf)
