@@ -41,7 +41,6 @@ test: $(VENV)/.dev  ## everything that must pass; what does not need both cores 
 	+@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types imports
 	+@$(MAKE) --no-print-directory unit
 	+@$(MAKE) --no-print-directory examples
-	+@$(MAKE) --no-print-directory notebooks
 
 lint: $(VENV)/.dev  ## ruff; vulture, which finds code that nothing uses
 	$(BIN)/ruff format --check .
@@ -84,8 +83,8 @@ examples: $(VENV)/.dev  ## every example, as a user would run it
 	@ls examples/*.py | xargs -P 2 -n 1 sh -c 'echo "== $$1"; log=$(VENV)/.$$(basename $$1).log; \
 		$(BIN)/python $$1 > $$log 2>&1 || { cat $$log; exit 255; }' example
 
-notebooks: $(VENV)/.dev  ## every notebook, as a user would run it
-	@set -e; for notebook in notebooks/*.ipynb; do echo "== $$notebook"; $(BIN)/python -m jupyter nbconvert --log-level ERROR --to notebook --execute --stdout $$notebook > /dev/null; done
+notebooks: $(VENV)/.dev  ## every notebook in a kernel, as a user would run it; part of `make unit`
+	$(BIN)/python -m pytest tests/integration/documents/test_notebooks.py
 
 strip: $(VENV)/.dev  ## take the outputs out of the notebooks, before they are committed
 	$(BIN)/python -m jupyter nbconvert --log-level ERROR --clear-output --inplace notebooks/*.ipynb
