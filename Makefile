@@ -42,9 +42,10 @@ test: $(VENV)/.dev  ## everything that must pass; what does not need both cores 
 	+@$(MAKE) --no-print-directory unit
 	+@$(MAKE) --no-print-directory examples
 
-lint: $(VENV)/.dev  ## ruff
+lint: $(VENV)/.dev  ## ruff; vulture, which finds code that nothing uses
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@! $(BIN)/vulture | grep -E '^(exp_pool|scorers)/'
 
 types: $(VENV)/.dev  ## mypy, strict
 	$(BIN)/mypy
