@@ -13,8 +13,8 @@ import numpy as np
 
 from exp_pool.core.record import Match
 from exp_pool.errors import InvalidInputError, RerankerError
-from exp_pool.runtime.async_bridge import settled
-from exp_pool.runtime.single_thread import OneThread
+from exp_pool.runtime.async_bridge import resolve
+from exp_pool.runtime.single_thread import SingleThreadExecutor
 from exp_pool.search.embedders._sentence_models import LoadedModels
 
 Reranker: TypeAlias = Callable[[str, list[str]], Sequence[float] | Awaitable[Sequence[float]]]
@@ -36,7 +36,7 @@ class RerankerRunner:
     def __init__(self, usual: Reranker | str) -> None:
         self._usual = usual
         self._models: LoadedModels[str, Reranker] = LoadedModels()
-        self._thread = OneThread("exp_pool-reranker")
+        self._thread = SingleThreadExecutor("exp_pool-reranker")
 
     def chosen(self, reranker: Reranker | str | None) -> Reranker | str | None:
         """What reranks a query that asks for this; None: nothing does.
@@ -68,7 +68,7 @@ class RerankerRunner:
             return list(matches)
         texts = [match.record.request for match in matches]
         try:
-            scores = self._thread.run(lambda: settled(self._made(reranker)(request, texts)), timeout_s)
+            scores = self._thread.run(lambda: resolve(self._made(reranker)(request, texts)), timeout_s)
             relevance = np.asarray(scores, dtype=np.float64)
         except RerankerError:
             raise
