@@ -1,4 +1,4 @@
-"""RerankerRunner: a second look at what a search found, by a model that reads both texts together.
+"""Reranking: a second look at what a search found, by a model that reads both texts together.
 
 It costs a pass of the model for each row looked at, so nothing here is imported, made or run unless it is asked for;
 decorated calls never ask.
