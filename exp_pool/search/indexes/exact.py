@@ -1,4 +1,4 @@
-"""``exact://``: brute force over the store's own vectors, kept in memory and brought up to date before each search.
+"""``exact://``: exact scan of the store's own vectors, kept in memory and brought up to date before each search.
 
 It has nothing to damage and misses nothing, so it is also what answers while another index cannot, and faster than any
 other up to some 100,000 vectors (see `docs/durability.md`).
