@@ -36,7 +36,7 @@ class Transport:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        # Gates limit connections. Redirects are not followed: they would take the key elsewhere.
+        # EndpointLimiters limit connections. Redirects are not followed: they would take the key elsewhere.
         self._closing = asyncio.Event()
         self._client = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, max_keepalive_connections=100))
 
