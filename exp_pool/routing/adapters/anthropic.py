@@ -16,12 +16,13 @@ from exp_pool.routing.adapters.contract import (
     ModelRequest,
     Outgoing,
     Reply,
+    error_text,
     instructions_of,
+    joined_turns,
     reason_of,
     stops,
     text_of,
     tool_call,
-    turns_of,
 )
 
 _VERSION = "2023-06-01"
@@ -33,7 +34,11 @@ _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 def write(request: ModelRequest) -> Outgoing:
     """The request: instructions stand apart; calls and results of tools are blocks."""
     options = dict(request.options)
-    body: Json = {"model": request.model, "max_tokens": _MAX_TOKENS, "messages": _turns(request)}
+    body: Json = {
+        "model": request.model,
+        "max_tokens": _MAX_TOKENS,
+        "messages": joined_turns(request.messages, _turn, "content"),
+    }
     if instructions := instructions_of(request.messages):
         body["system"] = instructions
     if "stop" in options:
@@ -48,23 +53,6 @@ def write(request: ModelRequest) -> Outgoing:
         body["stream"] = True
     headers = {"anthropic-version": _VERSION}
     return Outgoing(request.url, body, headers | ({"x-api-key": request.api_key} if request.api_key else {}))
-
-
-def _turns(request: ModelRequest) -> list[Json]:
-    """Messages as turns; the results of tools that were called together belong into one."""
-    turns: list[Json] = []
-    for message in turns_of(request.messages):
-        turn = _turn(message)
-        if (
-            turns
-            and message["role"] == "tool"
-            and turns[-1]["role"] == "user"
-            and isinstance(turns[-1]["content"], list)
-        ):
-            turns[-1]["content"] += turn["content"]
-        else:
-            turns.append(turn)
-    return turns
 
 
 def _turn(message: Message) -> Json:
@@ -118,7 +106,7 @@ def read(payload: Json) -> Reply:
         case "message_stop":
             return Reply(finished=True)
         case "error":
-            return Reply(error=str(payload["error"].get("message") or payload["error"]))
+            return Reply(error=error_text(payload["error"]))
         case _:
             return Reply()
 

@@ -110,6 +110,31 @@ def instructions_of(messages: Sequence[Message]) -> str:
     return "\n\n".join(text_of(m.get("content")) for m in messages if m["role"] in {"system", "developer"})
 
 
+def joined_turns(messages: Sequence[Message], write: Callable[[Message], Json], parts: str) -> list[Json]:
+    """Messages, but for instructions, as turns; the results of tools that were called together belong into one turn.
+
+    Args:
+        messages: of a request.
+        write: makes a turn of a message.
+        parts: the name of the field of a turn that lists what it consists of.
+    """
+    turns: list[Json] = []
+    after_tool = False
+    for message in turns_of(messages):
+        turn = write(message)
+        if message["role"] == "tool" and after_tool:
+            turns[-1][parts] += turn[parts]
+        else:
+            turns.append(turn)
+        after_tool = message["role"] == "tool"
+    return turns
+
+
+def error_text(error: Any) -> str:
+    """The text of an error as providers write them: an object with a message, or a text."""
+    return str((error.get("message") or error) if isinstance(error, dict) else error)
+
+
 def turns_of(messages: Sequence[Message]) -> Iterator[Message]:
     """The messages that are neither system nor developer messages."""
     return (message for message in messages if message["role"] not in {"system", "developer"})

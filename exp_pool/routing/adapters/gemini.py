@@ -18,12 +18,13 @@ from exp_pool.routing.adapters.contract import (
     ModelRequest,
     Outgoing,
     Reply,
+    error_text,
     instructions_of,
+    joined_turns,
     reason_of,
     stops,
     text_of,
     tool_call,
-    turns_of,
 )
 
 _WHOLE, _STREAM = ":generateContent", ":streamGenerateContent"
@@ -38,7 +39,8 @@ def write(request: ModelRequest) -> Outgoing:
     """The request: roles are user and model; the options of sampling stand in a part of their own."""
     options = dict(request.options)
     names = {call["id"]: call["function"]["name"] for m in request.messages for call in m.get("tool_calls") or ()}
-    body: Json = {"contents": _contents(request, names)}
+    contents = joined_turns(request.messages, lambda message: _content(message, names), "parts")
+    body: Json = {"contents": contents}
     if instructions := instructions_of(request.messages):
         body["systemInstruction"] = {"parts": [{"text": instructions}]}
     config = {name: options.pop(option) for option, name in _CONFIG.items() if option in options}
@@ -62,21 +64,6 @@ def _url(url: str, *, stream: bool) -> str:
     if stream:
         path, query = path.replace(_WHOLE, _STREAM), [*query, ("alt", "sse")]
     return parts._replace(path=path, query=urlencode(query)).geturl()
-
-
-def _contents(request: ModelRequest, names: Mapping[str, str]) -> list[Json]:
-    """Messages as turns; the results of tools that were called together belong into one, or are refused."""
-    contents: list[Json] = []
-    after_tool = False
-    for message in turns_of(request.messages):
-        content = _content(message, names)
-        is_tool = message["role"] == "tool"
-        if is_tool and after_tool:
-            contents[-1]["parts"] += content["parts"]
-        else:
-            contents.append(content)
-        after_tool = is_tool
-    return contents
 
 
 def _content(turn: Message, names: Mapping[str, str]) -> Json:
@@ -116,7 +103,7 @@ def _choice(choice: Any) -> Json:
 def read(payload: Json) -> Reply:
     """An event has the form of an answer; only the last one says why it ended."""
     if error := payload.get("error"):
-        return Reply(error=str(error.get("message") if isinstance(error, dict) else error))
+        return Reply(error=error_text(error))
     usage = payload.get("usageMetadata") or {}
     blocked = (payload.get("promptFeedback") or {}).get("blockReason")
     if blocked and not payload.get("candidates"):

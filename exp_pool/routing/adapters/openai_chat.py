@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
-from exp_pool.routing.adapters.contract import Adapter, Json, ModelRequest, Outgoing, Reply, text_of
+from exp_pool.routing.adapters.contract import Adapter, Json, ModelRequest, Outgoing, Reply, error_text, text_of
 
 
 def write(request: ModelRequest) -> Outgoing:
@@ -19,7 +19,7 @@ def write(request: ModelRequest) -> Outgoing:
 def read(payload: Json) -> Reply:
     """An answer has a `message`, an event a `delta`; the last event may have neither, and count tokens."""
     if error := payload.get("error"):
-        return Reply(error=str(error.get("message") if isinstance(error, dict) else error))
+        return Reply(error=error_text(error))
     usage = payload.get("usage") or {}
     choice = payload["choices"][0] if payload["choices"] else {}
     message = choice["message"] if "message" in choice else choice.get("delta") or {}

@@ -15,6 +15,7 @@ from exp_pool.routing.adapters.contract import (
     ModelRequest,
     Outgoing,
     Reply,
+    error_text,
     instructions_of,
     reason_of,
     text_of,
@@ -82,7 +83,7 @@ def read(payload: Json) -> Reply:
         case "error":
             return Reply(error=str(payload.get("message") or payload.get("error")))
         case "response.failed":
-            return Reply(error=_trouble(payload["response"]) or "it failed")
+            return Reply(error=error_text(payload["response"].get("error") or "it failed"))
         case _ if kind in _ENDED:
             whole = _whole(payload["response"])
             return Reply(tokens_in=whole.tokens_in, tokens_out=whole.tokens_out, finished=True, reason=whole.reason)
@@ -90,14 +91,9 @@ def read(payload: Json) -> Reply:
             return Reply()
 
 
-def _trouble(response: Json) -> str:
-    error = response.get("error")
-    return str(error.get("message") if isinstance(error, dict) else error) if error else ""
-
-
 def _whole(response: Json) -> Reply:
-    if trouble := _trouble(response):
-        return Reply(error=trouble)
+    if error := response.get("error"):
+        return Reply(error=error_text(error))
     items = response["output"]
     parts = [part for item in items if item["type"] == "message" for part in item["content"]]
     usage = response.get("usage") or {}
