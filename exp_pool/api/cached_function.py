@@ -21,7 +21,7 @@ from exp_pool.core.identity.names import qualified_name
 from exp_pool.core.record import Match
 from exp_pool.core.ttl import Ttl
 from exp_pool.errors import EncodingError, ExpPoolError, InvalidInputError, NamespaceError, UnkeyableError
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.clock import now
 from exp_pool.runtime.counters import CacheInfo
 
@@ -104,7 +104,7 @@ class Decorated(FunctionLike, Generic[P, R]):
         ttl = self._policy.ttl
         if callable(ttl):
             call = Call(self._function, request.function, request.named, metadata=self._policy.metadata)
-            ttl = Ttl.of(settled(ttl(call, value)))
+            ttl = Ttl.of(resolve(ttl(call, value)))
         if ttl is not None:
             fields["expires_at"] = now() + timedelta(seconds=ttl.after_s)
         return fields

@@ -24,8 +24,8 @@ from exp_pool.core.identity.source import Source
 from exp_pool.core.identity.value_source import with_arguments
 from exp_pool.core.ttl import Ttl
 from exp_pool.errors import ConfigurationError, NamespaceError, ReplayMissError
-from exp_pool.maintenance.scorer_runner import Scored
-from exp_pool.runtime.call_context import current_namespace, current_switches, surroundings
+from exp_pool.maintenance.scorer_runner import FunctionScorer
+from exp_pool.runtime.call_context import current_access, current_namespace, surroundings
 from exp_pool.runtime.notices import Notices
 
 MISS: Any = object()
@@ -41,7 +41,7 @@ class DecoratorConfig(Original):
     policy: Policy
     manager: HasPool | None
     namespace: str | Callable[[Call], str] | None
-    scored: Scored | None
+    scored: FunctionScorer | None
     bound_by_name: Mapping[str, Any]  # what a partial holds of named arguments
     refusal: str = ""  # why it always runs uncached
     notice: str = ""
@@ -180,10 +180,10 @@ class CallBinder:
                 "has"
             )
         if notice:
-            pool.notices.once(f"source:{name}", notice, config.function)
+            pool.notices.warn_once(f"source:{name}", notice, config.function)
         problem = config.policy.codec.problem
         if problem:
-            pool.notices.once(
+            pool.notices.warn_once(
                 f"annotation:{name}",
                 f"{name}: its return annotation cannot be used at run time ({problem}), so only what JSON can hold is "
                 "stored, and no change of the type is noticed. Import its names where the module runs (not under "
@@ -267,8 +267,8 @@ class CallBinder:
         if not self.spec.fits(args, kwargs):  # the function will say so itself
             return
         if pool is None:
-            _notices.once(f"manager:{type(err).__name__}", f"{name} runs uncached: {err}", function)
+            _notices.warn_once(f"manager:{type(err).__name__}", f"{name} runs uncached: {err}", function)
             return
         pool.uncached(name, err, function)
-        if pool.replay and current_switches().read:
+        if pool.replay and current_access().read:
             raise ReplayMissError(f"{name} is uncached: {err}. Replay is on, so it does not run") from err
