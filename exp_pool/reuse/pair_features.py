@@ -1,4 +1,4 @@
-"""PairFeatures of a pair of requests: the words that they share, those that they do not, similarity. Pure: no model.
+"""Features of a pair of requests: the words that they share, those that they do not, similarity. Pure: no model.
 
 A corpus would say which words are rare. It would also have to be kept for each function, forgotten with what is deleted
 and shared between processes, and on 20,198 labelled questions it answered 2% more: length stands in for it. Which words

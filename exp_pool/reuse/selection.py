@@ -1,4 +1,4 @@
-"""ExperienceSelection of the similar experiences that a call is shown: limit, scores, diversity (MMR) and hold-out."""
+"""Selection of the similar experiences that a call is shown: limit, scores, diversity (MMR) and hold-out."""
 
 from __future__ import annotations
 
