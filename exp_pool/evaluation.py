@@ -12,24 +12,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from exp_pool.api.registry import embedder_loading, load_scorer
-from exp_pool.calls.flow import story
+from exp_pool.calls.flow import flow
+from exp_pool.calls.policy import Mode, Policy
 from exp_pool.calls.request import CallSpec, Request
 from exp_pool.calls.steps import (
     AskFeeds,
     AskJudge,
     Claim,
     Claimed,
+    Degraded,
     FindSimilar,
     FlowStep,
-    Keep,
-    Learn,
     LookUp,
-    Mode,
     Outcome,
-    Policy,
     Recall,
     Run,
-    Trouble,
+    StoreRow,
+    TrainJudge,
 )
 from exp_pool.core.codecs.typed import codec_for
 from exp_pool.core.config import ExpPoolConfig
@@ -189,7 +188,7 @@ class _Replay:
 
     def told(self) -> bool | None:
         """Whether the pool's answer was right; None where it did not answer."""
-        telling = story(self.pair.asked, self.policy, Mode())
+        telling = flow(self.pair.asked, self.policy, Mode())
         came_of_it: Any = None
         try:
             while True:
@@ -215,11 +214,11 @@ class _Replay:
                 return verdict
             case Run():
                 return Outcome(self.pair.live)
-            case Learn():
+            case TrainJudge():
                 return self.learning.learn(step)
-            case Keep():
+            case StoreRow():
                 return True
-            case Trouble(error=error):
+            case Degraded(error=error):
                 raise error
             case AskFeeds():
                 return ...

@@ -14,9 +14,14 @@ from exp_pool.api.pool import Pool
 from exp_pool.api.wrappers import AsyncCachedFunction, CachedFunction, answer_of
 from exp_pool.calls.drivers import aio, sync
 from exp_pool.calls.drivers.batch import Batch, Item, drive, drive_in_own_task
-from exp_pool.calls.flow import look, story
+from exp_pool.calls.flow import flow
+from exp_pool.calls.lookup import lookup
+from exp_pool.calls.policy import Mode, Policy
 from exp_pool.calls.request import Memo, Request
-from exp_pool.calls.steps import Ending, Mode, Policy, Story
+from exp_pool.calls.steps import (
+    CallResult,
+    Flow,
+)
 from exp_pool.core.experience import Answer, Hit
 from exp_pool.core.values.deep_equal import type_name
 from exp_pool.core.values.split import Split, split
@@ -127,14 +132,14 @@ class _Batched(Decorated[P, R]):
                 item = Item(position)
                 distinct.append(item)
                 if request is not None:
-                    item.key, item.telling = request.key, story(request, policy, mode)
+                    item.key, item.flow = request.key, flow(request, policy, mode)
                     by_key[request.key], request_of[request.key] = item, request
             positions.append(item)
 
-        def again(item: Item) -> Story[Ending]:
-            return story(request_of[item.key], policy, mode)
+        def again(item: Item) -> Flow[CallResult]:
+            return flow(request_of[item.key], policy, mode)
 
-        return _Begun(pool, positions, Batch(distinct, found, pool.ports, again), with_items)
+        return _Begun(pool, positions, Batch(distinct, found, pool.services, again), with_items)
 
     def _done(self, begun: _Begun) -> Answer[Any] | None:
         """What the batch came to; None where the function has to run for all of it."""
@@ -167,15 +172,15 @@ class _Batched(Decorated[P, R]):
         values, found = [], set()
         words: set[str] = set()
         for item in begun.positions:
-            ending = item.ending
-            assert ending is not None
-            answer = answer_of(ending)
-            copied = id(item) in seen and ending.encoded is not None
-            values.append(self._policy.codec.decode(*ending.encoded) if copied and ending.encoded else answer.value)
+            result = item.result
+            assert result is not None
+            answer = answer_of(result)
+            copied = id(item) in seen and result.encoded is not None
+            values.append(self._policy.codec.decode(*result.encoded) if copied and result.encoded else answer.value)
             seen.add(id(item))
             found.add(answer.found_by)
-            if ending.encoded is not None and answer.found_by is not None:
-                words.add(read_stamp(ending.encoded[1]).whole)
+            if result.encoded is not None and answer.found_by is not None:
+                words.add(read_stamp(result.encoded[1]).whole)
         found_by = found.pop() if len(found) == 1 else None
         if batch.covered and batch.word is not None:
             return Answer(batch.result, found_by=found_by)
@@ -245,8 +250,8 @@ class CachedBatch(_Batched[P, R], CachedFunction[P, R]):
         """For each item what would answer it now, or None."""
         pool = self._pool()
         pool.check_open()
-        found = [look(request, self._policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
-        return [hit_of(sync.drive(looking, pool.ports, self._function)) for looking in found]
+        found = [lookup(request, self._policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
+        return [hit_of(sync.drive(looking, pool.services, self._function)) for looking in found]
 
 
 class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
@@ -267,7 +272,7 @@ class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
             return await self._function(*call_args, **call_kwargs)
 
         batch.loop = asyncio.get_running_loop()
-        await drive_in_own_task(batch, run, aio.Driver(pool.ports, self._function, pool.threads))
+        await drive_in_own_task(batch, run, aio.Driver(pool.services, self._function, pool.threads))
         answer = self._done(begun)
         if answer is not None:
             return answer
@@ -281,6 +286,6 @@ class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
         """For each item what would answer it now, or None."""
         pool = self._pool()
         pool.check_open()
-        driver = aio.Driver(pool.ports, self._function, pool.threads)
-        found = [look(request, self._policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
+        driver = aio.Driver(pool.services, self._function, pool.threads)
+        found = [lookup(request, self._policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
         return [hit_of(await driver.drive(looking)) for looking in found]

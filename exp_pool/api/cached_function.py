@@ -16,9 +16,14 @@ from exp_pool.api.current import HasPool, current
 from exp_pool.api.pool import Pool
 from exp_pool.api.shortcut import Shortcut
 from exp_pool.calls.drivers import sync
-from exp_pool.calls.flow import considered, look, story
+from exp_pool.calls.flow import flow
+from exp_pool.calls.lookup import judge_only, lookup
+from exp_pool.calls.policy import Mode, Policy
 from exp_pool.calls.request import CallSpec, KeyOfCall, Memo, Request
-from exp_pool.calls.steps import Ending, Mode, Policy, Story
+from exp_pool.calls.steps import (
+    CallResult,
+    Flow,
+)
 from exp_pool.core.experience import Call
 from exp_pool.core.identity.argument_source import with_arguments
 from exp_pool.core.identity.arguments import bind
@@ -82,7 +87,7 @@ class Begun:
     pool: Pool
     request: Request
     policy: Policy
-    telling: Story[Ending]
+    flow: Flow[CallResult]
 
 
 class Decorated(FunctionLike, Generic[P, R]):
@@ -186,7 +191,7 @@ class Decorated(FunctionLike, Generic[P, R]):
                     "it namespace=, or take the namespace into its thread with exp_pool.carry(executor)"
                 )
             namespace = pool.config.namespace
-        before = None if memo is None else (memo, pool.hot.writes)
+        before = None if memo is None else (memo, pool.local_cache.writes)
         source = "" if self._setup.source is None else self._setup.source.current()
         request = self._spec.request(args, kwargs, namespace, pool.secret, before, source)
         if not source:
@@ -285,7 +290,7 @@ class Decorated(FunctionLike, Generic[P, R]):
                 raise ConfigurationError(self._setup.refusal)
             request = self._request(pool, args, kwargs, memo)
             policy = self._policy_in(pool)
-            return Begun(pool, request, policy, story(request, policy, mode))
+            return Begun(pool, request, policy, flow(request, policy, mode))
         except Exception as err:
             self._without(pool, args, kwargs, err)
             return None
@@ -301,10 +306,10 @@ class Decorated(FunctionLike, Generic[P, R]):
         if pool.replay and current_switches().read:
             raise ReplayMissError(f"{self._spec.name} is uncached: {err}. Replay is on, so it does not run") from err
 
-    def _looking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Story[Match | None]]:
+    def _looking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Flow[Match | None]]:
         pool = self._pool()
         pool.check_open()
-        return pool, look(self._request(pool, *self._full(args, kwargs)), self._policy_in(pool))
+        return pool, lookup(self._request(pool, *self._full(args, kwargs)), self._policy_in(pool))
 
     def _explanation(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         pool = self._pool()
@@ -322,7 +327,7 @@ class Decorated(FunctionLike, Generic[P, R]):
         with suppress(ExpPoolError):  # what was stored a moment ago is compared, too, if it can be embedded now
             pool.queries.catch_up(request.namespace, request.text)
         try:
-            judged = sync.drive(considered(request, policy), pool.ports, self._setup.function)
+            judged = sync.drive(judge_only(request, policy), pool.services, self._setup.function)
         except Exception as err:
             said = pool.explain(request, policy.min_score, misfit=policy.misfit)
             return f"{said}; the judge could not be asked: {err!r}"

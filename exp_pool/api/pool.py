@@ -20,12 +20,13 @@ from exp_pool.api.registry import embedder_loading, load_scorer, open_front, ope
 from exp_pool.api.report import Report, report_on
 from exp_pool.api.writes import Editing
 from exp_pool.calls.drivers.early_renewal import Renewals
-from exp_pool.calls.drivers.judge import Judging
+from exp_pool.calls.drivers.judge import JudgeRunner
 from exp_pool.calls.drivers.leases import Leases
-from exp_pool.calls.drivers.services import Ports
+from exp_pool.calls.drivers.services import CallServices
 from exp_pool.calls.drivers.single_flight import Flights
 from exp_pool.calls.drivers.stream_buffer import Streams
-from exp_pool.calls.local_cache import Hot, watched
+from exp_pool.calls.local_cache import LocalCache
+from exp_pool.calls.watched_store import WatchedStore
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import (
     SCAN_ORDERS,
@@ -107,13 +108,15 @@ class Pool(Editing):
         if before is not None:
             self.go_on_as(before)
         opened = store if store is not None else open_store(config.store, config)
-        self.hot = Hot(config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared)
+        self.local_cache = LocalCache(
+            config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared
+        )
         if config.hot not in (None, "memory://"):
             opened = tiered(opened, open_front(str(config.hot), config), config.store_timeout, self._hot_failed)
         if config.hot == "memory://" and offers(opened, AnnouncingStore):
-            self.hot.follow(cast("AnnouncingStore", opened))
+            self.local_cache.follow(cast("AnnouncingStore", opened))
         self._opened = opened
-        self._store = watched(opened, self.hot)
+        self._store: RecordStore = WatchedStore(opened, self.local_cache)
         self.background = Background(self.notices)
         self._plain = not feeds and not observers  # nobody wants to hear of a hit before or while it is given
         self._index = index if index is not None else open_index(config.index, config, self._store)
@@ -147,27 +150,27 @@ class Pool(Editing):
             config.tombstone_retention,
         )
         search = Search(self._store, neighbours, self._embeddings, LexicalIndex(self._store), self.notices)
-        self.ports = Ports(
-            self._store,
-            search,
-            self._upkeep,
-            self.counters,
-            self.notices,
-            config.embed_timeout,
-            Judging(config.judge_timeout),
-            Leases(self._store, config.lease_timeout),
-            Flights(),
-            self.hot,
-            self.background,
-            Streams(),
-            Renewals(self.background),
-            self.explain,
-            self._scoring.rated,
-            self._verifying,
-            self.outdated,
-            tuple(feeds),
-            tuple(callbacks),
-            tuple(observers),
+        self.services = CallServices(
+            store=self._store,
+            search=search,
+            maintenance=self._upkeep,
+            counters=self.counters,
+            notices=self.notices,
+            judges=JudgeRunner(config.judge_timeout),
+            judge_memory=self._verifying,
+            leases=Leases(self._store, config.lease_timeout),
+            flights=Flights(),
+            streams=Streams(),
+            renewals=Renewals(self.background),
+            local_cache=self.local_cache,
+            background=self.background,
+            embed_timeout_s=config.embed_timeout,
+            explain=self.explain,
+            score=self._scoring.rated,
+            outdated=self.outdated,
+            feeds=tuple(feeds),
+            callbacks=tuple(callbacks),
+            observers=tuple(observers),
         )
         self._reranking = Reranking(reranker if reranker is not None else config.reranker)
         self._queries = Queries(
@@ -187,7 +190,7 @@ class Pool(Editing):
         return self._plain and self.enabled and self._reads and not self._closed
 
     def _count_hot_uses(self) -> None:
-        for record, count, last in self.hot.uses():
+        for record, count, last in self.local_cache.uses():
             self.counters.called(record.function, "hits", record.metric, count)
             self._upkeep.used(record.namespace, record.id, count, last)
 
@@ -202,11 +205,11 @@ class Pool(Editing):
         self.notices.once("hot", f"the hot tier (setting `hot`) cannot be used, so the store answers every call: {err}")
 
     def _building(self, space: Space, done: int, total: int) -> None:
-        self.ports.tell(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))
+        self.services.notify(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))
 
     def _evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
         for row in rows:
-            self.ports.tell(Event(EventKind.EVICT, namespace, row.function, row.key, row.id))
+            self.services.notify(Event(EventKind.EVICT, namespace, row.function, row.key, row.id))
         self._store.drop_logs(namespace, [unscored_log(row.id) for row in rows])
 
     def threads(self) -> ThreadPoolExecutor:
@@ -377,7 +380,7 @@ class Pool(Editing):
         deadline = monotonic() + self.config.query_timeout
         embedded = self._embeddings.embed(["warm up"], self.config.query_timeout)
         self._follower.run(deadline)
-        self.ports.search.nearest(Wanted(self.config.namespace, "warm up", 1), embedded)
+        self.services.search.nearest(Wanted(self.config.namespace, "warm up", 1), embedded)
         self._owed()
 
     def reindex(self, progress: Progress | None = None) -> int:
@@ -391,8 +394,8 @@ class Pool(Editing):
         self.check_open()
         report = examine(self._store, self._follower, fix=fix, progress=progress)
         if report.done:
-            self.hot.forget_everything()
-            self.ports.search.start_over()
+            self.local_cache.forget_everything()
+            self.services.search.start_over()
         return report
 
     def vacuum(self) -> None:
@@ -412,9 +415,9 @@ class Pool(Editing):
             with self._follower.another_store():
                 aside: Path | None = self._file_store().restore(source)
         finally:
-            self.hot.forget_everything()
+            self.local_cache.forget_everything()
             self._embedding.start_over()
-            self.ports.search.start_over()
+            self.services.search.start_over()
         return aside
 
     @property
@@ -460,9 +463,9 @@ class Pool(Editing):
         if self._embeddings is not None:
             self._embeddings.close(0.0)
         self._reranking.close()
-        self.ports.search.start_over()
-        self.hot.close()
-        self.ports.leases.close()
+        self.services.search.start_over()
+        self.local_cache.close()
+        self.services.leases.close()
         for part in (self._index, self._store):
             try:
                 part.close()

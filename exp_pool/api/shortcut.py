@@ -43,10 +43,10 @@ class Shortcut:
         """The answer of a moment ago, or `MISS`: never an exception."""
         try:
             pool = (self._manager or current.get()).sync
-            entry = pool.hot.get(memo) if pool.answers_hot() else None
+            entry = pool.local_cache.get(memo) if pool.answers_hot() else None
             if entry is None:
                 return MISS
-            entry.line.write()
+            entry.log_record.write()
             return entry.copy()
         except Exception:
             return MISS  # the story will say what is wrong

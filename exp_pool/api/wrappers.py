@@ -9,9 +9,9 @@ from exp_pool.api.cached_function import Begun
 from exp_pool.api.function_api import Awaitable, Blocking
 from exp_pool.api.shortcut import MISS
 from exp_pool.calls.drivers import aio, aio_streams, streams, sync
-from exp_pool.calls.drivers.stream_buffer import StreamCodec, Tape
+from exp_pool.calls.drivers.stream_buffer import StreamBuffer, StreamCodec
 from exp_pool.calls.request import Memo
-from exp_pool.calls.steps import Ending
+from exp_pool.calls.steps import CallResult
 from exp_pool.core.experience import Answer
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ S = TypeVar("S")
 MYPY = False
 
 
-def answer_of(ending: Ending) -> Answer[Any]:
+def answer_of(result: CallResult) -> Answer[Any]:
     """The answer.
 
     Raises:
         Exception: the function's own.
     """
-    if ending.error is not None:
-        raise ending.error
-    return ending.answer
+    if result.error is not None:
+        raise result.error
+    return result.answer
 
 
 class CachedFunction(Blocking[P, R]):
@@ -58,7 +58,7 @@ class CachedFunction(Blocking[P, R]):
         begun = self._begin(args, kwargs, fresh=fresh, memo=memo)
         if begun is None:
             return Answer(self._function(*args, **self._spec.complete(args, kwargs)))
-        return answer_of(sync.drive(begun.telling, begun.pool.ports, self._function))
+        return answer_of(sync.drive(begun.flow, begun.pool.services, self._function))
 
     if not MYPY:
 
@@ -95,8 +95,8 @@ class AsyncCachedFunction(Awaitable[P, R]):
         begun = self._begin(args, kwargs, fresh=fresh, memo=memo)
         if begun is None:
             return Answer(await self._function(*args, **self._spec.complete(args, kwargs)))
-        driver = aio.Driver(begun.pool.ports, self._function, begun.pool.threads)
-        return answer_of(await driver.drive(begun.telling))
+        driver = aio.Driver(begun.pool.services, self._function, begun.pool.threads)
+        return answer_of(await driver.drive(begun.flow))
 
     if not MYPY:
 
@@ -118,10 +118,10 @@ class AsyncCachedFunction(Awaitable[P, R]):
 # ── Streams ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tape(begun: Begun) -> Tape:
+def _buffer(begun: Begun) -> StreamBuffer:
     codec = begun.policy.codec
     assert isinstance(codec, StreamCodec)
-    return Tape(codec.items, begun.pool.config.max_stream_bytes)
+    return StreamBuffer(codec.items, begun.pool.config.max_stream_bytes)
 
 
 class CachedGenerator(Blocking[P, R]):
@@ -139,16 +139,18 @@ class CachedGenerator(Blocking[P, R]):
         if begun is None:
             plain: Generator[Any, Any, Any] = self._function(*args, **self._spec.complete(args, kwargs))
             return plain
-        return streams.stream(begun.telling, begun.request, begun.pool.ports, self._function, lambda: _tape(begun))
+        return streams.stream(begun.flow, begun.request, begun.pool.services, self._function, lambda: _buffer(begun))
 
     def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
         full, by_name = self._full(args, kwargs)
         begun = self._begin(full, by_name, fresh=fresh)
         if begun is None:
             return Answer(list(self._function(*full, **self._spec.complete(full, by_name))))
-        watched = streams.Watched(begun.telling)
+        watched = streams.WatchedFlow(begun.flow)
         chunks = list(
-            streams.stream(watched.story(), begun.request, begun.pool.ports, self._function, lambda: _tape(begun))
+            streams.stream(
+                watched.watched(), begun.request, begun.pool.services, self._function, lambda: _buffer(begun)
+            )
         )
         return watched.answer(chunks)
 
@@ -179,18 +181,18 @@ class AsyncCachedGenerator(Awaitable[P, R]):
         if begun is None:
             plain: AsyncGenerator[R, Any] = self._function(*args_, **self._spec.complete(args_, kwargs_))
             return plain
-        return aio_streams.stream(begun.telling, begun.request, self._driver(begun), lambda: _tape(begun))
+        return aio_streams.stream(begun.flow, begun.request, self._driver(begun), lambda: _buffer(begun))
 
     def _driver(self, begun: Begun) -> aio.Driver:
-        return aio.Driver(begun.pool.ports, self._function, begun.pool.threads)
+        return aio.Driver(begun.pool.services, self._function, begun.pool.threads)
 
     async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
         full, by_name = self._full(args, kwargs)
         begun = self._begin(full, by_name, fresh=fresh)
         if begun is None:
             return Answer([chunk async for chunk in self._function(*full, **self._spec.complete(full, by_name))])
-        watched = streams.Watched(begun.telling)
-        reading = aio_streams.stream(watched.story(), begun.request, self._driver(begun), lambda: _tape(begun))
+        watched = streams.WatchedFlow(begun.flow)
+        reading = aio_streams.stream(watched.watched(), begun.request, self._driver(begun), lambda: _buffer(begun))
         return watched.answer([chunk async for chunk in reading])
 
     if not MYPY:

@@ -11,7 +11,7 @@ from typing import Any
 from loguru import logger
 
 from exp_pool.api.per_function import PerFunction
-from exp_pool.calls.drivers.services import Ports
+from exp_pool.calls.drivers.services import CallServices
 from exp_pool.calls.explain import explain
 from exp_pool.calls.request import KeyOfCall, Request
 from exp_pool.calls.similar_calls import calls_like
@@ -57,7 +57,7 @@ class Editing(PerFunction):
 
     config: ExpPoolConfig
     counters: Counters
-    ports: Ports
+    services: CallServices
     secret: bytes | None
     _store: RecordStore
     _follower: Follower
@@ -84,7 +84,7 @@ class Editing(PerFunction):
         statuses = self._store.put_many([Put(record) for record in records])
         stored = [r for r, status in zip(records, statuses, strict=True) if status is not PutStatus.CONFLICT]
         self.counters.add("stored", len(stored))
-        self.ports.stored(stored, by_hand=True)
+        self.services.stored(stored, by_hand=True)
         taken = [r.id for r, status in zip(records, statuses, strict=True) if status is PutStatus.CONFLICT]
         if taken:
             raise ConflictError(
@@ -153,7 +153,7 @@ class Editing(PerFunction):
                 if row is not None:
                     self.follow(replace(row, **(edit.before or {})), row)
         new = [Record(**(edit.after or {})) for edit in edits if edit.deed in (Deed.ADD, Deed.RESTORE)]
-        self.ports.stored([row for row in new if row.is_current], by_hand=True)
+        self.services.stored([row for row in new if row.is_current], by_hand=True)
         return kept
 
     def follow(self, before: Record, after: Record) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self, TypeAlias
 
-from exp_pool.calls.call_log import CallLine
+from exp_pool.calls.call_log import CallLogRecord
 from exp_pool.core.argument_text import named_where_needed, storable
 from exp_pool.core.experience import Call
 from exp_pool.core.identity.arguments import (
@@ -82,7 +82,7 @@ class Request:
     function: str
     version: str
     secret: bytes | None
-    memo: tuple[Memo, int] | None = None  # what the hot tier finds it by, and its count of writes before the call
+    memo: tuple[Memo, int] | None = None  # its key in the local cache, and the count of writes before the call
     brings_context: bool = False  # the caller passed the parameter that experiences would be injected into
     source: str = ""  # digest of the function's source; answers of another one do not answer. "": they do
 
@@ -186,15 +186,22 @@ class Request:
         kwargs = {n: value if n == self.spec.receiver else _copied(value) for n, value in self.kwargs.items()}
         return replace(self, args=args, kwargs=kwargs)
 
-    def line(
+    def log_record(
         self, strategy: str | None, model: str | None, value: Callable[[], Any] | None, *, cached: bool = False
-    ) -> CallLine:
-        """What the log says of this call; `value` gives its answer, for who describes it."""
+    ) -> CallLogRecord:
+        """What the log says of this call.
+
+        Args:
+            strategy: recorded with the answer, if any was.
+            model: recorded with the answer, if any was.
+            value: gives the answer, for `describe=`.
+            cached: whether the pool answered.
+        """
         describe, detail = self.spec.describe, None
         if describe is not None and value is not None:
             call = Call(self.spec.function, self.function, self.named, model=model, strategy=strategy)
             detail = lambda: describe(call, value())  # noqa: E731
-        return CallLine(self.function, strategy, model, cached, detail)
+        return CallLogRecord(self.function, strategy, model, cached, detail)
 
     def to_record(self, id_: str, answer: str, codec: str, **fields: Any) -> Record:
         """The row of this call and its encoded answer."""

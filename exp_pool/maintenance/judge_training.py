@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from loguru import logger
 
-from exp_pool.calls.steps import Learn, Recall
+from exp_pool.calls.steps import Recall, TrainJudge
 from exp_pool.core.contracts.plugs import RecordStore, Scorer
 from exp_pool.errors import EmbedderError, StoreError
 from exp_pool.maintenance.answer_comparison import Comparing
@@ -56,7 +56,7 @@ class Studied:
     chapter: int = -1
     position: int = 0
     taught: bool = False
-    waiting: deque[Learn] = field(default_factory=lambda: deque(maxlen=_QUEUE))
+    waiting: deque[TrainJudge] = field(default_factory=lambda: deque(maxlen=_QUEUE))
     comparing: int = 0  # of those, with the thread that asks the judge's `same`
     unwritten: deque[str] = field(default_factory=lambda: deque(maxlen=_QUEUE))  # labels for the log
     answered: int = 0  # requests, not yet in the log
@@ -72,7 +72,7 @@ class Studied:
 
 
 class Verifying:
-    """See `drivers.services.Learning` for what callers use.
+    """See `drivers.services.JudgeMemory` for what callers use.
 
     Args:
         owed: tells the worker that there is something to do.
@@ -93,7 +93,7 @@ class Verifying:
         self._counters = counters
         self._notices = notices
         self._owed = owed
-        self._comparing = Comparing[tuple[Studied, Learn]](self._compared, load_scorer)
+        self._comparing = Comparing[tuple[Studied, TrainJudge]](self._compared, load_scorer)
         self._start_over()
         reset_in_child(self._start_over)
 
@@ -111,7 +111,7 @@ class Verifying:
         request = step.request
         return self._of(cast("VerifiedJudge", step.judge), request.namespace, request.function, request.version).memory
 
-    def learn(self, step: Learn) -> None:
+    def learn(self, step: TrainJudge) -> None:
         """Remember this, later."""
         request = step.request
         judge = cast("VerifiedJudge", step.judge)
@@ -119,9 +119,9 @@ class Verifying:
         with self._lock:
             if step.live is None:
                 studied.answered += 1
-                studied.predicted += step.lesson.predicted
-                studied.least_chance = min(studied.least_chance, step.lesson.chance)
-                self._reused[request.namespace, step.considered.id] = studied, step.lesson
+                studied.predicted += step.example.predicted
+                studied.least_chance = min(studied.least_chance, step.example.chance)
+                self._reused[request.namespace, step.considered.id] = studied, step.example
                 while len(self._reused) > _REMEMBERED:
                     self._reused.popitem(last=False)
             else:
@@ -271,7 +271,7 @@ class Verifying:
             if (dropped := self._comparing.put((studied, step))) is not None:
                 self._note(dropped[0], None, compared=1)
 
-    def _compared(self, pair: tuple[Studied, Learn]) -> None:
+    def _compared(self, pair: tuple[Studied, TrainJudge]) -> None:
         studied, step = pair
         entry = None
         try:
@@ -286,8 +286,8 @@ class Verifying:
             if entry is not None:
                 studied.unwritten.append(entry)
 
-    def _labelled(self, studied: Studied, step: Learn) -> str | None:
-        lesson: Lesson = step.lesson
+    def _labelled(self, studied: Studied, step: TrainJudge) -> str | None:
+        lesson: Lesson = step.example
         try:
             same = self._comparing.same(studied.judge, step)
         except Exception as err:  # `same` is the user's; what it cannot say is no label
