@@ -15,16 +15,17 @@ from exp_pool.api.current import arrived, current
 from exp_pool.api.decorator import ExpCache, exp_cache
 from exp_pool.api.maintenance import Tending
 from exp_pool.api.pool import Pool
+from exp_pool.api.queries import SEARCH_DEFAULTS, SearchOptions
 from exp_pool.api.report import Report
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Embedder, Observer, RecordStore, Scorer, VectorIndex
-from exp_pool.core.experience import MISSING, Call, Experience, HistoryEntry, Hit, QueryType
-from exp_pool.core.identity.arguments import function_name
+from exp_pool.core.experience import MISSING, Call, Experience, HistoryEntry, Hit
 from exp_pool.core.settings import Settings
 from exp_pool.errors import ClosedError, ConfigurationError
 from exp_pool.maintenance.backfill import ScoringReport
 from exp_pool.runtime.counters import Stats
 from exp_pool.runtime.display import Pairs, as_table, one_line
+from exp_pool.runtime.keyword_options import complete, lists
 from exp_pool.runtime.plugs import checked_listeners, offers
 from exp_pool.runtime.urls import without_password
 from exp_pool.search.embedders.service import Embedded
@@ -300,46 +301,13 @@ class ExpManager(Tending):
 
     # Queries
 
-    async def query_exps(
-        self,
-        request: str,
-        *,
-        function: str | Callable[..., Any] | None = None,
-        query_type: QueryType | str = QueryType.SEMANTIC,
-        top_k: int = 5,
-        min_similarity: float | None = None,
-        namespace: str | None = None,
-        where: Mapping[str, Any] | None = None,
-        reranker: Reranker | str | None = None,
-    ) -> list[Experience]:
-        """The experiences of `search`."""
-        await self._model_for(query_type, function, namespace)
-        return await self._hop(
-            functools.partial(
-                self.sync.query_exps,
-                request,
-                function=function,
-                query_type=query_type,
-                top_k=top_k,
-                min_similarity=min_similarity,
-                namespace=namespace,
-                where=where,
-                reranker=reranker,
-            )
-        )
+    @lists(SearchOptions, SEARCH_DEFAULTS)
+    async def query_exps(self, request: str, **options: Unpack[SearchOptions]) -> list[Experience]:
+        """The experiences of `search`, which says what the options mean."""
+        return [hit.experience for hit in await self.search(request, **options)]
 
-    async def search(
-        self,
-        request: str,
-        *,
-        function: str | Callable[..., Any] | None = None,
-        query_type: QueryType | str = QueryType.SEMANTIC,
-        top_k: int = 5,
-        min_similarity: float | None = None,
-        namespace: str | None = None,
-        where: Mapping[str, Any] | None = None,
-        reranker: Reranker | str | None = None,
-    ) -> list[Hit]:
+    @lists(SearchOptions, SEARCH_DEFAULTS)
+    async def search(self, request: str, **options: Unpack[SearchOptions]) -> list[Hit]:
         """Experiences whose request is equal (``exact``: all of them, newest first) or similar (most similar first).
 
         Similar by meaning (``semantic``: cosine similarity of embeddings), by words (``lexical``: BM25, which needs
@@ -368,20 +336,10 @@ class ExpManager(Tending):
             RerankerError: the reranker cannot be loaded, or failed.
             StoreError: the store failed.
         """
-        await self._model_for(query_type, function, namespace)
-        return await self._hop(
-            functools.partial(
-                self.sync.search,
-                request,
-                function=function,
-                query_type=query_type,
-                top_k=top_k,
-                min_similarity=min_similarity,
-                namespace=namespace,
-                where=where,
-                reranker=reranker,
-            )
-        )
+        given = complete("search", SearchOptions, SEARCH_DEFAULTS, options)
+        begin = functools.partial(self.sync.queries.loading_for, given["namespace"] or self.sync.space, given)
+        await self._loaded(begin, self.config.query_timeout)
+        return await self._hop(functools.partial(self.sync.search, request, **options))
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """Vectors of texts by the embedder of this manager, which remembers those of a moment ago.
@@ -395,13 +353,6 @@ class ExpManager(Tending):
         """
         await self._loaded(self.sync.queries.begin_loading, self.config.query_timeout)
         return await self._hop(self.sync.embed, texts)
-
-    async def _model_for(
-        self, query_type: QueryType | str, function: str | Callable[..., Any] | None, namespace: str | None
-    ) -> None:
-        name = None if function is None else function_name(function)
-        begin = functools.partial(self.sync.queries.loading_for, namespace or self.sync.space, name, query_type)
-        await self._loaded(begin, self.config.query_timeout)
 
     async def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
         """How many current experiences, expired and quarantined ones too."""

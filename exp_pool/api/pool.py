@@ -11,11 +11,11 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from loguru import logger
 
-from exp_pool.api.queries import Queries
+from exp_pool.api.queries import SEARCH_DEFAULTS, Queries, SearchOptions
 from exp_pool.api.registry import embedder_loading, load_scorer, open_front, open_index, open_store
 from exp_pool.api.report import Report, report_on
 from exp_pool.api.writes import Editing
@@ -42,9 +42,8 @@ from exp_pool.core.contracts.plugs import (
     Space,
     VectorIndex,
 )
-from exp_pool.core.experience import Call, Experience, Hit, QueryType
-from exp_pool.core.filters import Condition, parse_where
-from exp_pool.core.identity.arguments import function_name
+from exp_pool.core.experience import Call, Experience, Hit
+from exp_pool.core.filters import parse_where
 from exp_pool.core.record import Record, to_experience
 from exp_pool.errors import (
     ClosedError,
@@ -68,6 +67,7 @@ from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters, Stats
 from exp_pool.runtime.display import one_line
 from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.keyword_options import complete, lists
 from exp_pool.runtime.notices import Notices, log_with_trace
 from exp_pool.runtime.plugs import offers
 from exp_pool.runtime.urls import without_password
@@ -244,49 +244,17 @@ class Pool(Editing):
 
     # Queries
 
-    def query_exps(
-        self,
-        request: str,
-        *,
-        function: str | Callable[..., Any] | None = None,
-        query_type: QueryType | str = QueryType.SEMANTIC,
-        top_k: int = 5,
-        min_similarity: float | None = None,
-        namespace: str | None = None,
-        where: Mapping[str, Any] | None = None,
-        reranker: Reranker | str | None = None,
-    ) -> list[Experience]:
+    @lists(SearchOptions, SEARCH_DEFAULTS)
+    def query_exps(self, request: str, **options: Unpack[SearchOptions]) -> list[Experience]:
         """`search`, without how each was found."""
-        hits = self.search(
-            request,
-            function=function,
-            query_type=query_type,
-            top_k=top_k,
-            min_similarity=min_similarity,
-            namespace=namespace,
-            where=where,
-            reranker=reranker,
-        )
-        return [hit.experience for hit in hits]
+        return [hit.experience for hit in self.search(request, **options)]
 
-    def search(
-        self,
-        request: str,
-        *,
-        function: str | Callable[..., Any] | None = None,
-        query_type: QueryType | str = QueryType.SEMANTIC,
-        top_k: int = 5,
-        min_similarity: float | None = None,
-        namespace: str | None = None,
-        where: Mapping[str, Any] | None = None,
-        reranker: Reranker | str | None = None,
-    ) -> list[Hit]:
+    @lists(SearchOptions, SEARCH_DEFAULTS)
+    def search(self, request: str, **options: Unpack[SearchOptions]) -> list[Hit]:
         """Experiences whose request is equal (`query_type` exact, newest first) or similar, most similar first."""
+        given = complete("search", SearchOptions, SEARCH_DEFAULTS, options)
         self.check_open()
-        name = None if function is None else function_name(function)
-        found = self._queries.find(
-            self._namespace(namespace), request, name, query_type, top_k, min_similarity, parse_where(where), reranker
-        )
+        found = self._queries.find(request, self._namespace(given["namespace"]), given)
         return [
             Hit(experience, match.similarity, match.found_by)
             for match in found
@@ -485,10 +453,6 @@ class Pool(Editing):
             except DecodingError as err:
                 self.counters.add("degraded")
                 self.notices.once(f"unreadable:{record.id}", f"left out of what was asked for: {err}")
-
-
-def _of(function: str) -> tuple[Condition, ...]:
-    return (Condition("function", "", "eq", function),)
 
 
 @atexit.register

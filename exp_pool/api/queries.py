@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from typing import Any, TypedDict
 
 from exp_pool.core.contracts.plugs import Embedder, RecordQuery, RecordStore, VectorIndex
 from exp_pool.core.experience import QueryType
-from exp_pool.core.filters import Condition
+from exp_pool.core.filters import Condition, parse_where
+from exp_pool.core.identity.arguments import function_name
 from exp_pool.core.record import Match
 from exp_pool.errors import InvalidInputError
 from exp_pool.maintenance.worker import Upkeep
@@ -17,6 +19,21 @@ from exp_pool.search.embedders.service import EmbeddingService
 from exp_pool.search.indexes.none import NoIndex
 from exp_pool.search.rerank import Reranker, Reranking
 from exp_pool.search.search import Search, Wanted
+
+
+class SearchOptions(TypedDict, total=False):
+    """What ``search`` and ``query_exps`` take besides the request; `ExpManager.search` says what each one means."""
+
+    function: str | Callable[..., Any] | None
+    query_type: QueryType | str
+    top_k: int
+    min_similarity: float | None
+    namespace: str | None
+    where: Mapping[str, Any] | None
+    reranker: Reranker | str | None
+
+
+SEARCH_DEFAULTS: SearchOptions = {"query_type": QueryType.SEMANTIC, "top_k": 5}  # the others' is None
 
 
 class Queries:
@@ -40,18 +57,13 @@ class Queries:
         self._reranking = reranking
         self._timeout_s = timeout_s
 
-    def find(
-        self,
-        namespace: str,
-        request: str,
-        function: str | None,
-        query_type: QueryType | str,
-        top_k: int,
-        min_similarity: float | None,
-        where: tuple[Condition, ...],
-        reranker: Reranker | str | None = None,
-    ) -> Iterable[Match]:
+    def find(self, request: str, namespace: str, options: SearchOptions) -> Iterable[Match]:
         """Rows whose request is equal (all of them, newest first) or similar (at most `top_k`, most similar first).
+
+        Args:
+            request: the text.
+            namespace: whose rows.
+            options: all of them; `namespace` is not looked at.
 
         Raises:
             InvalidInputError: a value that cannot be, or there is no index to ask.
@@ -59,7 +71,8 @@ class Queries:
             RerankerError: what was found cannot be put in order.
             StoreError: the store failed.
         """
-        kind = _query_type(query_type)
+        kind, top_k, min_similarity = _query_type(options["query_type"]), options["top_k"], options["min_similarity"]
+        where, function = parse_where(options["where"]), _name_of(options["function"])
         if not isinstance(request, str):
             raise InvalidInputError(f"request must be text, got {type(request).__name__}: {request!r:.80}")
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
@@ -68,7 +81,7 @@ class Queries:
             raise InvalidInputError(f"min_similarity={min_similarity!r} must be between -1 and 1")
         if kind is QueryType.EXACT:
             return self._equal(namespace, request, function, where)
-        chosen = self._reranking.chosen(reranker)
+        chosen = self._reranking.chosen(options["reranker"])
         limit = top_k if chosen is None else self._reranking.candidates(top_k)
         matches = self._similar(Wanted(namespace, request, limit, min_similarity, function, where=where), kind)
         if chosen is None:
@@ -93,11 +106,11 @@ class Queries:
         """Have the model loaded; what that comes to, unless there is nothing to be waited for."""
         return None if self._embeddings is None else self._embeddings.begin()
 
-    def loading_for(self, namespace: str, function: str | None, query_type: QueryType | str) -> Future[Embedder] | None:
-        """What a query is going to wait for."""
-        if query_type not in (QueryType.SEMANTIC, QueryType.HYBRID):
+    def loading_for(self, namespace: str, options: SearchOptions) -> Future[Embedder] | None:
+        """What a query of this namespace is going to wait for."""
+        if options["query_type"] not in (QueryType.SEMANTIC, QueryType.HYBRID):
             return None
-        return self._search.loading(Wanted(namespace, "", 1, function=function))
+        return self._search.loading(Wanted(namespace, "", 1, function=_name_of(options["function"])))
 
     def check_loaded(self) -> None:
         """Whether the model is there.
@@ -133,6 +146,10 @@ class Queries:
         if kind is QueryType.HYBRID:
             return self._search.by_both(wanted, embedded)
         return self._search.nearest(wanted, embedded)
+
+
+def _name_of(function: str | Callable[..., Any] | None) -> str | None:
+    return None if function is None else function_name(function)
 
 
 def _query_type(value: QueryType | str) -> QueryType:

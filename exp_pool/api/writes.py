@@ -389,7 +389,3 @@ class Editing(PerFunction):
         if record is None:
             raise NotFoundError(f"no experience {id_!r} in namespace {self._namespace(None)!r}")
         return record
-
-
-def _of(function: str) -> tuple[Condition, ...]:
-    return (Condition("function", "", "eq", function),)

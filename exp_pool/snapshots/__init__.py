@@ -30,10 +30,11 @@ from exp_pool.errors import ConfigurationError, InvalidInputError, SourceError
 from exp_pool.runtime.clock import to_datetime
 from exp_pool.runtime.progress import progress
 from exp_pool.snapshots import files
-from exp_pool.snapshots.convergence import Converging, deletions, read_log
+from exp_pool.snapshots.convergence import Converging
 from exp_pool.snapshots.entries import Entry, Gone, untold_trust
 from exp_pool.snapshots.format import fingerprint, later, read, secret_of, write_gone, write_row
 from exp_pool.snapshots.ownership import refuse_to_lose, remember
+from exp_pool.stores.pages import all_deletions, audit_entries
 
 if TYPE_CHECKING:
     from exp_pool.api.manager import ExpManager
@@ -105,7 +106,7 @@ def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, d
             rows = [row for row in part if row is not None]
             entries = {}
             for row in rows:
-                said = read_log(pool, space, audit_log(row.id)) if audit_log(row.id) in logs else []
+                said = audit_entries(pool.store, space, row.id) if audit_log(row.id) in logs else []
                 if untold := untold_trust(row, said):
                     pool.store.append_log(space, audit_log(row.id), untold)
                 entries[row.id] = write_row(row, [*said, *untold], secret)
@@ -114,7 +115,7 @@ def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, d
 
 def _gone(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
     space = pool.space
-    gone = [Gone(deletion.id, deletion.deleted_at) for deletion in deletions(pool, space) if deletion.deleted_at > 0]
+    gone = [Gone(id_, deleted_at) for id_, deleted_at in all_deletions(pool.store, space) if deleted_at > 0]
     if (cutoff := pool.store.cutoff(space)) is not None:
         gone.append(Gone("", cutoff))
     months: dict[str, list[Gone]] = {}

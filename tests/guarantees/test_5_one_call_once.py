@@ -140,7 +140,7 @@ def test_streams_of_several_loops_share_one_run(manager):
 
     def readers():
         running = manager.sync.services.streams._running
-        return sum(len(stream.tape.readers) for stream in running.values())
+        return sum(len(stream.buffer.readers) for stream in running.values())
 
     with ThreadPoolExecutor(4) as threads:
         loops = [threads.submit(asyncio.run, crowd()) for _ in range(4)]
