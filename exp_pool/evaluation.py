@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from exp_pool.api.registry import embedder_loading, load_scorer
+from exp_pool.calls.call_spec import CallSpec
 from exp_pool.calls.flow import flow
 from exp_pool.calls.policy import Mode, Policy
-from exp_pool.calls.request import CallSpec, Request
+from exp_pool.calls.request import Request, bind_call
 from exp_pool.calls.steps import (
     AskFeeds,
     AskJudge,
@@ -170,8 +171,8 @@ def _prepared(pairs: Sequence[tuple[str, str, bool]], embeddings: EmbeddingServi
     for number, (a, b, same) in enumerate(pairs):
         (of_a, _), (of_b, _) = (vectors[part] for part in compared[number])
         whole = all(vectors[text][1] for text in (a, b, *compared[number]))
-        asked = spec.request((b,), {}, _NAMESPACE, None)
-        stored = spec.request((a,), {}, _NAMESPACE, None).to_record(f"{number}", f'"{number}"', "json")
+        asked = bind_call(spec, (b,), {}, _NAMESPACE, None)
+        stored = bind_call(spec, (a,), {}, _NAMESPACE, None).to_record(f"{number}", f'"{number}"', "json")
         live = f"{number}" if same else f"not {number}"
         prepared.append(_Pair(asked, stored, float(min(of_a @ of_b, 1.0)), whole, live))
     return prepared

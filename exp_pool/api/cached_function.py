@@ -15,11 +15,12 @@ from weakref import WeakValueDictionary
 from exp_pool.api.current import HasPool, current
 from exp_pool.api.pool import Pool
 from exp_pool.api.shortcut import Shortcut
+from exp_pool.calls.call_spec import CallSpec
 from exp_pool.calls.drivers import sync
 from exp_pool.calls.flow import flow
 from exp_pool.calls.lookup import judge_only, lookup
 from exp_pool.calls.policy import Mode, Policy
-from exp_pool.calls.request import CallSpec, KeyOfCall, Memo, Request
+from exp_pool.calls.request import KeyOfCall, Memo, Request, bind_call
 from exp_pool.calls.steps import (
     CallResult,
     Flow,
@@ -149,7 +150,7 @@ class Decorated(FunctionLike, Generic[P, R]):
         manager = self._setup.manager or current.known
         args, kwargs = self._full(args, kwargs)
         namespace = self._namespace(args, kwargs)
-        request = self._spec.request(args, kwargs, namespace or "", manager.sync.secret if manager else None)
+        request = bind_call(self._spec, args, kwargs, namespace or "", manager.sync.secret if manager else None)
         fields: dict[str, Any] = {
             "function": request.function,
             "version": request.version,
@@ -193,10 +194,10 @@ class Decorated(FunctionLike, Generic[P, R]):
             namespace = pool.config.namespace
         before = None if memo is None else (memo, pool.local_cache.writes)
         source = "" if self._setup.source is None else self._setup.source.current()
-        request = self._spec.request(args, kwargs, namespace, pool.secret, before, source)
+        request = bind_call(self._spec, args, kwargs, namespace, pool.secret, before, source)
         if not source:
             return request
-        told = with_arguments(source, self._spec.passed(request))
+        told = with_arguments(source, self._spec.keyed_values(request.named))
         return request if told is source else replace(request, source=told)
 
     def _namespace(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ function, so the order of operations is written once, and a test drives it by se
 
 0. **Local cache.** Plain calls that were answered a moment ago are answered from memory (`local_cache`), before the
    flow begins.
-1. **Bind.** `request.CallSpec` has made the call a `Request`.
+1. **Bind.** `request.bind_call` has made the call a `Request`.
 2. **Coalesce.** Of concurrent identical calls one drives the rest of the flow; the others get copies of its result.
 3. **Look up** by key (`lookup`). A row that is found, fresh and good enough is decoded and returned; nothing is
    embedded, no index is opened. A miss takes the key's lease in the same step, where the store is shared, so that other

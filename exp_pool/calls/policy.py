@@ -83,8 +83,8 @@ class Policy:
             and record.kind == "success"
             and record.trust == "trusted"
             and self.returns(record)
-            and not record.expired(now_us() - int(late_s * _MICROSECONDS))
-            and good_enough(record.score, self.min_score)
+            and (record.expires_at is None or not record.expired(now_us() - int(late_s * _MICROSECONDS)))
+            and (self.min_score is None or good_enough(record.score, self.min_score))
         )
 
 

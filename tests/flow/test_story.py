@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from exp_pool import Answer, Experience, Inject, PerfectJudge, SimpleContextBuilder, ThresholdJudge
+from exp_pool.calls.call_spec import CallSpec
 from exp_pool.calls.flow import flow, own_exception
 from exp_pool.calls.lookup import lookup
 from exp_pool.calls.policy import Mode, Policy
-from exp_pool.calls.request import CallSpec
+from exp_pool.calls.request import bind_call
 from exp_pool.calls.steps import (
     Ask,
     AskFeeds,
@@ -46,7 +47,7 @@ def ask(req, model="a", experiences=()):
 
 
 SPEC = CallSpec(ask, name="ask", inject="experiences")
-REQUEST = SPEC.request(("hi",), {}, "n", None)
+REQUEST = bind_call(SPEC, ("hi",), {}, "n", None)
 ALONE = Policy(codec_for(ask), single_flight=False)
 TOGETHER = Policy(codec_for(ask))
 
@@ -276,7 +277,7 @@ def test_injected_experiences_are_parents_and_reach_the_function():
 
 
 def test_a_caller_who_brings_experiences_keeps_them():
-    request = SPEC.request(("hi",), {"experiences": ["mine"]}, "n", None)
+    request = bind_call(SPEC, ("hi",), {"experiences": ["mine"]}, "n", None)
     assert request.key == REQUEST.key
     policy = replace(ALONE, inject=Inject("experiences"))
     steps, _ = tell(flow(request, policy), ..., None, None, Outcome("x"), True)

@@ -2,14 +2,15 @@ import inspect
 
 import pytest
 
-from exp_pool.calls.request import CallSpec
+from exp_pool.calls.call_spec import CallSpec
+from exp_pool.calls.request import bind_call
 from exp_pool.core.identity.arguments import CLOSURE, Binder, bind, closed_over, function_name
 from exp_pool.core.identity.request_text import request_text
 from exp_pool.errors import ConfigurationError, InvalidInputError, UnkeyableError
 
 
 def request(function, *args, spec=None, **kwargs):
-    return CallSpec(function, **(spec or {})).request(args, kwargs, "n", None)
+    return bind_call(CallSpec(function, **(spec or {})), args, kwargs, "n", None)
 
 
 def ask(req, model="a", **more): ...

@@ -26,6 +26,8 @@ from exp_pool.runtime.async_bridge import settled
 
 T = TypeVar("T")
 
+_PERFORMED_HERE = frozenset({Claim, StartRefinement, Renew, Ask})
+
 
 def drive(flow: Flow[T], services: CallServices, function: Callable[..., Any]) -> T:
     """The flow's result. What a step raises is thrown into the flow, unless it ends the process.
@@ -70,8 +72,10 @@ def drive(flow: Flow[T], services: CallServices, function: Callable[..., Any]) -
                     if isinstance(result, single_flight.Flight):
                         parts.append(_Part(now, step, result))
                         now, result = step.part(), None
-                else:
+                elif type(step) in _PERFORMED_HERE:
                     result = perform(step, services, function)
+                else:
+                    result = services.perform(step)
             except Exception as err:
                 raised = err
     finally:
