@@ -10,21 +10,28 @@ from typing import Any, NamedTuple
 
 from exp_pool.core.argument_text import named_where_needed
 from exp_pool.core.experience import Call
-from exp_pool.core.identity.arguments import CLASS, Binder, bind, closed_over, function_name
-from exp_pool.core.identity.classes import has_attributes, is_set_apart, may_hold_unseen
-from exp_pool.core.identity.closures import names_of
-from exp_pool.core.identity.keys import is_plain, make_key
-from exp_pool.core.identity.refusals import key_refused, nobody_said_which_attributes, receiver_refused
-from exp_pool.core.identity.request_text import (
+from exp_pool.core.identity.arguments import (
     BESIDE,
+    CLASS,
     CLOSURE,
+    AsGiven,
+    Binder,
+    bind,
+    called_signature,
+    is_open,
+    shown_signature,
+)
+from exp_pool.core.identity.classes import has_attributes, is_plain, is_set_apart, may_hold_unseen
+from exp_pool.core.identity.closures import closed_over, names_of
+from exp_pool.core.identity.keys import key_refused, make_key, nobody_said_which_attributes, receiver_refused
+from exp_pool.core.identity.names import function_name
+from exp_pool.core.identity.request_text import (
     REQUEST_PARAMETERS,
     json_text,
     request_text,
     text_is_known,
     text_of,
 )
-from exp_pool.core.identity.signatures import AsGiven, called_signature, is_open, shown_signature
 from exp_pool.core.values.redaction import REDACTED, is_secret_name, redacted
 from exp_pool.errors import ConfigurationError, UnkeyableError
 

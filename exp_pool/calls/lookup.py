@@ -87,9 +87,9 @@ def best_match(
     memory = (yield Recall(request, policy.judge)) if policy.learns and exact is None else None
     verdict: Verdict = yield AskJudge(policy.judge, Question(request.function, request.text, hits, memory))
     match, considered = _match_of(matches, verdict.hit), _match_of(matches, verdict.considered)
-    if verdict.lesson is None or considered is None:
+    if verdict.example is None or considered is None:
         return Judgement(match, why=verdict.reason, shown=tuple(matches))
-    training = TrainJudge(request, policy.judge, verdict.lesson, considered.record, policy.codec)
+    training = TrainJudge(request, policy.judge, verdict.example, considered.record, policy.codec)
     return Judgement(match, training, verdict.live, verdict.reason, (considered, *matches))
 
 

@@ -42,7 +42,7 @@ class InjectedExperiences:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ExperienceSelection:
     """Which similar experiences are shown: always of the call's namespace, function and version, trusted and fresh.
 
     Args:
@@ -116,18 +116,18 @@ class Selective(Protocol):
     """A context builder, or `Inject`, that says more about what it wants than how many."""
 
     @property
-    def selection(self) -> Selection:
+    def selection(self) -> ExperienceSelection:
         """Which experiences it wants."""
         ...
 
 
-def selection_of(wanting: Selective | ContextBuilder) -> Selection:
+def selection_of(wanting: Selective | ContextBuilder) -> ExperienceSelection:
     """Which experiences it wants; of a builder that only has a `limit`, so many.
 
     Raises:
         ConfigurationError: its `limit` is no whole number above zero.
     """
-    return wanting.selection if isinstance(wanting, Selective) else Selection(wanting.limit)
+    return wanting.selection if isinstance(wanting, Selective) else ExperienceSelection(wanting.limit)
 
 
 def check_count(name: str, value: object) -> None:
