@@ -36,11 +36,11 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Embedder, Judge, Verdict
 from exp_pool.core.record import Match, Record
 from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.maintenance.judge_training import Verifying
+from exp_pool.maintenance.judge_training import JudgeTraining
 from exp_pool.reuse.boilerplate import without_boilerplate
 from exp_pool.reuse.judges import resolve_judge
 from exp_pool.reuse.verified import VerifiedJudge, labelled
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.counters import Counters
 from exp_pool.runtime.display import Shown
 from exp_pool.runtime.notices import Notices
@@ -182,7 +182,7 @@ def _prepared(pairs: Sequence[tuple[str, str, bool]], embeddings: EmbeddingServi
 class _Replay:
     """Performs the story's steps for one pair."""
 
-    learning: Verifying
+    learning: JudgeTraining
     policy: Policy
     pair: _Pair
     explored: bool = False
@@ -210,7 +210,7 @@ class _Replay:
             case Recall():
                 return self.learning.recall(step)
             case AskJudge(judge, question):
-                verdict: Verdict = settled(judge.judge(question))
+                verdict: Verdict = resolve(judge.judge(question))
                 self.explored = verdict.live
                 return verdict
             case Run():
@@ -230,7 +230,7 @@ class _Replay:
 def _replayed(
     judge: Judge | None, pairs: Sequence[_Pair], order: Sequence[int], embeddings: EmbeddingService, seed: int
 ) -> Evaluation:
-    learning = Verifying(MemoryStore(), embeddings, Counters(), Notices(), lambda: None, load_scorer)
+    learning = JudgeTraining(MemoryStore(), embeddings, Counters(), Notices(), lambda: None, load_scorer)
     learning.coin.seed(seed)
     learns = isinstance(judge, VerifiedJudge)
     policy = Policy(codec_for(_asked, None), judge, single_flight=False, learns=learns)

@@ -28,11 +28,11 @@ class WatchedStore:
         self.scan = store.scan
         self.count = store.count
         self.touch_many = store.touch_many
-        self.settle_many = store.settle_many
-        self.owe = store.owe
+        self.complete_many = store.complete_many
+        self.enqueue = store.enqueue
         self.get_vectors = store.get_vectors
         self.vectors_after = store.vectors_after
-        self.spaces = store.spaces
+        self.partitions = store.partitions
         self.requests_after = store.requests_after
         self.claim = store.claim
         self.renew = store.renew

@@ -44,7 +44,7 @@ from exp_pool.core.contracts.plugs import Embedder, Event, EventKind, Lease, Obs
 from exp_pool.core.experience import Call, Experience
 from exp_pool.core.record import Match, Record, to_experience
 from exp_pool.errors import EncodingError, MisfitError
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.background import Background
 from exp_pool.runtime.call_context import in_namespace
 from exp_pool.runtime.clock import monotonic
@@ -67,7 +67,7 @@ class Maintenance(Protocol):
         """A row answered so many calls, the last one then (microseconds)."""
 
 
-class JudgeMemory(Protocol):
+class JudgeTrainer(Protocol):
     """The state of judges that learn (`maintenance.judge_training`)."""
 
     def recall(self, step: Recall) -> Any:
@@ -88,7 +88,7 @@ class CallServices:
         counters: what `stats` gives.
         notices: warnings for developers.
         judges: asks judges, with a time-out.
-        judge_memory: the state of judges that learn.
+        judge_training: the state of judges that learn.
         leases: the leases of this manager.
         flights: identical calls that run now.
         streams: streams that run now.
@@ -110,7 +110,7 @@ class CallServices:
     counters: Counters
     notices: Notices
     judges: JudgeRunner
-    judge_memory: JudgeMemory
+    judge_training: JudgeTrainer
     leases: Leases
     flights: Flights
     streams: Streams
@@ -166,9 +166,9 @@ class CallServices:
             case FindSimilar():
                 return self._find_similar(step)
             case Recall():
-                return self.judge_memory.recall(step)
+                return self.judge_training.recall(step)
             case TrainJudge():
-                return self.judge_memory.learn(step)
+                return self.judge_training.learn(step)
             case AskJudge(judge, question):
                 tenant = question.hits[0].experience.namespace
                 assert tenant is not None
@@ -288,7 +288,7 @@ class CallServices:
         elif isinstance(error, MisfitError):  # the answer is to be changed, so there is a notice for each answer
             topic += f":{why}"
         log_with_trace("DEBUG", message, error)
-        self.notices.once(topic, message, request.spec.function)
+        self.notices.warn_once(topic, message, request.spec.function)
         detail = {"what": step.what, "error": type(error).__name__}
         self.notify(Event(EventKind.DEGRADE, request.namespace, request.function, request.key, None, detail))
 
@@ -300,7 +300,7 @@ class CallServices:
     def _guarded(self, kind: str, plug: Callable[..., Any], *args: Any) -> Any:
         """What a plug of the user's returns; ``...`` where it raised."""
         try:
-            return settled(plug(*args))
+            return resolve(plug(*args))
         except Exception as err:
             self.counters.add("degraded")
             with suppress(Exception):

@@ -22,7 +22,7 @@ from exp_pool.calls.steps import (
     Shared,
     StartRefinement,
 )
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 
 T = TypeVar("T")
 
@@ -145,7 +145,7 @@ def perform(step: FlowStep, services: CallServices, function: Callable[..., Any]
         case Renew():
             return services.renewals.on_thread(step, lambda flow: drive(flow, services, function))
         case Ask(question, arguments):
-            return settled(question(*arguments))
+            return resolve(question(*arguments))
         case _:
             return services.perform(step)
 
