@@ -23,7 +23,7 @@ from exp_pool.core.experience import Call
 from exp_pool.core.identity.arguments import bind
 from exp_pool.core.identity.function_like import FunctionLike, Original
 from exp_pool.core.identity.names import qualified_name
-from exp_pool.core.identity.source import Source
+from exp_pool.core.identity.source import SourceDigest
 from exp_pool.core.identity.value_source import with_arguments
 from exp_pool.core.record import Match
 from exp_pool.core.ttl import Ttl
@@ -65,7 +65,7 @@ class Setup(Original):
     refusal: str = ""  # why it always runs uncached
     notice: str = ""
     batch: str = ""
-    source: Source | None = None  # whose answers count; None: those of any source
+    source: SourceDigest | None = None  # whose answers count; None: those of any source
 
     @property
     def plain(self) -> bool:

@@ -23,7 +23,7 @@ from exp_pool.calls.request import CallSpec
 from exp_pool.calls.steps import Policy
 from exp_pool.core.identity.function_like import note_class_body, within
 from exp_pool.core.identity.request_text import REQUEST_PARAMETERS
-from exp_pool.core.identity.source import Source
+from exp_pool.core.identity.source import SourceDigest
 from exp_pool.errors import ConfigurationError
 from exp_pool.maintenance.scorer_runner import Scored
 from exp_pool.reuse.verified import VerifiedJudge
@@ -141,7 +141,7 @@ class _Home:
 
     name: str
     standing: Standing
-    source: Source | None
+    source: SourceDigest | None
 
 
 def _decorated(
@@ -158,7 +158,7 @@ def _decorated(
     if home is None:
         standing = register(spec.name, target) if name is None else Standing()
         sources = (target, *([policy.refine.func] if policy.refine else []))
-        home = _Home(spec.name, standing, Source(*sources) if checked else None)
+        home = _Home(spec.name, standing, SourceDigest(*sources) if checked else None)
     if isinstance(policy.judge, VerifiedJudge) and isinstance(policy.judge.same, str):
         load_scorer(policy.judge.same)  # or nobody would know until answers are compared
     scored = None if scorer is None else Scored(load_scorer(scorer), target, policy.codec)

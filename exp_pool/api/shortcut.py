@@ -11,7 +11,7 @@ from typing import Any
 from exp_pool.api.current import HasPool, current
 from exp_pool.calls.local_cache import memo_of
 from exp_pool.calls.request import Memo
-from exp_pool.core.identity.source import Source
+from exp_pool.core.identity.source import SourceDigest
 from exp_pool.runtime.call_context import surroundings
 
 MISS: Any = object()
@@ -28,7 +28,7 @@ class Shortcut:
 
     __slots__ = ("_manager", "_owner", "_source")
 
-    def __init__(self, owner: object, source: Source | None, manager: HasPool | None) -> None:
+    def __init__(self, owner: object, source: SourceDigest | None, manager: HasPool | None) -> None:
         self._owner, self._source, self._manager = owner, source, manager
 
     def memo(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Memo | None:

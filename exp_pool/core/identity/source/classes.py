@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
-from exp_pool.core.identity.source.statements import targets_of, top
-from exp_pool.core.identity.source.tree import definitions_in, is_literal, loaded_names, walk_said
-from exp_pool.core.identity.source.wrapped import inner
+from exp_pool.core.identity.source.bindings import bindings_of, targets_of, top
+from exp_pool.core.identity.source.functions import inner
+from exp_pool.core.identity.source.tree import definitions_in, loaded_names, walk_said
 
 Line = list[ast.ClassDef]  # where attributes are looked up, in order
 _ABSENT: Any = object()
 
 
-class Wanted(NamedTuple):
+class AskedOfSelf(NamedTuple):
     """What a method asks of its first parameter: names, names above its class, and whether it may be anything."""
 
     names: set[str]
@@ -26,7 +26,7 @@ class Wanted(NamedTuple):
     whole: bool
 
 
-class _Stands(NamedTuple):
+class _Statement(NamedTuple):
     node: ast.ClassDef
     qualname: str
     local: bool  # in a function, where no name leads to it
@@ -36,16 +36,16 @@ class _Stands(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _classes(tree: ast.Module) -> dict[str, list[_Stands]]:
+def _classes(tree: ast.Module) -> dict[str, list[_Statement]]:
     """The class statements of a module by qualified name; those in functions without ``<locals>``."""
-    found: dict[str, list[_Stands]] = {}
+    found: dict[str, list[_Statement]] = {}
     pending: list[tuple[ast.AST, str, bool]] = [(tree, "", False)]
     while pending:
         node, prefix, local = pending.pop(0)
         for inside in definitions_in(node):
             path = f"{prefix}{inside.name}"
             if isinstance(inside, ast.ClassDef):
-                found.setdefault(path, []).append(_Stands(inside, path, local))
+                found.setdefault(path, []).append(_Statement(inside, path, local))
             pending.append((inside, f"{path}.", local or not isinstance(inside, ast.ClassDef)))
     return found
 
@@ -78,15 +78,8 @@ def _the_one(candidates: list[ast.ClassDef], cls: type) -> ast.ClassDef:
     codes = [getattr(f, "__code__", None) for f in functions]
     lines = [code.co_firstlineno for code in codes if code and code.co_qualname.startswith(f"{cls.__qualname__}.")]
     ran = [one for one in candidates if any(one.lineno <= line <= (one.end_lineno or 0) for line in lines)]
-    ran = ran or [one for one in candidates if all(_holds(cls, *each) for each in _literals(one))]
+    ran = ran or [one for one in candidates if all(_holds(cls, *each) for each in bindings_of(one).literals())]
     return (ran or candidates)[-1]  # a later one takes the name over
-
-
-def _literals(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
-    for name, statements in members(node).items():
-        value = getattr(statements[-1], "value", None)
-        if isinstance(statements[-1], ast.Assign | ast.AnnAssign) and value is not None and is_literal(value):
-            yield name, ast.literal_eval(value)
 
 
 def _holds(cls: type, name: str, value: Any) -> bool:
@@ -103,7 +96,7 @@ def lines_of(trees: Iterable[ast.Module], namespace: Mapping[str, Any], qualname
         qualname: the name of the class.
     """
     trees = [*trees]
-    standing: dict[str, list[_Stands]] = {}
+    standing: dict[str, list[_Statement]] = {}
     for tree in trees:
         standing = _classes(tree) | standing
     path, live = qualname.replace("<locals>.", ""), live_class(namespace, qualname)
@@ -121,7 +114,7 @@ def lines_of(trees: Iterable[ast.Module], namespace: Mapping[str, Any], qualname
     return lines
 
 
-def _line(trees: list[ast.Module], cls: type | None, standing: dict[str, list[_Stands]], path: str) -> Line:
+def _line(trees: list[ast.Module], cls: type | None, standing: dict[str, list[_Statement]], path: str) -> Line:
     if cls is not None:
         bases = (class_statement(trees, base) for base in cls.__mro__ if base.__module__ == cls.__module__)
         return [node for node in bases if node is not None]
@@ -136,7 +129,7 @@ def _line(trees: list[ast.Module], cls: type | None, standing: dict[str, list[_S
     return line
 
 
-def _base(base: ast.expr, qualname: str, standing: dict[str, list[_Stands]]) -> _Stands | None:
+def _base(base: ast.expr, qualname: str, standing: dict[str, list[_Statement]]) -> _Statement | None:
     """What a base in the text stands for: a class beside it, one of the module, or any of that name."""
     node = base.value if isinstance(base, ast.Subscript) else base  # ``Agent[str]``
     if not isinstance(node, ast.Name):
@@ -161,9 +154,9 @@ def members(node: ast.ClassDef) -> dict[str, list[ast.stmt]]:
 # ── What is asked of it: ``self.prompt()``, ``super().prompt()``, ``str(self)`` ───────────────────────────────────────
 
 
-def wanted_of(node: ast.AST) -> Wanted:
+def asked_of_self(node: ast.AST) -> AskedOfSelf:
     """What a method asks of its object or class."""
-    wanted = Wanted(set(), set(), whole=False)
+    wanted = AskedOfSelf(set(), set(), whole=False)
     name = _first_parameter(node)
     if name is None:
         return wanted
@@ -214,7 +207,7 @@ def _is_class_of(node: ast.AST, name: str) -> bool:
     return _is_call_of(node, "type") and len(node.args) == 1 and _is_name(node.args[0], name)
 
 
-def asked(lines: list[Line], wanted: Wanted) -> list[tuple[ast.ClassDef, str, list[ast.stmt]]]:
+def asked(lines: list[Line], wanted: AskedOfSelf) -> list[tuple[ast.ClassDef, str, list[ast.stmt]]]:
     """What is asked of a class by name, as it has it, and as the classes of its module do that come from it."""
     tables = [[(one, members(one)) for one in line] for line in lines]
     every = {name for table in tables for _, held in table for name in held}
@@ -237,7 +230,7 @@ def asked(lines: list[Line], wanted: Wanted) -> list[tuple[ast.ClassDef, str, li
             more: set[tuple[str, ast.ClassDef | None]] = set()
             for statement in statements:
                 if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-                    asks = wanted_of(statement)
+                    asks = asked_of_self(statement)
                     more |= {(one, None) for one in asks.names | (every if asks.whole else set())}
                     more |= {(one, cls) for one in asks.above}
                 else:

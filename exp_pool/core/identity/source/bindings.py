@@ -1,70 +1,71 @@
-"""What the statements at the top of a module bind, by name, and which of it functions bind anew. Pure."""
+"""Bindings: what the top statements of a module or a class bind by name, and which of it functions bind anew. Pure."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from exp_pool.core.identity.source.tree import DEFINITIONS, definitions_in, is_literal
 
 
-def assignments(tree: ast.AST, name: str) -> list[ast.expr | ast.stmt]:
-    """What is assigned to a name at the top of a module, in order: expressions, or the statement that binds it.
-
-    With what changes it there by its own statement: ``TABLE["a"] = 1``, ``TABLE.update(...)``, ``settings.x = 1``.
-    """
-    return _index(tree).assigned.get(name, [])
-
-
-def definitions(tree: ast.AST, name: str) -> list[ast.stmt]:
-    """The functions and classes of this name at the top of a module."""
-    return _index(tree).defined.get(name, [])
-
-
 @dataclass
-class _Index:
-    """What a module binds, by name: a large one is walked once, not for each name."""
+class Bindings:
+    """What a module, or a class, binds at its top, by name."""
 
+    # Expressions, or the statement that binds the name: with what changes it there by a statement of its own, such as
+    # ``TABLE["a"] = 1``, ``TABLE.update(...)``, ``settings.x = 1``.
     assigned: dict[str, list[ast.expr | ast.stmt]] = field(default_factory=dict)
-    defined: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imported: dict[str, tuple[str, int, str]] = field(default_factory=dict)
-    stars: list[tuple[str, int]] = field(default_factory=list)
-    counted: set[str] = field(default_factory=set)
-    rebound: set[str] = field(default_factory=set)
+    defined: dict[str, list[ast.stmt]] = field(default_factory=dict)  # functions and classes
+    imported: dict[str, tuple[str, int, str]] = field(default_factory=dict)  # module, level, name there ("": itself)
+    stars: list[tuple[str, int]] = field(default_factory=list)  # modules, with levels, of which all is imported
+    counted: set[str] = field(default_factory=set)  # a function counts it up, or fills it when it is first needed
+    rebound: set[str] = field(default_factory=set)  # a function binds it anew
+
+    def bound(self, name: str) -> list[ast.expr | ast.stmt]:
+        """What is assigned to a name, in order, and its definitions: a class, a function that became an object."""
+        return self.assigned.get(name, []) + self.defined.get(name, [])
+
+    def literals(self) -> Iterator[tuple[str, Any]]:
+        """What is bound once, to a literal."""
+        for name, bound in self.assigned.items():
+            if len(bound) == 1 and isinstance(bound[0], ast.expr) and is_literal(bound[0]) and name not in self.defined:
+                yield name, ast.literal_eval(bound[0])
 
 
-def _index(tree: ast.AST) -> _Index:
-    known: _Index | None = getattr(tree, "_exp_index", None)
+def bindings_of(tree: ast.AST) -> Bindings:
+    """What a module or a class binds: a large one is walked once, not for each name."""
+    known: Bindings | None = getattr(tree, "_exp_bindings", None)
     if known is not None:
         return known
-    index = _Index()
+    found = Bindings()
     for definition in definitions_in(tree):
-        index.defined.setdefault(definition.name, []).append(definition)
+        found.defined.setdefault(definition.name, []).append(definition)
     for statement in top(tree):
         value = getattr(statement, "value", None)
         plain = isinstance(statement, ast.Assign | ast.AnnAssign) and _names_alone(statement)
         for name in targets_of(statement):
             bound = value if plain and isinstance(value, ast.expr) else statement
-            index.assigned.setdefault(name, []).append(bound)
+            found.assigned.setdefault(name, []).append(bound)
         for name in _changed(statement):
-            index.assigned.setdefault(name, []).append(statement)
+            found.assigned.setdefault(name, []).append(statement)
         if isinstance(statement, ast.ImportFrom):
             for alias in statement.names:
                 if alias.name == "*":
-                    index.stars.append((statement.module or "", statement.level))
-                index.imported[alias.asname or alias.name] = (statement.module or "", statement.level, alias.name)
+                    found.stars.append((statement.module or "", statement.level))
+                found.imported[alias.asname or alias.name] = (statement.module or "", statement.level, alias.name)
         elif isinstance(statement, ast.Import):
             for alias in statement.names:
-                index.imported[alias.asname or alias.name.partition(".")[0]] = (alias.name, 0, "")
+                found.imported[alias.asname or alias.name.partition(".")[0]] = (alias.name, 0, "")
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             declared = declared_global(node)
             if declared:
-                index.rebound |= declared
-                index.counted |= declared & (_summed(node) | {name for name in _filled(node) if _is_empty(index, name)})
-    tree._exp_index = index  # type: ignore[attr-defined]  # noqa: SLF001  (it lives as long as the tree)
-    return index
+                found.rebound |= declared
+                found.counted |= declared & (_summed(node) | {name for name in _filled(node) if _is_empty(found, name)})
+    tree._exp_bindings = found  # type: ignore[attr-defined]  # noqa: SLF001  (it lives as long as the tree)
+    return found
 
 
 def declared_global(node: ast.AST) -> set[str]:
@@ -99,11 +100,11 @@ def _filled(node: ast.AST) -> set[str]:
     return {each.id for each in asked if isinstance(each, ast.Name)}
 
 
-def _is_empty(index: _Index, name: str) -> bool:
+def _is_empty(bindings: Bindings, name: str) -> bool:
     """Whether a name begins as nothing: what fills it later is no other setting."""
     return all(
         isinstance(bound, ast.expr) and not (is_literal(bound) and ast.literal_eval(bound))
-        for bound in index.assigned.get(name, [])
+        for bound in bindings.assigned.get(name, [])
     )
 
 
@@ -160,34 +161,11 @@ def targets_of(statement: ast.stmt) -> Iterator[str]:
                 yield node.target.id
 
 
-def imported_from(tree: ast.AST, name: str) -> tuple[str, int, str] | None:
-    """Module, level and name there ("" for the module itself), where a module imports this name."""
-    return _index(tree).imported.get(name)
-
-
-def star_imports(tree: ast.AST) -> list[tuple[str, int]]:
-    """The modules, with their levels, of which all names are imported."""
-    return _index(tree).stars
-
-
-def counts(tree: ast.AST, name: str) -> bool:
-    """Whether a function of the module counts a name up, or fills it when it is first needed."""
-    return name in _index(tree).counted
-
-
-def is_rebound(tree: ast.AST, name: str) -> bool:
-    """Whether a function of the module binds a name of the module anew."""
-    return name in _index(tree).rebound
-
-
-def rebinds(tree: ast.AST) -> bool:
-    """Whether any function of the module binds a name of the module."""
-    return bool(_index(tree).rebound)
-
-
 def changed_attributes(tree: ast.AST, name: str) -> list[ast.stmt]:
     """The assignments to attributes of a name at the top of a module: ``Agent.run = better``."""
-    changes = (s for s in assignments(tree, name) if isinstance(s, ast.Assign | ast.AnnAssign | ast.AugAssign))
+    changes = (
+        s for s in bindings_of(tree).assigned.get(name, []) if isinstance(s, ast.Assign | ast.AnnAssign | ast.AugAssign)
+    )
     return [s for s in changes if name not in targets_of(s)]
 
 
