@@ -46,7 +46,8 @@ from exp_pool.core.contracts.plugs import (
     VectorRow,
     Verdict,
 )
-from exp_pool.core.experience import MISSING, Experience, Hit, Score
+from exp_pool.core.experience import MISSING, Experience, Score
+from exp_pool.core.results import Hit
 
 __all__ = [
     "MISSING",

@@ -19,7 +19,8 @@ from exp_pool.api.queries import SEARCH_DEFAULTS, SearchOptions
 from exp_pool.api.report import Report
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Embedder, Observer, RecordStore, Scorer, VectorIndex
-from exp_pool.core.experience import MISSING, Call, Experience, HistoryEntry, Hit
+from exp_pool.core.experience import MISSING, Experience
+from exp_pool.core.results import Call, HistoryEntry, Hit
 from exp_pool.core.settings import Settings
 from exp_pool.errors import ClosedError, ConfigurationError
 from exp_pool.maintenance.backfill import ScoringReport

@@ -34,7 +34,8 @@ from exp_pool.core.contracts.rows import (
     VectorRow,
 )
 from exp_pool.core.contracts.stores import AnnouncingStore, Capabilities, FrontTier, RecordStore, Ticket
-from exp_pool.core.experience import MISSING, Experience, Hit, Score
+from exp_pool.core.experience import MISSING, Experience, Score
+from exp_pool.core.results import Hit
 
 if TYPE_CHECKING:
     import numpy as np

@@ -32,6 +32,7 @@ HEAP_TYPE = 1 << 9  # of type.__flags__: made at run time, by a class statement 
 # Modules by the name that they had when the first keys were made: stored rows are found by it.
 _KEYED_AS = {
     "exp_pool.core.experience": "exp_pool.experience",
+    "exp_pool.core.results": "exp_pool.experience",
     "exp_pool.core.identity.value_source": "exp_pool.closures",
 }
 

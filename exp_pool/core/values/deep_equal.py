@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from exp_pool.core.values import arrays
-from exp_pool.core.values.encoding import is_registered
+from exp_pool.core.values.registered_types import is_registered
 
 # Where (".items[0].price", seen from the value) and what.
 _Difference = tuple[str, str] | None
