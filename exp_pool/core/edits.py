@@ -1,4 +1,4 @@
-"""A change to one row, and how it is undone. Pure. `stores.journal` applies many of them together."""
+"""Edits: a change to one row, and its inverse. Pure. `stores.journal` applies many of them together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vocabulary: what an experience is, what is said about it, and what callers get back."""
+"""The data model: `Experience` and what it consists of. What calls and queries give back stands in `results`."""
 
 from __future__ import annotations
 
@@ -301,9 +301,15 @@ class Experience(_Frozen):
         expected: Any = MISSING,
         exclude: Sequence[str] = (),
     ) -> Experience:
-        """The experience of one call. `func` is the function or its stored name; a name takes `kwargs` only.
+        """The experience of one call. Of a decorated function it is the one that answers this call.
 
-        Of a decorated function it is the experience that answers this call: its options decide, `exclude` is not asked.
+        Args:
+            func: the function, or its stored name.
+            args: positional arguments; none where `func` is a name.
+            kwargs: named arguments.
+            response: what the function gave.
+            expected: what it should have given.
+            exclude: parameters that do not count. A decorated function's own options decide instead.
         """
         given = dict(kwargs or {})
         decorated = getattr(func, "__exp_call__", None)

@@ -1,4 +1,4 @@
-"""Codecs of the user's own, held to what every codec must keep. Pure."""
+"""Wrapper of users' codecs: what they write has to be JSON, and to come back the same, or it is not stored. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON lists taken apart: items as values of the package's own encoding, or as the texts that stand there. Pure."""
+"""Parser of JSON lists: their items as values of the package's own encoding, or as the texts that stand there. Pure."""
 
 from __future__ import annotations
 

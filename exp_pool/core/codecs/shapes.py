@@ -1,4 +1,4 @@
-"""The shape of a type: all that decides how its values are written and read. Pure.
+"""Schema fingerprints: a type's shape is all that decides how its values are written and read. Pure.
 
 Two types of one shape read each other's text the same way. Where anything differs (names of fields, their types and
 defaults, aliases, values of enum members, arms of a union, settings of a model), the digest does. It is made of names

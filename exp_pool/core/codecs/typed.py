@@ -265,6 +265,11 @@ class ResponseCodec:
     def read_items(self, text: str, name: str, *, given: bool = False) -> list[Any]:
         """The same for a stored text, if the function as it is now would give it; see `read`.
 
+        Args:
+            text: what is stored.
+            name: of the codec that wrote it, as it is stored.
+            given: people wrote it.
+
         Raises:
             MisfitError: it would not.
             DecodingError: the text is no list, or an item cannot be read.

@@ -1,7 +1,7 @@
-"""What a function closes over, as far as its answers depend on it: as arguments would, these values make calls differ.
+"""Closures: the closed-over values on which a function's answers depend. As arguments do, they make calls differ.
 
 What the function changes itself (`closure_changes`), and what only coordinates (locks, loggers, the pool), is left out:
-who counts calls or takes turns asks nothing else by it. `closure_objects` says what is left of each value.
+a function that counts calls or takes turns asks nothing else by it. `closure_objects` says what is left of a value.
 
 A function is known by its name, its source, its defaults and what it closes over itself. The function behind a wrapper
 that tells of it (`functools.wraps`) adds only what it closes over: its name is the wrapper's, and its source belongs to

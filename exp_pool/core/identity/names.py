@@ -1,4 +1,4 @@
-"""Qualified names of functions and classes: under which one calls are stored, whether it leads there, whose code it is.
+"""Qualified names: under which name calls are stored, whether a name leads to its object, whose code it is.
 
 ``__main__`` is the name of every script and notebook, and one pool serves a whole project.
 

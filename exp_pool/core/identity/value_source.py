@@ -1,4 +1,4 @@
-"""Digests of the source that values bring along: functions, classes and objects, passed as arguments or closed over.
+"""Source digests of the code that values bring along: functions, classes and objects, as arguments or closed over.
 
 A key has names and contents only. A schema with another field, an edited formatter, a settings object whose method says
 something else now: the key is the same, the answer would not be. So the digest of a row's source names the code in its

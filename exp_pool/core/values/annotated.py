@@ -1,4 +1,4 @@
-"""The codec of models, dataclasses, enums and the like: their JSON form, by the return annotation. Pure."""
+"""Codec by return annotation: models, dataclasses, enums and the like as their JSON form. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of ``batch=``: an argument split into items, a result into parts, and a result put together of answers. Pure.
+"""Values of ``batch=``: an argument split into items, a result into parts, answers put together to a result. Pure.
 
 Each stored answer says what it was a part of, in words that stand behind the codec's name (`codec_stamp`): ``tuple``,
 ``ndarray <f4``. A list needs no word. Arrays, tensors, Series and frames are known only where their package is loaded:

@@ -1,4 +1,4 @@
-"""Whether what comes back is what was given: the same types and the same content at every depth. Pure.
+"""Deep equality of what was given and what comes back: the same types and the same content at every depth. Pure.
 
 Stricter than ``==``, which takes ``1`` for ``1.0`` and for ``True`` and knows nothing of undeclared attributes; and
 milder in two places: NaN is NaN, and the order of a dict's names does not count.

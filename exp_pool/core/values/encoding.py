@@ -1,4 +1,4 @@
-"""Python values as JSON and back, typed: what comes out is what went in, or nothing is stored.
+"""Typed JSON encoding of Python values: what comes out is what went in, or nothing is stored.
 
 Plain JSON values stand for themselves. Everything else is a *tag*: an object with exactly one member whose name starts
 with ``$exp:``. A user's dict that has such a member is itself written as a tag (``$exp:dict``), so user data can never

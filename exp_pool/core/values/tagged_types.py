@@ -1,6 +1,6 @@
 """Serializers of the types that JSON does not know, each with its tag: one table for writing and reading. Pure.
 
-What a serializer gives may hold tagged values itself. Sets, and dicts whose names are no plain text, are written by
+What a serializer writes may hold tagged values itself. Sets, and dicts whose names are no plain text, are written by
 `encoding`, which knows the order of what they hold.
 """
 

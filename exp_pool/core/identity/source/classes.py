@@ -1,4 +1,4 @@
-"""Where the classes of a module stand in its text, and what of them a method asks for. Nothing here is called.
+"""Class statements of a module: the one that made a class, and what of it a method asks for. Nothing is called.
 
 Which classes a class comes from its live bases tell: names in the text may stand for others, or for none.
 """

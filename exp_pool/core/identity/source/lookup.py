@@ -109,7 +109,14 @@ class NameLookup:
         self.edited = self.edited or not (text is None or is_what_runs(namespace, text, kept=kept is not None))
 
     def bound(self, namespace: dict[str, Any], name: str, value: Any, *, literal: bool = False) -> None:
-        """Remember what a name is bound to now."""
+        """Remember what a name is bound to now.
+
+        Args:
+            namespace: the globals of its module.
+            name: the name.
+            value: what it is bound to.
+            literal: the value is part of the digest.
+        """
         self.found.bindings.append(Binding(namespace, name, value, literal))
 
     def label(self, namespace: Mapping[str, Any], name: str) -> str:

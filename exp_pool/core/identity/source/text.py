@@ -1,4 +1,4 @@
-"""Where the text of a function's source comes from: a file, a notebook's cells, or nowhere.
+"""Source texts and their syntax trees: of a file, of a notebook's cells, or of nothing.
 
 The text is read when a function is decorated, not when it is first called: a file that is edited while an old process
 runs must not pass for what that process executes.
@@ -76,7 +76,13 @@ def typed(namespace: Mapping[str, Any]) -> bool:
 
 
 def module_named(name: str, level: int, namespace: Mapping[str, Any]) -> types.ModuleType | None:
-    """The module that ``from .name import`` means in a module; None where it was not imported."""
+    """The module that ``from .name import`` means in a module; None where it was not imported.
+
+    Args:
+        name: what stands behind the dots.
+        level: how many dots.
+        namespace: the globals of the importing module.
+    """
     if level:
         parts = str(namespace.get("__package__") or "").split(".")
         base = ".".join(parts[: len(parts) - level + 1])
