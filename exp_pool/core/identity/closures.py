@@ -45,7 +45,7 @@ def closed_over(function: Any, exclude: Collection[str] = ()) -> dict[str, Any]:
     Raises:
         UnkeyableError: a value goes in a circle; `path` names the variable.
     """
-    found = _Closing(frozenset(exclude)).behind(function)
+    found = _ClosedValues(frozenset(exclude)).behind(function)
     return {CLOSURE: found} if found else {}
 
 
@@ -54,8 +54,8 @@ def names_of(function: Any) -> set[str]:
     return {name for one in _chain(function) for name, _ in _cells(one)}
 
 
-class _Closing:
-    """One look at a function's closure. `seen` are the functions that are being looked at, the outermost first."""
+class _ClosedValues:
+    """The values in one function's closure. `_seen` are the functions on the way to a value, the outermost first."""
 
     def __init__(self, exclude: frozenset[str]) -> None:
         self._exclude = exclude

@@ -20,8 +20,8 @@ from typing import Any
 from exp_pool.core.identity.source.dependencies import DependencyCollector, Name
 from exp_pool.core.identity.source.functions import code_text, inner, innermost
 from exp_pool.core.identity.source.lookup import Binding, Findings
-from exp_pool.core.identity.source.modified_files import look
-from exp_pool.core.identity.source.text import is_cell, text_of, tree_of, typed
+from exp_pool.core.identity.source.modified_files import note_files
+from exp_pool.core.identity.source.text import is_cell, is_interactive, text_of, tree_of
 from exp_pool.core.identity.source.tree import find_function, is_literal
 
 _NOTHING: Any = object()
@@ -38,10 +38,10 @@ class SourceDigest:
     def __init__(self, *functions: Callable[..., Any]) -> None:
         self._functions = [function for function in map(_written_in_python, functions) if function is not None]
         self._texts = {file: text_of(file, space) for f in self._functions for file, space in _files(f)}
-        self._live = any(is_cell(f.__code__.co_filename) or typed(f.__globals__) for f in self._functions)
+        self._live = any(is_cell(f.__code__.co_filename) or is_interactive(f.__globals__) for f in self._functions)
         self._bindings: list[Binding] | None = None
         for function in self._functions:
-            look(function.__globals__)
+            note_files(function.__globals__)
         self._edited = secrets.token_hex(16)
         self._held: dict[Name, tuple[Any, str | None]] = {}
         self._digest = ""

@@ -21,7 +21,7 @@ from exp_pool.core.identity.source.functions import (
     innermost,
     is_pools_own,
     names_used,
-    said,
+    normal_form,
 )
 from exp_pool.core.identity.source.lookup import NameLookup
 from exp_pool.core.identity.source.modified_files import is_code_of, is_new
@@ -88,7 +88,7 @@ class DependencyCollector(NameLookup):
         if text is not None and is_new(code.co_filename):
             self.compare(namespace)
             self.edited = self.edited or (node is not None and not is_code_of(code, text))
-        self.found.pieces[label] = compiled(function) if node is None else said(node, namespace)
+        self.found.pieces[label] = compiled(function) if node is None else normal_form(node, namespace)
         self.moves |= {(id(namespace), name) for name in globals_used(code, "STORE_GLOBAL")}
         for name, _, held in cells_of(function):
             if issubclass(type(held), type):
@@ -184,7 +184,7 @@ class DependencyCollector(NameLookup):
 
     def _piece(self, label: str, statements: list[Any], namespace: dict[str, Any]) -> None:
         """Statements of a module, with what they name."""
-        told = "".join(said(statement, namespace) for statement in statements)
+        told = "".join(normal_form(statement, namespace) for statement in statements)
         while self.found.pieces.get(label, told) != told:  # classes of one name in two others
             label += "'"
         self.found.pieces[label] = told
@@ -243,7 +243,7 @@ class DependencyCollector(NameLookup):
         self._seen.add(id(cls))
         statement = class_statement(self.trees(namespace), cls)
         if statement is not None:
-            self.found.pieces[f"class {self.label(namespace, cls.__qualname__)}"] = said(statement, namespace)
+            self.found.pieces[f"class {self.label(namespace, cls.__qualname__)}"] = normal_form(statement, namespace)
             self._follow([statement], namespace)
             self._changes_of_class(cls.__qualname__, namespace)
             return
@@ -306,7 +306,7 @@ class DependencyCollector(NameLookup):
             self.found.pieces[label] = written_value(value)
             self.bound(namespace, name, value, literal=True)
             return
-        told = "".join(said(statement, home) for statement in statements)
+        told = "".join(normal_form(statement, home) for statement in statements)
         container = None if counted else _container(value, statements)
         if container is not None or (not statements and self.is_unexplained(name, namespace)):
             told = self._data(name, value, namespace, container, rebound=rebound and home is namespace) or told

@@ -45,7 +45,7 @@ def own_dict(value: Any) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def said(node: ast.AST, namespace: Mapping[str, Any]) -> str:
+def normal_form(node: ast.AST, namespace: Mapping[str, Any]) -> str:
     """What a node of a module says, without ``@exp_cache`` and what stands above it."""
     return canonical(node, lambda decorator: is_pools_own(decorator, namespace))
 

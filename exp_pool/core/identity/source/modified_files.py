@@ -23,7 +23,7 @@ from exp_pool.core.identity.classes import is_plain
 from exp_pool.core.identity.names import in_library
 from exp_pool.core.identity.source.bindings import bindings_of
 from exp_pool.core.identity.source.functions import code_text, codes_in, inner
-from exp_pool.core.identity.source.text import text_of, tree_of, typed
+from exp_pool.core.identity.source.text import is_interactive, text_of, tree_of
 from exp_pool.core.identity.source.tree import DEFINITIONS, canonical, written_data
 
 _COARSE_S = 0.1  # how coarse a file system's clock may be
@@ -51,8 +51,8 @@ _seen: dict[str, _Seen] = {}
 _looked_at: dict[str, tuple[set[str], list[str]]] = {}  # by package: the names of modules, and of its project's
 
 
-def look(namespace: Mapping[str, Any]) -> None:
-    """See how a project's files are now: a function of it is being decorated, and what it names was just loaded."""
+def note_files(namespace: Mapping[str, Any]) -> None:
+    """Note the state of a project's files: a function of it is being decorated, and what it names was just loaded."""
     package = str(namespace.get("__name__")).partition(".")[0]
     known, ours = _looked_at.setdefault(package, (set(), []))
     if len(known) != len(sys.modules):
@@ -63,7 +63,7 @@ def look(namespace: Mapping[str, Any]) -> None:
         file = _file_of(name)
         seen = None if file is None else _seen.get(file)
         if file is not None and (seen is None or seen.spec is not vars(sys.modules[name]).get("__spec__")):
-            _see(file, vars(sys.modules[name]), keep=typed(namespace))
+            _see(file, vars(sys.modules[name]), keep=is_interactive(namespace))
 
 
 def _file_of(name: str) -> str | None:

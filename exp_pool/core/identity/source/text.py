@@ -62,7 +62,7 @@ def trees_of(namespace: Mapping[str, Any], text: str | None = None) -> Iterator[
     tree = None if text is None else tree_of(text)
     if tree is not None:
         yield tree
-    if typed(namespace):
+    if is_interactive(namespace):
         for cell in reversed([name for name in linecache.cache if is_cell(name)]):
             entry = linecache.cache[cell]
             of_cell = tree_of("".join(entry[2])) if len(entry) > 1 else None
@@ -70,7 +70,7 @@ def trees_of(namespace: Mapping[str, Any], text: str | None = None) -> Iterator[
                 yield of_cell
 
 
-def typed(namespace: Mapping[str, Any]) -> bool:
+def is_interactive(namespace: Mapping[str, Any]) -> bool:
     """Whether the module is what somebody types: a notebook, a prompt."""
     return namespace.get("__name__") == "__main__" and not isinstance(namespace.get("__file__"), str)
 
