@@ -9,6 +9,8 @@ from typing import Any
 
 from exp_pool.core.identity.source.tree import DEFINITIONS, definitions_in, is_literal
 
+_BLOCKS = (ast.For, ast.AsyncFor, ast.With, ast.AsyncWith)
+
 
 @dataclass
 class Bindings:
@@ -44,7 +46,9 @@ def bindings_of(tree: ast.AST) -> Bindings:
         found.defined.setdefault(definition.name, []).append(definition)
     for statement in top(tree):
         value = getattr(statement, "value", None)
-        plain = isinstance(statement, ast.Assign | ast.AnnAssign) and _names_alone(statement)
+        plain = isinstance(statement, ast.Assign | ast.AnnAssign) and all(
+            isinstance(target, ast.Name) for target in _targets(statement)
+        )
         for name in targets_of(statement):
             bound = value if plain and isinstance(value, ast.expr) else statement
             found.assigned.setdefault(name, []).append(bound)
@@ -63,7 +67,7 @@ def bindings_of(tree: ast.AST) -> Bindings:
             declared = declared_global(node)
             if declared:
                 found.rebound |= declared
-                found.counted |= declared & (_summed(node) | {name for name in _filled(node) if _is_empty(found, name)})
+                found.counted |= declared.intersection(_counted(node, found))
     tree._exp_bindings = found  # type: ignore[attr-defined]  # noqa: SLF001  (it lives as long as the tree)
     return found
 
@@ -73,31 +77,28 @@ def declared_global(node: ast.AST) -> set[str]:
     return {name for each in ast.walk(node) if isinstance(each, ast.Global) for name in each.names}
 
 
-def _summed(node: ast.AST) -> set[str]:
-    """The names that code counts up: ``n += 1``, ``n = n + 1``."""
-    found = set()
-    for each in ast.walk(node):
-        if isinstance(each, ast.AugAssign) and isinstance(each.target, ast.Name):
-            found.add(each.target.id)
-        elif isinstance(each, ast.Assign) and isinstance(each.value, ast.BinOp):
-            of = {n.id for n in ast.walk(each.value) if isinstance(n, ast.Name)}
-            found |= {target.id for target in each.targets if isinstance(target, ast.Name)} & of
-    return found
+def _counted(node: ast.AST, bindings: Bindings) -> Iterator[str]:
+    """The names that code counts up, or fills where they are empty.
 
-
-def _filled(node: ast.AST) -> set[str]:
-    """The names that code fills where they are empty: ``if not ready``, ``if it is None``, ``it = it or load()``."""
-    asked: list[ast.expr] = []
+    ``n += 1``, ``n = n + 1``; ``if not ready``, ``if it is None``, ``it = it or load()``.
+    """
     for each in ast.walk(node):
-        if isinstance(each, ast.If | ast.IfExp | ast.While):
-            asked.append(each.test)
-        elif isinstance(each, ast.BoolOp):
-            asked += each.values
-        elif isinstance(each, ast.UnaryOp) and isinstance(each.op, ast.Not):
-            asked.append(each.operand)
-        elif isinstance(each, ast.Compare) and all(isinstance(op, ast.Is | ast.IsNot) for op in each.ops):
-            asked.append(each.left)
-    return {each.id for each in asked if isinstance(each, ast.Name)}
+        asked: list[ast.expr] = []
+        match each:
+            case ast.AugAssign(target=ast.Name(id=name)):
+                yield name
+            case ast.Assign(targets=targets, value=ast.BinOp() as value):
+                of = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
+                yield from of & {target.id for target in targets if isinstance(target, ast.Name)}
+            case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
+                asked = [test]
+            case ast.BoolOp(values=asked):
+                pass
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                asked = [operand]
+            case ast.Compare(left=left, ops=ops) if all(isinstance(op, ast.Is | ast.IsNot) for op in ops):
+                asked = [left]
+        yield from (one.id for one in asked if isinstance(one, ast.Name) and _is_empty(bindings, one.id))
 
 
 def _is_empty(bindings: Bindings, name: str) -> bool:
@@ -108,28 +109,30 @@ def _is_empty(bindings: Bindings, name: str) -> bool:
     )
 
 
+def _targets(statement: ast.stmt) -> list[ast.AST]:
+    match statement:
+        case ast.Assign(targets=targets) | ast.Delete(targets=targets):
+            return [*targets]
+        case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
+            return [target]
+        case ast.For(target=target) | ast.AsyncFor(target=target):
+            return [target]
+        case ast.With(items=items) | ast.AsyncWith(items=items):
+            return [item.optional_vars for item in items if item.optional_vars is not None]
+    return []
+
+
 def _changed(statement: ast.stmt) -> Iterator[str]:
     """The names of what a statement changes without binding them."""
-    targets: list[ast.expr] = []
-    if isinstance(statement, ast.Assign):
-        targets = list(statement.targets)
-    elif isinstance(statement, ast.AugAssign | ast.AnnAssign):
-        targets = [statement.target]
-    elif isinstance(statement, ast.Delete):
-        targets = list(statement.targets)
-    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+    targets = [] if isinstance(statement, _BLOCKS) else _targets(statement)
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         targets = [statement.value.func]
     for target in targets:
-        inside: ast.AST = target
+        inside = target
         while isinstance(inside, ast.Attribute | ast.Subscript):
             inside = inside.value
         if inside is not target and isinstance(inside, ast.Name):
             yield inside.id
-
-
-def _names_alone(statement: ast.Assign | ast.AnnAssign) -> bool:
-    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-    return all(isinstance(target, ast.Name) for target in targets)
 
 
 def top(node: ast.AST) -> Iterator[ast.stmt]:
@@ -144,14 +147,7 @@ def top(node: ast.AST) -> Iterator[ast.stmt]:
 
 def targets_of(statement: ast.stmt) -> Iterator[str]:
     """The names that a statement binds."""
-    targets: list[ast.AST] = []
-    if isinstance(statement, ast.Assign):
-        targets = list(statement.targets)
-    elif isinstance(statement, ast.AnnAssign | ast.AugAssign | ast.For | ast.AsyncFor):
-        targets = [statement.target]
-    elif isinstance(statement, ast.With | ast.AsyncWith):
-        targets = [item.optional_vars for item in statement.items if item.optional_vars is not None]
-    for target in targets:
+    for target in _targets(statement):
         for node in ast.walk(target):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 yield node.id
@@ -171,4 +167,4 @@ def changed_attributes(tree: ast.AST, name: str) -> list[ast.stmt]:
 
 def is_loop(statement: ast.expr | ast.stmt) -> bool:
     """Whether a statement binds a name again and again, or to what it was and more."""
-    return isinstance(statement, ast.For | ast.AsyncFor | ast.With | ast.AsyncWith | ast.AugAssign | ast.While)
+    return isinstance(statement, (*_BLOCKS, ast.AugAssign, ast.While))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 from exp_pool.core.identity.source.bindings import bindings_of, targets_of, top
 from exp_pool.core.identity.source.functions import inner
@@ -163,19 +163,26 @@ def asked_of_self(node: ast.AST) -> AskedOfSelf:
     plain: set[int] = set()  # where its use is seen through
     whole = False
     for each in walk_said(node):
-        if isinstance(each, ast.Attribute) and _is_name(each.value, name):
-            plain.add(id(each.value))
-            wanted.names.add(each.attr)
-            whole = whole or (each.attr == "__class__" and id(each) not in plain)
-        elif isinstance(each, ast.Attribute) and _is_class_of(each.value, name):
-            plain |= {id(inside) for inside in ast.walk(each.value)}  # ``type(self).TEMPLATE``
-            wanted.names.add(each.attr)
-        elif isinstance(each, ast.Attribute) and _is_super(each.value):
-            wanted.above.add(each.attr)
-        elif _is_super(each) or _is_call_of(each, "isinstance"):
-            plain |= {id(given) for given in each.args}
-        elif isinstance(each, ast.Name) and each.id == name and isinstance(each.ctx, ast.Load):
-            whole = whole or id(each) not in plain
+        match each:
+            case ast.Attribute(value=ast.Name(id=of) as value, attr=attr) if of == name:
+                plain.add(id(value))
+                wanted.names.add(attr)
+                whole = whole or (attr == "__class__" and id(each) not in plain)
+            case ast.Attribute(
+                value=(
+                    ast.Attribute(value=ast.Name(id=of), attr="__class__")
+                    | ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=of)])
+                ) as value,
+                attr=attr,
+            ) if of == name:  # ``type(self).TEMPLATE``
+                plain |= {id(inside) for inside in ast.walk(value)}
+                wanted.names.add(attr)
+            case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr=attr):
+                wanted.above.add(attr)
+            case ast.Call(func=ast.Name(id="super" | "isinstance"), args=given):
+                plain |= {id(one) for one in given}
+            case ast.Name(id=of, ctx=ast.Load()) if of == name:
+                whole = whole or id(each) not in plain
     return wanted._replace(whole=whole)
 
 
@@ -188,33 +195,13 @@ def _first_parameter(node: ast.AST) -> str | None:
     return parameters[0].arg if parameters else None
 
 
-def _is_name(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name
-
-
-def _is_call_of(node: ast.AST, name: str) -> TypeGuard[ast.Call]:
-    return isinstance(node, ast.Call) and _is_name(node.func, name)
-
-
-def _is_super(node: ast.AST) -> TypeGuard[ast.Call]:
-    return _is_call_of(node, "super")
-
-
-def _is_class_of(node: ast.AST, name: str) -> bool:
-    """``type(self)``, ``self.__class__``."""
-    if isinstance(node, ast.Attribute):
-        return node.attr == "__class__" and _is_name(node.value, name)
-    return _is_call_of(node, "type") and len(node.args) == 1 and _is_name(node.args[0], name)
-
-
 def asked(lines: list[Line], wanted: AskedOfSelf) -> list[tuple[ast.ClassDef, str, list[ast.stmt]]]:
     """What is asked of a class by name, as it has it, and as the classes of its module do that come from it."""
     tables = [[(one, members(one)) for one in line] for line in lines]
     every = {name for table in tables for _, held in table for name in held}
     found: dict[tuple[int, str], tuple[ast.ClassDef, str, list[ast.stmt]]] = {}
-    pending: list[tuple[str, ast.ClassDef | None]] = [
-        (n, None) for n in wanted.names | (every if wanted.whole else set())
-    ]
+    names = wanted.names | (every if wanted.whole else set())
+    pending: list[tuple[str, ast.ClassDef | None]] = [(name, None) for name in names]
     begun = set(pending)
     while pending:
         name, below = pending.pop()
@@ -233,10 +220,8 @@ def asked(lines: list[Line], wanted: AskedOfSelf) -> list[tuple[ast.ClassDef, st
                     asks = asked_of_self(statement)
                     more |= {(one, None) for one in asks.names | (every if asks.whole else set())}
                     more |= {(one, cls) for one in asks.above}
-                else:
-                    more |= {
-                        (one, None) for one in loaded_names(statement)
-                    }  # ``t = property(_t)``, ``title = P + "!"``
+                else:  # ``t = property(_t)``, ``title = P + "!"``
+                    more |= {(one, None) for one in loaded_names(statement)}
             pending += sorted(more - begun, key=lambda one: one[0])
             begun |= more
     return sorted(found.values(), key=lambda one: (one[0].lineno, one[1]))
