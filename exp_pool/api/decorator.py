@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from exp_pool.api.batches import AsyncCachedBatch, CachedBatch
-from exp_pool.api.cached_function import Decorated, Setup
+from exp_pool.api.batch_wrappers import AsyncCachedBatch, CachedBatch
+from exp_pool.api.cached_function import Decorated
+from exp_pool.api.call_binder import DecoratorConfig
 from exp_pool.api.current import HasPool
-from exp_pool.api.function_registry import Standing, register
+from exp_pool.api.function_registry import NameConflict, register
 from exp_pool.api.options import DEFAULTS, STREAMS, DecoratorOptions, checks_source, policy_of, with_call
 from exp_pool.api.registry import load_scorer
 from exp_pool.api.wrappers import AsyncCachedFunction, AsyncCachedGenerator, CachedFunction, CachedGenerator
@@ -25,7 +26,7 @@ from exp_pool.core.identity.function_like import note_class_body, within
 from exp_pool.core.identity.request_text import REQUEST_PARAMETERS
 from exp_pool.core.identity.source import SourceDigest
 from exp_pool.errors import ConfigurationError
-from exp_pool.maintenance.scorer_runner import Scored
+from exp_pool.maintenance.scorer_runner import FunctionScorer
 from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.runtime.keyword_options import complete, lists
 from exp_pool.runtime.notices import Notices
@@ -140,7 +141,7 @@ class _Home:
     """What is known of a function where it was defined, and cannot be found out where it is sent by value."""
 
     name: str
-    standing: Standing
+    conflict: NameConflict
     source: SourceDigest | None
 
 
@@ -156,16 +157,16 @@ def _decorated(
     checked = checks_source(options)
     new = home is None  # not sent here by value
     if home is None:
-        standing = register(spec.name, target) if name is None else Standing()
+        conflict = register(spec.name, target) if name is None else NameConflict()
         sources = (target, *([policy.refine.func] if policy.refine else []))
-        home = _Home(spec.name, standing, SourceDigest(*sources) if checked else None)
+        home = _Home(spec.name, conflict, SourceDigest(*sources) if checked else None)
     if isinstance(policy.judge, VerifiedJudge) and isinstance(policy.judge.same, str):
         load_scorer(policy.judge.same)  # or nobody would know until answers are compared
-    scored = None if scorer is None else Scored(load_scorer(scorer), target, policy.codec)
+    scored = None if scorer is None else FunctionScorer(load_scorer(scorer), target, policy.codec)
     if scored is None and new:
         _say_that_nothing_scores(spec.name, policy)
     names = _local_names(function, localns)
-    setup = Setup(
+    config = DecoratorConfig(
         like=function,
         function=target,
         bound=bound,
@@ -176,12 +177,12 @@ def _decorated(
         namespace=options["namespace"],
         scored=scored,
         bound_by_name=by_name,
-        refusal=home.standing.refusal,
-        notice="" if home.source else home.standing.notice,
+        refusal=home.conflict.refusal,
+        notice="" if home.source else home.conflict.notice,
         batch=batch or "",
         source=home.source,
     )
-    return kind(setup)
+    return kind(config)
 
 
 def _spec(
@@ -230,7 +231,7 @@ def _tell_without_text(spec: CallSpec, policy: Policy, batch: str | None) -> Non
         return
     parameters = spec.lacks_text(batch)
     if parameters:
-        _notices.once(
+        _notices.warn_once(
             f"text:{spec.name}",
             f"{spec.name} has {option}, but which of its parameters holds the text of a request is not known, so "
             f"{follows}; name it with request='...' (its parameters: {parameters}), or give request= a callable of the "
@@ -246,7 +247,7 @@ def _say_that_nothing_scores(function: str, policy: Policy) -> None:
     for option, least in wanted.items():
         if least is not None:
             named = f"min_score={least:g}" if option == "min_score" else f"{option}= with min_score={least:g}"
-            _notices.once(
+            _notices.warn_once(
                 f"unscored:{function}:{option}",
                 f"{function}: {named}, but no scorer= gives what it stores a score, so none of that is used until "
                 "somebody scores it (score_exps, exp-pool score); give a scorer=, or leave out min_score",

@@ -1,4 +1,4 @@
-"""How well chunks fit a query: by words, by meaning, by both, or as a callable of the user's says."""
+"""Scores of chunks against queries: by words, by meaning, by both, or by a callable of the user's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from exp_pool.core.tokenizer import unspaced, words
 from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.runtime.async_bridge import asked
+from exp_pool.runtime.async_bridge import call_async
 from exp_pool.runtime.notices import Notices
 from exp_pool.search.bm25 import damping, rarity
 from exp_pool.search.embedders._sentence_models import MULTILINGUAL
@@ -31,7 +31,11 @@ Scores: TypeAlias = Callable[[list[str]], Awaitable[Sequence[float]]]
 
 
 def check_scoring(scoring: Any) -> None:
-    """Raises: ConfigurationError: it is none."""
+    """Refuse what is no scoring.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
     if scoring not in SCORINGS and (isinstance(scoring, str) or not callable(scoring)):
         raise ConfigurationError(
             f"scoring={scoring!r} is unknown; known: {', '.join(SCORINGS)}, or a callable(query, texts) -> numbers"
@@ -42,6 +46,12 @@ async def scores_for(
     scoring: str | Scoring, queries: Sequence[str], manager: ExpManager | None, notices: Notices
 ) -> Scores:
     """The scoring, prepared for these queries.
+
+    Args:
+        scoring: a name of `SCORINGS`, or a callable.
+        queries: the query, or several that replace it: a text gets the best score of them.
+        manager: whose embedder is asked; None: that of `get_exp_manager()`.
+        notices: gives warnings once.
 
     Raises:
         EmbedderError: a query cannot be embedded.
@@ -136,14 +146,14 @@ class _Semantic:
         embedded = await self._manager.embed(texts)
         if not all(embedded.legible):
             text = texts[embedded.legible.index(False)]
-            self._notices.once(
+            self._notices.warn_once(
                 "unknown words",
                 f"the embedder does not know the words of {text[:60]!r}, so its score is chance; use an embedder that "
                 f"reads the language, such as embedder={MULTILINGUAL!r}",
             )
         elif not all(embedded.whole):
             length = len(texts[embedded.whole.index(False)])
-            self._notices.once(
+            self._notices.warn_once(
                 "cut",
                 f"a chunk of {length} characters is longer than the embedder reads, so "
                 "its end is not scored: give AsyncRAGGenerator a smaller chunk_size",
@@ -153,7 +163,7 @@ class _Semantic:
 
 
 class _Hybrid:
-    """The mean of both. Ranks cannot be fused, as searches do: in a stream nobody knows them."""
+    """The mean of BM25 and cosine. Ranks cannot be fused, as searches do: a stream has none."""
 
     def __init__(self, by_words: _BM25, by_meaning: _Semantic) -> None:
         self._by_words, self._by_meaning = by_words, by_meaning
@@ -166,7 +176,7 @@ class _Hybrid:
 async def _of_callable(scoring: Scoring, queries: Sequence[str], texts: list[str]) -> Sequence[float]:
     best = [-math.inf] * len(texts)
     for query in queries:
-        scores = np.asarray(await asked(scoring, query, texts), dtype=np.float64)
+        scores = np.asarray(await call_async(scoring, query, texts), dtype=np.float64)
         if scores.shape != (len(texts),) or not np.isfinite(scores).all():
             raise InvalidInputError(
                 f"scoring={scoring!r} gave shape {scores.shape} for {len(texts)} texts, or something that is no finite "

@@ -1,4 +1,6 @@
-"""Documents are read, cut and scored side by side, and their chunks given as they are ready: READ THIS FIRST.
+"""Streaming retrieval: documents are read, cut and scored side by side, their chunks given as they are ready.
+
+READ THIS FIRST.
 
 One retrieval, from top to bottom:
 
@@ -23,10 +25,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from exp_pool.errors import ConfigurationError, DocumentError, InvalidInputError
 from exp_pool.retrieval.chunk_scores import Scores, Scoring, check_scoring, scores_for
-from exp_pool.retrieval.chunker import Chunking, Piece
+from exp_pool.retrieval.chunker import ChunkSettings, Piece
 from exp_pool.retrieval.documents import Document, check_document, check_encoding, closing, texts_of
 from exp_pool.reuse.context import estimated_tokens
-from exp_pool.runtime.async_bridge import asked
+from exp_pool.runtime.async_bridge import call_async
 from exp_pool.runtime.display import Shown
 from exp_pool.runtime.notices import Notices
 
@@ -94,7 +96,7 @@ class AsyncRAGGenerator:
         encoding: str = "utf-8",
         manager: ExpManager | None = None,
     ) -> None:
-        self._chunking = Chunking(chunk_size, overlap, by, count_tokens)
+        self._chunk_settings = ChunkSettings(chunk_size, overlap, by, count_tokens)
         check_scoring(scoring)
         check_encoding(encoding)
         if rewrite is not None and not callable(rewrite):
@@ -170,13 +172,13 @@ class AsyncRAGGenerator:
         if self._rewrite is None:
             return [query]
         try:
-            rewritten = await asked(self._rewrite, query)
+            rewritten = await call_async(self._rewrite, query)
             queries = [rewritten] if isinstance(rewritten, str) else list(rewritten)
             if not queries or not all(isinstance(each, str) and each.strip() for each in queries):
                 raise InvalidInputError(f"it gave {rewritten!r:.80}; it must give a text, or several, not empty")
             return queries
         except Exception as err:
-            self._notices.once("rewrite", f"rewrite={self._rewrite!r} failed, the query is used as it is: {err!r}")
+            self._notices.warn_once("rewrite", f"rewrite={self._rewrite!r} failed, the query is used as it is: {err!r}")
             return [query]
 
     async def _read_all(
@@ -213,7 +215,7 @@ class AsyncRAGGenerator:
     async def _chunks(self, number: int, document: Any, scores: Scores) -> AsyncGenerator[Chunk, None]:
         """The chunks of one document, scored some at a time."""
         check_document(document)
-        chunker = self._chunking.begin()
+        chunker = self._chunk_settings.begin()
         async with aclosing(texts_of(document, self._encoding)) as texts:
             async for text in texts:
                 for pieces in _batches(chunker.feed(text)):

@@ -6,7 +6,6 @@ decorated calls never ask.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -14,8 +13,9 @@ import numpy as np
 
 from exp_pool.core.record import Match
 from exp_pool.errors import InvalidInputError, RerankerError
-from exp_pool.runtime.async_bridge import settled
-from exp_pool.runtime.single_thread import OneThread
+from exp_pool.runtime.async_bridge import resolve
+from exp_pool.runtime.single_thread import SingleThreadExecutor
+from exp_pool.search.embedders._sentence_models import LoadedModels
 
 Reranker: TypeAlias = Callable[[str, list[str]], Sequence[float] | Awaitable[Sequence[float]]]
 """Gets the request and the texts of others, returns how relevant each is: any numbers, the larger the better."""
@@ -35,8 +35,8 @@ class RerankerRunner:
 
     def __init__(self, usual: Reranker | str) -> None:
         self._usual = usual
-        self._loaded: dict[tuple[int, str], Reranker] = {}  # by process: after a fork the child loads its own
-        self._thread = OneThread("exp_pool-reranker")
+        self._models: LoadedModels[str, Reranker] = LoadedModels()
+        self._thread = SingleThreadExecutor("exp_pool-reranker")
 
     def chosen(self, reranker: Reranker | str | None) -> Reranker | str | None:
         """What reranks a query that asks for this; None: nothing does.
@@ -68,7 +68,7 @@ class RerankerRunner:
             return list(matches)
         texts = [match.record.request for match in matches]
         try:
-            scores = self._thread.run(lambda: settled(self._made(reranker)(request, texts)), timeout_s)
+            scores = self._thread.run(lambda: resolve(self._made(reranker)(request, texts)), timeout_s)
             relevance = np.asarray(scores, dtype=np.float64)
         except RerankerError:
             raise
@@ -88,12 +88,7 @@ class RerankerRunner:
         self._thread.stop(0.0)
 
     def _made(self, reranker: Reranker | str) -> Reranker:
-        if not isinstance(reranker, str):
-            return reranker
-        key = (os.getpid(), reranker)
-        if key not in self._loaded:
-            self._loaded[key] = _cross_encoder(reranker)
-        return self._loaded[key]
+        return self._models.get(reranker, lambda: _cross_encoder(reranker)) if isinstance(reranker, str) else reranker
 
 
 def _cross_encoder(name: str) -> Reranker:

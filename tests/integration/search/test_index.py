@@ -61,7 +61,7 @@ def current(tmp_path):
 
 def in_index(manager, namespace="default"):
     """What the index finds by itself, without the join."""
-    index, (space, *_) = manager.sync._index, manager.sync._store.spaces(namespace)
+    index, (space, *_) = manager.sync._index, manager.sync._store.partitions(namespace)
     found = index.search(VectorQuery(*space, to_unit(letters(["abc"]), 1), 10 * len(WORDS)))[0]
     ids = {row.id: row.request for row in manager.sync._store.scan(RecordQuery(namespace))}
     return sorted(ids.get(neighbour.id, neighbour.id) for neighbour in found)
@@ -276,7 +276,7 @@ def test_two_embedders_over_one_namespace_are_told_apart(settings):
         with pytest.raises(EmbedderError, match="use the same embedder in both, or another namespace"):
             first.sync.search("abc")
         first.sync.create_exp(exp("mno"))
-        first.sync._upkeep._touches.clear()
+        first.sync._worker._touches.clear()
         with pytest.raises(EmbedderError):
             first.sync.flush()
         assert answers(second, "mno", 1) == ["mno"]
@@ -289,7 +289,7 @@ def test_a_link_out_of_the_folder_is_not_followed(settings, tmp_path):
     shutil.move(shelf(tmp_path), outside)
     before = sorted(path.name for path in outside.rglob("*"))
     with ExpManager(**settings) as manager:
-        space = next(iter(manager.sync._store.spaces()))
+        space = next(iter(manager.sync._store.partitions()))
         name = f"{digest(space.namespace)}-{digest(space.embedder)}"
         (tmp_path / "pool" / "chroma" / name).symlink_to(outside)
         manager.sync.flush()
@@ -443,7 +443,7 @@ def test_a_damaged_vector_is_similar_to_nothing(settings, damage):
 
 
 def _embedder(manager):
-    return [space.embedder for space in manager.sync._store.spaces()]
+    return [space.embedder for space in manager.sync._store.partitions()]
 
 
 def _text(manager, row):
@@ -467,9 +467,9 @@ def test_a_least_similarity_that_nothing_reaches_does_not_read_everything(settin
 def test_an_index_in_doubt_stays_so_until_it_was_compared(settings, tmp_path):
     kill_with_rows(settings)
     with ExpManager(**settings) as manager:
-        store = manager.sync._follower._store
+        store = manager.sync._index_sync._store
         faulty = FaultyStore(store, every("vectors_after"))
-        manager.sync._follower._store = faulty
+        manager.sync._index_sync._store = faulty
         with pytest.raises(StoreError):
             manager.sync.flush()
     assert (shelf(tmp_path) / "open").exists()
@@ -485,7 +485,7 @@ def test_an_index_that_is_cleared_during_a_search_is_not_asked_for_what_it_had(s
         search = manager.sync._index.search
 
         def late(query):
-            manager.sync._follower.clear("default")
+            manager.sync._index_sync.clear("default")
             return search(query)
 
         manager.sync._index.search = late
