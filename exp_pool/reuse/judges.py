@@ -1,4 +1,4 @@
-"""Judges: may a stored experience answer this call? By default only an identical request may.
+"""Judges: whether a stored experience may answer a call. By default only that of an identical request may.
 
 Whoever answers by similarity stands behind the guard (`exp_pool.reuse.guard`): `ThresholdJudge` by itself, a judge of
 your own by `guarded`.
