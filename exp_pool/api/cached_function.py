@@ -16,13 +16,11 @@ from exp_pool.calls.drivers import sync
 from exp_pool.calls.lookup import judge_only, lookup
 from exp_pool.calls.policy import Policy
 from exp_pool.calls.request import KeyOfCall, Request, bind_call
-from exp_pool.calls.steps import (
-    Flow,
-)
-from exp_pool.core.experience import Call
+from exp_pool.calls.steps import Flow
 from exp_pool.core.identity.function_like import FunctionLike
 from exp_pool.core.identity.names import qualified_name
 from exp_pool.core.record import Match
+from exp_pool.core.results import Call
 from exp_pool.core.ttl import Ttl
 from exp_pool.errors import EncodingError, ExpPoolError, InvalidInputError, NamespaceError, UnkeyableError
 from exp_pool.runtime.async_bridge import resolve

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from exp_pool.core.argument_text import named_where_needed
-from exp_pool.core.experience import Call
 from exp_pool.core.identity.arguments import (
     BESIDE,
     CLASS,
@@ -32,6 +31,7 @@ from exp_pool.core.identity.request_text import (
     text_is_known,
     text_of,
 )
+from exp_pool.core.results import Call
 from exp_pool.core.values.redaction import REDACTED, is_secret_name, redacted
 from exp_pool.errors import ConfigurationError, UnkeyableError
 

@@ -58,9 +58,9 @@ from exp_pool.calls.steps import (
 )
 from exp_pool.calls.store_result import accepts, store_failure, store_result
 from exp_pool.core.contracts.plugs import Lease
-from exp_pool.core.experience import Answer
 from exp_pool.core.record import Match, Record
-from exp_pool.core.values.stamps import read_stamp
+from exp_pool.core.results import Answer
+from exp_pool.core.values.codec_stamp import read_stamp
 from exp_pool.errors import EncodingError, MisfitError, ReplayMissError
 from exp_pool.reuse.selection import InjectedExperiences
 from exp_pool.runtime.clock import now_us

@@ -11,8 +11,9 @@ from exp_pool.calls.policy import Policy
 from exp_pool.calls.request import Request
 from exp_pool.calls.steps import FindSimilar, Flow, Judgement
 from exp_pool.core.contracts.plugs import ContextBuilder
-from exp_pool.core.experience import Experience, Hit
+from exp_pool.core.experience import Experience
 from exp_pool.core.record import Match
+from exp_pool.core.results import Hit
 from exp_pool.errors import InvalidInputError
 from exp_pool.reuse.selection import InjectedExperiences, selection_of
 

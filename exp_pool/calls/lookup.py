@@ -21,8 +21,8 @@ from exp_pool.calls.steps import (
     TrainJudge,
 )
 from exp_pool.core.contracts.plugs import Question, Verdict
-from exp_pool.core.experience import Hit
 from exp_pool.core.record import Match, Record, to_experience
+from exp_pool.core.results import Hit
 from exp_pool.errors import DecodingError
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from exp_pool.core.codecs.typed import ResponseCodec
 from exp_pool.core.contracts.plugs import ContextBuilder, Judge
-from exp_pool.core.experience import Call
 from exp_pool.core.record import Record
+from exp_pool.core.results import Call
 from exp_pool.core.ttl import Duration, Ttl
 from exp_pool.errors import MisfitError
 from exp_pool.reuse.context import Inject

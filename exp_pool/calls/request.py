@@ -11,10 +11,10 @@ from typing import Any, Self, TypeAlias
 from exp_pool.calls.call_log import CallLogRecord
 from exp_pool.calls.call_spec import CallSpec, Prompt
 from exp_pool.core.argument_text import storable
-from exp_pool.core.experience import Call
 from exp_pool.core.identity.keys import make_key
 from exp_pool.core.identity.request_text import reuse_scope, with_text
 from exp_pool.core.record import Record, hash_text, measure
+from exp_pool.core.results import Call
 from exp_pool.core.values.encoding import json_dumps
 from exp_pool.core.values.redaction import redacted, redacted_text
 from exp_pool.errors import UnkeyableError

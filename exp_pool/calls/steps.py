@@ -13,9 +13,9 @@ from exp_pool.calls.request import Request
 from exp_pool.core.capture import Capture
 from exp_pool.core.codecs.typed import ResponseCodec
 from exp_pool.core.contracts.plugs import Judge, Lease, Question
-from exp_pool.core.experience import Answer
 from exp_pool.core.filters import Condition
 from exp_pool.core.record import Match, Record
+from exp_pool.core.results import Answer
 
 T = TypeVar("T")
 
@@ -295,7 +295,7 @@ class Outcome:
         capture: what was recorded while it ran.
         time_s: how long it ran (seconds).
         refined: this is the outcome of the better function, and it was accepted.
-        whole: what the value is an item of (`core.values.wholes`).
+        whole: what the value is an item of (`core.values.batch_values`).
     """
 
     value: Any = None
