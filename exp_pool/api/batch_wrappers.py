@@ -18,12 +18,11 @@ from exp_pool.calls.drivers.batch import Batch, Item, drive, drive_in_own_task
 from exp_pool.calls.flow import look, story
 from exp_pool.calls.request import Memo, Request
 from exp_pool.calls.steps import Ending, Mode, Policy, Story
-from exp_pool.core.experience import Answer, Hit
 from exp_pool.core.record import Match
+from exp_pool.core.results import Answer, Hit
+from exp_pool.core.values.batch_values import ApartError, Split, put_together, split
+from exp_pool.core.values.codec_stamp import read_stamp
 from exp_pool.core.values.deep_equal import type_name
-from exp_pool.core.values.split import Split, split
-from exp_pool.core.values.stamps import read_stamp
-from exp_pool.core.values.wholes import ApartError, put_together
 from exp_pool.errors import ReplayMissError, UnkeyableError
 
 P = ParamSpec("P")
