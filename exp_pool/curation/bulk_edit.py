@@ -13,7 +13,7 @@ from exp_pool.curation.cells import EMPTY, read_cell
 from exp_pool.curation.change_log import commit
 from exp_pool.curation.change_set import Change, planned
 from exp_pool.curation.columns import DELETED, Row, column
-from exp_pool.curation.frame_diff import edited_row
+from exp_pool.curation.edited_row import edited_row
 from exp_pool.curation.frames import settle
 from exp_pool.errors import InvalidInputError, NotFoundError
 from exp_pool.stores.lineage import descended

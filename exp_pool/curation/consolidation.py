@@ -13,7 +13,7 @@ from exp_pool.curation.bulk_edit import rows_of
 from exp_pool.curation.change_log import commit, undo
 from exp_pool.curation.change_set import Change, planned
 from exp_pool.curation.columns import METADATA
-from exp_pool.curation.frame_diff import edited_row
+from exp_pool.curation.edited_row import edited_row
 from exp_pool.errors import ConflictError, InvalidInputError
 from exp_pool.runtime.async_bridge import settled
 from exp_pool.runtime.clock import now_us

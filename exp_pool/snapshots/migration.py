@@ -9,10 +9,9 @@ What belongs to a place stays there: leases, how far an index got, the identity 
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +23,7 @@ from exp_pool.core.filters import parse_where
 from exp_pool.errors import ConfigurationError, InvalidInputError, MigrationError
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.plugs import offers
+from exp_pool.runtime.progress import bar
 from exp_pool.runtime.urls import without_password
 from exp_pool.snapshots.store_copy import Moving, Unwritten
 from exp_pool.stores.null import NullStore
@@ -136,7 +136,7 @@ def migrate(
             spaces = [namespace]
         tally: Counter[str] = Counter()
         total = sum(old.count(RecordQuery(space, conditions, history=True)) for space in spaces)
-        with _bar(total if dry_run else 2 * total) as advance:
+        with bar("moving and verifying", total if dry_run else 2 * total) as advance:
             moving = Moving(old, cast("RecordStore", Unwritten(new)) if dry_run else new, conditions, tally, advance)
             for space in spaces:
                 tally["before"] += new.count(RecordQuery(space, history=True))
@@ -199,19 +199,3 @@ def _place(store: RecordStore) -> Path | None:
 
 def _name(given: str | RecordStore) -> str:
     return without_password(given) if isinstance(given, str) else type(given).__name__
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar where there is something to do, and a terminal or a notebook to show it in."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not total or not (sys.stderr.isatty() or console.is_jupyter):
-        yield lambda _: None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("moving and verifying", total=total)
-        yield lambda count: bar.advance(task, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import operator
 from collections import Counter
@@ -108,7 +109,7 @@ class Moving:
         target: to where.
         where: which rows; empty: everything.
         tally: what was done, by the names of `migration.Moved`.
-        advance: hears of rows that were looked at.
+        advance: of a progress bar (`progress.bar`): hears of rows that were looked at.
 
     Attributes:
         target: to where; another store on the same place may take over before `verify`.
@@ -121,10 +122,10 @@ class Moving:
         target: RecordStore,
         where: tuple[Condition, ...],
         tally: Counter[str],
-        advance: Callable[[int], None],
+        advance: Callable[..., None],
     ) -> None:
         self._source, self.target, self._where = source, target, where
-        self._tally, self._advance = tally, advance
+        self._tally, self._advance = tally, functools.partial(advance, "")
         self._owner: dict[str, str | None] = {}  # whose vectors a namespace of the target has, where not the source's
         self._audited: set[str] = set()  # the audit logs of rows that match
         self._written: set[tuple[str, str]] = set()  # states

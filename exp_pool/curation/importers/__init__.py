@@ -8,7 +8,7 @@ batch at a time (`ingest`), so that memory stays flat and what was killed goes o
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -124,7 +124,7 @@ def load(
     )
     writing = BringingIn(pool, report, wanted, revive=revive, keep_namespaces=keep_namespaces)
     with bar(f"importing {root.name}", source.size() // _MB) as advance:
-        source.hear(_Megabytes(lambda: advance(f"{report.read:,} read")))
+        source.hear(lambda read: advance(f"{report.read:,} read", read / _MB))
         try:
             for where, item in _items(importer, source, options):
                 report.read += 1
@@ -216,18 +216,6 @@ def _said(err: Exception) -> str:
     if isinstance(err, LookupError) and not isinstance(err, InvalidInputError):
         return f"it has no {err.args[0]!r}" if err.args else "something is missing"
     return str(err) or type(err).__name__
-
-
-class _Megabytes:
-    """Counts bytes, and tells of each whole megabyte."""
-
-    def __init__(self, one_more: Callable[[], None]) -> None:
-        self._one_more, self._bytes = one_more, 0
-
-    def __call__(self, read: int) -> None:
-        before, self._bytes = self._bytes, self._bytes + read
-        for _ in range(self._bytes // _MB - before // _MB):
-            self._one_more()
 
 
 __all__ = ["FORMATS", "ImportReport", "Skipped", "load", "recognise"]

@@ -6,24 +6,39 @@ to show yet gives an Axes that says so. Needs matplotlib: ``pip install 'exp_poo
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exp_pool.api.report import FunctionReport
+from exp_pool.api.report import FunctionReport, Reuse
 from exp_pool.core.contracts.plugs import RecordQuery
 from exp_pool.core.filters import parse_where
 from exp_pool.core.record import Record, read_scores
+from exp_pool.curation.plots.axes import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    add_legend,
+    amount_text,
+    brief,
+    dot,
+    name_rows,
+    new_axes,
+    nothing_to_show,
+    percent,
+    show_dates,
+)
+from exp_pool.curation.plots.request_map import METHODS, by_function, by_score
 from exp_pool.curation.review.frame import at_least, one_of
 from exp_pool.curation.review.vectors import stored_meaning
-from exp_pool.errors import ConfigurationError
 from exp_pool.runtime.clock import to_datetime
-from exp_pool.runtime.plugs import to_install
 from exp_pool.runtime.progress import watched
 
 if TYPE_CHECKING:
@@ -31,16 +46,10 @@ if TYPE_CHECKING:
 
     from exp_pool.api.manager import ExpManager
 
-# Okabe, Ito, "Color universal design", 2008: told apart by the colour-blind, too.
-_BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#767676"
-_COLOURS = (_BLUE, _ORANGE, _GREEN, _RED, "#CC79A7", "#56B4E9", "#F0E442")
-_VERDICTS = {"helps": _GREEN, "hurts": _RED}
-_SIZE = (7.0, 4.0)
-_TEXT = 44  # characters of a request, a function
+_VERDICTS = {"helps": GREEN, "hurts": RED}
 _BARS = 12
 _POINTS = 16  # in time, with at least five experiences each
 _CONFIDENCE = 1.96  # standard deviations: 95%
-_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC", "SimHei")
 _SAVED = {"money_usd": "US dollars", "time_s": "seconds", "tokens_in": "tokens read", "tokens_out": "tokens written"}
 
 
@@ -61,28 +70,28 @@ def growth(manager: ExpManager, where: Mapping[str, Any] | None = None, *, ax: A
         StoreError: the store failed.
     """
     rows = np.array([(row.created_at, row.access_count) for row in _rows(manager, where)], dtype=np.int64)
-    ax = _axes(ax, "Experiences over time")
+    ax = new_axes(ax, "Experiences over time")
     if not len(rows):
-        return _nothing(ax, manager, "nothing is stored yet")
+        return nothing_to_show(ax, manager, "nothing is stored yet")
     created, used = rows[np.argsort(rows[:, 0], kind="stable")].T
     moments = [to_datetime(int(moment)) for moment in created]
-    ax.step(moments, np.arange(1, len(created) + 1), where="post", color=_BLUE)
-    ax.fill_between(moments, np.arange(1, len(created) + 1), step="post", color=_BLUE, alpha=0.15)
-    ax.set_ylabel("experiences", color=_BLUE)
+    ax.step(moments, np.arange(1, len(created) + 1), where="post", color=BLUE)
+    ax.fill_between(moments, np.arange(1, len(created) + 1), step="post", color=BLUE, alpha=0.15)
+    ax.set_ylabel("experiences", color=BLUE)
     ax.set_ylim(0)
-    _dates(ax)
+    show_dates(ax)
     parts = np.array_split(np.arange(len(created)), min(_POINTS, max(1, len(created) // 5)))
     rates = ax.twinx()
     rates.plot(
         [to_datetime(int(created[part].mean())) for part in parts],
         [used[part].sum() / (used[part].sum() + len(part)) for part in parts],
-        color=_ORANGE,
+        color=ORANGE,
         marker="o",
         markersize=4,
     )
     rates.set_ylim(0, 1)
-    rates.yaxis.set_major_formatter(_percent())
-    rates.set_ylabel("hit rate of what was stored then", color=_ORANGE)
+    rates.yaxis.set_major_formatter(percent())
+    rates.set_ylabel("hit rate of what was stored then", color=ORANGE)
     rates.spines["top"].set_visible(False)
     total = used.sum() / (used.sum() + len(used))
     ax.set_title(f"{len(created):,} experiences, {total:.0%} of their calls answered from the pool", parse_math=False)
@@ -98,20 +107,20 @@ def scores(manager: ExpManager, where: Mapping[str, Any] | None = None, *, ax: A
     for row in _rows(manager, where):
         for scorer, score in read_scores(row.scores).items():
             found[scorer].append(score.value)
-    ax = _axes(ax, "Scores")
+    ax = new_axes(ax, "Scores")
     if not found:
-        return _nothing(ax, manager, "nothing is scored yet")
+        return nothing_to_show(ax, manager, "nothing is scored yet")
     names = sorted(found, key=lambda name: -float(np.median(found[name])))[:_BARS][::-1]  # the best on top
     drawn = ax.boxplot([found[name] for name in names], orientation="horizontal", widths=0.55, patch_artist=True)
     for box in drawn["boxes"]:
-        box.set(facecolor=_BLUE, alpha=0.3, edgecolor=_BLUE)
+        box.set(facecolor=BLUE, alpha=0.3, edgecolor=BLUE)
     for part in (*drawn["whiskers"], *drawn["caps"]):
-        part.set(color=_BLUE)
+        part.set(color=BLUE)
     for line in drawn["medians"]:
-        line.set(color=_BLUE, linewidth=2)
+        line.set(color=BLUE, linewidth=2)
     for dots in drawn["fliers"]:
-        dots.set(marker=".", markeredgecolor=_GREY, alpha=0.5)
-    _names(ax, [f"{_brief(name)}\nn = {len(found[name]):,}" for name in names], start=1)
+        dots.set(marker=".", markeredgecolor=GREY, alpha=0.5)
+    name_rows(ax, [f"{brief(name)}\nn = {len(found[name]):,}" for name in names], start=1)
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel("score")
     return ax
@@ -134,17 +143,15 @@ def calibration(
         ConfigurationError: matplotlib is not installed.
         StoreError: the store failed.
     """
-    reports = [report for report in _reports(manager, function) if report.reuse and report.reuse.calibration]
-    ax = _axes(ax, "Similar requests: predicted and seen")
-    if not reports:
-        return _nothing(ax, manager, "no VerifiedJudge has compared answers yet")
-    ax.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--")
-    series = [
-        [(1 - c.predicted, 1 - c.wrong / c.pairs, c.pairs) for c in r.reuse.calibration] for r in reports if r.reuse
-    ]
-    _rightness(ax, reports, series)
-    ax.xaxis.set_major_formatter(_percent())
-    ax.set(xlabel="predicted: the stored answer is right", xlim=(-0.02, 1.02))
+
+    def predicted(report: Reuse) -> list[tuple[float, float, int]]:
+        return [(1 - each.predicted, 1 - each.wrong / each.pairs, each.pairs) for each in report.calibration]
+
+    ax = new_axes(ax, "Similar requests: predicted and seen")
+    if _rightness(ax, manager, function, predicted):
+        ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+        ax.xaxis.set_major_formatter(percent())
+        ax.set(xlabel="predicted: the stored answer is right", xlim=(-0.02, 1.02))
     return ax
 
 
@@ -165,33 +172,37 @@ def similarity(
         ConfigurationError: matplotlib is not installed.
         StoreError: the store failed.
     """
-    reports = [report for report in _reports(manager, function) if report.reuse and report.reuse.by_similarity]
-    ax = _axes(ax, "Similar requests: similarity and correctness")
-    if not reports:
-        return _nothing(ax, manager, "no VerifiedJudge has compared answers yet")
-    series = [[(at.similarity, at.right, at.pairs) for at in r.reuse.by_similarity] for r in reports if r.reuse]
-    _rightness(ax, reports, series)
-    ax.set(xlabel="similarity (cosine)")
+    ax = new_axes(ax, "Similar requests: similarity and correctness")
+    if _rightness(
+        ax, manager, function, lambda report: [(a.similarity, a.right, a.pairs) for a in report.by_similarity]
+    ):
+        ax.set(xlabel="similarity (cosine)")
     return ax
 
 
 def _rightness(
-    ax: Axes, reports: Sequence[FunctionReport], series: Sequence[Sequence[tuple[float, float, int]]]
-) -> None:
-    """Of each function (where, share that was right, pairs), as dots with intervals."""
+    ax: Axes,
+    manager: ExpManager,
+    function: str | Callable[..., Any] | None,
+    seen_by: Callable[[Reuse], list[tuple[float, float, int]]],
+) -> bool:
+    """Draw, for each function, (where, share that was right, pairs) as dots with intervals; whether there were any."""
+    found = ((each.function, seen_by(each.reuse)) for each in _reports(manager, function) if each.reuse)
+    series = {name: seen for name, seen in found if seen}
+    if not series:
+        nothing_to_show(ax, manager, "no VerifiedJudge has compared answers yet")
+        return False
     handles = []
-    for seen, colour in zip(series, _COLOURS, strict=False):
+    for seen, colour in zip(series.values(), COLOURS, strict=False):
         places, right, pairs = np.array(seen).T
-        low, high = _wilson(right, pairs)
-        ax.vlines(places, low, high, color=colour, alpha=0.5)
-        handles.append(
-            ax.scatter(places, right, s=15 + 120 * pairs / pairs.max(), color=colour, zorder=3, clip_on=False)
-        )
-    counts = [sum(pairs for *_, pairs in seen) for seen in series]
-    names = [f"{_brief(report.function)}: {count:,} pairs" for report, count in zip(reports, counts, strict=True)]
-    _legend(ax, handles, names[: len(handles)], loc="upper left")
-    ax.yaxis.set_major_formatter(_percent())
+        ax.vlines(places, *_wilson(right, pairs), color=colour, alpha=0.5)
+        sizes = 15 + 120 * pairs / pairs.max()
+        handles.append(ax.scatter(places, right, s=sizes, color=colour, zorder=3, clip_on=False))
+    names = [f"{brief(name)}: {sum(pairs for *_, pairs in seen):,} pairs" for name, seen in series.items()]
+    add_legend(ax, handles, names[: len(handles)], loc="upper left")
+    ax.yaxis.set_major_formatter(percent())
     ax.set(ylabel="the stored answer was right", ylim=(-0.02, 1.02))
+    return True
 
 
 def requests(
@@ -220,22 +231,22 @@ def requests(
         EmbedderError, StoreError: what is owed cannot be embedded; the store failed.
     """
     one_of("colour", colour, ("function", "score"))
-    one_of("method", method, _METHODS)
+    one_of("method", method, METHODS)
     at_least("limit", limit, 3, math.inf)
     pool = manager.sync
     rows = [(row.id, row.function, row.score) for row in _rows(manager, where)]
     total = len(rows)
     rows = rows[:: max(1, math.ceil(total / limit))]
-    ax = _axes(ax, "Requests")
+    ax = new_axes(ax, "Requests")
     meaning = stored_meaning(pool, [id_ for id_, _, _ in rows])
     if len(meaning.places) < 3:  # noqa: PLR2004  (two points are no map)
-        return _nothing(ax, manager, "too few requests for a map")
+        return nothing_to_show(ax, manager, "too few requests for a map")
     shown = [rows[place] for place in meaning.places]
-    points, said = _METHODS[method](meaning.vectors)
+    points, said = METHODS[method](meaning.vectors)
     if colour == "score":
-        _by_score(ax, points, [score for _, _, score in shown])
+        by_score(ax, points, [score for _, _, score in shown])
     else:
-        _by_function(ax, points, [function for _, function, _ in shown])
+        by_function(ax, points, [function for _, function, _ in shown])
     ax.set(xticks=[], yticks=[], xlabel=said[0], ylabel=said[1])
     ax.set_title(f"{len(shown):,} requests" + (f" of {total:,}" if len(shown) < total else ""), parse_math=False)
     return ax
@@ -264,25 +275,25 @@ def lifts(
     """
     at_least("limit", limit, 2, math.inf)
     reports = [report for report in _reports(manager, function) if any(math.isfinite(e.lift) for e in report.lifts)]
-    ax = _axes(ax, "What helps")
+    ax = new_axes(ax, "What helps")
     if not reports:
-        return _nothing(ax, manager, "no lift is known yet: Inject(holdout=), and feedback")
+        return nothing_to_show(ax, manager, "no lift is known yet: Inject(holdout=), and feedback")
     report = max(reports, key=lambda each: each.outcomes)
     known = [effect for effect in report.lifts if math.isfinite(effect.lift)]
     if len(known) > limit:
         known = [*known[: limit // 2], *known[-(limit // 2) :]]
     known = known[::-1]  # the most helpful on top
     places = np.arange(len(known))
-    colours = [_VERDICTS.get(effect.verdict, _GREY) for effect in known]
+    colours = [_VERDICTS.get(effect.verdict, GREY) for effect in known]
     ends = [[b if math.isfinite(b) else e for b, e in ((e.low, -1.0), (e.high, 1.0))] for e in known]
     ax.hlines(places, [low for low, _ in ends], [high for _, high in ends], color=colours, linewidth=2, alpha=0.6)
     ax.scatter([effect.lift for effect in known], places, color=colours, zorder=3)
-    ax.axvline(0, color=_GREY, linewidth=1)
-    _names(ax, [_brief(effect.request or effect.id) for effect in known])
+    ax.axvline(0, color=GREY, linewidth=1)
+    name_rows(ax, [brief(effect.request or effect.id) for effect in known])
     ax.set_ylim(-0.7, len(known) - 0.3)
     ax.set_xlabel("lift of the outcome when it is shown")
-    ax.set_title(f"{_brief(report.function)}: {report.outcomes:,} outcomes", parse_math=False)
-    _legend(ax, [_dot(_GREEN), _dot(_RED), _dot(_GREY)], ["helps", "hurts", "unclear"], loc="best")
+    ax.set_title(f"{brief(report.function)}: {report.outcomes:,} outcomes", parse_math=False)
+    add_legend(ax, [dot(GREEN), dot(RED), dot(GREY)], ["helps", "hurts", "unclear"], loc="best")
     return ax
 
 
@@ -312,26 +323,23 @@ def savings(
         cost = json.loads(row.metric).get(what)
         if isinstance(cost, int | float) and row.access_count:
             saved[row.function] += cost * row.access_count
-    ax = _axes(ax, "Saved")
+    ax = new_axes(ax, "Saved")
     if not saved:
-        return _nothing(ax, manager, f"nothing is saved yet, as far as {_SAVED[what]} were recorded")
+        return nothing_to_show(ax, manager, f"nothing is saved yet, as far as {_SAVED[what]} were recorded")
     names = sorted(saved, key=lambda name: -saved[name])
     shown = [*names[: _BARS - 1], *(["others"] if len(names) >= _BARS else names[_BARS - 1 :])]
     amounts = [saved[name] for name in names[: _BARS - 1]]
     if len(names) >= _BARS:
         amounts.append(sum(saved[name] for name in names[_BARS - 1 :]))
     places = np.arange(len(shown))[::-1]
-    bars = ax.barh(places, amounts, color=_GREEN, height=0.6)
-    ax.bar_label(bars, [_amount(amount) for amount in amounts], padding=3, color=_GREY)
-    _names(ax, [_brief(name) for name in shown[::-1]])
+    bars = ax.barh(places, amounts, color=GREEN, height=0.6)
+    ax.bar_label(bars, [amount_text(amount) for amount in amounts], padding=3, color=GREY)
+    name_rows(ax, [brief(name) for name in shown[::-1]])
     ax.set_xlim(0, max(amounts) * 1.15)
     ax.set_ylim(-0.7, len(shown) - 0.3)
     ax.set_xlabel(_SAVED[what])
-    ax.set_title(f"{_amount(sum(saved.values()))} {_SAVED[what]} saved", parse_math=False)
+    ax.set_title(f"{amount_text(sum(saved.values()))} {_SAVED[what]} saved", parse_math=False)
     return ax
-
-
-# ── What is drawn ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _rows(manager: ExpManager, where: Mapping[str, Any] | None) -> Iterable[Record]:
@@ -352,130 +360,3 @@ def _wilson(shares: Any, counts: Any) -> tuple[Any, Any]:
     middle = (shares + square / 2) / (1 + square)
     half = np.sqrt(shares * (1 - shares) * square + square**2 / 4) / (1 + square)
     return middle - half, middle + half
-
-
-def _pca(vectors: Any) -> tuple[Any, tuple[str, str]]:
-    centred = vectors - vectors.mean(axis=0)
-    _, spread, directions = np.linalg.svd(centred, full_matrices=False)
-    directions = directions[:2] * np.sign(directions[:2].sum(axis=1, keepdims=True) + 1e-12)  # or it flips at will
-    if len(directions) < 2:  # noqa: PLR2004  (an embedder of one dimension)
-        directions = np.vstack([directions, np.zeros_like(directions)])
-    shares = np.append(spread**2 / max(float((spread**2).sum()), 1e-12), 0.0)
-    return centred @ directions.T, (f"PC 1 ({shares[0]:.0%} of the variance)", f"PC 2 ({shares[1]:.0%})")
-
-
-def _umap(vectors: Any) -> tuple[Any, tuple[str, str]]:
-    umap = _installed("umap", "umap-learn")
-    neighbours = min(15, len(vectors) - 1)
-    return umap.UMAP(n_neighbors=neighbours, metric="cosine", random_state=0, n_jobs=1).fit_transform(vectors), (
-        "UMAP 1",
-        "UMAP 2",
-    )
-
-
-_METHODS: Mapping[str, Callable[[Any], tuple[Any, tuple[str, str]]]] = {"pca": _pca, "umap": _umap}
-
-
-def _by_function(ax: Axes, points: Any, functions: Sequence[str]) -> None:
-    counts = {name: functions.count(name) for name in dict.fromkeys(functions)}
-    names = sorted(counts, key=lambda name: -counts[name])
-    colours = {name: _COLOURS[at] if at < len(_COLOURS) else _GREY for at, name in enumerate(names)}
-    ax.scatter(*points.T, c=[colours[name] for name in functions], s=_dots(len(points)), alpha=0.6, linewidths=0)
-    labelled = names[: len(_COLOURS)]
-    handles = [_dot(colours[name]) for name in labelled]
-    labels = [f"{_brief(name)} ({counts[name]:,})" for name in labelled]
-    if len(names) > len(labelled):
-        handles.append(_dot(_GREY))
-        labels.append(f"{len(names) - len(labelled)} others")
-    _legend(ax, handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
-
-
-def _by_score(ax: Axes, points: Any, found: Sequence[float | None]) -> None:
-    values = np.array([math.nan if score is None else score for score in found])
-    none = np.isnan(values)
-    size = _dots(len(points))
-    ax.scatter(*points[none].T, color=_GREY, s=size, alpha=0.25, linewidths=0)
-    drawn = ax.scatter(*points[~none].T, c=values[~none], cmap="viridis", vmin=0, vmax=1, s=size, linewidths=0)
-    ax.figure.colorbar(drawn, ax=ax, label="score")
-
-
-def _dots(count: int) -> float:
-    return 30.0 if count < 300 else 12.0 if count < 2000 else 6.0  # noqa: PLR2004
-
-
-# ── How it is drawn ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _axes(ax: Axes | None, title: str) -> Axes:
-    if ax is None:
-        pyplot = _installed("matplotlib.pyplot", "matplotlib", to_install("plots"))
-        _, ax = pyplot.subplots(figsize=_SIZE, layout="constrained")
-    assert ax is not None
-    ax.set_title(title)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    return ax
-
-
-def _nothing(ax: Axes, manager: ExpManager, why: str) -> Axes:
-    said = f"{why}\n(namespace {_brief(manager.sync.space)})"
-    ax.text(0.5, 0.5, said, ha="center", va="center", color=_GREY, transform=ax.transAxes, **_plain())
-    ax.set(xticks=[], yticks=[])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-    return ax
-
-
-def _names(ax: Axes, names: Sequence[str], start: int = 0) -> None:
-    """Names along the left side. What people write is no formula."""
-    ax.set_yticks(range(start, start + len(names)), names, **_plain())
-    ax.tick_params(axis="y", length=0)
-
-
-def _legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str], **where: Any) -> None:
-    # A label that begins with "_" would be left out.
-    legend = ax.legend(
-        handles[: len(labels)], [f" {label}" for label in labels][: len(handles)], frameon=False, **where
-    )
-    for text in legend.get_texts():
-        text.set(**_plain())
-
-
-def _dot(colour: str) -> Any:
-    line = importlib.import_module("matplotlib.lines").Line2D
-    return line([], [], marker="o", linestyle="", color=colour, markersize=6)
-
-
-def _plain() -> dict[str, Any]:
-    """Text as it is written, in a font that has Chinese, where one is installed."""
-    fonts = importlib.import_module("matplotlib.font_manager")
-    known = set(fonts.get_font_names())
-    return {"parse_math": False, "fontfamily": ["DejaVu Sans", *(name for name in _SCRIPTS if name in known)]}
-
-
-def _brief(text: str) -> str:
-    line = " ".join(text.encode("utf-8", "replace").decode().split())
-    line = "".join(letter for letter in line if letter.isprintable())
-    return line if len(line) <= _TEXT else line[: _TEXT - 1] + "…"
-
-
-def _amount(amount: float) -> str:
-    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"  # noqa: PLR2004
-
-
-def _percent() -> Any:
-    return importlib.import_module("matplotlib.ticker").PercentFormatter(1.0)
-
-
-def _dates(ax: Axes) -> None:
-    dates = importlib.import_module("matplotlib.dates")
-    locator = dates.AutoDateLocator(maxticks=7)
-    ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
-
-
-def _installed(module: str, package: str, command: str | None = None) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as err:
-        raise ConfigurationError(f"this needs {package}: {command or f'pip install {package}'} ({err})") from err
