@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from exp_pool.api.manager import ExpManager
-from exp_pool.cli.output import Column, as_json, err, line, note, table
+from exp_pool.cli.output import TableColumn, as_json, err, line, note, table
 from exp_pool.core.ttl import to_seconds
 from exp_pool.errors import (
     ConfigurationError,
@@ -121,7 +121,7 @@ class PoolOptions:
 
     def answer_rows(
         self,
-        columns: Sequence[Column],
+        columns: Sequence[TableColumn],
         items: Iterable[T],
         plain: Callable[[T], Any],
         cells: Callable[[T], Sequence[str]],

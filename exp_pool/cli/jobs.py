@@ -14,7 +14,7 @@ from exp_pool import snapshots
 from exp_pool.api.manager import ExpManager
 from exp_pool.api.registry import made_scorer
 from exp_pool.cli.common import PoolOptions, WhereOption, json_object, said, with_options
-from exp_pool.cli.output import Column, as_json, line, note, table
+from exp_pool.cli.output import TableColumn, as_json, line, note, table
 from exp_pool.cli.prefill import decorated_function, prefill_from
 from exp_pool.cli.snapshot import (
     Cache,
@@ -198,7 +198,10 @@ def bench(
     if options.json:
         as_json(result)
     else:
-        table((Column("what"), Column("value", right=True)), ([name, f"{value:,}"] for name, value in result.items()))
+        table(
+            (TableColumn("what"), TableColumn("value", right=True)),
+            ([name, f"{value:,}"] for name, value in result.items()),
+        )
 
 
 def _asked(tool: Any, numbers: list[int], *, threads: int) -> list[float]:

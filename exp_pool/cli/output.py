@@ -37,7 +37,7 @@ _SHORT_ID = 8  # of an id: its end, because ids of one time begin alike
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """A column of a table. `least`: terminals narrower than this go without it; `flexible`: it gives way to others."""
 
     name: str
@@ -56,7 +56,7 @@ def note(kind: str, text: str, style: str) -> None:
     err.print(Text.assemble((kind, style), ": ", _encodable(escaped(text, lines=True))))
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+def table(columns: Sequence[TableColumn], rows: Iterable[Sequence[str]]) -> None:
     """Rows of text: a table that fits the terminal, through a pager if it is long; in a pipe, whole lines with tabs."""
     if not out.is_terminal:
         _write("\t".join(column.name for column in columns))

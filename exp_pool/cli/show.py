@@ -11,7 +11,7 @@ import typer
 from pydantic import SecretStr
 
 from exp_pool.cli.common import IdArgument, PoolOptions, WhereOption, moment_of, said, whole_id, with_options
-from exp_pool.cli.output import Column, as_json, err, facts, line, moment, number, out, short, shown, table
+from exp_pool.cli.output import TableColumn, as_json, err, facts, line, moment, number, out, short, shown, table
 from exp_pool.core import ttl
 from exp_pool.core.config import LIMITED_DURATIONS, LIMITED_SIZES, SIZES, TIMEOUTS, ExpPoolConfig, project_root
 from exp_pool.core.experience import Experience, HistoryEntry, Hit, QueryType
@@ -23,43 +23,47 @@ from exp_pool.stores.journal import ChangeNote
 app = typer.Typer()
 _ROWS = 100  # that a terminal is shown, unless asked for more
 
-_ID, _REQUEST, _ANSWER = Column("id"), Column("request", flexible=True), Column("answer", flexible=True, least=60)
-_SCORE, _SIMILARITY = Column("score", right=True, least=60), Column("similarity", right=True)
+_ID, _REQUEST, _ANSWER = (
+    TableColumn("id"),
+    TableColumn("request", flexible=True),
+    TableColumn("answer", flexible=True, least=60),
+)
+_SCORE, _SIMILARITY = TableColumn("score", right=True, least=60), TableColumn("similarity", right=True)
 _LISTED = (
     _ID,
-    Column("created", least=100),
-    Column("function", flexible=True, least=80),
+    TableColumn("created", least=100),
+    TableColumn("function", flexible=True, least=80),
     _REQUEST,
     _ANSWER,
     _SCORE,
-    Column("used", right=True, least=100),
-    Column("marks", flexible=True, least=80),
+    TableColumn("used", right=True, least=100),
+    TableColumn("marks", flexible=True, least=80),
 )
 _FOUND = (
     _SIMILARITY,
-    Column("found by", least=100),
+    TableColumn("found by", least=100),
     _ID,
-    Column("function", flexible=True, least=100),
+    TableColumn("function", flexible=True, least=100),
     _REQUEST,
     _ANSWER,
     _SCORE,
 )
 _CHANGE = (
-    Column("change"),
-    Column("at", least=100),
-    Column("what"),
-    Column("who", flexible=True, least=60),
-    *(Column(name, right=True) for name in ("added", "changed", "deleted")),
-    Column("standing"),
-    Column("why", flexible=True, least=80),
+    TableColumn("change"),
+    TableColumn("at", least=100),
+    TableColumn("what"),
+    TableColumn("who", flexible=True, least=60),
+    *(TableColumn(name, right=True) for name in ("added", "changed", "deleted")),
+    TableColumn("standing"),
+    TableColumn("why", flexible=True, least=80),
 )
-_ENTRY = (Column("at"), Column("what"), Column("id"), Column("detail", flexible=True))
+_ENTRY = (TableColumn("at"), TableColumn("what"), TableColumn("id"), TableColumn("detail", flexible=True))
 _DUPLICATE = (
-    Column("group", right=True),
-    Column("keep"),
+    TableColumn("group", right=True),
+    TableColumn("keep"),
     _ID,
     replace(_SIMILARITY, least=60),
-    Column("same answer", least=80),
+    TableColumn("same answer", least=80),
     _REQUEST,
 )
 
@@ -225,7 +229,7 @@ def config(options: PoolOptions) -> None:
     if options.json:
         as_json({name: {"value": value, **_origin(source)} for name, value, source in rows})
         return
-    columns = (Column("setting"), Column("value", flexible=True), Column("from", flexible=True))
+    columns = (TableColumn("setting"), TableColumn("value", flexible=True), TableColumn("from", flexible=True))
     here = f"{project_root()}/"
     table(columns, ([name, _readable(name, value), source.replace(here, "")] for name, value, source in rows))
 

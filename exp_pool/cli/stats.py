@@ -11,7 +11,7 @@ import typer
 
 from exp_pool.api.manager import ExpManager
 from exp_pool.cli.common import PoolOptions, with_options
-from exp_pool.cli.output import Column, as_json, line, number, table
+from exp_pool.cli.output import TableColumn, as_json, line, number, table
 from exp_pool.core.contracts.plugs import RecordQuery
 from exp_pool.runtime.urls import without_password
 
@@ -58,16 +58,16 @@ def stats(options: PoolOptions) -> None:
         as_json({"namespace": space, "store": place, **_plain_totals(whole), "functions": functions})
         return
     columns = (
-        Column("function", flexible=True),
-        Column("experiences", right=True),
-        Column("history", right=True, least=100),
-        Column("annotated", right=True, least=60),
-        Column("quarantined", right=True, least=100),
-        Column("score", right=True, least=60),
-        Column("used", right=True),
-        Column("saved", right=True, least=60),
-        Column("USD", right=True, least=100),
-        Column("size", right=True, least=100),
+        TableColumn("function", flexible=True),
+        TableColumn("experiences", right=True),
+        TableColumn("history", right=True, least=100),
+        TableColumn("annotated", right=True, least=60),
+        TableColumn("quarantined", right=True, least=100),
+        TableColumn("score", right=True, least=60),
+        TableColumn("used", right=True),
+        TableColumn("saved", right=True, least=60),
+        TableColumn("USD", right=True, least=100),
+        TableColumn("size", right=True, least=100),
     )
     rows = [_totals_row(name, each) for name, each in totals.items()]
     if len(rows) > 1:

@@ -12,7 +12,7 @@ from exp_pool.core.record import Record, vouched_for
 from exp_pool.curation.cells import EMPTY, read_cell
 from exp_pool.curation.change_log import commit
 from exp_pool.curation.change_set import Change, planned
-from exp_pool.curation.columns import DELETED, Row, column
+from exp_pool.curation.columns import DELETED, ParsedRecord, column
 from exp_pool.curation.edited_row import edited_row
 from exp_pool.curation.frames import settle
 from exp_pool.errors import InvalidInputError, NotFoundError
@@ -57,7 +57,7 @@ def relabel(
             )
     pairs: list[tuple[Record | None, Record | None]] = []
     for record in rows_of(pool, experiences):
-        row = Row(record)
+        row = ParsedRecord(record)
         said = {
             name: read_cell(each, cells[name], each.read(row), json=False, floats=False) for name, each in how.items()
         }

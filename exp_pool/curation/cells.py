@@ -10,7 +10,7 @@ from typing import Any, Final
 from exp_pool.core.experience import MISSING
 from exp_pool.core.values.deep_equal import difference
 from exp_pool.core.values.encoding import loads
-from exp_pool.curation.columns import METADATA, Column, Kind
+from exp_pool.curation.columns import METADATA, CellKind, FrameColumn
 from exp_pool.curation.frames import SHOWN, as_text
 from exp_pool.errors import DecodingError, InvalidInputError
 from exp_pool.runtime.clock import to_us
@@ -35,7 +35,7 @@ EMPTY: Final = Nothing.EMPTY
 """The cell is null where there is a value."""
 
 
-def read_cell(column: Column, cell: Any, present: Any, *, json: bool, floats: bool) -> Any:
+def read_cell(column: FrameColumn, cell: Any, present: Any, *, json: bool, floats: bool) -> Any:
     """The value that a cell says, in the form of `columns`; `present` itself where it says nothing else.
 
     Args:
@@ -54,9 +54,9 @@ def read_cell(column: Column, cell: Any, present: Any, *, json: bool, floats: bo
         return None
     if cell is MISSING:
         return MISSING
-    if json and column.kind is Kind.VALUE and not column.name.startswith(METADATA):
+    if json and column.kind is CellKind.VALUE and not column.name.startswith(METADATA):
         value = _read_json(cell, present)
-    elif json and column.kind is Kind.TEXT and present is not MISSING and cell == as_text(present):
+    elif json and column.kind is CellKind.TEXT and present is not MISSING and cell == as_text(present):
         value = present
     else:
         value = _READERS[column.kind](cell, present, floats)
@@ -82,7 +82,7 @@ def _read_json(cell: Any, present: Any) -> Any:
         raise InvalidInputError(f"{cell!r:.80} must be JSON text in an Arrow or Polars frame")
     if cell == MISSING.value:
         return MISSING
-    if cell == SHOWN[Kind.VALUE](present):
+    if cell == SHOWN[CellKind.VALUE](present):
         return present
     try:
         return loads(cell)
@@ -147,10 +147,10 @@ def _plain(cell: Any) -> Any:
 
 
 _READERS = {
-    Kind.TEXT: _read_text,
-    Kind.INTEGER: _read_integer,
-    Kind.NUMBER: _read_number,
-    Kind.FLAG: _read_flag,
-    Kind.TIME: _read_time,
-    Kind.VALUE: _read_value,
+    CellKind.TEXT: _read_text,
+    CellKind.INTEGER: _read_integer,
+    CellKind.NUMBER: _read_number,
+    CellKind.FLAG: _read_flag,
+    CellKind.TIME: _read_time,
+    CellKind.VALUE: _read_value,
 }

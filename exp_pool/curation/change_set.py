@@ -13,7 +13,7 @@ from exp_pool.core.edits import Deed, Edit, added, deleted, edit_of
 from exp_pool.core.experience import MISSING, Experience
 from exp_pool.core.record import Record, to_experience
 from exp_pool.core.values.deep_equal import difference
-from exp_pool.curation.columns import Kind, column, editable_cells
+from exp_pool.curation.columns import CellKind, column, editable_cells
 from exp_pool.runtime.clock import to_datetime
 
 _SHOWN = 20  # rows of each sort, when it is printed
@@ -148,7 +148,7 @@ def _fields(before: Record, after: Record) -> dict[str, tuple[Any, Any]]:
 
 
 def _shown(name: str, cell: Any) -> Any:
-    return to_datetime(cell) if cell is not MISSING and column(name).kind is Kind.TIME else cell
+    return to_datetime(cell) if cell is not MISSING and column(name).kind is CellKind.TIME else cell
 
 
 def brief(value: Any) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MERGED_INTO = "merged_into"
 
-Rate = Callable[[str, Any], float | Awaitable[float]]
+RateAnswer = Callable[[str, Any], float | Awaitable[float]]
 """How good an answer is to a request, 0 to 1."""
 
 
@@ -32,7 +32,7 @@ def merge(
     experiences: Iterable[str | Experience],
     *,
     keep: str | Experience | None = None,
-    rate: Rate | None = None,
+    rate: RateAnswer | None = None,
     who: str | None = None,
     why: str = "",
 ) -> Change:
@@ -137,7 +137,7 @@ def _best(rows: Sequence[Record], keep: str | None) -> Record:
     return max(leaders or rows, key=lambda row: (row.score or 0.0, row.created_at))
 
 
-def _worse(row: Record, best: Record, rate: Rate | None) -> str:
+def _worse(row: Record, best: Record, rate: RateAnswer | None) -> str:
     """Why this request would be answered worse by the best answer; ``""`` where it would not."""
     if row.answer == best.answer:
         return ""
@@ -155,7 +155,7 @@ def _worse(row: Record, best: Record, rate: Rate | None) -> str:
     return ""
 
 
-def _rated(rate: Rate, request: str, answer: Any) -> float:
+def _rated(rate: RateAnswer, request: str, answer: Any) -> float:
     found = settled(rate(request, answer))
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:
         raise InvalidInputError(f"rate gave {found!r:.80} for {request!r:.80}; it must give a number of 0 to 1")

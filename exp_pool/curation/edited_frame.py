@@ -9,8 +9,8 @@ from typing import Any
 
 from exp_pool.core.experience import MISSING
 from exp_pool.curation.cells import is_null, read_cell
-from exp_pool.curation.columns import DELETED, FOUND, Column, column
-from exp_pool.curation.frames import SELECTION, Selection
+from exp_pool.curation.columns import DELETED, FOUND, FrameColumn, column
+from exp_pool.curation.frames import FRAME_ORIGIN, FrameOrigin
 from exp_pool.errors import InvalidInputError
 
 ONLY_IN_NEW_ROWS = frozenset("function version request arguments created_at".split())
@@ -25,15 +25,15 @@ class EditedFrame:
         cells: by column.
         columns: what each column is.
         count: of rows.
-        selection: what the frame was taken from, where it still knows.
+        origin: what the frame was taken from, where it still knows.
         json: columns of any type hold JSON text (Arrow, Polars).
         floats: columns that pandas keeps as floats, whatever they were.
     """
 
     cells: Mapping[str, Sequence[Any]]
-    columns: Mapping[str, Column]
+    columns: Mapping[str, FrameColumn]
     count: int
-    selection: Selection | None
+    origin: FrameOrigin | None
     json: bool
     floats: frozenset[str]
 
@@ -55,21 +55,21 @@ class EditedFrame:
             _once("column", names)
             names = [name for name in names if not str(name).startswith(FOUND)]
             cells = {name: frame[name].tolist() for name in names}
-            text = frame.attrs.get(SELECTION)
+            text = frame.attrs.get(FRAME_ORIGIN)
             floats = frozenset(name for name in names if frame[name].dtype.kind == "f")
         elif kind == "pyarrow" and hasattr(frame, "schema"):
             _once("column", frame.column_names)
             cells = {name: frame[name].to_pylist() for name in frame.column_names if not name.startswith(FOUND)}
             floats = frozenset()
-            found = (frame.schema.metadata or {}).get(SELECTION.encode())
+            found = (frame.schema.metadata or {}).get(FRAME_ORIGIN.encode())
             text = None if found is None else found.decode()
         else:
             raise InvalidInputError(
                 f"{frame!r:.80} is no frame; give one of to_frame, to_arrow, to_polars or iter_frames, or a diff"
             )
         columns = {name: column(name) for name in cells}
-        selection = None if text is None else Selection.parse(text)
-        return cls(cells, columns, len(frame), selection, kind == "pyarrow", floats)
+        origin = None if text is None else FrameOrigin.parse(text)
+        return cls(cells, columns, len(frame), origin, kind == "pyarrow", floats)
 
     def check_namespace(self, namespace: str) -> None:
         """Refuse a frame whose rows are not of this namespace.
@@ -80,8 +80,8 @@ class EditedFrame:
         if "id" not in self.cells:
             raise InvalidInputError("the frame has no column 'id', so nobody knows which experiences its rows are")
         spaces = {str(cell) for cell in self.cells.get("namespace", ()) if not is_null(cell)}
-        if self.selection is not None:
-            spaces.add(self.selection.namespace)
+        if self.origin is not None:
+            spaces.add(self.origin.namespace)
         if others := sorted(spaces - {namespace}):
             raise InvalidInputError(
                 f"the frame has experiences of the namespace {others[0]!r}, and this is {namespace!r}; apply it to a "
@@ -139,7 +139,7 @@ class EditedFrame:
             InvalidInputError: the frame does not say, or somebody edited it.
         """
         cell = self.cell("revision", at)
-        taken = self.selection.rows.get(id_) if self.selection is not None else None
+        taken = self.origin.rows.get(id_) if self.origin is not None else None
         if is_null(cell):
             if taken is None:
                 raise InvalidInputError(

@@ -10,7 +10,7 @@ import pydantic
 
 from exp_pool.core.experience import MISSING, Experience, Score
 from exp_pool.core.record import Record, sized, to_experience, to_record, vouched_for
-from exp_pool.curation.columns import METADATA, METADATA_JSON, METRIC, SCORE, Kind, column
+from exp_pool.curation.columns import METADATA, METADATA_JSON, METRIC, SCORE, CellKind, column
 from exp_pool.errors import EncodingError, InvalidInputError
 from exp_pool.runtime.clock import to_datetime
 from exp_pool.stores.lineage import with_inherited_trust
@@ -68,7 +68,7 @@ def _field(name: str, value: Any) -> Any:
         return value
     if value is MISSING or value is None:
         return [] if name in ("parents", "trajectory") else None
-    return to_datetime(value) if column(name).kind is Kind.TIME else value
+    return to_datetime(value) if column(name).kind is CellKind.TIME else value
 
 
 def _set(members: dict[str, Any], name: str, value: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What was edited in a frame, against the store as it is now: `diff`.
 
-Row by row: the stored row is shown as the frame would show it, and a cell that says something else was edited, unless
-the row has another revision than the frame: then others may have been at it, and the row is `stale`.
+Each stored row is shown as the frame would show it. A cell that says something else was edited, unless the row has
+another revision than the frame: then others may have changed it, and the row is `stale`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from exp_pool.core.experience import MISSING, Experience
 from exp_pool.core.record import Record
 from exp_pool.curation.cells import EMPTY, is_null, read_cell, same
 from exp_pool.curation.change_set import Change, planned
-from exp_pool.curation.columns import DELETED, Row, column
+from exp_pool.curation.columns import DELETED, ParsedRecord, column
 from exp_pool.curation.edited_frame import ONLY_IN_NEW_ROWS, EditedFrame, read_only
 from exp_pool.curation.edited_row import edited_row, error_text, experience_fields
 from exp_pool.curation.frames import settle
@@ -80,14 +80,18 @@ def _changed(
         going = table.deletes(at)
         if record is not None:
             revision = table.revision(id_, at)
-            edited = {} if going else _edited(table, Row(record), id_, at, same_revision=revision == record.revision)
+            edited = (
+                {}
+                if going
+                else _edited(table, ParsedRecord(record), id_, at, same_revision=revision == record.revision)
+            )
             if (edited or going) and revision != record.revision:
                 stale[id_] = f"its revision is {record.revision} now, and was {revision} when the frame was taken"
             elif going:
                 yield record, None
             elif edited:
                 yield record, edited_row(pool, record, edited)
-        elif table.selection is not None and id_ in table.selection.rows:
+        elif table.origin is not None and id_ in table.origin.rows:
             if not going:
                 stale[id_] = "it was deleted meanwhile"
         else:
@@ -99,10 +103,10 @@ def _changed(
         )
 
 
-def _edited(table: EditedFrame, row: Row, id_: str, at: int, *, same_revision: bool) -> dict[str, Any]:
+def _edited(table: EditedFrame, row: ParsedRecord, id_: str, at: int, *, same_revision: bool) -> dict[str, Any]:
     """What the frame says otherwise, by column. Read-only columns must say what the store says."""
     edited: dict[str, Any] = {}
-    taken = table.selection.rows.get(id_) if table.selection is not None else None
+    taken = table.origin.rows.get(id_) if table.origin is not None else None
     for name, how in table.columns.items():
         if name in ("id", "revision", DELETED):
             continue
@@ -137,7 +141,7 @@ def _used(name: str, present: Any, taken: tuple[int, int, int | None] | None, ce
 
 def _emptied(table: EditedFrame, name: str, id_: str) -> Any:
     """A null cell takes the value away, if the frame showed that value; a column that was put in shows nothing."""
-    taken = table.selection
+    taken = table.origin
     if taken is None or name not in taken.columns or id_ not in taken.rows:
         raise InvalidInputError(
             f"{name!r} of {id_!r} is empty, and nothing says that the frame was taken with it (attrs are lost in CSV, "
@@ -178,17 +182,17 @@ def _added(pool: Pool, table: EditedFrame, places: Sequence[int]) -> list[Record
 def _missing(
     pool: Pool, table: EditedFrame, there: set[str], stale: dict[str, str]
 ) -> Iterator[tuple[Record | None, Record | None]]:
-    if table.selection is None:
+    if table.origin is None:
         raise InvalidInputError(
             "delete_missing=True: the frame does not say which rows it was taken with (attrs are lost in CSV, in "
             "Polars, when frames are put together); mark rows with deleted=True instead"
         )
-    ids = [id_ for id_ in table.selection.rows if id_ not in there]
+    ids = [id_ for id_ in table.origin.rows if id_ not in there]
     for start in range(0, len(ids), _BATCH):
         for record in pool.store.get_many(pool.space, ids[start : start + _BATCH], by="id"):
             if record is None:
                 continue
-            revision = table.selection.rows[record.id][0]
+            revision = table.origin.rows[record.id][0]
             if record.revision == revision:
                 yield record, None
             else:

@@ -28,7 +28,7 @@ _MEMBER = "exp_pool"
 _OF_A_CALL = ("function", "version", "arguments", "request")
 
 
-class Row(NamedTuple):
+class PortableRow(NamedTuple):
     """A row, what was said and changed about it (`rows.audit_entry`), and whether its answer is not as it was."""
 
     record: Record
@@ -69,7 +69,7 @@ def to_line(record: Record, log: Sequence[str], secret: bytes | None, *, redact:
     return {**line, _MEMBER: ours}
 
 
-def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None, *, believe_key: bool) -> Row:
+def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None, *, believe_key: bool) -> PortableRow:
     """The row of a JSON object.
 
     Args:
@@ -97,7 +97,7 @@ def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None, *, 
     record = replace(record, **_columns(ours, "source", "principal"))
     if ours.get("is_current") is False:
         record = replace(record, **_columns(ours, "superseded_by"), is_current=False, embed_due=None)
-    return Row(record, _log(ours.get("log", []), record.id), bool(ours.get("answer_redacted", False)))
+    return PortableRow(record, _log(ours.get("log", []), record.id), bool(ours.get("answer_redacted", False)))
 
 
 def namespace_of(line: Mapping[str, Any]) -> str | None:

@@ -178,9 +178,9 @@ def _verified(record: Record, function: Callable[..., Any] | None, same: Same | 
         return row(Outcome.RAISED, why=repr(err))
     try:
         if isinstance(function, Decorated) and not is_typed(record.codec):
-            expected = _typed(function, record, streamed=isinstance(actual, _Chunks))
+            expected = _typed(function, record, streamed=isinstance(actual, _RerunChunks))
         else:
-            actual = json_form(list(actual) if isinstance(actual, _Chunks) else actual)
+            actual = json_form(list(actual) if isinstance(actual, _RerunChunks) else actual)
         differs = difference(expected, actual)
         if same is not None:
             differs = None if settled(same(expected, actual)) else (differs or "same() says it differs")
@@ -236,11 +236,11 @@ def _collected(result: Any) -> Any:
         return settled(result)
     if isinstance(result, AsyncIterable):
         chunks: Any = _all(result)
-        return _Chunks(settled(chunks))
-    return _Chunks(result) if isinstance(result, Iterator) else result
+        return _RerunChunks(settled(chunks))
+    return _RerunChunks(result) if isinstance(result, Iterator) else result
 
 
-class _Chunks(list[Any]):
+class _RerunChunks(list[Any]):
     """What a stream gave."""
 
 
@@ -258,4 +258,4 @@ def _typed(function: Decorated[..., Any], record: Record, *, streamed: bool) -> 
     codec = function._policy.codec  # noqa: SLF001
     text = record.expected or "null"
     value = codec.read(text, record.codec, given=True)
-    return _Chunks(value) if streamed else value
+    return _RerunChunks(value) if streamed else value

@@ -30,8 +30,8 @@ from exp_pool.errors import ConfigurationError, InvalidInputError, SourceError
 from exp_pool.runtime.clock import to_datetime
 from exp_pool.runtime.progress import progress
 from exp_pool.snapshots import files
-from exp_pool.snapshots.convergence import Converging
-from exp_pool.snapshots.entries import Entry, Gone, untold_trust
+from exp_pool.snapshots.convergence import SnapshotLoader
+from exp_pool.snapshots.entries import SnapshotDeletion, SnapshotEntry, untold_trust
 from exp_pool.snapshots.format import fingerprint, later, read, secret_of, write_gone, write_row
 from exp_pool.snapshots.ownership import refuse_to_lose, remember
 from exp_pool.stores.pages import all_deletions, audit_entries
@@ -68,7 +68,7 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
     pool, root = manager.sync, Path(folder)
     if root.exists() and not root.is_dir():
         raise ConfigurationError(f"{root} is a file; name a folder")
-    Converging(pool)  # ends what a killed process left half done
+    SnapshotLoader(pool)  # ends what a killed process left half done
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     staged: list[files.Staged] = []
     try:
@@ -115,10 +115,10 @@ def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, d
 
 def _gone(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
     space = pool.space
-    gone = [Gone(id_, deleted_at) for id_, deleted_at in all_deletions(pool.store, space) if deleted_at > 0]
+    gone = [SnapshotDeletion(id_, deleted_at) for id_, deleted_at in all_deletions(pool.store, space) if deleted_at > 0]
     if (cutoff := pool.store.cutoff(space)) is not None:
-        gone.append(Gone("", cutoff))
-    months: dict[str, list[Gone]] = {}
+        gone.append(SnapshotDeletion("", cutoff))
+    months: dict[str, list[SnapshotDeletion]] = {}
     for each in sorted(gone, key=lambda each: (each.at, each.id)):
         months.setdefault(f"{to_datetime(each.at):%Y-%m}", []).append(each)
     for month, listed in months.items():
@@ -162,7 +162,7 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
     if not root.exists() and not root.is_symlink():
         raise ConfigurationError(f"{root} is not there; give a folder that snapshots.save wrote, or one of its files")
     folder = root.is_dir()
-    here = Converging(pool)
+    here = SnapshotLoader(pool)
     written, whole = 0, []
     for file in progress(sorted(root.glob(f"*/*{_SUFFIX}")) if folder else [root], "loading"):
         try:
@@ -173,14 +173,16 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
             pool.notices.once(f"snapshot:{file}", f"a file was skipped, the other files are loaded: {err}")
             continue
         found = _readable(pool, file, entries)
-        _same_secret(pool, file, {id_: entries[id_] for id_, each in found.items() if isinstance(each, Entry)})
+        _same_secret(pool, file, {id_: entries[id_] for id_, each in found.items() if isinstance(each, SnapshotEntry)})
         rest = iter(found.values())
         while batch := list(islice(rest, _BATCH)):
-            gone = [each for each in batch if isinstance(each, Gone)]
+            gone = [each for each in batch if isinstance(each, SnapshotDeletion)]
             written += here.deletions(gone)
             for each in gone:
                 written += 0 if each.id else _clear(pool, here, file, each.at, delete=clear)
-            written += here.rows([each for each in batch if isinstance(each, Entry)], changed_too=not incremental)
+            written += here.rows(
+                [each for each in batch if isinstance(each, SnapshotEntry)], changed_too=not incremental
+            )
         if here.all_in() and len(found) == len(entries) and not incremental:
             whole.append(digest)
     if whole:
@@ -188,7 +190,7 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
     return written
 
 
-def _clear(pool: Pool, here: Converging, file: Path, at: int, *, delete: bool) -> int:
+def _clear(pool: Pool, here: SnapshotLoader, file: Path, at: int, *, delete: bool) -> int:
     went, stay = here.cleared(at, delete=delete)
     if stay:
         pool.notices.once(
@@ -210,8 +212,8 @@ def _same_secret(pool: Pool, file: Path, rows: Mapping[str, Any]) -> None:
             )
 
 
-def _readable(pool: Pool, file: Path, entries: Mapping[str, Any]) -> dict[str, Entry | Gone]:
-    found: dict[str, Entry | Gone] = {}
+def _readable(pool: Pool, file: Path, entries: Mapping[str, Any]) -> dict[str, SnapshotEntry | SnapshotDeletion]:
+    found: dict[str, SnapshotEntry | SnapshotDeletion] = {}
     for id_, entry in entries.items():
         try:
             found[id_] = read(id_, entry)
@@ -238,7 +240,7 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Path:
     for path in _each_file(paths):
         try:
             for id_, entry in files.read(path, path.parent)[0].items():
-                if isinstance(read(id_, entry), Entry):
+                if isinstance(read(id_, entry), SnapshotEntry):
                     secrets.setdefault(secret_of(entry), path)
                 entries[id_] = later(entries[id_], entry, id_) if id_ in entries else entry
         except (SourceError, ValueError, TypeError, RecursionError) as err:

@@ -23,8 +23,8 @@ from exp_pool.maintenance.scorer_runner import unscored_log
 from exp_pool.runtime.clock import now_us
 from exp_pool.snapshots.entries import (
     CHANGEABLE,
-    Entry,
-    Gone,
+    SnapshotDeletion,
+    SnapshotEntry,
     loaded,
     rank,
     restored_at,
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from exp_pool.api.pool import Pool
 
 _PENDING = "snapshots:pending"  # rows that are being put anew, until they are there again
-_AWAITED = 0  # a row buried at this time is put anew; as `store_copy` does
+_AWAITED = 0  # a row buried at this time is put anew; as `store_copier` does
 
 
-class Converging:
+class SnapshotLoader:
     """Brings entries into a pool's namespace. What a killed process left half done is ended first."""
 
     def __init__(self, pool: Pool) -> None:
@@ -50,7 +50,7 @@ class Converging:
         self._refused: list[str] = []
         self._put_back()
 
-    def rows(self, entries: Sequence[Entry], *, changed_too: bool) -> int:
+    def rows(self, entries: Sequence[SnapshotEntry], *, changed_too: bool) -> int:
         """Rows of another pool; how many were written."""
         store, space = self._store, self._space
         records = [entry.record for entry in entries]
@@ -88,7 +88,7 @@ class Converging:
         refused, self._refused = self._refused, []
         return not refused or self._tombstones().keys() >= set(refused)
 
-    def deletions(self, gone: Sequence[Gone]) -> int:
+    def deletions(self, gone: Sequence[SnapshotDeletion]) -> int:
         """Deletions of another pool; how many rows went."""
         times = {deletion.id: deletion.at for deletion in gone if deletion.id}
         if not times:
@@ -113,13 +113,13 @@ class Converging:
         store.bury(space, [], at)
         older = RecordQuery(space, (Condition("created_at", "", "lte", at),), history=True)
         ids = [row.id for row in store.scan(older) if restored_at(self._said(row.id)) <= at]
-        return (self.deletions([Gone(id_, at) for id_ in ids]), 0) if delete else (0, len(ids))
+        return (self.deletions([SnapshotDeletion(id_, at) for id_ in ids]), 0) if delete else (0, len(ids))
 
     # Rows
 
     def _add(
         self,
-        entry: Entry,
+        entry: SnapshotEntry,
         unsettled: dict[str, dict[str, str]],
         taken: set[str],
         buried: Callable[[], Mapping[str, int]],
@@ -146,7 +146,7 @@ class Converging:
         self._hear(row.id, [text for text in entry.said if text not in set(said)])
         return True
 
-    def _update(self, here: Record, entry: Entry) -> bool:
+    def _update(self, here: Record, entry: SnapshotEntry) -> bool:
         """Give the row the later state, if that is the file's; whether it changed."""
         said = self._said(here.id)
         said += (untold := untold_trust(here, said))

@@ -35,7 +35,7 @@ class Rank(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SnapshotEntry:
     """A row as it stands in a file.
 
     Attributes:
@@ -53,7 +53,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class SnapshotDeletion:
     """A row that was deleted; `id` ``""``: everything that was created up to then."""
 
     id: str

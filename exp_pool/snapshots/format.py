@@ -20,7 +20,7 @@ from exp_pool.core.record import Record, sized, to_experience
 from exp_pool.core.record_fields import FIELD_KINDS, FieldKind, audit_texts, fits_field
 from exp_pool.errors import DecodingError
 from exp_pool.runtime.clock import now_us, to_us
-from exp_pool.snapshots.entries import LOADED, Entry, Gone, restored_at, revision_of, settled_trust
+from exp_pool.snapshots.entries import LOADED, SnapshotDeletion, SnapshotEntry, restored_at, revision_of, settled_trust
 
 FORMAT = 2
 _OWED = frozenset(f"{duty}_{what}" for duty in ("embed", "score") for what in ("due", "tries"))
@@ -50,7 +50,7 @@ def write_row(record: Record, said: Sequence[str], secret: str | None) -> dict[s
     return _sealed(None if record.response is None else json.loads(record.response), metadata)
 
 
-def write_gone(gone: Gone) -> dict[str, Any]:
+def write_gone(gone: SnapshotDeletion) -> dict[str, Any]:
     """A deletion."""
     return _sealed(None, {"deleted_at": gone.at})
 
@@ -62,7 +62,7 @@ def secret_of(entry: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def read(id_: str, entry: Any) -> Entry | Gone:
+def read(id_: str, entry: Any) -> SnapshotEntry | SnapshotDeletion:
     """What an entry says.
 
     Raises:
@@ -78,7 +78,7 @@ def read(id_: str, entry: Any) -> Entry | Gone:
     del metadata["format"]
     if metadata.keys() == {"deleted_at"}:
         _check("created_at", metadata["deleted_at"], "deleted_at")
-        return Gone(id_, _past("deleted_at", metadata["deleted_at"]))
+        return SnapshotDeletion(id_, _past("deleted_at", metadata["deleted_at"]))
     metadata.pop("key_secret", None)
     metadata.setdefault("source", "")  # what earlier versions wrote does not say
     said = audit_texts(metadata.pop("said", []), _check_entry)
@@ -96,7 +96,7 @@ def read(id_: str, entry: Any) -> Entry | Gone:
         raise ValueError("it is no experience: its function, arguments or metadata cannot be")
     if not isinstance(experience.parents, list) or not all(isinstance(parent, str) for parent in experience.parents):
         raise ValueError(f"its parents are {record.parents:.40}")
-    return Entry(record, said)
+    return SnapshotEntry(record, said)
 
 
 def later(one: Any, other: Any, id_: str) -> Any:
@@ -107,13 +107,13 @@ def later(one: Any, other: Any, id_: str) -> Any:
     """
     first, second = read(id_, one), read(id_, other)
     match first, second:
-        case Gone(), Gone():
+        case SnapshotDeletion(), SnapshotDeletion():
             return one if first.at >= second.at else other
-        case Gone(), Entry():
+        case SnapshotDeletion(), SnapshotEntry():
             return one if first.at >= restored_at(second.said) else other
-        case Entry(), Gone():
+        case SnapshotEntry(), SnapshotDeletion():
             return other if second.at >= restored_at(first.said) else one
-        case Entry(), Entry():
+        case SnapshotEntry(), SnapshotEntry():
             state = one if first.rank >= second.rank else other
             said = sorted({*first.said, *second.said}, key=lambda text: (json.loads(text)["at"], text))
             metadata = {name: value for name, value in state["metadata"].items() if name not in ("format", "checksum")}

@@ -25,12 +25,12 @@ from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.plugs import offers
 from exp_pool.runtime.progress import bar
 from exp_pool.runtime.urls import without_password
-from exp_pool.snapshots.store_copy import Moving, Unwritten
+from exp_pool.snapshots.store_copier import DryRunStore, StoreCopier
 from exp_pool.stores.null import NullStore
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class MigrationReport:
     """What `migrate` did; what was there already is in `skipped`, and in none of the others.
 
     Attributes:
@@ -94,7 +94,7 @@ def migrate(
     *,
     namespace: str | None = None,
     dry_run: bool = False,
-) -> Moved:
+) -> MigrationReport:
     """Move what a store keeps to another one, and verify it. The source is not changed.
 
     Ids, times, scores, annotations, use, what is owed, and which row of a key is current come out as they were. What
@@ -137,16 +137,18 @@ def migrate(
         tally: Counter[str] = Counter()
         total = sum(old.count(RecordQuery(space, conditions, history=True)) for space in spaces)
         with bar("moving and verifying", total if dry_run else 2 * total) as advance:
-            moving = Moving(old, cast("RecordStore", Unwritten(new)) if dry_run else new, conditions, tally, advance)
+            copier = StoreCopier(
+                old, cast("RecordStore", DryRunStore(new)) if dry_run else new, conditions, tally, advance
+            )
             for space in spaces:
                 tally["before"] += new.count(RecordQuery(space, history=True))
-                moving.move(space)
+                copier.move(space)
             if dry_run:
-                return replace(Moved(), **cast("dict[str, Any]", tally), dry_run=True)
+                return replace(MigrationReport(), **cast("dict[str, Any]", tally), dry_run=True)
             if isinstance(target, str):  # what is read back was written: nothing of it comes from this store's memory
                 new.close()
-                moving.target = _open(opened, target, "target")
-            problems = [problem for space in spaces for problem in moving.verify(space)]
+                copier.target = _open(opened, target, "target")
+            problems = [problem for space in spaces for problem in copier.verify(space)]
         if namespace is None and not conditions:
             problems += [f"source: {damage}" for damage in old.check()]
         if problems:
@@ -158,7 +160,7 @@ def migrate(
                 problems,
             )
         counts = cast("dict[str, Any]", tally)
-        return replace(Moved(), **counts, checksum=f"{moving.checksum:032x}", seconds=monotonic() - began)
+        return replace(MigrationReport(), **counts, checksum=f"{copier.checksum:032x}", seconds=monotonic() - began)
 
 
 def _open_both(

@@ -27,7 +27,7 @@ __all__ = [
     "every",
 ]
 
-_CONTRACTS = ("codec", "record_store", "vector_index", "_writes", "_queries", "_upkeep", "_migration")
+_CONTRACTS = ("codec", "record_store", "vector_index", "_writes", "_queries", "_maintenance", "_migration")
 _PLACES = {
     "CodecContract": "codec",
     "Fault": "faults",

@@ -7,7 +7,7 @@ from exp_pool.runtime import clock
 from exp_pool.testing.factories import NASTY_TEXTS, put, row
 
 
-class MovingRules:
+class MigrationRules:
     """Nothing that is kept is hidden, and what another pool deleted stays deleted."""
 
     def test_readers_of_requests_hear_of_new_rows_in_order(self, store: RecordStore) -> None:

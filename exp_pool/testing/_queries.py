@@ -14,7 +14,7 @@ from exp_pool.testing.factories import put, row
 _DAY = 1_767_312_000 * 10**6  # 2026-01-02, in microseconds
 
 
-class FindingRules:
+class QueryRules:
     """Queries mean what `filters` says, and nothing crosses a namespace."""
 
     # Queries

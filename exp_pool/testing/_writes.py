@@ -24,7 +24,7 @@ from exp_pool.runtime import clock
 from exp_pool.testing.factories import NASTY_TEXTS, put, row, vector
 
 
-class WritingRules:
+class WriteRules:
     """Rows come back as they were, one is current, and what was deleted stays so."""
 
     # Rows

@@ -16,10 +16,10 @@ from exp_pool.core.contracts.plugs import (
 )
 from exp_pool.core.record import Duty
 from exp_pool.runtime import clock
-from exp_pool.testing._migration import MovingRules
-from exp_pool.testing._queries import FindingRules
-from exp_pool.testing._upkeep import UpkeepRules
-from exp_pool.testing._writes import WritingRules
+from exp_pool.testing._maintenance import MaintenanceRules
+from exp_pool.testing._migration import MigrationRules
+from exp_pool.testing._queries import QueryRules
+from exp_pool.testing._writes import WriteRules
 from exp_pool.testing.factories import put, row
 
 
@@ -83,7 +83,7 @@ class RecordStoreShape:
         store.close()
 
 
-class RecordStoreContract(RecordStoreShape, WritingRules, FindingRules, UpkeepRules, MovingRules):
+class RecordStoreContract(RecordStoreShape, WriteRules, QueryRules, MaintenanceRules, MigrationRules):
     """Everything that `exp_pool.core.contracts.plugs.RecordStore` promises.
 
     ::

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from exp_pool.core.filters import parse_where
 from exp_pool.curation.exporters.output import Manifest, ManifestFile, Output, verify
-from exp_pool.curation.exporters.selection import INCLUDABLE, Selection
+from exp_pool.curation.exporters.selection import INCLUDABLE, ExportSelection
 from exp_pool.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Exporter(Protocol):
     TRAINING: bool
     """It holds questions and answers to learn from, not rows of a pool: no insights, no history, nothing twice."""
 
-    def write(self, selection: Selection, output: Output) -> None:
+    def write(self, selection: ExportSelection, output: Output) -> None:
         """Write what is selected.
 
         Raises:
@@ -101,7 +101,7 @@ def save(
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise InvalidInputError(f"{name}={value!r} must be a number of 0 to 1")
     exporter = cast("Exporter", importlib.import_module(FORMATS[format]))
-    selection = Selection(
+    selection = ExportSelection(
         manager.sync,
         parse_where(where),
         include=frozenset(include),

@@ -13,21 +13,21 @@ from typing import Any
 
 from exp_pool.curation.exporters.chats import answer_message, as_text, prompt_messages
 from exp_pool.curation.exporters.output import Output
-from exp_pool.curation.exporters.selection import Selection
+from exp_pool.curation.exporters.selection import ExportSelection
 from exp_pool.curation.optional_packages import package
 
 FOLDER = True
 TRAINING = True
 
 
-def write(selection: Selection, output: Output) -> None:
+def write(selection: ExportSelection, output: Output) -> None:
     """One row for each experience."""
     datasets = package("datasets", "datasets")
     with _without_its_bars(datasets):
         _write(datasets, selection, output)
 
 
-def _write(datasets: Any, selection: Selection, output: Output) -> None:
+def _write(datasets: Any, selection: ExportSelection, output: Output) -> None:
     text = datasets.Value("string")
     features = datasets.Features(
         messages=[{"role": text, "content": text}],
@@ -68,7 +68,7 @@ def _without_its_bars(datasets: Any) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _rows(selection: Selection, side: str | None) -> Iterator[dict[str, Any]]:
+def _rows(selection: ExportSelection, side: str | None) -> Iterator[dict[str, Any]]:
     for experience in selection.experiences(side):
         messages = [*prompt_messages(experience), answer_message(experience.value)]
         yield {

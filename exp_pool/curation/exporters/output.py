@@ -88,7 +88,7 @@ def _read_manifest(root: Path) -> list[ManifestFile]:
         raise ConfigurationError(f"{root} has no manifest that can be read: {err}") from err
 
 
-class Writing:
+class ExportFile:
     """One file that is being written: bytes and rows are counted."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -158,11 +158,11 @@ class Output:
         return [name for name in there if name not in noted]
 
     @contextmanager
-    def file(self, name: str, side: str | None = None) -> Iterator[Writing]:
+    def file(self, name: str, side: str | None = None) -> Iterator[ExportFile]:
         """One file; its name is of use in a folder only."""
         path = self.place(name if self.folder else self.path.name)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            writing = Writing(file)
+            writing = ExportFile(file)
             yield writing
             file.flush()
             os.fsync(file.fileno())

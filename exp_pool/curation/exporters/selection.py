@@ -26,7 +26,7 @@ INCLUDABLE = frozenset({"quarantined", "expired", "failures"})
 TRAIN, TEST = "train", "test"
 
 
-class Selection:
+class ExportSelection:
     """The rows that meet the conditions.
 
     Attributes:

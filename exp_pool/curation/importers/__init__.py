@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from exp_pool.core.experience import Trust
-from exp_pool.curation.importers.ingest import BringingIn
+from exp_pool.curation.importers.ingest import Ingester
 from exp_pool.curation.importers.report import ImportReport, Skipped
-from exp_pool.curation.importers.safe_files import Items, Source, first_value
-from exp_pool.curation.importers.types import Importer, Made, Options, Peek
+from exp_pool.curation.importers.safe_files import ImportSource, Items, first_value
+from exp_pool.curation.importers.types import Imported, Importer, ImportOptions, Peek
 from exp_pool.errors import ExpPoolError, InvalidInputError, SourceError
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.progress import bar
@@ -106,14 +106,14 @@ def load(
     if function is not None and (not isinstance(function, str) or not function.strip()):
         raise InvalidInputError(f"function={function!r} must be the name under which calls are stored, not empty")
     report = ImportReport(path=str(root))
-    source = Source(root, skip_damaged=skip_damaged, skipped=report.skip)
+    source = ImportSource(root, skip_damaged=skip_damaged, skipped=report.skip)
     if format is None and columns and root.name.removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json")):
         format = "jsonl"  # noqa: A001  (who says which member is which does not need it to look like one of ours)
     name, importer = _importer(format, source)
     report.format = name
     if importer.NEEDS_FUNCTION and function is None:
         raise InvalidInputError(f"{name} files do not say whose calls they hold; say so with function=")
-    options = Options(
+    options = ImportOptions(
         function,
         dict(columns or {}),
         None if requests is None else Path(requests),
@@ -122,7 +122,7 @@ def load(
         pool.secret,
         wanted is Trust.TRUSTED,
     )
-    writing = BringingIn(pool, report, wanted, revive=revive, keep_namespaces=keep_namespaces)
+    writing = Ingester(pool, report, wanted, revive=revive, keep_namespaces=keep_namespaces)
     with bar(f"importing {root.name}", source.size() // _MB) as advance:
         source.hear(lambda read: advance(f"{report.read:,} read", read / _MB))
         try:
@@ -139,7 +139,7 @@ def load(
     return report
 
 
-def _items(importer: Importer, source: Source, options: Options) -> Items:
+def _items(importer: Importer, source: ImportSource, options: ImportOptions) -> Items:
     """What stands in the source; what the importer stumbles over ends it as damage does."""
     try:
         yield from importer.items(source, options)
@@ -151,7 +151,7 @@ def _items(importer: Importer, source: Source, options: Options) -> Items:
         ) from err
 
 
-def _made(importer: Importer, where: str, item: Any, options: Options, report: ImportReport) -> list[Made]:
+def _made(importer: Importer, where: str, item: Any, options: ImportOptions, report: ImportReport) -> list[Imported]:
     """What there is to import of one item; what cannot be imported is reported."""
     try:
         return list(importer.experiences(item, options))
@@ -166,12 +166,12 @@ def recognise(path: str | Path) -> str | None:
     Raises:
         SourceError: there is no such file, or it is a link, a device or a pipe.
     """
-    return _recognised(Source(Path(path)))
+    return _recognised(ImportSource(Path(path)))
 
 
-def _importer(format_: str | None, source: Source) -> tuple[str, Importer]:
+def _importer(format_: str | None, source: ImportSource) -> tuple[str, Importer]:
     # What of a folder is damaged is told when it is imported, not twice.
-    name = _recognised(Source(source.path, skip_damaged=source.is_folder)) if format_ is None else format_
+    name = _recognised(ImportSource(source.path, skip_damaged=source.is_folder)) if format_ is None else format_
     if name is None:
         raise SourceError(
             f"{source.path} looks like no known format; say which: {', '.join(sorted(FORMATS))}; or, of "
@@ -186,7 +186,7 @@ def _module(name: str) -> Importer:
     return cast("Importer", importlib.import_module(FORMATS[name]))
 
 
-def _recognised(source: Source) -> str | None:
+def _recognised(source: ImportSource) -> str | None:
     """By the first file that looks like something: a folder may hold a page about its files, too."""
     for file in islice(source.files(), _LOOKED_AT):
         peek = _peek(source, file)
@@ -196,7 +196,7 @@ def _recognised(source: Source) -> str | None:
     return None
 
 
-def _peek(source: Source, first: Path) -> Peek:
+def _peek(source: ImportSource, first: Path) -> Peek:
     head = next(source.chunks(first), b"")[:_HEAD]
     return Peek(first.name, head, first_value(head))
 

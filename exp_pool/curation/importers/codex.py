@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.safe_files import ImportSource, Items
 from exp_pool.curation.importers.turns import Turn, turn_call
-from exp_pool.curation.importers.types import Made, Options, Peek
+from exp_pool.curation.importers.types import Imported, ImportOptions, Peek
 
 NEEDS_FUNCTION = False
 _FUNCTION = "codex"
@@ -23,7 +23,7 @@ def recognise(peek: Peek) -> bool:
     return isinstance(value, dict) and value.get("type") == "session_meta" and "payload" in value
 
 
-def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG001
     """One for each turn."""
     for file in source.files(".jsonl", ".jsonl.gz"):
         turn = session = model = None
@@ -49,7 +49,7 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
             yield turn.where, turn
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The turn, if it was answered."""
     yield turn_call(item, options, "codex", _FUNCTION)
 

@@ -14,8 +14,8 @@ from exp_pool.core.record import Record, to_record
 from exp_pool.core.values.encoding import json_dumps
 from exp_pool.core.values.redaction import redacted
 from exp_pool.curation.importers.report import ImportReport
-from exp_pool.curation.importers.types import Made
-from exp_pool.curation.portable import Row, made_key
+from exp_pool.curation.importers.types import Imported
+from exp_pool.curation.portable import PortableRow, made_key
 from exp_pool.errors import ExpPoolError
 from exp_pool.stores.lineage import with_inherited_trust
 from exp_pool.stores.pages import audit_entries
@@ -29,27 +29,27 @@ _OF_CONTENT = ("response", "expected", "kind", "model")  # with the key: what ma
 _SUBSTANCE = (*_OF_CONTENT, "function", "version", "key", "arguments", "request", "codec", "metadata")
 
 
-class _Waiting(NamedTuple):
+class _PendingRow(NamedTuple):
     where: str
-    row: Row
+    row: PortableRow
     of_a_pool: bool
 
 
-class BringingIn:
+class Ingester:
     """Writes what was made of a source into the pool's namespace. `finish` writes the rest."""
 
     def __init__(self, pool: Pool, report: ImportReport, trust: Trust, *, revive: bool, keep_namespaces: bool) -> None:
         self._pool, self._report, self._trust, self._space = pool, report, trust, pool.space
         self._mode = PutMode.INSERT if revive else PutMode.REPLICATE
         self._keep_namespaces = keep_namespaces
-        self._waiting: dict[str, list[_Waiting]] = {}  # by namespace
+        self._waiting: dict[str, list[_PendingRow]] = {}  # by namespace
         self._size = self._count = 0
 
-    def add(self, where: str, made: Made) -> None:
+    def add(self, where: str, made: Imported) -> None:
         """Write this, with the next batch. What cannot be stored is reported."""
-        of_a_pool = isinstance(made, Row)
+        of_a_pool = isinstance(made, PortableRow)
         try:
-            row = made if isinstance(made, Row) else Row(self._record(made))
+            row = made if isinstance(made, PortableRow) else PortableRow(self._record(made))
         except (ExpPoolError, ValueError) as err:
             self._report.skip(where, str(err))
             return
@@ -59,7 +59,7 @@ class BringingIn:
         if self._trust is not Trust.TRUSTED or row.answer_redacted:
             record.trust = Trust.QUARANTINED.value
         record.origin = Origin.IMPORTED.value
-        self._waiting.setdefault(record.namespace, []).append(_Waiting(where, row, of_a_pool))
+        self._waiting.setdefault(record.namespace, []).append(_PendingRow(where, row, of_a_pool))
         self._count += 1
         self._size += record.size_bytes
         if self._count >= _BATCH or self._size >= _BATCH_BYTES:
@@ -87,7 +87,7 @@ class BringingIn:
         record.id = hashlib.sha256(json_dumps(content).encode()).hexdigest()[:32]
         return record
 
-    def _write(self, space: str, batch: Sequence[_Waiting]) -> None:
+    def _write(self, space: str, batch: Sequence[_PendingRow]) -> None:
         self._pool.check_writable()
         store, report = self._pool.store, self._report
         found = store.get_many(space, [each.row.record.id for each in batch], by="id")
@@ -95,7 +95,7 @@ class BringingIn:
         current = {row.key: row for row in store.get_many(space, [w.row.record.key for w in batch]) if row is not None}
         puts: list[Put] = []
         placed: list[str] = []
-        logs: list[Row] = []
+        logs: list[PortableRow] = []
         trusted = with_inherited_trust(store, [each.row.record for each in batch])
         for (where, row, of_a_pool), record in zip(batch, trusted, strict=True):
             there = known.get(record.id)
@@ -135,7 +135,7 @@ class BringingIn:
                 case _:  # somebody else is importing it, too
                     self._report.known += 1
 
-    def _append_log(self, space: str, row: Row) -> None:
+    def _append_log(self, space: str, row: PortableRow) -> None:
         """What the log of the row does not have yet: also of a row that an import which was killed left without."""
         (there,) = self._pool.store.get_many(space, [row.record.id], by="id")
         if there is None:

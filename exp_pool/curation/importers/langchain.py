@@ -11,8 +11,8 @@ from typing import Any
 
 from exp_pool.core.experience import MISSING, Metric
 from exp_pool.curation.importers import sqlite
-from exp_pool.curation.importers.safe_files import Items, Source
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, asked, call, count, from_json
+from exp_pool.curation.importers.safe_files import ImportSource, Items
+from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek, asked, call, count, from_json
 
 NEEDS_FUNCTION = True
 _TABLE = "full_llm_cache"
@@ -24,7 +24,7 @@ def recognise(peek: Peek) -> bool:
     return peek.head.startswith(sqlite.MAGIC) and _TABLE.encode() in peek.head
 
 
-def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG001
     """One for each generation."""
     for file in source.files(".db", ".sqlite"):
         columns = ("prompt", "llm", "idx", "response")
@@ -32,7 +32,7 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
             yield f"{source.name(file)} row {number}", row
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The generation. The model with its settings (`llm`) is an argument: under other settings it is another call."""
     prompt, generation = from_json(item["prompt"]), from_json(item["response"])
     if isinstance(prompt, list):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from exp_pool.core.experience import MISSING, Metric
-from exp_pool.curation.importers.safe_files import Items, Source, parse
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, call, count, moment
+from exp_pool.curation.importers.safe_files import ImportSource, Items, parse
+from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek, call, count, moment
 from exp_pool.errors import InvalidInputError
 
 NEEDS_FUNCTION = True
@@ -32,7 +32,7 @@ def recognise(peek: Peek) -> bool:
     return {"request", "response"} <= value.keys() or {"custom_id", "response"} <= value.keys() or "messages" in value
 
 
-def items(source: Source, options: Options) -> Items:
+def items(source: ImportSource, options: ImportOptions) -> Items:
     """One for each line, batch output with its request."""
     requests = None if options.requests is None else _Requests(options.requests)
     for file in source.files(".jsonl", ".json", ".jsonl.gz"):
@@ -46,7 +46,7 @@ def items(source: Source, options: Options) -> Items:
             yield where, value
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The pair, if there is an answer in it."""
     if not isinstance(item, dict):
         raise LeftOutError("it is no object")
@@ -111,7 +111,7 @@ class _Requests:
     """The bodies of a batch's requests by their `custom_id`: where each stands is remembered, not what it says."""
 
     def __init__(self, path: Path) -> None:
-        self._source = Source(path)
+        self._source = ImportSource(path)
         self._path = path
         self._at = {custom_id: (start, size) for custom_id, start, size in self._positions()}
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from exp_pool.core.experience import MISSING
 from exp_pool.curation.importers.openai import answer_of
-from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.safe_files import ImportSource, Items
 from exp_pool.curation.importers.spans import SpanMapping
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, asked, from_json
+from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek, asked, from_json
 
 NEEDS_FUNCTION = False
 _RESOURCES = ("resourceSpans", "resource_spans")
@@ -48,7 +48,7 @@ def recognise(peek: Peek) -> bool:
     return begins or (isinstance(peek.value, dict) and any(name in peek.value for name in _RESOURCES))
 
 
-def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG001
     """One for each span."""
     for file in source.files(".json", ".jsonl", ".jsonl.gz", ".json.gz"):
         for where, export in source.values(file):
@@ -56,7 +56,7 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
                 yield f"{where} span {number}", span
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The call of a span, if it is one of a kind that holds what was asked and answered."""
     attributes = {each["key"]: _value(each.get("value", {})) for each in item.get("attributes", [])}
     if "openinference.span.kind" in attributes:

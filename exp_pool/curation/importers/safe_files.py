@@ -36,7 +36,7 @@ Items = Iterator[tuple[str, Any]]
 """What stands in a source, each with where: ``line 3``, ``a/b.json``."""
 
 
-class Source:
+class ImportSource:
     """One file, or all files of a folder.
 
     Args:
@@ -102,7 +102,7 @@ class Source:
     def size(self) -> int:
         """Bytes of all files, as they lie there; 0 where that cannot be found out."""
         try:
-            return sum(path.lstat().st_size for path in Source(self.path, skip_damaged=True).files())
+            return sum(path.lstat().st_size for path in ImportSource(self.path, skip_damaged=True).files())
         except OSError:
             return 0
 
@@ -207,7 +207,7 @@ class Source:
         text = first[1].removeprefix(codecs.BOM_UTF8).strip()
         if text.startswith(b"[") or _goes_on(text):
             lines.close()
-            yield from _Scanning(self, path).values()
+            yield from _JsonScanner(self, path).values()
             return
         for number, line in chain([first], lines):
             where = self.line(path, number)
@@ -219,10 +219,10 @@ class Source:
                 yield where, value
 
 
-def values_of_files(*suffixes: str) -> Callable[[Source, Any], Items]:
+def values_of_files(*suffixes: str) -> Callable[[ImportSource, Any], Items]:
     """The `items` of a format in which each JSON value is one: those of all files with one of these endings."""
 
-    def items(source: Source, options: Any) -> Items:  # noqa: ARG001
+    def items(source: ImportSource, options: Any) -> Items:  # noqa: ARG001
         for file in source.files(*suffixes):
             yield from source.values(file)
 
@@ -254,10 +254,10 @@ def first_value(head: bytes) -> Any:
         return None
 
 
-class _Scanning:
+class _JsonScanner:
     """Values out of text that is read piece by piece: the elements of an array, or one value after the other."""
 
-    def __init__(self, source: Source, path: Path) -> None:
+    def __init__(self, source: ImportSource, path: Path) -> None:
         self._source, self._path = source, path
         self._chunks = source.chunks(path)
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()

@@ -13,8 +13,8 @@ from typing import Any
 from exp_pool.core.experience import MISSING, Experience, Metric, Score
 from exp_pool.curation.importers.openai import answer_in
 from exp_pool.curation.importers.types import (
+    ImportOptions,
     LeftOutError,
-    Options,
     asked,
     call,
     count,
@@ -46,7 +46,7 @@ class SpanMapping:
     def experience(
         self,
         span: Mapping[str, Any],
-        options: Options,
+        options: ImportOptions,
         given: Any,
         answer: Any,
         scores: Mapping[str, Score] | None = None,

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from exp_pool.curation.importers.safe_files import MAX_VALUE, Source
+from exp_pool.curation.importers.safe_files import MAX_VALUE, ImportSource
 
 MAGIC = b"SQLite format 3\0"
 _STEPS = 100_000_000  # of SQLite's machine between two rows; a damaged tree may go in circles
 
 
-def rows(source: Source, path: Path, table: str, columns: Sequence[str], order: str) -> Iterator[dict[str, Any]]:
-    """The rows of a table, in an order. What is damaged ends it (`Source.damaged`)."""
+def rows(source: ImportSource, path: Path, table: str, columns: Sequence[str], order: str) -> Iterator[dict[str, Any]]:
+    """The rows of a table, in an order. What is damaged ends it (`ImportSource.damaged`)."""
     with source.open(path):  # it is a plain file
         pass
     # Without a journal the file is whole as it lies there, and SQLite need not write beside it.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from exp_pool.core.experience import MISSING, Metric, Score
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, call, from_json, moment
+from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, call, from_json, moment
 from exp_pool.errors import InvalidInputError
 
 _METRIC = ("time_s", "money_usd", "tokens_in", "tokens_out")
@@ -17,7 +17,7 @@ _ASKED = ("request", "arguments")
 _SCORER = "imported"
 
 
-def mapping(options: Options) -> Mapping[str, str]:
+def mapping(options: ImportOptions) -> Mapping[str, str]:
     """By field the column; by default columns that are called as fields are.
 
     Raises:
@@ -30,7 +30,7 @@ def mapping(options: Options) -> Mapping[str, str]:
     return options.columns or {field: field for field in _FIELDS}
 
 
-def experience(row: Mapping[str, Any], options: Options, source: str) -> Made:
+def experience(row: Mapping[str, Any], options: ImportOptions, source: str) -> Imported:
     """The experience of a row. Empty cells count as not there.
 
     Raises:

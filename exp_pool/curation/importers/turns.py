@@ -7,7 +7,15 @@ from typing import Any
 
 from exp_pool.core.experience import Metric, Step
 from exp_pool.core.identity.request_text import json_text
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, call, count, moment, seconds_between
+from exp_pool.curation.importers.types import (
+    Imported,
+    ImportOptions,
+    LeftOutError,
+    call,
+    count,
+    moment,
+    seconds_between,
+)
 
 _LONGEST = 10_000  # letters of what a tool was given or gave; a file that was read is no experience
 _MOST = 1_000  # steps
@@ -62,7 +70,7 @@ class Turn:
 _READ = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
-def turn_call(turn: Turn, options: Options, source: str, function: str) -> Made:
+def turn_call(turn: Turn, options: ImportOptions, source: str, function: str) -> Imported:
     """The experience of a turn.
 
     Raises:

@@ -10,16 +10,16 @@ from typing import Any, Protocol, TypeAlias
 
 from exp_pool.core.experience import MISSING, Experience
 from exp_pool.core.identity.request_text import text_of
-from exp_pool.curation.importers.safe_files import Items, Source, parse
-from exp_pool.curation.portable import Row
+from exp_pool.curation.importers.safe_files import ImportSource, Items, parse
+from exp_pool.curation.portable import PortableRow
 from exp_pool.errors import InvalidInputError
 
-Made: TypeAlias = Experience | Row
+Imported: TypeAlias = Experience | PortableRow
 """An experience of a stranger, which gets its id from its content; or a row of a pool, which has one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ImportOptions:
     """What `load` was told.
 
     Attributes:
@@ -66,11 +66,11 @@ class Importer(Protocol):
         """Whether a source looks like this format and no other."""
         ...
 
-    def items(self, source: Source, options: Options) -> Items:
+    def items(self, source: ImportSource, options: ImportOptions) -> Items:
         """What stands in the source, one after the other, each with where."""
         ...
 
-    def experiences(self, item: Any, options: Options) -> Iterable[Made]:
+    def experiences(self, item: Any, options: ImportOptions) -> Iterable[Imported]:
         """What there is to import of one item; none where it holds no call.
 
         Raises:
@@ -84,7 +84,7 @@ class LeftOutError(InvalidInputError):
 
 
 def call(
-    options: Options,
+    options: ImportOptions,
     source: str,
     function: str | None,
     arguments: Mapping[str, Any] | None,

@@ -41,14 +41,14 @@ _OWNER = "embedder"  # the state that names whose vectors a namespace has
 _POSITIONS = "index:"  # the states that say how far an index got
 
 
-class Row(NamedTuple):
+class RowWithVector(NamedTuple):
     """A row with its vector, if it has one."""
 
     record: Record
     vector: Vector | None
 
 
-class Standing(Enum):
+class TargetState(Enum):
     """How a row of the target stands to that of the source."""
 
     ABSENT = auto()
@@ -60,23 +60,23 @@ class Standing(Enum):
     CLASH = auto()  # neither state is the later one
 
 
-class Judged(NamedTuple):
+class RowComparison(NamedTuple):
     """A row of the source, what the target has of it, and the target's own current answer of the same call."""
 
-    row: Row
-    there: Row | None
+    row: RowWithVector
+    there: RowWithVector | None
     rival: Record | None
-    standing: Standing
+    target_state: TargetState
 
 
-def standing(row: Row, there: Row, rival: Record | None) -> Standing:
+def target_state(row: RowWithVector, there: RowWithVector, rival: Record | None) -> TargetState:
     """How the target's row stands to the source's of the same id."""
     new, old = row.record, there.record
     if _substance(new) != _substance(old):
         mine, theirs = ((state.annotated, state.revision) for state in (new, old))  # a person first
-        return Standing.CLASH if mine == theirs else Standing.BEHIND if mine > theirs else Standing.AHEAD
+        return TargetState.CLASH if mine == theirs else TargetState.BEHIND if mine > theirs else TargetState.AHEAD
     if new.is_current and not old.is_current and rival is not None and prevails(rival, new):
-        return Standing.SUPERSEDED
+        return TargetState.SUPERSEDED
     if (
         new.revision > old.revision
         or new.is_current != old.is_current
@@ -84,10 +84,10 @@ def standing(row: Row, there: Row, rival: Record | None) -> Standing:
         or (row.vector is not None and row.vector != there.vector)
         or any(getattr(new, due) is None and getattr(old, due) is not None for due in ("embed_due", "score_due"))
     ):
-        return Standing.BEHIND
+        return TargetState.BEHIND
     if new.access_count > old.access_count or (new.last_access or 0) > (old.last_access or 0):
-        return Standing.USED
-    return Standing.SAME
+        return TargetState.USED
+    return TargetState.SAME
 
 
 def prevails(one: Record, other: Record) -> bool:
@@ -96,19 +96,19 @@ def prevails(one: Record, other: Record) -> bool:
     return first > second
 
 
-class _States(NamedTuple):
+class _StateDiff(NamedTuple):
     behind: list[str]
     ahead: list[str]
 
 
-class Moving:
+class StoreCopier:
     """Moves namespaces, and verifies them.
 
     Args:
         source: from where; only read.
         target: to where.
         where: which rows; empty: everything.
-        tally: what was done, by the names of `migration.Moved`.
+        tally: what was done, by the names of `migration.MigrationReport`.
         advance: of a progress bar (`progress.bar`): hears of rows that were looked at.
 
     Attributes:
@@ -160,19 +160,19 @@ class Moving:
         seen = found = vectors = 0
         absent: dict[str, int] = {}
         for page in self._pages(space):
-            for judged in self._judge(space, page):
-                record = judged.row.record
-                if judged.there is None:
+            for compared in self._compare(space, page):
+                record = compared.row.record
+                if compared.there is None:
                     absent[record.id] = record.created_at
                     continue
                 found += 1
-                if judged.standing is Standing.BEHIND:
+                if compared.standing is TargetState.BEHIND:
                     wrong["are not as in the source"].append(record.id)
-                elif judged.standing is Standing.CLASH:
+                elif compared.standing is TargetState.CLASH:
                     wrong["are of one revision, but not the same"].append(record.id)
-                elif judged.standing in (Standing.SAME, Standing.USED):
-                    vectors += judged.row.vector is not None
-                    self.checksum = (self.checksum + _digest(judged.there)) % 2**128
+                elif compared.standing in (TargetState.SAME, TargetState.USED):
+                    vectors += compared.row.vector is not None
+                    self.checksum = (self.checksum + _digest(compared.there)) % 2**128
             seen += len(page)
             self._advance(len(page))
         wrong["are not there"] = self._lost(space, absent)
@@ -210,19 +210,21 @@ class Moving:
         if page:
             yield page
 
-    def _judge(self, space: str, page: Sequence[Record]) -> list[Judged]:
+    def _compare(self, space: str, page: Sequence[Record]) -> list[RowComparison]:
         rows = [self._without_strange(space, row) for row in _with_vectors(self._source, space, page)]
         known = self.target.get_many(space, [record.id for record in page], by="id")
         there = {r.record.id: r for r in _with_vectors(self.target, space, [k for k in known if k is not None])}
         rivals = self._rivals(space, [row.record for row in rows], there)
-        judged = []
+        compared = []
         for row in rows:
             old = there.get(row.record.id)
             rival = rivals.get(row.record.key) if row.record.is_current else None
-            judged.append(Judged(row, old, rival, Standing.ABSENT if old is None else standing(row, old, rival)))
-        return judged
+            compared.append(
+                RowComparison(row, old, rival, TargetState.ABSENT if old is None else target_state(row, old, rival))
+            )
+        return compared
 
-    def _without_strange(self, space: str, row: Row) -> Row:
+    def _without_strange(self, space: str, row: RowWithVector) -> RowWithVector:
         """A row whose vector the target's embedder would not find is embedded there."""
         if space not in self._owner:
             ours, theirs = (store.read_state(space, _OWNER) for store in (self._source, self.target))
@@ -231,9 +233,9 @@ class Moving:
         owner = self._owner[space]
         if owner is None or row.vector is None or row.vector.embedder == owner:
             return row
-        return Row(replace(row.record, embed_due=_OWED, embed_tries=0), None)
+        return RowWithVector(replace(row.record, embed_due=_OWED, embed_tries=0), None)
 
-    def _rivals(self, space: str, records: Sequence[Record], there: dict[str, Row]) -> dict[str, Record]:
+    def _rivals(self, space: str, records: Sequence[Record], there: dict[str, RowWithVector]) -> dict[str, Record]:
         """By their keys: current rows of the target that are no earlier state of the source."""
         keys = [r.key for r in records if r.is_current and not (r.id in there and there[r.id].record.is_current)]
         others = [row for row in self.target.get_many(space, keys) if row is not None]
@@ -241,16 +243,22 @@ class Moving:
         return {
             other.key: other
             for other, row in zip(others, known, strict=True)
-            if row is None or standing(Row(row, None), Row(other, None), None) is Standing.AHEAD
+            if row is None
+            or target_state(RowWithVector(row, None), RowWithVector(other, None), None) is TargetState.AHEAD
         }
 
     def _bring(self, space: str, page: Sequence[Record], awaited: frozenset[str]) -> None:
         puts, buried, touches = [], [], []
-        for row, there, rival, how in self._judge(space, page):
-            self._tally["skipped"] += how in (Standing.SAME, Standing.USED, Standing.SUPERSEDED, Standing.CLASH)
-            self._tally["kept"] += how is Standing.AHEAD
+        for row, there, rival, how in self._compare(space, page):
+            self._tally["skipped"] += how in (
+                TargetState.SAME,
+                TargetState.USED,
+                TargetState.SUPERSEDED,
+                TargetState.CLASH,
+            )
+            self._tally["kept"] += how is TargetState.AHEAD
             record = row.record
-            if how in (Standing.ABSENT, Standing.BEHIND):
+            if how in (TargetState.ABSENT, TargetState.BEHIND):
                 mode = PutMode.REPLICATE
                 if there is not None:
                     buried.append(Deletion(record.id, _AWAITED))
@@ -260,7 +268,7 @@ class Moving:
                 if rival is not None and prevails(rival, record):
                     record = replace(record, is_current=False, superseded_by=rival.id)
                 puts.append(Put(record, mode, row.vector if record.is_current else None))
-            elif how is Standing.USED and there is not None:
+            elif how is TargetState.USED and there is not None:
                 more = record.access_count - there.record.access_count
                 touches.append(Touch(record.id, max(0, more), record.last_access or 0))
         if buried:
@@ -287,7 +295,7 @@ class Moving:
 
     # States and logs
 
-    def _states(self, space: str) -> _States:
+    def _states(self, space: str) -> _StateDiff:
         """States in which the target differs from the source."""
         behind: list[str] = []
         ahead: list[str] = []
@@ -299,7 +307,7 @@ class Moving:
                 behind.append(name)
             elif old.value != new.value:
                 (behind if new.revision > old.revision else ahead).append(name)
-        return _States(behind, ahead)
+        return _StateDiff(behind, ahead)
 
     def _write_state(self, space: str, name: str) -> None:
         new, old = self._source.read_state(space, name), self.target.read_state(space, name)
@@ -355,7 +363,7 @@ class Moving:
         return sorted(lost)
 
 
-class Unwritten:
+class DryRunStore:
     """A store to read from; what is written to it is answered and forgotten."""
 
     def __init__(self, store: RecordStore) -> None:
@@ -383,10 +391,10 @@ class Unwritten:
         """Nothing."""
 
 
-def _with_vectors(store: RecordStore, space: str, records: Sequence[Record]) -> list[Row]:
+def _with_vectors(store: RecordStore, space: str, records: Sequence[Record]) -> list[RowWithVector]:
     ids = [record.id for record in records if record.is_current]  # history has none
     vectors = dict(zip(ids, store.get_vectors(space, ids), strict=True))
-    return [Row(record, vectors.get(record.id)) for record in records]
+    return [RowWithVector(record, vectors.get(record.id)) for record in records]
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -395,7 +403,7 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def _digest(row: Row) -> int:
+def _digest(row: RowWithVector) -> int:
     text = repr((_substance(row.record), row.record.is_current, row.vector and astuple(row.vector)))
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
 

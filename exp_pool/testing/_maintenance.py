@@ -22,7 +22,7 @@ from exp_pool.runtime import clock
 from exp_pool.testing.factories import put, row, vector
 
 
-class UpkeepRules:
+class MaintenanceRules:
     """What is owed is settled once, followers hear of every vector, and one has the lease."""
 
     # Upkeep
