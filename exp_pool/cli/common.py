@@ -93,17 +93,17 @@ class PoolOptions:
     json: JsonOption = False
 
     @contextmanager
-    def opened(
-        self, *, index: str | None = "none://", embedder: str | None = "none", existing: bool = True
-    ) -> Iterator[ExpManager]:
+    def opened(self, *, index: bool = False, by_meaning: bool = False, existing: bool = True) -> Iterator[ExpManager]:
         """Open the manager of these options; by default one that embeds nothing and needs no index.
 
         Args:
-            index: URL of the index; None: as set.
-            embedder: name of the embedder; None: as set.
+            index: with the index of the options or settings.
+            by_meaning: with that index, and the embedder of the settings.
             existing: the pool must be there already.
         """
-        given = {"store": self.store, "namespace": self.namespace, "index": index, "embedder": embedder}
+        given = {"store": self.store, "namespace": self.namespace}
+        given |= {"index": self.index if index or by_meaning else "none://"}
+        given |= {"embedder": None if by_meaning else "none"}
         settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         within = in_namespace(self.namespace) if self.namespace else nullcontext()
         with said(), within, ExpManager(**settings) as manager:

@@ -179,7 +179,7 @@ def promote(
     """
     from exp_pool import curation
 
-    with options.opened(index=None) as manager:
+    with options.opened(index=True) as manager:
         chosen = _chosen(manager, ids, where, "in use", yes=yes)
         change = curation.promote(manager, chosen, why=why)
     _tell_change(options, change, "promoted")
@@ -203,7 +203,7 @@ def quarantine(
     """
     from exp_pool import curation
 
-    with options.opened(index=None) as manager:
+    with options.opened(index=True) as manager:
         will_be = "out of use, and all that was drawn from them" if descendants else "out of use"
         chosen = _chosen(manager, ids, where, will_be, yes=yes)
         change = curation.quarantine(manager, chosen, reason, descendants=descendants)
@@ -254,7 +254,7 @@ def delete(
         raise typer.BadParameter("name ids, or say --where or --all", param_hint="what to delete")
     if where == {}:
         raise typer.BadParameter("there is no condition; say --all to delete everything", param_hint="--where")
-    with options.opened(index=None) as manager:
+    with options.opened(index=True) as manager:
         pool = manager.sync
         whole = _whole_ids(manager, ids)
         count = len(whole) or (
@@ -288,7 +288,7 @@ def undo(
     """
     from exp_pool import curation
 
-    with options.opened(index=None) as manager:
+    with options.opened(index=True) as manager:
         notes = curation.history(manager) if len(change) >= SHORTEST else []
         found = [note for note in notes if note.id.endswith(change)]
         if len(found) != 1:

@@ -25,7 +25,7 @@ def doctor(
     With --fix, a damaged index is built anew from the store. A damaged store is set aside under another name, beside a
     new one that holds whatever could be read.
     """
-    with options.opened(index=options.index) as manager, bar("building the index") as progress:
+    with options.opened(index=True) as manager, bar("building the index") as progress:
         report = manager.sync.doctor(fix=fix, progress=progress)
     places = {"store": without_password(manager.config.store), "index": without_password(manager.config.index)}
     if options.json:
@@ -48,7 +48,7 @@ def doctor(
 @with_options("store", "index")
 def reindex(options: PoolOptions) -> None:
     """Build the index anew from the store, beside the old one, which answers meanwhile."""
-    with options.opened(index=options.index) as manager, bar("building the index") as progress:
+    with options.opened(index=True) as manager, bar("building the index") as progress:
         rows = manager.sync.reindex(progress)
         least = manager.config.index_from
     if rows:
@@ -74,7 +74,7 @@ def restore(
     options: PoolOptions, source: Annotated[Path, typer.Argument(help="A file that was written by backup.")]
 ) -> None:
     """Put a copy of a backup in the place of the pool's store; the present one is set aside, not overwritten."""
-    with options.opened(index=None, existing=False) as manager:
+    with options.opened(index=True, existing=False) as manager:
         aside = manager.sync.restore(source)
     line(f"restored from {source}")
     if aside is not None:

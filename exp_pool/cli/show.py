@@ -161,11 +161,7 @@ def query(
     Example: exp-pool query "I forgot my password" --type hybrid
     """
     by_meaning = type_ not in (QueryType.EXACT, QueryType.LEXICAL)
-    how = {"index": options.index, "embedder": None} if by_meaning else {}
-    with (
-        options.opened(**how) as manager,
-        err.status("searching"),
-    ):
+    with options.opened(by_meaning=by_meaning) as manager, err.status("searching"):
         hits = manager.sync.search(
             request, function=function, query_type=type_, top_k=top_k, min_similarity=min_similarity, where=where
         )
@@ -273,8 +269,7 @@ def duplicates(
     """
     from exp_pool.curation.review import duplicates as find
 
-    how = {"index": options.index, "embedder": None} if by == "meaning" else {}
-    with options.opened(**how) as manager:
+    with options.opened(by_meaning=by == "meaning") as manager:
         frame = find(manager, where, by=by, min_similarity=min_similarity, within=within)
         rows = frame[["id", "found.group", "found.keep", "found.similarity", "found.same_answer", "request"]].values
     names = ("id", "group", "keep", "similarity", "same_answer", "request")

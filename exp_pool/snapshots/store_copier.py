@@ -166,11 +166,11 @@ class StoreCopier:
                     absent[record.id] = record.created_at
                     continue
                 found += 1
-                if compared.standing is TargetState.BEHIND:
+                if compared.target_state is TargetState.BEHIND:
                     wrong["are not as in the source"].append(record.id)
-                elif compared.standing is TargetState.CLASH:
+                elif compared.target_state is TargetState.CLASH:
                     wrong["are of one revision, but not the same"].append(record.id)
-                elif compared.standing in (TargetState.SAME, TargetState.USED):
+                elif compared.target_state in (TargetState.SAME, TargetState.USED):
                     vectors += compared.row.vector is not None
                     self.checksum = (self.checksum + _digest(compared.there)) % 2**128
             seen += len(page)

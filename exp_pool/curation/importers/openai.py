@@ -7,12 +7,12 @@ with the answer last, as for fine-tuning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from exp_pool.core.experience import MISSING, Metric
-from exp_pool.curation.importers.safe_files import ImportSource, Items, parse
+from exp_pool.curation.importers.safe_files import ImportSource, Items
 from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek, call, count, moment
 from exp_pool.errors import InvalidInputError
 
@@ -34,7 +34,7 @@ def recognise(peek: Peek) -> bool:
 
 def items(source: ImportSource, options: ImportOptions) -> Items:
     """One for each line, batch output with its request."""
-    requests = None if options.requests is None else _Requests(options.requests)
+    requests = None if options.requests is None else _requests(options.requests)
     for file in source.files(".jsonl", ".json", ".jsonl.gz"):
         for where, value in source.values(file):
             if isinstance(value, dict) and "custom_id" in value and "request" not in value:
@@ -42,7 +42,7 @@ def items(source: ImportSource, options: ImportOptions) -> Items:
                     raise InvalidInputError(
                         "batch output does not hold what was asked; say where that is with requests="
                     )
-                value = {**value, "request": requests.find(value["custom_id"])}  # noqa: PLW2901
+                value = {**value, "request": requests.get(str(value["custom_id"]))}  # noqa: PLW2901
             yield where, value
 
 
@@ -107,30 +107,8 @@ def answer_of(message: Mapping[str, Any]) -> Any:
     return content
 
 
-class _Requests:
-    """The bodies of a batch's requests by their `custom_id`: where each stands is remembered, not what it says."""
-
-    def __init__(self, path: Path) -> None:
-        self._source = ImportSource(path)
-        self._path = path
-        self._at = {custom_id: (start, size) for custom_id, start, size in self._positions()}
-
-    def _positions(self) -> Iterator[tuple[str, int, int]]:
-        start = 0
-        for number, line in self._source.lines(self._path, blank=True):
-            try:
-                value = parse(line) if line.strip() else {}
-                if isinstance(value, dict) and isinstance(value.get("custom_id"), str):
-                    yield value["custom_id"], start, len(line)
-            except ValueError as err:
-                self._source.damaged(f"{self._path.name} line {number}", str(err))
-            start += len(line) + 1
-
-    def find(self, custom_id: Any) -> Any:
-        """What was asked; None if it does not say."""
-        if not isinstance(custom_id, str) or custom_id not in self._at:
-            return None
-        start, size = self._at[custom_id]
-        with self._source.open(self._path) as file:
-            file.seek(start)
-            return parse(file.read(size)).get("body")
+def _requests(path: Path) -> dict[str, Any]:
+    """The bodies of a batch's requests by their `custom_id`; OpenAI takes 200 MB of them at most."""
+    source = ImportSource(path)
+    values = (value for _, value in source.values(path) if isinstance(value, dict))
+    return {value["custom_id"]: value.get("body") for value in values if isinstance(value.get("custom_id"), str)}

@@ -49,11 +49,7 @@ class ImportSource:
     """
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        skip_damaged: bool = False,
-        skipped: Callable[[str, str], None] = lambda _where, _why: None,
+        self, path: Path, *, skip_damaged: bool = False, skipped: Callable[[str, str], None] = lambda _where, _why: None
     ) -> None:
         self.path, self._skip_damaged, self._skipped = path, skip_damaged, skipped
         self._consumed: Callable[[int], None] = lambda _bytes: None

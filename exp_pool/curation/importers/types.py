@@ -112,11 +112,7 @@ def call(
     if arguments is not None:
         given["arguments"] = dict(arguments)
     return Experience(
-        function=name,
-        response=response,
-        metadata=told,
-        created_at=created_at or options.written_at,
-        **given,
+        function=name, response=response, metadata=told, created_at=created_at or options.written_at, **given
     )
 
 

@@ -253,11 +253,7 @@ def requests(
 
 
 def lifts(
-    manager: ExpManager,
-    function: str | Callable[..., Any] | None = None,
-    *,
-    limit: int = 20,
-    ax: Axes | None = None,
+    manager: ExpManager, function: str | Callable[..., Any] | None = None, *, limit: int = 20, ax: Axes | None = None
 ) -> Axes:
     """What showing each experience does to the outcome, with 95% intervals: the surest to help, and to hurt.
 
@@ -298,11 +294,7 @@ def lifts(
 
 
 def savings(
-    manager: ExpManager,
-    where: Mapping[str, Any] | None = None,
-    *,
-    what: str = "money_usd",
-    ax: Axes | None = None,
+    manager: ExpManager, where: Mapping[str, Any] | None = None, *, what: str = "money_usd", ax: Axes | None = None
 ) -> Axes:
     """What the pool's answers have saved, by function: what each had cost when it was made, as often as it was used.
 

@@ -34,11 +34,7 @@ _FENCE = 1.5
 
 
 def clusters(
-    manager: ExpManager,
-    where: Mapping[str, Any] | None = None,
-    *,
-    count: int | None = None,
-    by: str = "meaning",
+    manager: ExpManager, where: Mapping[str, Any] | None = None, *, count: int | None = None, by: str = "meaning"
 ) -> pd.DataFrame:
     """Experiences by what their requests are about: the largest cluster first, of each its most typical requests first.
 

@@ -63,11 +63,7 @@ def _day(moment: int) -> str:
 
 
 def low_scores(
-    manager: ExpManager,
-    where: Mapping[str, Any] | None = None,
-    *,
-    below: float = 0.5,
-    scorer: str | None = None,
+    manager: ExpManager, where: Mapping[str, Any] | None = None, *, below: float = 0.5, scorer: str | None = None
 ) -> pd.DataFrame:
     """Experiences that were scored low, the lowest first, with what the scorer said.
 
