@@ -1,4 +1,4 @@
-"""What commands share: their options, how a manager is opened, how errors become messages, how people are asked."""
+"""What commands share: options, opening a manager, errors as messages, confirmation, a progress bar."""
 
 from __future__ import annotations
 

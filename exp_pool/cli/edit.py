@@ -1,4 +1,4 @@
-"""Commands that change experiences: add, annotate, feedback, promote, quarantine, delete, undo."""
+"""Editing commands: add, annotate, feedback, promote, quarantine, delete, undo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands for long work: score, prefill, adopt, bench."""
+"""Long-running commands: score, prefill, adopt, bench."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that look after a pool: doctor, reindex, backup, restore, vacuum, migrate."""
+"""Maintenance commands: doctor, reindex, backup, restore, vacuum, migrate."""
 
 from __future__ import annotations
 

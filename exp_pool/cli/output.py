@@ -1,4 +1,4 @@
-"""How commands print: tables in a terminal, lines with tabs in a pipe, JSON for scripts, pages where it is long.
+"""Output of commands: tables in a terminal, tab-separated lines in a pipe, JSON for scripts, a pager for long tables.
 
 What is stored is shown as text: control characters are escaped, so that nothing stored moves the cursor, clears the
 screen or changes the colours of whoever looks at it.
@@ -52,7 +52,13 @@ def line(text: str, style: str | None = None) -> None:
 
 
 def note(kind: str, text: str, style: str) -> None:
-    """A line on the error stream that says first what it is."""
+    """Print a line on the error stream that begins with its kind.
+
+    Args:
+        kind: such as ``error``.
+        text: the message.
+        style: of the kind, as rich names it.
+    """
     err.print(Text.assemble((kind, style), ": ", _encodable(escaped(text, lines=True))))
 
 

@@ -1,4 +1,4 @@
-"""Calls from a file: what ``exp-pool prefill`` does, and how other commands find a decorated function."""
+"""Calls from a file for ``exp-pool prefill``, and importing a decorated function by its name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,13 @@ def decorated_function(name: str) -> Any:
 
 
 def prefill_from(function: Any, items: Path, *, concurrency: int = 1, progress: bool = True) -> int:
-    """Make the calls of a file, one JSON value in a line; how many ran. The file is read as far as needed.
+    """Make the calls of a file, one JSON value in a line, and return how many ran. The file is read as far as needed.
+
+    Args:
+        function: the decorated function.
+        items: the file.
+        concurrency: calls at a time.
+        progress: whether to show a bar.
 
     Raises:
         InvalidInputError: a line is no JSON.

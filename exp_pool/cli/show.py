@@ -1,4 +1,4 @@
-"""Commands that only look: list, show, query, history, config, duplicates."""
+"""Read-only commands: list, show, query, history, config, duplicates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``exp-pool snapshot``: pools as files. Alone, RL-Factory's cycle with its options: files in, evicted, files out."""
+"""``exp-pool snapshot``: save, load and merge pools as files. Without a command: RL-Factory's cycle and its options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands for files in and out: import, export."""
+"""Commands for files: import, export."""
 
 from __future__ import annotations
 

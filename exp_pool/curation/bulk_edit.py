@@ -1,4 +1,4 @@
-"""What a curator does to some experiences: other labels, out of use, into use again. Each can be undone."""
+"""Bulk edits of chosen experiences: relabel, quarantine, promote. Each can be undone."""
 
 from __future__ import annotations
 
@@ -106,6 +106,12 @@ def promote(
     manager: ExpManager, experiences: Iterable[str | Experience], *, who: str | None = None, why: str = ""
 ) -> Change:
     """Take quarantined experiences into use again; what outcomes said against them before does not count any more.
+
+    Args:
+        manager: whose pool.
+        experiences: which, or their ids.
+        who: for `history`; by default the user of this machine.
+        why: likewise.
 
     Raises:
         NotFoundError: one is not in this namespace.

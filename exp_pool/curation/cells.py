@@ -1,4 +1,4 @@
-"""What an edited cell says, whatever the kind of frame: pandas makes integers floats, and has four sorts of nothing."""
+"""Reading edited cells: pandas turns integers into floats, and has four kinds of null."""
 
 from __future__ import annotations
 

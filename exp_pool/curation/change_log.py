@@ -1,4 +1,4 @@
-"""Changes made, undone, looked back on and forgotten. `exp_pool.stores.journal` makes a change all or nothing."""
+"""Change log: apply a change, undo it, list changes, forget them. `stores.journal` makes a change all or nothing."""
 
 from __future__ import annotations
 
@@ -192,7 +192,14 @@ def forget(manager: ExpManager, change_id: str) -> int:
 
 
 def commit(pool: Pool, change: Change, *, who: str | None, why: str, of: str | None = None) -> Change:
-    """Apply a change; the change with its id. One that does nothing is given back as it is.
+    """Apply a change, and return it with its id. A change without edits is returned as it is.
+
+    Args:
+        pool: the pool of the change's namespace.
+        change: what `diff` or `planned` made.
+        who: for `history`; None: the user of this machine.
+        why: likewise.
+        of: the id of the change that this one undoes.
 
     Raises:
         ConflictError: it is stale, applied already, or another namespace's.

@@ -1,4 +1,4 @@
-"""A change set: what would become, or became, of which experiences; readable, field by field."""
+"""Change set: what a change adds, edits and deletes, field by field, readable before and after it is applied."""
 
 from __future__ import annotations
 
@@ -118,7 +118,15 @@ def planned(
     stale: Mapping[str, str] | None = None,
     restored: frozenset[str] = frozenset(),
 ) -> Change:
-    """The change that turns rows into others: none into one is added (or restored), one into none deleted."""
+    """Change that turns rows into others.
+
+    Args:
+        namespace: whose rows.
+        what: the step: apply, undo, merge, distill, relabel, quarantine, promote.
+        pairs: of each row the state before and after; None before: it is added, None after: it is deleted.
+        stale: by id, why a row of the frame cannot be changed.
+        restored: ids of added rows that existed before: `Deed.RESTORE`.
+    """
     edits: list[Edit] = []
     new, gone = [], []
     changed: dict[str, Mapping[str, tuple[Any, Any]]] = {}

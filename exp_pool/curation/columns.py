@@ -1,4 +1,4 @@
-"""What the columns of a frame are: what a cell of each holds, where it comes from, and whether it can be edited.
+"""Columns of a frame: what a cell of each holds, where its value comes from, and whether it may be edited.
 
 In a cell `MISSING` is nothing, and None is the value None; times are microseconds. How a kind of frame shows them is
 said in `frames`, how an edited cell is read in `cells`.

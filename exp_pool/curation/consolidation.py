@@ -1,4 +1,4 @@
-"""Experiences of one meaning, answered one and the same way: the best answer, for every request of theirs."""
+"""Merging: experiences of the same meaning get one answer, the best, for all their requests."""
 
 from __future__ import annotations
 

@@ -164,7 +164,14 @@ def _once(what: str, names: Sequence[Any]) -> None:
 
 
 def read_only(name: str, id_: str, present: Any, value: Any) -> InvalidInputError:
-    """The error for a read-only cell that somebody edited."""
+    """Error for a read-only cell that was edited.
+
+    Args:
+        name: of the column.
+        id_: of the experience.
+        present: what the store has.
+        value: what the frame has.
+    """
     remedy = (
         "edit score.<scorer>"
         if name == "score"

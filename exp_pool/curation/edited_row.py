@@ -1,4 +1,4 @@
-"""Stored row with edited cells: what people write in a frame or a bulk edit, as the columns of a record."""
+"""Stored row with edited cells: values of a frame or a bulk edit as columns of a record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ _KEPT_IN = {METADATA: ("metadata",), METADATA_JSON: ("metadata",), METRIC: ("met
 
 
 def edited_row(pool: Pool, record: Record, edited: Mapping[str, Any]) -> Record:
-    """The row with these cells. What was not edited stays as it is written, byte for byte."""
+    """Row with edited cells. What was not edited stays as it is written, byte for byte.
+
+    Args:
+        pool: for the trust of new parents.
+        record: the row.
+        edited: by column the new value, in the form of `columns`.
+    """
     before = to_experience(record)
     try:
         changes = experience_fields(before, edited)

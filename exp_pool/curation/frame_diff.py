@@ -1,4 +1,4 @@
-"""What was edited in a frame, against the store as it is now: `diff`.
+"""Diff of an edited frame against the store as it is now: `diff`.
 
 Each stored row is shown as the frame would show it. A cell that says something else was edited, unless the row has
 another revision than the frame: then others may have changed it, and the row is `stale`.

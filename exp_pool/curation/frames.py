@@ -1,4 +1,4 @@
-"""Experiences as frames: pandas, Arrow and Polars, whole or piece by piece.
+"""Data frames of experiences: pandas, Arrow and Polars, whole or in pieces.
 
 A frame says by itself what it was taken from (`FrameOrigin`), in pandas in ``frame.attrs``, in Arrow in the schema's
 metadata, so that edits of it can be told from what others changed meanwhile. It is text: pandas copies it for
@@ -101,9 +101,15 @@ def to_arrow(
     *,
     history: bool = False,
 ) -> pa.Table:
-    """`to_frame` as an Arrow table. Columns of any type hold JSON text, as the module says.
+    """Arrow table of experiences, like `to_frame`. Columns of any type hold JSON text, as the module says.
 
     A lone surrogate, which Arrow cannot hold, is shown as ``?`` in texts; the store keeps it.
+
+    Args:
+        manager: whose pool.
+        where: conditions, as in queries.
+        columns: only these, as for `to_frame`.
+        history: earlier answers, too.
     """
     return _whole(manager, where, columns, history, _arrow)
 
@@ -115,7 +121,14 @@ def to_polars(
     *,
     history: bool = False,
 ) -> pl.DataFrame:
-    """`to_arrow` as a Polars frame, which does not remember what it was taken from: see `diff`."""
+    """Polars frame of experiences, like `to_arrow`. It does not remember what it was taken from: see `diff`.
+
+    Args:
+        manager: whose pool.
+        where: conditions, as in queries.
+        columns: only these, as for `to_frame`.
+        history: earlier answers, too.
+    """
     return _whole(manager, where, columns, history, _polars)
 
 
@@ -150,7 +163,13 @@ def iter_frames(
 
 
 def frame_of(pool: Pool, records: Iterable[Record], columns: Sequence[str]) -> pd.DataFrame:
-    """These rows as a frame, like one of `to_frame`."""
+    """Pandas frame of these rows, like one of `to_frame`.
+
+    Args:
+        pool: where they are.
+        records: the rows.
+        columns: names of columns.
+    """
     return _pandas(*_taken(pool, pool.space, records, ColumnSelection(columns)))
 
 

@@ -1,4 +1,4 @@
-"""What several experiences teach together, as one that names them."""
+"""Insights: one experience that says what several teach, and names them as its parents."""
 
 from __future__ import annotations
 

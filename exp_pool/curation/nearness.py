@@ -1,4 +1,4 @@
-"""Which texts are near to each other, among very many: by their letters, or by vectors that are there already.
+"""Near-duplicate search among very many texts: MinHash of their letters, or cosine of stored vectors.
 
 Comparing all with all is hours of work at 100,000 texts, so candidates are looked for first, and only these compared.
 
@@ -63,7 +63,13 @@ class Groups:
         self.of: Places = np.arange(count)
 
     def join_near(self, measure: Measure, least: float, differ: Apart | None = None) -> None:
-        """Join what is at least so near; with `differ`, only pairs that do."""
+        """Join rows that are similar.
+
+        Args:
+            measure: compares rows.
+            least: the least similarity.
+            differ: joins only pairs for which this holds.
+        """
 
         def apart(one: Any, other: Any) -> Any:
             separate = self.of[one] != self.of[other]
@@ -217,9 +223,17 @@ class Meaning:
         *,
         whole: bool = False,
     ) -> Self:
-        """By the vectors that the store has of these rows: those of the embedder that made most of them.
+        """Meaning by the vectors that a store has of these rows: those of the embedder that made most of them.
 
         With `whole` only those of texts that it read whole: of others it knows a part, which many may share.
+
+        Args:
+            store: where the vectors are.
+            namespace: of the rows.
+            ids: (n,) of the rows.
+            places: (n,) their numbers.
+            scopes: (n,) see the class.
+            whole: only vectors of texts that the embedder read whole.
         """
         spaces = store.spaces(namespace)
         owner = max(spaces, key=lambda space: (spaces[space], space.embedder)).embedder if spaces else None
@@ -289,9 +303,14 @@ def _near_cells(vectors: npt.NDArray[np.float32]) -> Iterator[tuple[Places, Plac
 
 
 def cells(vectors: npt.NDArray[np.float32], count: int, rounds: int = 3) -> npt.NDArray[np.float32]:
-    """(count, d) middles of so many cells, of unit length: k-means by cosine, some rounds of it.
+    """K-means by cosine: (count, d) centres of unit length.
 
     It begins with vectors of a sample that are far from each other (Arthur, Vassilvitskii, "k-means++", 2007).
+
+    Args:
+        vectors: (n, d) float32 of unit length.
+        count: how many centres.
+        rounds: of k-means over all vectors; the first centres come from a sample.
     """
     random = np.random.default_rng(0)
     sample = vectors[random.choice(len(vectors), min(len(vectors), _SAMPLE * count), replace=False)]
@@ -312,7 +331,13 @@ def cells(vectors: npt.NDArray[np.float32], count: int, rounds: int = 3) -> npt.
 def nearest_cells(
     vectors: npt.NDArray[np.float32], centres: npt.NDArray[np.float32], count: int
 ) -> npt.NDArray[np.int64]:
-    """(n, count) numbers of the nearest centres, the nearest one first."""
+    """(n, count) numbers of the nearest centres, the nearest one first.
+
+    Args:
+        vectors: (n, d) float32.
+        centres: (m, d) float32.
+        count: how many of them for each vector.
+    """
     count = min(count, len(centres))
     found = np.empty((len(vectors), count), dtype=np.int64)
     for start in range(0, len(vectors), _BLOCK):

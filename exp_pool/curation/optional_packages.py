@@ -1,4 +1,4 @@
-"""Packages that only some formats need, imported when these are asked for."""
+"""Optional packages, imported when a format needs them."""
 
 from __future__ import annotations
 

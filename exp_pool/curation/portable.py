@@ -1,4 +1,4 @@
-"""One row of a pool as a JSON object, and back: what JSON lines and Parquet files of a pool hold.
+"""Portable row: a row of a pool as a JSON object and back, for JSON lines and Parquet.
 
 The object is what `Experience.to_dict` writes, and a member ``exp_pool`` with what an experience does not say of
 itself: whether it is current, what was said and changed about it, and its key where that cannot be made from the

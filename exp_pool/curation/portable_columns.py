@@ -1,4 +1,4 @@
-"""How a row of a pool stands in the columns of a table: Parquet, for those who read it with other tools.
+"""Portable row in the columns of a table, for Parquet that other tools read.
 
 Texts, times and numbers have columns of their own; what has members is JSON text. UTF-8, which Parquet wants, has no
 form for lone surrogates: a row that holds some has the exact texts in `exact`, and a sign in their place elsewhere.

@@ -1,4 +1,4 @@
-"""Does the function still do what people said it should? Annotated experiences, run again: `verify`."""
+"""Regression test of functions: annotated experiences are run again and compared with the expected answers."""
 
 from __future__ import annotations
 

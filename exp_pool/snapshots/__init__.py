@@ -1,4 +1,4 @@
-"""A pool as files that nodes exchange: ``YYYY-MM/<function hash>_<date>_<partition>.cache``.
+"""Snapshots: a pool as files that nodes exchange, ``YYYY-MM/<function hash>_<date>_<partition>.cache``.
 
 Each file is gzip JSON, an object of entries by their ids: ``{"result": ..., "metadata": {...}}``. Nothing in it is ever
 executed. The format carries what a record holds and what was said about it, so ids, scores, annotations and history

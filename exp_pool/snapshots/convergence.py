@@ -1,4 +1,4 @@
-"""What a file says, brought into a pool so that nodes agree, whatever the order in which they load from each other.
+"""Convergence: snapshot entries brought into a pool so that nodes agree, whatever the order of loading.
 
 - A row that both have is in its later state (`entries.rank`), and trusted or not by what was said of that last
   (`entries.settled_trust`); what was said about it is put together.

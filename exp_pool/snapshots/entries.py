@@ -1,4 +1,4 @@
-"""What a snapshot says of one experience, or of one that was deleted; and which of two states of it is the later one.
+"""Snapshot entries: the state of one row, or a deletion; and which of two states is the later one.
 
 `snapshots.format` says how an entry stands in a file.
 """
@@ -61,10 +61,15 @@ class SnapshotDeletion:
 
 
 def rank(record: Record, said: Sequence[str], revision: int) -> Rank:
-    """Which of two states of one row is the later one: a total order that no journey between nodes changes.
+    """Rank of a state of a row. Of two states the higher one is later: a total order that is the same on all nodes.
 
     What a person changed last is the latest, then what a person annotated, what more scorers scored, what was changed
     more often. Trust has no part in it (see `settled_trust`), but for the last: it raises revisions like scores do.
+
+    Args:
+        record: the state.
+        said: entries of its audit log, oldest first.
+        revision: of the state, counted on all nodes.
     """
     content = json.dumps([_plain(record, name) for name in CHANGEABLE if name != "trust"], separators=(",", ":"))
     return Rank(
@@ -92,7 +97,13 @@ def revision_of(record: Record, said: Sequence[str]) -> int:
 
 
 def loaded(id_: str, revision: int, here: int) -> str:
-    """The entry of the audit log which says that the row's state, `here` of that revision, came from another node."""
+    """Audit entry which says that the state of a row came from another node.
+
+    Args:
+        id_: of the row.
+        revision: of the state, counted on all nodes.
+        here: its revision in this store.
+    """
     return audit_entry(LOADED, id_, revision=revision, here=here)
 
 

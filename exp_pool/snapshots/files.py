@@ -1,4 +1,4 @@
-"""Files of snapshots: written whole or not at all, read as what strangers may have sent."""
+"""Snapshot files: written atomically, read as untrusted input."""
 
 from __future__ import annotations
 

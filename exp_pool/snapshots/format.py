@@ -1,4 +1,4 @@
-"""An entry in a file: written, read as what strangers may have sent, and put together with another of the same id.
+"""JSON form of a snapshot entry: written, read as untrusted input, and merged with another one of the same id.
 
 ``{"result": ..., "metadata": {...}}``, with a format version and a checksum of its own, so that files can be taken
 apart and merged. Vectors, leases and what is owed are not in it: they are made anew.
@@ -37,7 +37,13 @@ def fingerprint(secret: bytes | None) -> str | None:
 
 
 def write_row(record: Record, said: Sequence[str], secret: str | None) -> dict[str, Any]:
-    """A row of this pool. The response stands apart, for those who read the files."""
+    """Entry of a row of this pool. The response stands apart, for people who read the files.
+
+    Args:
+        record: the row.
+        said: entries of its audit log, oldest first.
+        secret: the fingerprint of the key secret; None: there is none.
+    """
     metadata = {name: value for name, value in asdict(record).items() if name not in _LEFT_OUT}
     metadata["revision"] = max(1, revision_of(record, said))
     if record.response is None:
@@ -100,7 +106,12 @@ def read(id_: str, entry: Any) -> SnapshotEntry | SnapshotDeletion:
 
 
 def later(one: Any, other: Any, id_: str) -> Any:
-    """Of two entries of one id what counts: the later state, with all that was said, or a deletion not undone since.
+    """Merge two entries of one id: the later state with the audit logs of both, or a deletion that was not undone.
+
+    Args:
+        one: an entry.
+        other: likewise.
+        id_: of both.
 
     Raises:
         ValueError: one of them is damaged.

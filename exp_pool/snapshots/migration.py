@@ -1,4 +1,4 @@
-"""`migrate`: everything that a store keeps, to another store of whatever kind.
+"""Migration (`migrate`): everything that a store keeps, into a store of any engine.
 
 Namespace by namespace: deletions, rows with their vectors (history too), named states, logs, and the cut-off last,
 because it refuses what is older. Nothing is noted down anywhere: what is there already is found by its id, a page at a

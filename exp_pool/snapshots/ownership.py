@@ -1,4 +1,4 @@
-"""Which files of a folder a pool may replace: those whose content it has, because it saved or loaded them as they are.
+"""Ownership of snapshot files: a pool replaces only files that it saved or loaded as they are.
 
 They are known by their content, not by a mark in the folder: folders are copied, moved and put together by hand, and
 two pools that save into one would each find the other's mark. A pool that lost its memory (a new process with
@@ -25,7 +25,13 @@ _TRIES = 5  # while other processes remember theirs
 
 
 def refuse_to_lose(pool: Pool, root: Path, there: Iterable[Path], coming: Sequence[files.Staged]) -> None:
-    """Raise where a file would go whose content this pool does not have.
+    """Refuse to replace files whose content this pool does not have.
+
+    Args:
+        pool: which remembers what it saved and loaded.
+        root: the folder.
+        there: its files.
+        coming: the files that replace them.
 
     Raises:
         ConfigurationError: there are such files; it names one.

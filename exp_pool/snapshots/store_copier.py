@@ -1,4 +1,4 @@
-"""How one namespace goes from a store to another, and whether it got there: `migration` says what for."""
+"""Store copier: copies one namespace into another store, and verifies the copy. `migration` uses it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,13 @@ class RowComparison(NamedTuple):
 
 
 def target_state(row: RowWithVector, there: RowWithVector, rival: Record | None) -> TargetState:
-    """How the target's row stands to the source's of the same id."""
+    """State of the row in the target, compared with that of the source.
+
+    Args:
+        row: of the source.
+        there: the row of the same id in the target.
+        rival: the target's own current answer of the same call.
+    """
     new, old = row.record, there.record
     if _substance(new) != _substance(old):
         mine, theirs = ((state.annotated, state.revision) for state in (new, old))  # a person first

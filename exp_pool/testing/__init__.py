@@ -1,4 +1,4 @@
-"""For those who test what they build: on the pool (the pytest plugin), or for it (contracts for plugs, faults).
+"""Test kit: a pytest plugin for code that uses a pool, contracts and a faulty store for authors of plugs.
 
 ``RecordStoreContract``, ``VectorIndexContract``, ``CodecContract``: subclass one, give the fixtures, and pytest runs
 everything that `exp_pool.core.contracts.plugs` promises. ``FaultyStore`` fails where you say.

@@ -1,4 +1,4 @@
-"""What a record store must remember for upkeep: duties, vectors, leases, states, logs."""
+"""Contract of a record store about maintenance: pending tasks, vectors, leases, states, logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a record store must tell so that everything in it can be moved elsewhere, or looked through for words."""
+"""Contract of a record store about migration: names, deletions and requests can all be read."""
 
 from __future__ import annotations
 

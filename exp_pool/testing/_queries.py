@@ -1,4 +1,4 @@
-"""What a record store must find, and what it must not."""
+"""Contract of a record store about queries: namespaces, conditions, orders, limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a record store must do with rows: write, update, delete, evict."""
+"""Contract of a record store about writes: insert, update, delete, evict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`CodecContract`: what every codec must do. Its test subclasses it and gives the codec and some values."""
+"""Contract of codecs: `CodecContract`. A test subclasses it and gives the codec and some values."""
 
 from __future__ import annotations
 

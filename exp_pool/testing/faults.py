@@ -1,4 +1,4 @@
-"""`FaultyStore`: a record store that fails where a plan says, for testing what stands in front of one.
+"""Fault injection: `FaultyStore`, a record store that fails where a plan says.
 
 ::
 
@@ -38,13 +38,25 @@ Plan: TypeAlias = Callable[[str, int], Fault | None]
 
 
 def at(number: int, error: BaseException | None = None, *, after: bool = False) -> Plan:
-    """The call of this number fails: run a scenario for 1, 2, ... until `FaultyStore.calls` stays below."""
+    """Fail the call of this number. Run a scenario for 1, 2, ... until `FaultyStore.calls` stays below it.
+
+    Args:
+        number: from 1 on.
+        error: what is raised.
+        after: the call was done before it fails.
+    """
     fault = Fault(error or StoreError(f"call {number} was made to fail"), after=after)
     return lambda _, count: fault if count == number else None
 
 
 def every(method: str, error: BaseException | None = None, *, after: bool = False) -> Plan:
-    """Every call of this method fails; ``"*"``: of any method."""
+    """Fail every call of a method.
+
+    Args:
+        method: its name; ``"*"``: any method.
+        error: what is raised.
+        after: the call was done before it fails.
+    """
     fault = Fault(error or StoreError(f"{method} was made to fail"), after=after)
     return lambda name, _: fault if method in (name, "*") else None
 

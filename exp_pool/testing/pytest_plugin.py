@@ -1,4 +1,4 @@
-"""A pytest plugin: agents are tested against recorded answers, without a model.
+"""Pytest plugin: agents are tested against recorded answers, without a model.
 
 The fixture ``exp_pool`` takes over every manager for one test. ``pytest --exp-pool=record`` runs the
 functions and records their answers beside the test file; from then on they are replayed, and a call that was not

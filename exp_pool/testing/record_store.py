@@ -1,4 +1,4 @@
-"""`RecordStoreContract`: what every record store must do. A store's test subclasses it and gives the store."""
+"""Contract of record stores: `RecordStoreContract`. A test subclasses it and gives the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One store in the place of every manager's own, for the time of a test."""
+"""Store takeover: one store replaces every manager's own for the time of a test."""
 
 from __future__ import annotations
 

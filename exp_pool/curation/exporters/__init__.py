@@ -1,4 +1,4 @@
-"""A pool's experiences for others: ``exporters.save(manager, path, format="sft", where={"score": {"gte": 0.8}})``.
+"""Exporters: experiences to files, ``exporters.save(manager, path, format="sft", where={"score": {"gte": 0.8}})``.
 
 A format is one file here and one line in `FORMATS`. What goes out is chosen in one place (`selection`): never what is
 quarantined, expired or failed unless it is asked for, never a secret, and of an annotated experience the answer that it

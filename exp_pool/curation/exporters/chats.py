@@ -1,4 +1,4 @@
-"""An experience as messages of a chat."""
+"""Chat messages of an experience: the prompt, and the answer of the assistant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which experiences are too near to each other to stand on both sides of a split.
+"""Train and test split without leakage: similar experiences are clustered, and a cluster goes to one side.
 
 Two are in one cluster if their requests are the same but for case and spaces, share most of their letters in a row,
 have vectors with a cosine of at least `_NEAR_MEANING` where the pool has vectors (both: `curation.nearness`), or if one

@@ -1,4 +1,4 @@
-"""A Hugging Face dataset on disk (``datasets.load_from_disk``): chats to train on, as in `sft`, with their origin.
+"""Hugging Face dataset on disk (``datasets.load_from_disk``): chats to train on, as in `sft`, with their origin.
 
 Columns: ``messages`` (role, content), ``id``, ``function``, ``score``, ``annotated``. A split gives a `DatasetDict`
 with ``train`` and ``test``.

@@ -1,4 +1,4 @@
-"""Pairs of a better and a worse answer to one call (direct preference optimisation; the conversational form of TRL).
+"""Preference pairs (direct preference optimisation): a chosen and a rejected answer to one call, in the form of TRL.
 
 ``{"prompt": [...], "chosen": [...], "rejected": [...]}``. What decides, in this order: a person (an annotated answer is
 better than what was answered, then and at other times), else scores that differ by at least `min_gap`. Conflicts that

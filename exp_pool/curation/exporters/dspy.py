@@ -1,4 +1,4 @@
-"""Demonstrations for DSPy: a JSON object with the examples of each function.
+"""DSPy demonstrations: a JSON object with the examples of each function.
 
 ``{"app.answer": {"inputs": ["question"], "outputs": ["answer"], "demos": [{"question": ..., "answer": ...}]}}``. To
 use them: ``dspy.Example(**demo).with_inputs(*inputs)``, or ``predictor.demos = demos``.

@@ -1,4 +1,4 @@
-"""JSON lines that can be imported again: one row of the pool each, as `portable` writes it."""
+"""JSON lines of a pool, one row each, as `portable` writes them. They can be imported again."""
 
 from __future__ import annotations
 

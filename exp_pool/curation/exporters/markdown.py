@@ -1,4 +1,4 @@
-"""A report for people, in Markdown: how much there is of each function, how good it is, and what it looks like."""
+"""Markdown report: how many experiences each function has, how they score, and its best examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an export writes: files for this user only, whole or not at all, and a manifest that says what they hold."""
+"""Output of an export: files for this user only, written whole or not at all, and a manifest of counts and hashes."""
 
 from __future__ import annotations
 
@@ -169,7 +169,13 @@ class Output:
         self._note(ManifestFile(_within(path, self._unfinished), writing.rows, writing.bytes, writing.sha256), side)
 
     def note(self, name: str, rows: int, side: str | None = None) -> None:
-        """Count a file that somebody else's code has written."""
+        """Count a file that the code of another package has written.
+
+        Args:
+            name: its path in the folder.
+            rows: of the pool in it.
+            side: of the split; None: no split.
+        """
         path = self._unfinished / name
         path.parent.chmod(0o700)
         path.chmod(0o600)

@@ -1,4 +1,4 @@
-"""Parquet that can be imported again, in folders of months (``month=2026-11/part-0.parquet``).
+"""Parquet of a pool, in folders of months (``month=2026-11/part-0.parquet``). It can be imported again.
 
 DuckDB, Spark and Ray read the folder as one table (``read_parquet('folder/**/*.parquet')``), in which the month is a
 column and so is the side of a split. `columns` says what stands where.

@@ -1,4 +1,4 @@
-"""What goes out: chosen, without secrets, without doubles, and each on its side of a split."""
+"""Selection for an export: filtered, without secrets or duplicates, each row on its side of a split."""
 
 from __future__ import annotations
 

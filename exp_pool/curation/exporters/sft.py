@@ -1,4 +1,4 @@
-"""Chats to train on (supervised fine-tuning): ``{"messages": [...]}`` in each line, the last message is the answer.
+"""Supervised fine-tuning data: one chat in each line, ``{"messages": [...]}``, the last message is the answer.
 
 The form that OpenAI's fine-tuning, TRL's `SFTTrainer` and most others read.
 """

@@ -1,4 +1,4 @@
-"""Experiences of others brought into a pool: ``importers.load(manager, path, format="metagpt")``.
+"""Importers: experiences from other systems into a pool, ``importers.load(manager, path, format="metagpt")``.
 
 A format is one file here and one line in `FORMATS`. `load` tells the story: a source is read piece by piece
 (`safe_files`), each format makes experiences of its items (`types` says what it has to offer), and these are written a

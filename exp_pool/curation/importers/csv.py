@@ -1,4 +1,4 @@
-"""CSV with a line of names: comma, semicolon, tab or bar between the cells; ``columns=`` says which is which."""
+"""CSV with a header line; comma, semicolon, tab or bar separate the cells. ``columns=`` maps them to fields."""
 
 from __future__ import annotations
 

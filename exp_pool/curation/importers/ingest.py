@@ -1,4 +1,4 @@
-"""Experiences into a store, a batch at a time: what is new is written, what the pool has stays."""
+"""Batched writes of imported experiences: new ones are inserted, what the pool has stays."""
 
 from __future__ import annotations
 

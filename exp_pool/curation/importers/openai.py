@@ -1,4 +1,4 @@
-"""OpenAI's requests and responses: logged as pairs, written by the batch API, or as chats to train on.
+"""OpenAI requests and responses: logged pairs, output of the batch API, or chats for fine-tuning.
 
 A line is ``{"request": {...}, "response": {...}}`` (chat completions or responses, also of the many services that
 speak the same), a line of batch output (its request stands in another file: ``requests=``), or ``{"messages": [...]}``

@@ -1,4 +1,4 @@
-"""What came of an import, for people."""
+"""Report of an import: counts, and what was left out and why."""
 
 from __future__ import annotations
 

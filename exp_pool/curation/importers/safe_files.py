@@ -1,4 +1,4 @@
-"""Files of strangers, read safely: nothing is followed, executed or held as a whole.
+"""Safe reading of untrusted files: no links followed, no pipes, bounded sizes, one value in memory at a time.
 
 A source is one file or a folder of files. Links, devices and pipes are refused, gzip is unpacked as it is read and
 watched for bombs, and a line or value of more than `MAX_VALUE` bytes ends before it is in memory. JSON is taken

@@ -1,4 +1,4 @@
-"""Declarative mapping of trace spans: each format names the places of an experience's fields, this module reads them.
+"""Declarative mapping of trace spans: a format names the place of each field, this module reads it there.
 
 A place is a path of names into the span, ``usage/input``. ``a|b`` is b where a holds nothing. JSON text on the way is
 read as the object that it is.

@@ -1,4 +1,4 @@
-"""Rows of tables that other programs wrote: which column is which field of an experience."""
+"""Rows of foreign tables (CSV, Parquet, JSON lines): which column is which field of an experience."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ def mapping(options: ImportOptions) -> Mapping[str, str]:
 
 
 def experience(row: Mapping[str, Any], options: ImportOptions, source: str) -> Imported:
-    """The experience of a row. Empty cells count as not there.
+    """Experience of a row. Empty cells count as missing.
+
+    Args:
+        row: cells by column.
+        options: of the import; `columns` maps fields to columns.
+        source: the format, for the metadata.
 
     Raises:
         LeftOutError: it has no answer, nobody says whose call it is, or it has nothing of the columns that were named

@@ -1,4 +1,4 @@
-"""A turn of a coding agent: what a person asked, what the agent did, what it said in the end."""
+"""Turn of a coding agent: the request, the tool calls with their results, and the last text as the answer."""
 
 from __future__ import annotations
 
@@ -38,12 +38,18 @@ class Turn:
     _used: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def say(self, text: Any) -> None:
-        """The agent said something: the answer, until it does or says something else."""
+        """The agent says something: the answer, until it says or does something else."""
         if isinstance(text, str) and text.strip():
             self.answer = text
 
     def act(self, id_: Any, name: Any, given: Any) -> None:
-        """The agent called a tool. What it said before is the plan."""
+        """The agent calls a tool. What it said before is the plan.
+
+        Args:
+            id_: of the call, which its result names.
+            name: of the tool.
+            given: its arguments.
+        """
         step = {"plan": self.answer or "", "action": _cut(f"{name}({_as_text(given)})"), "observation": ""}
         self.answer = None
         if len(self.steps) < _MOST:
@@ -51,18 +57,18 @@ class Turn:
             self._by_call[str(id_)] = step
 
     def observe(self, id_: Any, result: Any) -> None:
-        """What the tool gave."""
+        """A tool returns its result."""
         step = self._by_call.pop(str(id_), None)
         if step is not None:
             step["observation"] = _cut(_as_text(result))
 
     def use(self, message: Any, used: dict[str, Any]) -> None:
-        """Tokens. A message that is written in several lines says the same numbers in each."""
+        """Count tokens. A message that is written in several lines repeats the same numbers in each."""
         read = sum(count(used.get(name)) or 0 for name in _READ)
         self._used[str(message) if message else f"#{len(self._used)}"] = (read, count(used.get("output_tokens")) or 0)
 
     def tokens(self) -> tuple[int | None, int | None]:
-        """Read and written in all; None where nothing is known."""
+        """Tokens read and written in all; None where nothing is known."""
         read, written = (sum(numbers) for numbers in zip(*self._used.values(), strict=True)) if self._used else (0, 0)
         return read or None, written or None
 
@@ -71,7 +77,13 @@ _READ = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens
 
 
 def turn_call(turn: Turn, options: ImportOptions, source: str, function: str) -> Imported:
-    """The experience of a turn.
+    """Experience of a turn.
+
+    Args:
+        turn: all of it.
+        options: of the import.
+        source: the format, for the metadata.
+        function: the name under which it is stored by default.
 
     Raises:
         LeftOutError: it ended without an answer.

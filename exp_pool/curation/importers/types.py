@@ -1,4 +1,4 @@
-"""What importers give: experiences of a stranger's calls. And what people say about an import, for all formats."""
+"""Types and helpers of importers: the `Importer` protocol, options of an import, and fields as sources write them."""
 
 from __future__ import annotations
 
@@ -95,7 +95,18 @@ def call(
     metadata: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> Experience:
-    """The experience of one call of a stranger; `metadata` says which source it is from, and its id there.
+    """Experience of one imported call; its `metadata` names the source and the id there.
+
+    Args:
+        options: of the import; its `function` replaces that of the source.
+        source: the format.
+        function: the name under which it is stored; None: the source does not say.
+        arguments: what the call was given; None: `fields` has a `request`.
+        response: the answer; `MISSING`: none.
+        source_id: the id in the source.
+        created_at: None: when the source was written.
+        metadata: more of it.
+        fields: other fields of the experience; those that are None are left out.
 
     Raises:
         LeftOutError: nobody says whose call it is, or it has no answer.

@@ -1,4 +1,4 @@
-"""Pictures of a pool: how it grows and what it saves, how good it is, what it is about, what helps.
+"""Plots of a pool: growth and hit rate, savings, scores, calibration, lift, and a map of its requests.
 
 Each function draws on an Axes, a new one by default, and returns it; nothing global is touched. A pool that has nothing
 to show yet gives an Axes that says so. Needs matplotlib: ``pip install 'exp_pool[plots]'``.
@@ -99,9 +99,14 @@ def growth(manager: ExpManager, where: Mapping[str, Any] | None = None, *, ax: A
 
 
 def scores(manager: ExpManager, where: Mapping[str, Any] | None = None, *, ax: Axes | None = None) -> Axes:
-    """How each scorer has scored: median, quartiles, 1.5 times their distance, and what lies outside.
+    """Box plot of scores by scorer: median, quartiles, whiskers of 1.5 times their distance, outliers.
 
     Arguments and errors are those of `growth`.
+
+    Args:
+        manager: whose pool.
+        where: conditions, as in queries.
+        ax: where to draw.
     """
     found: dict[str, list[float]] = defaultdict(list)
     for row in _rows(manager, where):

@@ -1,4 +1,4 @@
-"""Axes in one look: titles, legends, labels, colours and fonts for the pictures of a pool."""
+"""Matplotlib axes in one style: titles, legends, labels, colours and fonts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,13 @@ def new_axes(ax: Axes | None, title: str) -> Axes:
 
 
 def nothing_to_show(ax: Axes, manager: ExpManager, why: str) -> Axes:
-    """Axes that say why nothing is on them."""
+    """Axes with a text that says why they are empty.
+
+    Args:
+        ax: where to draw.
+        manager: whose namespace is named.
+        why: the reason.
+    """
     said = f"{why}\n(namespace {brief(manager.sync.space)})"
     ax.text(0.5, 0.5, said, ha="center", va="center", color=GREY, transform=ax.transAxes, **_plain())
     ax.set(xticks=[], yticks=[])
@@ -45,13 +51,26 @@ def nothing_to_show(ax: Axes, manager: ExpManager, why: str) -> Axes:
 
 
 def name_rows(ax: Axes, names: Sequence[str], start: int = 0) -> None:
-    """Names along the left side. What people write is no formula."""
+    """Names along the left side, as plain text: what people write is no formula.
+
+    Args:
+        ax: where to draw.
+        names: from the bottom up.
+        start: the position of the first one.
+    """
     ax.set_yticks(range(start, start + len(names)), names, **_plain())
     ax.tick_params(axis="y", length=0)
 
 
 def add_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str], **where: Any) -> None:
-    """A legend without a frame."""
+    """Legend without a frame.
+
+    Args:
+        ax: where to draw.
+        handles: one mark for each label; what is left over on either side is dropped.
+        labels: what the marks mean.
+        where: as for ``Axes.legend``.
+    """
     # A label that begins with "_" would be left out.
     legend = ax.legend(
         handles[: len(labels)], [f" {label}" for label in labels][: len(handles)], frameon=False, **where
@@ -99,7 +118,12 @@ def show_dates(ax: Axes) -> None:
 
 
 def installed(module: str, package: str, command: str | None = None) -> Any:
-    """The module.
+    """Import a module.
+
+    Args:
+        module: its name.
+        package: the package on PyPI.
+        command: how to install it, for the message.
 
     Raises:
         ConfigurationError: it is not installed; the message says how to install it.

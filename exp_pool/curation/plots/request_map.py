@@ -38,7 +38,13 @@ METHODS: Mapping[str, Callable[[Any], tuple[Any, tuple[str, str]]]] = {"pca": _p
 
 
 def by_function(ax: Axes, points: Any, functions: Sequence[str]) -> None:
-    """Draw the points in the colours of their functions: the most frequent ones have one each."""
+    """Draw points in the colours of their functions; the most frequent functions have one each.
+
+    Args:
+        ax: where to draw.
+        points: (n, 2).
+        functions: (n,) their names.
+    """
     counts = {name: functions.count(name) for name in dict.fromkeys(functions)}
     names = sorted(counts, key=lambda name: -counts[name])
     colours = {name: COLOURS[at] if at < len(COLOURS) else GREY for at, name in enumerate(names)}
@@ -53,7 +59,13 @@ def by_function(ax: Axes, points: Any, functions: Sequence[str]) -> None:
 
 
 def by_score(ax: Axes, points: Any, found: Sequence[float | None]) -> None:
-    """Draw the points in the colours of their scores; grey: none."""
+    """Draw points in the colours of their scores; grey: none.
+
+    Args:
+        ax: where to draw.
+        points: (n, 2).
+        found: (n,) scores of 0 to 1.
+    """
     values = np.array([math.nan if score is None else score for score in found])
     none = np.isnan(values)
     size = _dots(len(points))

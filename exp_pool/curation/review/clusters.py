@@ -1,4 +1,4 @@
-"""What a pool is about: requests in clusters, each with a few words, and those that lie far from all others."""
+"""Clusters of requests with keywords (k-means), and outliers among them."""
 
 from __future__ import annotations
 

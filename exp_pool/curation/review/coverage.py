@@ -1,4 +1,4 @@
-"""What the pool is asked and has nothing for: `coverage`."""
+"""Coverage: which requests the pool has no experience for."""
 
 from __future__ import annotations
 

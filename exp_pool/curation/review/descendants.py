@@ -1,4 +1,4 @@
-"""What was drawn from experiences: the answers of calls that were shown them, and insights that cite them."""
+"""Descendants of experiences: answers of calls that were shown them, and insights that cite them."""
 
 from __future__ import annotations
 

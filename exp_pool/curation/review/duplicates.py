@@ -1,4 +1,4 @@
-"""Requests that are the same or nearly so: once too often (`duplicates`), or answered in two ways (`conflicts`)."""
+"""Duplicate requests (`duplicates`), and requests with different answers (`conflicts`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of what was found: rows with reasons, which can be edited and applied like any other frame."""
+"""Frames of review results: rows with reasons, which can be edited and applied like any other frame."""
 
 from __future__ import annotations
 
@@ -36,7 +36,13 @@ Notes = Mapping[str, Mapping[str, Any]]
 def scanned(
     manager: ExpManager, where: Mapping[str, Any] | None, what: str, *, history: bool = False
 ) -> tuple[Pool, Iterator[Record]]:
-    """The pool, and the rows that meet the conditions, expired and quarantined ones too, with a progress bar.
+    """Pool and the rows that meet the conditions, with a progress bar. Expired and quarantined rows are included.
+
+    Args:
+        manager: whose pool.
+        where: conditions, as in queries.
+        what: is being done, for the progress bar.
+        history: earlier answers, too.
 
     Raises:
         InvalidInputError: an unknown field in `where`.
@@ -49,9 +55,14 @@ def scanned(
 
 
 def found_frame(pool: Pool, notes: Notes, names: Sequence[str]) -> pd.DataFrame:
-    """The rows of these ids with the notes as ``found.<name>``, and whether each is in use (``found.state``).
+    """Frame of rows with notes as ``found.<name>``, and whether each row is in use (``found.state``).
 
     What was deleted meanwhile is left out.
+
+    Args:
+        pool: where the rows are.
+        notes: by id, in the order of the frame.
+        names: of the notes.
     """
     states: dict[str, str] = {}
     now = now_us()
@@ -100,7 +111,13 @@ def short(text: str) -> str:
 
 
 def at_least(name: str, value: Any, low: float, high: float) -> float:
-    """A number of this range.
+    """Check a number against a range.
+
+    Args:
+        name: of the parameter, for the message.
+        value: what was passed.
+        low: the least that may be.
+        high: the most that may be.
 
     Raises:
         InvalidInputError: it is none.
@@ -111,7 +128,12 @@ def at_least(name: str, value: Any, low: float, high: float) -> float:
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
-    """One of these words.
+    """Check a word against a list.
+
+    Args:
+        name: of the parameter, for the message.
+        value: what was passed.
+        choices: what may be.
 
     Raises:
         InvalidInputError: it is none.

@@ -1,4 +1,4 @@
-"""What is not worth keeping, perhaps: what nobody uses, and what scorers think little of."""
+"""Low-quality experiences: stale ones, and those that scorers rated low."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vectors of rows, as they are stored."""
+"""Stored vectors of rows, for comparing them by meaning."""
 
 from __future__ import annotations
 
@@ -20,10 +20,16 @@ _LONG = 100  # letters; of a longer word the default model knows nothing
 
 
 def stored_meaning(pool: Pool, ids: Sequence[str], scopes: Places | None = None, *, whole: bool = False) -> Meaning:
-    """Rows by their stored vectors, their places being their order. What is owed one is embedded first.
+    """Rows by their stored vectors; the place of a row is its position in `ids`. Pending rows are embedded first.
 
     Rows that cannot be embedded are near to nothing, which is said once. With `whole`, neither are those whose text the
     embedder does not read whole.
+
+    Args:
+        pool: where the rows are.
+        ids: of the rows.
+        scopes: (n,) only rows of the same scope are near to each other.
+        whole: rows whose text the embedder does not read whole are near to nothing.
 
     Raises:
         InvalidInputError: there are rows, and none has a vector.
