@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def _conditions(text: str) -> dict[str, Any]:
-    """JSON as `where`."""
+    """Conditions of --where."""
     try:
         where = json.loads(text)
         if not isinstance(where, dict):
@@ -47,7 +47,7 @@ def _conditions(text: str) -> dict[str, Any]:
 
 
 def json_value(text: str, option: str | None = None) -> Any:
-    """The JSON value of an option."""
+    """JSON value of an option."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -55,7 +55,7 @@ def json_value(text: str, option: str | None = None) -> Any:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """The JSON object of an option."""
+    """JSON object of an option."""
     value = json_value(text)
     if not isinstance(value, dict):
         raise typer.BadParameter("it must be a JSON object")
@@ -106,7 +106,7 @@ class PoolOptions:
         given |= {"embedder": None if by_meaning else "none"}
         settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         within = in_namespace(self.namespace) if self.namespace else nullcontext()
-        with said(), within, ExpManager(**settings) as manager:
+        with error_messages(), within, ExpManager(**settings) as manager:
             place = manager.sync.place
             if existing and place is not None and not place.exists():
                 raise ConfigurationError(f"there is no pool at {place}; say where it is with --store")
@@ -168,8 +168,8 @@ def with_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., N
 
 
 @contextmanager
-def said() -> Iterator[None]:
-    """What goes wrong becomes a message and an exit code; warnings become messages."""
+def error_messages() -> Iterator[None]:
+    """Turn errors into messages and an exit code, and warnings into messages."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", ExpPoolWarning)
         warnings.showwarning = lambda message, *_args, **_more: note("warning", str(message), "yellow")
@@ -195,8 +195,8 @@ def said() -> Iterator[None]:
             raise typer.Exit(1) from error
 
 
-def speak_of(command: Any) -> None:
-    """From now on messages use the words of this command, or group of commands."""
+def set_option_names(command: Any) -> None:
+    """Use the option names of this command, or group of commands, in messages from now on."""
     _options.clear()
     for each in (command, *getattr(command, "commands", {}).values()):
         for parameter in each.params:
@@ -205,7 +205,7 @@ def speak_of(command: Any) -> None:
 
 
 def _in_options(message: str) -> str:
-    """What the library says of arguments, in the words of the command: ``--overwrite``, not ``overwrite=True``."""
+    """Message of the library in terms of options: ``--overwrite``, not ``overwrite=True``."""
     for name, option in _options.items():
         if option:
             message = re.sub(rf"\b{name}=(True\b)?", f"{option} ", message)
@@ -213,8 +213,8 @@ def _in_options(message: str) -> str:
     return message
 
 
-def moment_of(text: str, option: str) -> datetime:
-    """A time: ISO 8601 text, in UTC where it names no zone; or how long ago, such as ``2d``."""
+def parse_moment(text: str, option: str) -> datetime:
+    """Time: ISO 8601 text, in UTC where it names no zone; or how long ago, such as ``2d``."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -226,8 +226,8 @@ def moment_of(text: str, option: str) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def whole_id(manager: ExpManager, part: str) -> str:
-    """The id that a person means.
+def resolve_id(manager: ExpManager, part: str) -> str:
+    """Whole id of an id or its end.
 
     Raises:
         NotFoundError: there is none.
@@ -249,7 +249,7 @@ def whole_id(manager: ExpManager, part: str) -> str:
 
 
 def confirm(what: str, *, yes: bool) -> None:
-    """Ask before anything is destroyed; `what` says how much. Nobody answers: it is not done.
+    """Ask before something is destroyed. Without an answer it is not done.
 
     Raises:
         typer.Exit: the answer was no.
@@ -269,7 +269,7 @@ def confirm(what: str, *, yes: bool) -> None:
 
 @contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on the terminal's error stream, shown from the first news on."""
+    """Progress bar on the error stream, shown from the first step on."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as shown:
         tasks: list[Any] = []

@@ -15,10 +15,10 @@ from exp_pool.cli.common import (
     confirm,
     json_object,
     json_value,
-    whole_id,
+    resolve_id,
     with_options,
 )
-from exp_pool.cli.output import line, note, short
+from exp_pool.cli.output import line, note, short_id
 from exp_pool.cli.prefill import decorated_function
 from exp_pool.core.contracts.plugs import RecordQuery
 from exp_pool.core.experience import MISSING, Experience, ExperienceKind, Trust
@@ -79,9 +79,9 @@ def add(
     fields |= {name: value for name, value in given.items() if value is not None}
     fields |= _value("response", response, response_json) | _value("expected", expected, expected_json)
     with options.opened(existing=False) as manager:
-        experience = _of_function(fields) if ":" in function.replace(".py:", "") else Experience(**fields)
+        experience = _experience_of_call(fields) if ":" in function.replace(".py:", "") else Experience(**fields)
         id_ = manager.sync.create_exp(experience)
-        missing = _left_out(manager, experience)
+        missing = _missing_arguments(manager, experience)
     if missing:
         note(
             "warning",
@@ -92,8 +92,8 @@ def add(
     options.answer({"id": id_}, f"stored as {id_}")
 
 
-def _of_function(fields: dict[str, Any]) -> Experience:
-    """The experience of a call of an importable function, with its defaults."""
+def _experience_of_call(fields: dict[str, Any]) -> Experience:
+    """Experience of a call of an importable function, with its defaults."""
     function = decorated_function(fields["function"])
     if "arguments" not in fields:
         raise InvalidInputError("module:function needs the call's arguments: --arguments '{...}'")
@@ -109,7 +109,7 @@ def _of_function(fields: dict[str, Any]) -> Experience:
     return made.model_copy(update=said)
 
 
-def _left_out(manager: ExpManager, added: Experience) -> list[str]:
+def _missing_arguments(manager: ExpManager, added: Experience) -> list[str]:
     """Arguments that the newest other call of the function has, and this one lacks."""
     pool = manager.sync
     others = pool.iter_exps({"function": added.function, "id": {"ne": added.id}}, order_by="-created_at", limit=1)
@@ -139,7 +139,7 @@ def annotate(
     """
     value = _value("expected", expected, expected_json).get("expected", MISSING)
     with options.opened() as manager:
-        after = manager.sync.annotate(whole_id(manager, id_), expected=value, metadata=metadata)
+        after = manager.sync.annotate(resolve_id(manager, id_), expected=value, metadata=metadata)
     options.answer(after.to_dict(), f"{after.id} is annotated")
 
 
@@ -156,7 +156,7 @@ def feedback(
     Example: exp-pool feedback 1f0c9a3e 0.2 --reason "the link was dead"
     """
     with options.opened() as manager:
-        whole = whole_id(manager, id_)
+        whole = resolve_id(manager, id_)
         manager.sync.feedback(whole, value, reason)
     line(f"{whole} got {value:g}")
 
@@ -182,7 +182,7 @@ def promote(
     with options.opened(index=True) as manager:
         chosen = _chosen(manager, ids, where, "in use", yes=yes)
         change = curation.promote(manager, chosen, why=why)
-    _tell_change(options, change, "promoted")
+    _print_change(options, change, "promoted")
 
 
 @app.command()
@@ -207,7 +207,7 @@ def quarantine(
         will_be = "out of use, and all that was drawn from them" if descendants else "out of use"
         chosen = _chosen(manager, ids, where, will_be, yes=yes)
         change = curation.quarantine(manager, chosen, reason, descendants=descendants)
-    _tell_change(options, change, "quarantined")
+    _print_change(options, change, "quarantined")
 
 
 def _chosen(
@@ -216,7 +216,7 @@ def _chosen(
     if bool(ids) == (where is not None):
         raise typer.BadParameter("name ids, or say --where", param_hint="which experiences")
     if where is None:
-        chosen = _whole_ids(manager, ids)
+        chosen = _resolve_ids(manager, ids)
     else:
         chosen = [experience.id for experience in manager.sync.iter_exps(where)]
     if chosen:
@@ -224,16 +224,16 @@ def _chosen(
     return chosen
 
 
-def _whole_ids(manager: ExpManager, ids: list[str] | None) -> list[str]:
-    return list(dict.fromkeys(whole_id(manager, id_) for id_ in ids or []))
+def _resolve_ids(manager: ExpManager, ids: list[str] | None) -> list[str]:
+    return list(dict.fromkeys(resolve_id(manager, id_) for id_ in ids or []))
 
 
 def _many(count: int) -> str:
     return "1 experience" if count == 1 else f"{count:,} experiences"
 
 
-def _tell_change(options: PoolOptions, change: Change, what: str) -> None:
-    back = f"; exp-pool undo {short(change.id)} takes it back" if change.id else ""
+def _print_change(options: PoolOptions, change: Change, what: str) -> None:
+    back = f"; exp-pool undo {short_id(change.id)} takes it back" if change.id else ""
     options.answer({what: len(change.changed), "change": change.id}, f"{len(change.changed):,} {what}{back}")
 
 
@@ -256,7 +256,7 @@ def delete(
         raise typer.BadParameter("there is no condition; say --all to delete everything", param_hint="--where")
     with options.opened(index=True) as manager:
         pool = manager.sync
-        whole = _whole_ids(manager, ids)
+        whole = _resolve_ids(manager, ids)
         count = len(whole) or (
             pool.store.count(RecordQuery(pool.space, history=True)) if all_ else pool.get_exps_count(where)
         )

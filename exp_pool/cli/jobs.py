@@ -13,7 +13,7 @@ import typer
 from exp_pool import snapshots
 from exp_pool.api.manager import ExpManager
 from exp_pool.api.registry import made_scorer
-from exp_pool.cli.common import PoolOptions, WhereOption, json_object, said, with_options
+from exp_pool.cli.common import PoolOptions, WhereOption, error_messages, json_object, with_options
 from exp_pool.cli.output import TableColumn, as_json, line, note, table
 from exp_pool.cli.prefill import decorated_function, prefill_from
 from exp_pool.cli.snapshot import (
@@ -92,7 +92,7 @@ def prefill(
 
     Example: exp-pool prefill app.agents:answer questions.jsonl
     """
-    with said(), in_namespace(namespace) if namespace else nullcontext():
+    with error_messages(), in_namespace(namespace) if namespace else nullcontext():
         ran = prefill_from(decorated_function(function), items, concurrency=concurrency)
     options.answer({"ran": ran}, f"{counted(ran, 'call')} of {function} ran; the pool had the answers of all others")
 
@@ -120,7 +120,7 @@ def adopt(
     Example: exp-pool adopt app.agents:answer
     """
     of_a_module = ":" in name and not name.partition(":")[0].endswith(".py")  # which stands in scripts' names
-    with PoolOptions(store, namespace=namespace).opened() if store or not of_a_module else said() as manager:
+    with PoolOptions(store, namespace=namespace).opened() if store or not of_a_module else error_messages() as manager:
         pool = manager.sync if manager is not None else None
         if of_a_module or pool is None:
             with in_namespace(namespace) if namespace else nullcontext():
@@ -167,7 +167,7 @@ def bench(
     chance = random.Random(seed)  # noqa: S311  (a workload, no secret)
     numbers = chance.choices(range(tools), weights=[1 / (rank + 1) for rank in range(tools)], k=calls)
     settings: dict[str, Any] = {"store": "memory://", "index": "none://", "embedder": "none"}
-    with said(), ExpManager(**settings, max_entries=max_size, eviction=eviction.value) as manager:
+    with error_messages(), ExpManager(**settings, max_entries=max_size, eviction=eviction.value) as manager:
         loaded = sum(snapshots.load(manager, source) for source in load_cache or [])
 
         @manager.exp_cache(name="exp_pool.bench.tool", ttl="1h" if eviction is EvictionOrder.TTL else None)
@@ -205,7 +205,7 @@ def bench(
 
 
 def _asked(tool: Any, numbers: list[int], *, threads: int) -> list[float]:
-    """How long each call took, in seconds."""
+    """Duration of each call, in seconds."""
 
     def ask(mine: list[int]) -> list[float]:
         times = []

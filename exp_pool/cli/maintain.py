@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from exp_pool.cli.common import PoolOptions, WhereOption, bar, said, with_options
+from exp_pool.cli.common import PoolOptions, WhereOption, bar, error_messages, with_options
 from exp_pool.cli.output import as_json, facts, line
 from exp_pool.runtime.urls import without_password
 from exp_pool.snapshots.migration import migrate as move
@@ -109,7 +109,7 @@ def migrate(
 
     Started again it continues. Relative paths are relative to the project's root.
     """
-    with said():
+    with error_messages():
         moved = move(source, target, where, namespace=namespace, dry_run=dry_run)
     if moved.before:
         line(f"the target held {moved.before:,} rows before")

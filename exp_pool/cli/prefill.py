@@ -16,7 +16,7 @@ from exp_pool.errors import InvalidInputError
 
 
 def decorated_function(name: str) -> Any:
-    """The decorated function that is called ``module:function``, or ``module:Class.method``; imported from here.
+    """Import the decorated function ``module:function`` or ``module:Class.method`` from the current folder.
 
     Raises:
         InvalidInputError: there is none, or it is not decorated.
@@ -57,7 +57,7 @@ def prefill_from(function: Any, items: Path, *, concurrency: int = 1, progress: 
 
 
 def _calls(path: Path) -> Iterator[Any]:
-    """An array is a call's positional arguments."""
+    """Calls of the file. An array holds the positional arguments."""
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():

@@ -10,8 +10,16 @@ from typing import Annotated, Any
 import typer
 from pydantic import SecretStr
 
-from exp_pool.cli.common import IdArgument, PoolOptions, WhereOption, moment_of, said, whole_id, with_options
-from exp_pool.cli.output import TableColumn, as_json, err, facts, line, moment, number, out, short, shown, table
+from exp_pool.cli.common import (
+    IdArgument,
+    PoolOptions,
+    WhereOption,
+    error_messages,
+    parse_moment,
+    resolve_id,
+    with_options,
+)
+from exp_pool.cli.output import TableColumn, as_json, err, facts, line, moment, number, out, short_id, shown, table
 from exp_pool.core import ttl
 from exp_pool.core.config import LIMITED_DURATIONS, LIMITED_SIZES, SIZES, TIMEOUTS, ExpPoolConfig, project_root
 from exp_pool.core.experience import Experience, HistoryEntry, Hit, QueryType
@@ -89,7 +97,7 @@ def list_(
     wanted = where or {}
     narrower = {
         "function": function,
-        "created_at": None if since is None else {"gte": moment_of(since, "--since")},
+        "created_at": None if since is None else {"gte": parse_moment(since, "--since")},
         "score": None if below is None else {"lt": below},
     }
     for name, condition in narrower.items():
@@ -110,7 +118,7 @@ def _listed(experience: Experience) -> list[str]:
     marks = ["annotated"] if e.annotated else []
     marks += [mark for mark in (e.trust.value, e.kind.value) if mark not in ("trusted", "success")]
     return [
-        short(e.id),
+        short_id(e.id),
         moment(e.created_at),
         e.function,
         e.request,
@@ -129,7 +137,7 @@ def show(options: PoolOptions, id_: IdArgument) -> None:
     Example: exp-pool show 1f0c9a3e
     """
     with options.opened() as manager:
-        experience = manager.sync.get_exp(whole_id(manager, id_))
+        experience = manager.sync.get_exp(resolve_id(manager, id_))
         assert experience is not None
     plain = experience.to_dict()
     if options.json:
@@ -192,13 +200,13 @@ def history(
         if id_ is None:
             options.answer_rows(_CHANGE, curation.history(manager), asdict, _change, "no changes")
         else:
-            happened = manager.sync.history(whole_id(manager, id_))
+            happened = manager.sync.history(resolve_id(manager, id_))
             options.answer_rows(_ENTRY, happened, _plain_entry, _entry, "no history")
 
 
 def _change(note: ChangeNote) -> list[str]:
     n, counts = note, [f"{count:,}" for count in (note.added, note.changed, note.deleted)]
-    return [short(n.id), n.at[:16].replace("T", " "), n.what, n.who, *counts, n.standing.value, n.why]
+    return [short_id(n.id), n.at[:16].replace("T", " "), n.what, n.who, *counts, n.standing.value, n.why]
 
 
 def _plain_entry(entry: HistoryEntry) -> dict[str, Any]:
@@ -208,7 +216,7 @@ def _plain_entry(entry: HistoryEntry) -> dict[str, Any]:
 
 def _entry(entry: HistoryEntry) -> list[str]:
     detail = ", ".join(f"{name} {shown(value)}" for name, value in entry.detail.items())
-    return [moment(entry.at), entry.what, short(entry.id), detail]
+    return [moment(entry.at), entry.what, short_id(entry.id), detail]
 
 
 @app.command()
@@ -219,7 +227,7 @@ def config(options: PoolOptions) -> None:
     Example: exp-pool config --json
     """
     given = {name: value for name, value in asdict(options).items() if value is not None and name != "json"}
-    with said():
+    with error_messages():
         settings = ExpPoolConfig(**given)
     rows = list(_settings(settings, given))
     if options.json:
@@ -240,7 +248,7 @@ def _settings(settings: ExpPoolConfig, given: dict[str, str]) -> Iterator[tuple[
 
 
 def _origin(source: str) -> dict[str, str]:
-    """For scripts: which kind of source, and of a file its path."""
+    """Origin of a setting for scripts: its kind, and of a file its path."""
     if source.startswith("environment"):
         return {"from": "environment"}
     return {"from": source} if source in ("option", "default") else {"from": "file", "file": source}
@@ -277,7 +285,7 @@ def duplicates(
 
     def cells(row: list[Any]) -> list[str]:
         id_, group, keep, similarity, same_answer, request = row
-        return [str(group), yes[keep], short(id_), number(similarity), yes[same_answer], request]
+        return [str(group), yes[keep], short_id(id_), number(similarity), yes[same_answer], request]
 
     options.answer_rows(
         _DUPLICATE, rows.tolist(), lambda row: dict(zip(names, row, strict=True)), cells, "no duplicates"

@@ -11,7 +11,7 @@ import typer
 
 from exp_pool import snapshots
 from exp_pool.api.manager import ExpManager
-from exp_pool.cli.common import PoolOptions, said, with_options
+from exp_pool.cli.common import PoolOptions, error_messages, with_options
 from exp_pool.cli.output import line
 from exp_pool.core.contracts.plugs import EvictionOrder
 from exp_pool.errors import InvalidInputError
@@ -58,7 +58,7 @@ def cycle(
     if context.invoked_subcommand is not None:
         return
     sources = load_cache or []
-    with said():
+    with error_messages():
         if cache is Cache.SINGLE and len(sources) > 1:
             raise InvalidInputError(f"--cache single takes one --load-cache, not {len(sources)}; say --cache multi")
         settings = {"store": "memory://", "index": "none://", "embedder": "none"}
@@ -130,5 +130,5 @@ def merge(
 
     Example: exp-pool snapshot merge a.cache b.cache --out both.cache
     """
-    with said():
+    with error_messages():
         line(f"written to {snapshots.merge(paths, out)}")

@@ -20,7 +20,7 @@ app = typer.Typer()
 
 @dataclass(slots=True)
 class _Totals:
-    """What a function's experiences come to."""
+    """Totals of a function's experiences."""
 
     experiences: int = 0
     history: int = 0
@@ -35,7 +35,7 @@ class _Totals:
 
     @property
     def score(self) -> float | None:
-        """The mean of the scores there are."""
+        """Mean of the scores."""
         return self.score_sum / self.scored if self.scored else None
 
 

@@ -19,7 +19,7 @@ app = typer.Typer()
 
 
 class Include(StrEnum):
-    """What is exported only if it is asked for."""
+    """What is exported only on request."""
 
     QUARANTINED = "quarantined"
     EXPIRED = "expired"

@@ -36,7 +36,7 @@ EMPTY: Final = Nothing.EMPTY
 
 
 def read_cell(column: FrameColumn, cell: Any, present: Any, *, json: bool, floats: bool) -> Any:
-    """The value that a cell says, in the form of `columns`; `present` itself where it says nothing else.
+    """Value of an edited cell, in the form of `columns`; `present` itself where the cell was not edited.
 
     Args:
         column: which.
@@ -64,12 +64,12 @@ def read_cell(column: FrameColumn, cell: Any, present: Any, *, json: bool, float
 
 
 def is_null(cell: Any) -> bool:
-    """Whether a cell holds nothing: None, NaN, or what pandas has for it (told by name, so as not to import it)."""
+    """Whether a cell is null: None, NaN, or a null of pandas (known by name, so that pandas is not imported)."""
     return cell is None or (isinstance(cell, float) and math.isnan(cell)) or type(cell).__name__ in _PANDAS_NOTHING
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are the same, types too."""
+    """Whether two values are equal, types too."""
     if type(one) is not type(other):
         return False
     if type(one) in (str, int, bool):
@@ -138,7 +138,7 @@ def _read_value(cell: Any, present: Any, floats: bool) -> Any:
 
 
 def _plain(cell: Any) -> Any:
-    """Python's own for a scalar of numpy or pandas."""
+    """Python value of a scalar of numpy or pandas."""
     if hasattr(cell, "to_pydatetime"):
         return cell.to_pydatetime(warn=False)
     if type(cell).__module__ == "numpy" and hasattr(cell, "item") and getattr(cell, "ndim", 0) == 0:

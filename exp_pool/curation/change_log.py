@@ -12,7 +12,7 @@ from exp_pool.core.experience import new_id
 from exp_pool.core.record import Record
 from exp_pool.curation.change_set import Change, planned
 from exp_pool.curation.frame_diff import diff
-from exp_pool.curation.frames import settle
+from exp_pool.curation.frames import recover_unfinished
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.runtime.clock import now, now_us
 from exp_pool.stores.journal import ChangeNote, Standing, some
@@ -35,7 +35,7 @@ def apply_frame(
     why: str = "",
     delete_missing: bool = False,
 ) -> Change:
-    """Make the pool what an edited frame says: all of it or nothing. By default only say what that would be.
+    """Apply an edited frame, all of it or nothing. By default only return what would change.
 
     Args:
         manager: whose pool.
@@ -64,7 +64,7 @@ def apply_frame(
 
 
 def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: str = "", partly: bool = False) -> Change:
-    """Take an applied change back: what it changed is as it was, byte for byte, but for revisions, which go up.
+    """Undo an applied change: rows are restored byte for byte, but revisions go up.
 
     What others changed since about other columns of the same experiences stays. It is a change itself, with an id, and
     can be undone.
@@ -83,7 +83,7 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
         StoreError: the store failed; the message says what became of it.
     """
     pool = manager.sync
-    settle(pool)
+    recover_unfinished(pool)
     note = _note(pool, change_id)
     if note.standing is not Standing.APPLIED:
         raise ConflictError(f"the change {change_id} cannot be undone: it is {note.standing}")
@@ -159,7 +159,7 @@ def _judged_since(pool: Pool, id_: str, chain: set[str], undone: set[str]) -> bo
 
 
 def history(manager: ExpManager) -> list[ChangeNote]:
-    """Every change of the namespace, the oldest first: who, when, why, how many, and what became of it (`standing`).
+    """Changes of the namespace, the oldest first: who, when, why, how many, and what became of each (`standing`).
 
     One that is ``unfinished`` is being applied just now, or its process died: the next call of this package takes it
     back or finishes it.
@@ -168,7 +168,7 @@ def history(manager: ExpManager) -> list[ChangeNote]:
 
 
 def recover(manager: ExpManager) -> ChangeNote | None:
-    """End a change that a killed process left unfinished; what became of it. Every call here does that, but `history`.
+    """Finish or take back a change that a killed process left unfinished. All functions here but `history` do it first.
 
     Raises:
         ConflictError: another process is at work.
@@ -177,7 +177,7 @@ def recover(manager: ExpManager) -> ChangeNote | None:
 
 
 def forget(manager: ExpManager, change_id: str) -> int:
-    """Drop what a change needs to be undone; how many experiences that it deleted are gone for good by that.
+    """Drop the data that undoing a change needs; return how many deleted experiences are gone for good by that.
 
     `history` goes on to tell of it. (An experience that a change deleted is kept in its journal, for `undo`, until it
     is forgotten or erased.)
@@ -186,7 +186,7 @@ def forget(manager: ExpManager, change_id: str) -> int:
         NotFoundError: there is no such change.
     """
     pool = manager.sync
-    settle(pool)
+    recover_unfinished(pool)
     _note(pool, change_id)
     return pool.forget_change(change_id)
 

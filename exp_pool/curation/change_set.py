@@ -24,7 +24,7 @@ _brief.maxdict = _brief.maxlist = _brief.maxset = _brief.maxtuple = 4
 
 @dataclass(frozen=True)
 class Change:
-    """What an edited frame, or a curator's step, does to a namespace. Falsy where it does nothing.
+    """Change of a namespace by an edited frame or a step of curation. Falsy if it does nothing.
 
     Attributes:
         namespace: whose.
@@ -90,7 +90,7 @@ class Change:
         yield from _more(self.stale)
 
     def _repr_html_(self) -> str:
-        """For notebooks. What is stored is text here, whatever it holds."""
+        """HTML for notebooks. Stored text is escaped."""
         rows: list[tuple[str, ...]] = []
         rows += [("added", e.id, _asked(e), "", "", brief(e.value)) for e in islice(self.added, _SHOWN)]
         for id_, fields in islice(self.changed.items(), _SHOWN):
@@ -160,7 +160,7 @@ def _shown(name: str, cell: Any) -> Any:
 
 
 def brief(value: Any) -> str:
-    """A value in a few words."""
+    """Beginning of a value."""
     return _brief.repr(value)
 
 
@@ -174,7 +174,7 @@ def _more(rows: Any) -> Iterator[str]:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Rows of text as an HTML table, escaped. Notebooks set every cell to the right, which suits numbers only."""
+    """HTML table of rows of text, escaped. Notebooks align every cell right, which suits only numbers."""
     left = 'style="text-align: left"'
     cells = "".join(f"<th {left}>{html.escape(name)}</th>" for name in head)
     body = "".join("<tr>" + "".join(f"<td {left}>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)

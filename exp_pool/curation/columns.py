@@ -21,7 +21,7 @@ from exp_pool.errors import InvalidInputError
 
 
 class CellKind(Enum):
-    """What the cells of a column hold."""
+    """Type of the cells of a column."""
 
     TEXT = auto()
     INTEGER = auto()
@@ -33,7 +33,7 @@ class CellKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FrameColumn:
-    """One column: where its cells come from, and whether people may edit them."""
+    """Column of a frame: where its values come from, and whether people may edit them."""
 
     name: str
     kind: CellKind
@@ -43,7 +43,7 @@ class FrameColumn:
 
 
 class ParsedRecord:
-    """A record whose JSON is read once, where a column asks for it."""
+    """Record whose JSON columns are parsed once, when a column needs them."""
 
     __slots__ = ("_metadata", "_metric", "_scores", "record")
 
@@ -55,7 +55,7 @@ class ParsedRecord:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Without what is the package's own."""
+        """Metadata without the package's own entry."""
         if self._metadata is None:
             self._metadata = loads(self.record.metadata)
             self._metadata.pop(OWN_METADATA, None)
@@ -77,7 +77,7 @@ class ParsedRecord:
 
 
 def _loads(text: str) -> Any:
-    """What most rows have nothing in need not be parsed."""
+    """Parse JSON; most rows hold an empty list or object, which is not parsed."""
     return [] if text == "[]" else {} if text == "{}" else json.loads(text)
 
 
@@ -156,7 +156,7 @@ _AFTER = {SCORE: "score", METADATA: "parents"}  # where the columns of a family 
 
 
 def column(name: str) -> FrameColumn:
-    """The column of a name.
+    """Column of a name.
 
     Raises:
         InvalidInputError: there is no such column; the message names the nearest one.
@@ -181,7 +181,7 @@ def column(name: str) -> FrameColumn:
 
 
 def editable_cells(record: Record) -> dict[str, Any]:
-    """What people may edit about a record, by column."""
+    """Values of a record that people may edit, by column."""
     row = ParsedRecord(record)
     cells = {name: column.read(row) for name, column in _FIXED.items() if column.editable and name != DELETED}
     cells |= {SCORE + scorer: score["value"] for scorer, score in row.scores.items()}
@@ -189,7 +189,7 @@ def editable_cells(record: Record) -> dict[str, Any]:
 
 
 class ColumnSelection:
-    """The columns that were asked for: by name, ``score.*`` and ``metadata.*`` for all of a family, None for all."""
+    """Selected columns: by name, ``score.*`` and ``metadata.*`` for all of a family, None for all."""
 
     def __init__(self, columns: Sequence[str] | None) -> None:
         if isinstance(columns, str):
@@ -205,7 +205,7 @@ class ColumnSelection:
     def cells(
         self, records: Iterable[Record], unreadable: Callable[[Record, Exception], object]
     ) -> dict[str, Sequence[Any]]:
-        """The cells of these records, by column, in order; a record that cannot be read is left out and told of.
+        """Cells of these records by column, in order. A record that cannot be read is left out and reported.
 
         A time, text or number that is not there is None, which costs nothing; None among values is the value.
         """
@@ -246,7 +246,7 @@ class ColumnSelection:
         return more
 
     def _in_order(self, fixed: dict[str, Sequence[Any]], members: dict[str, list[Any]]) -> dict[str, Sequence[Any]]:
-        """Families stand after the column that they are about, sorted, so that two frames of one pool are alike."""
+        """Put families behind the column that they belong to, sorted, so that two frames of one pool are alike."""
         ordered: dict[str, Sequence[Any]] = {}
         left = sorted(name for name in members if name not in fixed)
         for name, cells in fixed.items():

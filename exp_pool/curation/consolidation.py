@@ -36,7 +36,7 @@ def merge(
     who: str | None = None,
     why: str = "",
 ) -> Change:
-    """Let experiences of the same meaning give the same answer, the best one; every request stays answered.
+    """Merge experiences of the same meaning: all requests are answered by the best answer.
 
     The best is what a person annotated, else, where all have a deciding score, what has the best one. The others get
     its answer as `expected` and its id as ``metadata["merged_into"]``: their own response stays beneath it, and `undo`
@@ -114,7 +114,7 @@ def _check(rows: Sequence[Record], now: int) -> None:
 
 
 def _earlier(row: Record, best: Record) -> int | None:
-    """An answer lives no longer for another request than for its own."""
+    """Earlier expiry of the two: an answer lives no longer for another request than for its own."""
     return min((at for at in (row.expires_at, best.expires_at) if at is not None), default=None)
 
 
@@ -138,7 +138,7 @@ def _best(rows: Sequence[Record], keep: str | None) -> Record:
 
 
 def _worse(row: Record, best: Record, rate: RateAnswer | None) -> str:
-    """Why this request would be answered worse by the best answer; ``""`` where it would not."""
+    """Reason why the best answer is worse for this request; ``""``: it is not."""
     if row.answer == best.answer:
         return ""
     if row.annotated:

@@ -19,7 +19,7 @@ _NAMED = 5  # names in a message
 
 @dataclass(frozen=True)
 class EditedFrame:
-    """A frame of any kind.
+    """Edited frame of any kind.
 
     Attributes:
         cells: by column.
@@ -39,7 +39,7 @@ class EditedFrame:
 
     @classmethod
     def read(cls, frame: Any) -> EditedFrame:
-        """The frame without what `review` said of its rows: that is for people.
+        """Read a frame without the columns of `review`, which are for people.
 
         Raises:
             InvalidInputError: it is no frame, or has a column twice or an unknown one.
@@ -89,7 +89,7 @@ class EditedFrame:
             )
 
     def places(self) -> tuple[list[int], list[int]]:
-        """Where rows with an id stand, and where those without one do.
+        """Numbers of the rows that have an id, and of those that do not.
 
         Raises:
             InvalidInputError: an id is no text, or stands there twice.
@@ -106,12 +106,12 @@ class EditedFrame:
         return old, new
 
     def cell(self, name: str, at: int) -> Any:
-        """The cell as the frame has it; None where the frame has no such column."""
+        """Cell as the frame has it; None where the frame has no such column."""
         found = self.cells.get(name)
         return None if found is None else found[at]
 
     def value(self, name: str, cell: Any, present: Any, at: int) -> Any:
-        """What a cell says; see `read_cell`.
+        """Value of a cell; see `read_cell`.
 
         Args:
             name: of the column.
@@ -133,7 +133,7 @@ class EditedFrame:
         return not is_null(cell) and bool(self.value(DELETED, cell, False, at))
 
     def revision(self, id_: str, at: int) -> int:
-        """The revision that the frame was taken with.
+        """Revision with which the frame was taken.
 
         Raises:
             InvalidInputError: the frame does not say, or somebody edited it.

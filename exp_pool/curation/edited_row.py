@@ -86,7 +86,7 @@ def _set(members: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
 
 
 def _score(scorer: str, before: Score | None, value: Any) -> Any:
-    """The scorer's name and version stay, so that scoring goes on to leave out what has a score."""
+    """Edited score. The scorer's name and version stay, so that scoring leaves out what has a score."""
     if value is MISSING:
         return MISSING
     return Score(value=value, reason=_BY_HAND, scorer=scorer, version=before.version if before is not None else "")

@@ -19,7 +19,7 @@ from exp_pool.curation.change_set import Change, planned
 from exp_pool.curation.columns import DELETED, ParsedRecord, column
 from exp_pool.curation.edited_frame import ONLY_IN_NEW_ROWS, EditedFrame, read_only
 from exp_pool.curation.edited_row import edited_row, error_text, experience_fields
-from exp_pool.curation.frames import settle
+from exp_pool.curation.frames import recover_unfinished
 from exp_pool.errors import EncodingError, InvalidInputError, NotFoundError
 from exp_pool.stores.lineage import with_inherited_trust
 
@@ -34,7 +34,7 @@ _SCALARS = (str, int, float, bool)
 
 
 def diff(manager: ExpManager, frame: Any, *, delete_missing: bool = False) -> Change:
-    """What applying an edited frame would do; nothing is written. See `Change`.
+    """Change that applying an edited frame would make; nothing is written. See `Change`.
 
     Rows without an id are new experiences, rows with ``deleted=True`` go. A row that is not there says nothing, unless
     `delete_missing`; a column that is not there says nothing either. A null cell takes the value away (`MISSING` does
@@ -53,7 +53,7 @@ def diff(manager: ExpManager, frame: Any, *, delete_missing: bool = False) -> Ch
         StoreError: the store failed.
     """
     pool = manager.sync
-    settle(pool)
+    recover_unfinished(pool)
     table = EditedFrame.read(frame)
     table.check_namespace(pool.space)
     old, new = table.places()
@@ -104,7 +104,7 @@ def _changed(
 
 
 def _edited(table: EditedFrame, row: ParsedRecord, id_: str, at: int, *, same_revision: bool) -> dict[str, Any]:
-    """What the frame says otherwise, by column. Read-only columns must say what the store says."""
+    """Edited cells by column. Read-only columns must agree with the store."""
     edited: dict[str, Any] = {}
     taken = table.origin.rows.get(id_) if table.origin is not None else None
     for name, how in table.columns.items():
@@ -129,7 +129,7 @@ def _edited(table: EditedFrame, row: ParsedRecord, id_: str, at: int, *, same_re
 
 
 def _used(name: str, present: Any, taken: tuple[int, int, int | None] | None, cell: Any) -> Any:
-    """What the frame showed: the experience may have been used since."""
+    """Usage that the frame showed; the experience may have been used since."""
     if taken is not None:
         shown = taken[1 + _USED.index(name)]
         return MISSING if shown is None else shown
@@ -140,7 +140,7 @@ def _used(name: str, present: Any, taken: tuple[int, int, int | None] | None, ce
 
 
 def _emptied(table: EditedFrame, name: str, id_: str) -> Any:
-    """A null cell takes the value away, if the frame showed that value; a column that was put in shows nothing."""
+    """Null cell: it removes the value if the frame showed that value; a column that was added shows nothing."""
     taken = table.origin
     if taken is None or name not in taken.columns or id_ not in taken.rows:
         raise InvalidInputError(

@@ -44,7 +44,7 @@ _NO_TIME = -(2**63)  # numpy's NaT
 
 @dataclass(frozen=True, slots=True)
 class FrameOrigin:
-    """What a frame was taken from: namespace, columns, and of each row revision, access count and last access."""
+    """Origin of a frame: namespace, columns, and of each row revision, access count and last access."""
 
     namespace: str
     columns: frozenset[str]
@@ -56,7 +56,7 @@ class FrameOrigin:
 
     @classmethod
     def parse(cls, text: Any) -> FrameOrigin:
-        """The origin of what `str` gave."""
+        """Origin from the text that `str` gave."""
         try:
             value = loads(text)
             rows = {row[0]: (row[1], row[2], row[3]) for row in value["rows"]}
@@ -74,7 +74,7 @@ def to_frame(
     *,
     history: bool = False,
 ) -> pd.DataFrame:
-    """The namespace's experiences as a pandas frame: edit it, look at the `diff`, and `apply_frame` it.
+    """Pandas frame of the namespace's experiences: edit it, look at the `diff`, and `apply_frame` it.
 
     One row for each experience, by `created_at`, expired and quarantined ones too. Flat columns: scores as
     ``score.<scorer>``, metadata as ``metadata.<key>`` (all after the first dot is the key). Times are aware UTC,
@@ -186,7 +186,7 @@ def _whole(
 
 @contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """Millions of objects are made and none is garbage: looking for it again and again doubles the time of a frame."""
+    """Pause garbage collection: of millions of new objects none is garbage, and collecting doubles the time."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -204,10 +204,10 @@ def _pieces(
     history: bool,
     rows: int | None,
 ) -> Iterator[tuple[_Cells, FrameOrigin]]:
-    """The first piece even where it is empty."""
+    """Pieces of a frame, at least one, even if it is empty."""
     pool, wanted = manager.sync, ColumnSelection(columns)
     space, conditions = pool.space, parse_where(where)  # now: a generator may run on under another namespace
-    settle(pool)
+    recover_unfinished(pool)
 
     def read() -> Iterator[tuple[_Cells, FrameOrigin]]:
         records = pool.store.scan(RecordQuery(space, conditions, history=history))
@@ -300,12 +300,12 @@ def _arrow_type(arrow: Any, kind: CellKind) -> Any:
 
 
 def as_json(cell: Any) -> str | None:
-    """A cell of any type as JSON text, as Arrow frames show it."""
+    """JSON text of a cell of any type, as Arrow frames show it."""
     return None if cell is MISSING else dumps(cell)
 
 
 def as_text(cell: Any) -> str | None:
-    """A text as Arrow frames show it."""
+    """Text as Arrow frames show it."""
     return None if cell is MISSING or cell is None else cell.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -327,7 +327,7 @@ def _polars(cells: _Cells, origin: FrameOrigin) -> pl.DataFrame:
 
 
 def _kind(name: str, cells: Sequence[Any]) -> CellKind:
-    """What the cells of a column hold; of metadata, the plain type that all of them have."""
+    """Type of the cells of a column; of metadata the plain type that all cells have."""
     kind = column(name).kind
     if kind is not CellKind.VALUE or not name.startswith(METADATA):
         return kind
@@ -354,7 +354,7 @@ def _is_utf8(text: str) -> bool:
 _KINDS: dict[str, Callable[[_Cells, FrameOrigin], Any]] = {"pandas": _pandas, "arrow": _arrow, "polars": _polars}
 
 
-def settle(pool: Pool) -> None:
-    """End what a killed process left unfinished; whoever is at work now may go on."""
+def recover_unfinished(pool: Pool) -> None:
+    """Finish what a killed process left unfinished; a change that another process is making goes on."""
     with suppress(ConflictError):
         pool.journal.recover()

@@ -36,7 +36,7 @@ def distill(
     who: str | None = None,
     why: str = "",
 ) -> Change:
-    """Make an insight of experiences. They stay as they are; the insight names them as its `parents`.
+    """Make an insight from experiences. They stay as they are; the insight names them as its `parents`.
 
     An insight (`kind`) is found and shown like other experiences of its function, answers no call, and is never
     evicted. It is trusted no more than its sources: of a quarantined one comes a quarantined insight. `undo` takes it
@@ -96,7 +96,7 @@ def distill(
 
 
 def _said(using: Using, sources: list[Experience]) -> Any:
-    """The insight, and the model that wrote it."""
+    """Insight, and the model that wrote it."""
     answer: Any
     if hasattr(using, "route_request"):
         answer = _routed(using, sources)

@@ -29,7 +29,7 @@ _OF_A_CALL = ("function", "version", "arguments", "request")
 
 
 class PortableRow(NamedTuple):
-    """A row, what was said and changed about it (`rows.audit_entry`), and whether its answer is not as it was."""
+    """Row, entries of its audit log (`rows.audit_entry`), and whether its answer was redacted."""
 
     record: Record
     log: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class PortableRow(NamedTuple):
 
 
 def to_line(record: Record, log: Sequence[str], secret: bytes | None, *, redact: bool) -> dict[str, Any]:
-    """A row of the pool as a JSON object.
+    """JSON object of a row of the pool.
 
     Args:
         record: the row.
@@ -70,7 +70,7 @@ def to_line(record: Record, log: Sequence[str], secret: bytes | None, *, redact:
 
 
 def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None, *, believe_key: bool) -> PortableRow:
-    """The row of a JSON object.
+    """Row of a JSON object.
 
     Args:
         line: what `to_line` gave; one without the member ``exp_pool`` is what `Experience.to_dict` gives.
@@ -101,14 +101,14 @@ def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None, *, 
 
 
 def namespace_of(line: Mapping[str, Any]) -> str | None:
-    """The namespace that a line was written from."""
+    """Namespace from which a line was exported."""
     ours = line.get(_MEMBER)
     found = ours.get("namespace") if isinstance(ours, Mapping) else line.get("namespace")
     return found if isinstance(found, str) and found else None
 
 
 def without_secrets(experience: Experience) -> Experience:
-    """The experience without secrets (`redaction`), in its answer, too: it leaves the pool."""
+    """Experience without secrets (`redaction`), also in its answer: it leaves the pool."""
     texts: dict[str, Any] = {
         name: _without_secrets(getattr(experience, name))
         for name in ("request", "arguments", "response", "expected", "metadata", "model", "strategy")
@@ -121,7 +121,7 @@ def without_secrets(experience: Experience) -> Experience:
 
 
 def _without_secrets(value: Any) -> Any:
-    """The value without secrets; itself where there was none. What sets and the like hold shows in their JSON form."""
+    """Value without secrets; the same object where there were none. Sets are searched in their JSON form."""
     if value is MISSING or value is None:
         return value
     once = redacted(value)
@@ -131,7 +131,7 @@ def _without_secrets(value: Any) -> Any:
 
 
 def made_key(experience: Experience, secret: bytes | None) -> str:
-    """The key that the experience's arguments make, under this secret; of a failure one that answers no call.
+    """Key that the arguments of an experience make under this secret; of a failure a key that answers no call.
 
     Raises:
         UnkeyableError: an argument has no stable identity.
@@ -141,7 +141,7 @@ def made_key(experience: Experience, secret: bytes | None) -> str:
 
 
 def _made_again(experience: Experience, secret: bytes | None) -> tuple[str, str] | None:
-    """The key and the reuse scope as they are made from the experience alone; None where they cannot be."""
+    """Key and reuse scope made from the experience alone; None where they cannot be."""
     try:
         record = to_record(experience, "", key=made_key(experience, secret), secret=secret)
     except (UnkeyableError, EncodingError):

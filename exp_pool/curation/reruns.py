@@ -18,7 +18,7 @@ from exp_pool.core.values.deep_equal import difference
 from exp_pool.core.values.redaction import REDACTED
 from exp_pool.core.values.stamps import is_typed
 from exp_pool.curation.change_set import brief, table
-from exp_pool.curation.frames import settle
+from exp_pool.curation.frames import recover_unfinished
 from exp_pool.curation.optional_packages import package
 from exp_pool.errors import ExpPoolError, InvalidInputError
 from exp_pool.runtime.async_bridge import settled
@@ -36,7 +36,7 @@ _SHOWN = 50  # rows, when it is printed
 
 
 class Outcome(StrEnum):
-    """What came of running one experience again."""
+    """Result of running one experience again."""
 
     PASSED = "passed"
     FAILED = "failed"  # it gave something else
@@ -46,7 +46,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """One experience that was run again. `difference` says what differs, or why there is nothing to compare."""
+    """One experience that was run again. `difference`: what differs, or why it could not be compared."""
 
     id: str
     function: str
@@ -58,10 +58,10 @@ class Verified:
 
 
 class Verification(list[Verified]):
-    """What came of all of them, as a table. Truthy if there are some and each passed."""
+    """Results of `verify` as a table. Truthy if there are some and each passed."""
 
     def count(self, outcome: Outcome | str) -> int:  # type: ignore[override]
-        """How many have this outcome."""
+        """Number of results with this outcome."""
         return sum(row.outcome == outcome for row in self)
 
     def __bool__(self) -> bool:
@@ -76,7 +76,7 @@ class Verification(list[Verified]):
         return "\n".join([self._headline(), *lines])
 
     def _repr_html_(self) -> str:
-        """For notebooks. What is stored is text here, whatever it holds."""
+        """HTML for notebooks. Stored text is escaped."""
         rows = (
             (*(row.outcome, row.id, row.function), *map(brief, (row.request, row.expected, row.actual)), row.difference)
             for row in self._worst_first()
@@ -110,7 +110,7 @@ def verify(
     *,
     same: Same | None = None,
 ) -> Verification:
-    """Run the function of every annotated experience again, without the pool, and compare with what people expect.
+    """Run the function of every annotated experience again, without the pool, and compare with the expected answer.
 
     Nothing is stored, and nothing is imported because a stored record names it: a function is run if it is decorated
     in this process, or given here. What was redacted or left out when the call was stored cannot be run again: skipped.
@@ -131,7 +131,7 @@ def verify(
         StoreError: the store failed.
     """
     pool = manager.sync
-    settle(pool)
+    recover_unfinished(pool)
     known = _known(functions)
     query = RecordQuery(pool.space, parse_where({**(where or {}), "annotated": True}))
     found = Verification()
@@ -190,7 +190,7 @@ def _verified(record: Record, function: Callable[..., Any] | None, same: Same | 
 
 
 def _call_of(function: Callable[..., Any], experience: Experience) -> Callable[[], Any]:
-    """The call that was stored, without the pool.
+    """Call that was stored, without the pool.
 
     Raises:
         TypeError: the arguments do not fit, or are not all of them.
@@ -231,7 +231,7 @@ def _bound(signature: inspect.Signature, arguments: Mapping[str, Any]) -> inspec
 
 
 def _collected(result: Any) -> Any:
-    """What a coroutine or a generator comes to."""
+    """Result of a coroutine, or the chunks of a generator."""
     if inspect.isawaitable(result):
         return settled(result)
     if isinstance(result, AsyncIterable):
@@ -241,7 +241,7 @@ def _collected(result: Any) -> Any:
 
 
 class _RerunChunks(list[Any]):
-    """What a stream gave."""
+    """Chunks of a stream."""
 
 
 async def _all(chunks: AsyncIterable[Any]) -> list[Any]:

@@ -31,9 +31,9 @@ from exp_pool.runtime.clock import to_datetime
 from exp_pool.runtime.progress import progress
 from exp_pool.snapshots import files
 from exp_pool.snapshots.convergence import SnapshotLoader
-from exp_pool.snapshots.entries import SnapshotDeletion, SnapshotEntry, untold_trust
-from exp_pool.snapshots.format import fingerprint, later, read, secret_of, write_gone, write_row
-from exp_pool.snapshots.ownership import refuse_to_lose, remember
+from exp_pool.snapshots.entries import SnapshotDeletion, SnapshotEntry, missing_trust_entry
+from exp_pool.snapshots.format import fingerprint, merge_entries, read, secret_of, write_deletion, write_row
+from exp_pool.snapshots.ownership import check_replaceable, remember_files
 from exp_pool.stores.pages import all_deletions, audit_entries
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _NAME = re.compile(r"\d{4}-\d{2}/[0-9a-f]{16}_\d{8}_\d+\.cache")
 
 
 def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) -> list[Path]:
-    """Write the manager's namespace, history and deletions too, as partition files; their paths, in order.
+    """Write the manager's namespace as partition files, with history and deletions, and return their paths in order.
 
     Files of the folder that are no longer needed are removed when the new ones are there, if this pool has what they
     say: it saved them, or loaded them as they are. Files that say the same are left as they are. A namespace that never
@@ -82,8 +82,8 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
                 "one's, or of an earlier process, and stay. Load them first, or name another folder",
             )
             return []
-        refuse_to_lose(pool, root, sorted(earlier), staged)
-        remember(pool, [each.digest for each in staged])
+        check_replaceable(pool, root, sorted(earlier), staged)
+        remember_files(pool, [each.digest for each in staged])
         for each in staged:
             each.put()
     finally:
@@ -107,7 +107,7 @@ def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, d
             entries = {}
             for row in rows:
                 said = audit_entries(pool.store, space, row.id) if audit_log(row.id) in logs else []
-                if untold := untold_trust(row, said):
+                if untold := missing_trust_entry(row, said):
                     pool.store.append_log(space, audit_log(row.id), untold)
                 entries[row.id] = write_row(row, [*said, *untold], secret)
             yield _path(root, month, function, rows[0].created_at if rows else 0, partition), entries
@@ -124,7 +124,7 @@ def _gone(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, d
     for month, listed in months.items():
         for partition, start in enumerate(range(0, len(listed), partition_size)):
             part = listed[start : start + partition_size]
-            yield _path(root, month, "", part[0].at, partition), {each.id: write_gone(each) for each in part}
+            yield _path(root, month, "", part[0].at, partition), {each.id: write_deletion(each) for each in part}
 
 
 def _path(root: Path, month: str, function: str, first_at: int, partition: int) -> Path:
@@ -133,14 +133,14 @@ def _path(root: Path, month: str, function: str, first_at: int, partition: int) 
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """The partition files of a folder, in order."""
+    """Partition files of a folder, in order."""
     for path in sorted(root.glob(f"*/*{_SUFFIX}")):
         if _NAME.fullmatch(path.relative_to(root).as_posix()) and not path.parent.is_symlink():
             yield path
 
 
 def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, clear: bool = False) -> int:
-    """Read one file, or every partition file of a folder, into the manager's namespace; how many rows were written.
+    """Load one file, or every partition file of a folder, into the namespace; return how many rows were written.
 
     Rows that were deleted where it was saved are deleted here, and counted, too. A damaged file of a folder, or entry
     of a file, is reported (a warning that names it) and skipped.
@@ -186,7 +186,7 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
         if here.all_in() and len(found) == len(entries) and not incremental:
             whole.append(digest)
     if whole:
-        remember(pool, whole)
+        remember_files(pool, whole)
     return written
 
 
@@ -224,7 +224,7 @@ def _readable(pool: Pool, file: Path, entries: Mapping[str, Any]) -> dict[str, S
 
 
 def merge(paths: Sequence[str | Path], out: str | Path) -> Path:
-    """Put the entries of several files into one; of two with one id the later state, or the deletion. Its path.
+    """Merge several files into one and return its path. Of two entries with one id the later one stays.
 
     A folder stands for all partition files in it.
 
@@ -242,7 +242,7 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Path:
             for id_, entry in files.read(path, path.parent)[0].items():
                 if isinstance(read(id_, entry), SnapshotEntry):
                     secrets.setdefault(secret_of(entry), path)
-                entries[id_] = later(entries[id_], entry, id_) if id_ in entries else entry
+                entries[id_] = merge_entries(entries[id_], entry, id_) if id_ in entries else entry
         except (SourceError, ValueError, TypeError, RecursionError) as err:
             raise ConfigurationError(f"{path} cannot be merged: {err}") from err
     if len(secrets) > 1:
@@ -272,7 +272,7 @@ def saving(
     partition_size: int = 10_000,
     saved: Callable[[list[Path]], object] | None = None,
 ) -> Iterator[None]:
-    """Save every so often while the block runs, by a thread of its own, and once more at its end.
+    """Save periodically while the block runs, in a background thread, and once more at its end.
 
     A save that fails is logged and tried again the next time; the one at the end raises as `save` does.
 

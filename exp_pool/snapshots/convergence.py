@@ -1,7 +1,7 @@
 """Convergence: snapshot entries brought into a pool so that nodes agree, whatever the order of loading.
 
 - A row that both have is in its later state (`entries.rank`), and trusted or not by what was said of that last
-  (`entries.settled_trust`); what was said about it is put together.
+  (`entries.merged_trust`); what was said about it is put together.
 - A deletion holds, unless it was undone later.
 - Of the answers of one call that no later call replaced, one is current on every node (`_precedence`). The others wait
   behind it, as history that no row has superseded, and may take its place when it is deleted.
@@ -25,12 +25,12 @@ from exp_pool.snapshots.entries import (
     CHANGEABLE,
     SnapshotDeletion,
     SnapshotEntry,
-    loaded,
+    loaded_entry,
+    merged_trust,
+    missing_trust_entry,
     rank,
     restored_at,
     revision_of,
-    settled_trust,
-    untold_trust,
 )
 from exp_pool.stores.pages import all_deletions, audit_entries, log_entries
 
@@ -42,7 +42,7 @@ _AWAITED = 0  # a row buried at this time is put anew; as `store_copier` does
 
 
 class SnapshotLoader:
-    """Brings entries into a pool's namespace. What a killed process left half done is ended first."""
+    """Loads entries into a pool's namespace. It first finishes what a killed process left half done."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool, self._store, self._space = pool, pool.store, pool.space
@@ -51,7 +51,7 @@ class SnapshotLoader:
         self._put_back()
 
     def rows(self, entries: Sequence[SnapshotEntry], *, changed_too: bool) -> int:
-        """Rows of another pool; how many were written."""
+        """Load rows of another pool; return how many were written."""
         store, space = self._store, self._space
         records = [entry.record for entry in entries]
         known = {r.id: r for r in store.get_many(space, [r.id for r in records], by="id") if r is not None}
@@ -81,7 +81,7 @@ class SnapshotLoader:
         return written
 
     def all_in(self) -> bool:
-        """Whether something here stands for every row since the last time of asking: the row, or its own deletion.
+        """Whether, since the last call, each row found its place here: as the row, or as a deletion of this pool.
 
         Nothing does where the namespace was cleared since, or somebody changed the row this moment.
         """
@@ -89,7 +89,7 @@ class SnapshotLoader:
         return not refused or self._tombstones().keys() >= set(refused)
 
     def deletions(self, gone: Sequence[SnapshotDeletion]) -> int:
-        """Deletions of another pool; how many rows went."""
+        """Load deletions of another pool; return how many rows were deleted."""
         times = {deletion.id: deletion.at for deletion in gone if deletion.id}
         if not times:
             return 0
@@ -108,7 +108,7 @@ class SnapshotLoader:
         return len(left)
 
     def cleared(self, at: int, *, delete: bool) -> tuple[int, int]:
-        """Another pool deleted all that was created up to then: how many of ours went, and how many stay."""
+        """Apply the cut-off of a pool that was cleared; return how many rows were deleted here and how many stay."""
         store, space = self._store, self._space
         store.bury(space, [], at)
         older = RecordQuery(space, (Condition("created_at", "", "lte", at),), history=True)
@@ -142,17 +142,17 @@ class SnapshotLoader:
         if waits or (row.annotated and row.superseded_by is not None):
             unsettled.setdefault(row.key, {})
         if said := self._said(row.id):  # a curator deleted it here, who might take that back
-            self._hear(row.id, [loaded(row.id, entry.record.revision, row.revision)])
+            self._hear(row.id, [loaded_entry(row.id, entry.record.revision, row.revision)])
         self._hear(row.id, [text for text in entry.said if text not in set(said)])
         return True
 
     def _update(self, here: Record, entry: SnapshotEntry) -> bool:
-        """Give the row the later state, if that is the file's; whether it changed."""
+        """Give the row the later state if the file has it; return whether the row changed."""
         said = self._said(here.id)
-        said += (untold := untold_trust(here, said))
+        said += (untold := missing_trust_entry(here, said))
         news = [*untold] + [text for text in entry.said if text not in set(said)]
         ours, theirs = rank(here, said, revision_of(here, said)), entry.rank
-        state: dict[str, Any] = {"trust": settled_trust([*said, *news], here.trust, entry.record.trust)}
+        state: dict[str, Any] = {"trust": merged_trust([*said, *news], here.trust, entry.record.trust)}
         if theirs > ours and theirs.content != ours.content:  # equal content may be written otherwise
             others = {*CHANGEABLE, "size_bytes"} - {"trust"}
             state |= {name: getattr(entry.record, name) for name in others}
@@ -165,7 +165,7 @@ class SnapshotLoader:
                 return False
             self._pool.follow(here, later)
         if (revision := max(ours, theirs).revision) != ours.revision + changed:
-            news.append(loaded(here.id, revision, here.revision + changed))
+            news.append(loaded_entry(here.id, revision, here.revision + changed))
         self._hear(here.id, news)
         return changed
 
@@ -180,7 +180,7 @@ class SnapshotLoader:
     # Which answer of a call is current
 
     def _settle(self, key: str, superseded: dict[str, str]) -> None:
-        """Make that row of a key current which is so on every node that knows the same rows."""
+        """Choose the current row of a key, the same on every node that knows the same rows."""
         same_call = RecordQuery(self._space, (Condition("key", "", "eq", key),), history=True)
         rows = list(self._store.scan(same_call))
         origins = {row.id: row.origin for row in rows if not row.annotated}
@@ -197,7 +197,7 @@ class SnapshotLoader:
             self._put_anew(changed)
 
     def _put_anew(self, rows: Sequence[Record]) -> None:
-        """Take rows out and put them back with another currency, which nothing short of this changes.
+        """Delete and insert rows to change which one is current; a store offers no other way.
 
         They are written down before, so that a killed process loses none.
         """

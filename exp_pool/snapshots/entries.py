@@ -25,7 +25,7 @@ CHANGEABLE = (
 
 
 class Rank(NamedTuple):
-    """See `rank`. In the order in which they decide."""
+    """Rank of a state (see `rank`); earlier fields decide first."""
 
     edited_at: int
     annotated: bool
@@ -36,7 +36,7 @@ class Rank(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotEntry:
-    """A row as it stands in a file.
+    """State of a row in a file.
 
     Attributes:
         record: without a namespace; its `revision` is that of the state, which all nodes count alike.
@@ -48,13 +48,13 @@ class SnapshotEntry:
 
     @property
     def rank(self) -> Rank:
-        """See `rank`."""
+        """Rank of the state, see `rank`."""
         return rank(self.record, self.said, self.record.revision)
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotDeletion:
-    """A row that was deleted; `id` ``""``: everything that was created up to then."""
+    """Deletion of a row; `id` ``""``: of everything that was created up to then."""
 
     id: str
     at: int  # microseconds
@@ -64,7 +64,7 @@ def rank(record: Record, said: Sequence[str], revision: int) -> Rank:
     """Rank of a state of a row. Of two states the higher one is later: a total order that is the same on all nodes.
 
     What a person changed last is the latest, then what a person annotated, what more scorers scored, what was changed
-    more often. Trust has no part in it (see `settled_trust`), but for the last: it raises revisions like scores do.
+    more often. Trust has no part in it (see `merged_trust`), but for the last: it raises revisions like scores do.
 
     Args:
         record: the state.
@@ -82,13 +82,13 @@ def rank(record: Record, said: Sequence[str], revision: int) -> Rank:
 
 
 def _plain(record: Record, name: str) -> Any:
-    """A column; of the response the JSON value, because a file does not keep how its text was written."""
+    """Value of a column; of the response the JSON value, because a file does not keep how its text was written."""
     value = getattr(record, name)
     return json.loads(value) if name == "response" and value is not None else value
 
 
 def revision_of(record: Record, said: Sequence[str]) -> int:
-    """How often a row of this pool was changed, on all nodes: a state that came from another one was counted there."""
+    """Revision of a row as counted on all nodes. A state that came from another node was counted there."""
     for text in reversed(said):
         entry = json.loads(text)
         if entry["what"] == LOADED:
@@ -96,7 +96,7 @@ def revision_of(record: Record, said: Sequence[str]) -> int:
     return record.revision
 
 
-def loaded(id_: str, revision: int, here: int) -> str:
+def loaded_entry(id_: str, revision: int, here: int) -> str:
     """Audit entry which says that the state of a row came from another node.
 
     Args:
@@ -107,8 +107,8 @@ def loaded(id_: str, revision: int, here: int) -> str:
     return audit_entry(LOADED, id_, revision=revision, here=here)
 
 
-def settled_trust(said: Iterable[str], *trusts: str) -> str:
-    """Whether states of a row are trusted, together: what was said of its trust last, whoever changed what else since.
+def merged_trust(said: Iterable[str], *trusts: str) -> str:
+    """Trust of a row that has several states: what was said about its trust last, whoever changed other fields since.
 
     An edit of other fields on one node would otherwise lift the quarantine that another one set meanwhile. Where nobody
     said anything, one state that is not trusted is enough.
@@ -122,23 +122,23 @@ def settled_trust(said: Iterable[str], *trusts: str) -> str:
     return (Trust.QUARANTINED if out_of_use else Trust.TRUSTED).value
 
 
-def untold_trust(record: Record, said: Sequence[str]) -> list[str]:
-    """The word that is missing where a row's trust is not what was said of it last.
+def missing_trust_entry(record: Record, said: Sequence[str]) -> list[str]:
+    """Audit entry that is missing where a row's trust is not what was said about it last.
 
     A process died between the change and its word, or trust was inherited from new parents.
     """
-    if not any("trust" in json.loads(text) for text in said) or settled_trust(said) == record.trust:
+    if not any("trust" in json.loads(text) for text in said) or merged_trust(said) == record.trust:
         return []
     return [audit_entry("trust", record.id, trust=record.trust)]
 
 
 def restored_at(said: Sequence[str]) -> int:
-    """When a deletion of the row was undone last (microseconds), 0 if never."""
+    """When a deletion of the row was last undone (microseconds); 0: never."""
     return last(said, lambda entry: entry.get("deed") == "restore")
 
 
 def last(said: Sequence[str], which: Any) -> int:
-    """When one of these entries was written last (microseconds), 0 if there is none."""
+    """When the last of these entries was written (microseconds); 0: there is none."""
     moments = (datetime.fromisoformat(entry["at"]) for entry in map(json.loads, said) if which(entry))
     return max(map(to_us, moments), default=0)
 

@@ -20,7 +20,7 @@ from exp_pool.core.record import Record, sized, to_experience
 from exp_pool.core.record_fields import FIELD_KINDS, FieldKind, audit_texts, fits_field
 from exp_pool.errors import DecodingError
 from exp_pool.runtime.clock import now_us, to_us
-from exp_pool.snapshots.entries import LOADED, SnapshotDeletion, SnapshotEntry, restored_at, revision_of, settled_trust
+from exp_pool.snapshots.entries import LOADED, SnapshotDeletion, SnapshotEntry, merged_trust, restored_at, revision_of
 
 FORMAT = 2
 _OWED = frozenset(f"{duty}_{what}" for duty in ("embed", "score") for what in ("due", "tries"))
@@ -32,7 +32,7 @@ _AHEAD_US = 24 * 3600 * 10**6  # what a clock may be wrong by: what is said from
 
 
 def fingerprint(secret: bytes | None) -> str | None:
-    """What tells key secrets apart without saying what they are; None where there is none."""
+    """Fingerprint of a key secret, which does not give it away; None where there is none."""
     return hmac.new(secret, b"exp_pool snapshots", hashlib.sha256).hexdigest()[:16] if secret else None
 
 
@@ -56,20 +56,20 @@ def write_row(record: Record, said: Sequence[str], secret: str | None) -> dict[s
     return _sealed(None if record.response is None else json.loads(record.response), metadata)
 
 
-def write_gone(gone: SnapshotDeletion) -> dict[str, Any]:
-    """A deletion."""
+def write_deletion(gone: SnapshotDeletion) -> dict[str, Any]:
+    """Entry of a deletion."""
     return _sealed(None, {"deleted_at": gone.at})
 
 
 def secret_of(entry: Any) -> str | None:
-    """The fingerprint of the key secret under which a row's key was made."""
+    """Fingerprint of the key secret that made the key of an entry's row."""
     metadata = entry.get("metadata") if isinstance(entry, dict) else None
     found = metadata.get("key_secret") if isinstance(metadata, dict) else None
     return found if isinstance(found, str) else None
 
 
 def read(id_: str, entry: Any) -> SnapshotEntry | SnapshotDeletion:
-    """What an entry says.
+    """Read and check an entry.
 
     Raises:
         ValueError: it is damaged, or of another version.
@@ -105,7 +105,7 @@ def read(id_: str, entry: Any) -> SnapshotEntry | SnapshotDeletion:
     return SnapshotEntry(record, said)
 
 
-def later(one: Any, other: Any, id_: str) -> Any:
+def merge_entries(one: Any, other: Any, id_: str) -> Any:
     """Merge two entries of one id: the later state with the audit logs of both, or a deletion that was not undone.
 
     Args:
@@ -130,7 +130,7 @@ def later(one: Any, other: Any, id_: str) -> Any:
             metadata = {name: value for name, value in state["metadata"].items() if name not in ("format", "checksum")}
             superseded_by = {first.record.superseded_by, second.record.superseded_by} - {None}
             metadata["superseded_by"] = max(map(str, superseded_by), default=None)
-            metadata["trust"] = settled_trust(said, first.record.trust, second.record.trust)
+            metadata["trust"] = merged_trust(said, first.record.trust, second.record.trust)
             if said:
                 metadata["said"] = list(map(json.loads, said))
             return _sealed(state["result"], metadata)
@@ -171,7 +171,7 @@ def _check_entry(entry: Mapping[str, Any], moment: datetime) -> None:
 
 
 def _means_something(entry: Mapping[str, Any]) -> bool:
-    """Whether what others reckon with can be: feedback is a number of 0 to 1, trust one of its words."""
+    """Whether an entry can be used: feedback is a number of 0 to 1, trust one of its words."""
     value = entry.get("value")
     rated = isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1
     return (rated or entry["what"] != "feedback") and entry.get("trust", Trust.TRUSTED) in {t.value for t in Trust}

@@ -31,7 +31,7 @@ from exp_pool.stores.null import NullStore
 
 @dataclass(frozen=True, slots=True)
 class MigrationReport:
-    """What `migrate` did; what was there already is in `skipped`, and in none of the others.
+    """Result of `migrate`. What the target had already is in `skipped`, and in none of the others.
 
     Attributes:
         rows: current rows that were written.
@@ -95,7 +95,7 @@ def migrate(
     namespace: str | None = None,
     dry_run: bool = False,
 ) -> MigrationReport:
-    """Move what a store keeps to another one, and verify it. The source is not changed.
+    """Copy everything that a store keeps into another store, and verify it. The source is not changed.
 
     Ids, times, scores, annotations, use, what is owed, and which row of a key is current come out as they were. What
     the target has of its own stays. A row of both is brought up to date where the source has the later state: the

@@ -24,7 +24,7 @@ _REMEMBERED = 10_000  # files, the newest: 200 KB; more only where one save wrot
 _TRIES = 5  # while other processes remember theirs
 
 
-def refuse_to_lose(pool: Pool, root: Path, there: Iterable[Path], coming: Sequence[files.Staged]) -> None:
+def check_replaceable(pool: Pool, root: Path, there: Iterable[Path], coming: Sequence[files.Staged]) -> None:
     """Refuse to replace files whose content this pool does not have.
 
     Args:
@@ -46,8 +46,8 @@ def refuse_to_lose(pool: Pool, root: Path, there: Iterable[Path], coming: Sequen
         )
 
 
-def remember(pool: Pool, digests: Sequence[str]) -> None:
-    """These files were loaded, or are about to be written.
+def remember_files(pool: Pool, digests: Sequence[str]) -> None:
+    """Remember files that were loaded, or are about to be written.
 
     Raises:
         StoreError: the store failed, or others write the same state all the time.

@@ -42,14 +42,14 @@ _POSITIONS = "index:"  # the states that say how far an index got
 
 
 class RowWithVector(NamedTuple):
-    """A row with its vector, if it has one."""
+    """Row with its vector, if it has one."""
 
     record: Record
     vector: Vector | None
 
 
 class TargetState(Enum):
-    """How a row of the target stands to that of the source."""
+    """State of a row in the target, compared with the source."""
 
     ABSENT = auto()
     SAME = auto()
@@ -61,7 +61,7 @@ class TargetState(Enum):
 
 
 class RowComparison(NamedTuple):
-    """A row of the source, what the target has of it, and the target's own current answer of the same call."""
+    """Row of the source, the row of the same id in the target, and the target's own current answer of the same call."""
 
     row: RowWithVector
     there: RowWithVector | None
@@ -81,7 +81,7 @@ def target_state(row: RowWithVector, there: RowWithVector, rival: Record | None)
     if _substance(new) != _substance(old):
         mine, theirs = ((state.annotated, state.revision) for state in (new, old))  # a person first
         return TargetState.CLASH if mine == theirs else TargetState.BEHIND if mine > theirs else TargetState.AHEAD
-    if new.is_current and not old.is_current and rival is not None and prevails(rival, new):
+    if new.is_current and not old.is_current and rival is not None and takes_precedence(rival, new):
         return TargetState.SUPERSEDED
     if (
         new.revision > old.revision
@@ -96,8 +96,8 @@ def target_state(row: RowWithVector, there: RowWithVector, rival: Record | None)
     return TargetState.SAME
 
 
-def prevails(one: Record, other: Record) -> bool:
-    """Which of two answers of one call is current, whatever the direction of the move; as snapshots decide."""
+def takes_precedence(one: Record, other: Record) -> bool:
+    """Whether the first of two answers of one call is current; the same rule as for snapshots, in either direction."""
     first, second = ((row.annotated, row.created_at, row.id) for row in (one, other))
     return first > second
 
@@ -108,7 +108,7 @@ class _StateDiff(NamedTuple):
 
 
 class StoreCopier:
-    """Moves namespaces, and verifies them.
+    """Copies namespaces into another store, and verifies the copies.
 
     Args:
         source: from where; only read.
@@ -138,7 +138,7 @@ class StoreCopier:
         self.checksum = 0
 
     def move(self, space: str) -> None:
-        """Bring over what the target does not have of a namespace."""
+        """Copy what the target lacks of a namespace."""
         if not self._where:
             for buried in self._unburied(space):
                 self.target.bury(space, buried)
@@ -160,7 +160,7 @@ class StoreCopier:
             self.target.bury(space, [], cutoff)
 
     def verify(self, space: str) -> list[str]:
-        """Read everything back; what is wrong, in words, each with some ids."""
+        """Read everything back; return what is wrong, in words, each with some ids."""
         query = RecordQuery(space, self._where, history=True)
         wrong: dict[str, list[str]] = {"are not as in the source": [], "are of one revision, but not the same": []}
         seen = found = vectors = 0
@@ -231,7 +231,7 @@ class StoreCopier:
         return compared
 
     def _without_strange(self, space: str, row: RowWithVector) -> RowWithVector:
-        """A row whose vector the target's embedder would not find is embedded there."""
+        """Row without its vector if the target's embedder is another one: it is embedded there."""
         if space not in self._owner:
             ours, theirs = (store.read_state(space, _OWNER) for store in (self._source, self.target))
             same = theirs is None or (ours is not None and ours.value == theirs.value)
@@ -242,7 +242,7 @@ class StoreCopier:
         return RowWithVector(replace(row.record, embed_due=_OWED, embed_tries=0), None)
 
     def _rivals(self, space: str, records: Sequence[Record], there: dict[str, RowWithVector]) -> dict[str, Record]:
-        """By their keys: current rows of the target that are no earlier state of the source."""
+        """Current rows of the target, by key, that are no earlier state of a row of the source."""
         keys = [r.key for r in records if r.is_current and not (r.id in there and there[r.id].record.is_current)]
         others = [row for row in self.target.get_many(space, keys) if row is not None]
         known = self._source.get_many(space, [row.id for row in others], by="id")
@@ -271,7 +271,7 @@ class StoreCopier:
                 if there is not None or record.id in awaited:
                     mode = PutMode.INSERT
                 self._tally["conflicts"] += rival is not None
-                if rival is not None and prevails(rival, record):
+                if rival is not None and takes_precedence(rival, record):
                     record = replace(record, is_current=False, superseded_by=rival.id)
                 puts.append(Put(record, mode, row.vector if record.is_current else None))
             elif how is TargetState.USED and there is not None:
@@ -302,7 +302,7 @@ class StoreCopier:
     # States and logs
 
     def _states(self, space: str) -> _StateDiff:
-        """States in which the target differs from the source."""
+        """Named states in which the target differs from the source."""
         behind: list[str] = []
         ahead: list[str] = []
         for name in () if self._where else self._source.names(space).states:
@@ -325,7 +325,7 @@ class StoreCopier:
         return [name for name in self._source.names(space).logs if not self._where or name in self._audited]
 
     def _unlogged(self, space: str, name: str) -> Iterator[list[str]]:
-        """What is to be appended: the rest of the source's log, once the target's holds its beginning, in order.
+        """Entries to append: the rest of the source's log, after those that the target has, in order.
 
         The target's may hold entries of its own in between.
         """
@@ -342,7 +342,7 @@ class StoreCopier:
     # Deletions
 
     def _unburied(self, space: str) -> Iterator[list[Deletion]]:
-        """Deletions that the target does not remember, or not for as long."""
+        """Deletions that the target does not remember, or remembers with an earlier time."""
         real = (deletion for deletion in all_deletions(self._source, space) if deletion.deleted_at != _AWAITED)
         for chunk in _chunks(real, _CHUNK):
             missing = {deletion.id: deletion for deletion in chunk}
@@ -356,12 +356,12 @@ class StoreCopier:
                     yield gone
 
     def _later_cutoff(self, space: str) -> int | None:
-        """The source's, where the target was not cleared as late."""
+        """Cut-off of the source, where it is later than that of the target."""
         theirs, ours = self._source.cutoff(space), self.target.cutoff(space)
         return None if self._where or theirs is None or (ours is not None and ours >= theirs) else theirs
 
     def _lost(self, space: str, absent: dict[str, int]) -> list[str]:
-        """Of these rows (by id, when they were created) those which the target did not delete."""
+        """Ids of rows that the target lacks although it did not delete them."""
         cutoff = self.target.cutoff(space)
         lost = {id_ for id_, created_at in absent.items() if cutoff is None or created_at > cutoff}
         if lost:
@@ -370,7 +370,7 @@ class StoreCopier:
 
 
 class DryRunStore:
-    """A store to read from; what is written to it is answered and forgotten."""
+    """Store that is only read; writes are answered and dropped."""
 
     def __init__(self, store: RecordStore) -> None:
         self._store = store
@@ -379,22 +379,22 @@ class DryRunStore:
         return getattr(self._store, name)
 
     def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
-        """As if nothing stood in the way."""
+        """Statuses as if every row was accepted."""
         return [PutStatus.CURRENT if put.record.is_current else PutStatus.HISTORY for put in puts]
 
     def touch_many(self, namespace: str, touches: Sequence[Touch]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def write_state(self, namespace: str, name: str, value: str, expected_revision: int | None) -> bool:  # noqa: ARG002
-        """As if nobody else had written it."""
+        """True, as if no other process had written the state."""
         return True
 
     def append_log(self, namespace: str, name: str, entries: Sequence[str]) -> int:  # noqa: ARG002
-        """As if it were the first."""
+        """Position as if the log was empty."""
         return len(entries)
 
     def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def _with_vectors(store: RecordStore, space: str, records: Sequence[Record]) -> list[RowWithVector]:

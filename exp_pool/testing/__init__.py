@@ -46,7 +46,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Loaded when asked for: the pytest plugin, which is loaded by every test run, lies in this package too."""
+    """Import on first use: every test run loads the pytest plugin, which lies in this package too."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if _PLACES[name] in _CONTRACTS:

@@ -23,7 +23,7 @@ from exp_pool.testing.factories import put, row, vector
 
 
 class MaintenanceRules:
-    """What is owed is settled once, followers hear of every vector, and one has the lease."""
+    """Pending tasks are completed once, index syncs see every vector, and one process has the lease."""
 
     # Upkeep
 

@@ -8,7 +8,7 @@ from exp_pool.testing.factories import NASTY_TEXTS, put, row
 
 
 class MigrationRules:
-    """Nothing that is kept is hidden, and what another pool deleted stays deleted."""
+    """Everything that is kept can be read, and what another pool deleted stays deleted."""
 
     def test_readers_of_requests_hear_of_new_rows_in_order(self, store: RecordStore) -> None:
         rows = [row(f"r{i}", function="g", version="v") for i in range(5)]

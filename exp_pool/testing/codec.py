@@ -34,7 +34,7 @@ class CodecContract:
     """Texts that this codec did not write."""
 
     def same(self, before: Any, after: Any) -> bool:
-        """Whether a value came back as it was; for values without ``==``, override it."""
+        """Whether a value came back unchanged; override it for values without ``==``."""
         return type(before) is type(after) and bool(before == after)
 
     def test_it_is_a_codec(self, codec: Codec) -> None:

@@ -31,7 +31,7 @@ NASTY_TEXTS = [
 
 
 def row(request: str = "r", response: Any = "a", namespace: str = "n", **fields: Any) -> Record:
-    """A row of the function f; fields of Record replace what an Experience makes of it.
+    """Row of the function f for a test.
 
     Args:
         request: its text.
@@ -50,12 +50,12 @@ def row(request: str = "r", response: Any = "a", namespace: str = "n", **fields:
 
 
 def put(store: RecordStore, *rows: Record, **how: Any) -> list[PutStatus]:
-    """Put rows; the statuses."""
+    """Put rows and return their statuses."""
     return store.put_many([Put(r, **how) for r in rows])
 
 
 def vector(*values: float, embedder: str = "e", whole: bool = True) -> Vector:
-    """A vector of these values."""
+    """Vector of these values."""
     return Vector(embedder, to_bytes(np.asarray(values)), whole)
 
 

@@ -20,7 +20,7 @@ from exp_pool.errors import StoreError
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one call.
+    """Failure of one call.
 
     Args:
         error: raised; None: nothing is.
@@ -62,7 +62,7 @@ def every(method: str, error: BaseException | None = None, *, after: bool = Fals
 
 
 class FaultyStore:
-    """A record store that hands everything on to another one, but for what its plan says.
+    """Record store that passes calls on to another one, except those that its plan fails.
 
     Attributes:
         calls: the methods called, in order.
@@ -80,7 +80,7 @@ class FaultyStore:
                 setattr(self, name, self._faulty(name, getattr(store, name)))
 
     def __getattr__(self, name: str) -> Any:
-        """What only this store offers, such as `backup`."""
+        """Members that only the other store has, such as `backup`."""
         return getattr(self._store, name)
 
     def _faulty(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:

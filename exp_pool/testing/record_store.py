@@ -24,7 +24,7 @@ from exp_pool.testing.factories import put, row
 
 
 class RecordStoreShape:
-    """What holds even for a store that keeps nothing: every method takes and gives what `RecordStore` says."""
+    """Contract even for a store that keeps nothing: every method takes and gives what `RecordStore` says."""
 
     def test_it_is_a_record_store(self, store: RecordStore) -> None:
         assert isinstance(store, RecordStore)

@@ -25,7 +25,7 @@ POOL = "a pool"
 
 
 class VectorIndexShape:
-    """What holds even for an index that finds nothing."""
+    """Contract even for an index that finds nothing."""
 
     def fill(
         self,
@@ -64,7 +64,7 @@ class VectorIndexShape:
         return rows
 
     def complete(self, index: VectorIndex, space: Space) -> None:
-        """Everything was handed over."""
+        """Mark that everything was handed over."""
         if isinstance(index, RenewableIndex):
             index.complete(space)
 

@@ -32,7 +32,7 @@ FORMATS = {
 
 
 class Exporter(Protocol):
-    """A format, as a module."""
+    """Export format, as a module."""
 
     FOLDER: bool
     """It is a folder even where it is not split."""
@@ -40,7 +40,7 @@ class Exporter(Protocol):
     """It holds questions and answers to learn from, not rows of a pool: no insights, no history, nothing twice."""
 
     def write(self, selection: ExportSelection, output: Output) -> None:
-        """Write what is selected.
+        """Write the selected rows.
 
         Raises:
             ConfigurationError: a package that it needs is not installed.
@@ -63,7 +63,7 @@ def save(
     min_gap: float = 0.2,
     overwrite: bool = False,
 ) -> Manifest:
-    """Write experiences of the namespace to a file, or a folder where the format or a split needs one.
+    """Export experiences of the namespace to a file, or to a folder where the format or a split needs one.
 
     Of an annotated experience the answer is `expected`. Secrets are redacted in everything, answers too; an answer in
     which something was redacted comes back quarantined when it is imported.

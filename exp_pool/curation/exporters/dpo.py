@@ -39,7 +39,7 @@ def write(selection: ExportSelection, output: Output) -> None:
 
 
 def _calls(selection: ExportSelection, side: str | None) -> Iterator[list[Experience]]:
-    """The experiences of each call that has several answers. Versions of a function are asked the same."""
+    """Experiences of each call that has several answers; versions of a function count as one."""
     ids: dict[bytes, list[str]] = {}
     several: set[bytes] = set()
     for record in selection.records(side, all_answers=True):

@@ -27,7 +27,7 @@ TRAIN, TEST = "train", "test"
 
 
 class ExportSelection:
-    """The rows that meet the conditions.
+    """Rows to export.
 
     Attributes:
         min_gap: by how much scores differ at least that decide between two answers.
@@ -60,16 +60,16 @@ class ExportSelection:
 
     @property
     def store(self) -> RecordStore:
-        """Where the rows are."""
+        """Store of the rows."""
         return self._pool.store
 
     @property
     def sides(self) -> tuple[str | None, ...]:
-        """The sides that there are; None where it is not split."""
+        """Sides of the split; a single None without one."""
         return (TRAIN, TEST) if self._test_share > 0 else (None,)
 
     def records(self, side: str | None = None, *, all_answers: bool = False) -> Iterator[Record]:
-        """The rows of a side, in the order of their creation; what is left out is counted once.
+        """Rows of a side in the order of their creation; what is left out is counted once.
 
         With `all_answers` history and doubles, too, whatever was asked for.
         """
@@ -88,14 +88,14 @@ class ExportSelection:
                 yield record
 
     def experiences(self, side: str | None = None) -> Iterator[Experience]:
-        """The experiences of a side, without secrets."""
+        """Experiences of a side, without secrets."""
         for record in self.records(side):
             experience = self.experience(record)
             if experience is not None:
                 yield experience
 
     def experience(self, record: Record) -> Experience | None:
-        """One of them without secrets; None, and counted, if it cannot be read."""
+        """Experience of a row, without secrets; None, and counted, if it cannot be read."""
         try:
             experience = to_experience(record)
         except DecodingError:
@@ -104,7 +104,7 @@ class ExportSelection:
         return without_secrets(experience) if self._redact else experience
 
     def lines(self, side: str | None = None) -> Iterator[tuple[Record, dict[str, Any]]]:
-        """The rows of a side with what is written of them so that they can be imported again."""
+        """Rows of a side with their portable form."""
         logs = frozenset(self.store.names(self.namespace).logs)  # few rows have one, and asking for each takes time
         for record in self.records(side):
             has_log = audit_log(record.id) in logs
@@ -128,7 +128,7 @@ class ExportSelection:
         return None
 
     def _test_ids(self) -> frozenset[str]:
-        """What is on the test side; found out once, over everything that is there, so that it is the same for all."""
+        """Ids of the test side, computed once over all rows, so that the split is the same for all readers."""
         if self._test is None:
             clusters = Clusters(self.store, self.namespace)
             for record in self.store.scan(RecordQuery(self.namespace, self._where, history=True)):
@@ -139,6 +139,6 @@ class ExportSelection:
 
 
 def _content(record: Record) -> bytes:
-    """The same for rows that say the same, but for case and spaces."""
+    """Digest that is equal for rows with the same request and answer, but for case and spaces."""
     texts = (" ".join(text.casefold().split()) for text in (record.request, record.answer or ""))
     return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -69,7 +69,7 @@ def load(
     revive: bool = False,
     skip_damaged: bool = False,
 ) -> ImportReport:
-    """Bring the experiences of a file, or of a folder of files, into the namespace (see `in_namespace`).
+    """Import the experiences of a file, or of a folder of files, into the namespace (see `in_namespace`).
 
     They have ``origin="imported"`` and are quarantined, seen by curators only, until a person promotes them
     (``update_exp(id, trust="trusted")``), unless `trust` says otherwise. What a source says twice is stored once, and
@@ -140,7 +140,7 @@ def load(
 
 
 def _items(importer: Importer, source: ImportSource, options: ImportOptions) -> Items:
-    """What stands in the source; what the importer stumbles over ends it as damage does."""
+    """Items of the source. An error of the importer ends them, as damage does."""
     try:
         yield from importer.items(source, options)
     except ExpPoolError:
@@ -152,7 +152,7 @@ def _items(importer: Importer, source: ImportSource, options: ImportOptions) -> 
 
 
 def _made(importer: Importer, where: str, item: Any, options: ImportOptions, report: ImportReport) -> list[Imported]:
-    """What there is to import of one item; what cannot be imported is reported."""
+    """Experiences of one item; what cannot be imported is reported."""
     try:
         return list(importer.experiences(item, options))
     except _BAD as err:
@@ -187,7 +187,7 @@ def _module(name: str) -> Importer:
 
 
 def _recognised(source: ImportSource) -> str | None:
-    """By the first file that looks like something: a folder may hold a page about its files, too."""
+    """Format of the first file that is recognised: a folder may also hold a page about its files."""
     for file in islice(source.files(), _LOOKED_AT):
         peek = _peek(source, file)
         for name in FORMATS:
@@ -209,7 +209,7 @@ def _trust(trust: Trust | str) -> Trust:
 
 
 def _said(err: Exception) -> str:
-    """Why something was left out, in one line. Of pydantic's errors the first one says it."""
+    """Reason why something was left out, in one line; of pydantic errors the first."""
     errors = getattr(err, "errors", None)
     if callable(errors) and (listed := errors()):
         return f"{'.'.join(map(str, listed[0]['loc'])) or 'it'}: {listed[0]['msg'].removeprefix('Value error, ')}"

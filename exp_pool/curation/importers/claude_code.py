@@ -55,7 +55,7 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
 
 
 def _said(message: Mapping[str, Any]) -> str | None:
-    """What the person wrote; None for results of tools and what the program wrote."""
+    """Text that the person wrote; None for results of tools and messages of the program."""
     content = message.get("content")
     if isinstance(content, list):
         if any(part.get("type") == "tool_result" for part in content):
@@ -67,7 +67,7 @@ def _said(message: Mapping[str, Any]) -> str | None:
 
 
 def _follow(turn: Turn, line: Mapping[str, Any], message: Mapping[str, Any]) -> None:
-    """What was done and said after it."""
+    """Add to the turn what the agent did and said."""
     content = message.get("content")
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     if line.get("type") == "assistant":

@@ -55,7 +55,7 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
 
 
 def _said(payload: Mapping[str, Any]) -> str | None:
-    """What the person wrote; None for everything else, and for what the program wrote in the person's name."""
+    """Text that the person wrote; None for anything else, also for messages of the program in the person's name."""
     if payload.get("type") != "message" or payload.get("role") != "user":
         return None
     text = _text(payload.get("content"))
@@ -70,7 +70,7 @@ def _text(content: Any) -> str:
 
 
 def _follow(turn: Turn, kind: Any, payload: Mapping[str, Any]) -> None:
-    """What was done and said after it."""
+    """Add to the turn what the agent did and said."""
     match kind, payload.get("type"):
         case "response_item", "message" if payload.get("role") == "assistant":
             turn.say(_text(payload.get("content")))

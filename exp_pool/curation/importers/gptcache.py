@@ -7,7 +7,7 @@ from typing import Any
 
 from exp_pool.curation.importers import sqlite
 from exp_pool.curation.importers.safe_files import ImportSource, Items
-from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek, call, moment
+from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek, imported_call, parse_time
 
 NEEDS_FUNCTION = True
 _QUESTIONS, _ANSWERS = "gptcache_question", "gptcache_answer"
@@ -41,7 +41,7 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
         raise LeftOutError("GPTCache has marked it as deleted")
     if answer["answer_type"] != _TEXT:
         raise LeftOutError("its answer is no text")
-    yield call(
+    yield imported_call(
         options,
         "gptcache",
         None,
@@ -49,5 +49,5 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
         answer["answer"],
         request=question["question"],
         source_id=question["id"],
-        created_at=moment(question["create_on"]),
+        created_at=parse_time(question["create_on"]),
     )

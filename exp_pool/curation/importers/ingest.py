@@ -36,7 +36,7 @@ class _PendingRow(NamedTuple):
 
 
 class Ingester:
-    """Writes what was made of a source into the pool's namespace. `finish` writes the rest."""
+    """Writes imported experiences into the pool's namespace, in batches. `finish` writes the rest."""
 
     def __init__(self, pool: Pool, report: ImportReport, trust: Trust, *, revive: bool, keep_namespaces: bool) -> None:
         self._pool, self._report, self._trust, self._space = pool, report, trust, pool.space
@@ -46,7 +46,7 @@ class Ingester:
         self._size = self._count = 0
 
     def add(self, where: str, made: Imported) -> None:
-        """Write this, with the next batch. What cannot be stored is reported."""
+        """Add to the batch. What cannot be stored is reported."""
         of_a_pool = isinstance(made, PortableRow)
         try:
             row = made if isinstance(made, PortableRow) else PortableRow(self._record(made))
@@ -66,13 +66,13 @@ class Ingester:
             self.finish()
 
     def finish(self) -> None:
-        """Write what was not written yet."""
+        """Write the rest of the batch."""
         waiting, self._waiting, self._count, self._size = self._waiting, {}, 0, 0
         for space, batch in waiting.items():
             self._write(space, batch)
 
     def _record(self, experience: Experience) -> Record:
-        """The row of a stranger's experience: without secrets, and with an id that its content makes.
+        """Row of a foreign experience: without secrets, with an id made from its content.
 
         The key is made before secrets are left out, so that calls which differ in them stay apart.
         """
@@ -136,7 +136,7 @@ class Ingester:
                     self._report.known += 1
 
     def _append_log(self, space: str, row: PortableRow) -> None:
-        """What the log of the row does not have yet: also of a row that an import which was killed left without."""
+        """Append entries that the log of the row lacks, also after an import that was killed."""
         (there,) = self._pool.store.get_many(space, [row.record.id], by="id")
         if there is None:
             return
@@ -150,7 +150,7 @@ def _same(one: Record, other: Record, names: Sequence[str]) -> bool:
 
 
 def _why_it_stays(current: Record, new: Record) -> str | None:
-    """Why the pool's own answer of the call stays current; None if the new one may take its place."""
+    """Reason why the pool's own answer of the call stays current; None if the new one may replace it."""
     if current.trust == Trust.TRUSTED and new.trust != Trust.TRUSTED:
         return "the pool's own answer of this call is trusted, and stays"
     if current.kind == ExperienceKind.SUCCESS and new.kind != ExperienceKind.SUCCESS:

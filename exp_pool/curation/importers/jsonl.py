@@ -46,7 +46,7 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
 
 
 def _flat(item: dict[str, Any], columns: Iterable[str]) -> dict[str, Any]:
-    """The members that are asked for; ``message.content`` is one of an object inside, unless a name has the dot."""
+    """Selected members of a line; ``message.content`` is a member of an inner object, unless a name has the dot."""
     found: dict[str, Any] = {}
     for column in columns:
         value: Any = item.get(column, item)

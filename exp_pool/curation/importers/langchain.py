@@ -12,7 +12,16 @@ from typing import Any
 from exp_pool.core.experience import MISSING, Metric
 from exp_pool.curation.importers import sqlite
 from exp_pool.curation.importers.safe_files import ImportSource, Items
-from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek, asked, call, count, from_json
+from exp_pool.curation.importers.types import (
+    Imported,
+    ImportOptions,
+    LeftOutError,
+    Peek,
+    arguments_of,
+    from_json,
+    imported_call,
+    token_count,
+)
 
 NEEDS_FUNCTION = True
 _TABLE = "full_llm_cache"
@@ -45,14 +54,18 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
         message, answer = {}, generation if isinstance(generation, str) and generation else MISSING
     used = message.get("usage_metadata") or {}
     told = message.get("response_metadata") or {}
-    yield call(
+    yield imported_call(
         options,
         "langchain",
         None,
-        {**asked(prompt), "llm": item["llm"]} if isinstance(prompt, list) else {"prompt": prompt, "llm": item["llm"]},
+        {**arguments_of(prompt), "llm": item["llm"]}
+        if isinstance(prompt, list)
+        else {"prompt": prompt, "llm": item["llm"]},
         answer,
         model=told.get("model_name"),
-        metric=Metric(tokens_in=count(used.get("input_tokens")), tokens_out=count(used.get("output_tokens"))),
+        metric=Metric(
+            tokens_in=token_count(used.get("input_tokens")), tokens_out=token_count(used.get("output_tokens"))
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from exp_pool.curation.importers.openai import answer_of
 from exp_pool.curation.importers.safe_files import ImportSource, Items
 from exp_pool.curation.importers.spans import SpanMapping, find, model_answer, scores_of
-from exp_pool.curation.importers.types import Imported, ImportOptions, Peek, asked, from_json
+from exp_pool.curation.importers.types import Imported, ImportOptions, Peek, arguments_of, from_json
 
 NEEDS_FUNCTION = False
 _MAPPING = SpanMapping(  # some exports write names with underscores
@@ -57,7 +57,7 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     given, output = from_json(value.get("input")), from_json(value.get("output"))
     model, settings = find(value, _MAPPING.model), from_json(find(value, "modelParameters|model_parameters"))
     if model is not None and given is not None:
-        given = {**(settings if isinstance(settings, dict) else {}), "model": model, **asked(given)}
+        given = {**(settings if isinstance(settings, dict) else {}), "model": model, **arguments_of(given)}
     message = isinstance(output, Mapping) and output.get("role") == "assistant"
     answer = answer_of(output) if message else model_answer(output)
     rated = ((each.get("name"), each.get("value"), each.get("comment")) for each in scores)

@@ -13,7 +13,15 @@ from typing import Any
 
 from exp_pool.core.experience import MISSING, Metric
 from exp_pool.curation.importers.safe_files import ImportSource, Items
-from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek, call, count, moment
+from exp_pool.curation.importers.types import (
+    Imported,
+    ImportOptions,
+    LeftOutError,
+    Peek,
+    imported_call,
+    parse_time,
+    token_count,
+)
 from exp_pool.errors import InvalidInputError
 
 NEEDS_FUNCTION = True
@@ -55,7 +63,7 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
         if not isinstance(last, Mapping) or last.get("role") != "assistant":
             raise LeftOutError("its last message is not the assistant's")
         rest = {name: value for name, value in item.items() if name != "messages"}
-        yield call(options, "openai", None, {"messages": prompt, **rest}, answer_of(last))
+        yield imported_call(options, "openai", None, {"messages": prompt, **rest}, answer_of(last))
         return
     body, got = item.get("request"), item.get("response")
     if isinstance(got, Mapping) and "status_code" in got:
@@ -67,24 +75,24 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     if not isinstance(body, Mapping) or not isinstance(got, Mapping):
         raise LeftOutError("its request or its response is not there")
     used = got.get("usage") or {}
-    yield call(
+    yield imported_call(
         options,
         "openai",
         None,
         {name: value for name, value in body.items() if name not in _BESIDE},
         answer_in(got),
         source_id=item.get("custom_id") or got.get("id"),
-        created_at=moment(got.get("created") or got.get("created_at")),
+        created_at=parse_time(got.get("created") or got.get("created_at")),
         model=got.get("model"),
         metric=Metric(
-            tokens_in=count(used.get("prompt_tokens", used.get("input_tokens"))),
-            tokens_out=count(used.get("completion_tokens", used.get("output_tokens"))),
+            tokens_in=token_count(used.get("prompt_tokens", used.get("input_tokens"))),
+            tokens_out=token_count(used.get("completion_tokens", used.get("output_tokens"))),
         ),
     )
 
 
 def answer_in(response: Mapping[str, Any]) -> Any:
-    """What a model answered, in a chat completion, a response, or an old completion; MISSING if nothing."""
+    """Answer in a chat completion, a response, or an old completion; MISSING if there is none."""
     if response.get("choices"):
         choice = response["choices"][0]
         return answer_of(choice["message"]) if "message" in choice else choice.get("text", MISSING)
@@ -99,7 +107,7 @@ def answer_in(response: Mapping[str, Any]) -> Any:
 
 
 def answer_of(message: Mapping[str, Any]) -> Any:
-    """The text of an assistant's message; the message itself where it calls tools or holds more than text."""
+    """Text of an assistant's message; the message itself where it calls tools or holds more than text."""
     content = message.get("content")
     if message.get("tool_calls") or not isinstance(content, str):
         told = {name: value for name, value in message.items() if value is not None}

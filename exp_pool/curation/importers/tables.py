@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from exp_pool.core.experience import MISSING, Metric, Score
-from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, call, from_json, moment
+from exp_pool.curation.importers.types import (
+    Imported,
+    ImportOptions,
+    LeftOutError,
+    from_json,
+    imported_call,
+    parse_time,
+)
 from exp_pool.errors import InvalidInputError
 
 _METRIC = ("time_s", "money_usd", "tokens_in", "tokens_out")
@@ -18,7 +25,7 @@ _SCORER = "imported"
 
 
 def mapping(options: ImportOptions) -> Mapping[str, str]:
-    """By field the column; by default columns that are called as fields are.
+    """Column of each field; by default columns with the names of fields.
 
     Raises:
         InvalidInputError: a field is unknown.
@@ -53,14 +60,14 @@ def experience(row: Mapping[str, Any], options: ImportOptions, source: str) -> I
     plain = {field: str(told[field]) for field in _PLAIN if field in told}
     metric = Metric(**{field: told[field] for field in _METRIC if field in told})
     score = None if "score" not in told else Score(value=float(told["score"]), scorer=_SCORER)
-    return call(
+    return imported_call(
         options,
         source,
         str(told["function"]) if "function" in told else None,
         arguments or (None if "request" in plain else {}),
         told.get("response", MISSING),
         source_id=told.get("id"),
-        created_at=moment(told.get("created_at")),
+        created_at=parse_time(told.get("created_at")),
         metadata=_members(told, "metadata"),
         expected=told.get("expected", MISSING),
         metric=metric,
@@ -70,7 +77,7 @@ def experience(row: Mapping[str, Any], options: ImportOptions, source: str) -> I
 
 
 def _members(told: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """What a column of JSON holds, and columns of single members."""
+    """Members of a JSON column, and of columns of single members."""
     whole = from_json(told.get(field, {}))
     if not isinstance(whole, Mapping):
         raise InvalidInputError(f"its {field} are {whole!r:.60}; a JSON object is needed")

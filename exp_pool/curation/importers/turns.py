@@ -11,10 +11,10 @@ from exp_pool.curation.importers.types import (
     Imported,
     ImportOptions,
     LeftOutError,
-    call,
-    count,
-    moment,
+    imported_call,
+    parse_time,
     seconds_between,
+    token_count,
 )
 
 _LONGEST = 10_000  # letters of what a tool was given or gave; a file that was read is no experience
@@ -23,7 +23,7 @@ _MOST = 1_000  # steps
 
 @dataclass(slots=True)
 class Turn:
-    """A turn while its lines are read."""
+    """Turn of a coding agent while its lines are read."""
 
     where: str
     request: str
@@ -64,8 +64,11 @@ class Turn:
 
     def use(self, message: Any, used: dict[str, Any]) -> None:
         """Count tokens. A message that is written in several lines repeats the same numbers in each."""
-        read = sum(count(used.get(name)) or 0 for name in _READ)
-        self._used[str(message) if message else f"#{len(self._used)}"] = (read, count(used.get("output_tokens")) or 0)
+        read = sum(token_count(used.get(name)) or 0 for name in _READ)
+        self._used[str(message) if message else f"#{len(self._used)}"] = (
+            read,
+            token_count(used.get("output_tokens")) or 0,
+        )
 
     def tokens(self) -> tuple[int | None, int | None]:
         """Tokens read and written in all; None where nothing is known."""
@@ -92,7 +95,7 @@ def turn_call(turn: Turn, options: ImportOptions, source: str, function: str) ->
         raise LeftOutError("it ended without an answer")
     read, written = turn.tokens()
     time_s = seconds_between(turn.started_at, turn.ended_at)
-    return call(
+    return imported_call(
         options,
         source,
         function,
@@ -100,7 +103,7 @@ def turn_call(turn: Turn, options: ImportOptions, source: str, function: str) ->
         turn.answer,
         request=turn.request,
         source_id=turn.id,
-        created_at=moment(turn.started_at),
+        created_at=parse_time(turn.started_at),
         metadata={} if turn.session is None else {"session": turn.session},
         model=turn.model,
         trajectory=[Step.model_validate(step) for step in turn.steps],

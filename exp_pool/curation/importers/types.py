@@ -20,7 +20,7 @@ Imported: TypeAlias = Experience | PortableRow
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What `load` was told.
+    """Options of `load`.
 
     Attributes:
         function: the name under which everything is stored; None: what the source says.
@@ -43,7 +43,7 @@ class ImportOptions:
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """What a source looks like, by one of its files.
+    """Sample of a source: one of its files.
 
     Attributes:
         name: of a file.
@@ -80,10 +80,10 @@ class Importer(Protocol):
 
 
 class LeftOutError(InvalidInputError):
-    """An item holds nothing to import, which is worth a line in the report."""
+    """Item with nothing to import; the report says why."""
 
 
-def call(
+def imported_call(
     options: ImportOptions,
     source: str,
     function: str | None,
@@ -127,15 +127,15 @@ def call(
     )
 
 
-def asked(content: Any) -> dict[str, Any]:
-    """The arguments that a call was made with, as sources write them: named ones, messages, a text."""
+def arguments_of(content: Any) -> dict[str, Any]:
+    """Arguments of a call as sources write them: named ones, messages, or a text."""
     if isinstance(content, Mapping):
         return dict(content)
     return {"messages" if isinstance(content, list) and text_of(content) is not None else "input": content}
 
 
-def moment(value: Any) -> datetime | None:
-    """A time as sources write it: ISO 8601 (UTC where it does not say), or seconds to nanoseconds since 1970.
+def parse_time(value: Any) -> datetime | None:
+    """Time as sources write it: ISO 8601 (UTC where it does not say), or seconds to nanoseconds since 1970.
 
     Raises:
         ValueError: it is none.
@@ -160,15 +160,15 @@ def moment(value: Any) -> datetime | None:
 
 
 def seconds_between(start: Any, end: Any) -> float | None:
-    """How long it took, where both times are known and in order."""
-    first, last = moment(start), moment(end)
+    """Duration, where both times are known and in order."""
+    first, last = parse_time(start), parse_time(end)
     if first is None or last is None or last < first:
         return None
     return (last - first).total_seconds()
 
 
 def from_json(text: Any) -> Any:
-    """The value of JSON text, as many sources write structured values; anything else as it is."""
+    """Value of JSON text; anything else as it is."""
     if not isinstance(text, str) or not text.lstrip().startswith(("{", "[", '"')):
         return text
     try:
@@ -177,8 +177,8 @@ def from_json(text: Any) -> Any:
         return text
 
 
-def count(value: Any) -> int | None:
-    """A number of tokens; None where it is none."""
+def token_count(value: Any) -> int | None:
+    """Number of tokens; None where it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -37,7 +37,7 @@ from exp_pool.curation.plots.axes import (
 )
 from exp_pool.curation.plots.request_map import METHODS, by_function, by_score
 from exp_pool.curation.review.frame import at_least, one_of
-from exp_pool.curation.review.vectors import stored_meaning
+from exp_pool.curation.review.vectors import stored_vectors
 from exp_pool.runtime.clock import to_datetime
 from exp_pool.runtime.progress import watched
 
@@ -54,7 +54,7 @@ _SAVED = {"money_usd": "US dollars", "time_s": "seconds", "tokens_in": "tokens r
 
 
 def growth(manager: ExpManager, where: Mapping[str, Any] | None = None, *, ax: Axes | None = None) -> Axes:
-    """How many experiences there are over time; and how often they answered, by when they were stored (right scale).
+    """Number of experiences over time; and the hit rate by when they were stored (right scale).
 
     The pool keeps how often each answer was used, not when. So the hit rate at a time is that of the answers stored
     then: of all calls that they were for, the first one included, the share that they answered up to now.
@@ -134,7 +134,7 @@ def scores(manager: ExpManager, where: Mapping[str, Any] | None = None, *, ax: A
 def calibration(
     manager: ExpManager, function: str | Callable[..., Any] | None = None, *, ax: Axes | None = None
 ) -> Axes:
-    """How right a `VerifiedJudge` is about similar requests: the chance it predicted, and how many really were right.
+    """Calibration of a `VerifiedJudge`: predicted chance that a similar answer is right, and the share that was right.
 
     From `ExpManager.report`: pairs of requests whose answers were compared, by what was predicted for them, with 95%
     intervals (Wilson); larger dots are more pairs. On the diagonal predictions are true; above it, too careful.
@@ -163,7 +163,7 @@ def calibration(
 def similarity(
     manager: ExpManager, function: str | Callable[..., Any] | None = None, *, ax: Axes | None = None
 ) -> Axes:
-    """What similarity says about correctness: how many stored answers were right for requests so similar.
+    """Similarity against correctness: the share of stored answers that were right for requests of that similarity.
 
     From `ExpManager.report`: the pairs of requests whose answers a `VerifiedJudge` compared, with 95% intervals
     (Wilson); larger dots are more pairs. Where the dots do not rise, no threshold will do.
@@ -219,7 +219,7 @@ def requests(
     limit: int = 5000,
     ax: Axes | None = None,
 ) -> Axes:
-    """A map of requests: what is near in meaning is near on it, as far as two dimensions allow.
+    """Map of requests in two dimensions: near points are near in meaning, as far as two dimensions allow.
 
     Args:
         manager: whose pool. Vectors are those that are stored; what is owed one is embedded first.
@@ -243,7 +243,7 @@ def requests(
     total = len(rows)
     rows = rows[:: max(1, math.ceil(total / limit))]
     ax = new_axes(ax, "Requests")
-    meaning = stored_meaning(pool, [id_ for id_, _, _ in rows])
+    meaning = stored_vectors(pool, [id_ for id_, _, _ in rows])
     if len(meaning.places) < 3:  # noqa: PLR2004  (two points are no map)
         return nothing_to_show(ax, manager, "too few requests for a map")
     shown = [rows[place] for place in meaning.places]
@@ -260,7 +260,7 @@ def requests(
 def lifts(
     manager: ExpManager, function: str | Callable[..., Any] | None = None, *, limit: int = 20, ax: Axes | None = None
 ) -> Axes:
-    """What showing each experience does to the outcome, with 95% intervals: the surest to help, and to hurt.
+    """Lift of each experience with 95% intervals: the surest to help, and to hurt.
 
     From `ExpManager.report`; needs ``Inject(holdout=)`` and `feedback`.
 
@@ -301,7 +301,7 @@ def lifts(
 def savings(
     manager: ExpManager, where: Mapping[str, Any] | None = None, *, what: str = "money_usd", ax: Axes | None = None
 ) -> Axes:
-    """What the pool's answers have saved, by function: what each had cost when it was made, as often as it was used.
+    """Savings by function: the cost of each answer when it was made, times its uses.
 
     Args:
         manager: whose pool.
@@ -340,7 +340,7 @@ def savings(
 
 
 def _rows(manager: ExpManager, where: Mapping[str, Any] | None) -> Iterable[Record]:
-    """Current ones, expired and quarantined ones too, after uses have been counted."""
+    """Current rows, with expired and quarantined ones."""
     pool = manager.sync
     query = RecordQuery(pool.space, parse_where(where))
     return watched(pool.store.scan(query), "reading experiences", pool.store.count(query))

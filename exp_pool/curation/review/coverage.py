@@ -28,7 +28,7 @@ def coverage(
     query_type: str = "semantic",
     where: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Of these requests, those for which nothing is found; what is farthest from all that there is first.
+    """Requests for which the pool has nothing; the farthest from all stored ones first.
 
     Found means: by `ExpManager.search`, an experience in use. That a request is covered does not say that it would be
     answered: by default only an identical one is.

@@ -10,7 +10,7 @@ from exp_pool.core.contracts.plugs import RecordQuery
 from exp_pool.core.filters import parse_where
 from exp_pool.core.record import Record
 from exp_pool.curation.columns import FOUND
-from exp_pool.curation.frames import frame_of, settle
+from exp_pool.curation.frames import frame_of, recover_unfinished
 from exp_pool.curation.optional_packages import package
 from exp_pool.errors import InvalidInputError
 from exp_pool.runtime.clock import now_us
@@ -33,7 +33,7 @@ Notes = Mapping[str, Mapping[str, Any]]
 """What was found about rows, by id, in the order in which they are shown; the same names for each."""
 
 
-def scanned(
+def scan_rows(
     manager: ExpManager, where: Mapping[str, Any] | None, what: str, *, history: bool = False
 ) -> tuple[Pool, Iterator[Record]]:
     """Pool and the rows that meet the conditions, with a progress bar. Expired and quarantined rows are included.
@@ -49,7 +49,7 @@ def scanned(
     """
     pool = manager.sync
     package("pandas", "curation")
-    settle(pool)
+    recover_unfinished(pool)
     query = RecordQuery(pool.space, parse_where(where), history=history)
     return pool, watched(pool.store.scan(query), what, pool.store.count(query))
 
@@ -85,7 +85,7 @@ def found_frame(pool: Pool, notes: Notes, names: Sequence[str]) -> pd.DataFrame:
 
 
 def state(record: Record, now: int) -> str:
-    """Why a row answers nothing, in words; ``in use`` where it does."""
+    """Reasons why a row answers nothing, in words; ``in use`` where it does."""
     reasons = [
         why
         for why, holds in (
@@ -99,7 +99,7 @@ def state(record: Record, now: int) -> str:
 
 
 def merit(record: Record, now: int) -> tuple[Any, ...]:
-    """The more, the better: annotated by a person, in use, scored well, used much, new."""
+    """Sort key of the best row: annotated by a person, in use, scored well, used much, new."""
     in_use = record.trust == "trusted" and not record.expired(now)
     return record.annotated, in_use, record.score or 0.0, record.access_count, record.created_at
 

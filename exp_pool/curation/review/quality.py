@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from exp_pool.core.record import Record, read_scores
 from exp_pool.core.ttl import Duration, to_seconds
-from exp_pool.curation.review.frame import at_least, found_frame, scanned
+from exp_pool.curation.review.frame import at_least, found_frame, scan_rows
 from exp_pool.runtime.clock import now_us, to_datetime
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def stale(manager: ExpManager, where: Mapping[str, Any] | None = None, *, unused_for: Duration = "30d") -> pd.DataFrame:
-    """Experiences that answer nothing: expired, superseded by a later answer, or not used for long; the oldest first.
+    """Stale experiences: expired, superseded by a later answer, or unused for long; the oldest first.
 
     Args:
         manager: whose pool.
@@ -36,7 +36,7 @@ def stale(manager: ExpManager, where: Mapping[str, Any] | None = None, *, unused
     seconds = to_seconds(unused_for, "unused_for")
     now = now_us()
     before = now - int((seconds or 0) * 1e6)
-    pool, records = scanned(manager, where, "looking for what is stale", history=True)
+    pool, records = scan_rows(manager, where, "looking for what is stale", history=True)
     notes = {
         record.id: {"reason": "; ".join(why), "protected": record.protected}
         for record in records
@@ -65,7 +65,7 @@ def _day(moment: int) -> str:
 def low_scores(
     manager: ExpManager, where: Mapping[str, Any] | None = None, *, below: float = 0.5, scorer: str | None = None
 ) -> pd.DataFrame:
-    """Experiences that were scored low, the lowest first, with what the scorer said.
+    """Experiences with low scores, the lowest first, and the reason of the scorer.
 
     Args:
         manager: whose pool.
@@ -83,7 +83,7 @@ def low_scores(
         StoreError: the store failed.
     """
     at_least("below", below, 0.0, 1.0)
-    pool, records = scanned(manager, where, "looking for low scores")
+    pool, records = scan_rows(manager, where, "looking for low scores")
     found: list[tuple[float, str, dict[str, Any]]] = []
     for record in records:
         scores = read_scores(record.scores)
