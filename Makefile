@@ -68,11 +68,13 @@ test-pythons:  ## the quick tests on every Python that is promised and here, wit
 	bash .ci/pythons $(PYTHONS)
 
 test-slow: $(VENV)/.dev  ## what takes minutes: a million calls against the key encoding, 20,000 questions against the bound
-	EXP_POOL_FULL=1 $(BIN)/python -m pytest tests/guarantees/test_2_a_million_calls.py tests/guarantees/test_12_the_bound_holds.py
+	EXP_POOL_FULL=1 $(BIN)/python -m pytest tests/integration/core/test_a_million_calls.py \
+		tests/integration/reuse/test_the_bound_holds.py
 
 # What has full counts, but the calls of test-slow.
-RELIABILITY := tests/reliability tests/guarantees/test_5_across_processes.py tests/integration/test_hostile_stores.py \
-	tests/integration/test_hostile_indexes.py tests/integration/test_onnx_embedder.py
+RELIABILITY := tests/reliability tests/guarantees/test_06_nothing_acknowledged_is_lost.py \
+	tests/guarantees/test_09_no_namespace_leak.py tests/integration/calls/test_across_processes.py \
+	tests/integration/stores/test_hostile_stores.py tests/integration/search/test_hostile_indexes.py tests/integration/search/test_onnx_embedder.py
 
 test-reliability: $(VENV)/.dev  ## kills, damage, full disks, servers that die, hostile texts: the full counts
 	EXP_POOL_FULL=1 $(BIN)/python -m pytest $(RELIABILITY) --durations=15

@@ -37,8 +37,8 @@ from exp_pool.core.contracts.plugs import Embedder, Judge, Verdict
 from exp_pool.core.record import Match, Record
 from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.maintenance.judge_training import Verifying
+from exp_pool.reuse.boilerplate import without_boilerplate
 from exp_pool.reuse.judges import resolve_judge
-from exp_pool.reuse.shared import unshared
 from exp_pool.reuse.verified import VerifiedJudge, labelled
 from exp_pool.runtime.async_bridge import settled
 from exp_pool.runtime.counters import Counters
@@ -157,7 +157,7 @@ def _asked(request: str) -> str:
 
 def _prepared(pairs: Sequence[tuple[str, str, bool]], embeddings: EmbeddingService) -> list[_Pair]:
     spec = CallSpec(_asked, name="evaluated")
-    compared = [unshared(a, b) or (a, b) for a, b, _ in pairs]
+    compared = [without_boilerplate(a, b) or (a, b) for a, b, _ in pairs]
     texts = list(
         dict.fromkeys(text for (a, b, _), parts in zip(pairs, compared, strict=True) for text in (a, b, *parts))
     )

@@ -204,11 +204,13 @@ class Decorated(FunctionLike, Generic[P, R]):
     def _spaces(self, pool: Pool) -> list[str]:
         """The namespaces in which what is asked of the function, not of one call, holds."""
         wanted = self._setup.namespace
-        return pool.spaces_of(self._spec.name, wanted if isinstance(wanted, str) else None, varying=callable(wanted))
+        return pool.functions.namespaces_of(
+            self._spec.name, wanted if isinstance(wanted, str) else None, varying=callable(wanted)
+        )
 
     def _clear(self) -> int:
         pool = self._pool()
-        return pool.clear_of(self._spec.name, self._spaces(pool))
+        return pool.functions.clear(self._spec.name, self._spaces(pool))
 
     def adopt_in(self, pool: Pool | None = None, *, progress: bool = True) -> int:
         """What `adopt` does, blocking, in the function's own pool or in another one.
@@ -223,7 +225,7 @@ class Decorated(FunctionLike, Generic[P, R]):
                 "nothing to adopt"
             )
         pool = pool or self._pool()
-        return pool.adopt(self._spec.name, source.current(), self._spaces(pool), progress=progress)
+        return pool.functions.adopt(self._spec.name, source.current(), self._spaces(pool), progress=progress)
 
     def _ask_namespace(self, ask: Callable[[Call], str], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         # All arguments, those too that are excluded from the key: who a call is for often is one of these.
@@ -318,17 +320,17 @@ class Decorated(FunctionLike, Generic[P, R]):
             return f"this call runs uncached: {self._setup.refusal}"
         policy = self._policy_in(pool)
         if policy.judge is None:
-            return pool.explain(request, policy.min_score, misfit=policy.misfit)
+            return pool.functions.explain(request, policy.min_score, misfit=policy.misfit)
         with suppress(ExpPoolError):  # what was stored a moment ago is compared, too, if it can be embedded now
             pool.queries.catch_up(request.namespace, request.text)
         try:
             judged = sync.drive(considered(request, policy), pool.ports, self._setup.function)
         except Exception as err:
-            said = pool.explain(request, policy.min_score, misfit=policy.misfit)
+            said = pool.functions.explain(request, policy.min_score, misfit=policy.misfit)
             return f"{said}; the judge could not be asked: {err!r}"
         # What is compared with is what the judge speaks of.
         nearest = judged.match or next(iter(judged.shown), None)
-        said = pool.explain(request, policy.min_score, nearest, policy.misfit)
+        said = pool.functions.explain(request, policy.min_score, nearest, policy.misfit)
         if judged.match is None or judged.live:
             return f"{said}; the judge: {judged.why or 'no'}"
         answer = judged.match
@@ -337,10 +339,10 @@ class Decorated(FunctionLike, Generic[P, R]):
     def _info(self) -> CacheInfo:
         pool = self._pool()
         pool.stats()  # counts what the hot tier has not told yet
-        count = pool.count_of(self._spec.name, self._spaces(pool))
+        count = pool.functions.count(self._spec.name, self._spaces(pool))
         return CacheInfo(*pool.counters.of_function(self._spec.name), count)
 
     def _invalidate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
         pool = self._pool()
         request = self._request(pool, *self._full(args, kwargs))
-        return pool.invalidate(request.namespace, request.key)
+        return pool.deleter.delete_call(request.namespace, request.key)

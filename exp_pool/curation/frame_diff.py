@@ -167,7 +167,7 @@ def _added(pool: Pool, table: EditedFrame, places: Sequence[int]) -> list[Record
             if (value := table.value(name, table.cells[name][at], MISSING, at)) is not MISSING
         }
         try:
-            row = pool.record_of(Experience(**experience_fields(None, cells)))
+            row = pool.editor.record_of(Experience(**experience_fields(None, cells)))
         except (pydantic.ValidationError, EncodingError, ValueError) as err:
             raise InvalidInputError(
                 f"row {at} has no id, so it is a new experience, and cannot be: {error_text(err)}"

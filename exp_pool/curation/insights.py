@@ -91,7 +91,7 @@ def distill(
         parents=ids,
         model=model,
     )
-    (row,) = with_inherited_trust(pool.store, [pool.record_of(insight)])
+    (row,) = with_inherited_trust(pool.store, [pool.editor.record_of(insight)])
     return commit(pool, planned(pool.space, "distill", [(None, row)]), who=who, why=why)
 
 

@@ -23,7 +23,7 @@ from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.runtime.async_bridge import settled
 from exp_pool.runtime.call_context import in_namespace
 from exp_pool.runtime.clock import monotonic
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.single_thread import OneThread
 
 T = TypeVar("T")
@@ -35,6 +35,7 @@ _ENDS = ".!?;:, \u3002"
 _FULL_WIDTH = {code + 0xFEE0: code for code in range(0x21, 0x7F)} | {0x3000: 0x20}
 
 
+@reinit_after_fork()
 class Comparing(Generic[T]):
     """A queue of pairs, and the thread that takes from it.
 
@@ -47,10 +48,6 @@ class Comparing(Generic[T]):
         self._compared = compared
         self._load_scorer = load_scorer
         self._asking = OneThread("exp_pool-same")
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._queue: deque[T] = deque()
         self._thread: threading.Thread | None = None

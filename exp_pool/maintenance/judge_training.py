@@ -1,8 +1,8 @@
 """What judges that learn remember: labels from live answers, kept in the store, shared by all processes.
 
-Callers put their lessons into a queue; the answers are compared (`answer_comparison`), the worker appends the labels
+Callers put their examples into a queue; the answers are compared (`answer_comparison`), the worker appends the labels
 to the function's log, reads what it and others have appended since, and learns. So a caller never waits for any of it,
-and processes that read the same log know the same. A killed process loses the lessons of its last moments, not more.
+and processes that read the same log know the same. A killed process loses the examples of its last moments, not more.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from exp_pool.calls.steps import Learn, Recall
 from exp_pool.core.contracts.plugs import RecordStore, Scorer
 from exp_pool.errors import EmbedderError, StoreError
 from exp_pool.maintenance.answer_comparison import Comparing
-from exp_pool.reuse.memory import Lesson, Memory, answers_entry, label_entry
-from exp_pool.reuse.pair_features import features
-from exp_pool.reuse.shared import unshared
+from exp_pool.reuse.boilerplate import without_boilerplate
+from exp_pool.reuse.judge_memory import JudgeMemory
+from exp_pool.reuse.pair_features import pair_features
+from exp_pool.reuse.training_examples import TrainingExample, answers_entry, label_entry
 from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.runtime.counters import Counters
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices, log_with_trace
 from exp_pool.search.embedders.service import EmbeddingService
 
 _LOG = "verified:"
 _PAGE = 5000
 _CHAPTER = 20_000  # labels of one log; the last two are kept, which is more than is learned from
-_QUEUE = 10_000  # lessons that wait while the store is away; the oldest go
+_QUEUE = 10_000  # examples that wait while the store is away; the oldest go
 _REMEMBERED = 1000  # answers that feedback may still come for
 _MEMORIES = (
     200  # of functions in namespaces, each up to 12 MB; the ones not asked for longest are read anew when they are
@@ -51,7 +52,7 @@ class Studied:
     function: str
     namespace: str
     log: str
-    memory: Memory
+    memory: JudgeMemory
     asked: bool = True  # by this process; else only read
     chapter: int = -1
     position: int = 0
@@ -71,6 +72,7 @@ class Studied:
         return str(json.loads(self.log.removeprefix(_LOG))[1])
 
 
+@reinit_after_fork()
 class Verifying:
     """See `drivers.services.Learning` for what callers use.
 
@@ -94,19 +96,17 @@ class Verifying:
         self._notices = notices
         self._owed = owed
         self._comparing = Comparing[tuple[Studied, Learn]](self._compared, load_scorer)
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         # A child's own: the bound is void where two processes toss the same. It chooses what is looked into, no more.
         self.coin = random.Random()  # noqa: S311
-        self._reused: OrderedDict[tuple[str, str], tuple[Studied, Lesson]] = OrderedDict()  # what answered lately
+        self._reused: OrderedDict[tuple[str, str], tuple[Studied, TrainingExample]] = (
+            OrderedDict()
+        )  # what answered lately
         self._studied: OrderedDict[tuple[str, str, str, int], Studied] = OrderedDict()
 
     # Told by callers; never waits for I/O
 
-    def recall(self, step: Recall) -> Memory:
+    def recall(self, step: Recall) -> JudgeMemory:
         """What this judge remembers of the function."""
         request = step.request
         return self._of(cast("VerifiedJudge", step.judge), request.namespace, request.function, request.version).memory
@@ -119,9 +119,9 @@ class Verifying:
         with self._lock:
             if step.live is None:
                 studied.answered += 1
-                studied.predicted += step.lesson.predicted
-                studied.least_chance = min(studied.least_chance, step.lesson.chance)
-                self._reused[request.namespace, step.considered.id] = studied, step.lesson
+                studied.predicted += step.example.predicted
+                studied.least_chance = min(studied.least_chance, step.example.chance)
+                self._reused[request.namespace, step.considered.id] = studied, step.example
                 while len(self._reused) > _REMEMBERED:
                     self._reused.popitem(last=False)
             else:
@@ -134,9 +134,9 @@ class Verifying:
         To learn from, not for the bound, which counts on the coin having chosen what is looked into.
         """
         with self._lock:
-            studied, lesson = self._reused.pop((namespace, id_), (None, None))
-            if studied is not None and lesson is not None:
-                studied.unwritten.append(label_entry(lesson, wrong=value < _SAME_ENOUGH, warm=True))
+            studied, example = self._reused.pop((namespace, id_), (None, None))
+            if studied is not None and example is not None:
+                studied.unwritten.append(label_entry(example, wrong=value < _SAME_ENOUGH, warm=True))
         if studied is not None:
             self._owed()
 
@@ -145,7 +145,7 @@ class Verifying:
         with self._lock:
             studied = self._studied.get(key)
             if studied is None:
-                memory = Memory(judge.max_error_rate, judge.confidence, self.coin)
+                memory = JudgeMemory(judge.max_error_rate, judge.confidence, self.coin)
                 log = f"{_LOG}{json.dumps([function, version], ensure_ascii=True)}"
                 studied = self._studied[key] = Studied(judge, function, namespace, log, memory)
             self._studied.move_to_end(key)
@@ -169,7 +169,7 @@ class Verifying:
         for log in logs - asked.keys():
             judge = VerifiedJudge()
             function, _ = json.loads(log.removeprefix(_LOG))
-            memory = Memory(judge.max_error_rate, judge.confidence, self.coin)
+            memory = JudgeMemory(judge.max_error_rate, judge.confidence, self.coin)
             asked[log] = studied = Studied(judge, function, namespace, log, memory, asked=False)
             self._read(studied, *self._chapter(studied))
         return sorted(asked.values(), key=lambda studied: studied.log)
@@ -287,7 +287,7 @@ class Verifying:
                 studied.unwritten.append(entry)
 
     def _labelled(self, studied: Studied, step: Learn) -> str | None:
-        lesson: Lesson = step.lesson
+        example: TrainingExample = step.example
         try:
             same = self._comparing.same(studied.judge, step)
         except Exception as err:  # `same` is the user's; what it cannot say is no label
@@ -299,7 +299,7 @@ class Verifying:
                 f"nothing from such calls: {err!r}. Mend same=",
             )
             return None
-        if lesson.features.numbers[0] >= _ALIKE:
+        if example.features.numbers[0] >= _ALIKE:
             studied.alike, studied.alike_same = studied.alike + 1, studied.alike_same + same
             if studied.alike >= _ENOUGH_ALIKE and studied.alike_same < _FEW_SAME * studied.alike:
                 self._notices.once(
@@ -308,7 +308,7 @@ class Verifying:
                     f"{studied.alike} were the same), so VerifiedJudge can answer hardly any. If these answers say the "
                     "same in other words, tell it so: VerifiedJudge(same=...), a callable(stored, live) or a scorer",
                 )
-        return label_entry(lesson, wrong=not same)
+        return label_entry(example, wrong=not same)
 
     def _teach(self, studied: Studied) -> None:
         """What the judge was given labelled pairs for, once."""
@@ -320,12 +320,12 @@ class Verifying:
         try:
             for start in range(0, len(pairs), _EMBEDDED_AT_ONCE):
                 part = pairs[start : start + _EMBEDDED_AT_ONCE]
-                compared = [unshared(request, other) or (request, other) for request, other, _ in part]
+                compared = [without_boilerplate(request, other) or (request, other) for request, other, _ in part]
                 lefts = self._embeddings.embed([one for one, _ in compared], _EMBED_S).vectors
                 rights = self._embeddings.embed([other for _, other in compared], _EMBED_S).vectors
                 for (a, b, same), cosine in zip(part, (lefts * rights).sum(axis=1), strict=True):
-                    pair = features(a, b, float(cosine), differences(a, b))
-                    entries.append(label_entry(Lesson(pair, None, 1.0), wrong=not same, warm=True))
+                    pair = pair_features(a, b, float(cosine), differences(a, b))
+                    entries.append(label_entry(TrainingExample(pair, None, 1.0), wrong=not same, warm=True))
         except EmbedderError as err:  # tried again with the next round
             log_with_trace("DEBUG", f"{studied.function}: VerifiedJudge.fit: {err}", err)
             message = f"{studied.function}: VerifiedJudge.fit: its pairs are not learned from yet: {err}"

@@ -33,7 +33,7 @@ from exp_pool.maintenance.scorer_runner import (
 )
 from exp_pool.runtime.clock import monotonic, now_us, to_datetime
 from exp_pool.runtime.counters import Counters
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices, log_with_trace
 
 _BACKOFF_S, _LONGEST_BACKOFF_S = 2.0, 3600.0
@@ -42,6 +42,7 @@ _EVERYWHERE = ""  # which scorer a function has is the code's business, not a te
 _REASON = 500  # characters
 
 
+@reinit_after_fork(keep=("functions",))
 class Scoring:
     """Settles SCORE. Rows of functions that this process has not decorated stay owed.
 
@@ -64,10 +65,6 @@ class Scoring:
         self._notices = notices
         self.feedback = feedback
         self.functions: dict[str, Scored] = {}
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._next: Future[None] | None = None  # the round that has not begun

@@ -18,7 +18,7 @@ from exp_pool.core.values.vectors import to_bytes
 from exp_pool.errors import EmbedderError, StillLoadingError
 from exp_pool.runtime.clock import monotonic, now_us
 from exp_pool.runtime.counters import Counters
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices
 from exp_pool.search.embedders.service import EmbeddingService
 
@@ -34,6 +34,7 @@ class _TakenOverError(EmbedderError):
     """Another process embeds the namespace with another embedder; what is owed is that one's to do."""
 
 
+@reinit_after_fork()
 class Embedding:
     """Settles EMBED. Thread-safe: one batch at a time, whoever runs it."""
 
@@ -57,10 +58,6 @@ class Embedding:
         self._behind = False  # a call could not wait for all of it, so no other waits until the worker has done it
         self._owned: set[str] = set()
         self._taken: _TakenOverError | None = None
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._turn = threading.Lock()
 
     def start_over(self) -> None:

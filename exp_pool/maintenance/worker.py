@@ -21,7 +21,7 @@ from exp_pool.maintenance.outcomes import Outcomes
 from exp_pool.maintenance.pending_scores import Scoring
 from exp_pool.maintenance.pending_vectors import Embedding
 from exp_pool.runtime.clock import monotonic, now_us
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices, log_with_trace
 
 # Between the first row that is owed something and the work on it: rows that come together are done together, and a
@@ -30,6 +30,7 @@ _LINGER_S = 0.5
 _AGAIN_S = 30.0  # how often rows whose retry has come are looked for
 
 
+@reinit_after_fork()
 class Upkeep:
     """Evicts, weighs outcomes, scores, embeds, feeds the index, counts use; `flow` says who calls `owed` and `used`."""
 
@@ -56,10 +57,6 @@ class Upkeep:
         self._scoring = scoring
         self._verifying = verifying
         self._notices = notices
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._turn = threading.RLock()
         self._wake = threading.Event()

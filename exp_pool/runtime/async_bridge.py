@@ -13,10 +13,12 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from exp_pool.runtime.forks import ForkSafeLock
+
 T = TypeVar("T")
 
 _NAME = "exp_pool-awaiting"
-_starting = threading.Lock()
+_starting = ForkSafeLock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by thread of a process: after a fork the child starts its own
 
 
@@ -47,15 +49,6 @@ async def asked(function: Callable[..., Any], *args: Any) -> Any:
         return await function(*args)
     said = await asyncio.to_thread(function, *args)
     return await said if inspect.isawaitable(said) else said
-
-
-def _after_fork() -> None:
-    global _starting  # noqa: PLW0603  (a thread of the parent may have held it)
-    _starting = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

@@ -1,4 +1,4 @@
-"""Reranking: a second look at what a search found, by a model that reads both texts together.
+"""RerankerRunner: a second look at what a search found, by a model that reads both texts together.
 
 It costs a pass of the model for each row looked at, so nothing here is imported, made or run unless it is asked for;
 decorated calls never ask.
@@ -25,7 +25,7 @@ _BATCH = 32
 _LONGEST = 20_000  # characters given to the tokenizer: models read some hundred tokens
 
 
-class Reranking:
+class RerankerRunner:
     """Runs rerankers on one thread, with deadlines; what they return is checked.
 
     Args:

@@ -163,7 +163,7 @@ class SnapshotLoader:
             if status is PutStatus.CONFLICT:  # somebody changed it this moment: the next loading decides
                 self._refused.append(here.id)
                 return False
-            self._pool.follow(here, later)
+            self._pool.editor.follow(here, later)
         if (revision := max(ours, theirs).revision) != ours.revision + changed:
             news.append(loaded_entry(here.id, revision, here.revision + changed))
         self._hear(here.id, news)

@@ -13,6 +13,7 @@ from exp_pool.core.contracts.plugs import (
     Deletion,
     Evicted,
     EvictionOrder,
+    IndexPartition,
     Lease,
     LogEntry,
     Names,
@@ -21,7 +22,6 @@ from exp_pool.core.contracts.plugs import (
     RecordQuery,
     RequestRow,
     Settlement,
-    Space,
     State,
     Touch,
     Usage,
@@ -83,7 +83,7 @@ class NullStore:
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
         return []
 
-    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         return {}
 
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:

@@ -20,6 +20,7 @@ from exp_pool.core.contracts.plugs import (
     Deletion,
     Evicted,
     EvictionOrder,
+    IndexPartition,
     Lease,
     LogEntry,
     Names,
@@ -29,7 +30,6 @@ from exp_pool.core.contracts.plugs import (
     RecordQuery,
     RequestRow,
     Settlement,
-    Space,
     State,
     Touch,
     Usage,
@@ -57,7 +57,7 @@ class Tables:
         self._current: dict[Ref, str] = {}
         self._by_request: defaultdict[Ref, dict[str, None]] = defaultdict(dict)
         self._vectors: dict[Ref, VectorRow] = {}
-        self._forgotten: defaultdict[Space, list[tuple[VectorRow, int]]] = defaultdict(list)
+        self._forgotten: defaultdict[IndexPartition, list[tuple[VectorRow, int]]] = defaultdict(list)
         self._position = 0  # the last one given
         self._positions: Iterator[int] = itertools.count(1)
         self._tombstones: dict[Ref, int] = {}
@@ -143,7 +143,7 @@ class Tables:
         known = self._vectors.get((namespace, id_))
         if known is not None and known.vector is not None:
             gone = replace(known, position=next(self._positions), vector=None)
-            self._displace_vector(Space(namespace, known.vector.embedder), gone, now_us())
+            self._displace_vector(IndexPartition(namespace, known.vector.embedder), gone, now_us())
 
     def delete_many(self, namespace: str, ids: Sequence[str]) -> list[str]:
         with self._lock:
@@ -254,13 +254,13 @@ class Tables:
         with self._lock:
             if position >= self._position:
                 return []
-            space = Space(namespace, embedder)
+            space = IndexPartition(namespace, embedder)
             rows = [row for row in self._vectors.values() if row.position > position and _space(row) == space]
             rows += [row for row, _ in self._forgotten.get(space, ()) if row.position > position]
         rows.sort(key=lambda row: row.position)
         return rows[:limit]
 
-    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         with self._lock:
             return Counter(_space(row) for row in self._vectors.values() if namespace in (None, row.namespace))
 
@@ -407,7 +407,7 @@ class Tables:
         self._position = row.position
         self._vectors[row.namespace, row.id] = row
 
-    def _displace_vector(self, space: Space, gone: VectorRow, at: int) -> None:
+    def _displace_vector(self, space: IndexPartition, gone: VectorRow, at: int) -> None:
         self._position = gone.position
         del self._vectors[gone.namespace, gone.id]
         self._forgotten[space].append((gone, at))
@@ -437,6 +437,6 @@ class Tables:
         del self._logs[ref]
 
 
-def _space(row: VectorRow) -> Space:
+def _space(row: VectorRow) -> IndexPartition:
     assert row.vector is not None  # those that are gone stand elsewhere
-    return Space(row.namespace, row.vector.embedder)
+    return IndexPartition(row.namespace, row.vector.embedder)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import chromadb  # noqa: F401  loaded before the forks
 import chromadb.api.models.Collection as chroma_collection
-from children import in_child
 from conftest import letters
+from support.children import in_child
 
 from exp_pool import Experience, ExpManager
 from exp_pool.core.values.vectors import to_unit

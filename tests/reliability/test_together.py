@@ -13,9 +13,9 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import pytest
-from pools import SERVERS, new_url
 from programs import EMBEDDERS, Session
-from servers import until
+from support.pools import SERVERS, new_url
+from support.servers import until
 
 from exp_pool.api.registry import open_store
 from exp_pool.core.config import ExpPoolConfig

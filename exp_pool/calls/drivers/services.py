@@ -47,7 +47,7 @@ from exp_pool.runtime.call_context import in_namespace
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters
 from exp_pool.runtime.notices import Notices, log_with_trace
-from exp_pool.search.search import Search, Wanted
+from exp_pool.search.search import Search, SearchQuery
 from exp_pool.stores.lineage import with_inherited_trust
 
 
@@ -186,9 +186,9 @@ class Ports:
             return self.search.nearest(wanted, embedded)
         return self.search.comparable(wanted, embedded, max(0.0, deadline - monotonic()))
 
-    def _wanted(self, step: FindSimilar) -> Wanted:
+    def _wanted(self, step: FindSimilar) -> SearchQuery:
         request = step.request
-        return Wanted(
+        return SearchQuery(
             namespace=request.namespace,
             text=request.text,
             limit=step.limit,

@@ -134,7 +134,7 @@ class Claim:
     lease: Lease | None = None
 
 
-class Space(NamedTuple):
+class IndexPartition(NamedTuple):
     """Where vectors can be compared: the tenant's, and of one embedder."""
 
     namespace: str

@@ -11,6 +11,7 @@ from exp_pool.core.contracts.rows import (
     Deletion,
     Evicted,
     EvictionOrder,
+    IndexPartition,
     Lease,
     LogEntry,
     Names,
@@ -19,7 +20,6 @@ from exp_pool.core.contracts.rows import (
     RecordQuery,
     RequestRow,
     Settlement,
-    Space,
     State,
     Touch,
     Usage,
@@ -130,7 +130,7 @@ class RecordStore(Protocol):
         """
         ...
 
-    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         """How many vectors there are of each (namespace, embedder), in one namespace or all."""
         ...
 

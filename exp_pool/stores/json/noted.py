@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from exp_pool.core.contracts.plugs import Lease, LogEntry, Space, State, VectorRow
+from exp_pool.core.contracts.plugs import IndexPartition, Lease, LogEntry, State, VectorRow
 from exp_pool.core.record import Vector
 from exp_pool.runtime.clock import now_us
 from exp_pool.stores.json.journal import Growing
@@ -71,7 +71,7 @@ class NotedTables(Tables):
             case ["gone", namespace, id_, function, version, scope, position, embedder, at]:
                 gone = VectorRow(id_, namespace, function, version, scope, position, None)
                 self._vectors.pop((namespace, id_), None)
-                self._forgotten[Space(namespace, embedder)].append((gone, at))
+                self._forgotten[IndexPartition(namespace, embedder)].append((gone, at))
                 self._position = position
                 self._growing.saw(position)
             case ["tombstone", namespace, id_, None]:
@@ -136,7 +136,7 @@ class NotedTables(Tables):
         super()._place_vector(row)
         self._say(*_vector_line(row))
 
-    def _displace_vector(self, space: Space, gone: VectorRow, at: int) -> None:
+    def _displace_vector(self, space: IndexPartition, gone: VectorRow, at: int) -> None:
         super()._displace_vector(space, gone, at)
         self._say(*_gone_line(space, gone, at))
 
@@ -179,7 +179,7 @@ def _vector_line(row: VectorRow) -> list[Any]:
     return ["vector", *scope, row.position, row.vector.embedder, row.vector.whole, row.vector.values]
 
 
-def _gone_line(space: Space, gone: VectorRow, at: int) -> list[Any]:
+def _gone_line(space: IndexPartition, gone: VectorRow, at: int) -> list[Any]:
     scope = (gone.namespace, gone.id, gone.function, gone.version, gone.reuse_scope)
     return ["gone", *scope, gone.position, space.embedder, at]
 

@@ -32,6 +32,7 @@ from exp_pool.core.contracts.plugs import (
     Deletion,
     Evicted,
     EvictionOrder,
+    IndexPartition,
     Lease,
     LogEntry,
     Names,
@@ -40,7 +41,6 @@ from exp_pool.core.contracts.plugs import (
     RecordQuery,
     RequestRow,
     Settlement,
-    Space,
     State,
     Touch,
     Usage,
@@ -192,7 +192,7 @@ class JsonStore(Mirror):
         with self._looking(_nowhere):
             return super().vectors_after(namespace, embedder, position, limit)
 
-    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         with self._looking(_nowhere):
             return super().spaces(namespace)
 

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from exp_pool.core.contracts.plugs import SCAN_ORDERS, RecordQuery, RequestRow, Space, VectorRow
+from exp_pool.core.contracts.plugs import SCAN_ORDERS, IndexPartition, RecordQuery, RequestRow, VectorRow
 from exp_pool.core.record import Duty, Record, hash_text
 from exp_pool.runtime.clock import now_us
 from exp_pool.stores.redis.server import Command, Server
@@ -260,12 +260,12 @@ class Reading:
             for handle, stored in zip(handles, found, strict=True)
         ]
 
-    def spaces(self, namespace: str | None) -> dict[Space, int]:
+    def spaces(self, namespace: str | None) -> dict[IndexPartition, int]:
         """See `RecordStore.spaces`."""
         spaces = self.namespaces() if namespace is None else [namespace]
         found = self.ask_each(spaces, lambda listing: [("HGETALL", listing.spaces)])
         return {
-            Space(space, decoded(embedder)): int(count)
+            IndexPartition(space, decoded(embedder)): int(count)
             for space, (counts,) in found.items()
             for embedder, count in counts.items()
         }

@@ -37,7 +37,7 @@ from redis.retry import Retry
 
 from exp_pool.errors import ConfigurationError, StoreError
 from exp_pool.runtime.breaker import Breaker
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.urls import without_password
 from exp_pool.stores.redis.scripts import TEXTS
 
@@ -195,16 +195,13 @@ def remedy(err: BaseException) -> str:
     return next((advice for sign, advice in _REMEDIES if sign in text), "")
 
 
+@reinit_after_fork()
 class Server:
     """Connections, made when they are first needed, and again after a fork. Thread-safe."""
 
     def __init__(self, location: Location, timeout_s: float) -> None:
         self.location = location
         self.timeout_s = timeout_s
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._client: redis.Redis | RedisCluster | None = None
         self._moved = False  # who has which slot is to be asked again

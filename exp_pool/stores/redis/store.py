@@ -29,6 +29,7 @@ from exp_pool.core.contracts.plugs import (
     Deletion,
     Evicted,
     EvictionOrder,
+    IndexPartition,
     Lease,
     LogEntry,
     Names,
@@ -38,7 +39,6 @@ from exp_pool.core.contracts.plugs import (
     RecordQuery,
     RequestRow,
     Settlement,
-    Space,
     State,
     Touch,
     Usage,
@@ -315,7 +315,7 @@ class RedisStore:
         return self._reading.vectors_after(namespace, embedder, position, limit)
 
     @translated
-    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         return self._reading.spaces(namespace)
 
     @translated

@@ -13,12 +13,12 @@ from exp_pool.core.contracts.plugs import (
     SCAN_ORDERS,
     Evicted,
     EvictionOrder,
+    IndexPartition,
     Put,
     PutStatus,
     RecordQuery,
     RequestRow,
     Settlement,
-    Space,
     Touch,
     Usage,
     VectorRow,
@@ -256,11 +256,11 @@ class SqlStore(SqlNotes):
         ]
 
     @translated
-    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         where, values = ("", ()) if namespace is None else ("WHERE namespace = ?", (keep(namespace),))
         statement = f"SELECT namespace, embedder, count(*) FROM vectors {where} GROUP BY namespace, embedder"
         rows = self._all(statement, values, patient=True)
-        return {Space(restore(space), restore(embedder)): int(count) for space, embedder, count in rows}
+        return {IndexPartition(restore(space), restore(embedder)): int(count) for space, embedder, count in rows}
 
     @translated
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
