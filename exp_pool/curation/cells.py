@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final
@@ -98,25 +99,17 @@ def _read_text(cell: Any, _present: Any, _floats: bool) -> str:
     return cell.value if isinstance(cell, Enum) else str(cell)
 
 
-def _read_integer(cell: Any, _present: Any, _floats: bool) -> int:
-    number = _plain(cell)
-    if isinstance(number, bool) or not isinstance(number, int | float) or number != int(number):
-        raise InvalidInputError(f"{cell!r:.80} must be a whole number")
-    return int(number)
+def _plain_reader(types: Any, convert: Callable[[Any], Any], wanted: str) -> Callable[[Any, Any, bool], Any]:
+    """Reader of a cell that holds one of these types; of an integer also a float without a fraction."""
 
+    def read(cell: Any, _present: Any, _floats: bool) -> Any:
+        value = _plain(cell)
+        wrong_type = isinstance(value, bool) != (convert is bool) or not isinstance(value, types)
+        if wrong_type or (convert is int and value != int(value)):
+            raise InvalidInputError(f"{cell!r:.80} must be {wanted}")
+        return convert(value)
 
-def _read_number(cell: Any, _present: Any, _floats: bool) -> float:
-    number = _plain(cell)
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise InvalidInputError(f"{cell!r:.80} must be a number")
-    return float(number)
-
-
-def _read_flag(cell: Any, _present: Any, _floats: bool) -> bool:
-    flag = _plain(cell)
-    if not isinstance(flag, bool):
-        raise InvalidInputError(f"{cell!r:.80} must be True or False")
-    return flag
+    return read
 
 
 def _read_time(cell: Any, _present: Any, _floats: bool) -> int:
@@ -148,9 +141,9 @@ def _plain(cell: Any) -> Any:
 
 _READERS = {
     CellKind.TEXT: _read_text,
-    CellKind.INTEGER: _read_integer,
-    CellKind.NUMBER: _read_number,
-    CellKind.FLAG: _read_flag,
+    CellKind.INTEGER: _plain_reader(int | float, int, "a whole number"),
+    CellKind.NUMBER: _plain_reader(int | float, float, "a number"),
+    CellKind.FLAG: _plain_reader(bool, bool, "True or False"),
     CellKind.TIME: _read_time,
     CellKind.VALUE: _read_value,
 }

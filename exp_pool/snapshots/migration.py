@@ -25,7 +25,7 @@ from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.plugs import offers
 from exp_pool.runtime.progress import bar
 from exp_pool.runtime.urls import without_password
-from exp_pool.snapshots.store_copier import DryRunStore, StoreCopier
+from exp_pool.snapshots.store_copier import StoreCopier
 from exp_pool.stores.null import NullStore
 
 
@@ -137,9 +137,7 @@ def migrate(
         tally: Counter[str] = Counter()
         total = sum(old.count(RecordQuery(space, conditions, history=True)) for space in spaces)
         with bar("moving and verifying", total if dry_run else 2 * total) as advance:
-            copier = StoreCopier(
-                old, cast("RecordStore", DryRunStore(new)) if dry_run else new, conditions, tally, advance
-            )
+            copier = StoreCopier(old, new, conditions, tally, advance, dry_run=dry_run)
             for space in spaces:
                 tally["before"] += new.count(RecordQuery(space, history=True))
                 copier.move(space)

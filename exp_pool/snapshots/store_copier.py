@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, fields, replace
 from enum import Enum, auto
 from itertools import chain, islice
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from exp_pool.core.contracts.plugs import Deletion, Put, PutMode, PutStatus, RecordQuery, RecordStore, Touch
 from exp_pool.core.contracts.rows import audit_log
@@ -116,6 +116,7 @@ class StoreCopier:
         where: which rows; empty: everything.
         tally: what was done, by the names of `migration.MigrationReport`.
         advance: of a progress bar (`progress.bar`): hears of rows that were looked at.
+        dry_run: write nothing; the tally says what would be done.
 
     Attributes:
         target: to where; another store on the same place may take over before `verify`.
@@ -129,7 +130,10 @@ class StoreCopier:
         where: tuple[Condition, ...],
         tally: Counter[str],
         advance: Callable[..., None],
+        *,
+        dry_run: bool = False,
     ) -> None:
+        self._dry_run = dry_run
         self._source, self.target, self._where = source, target, where
         self._tally, self._advance = tally, functools.partial(advance, "")
         self._owner: dict[str, str | None] = {}  # whose vectors a namespace of the target has, where not the source's
@@ -141,7 +145,7 @@ class StoreCopier:
         """Copy what the target lacks of a namespace."""
         if not self._where:
             for buried in self._unburied(space):
-                self.target.bury(space, buried)
+                self._bury(space, buried)
                 self._tally["deletions"] += len(buried)
         awaited = frozenset(d.id for d in all_deletions(self.target, space) if d.deleted_at == _AWAITED)
         for page in self._pages(space):
@@ -153,11 +157,12 @@ class StoreCopier:
         self._tally["kept"] += len(states.ahead)
         for name in self._logs(space):
             for entries in self._unlogged(space, name):
-                self.target.append_log(space, name, entries)
+                if not self._dry_run:
+                    self.target.append_log(space, name, entries)
                 self._tally["logs"] += len(entries)
         cutoff = self._later_cutoff(space)
         if cutoff is not None:
-            self.target.bury(space, [], cutoff)
+            self._bury(space, [], cutoff)
 
     def verify(self, space: str) -> list[str]:
         """Read everything back; return what is wrong, in words, each with some ids."""
@@ -278,11 +283,17 @@ class StoreCopier:
                 more = record.access_count - there.record.access_count
                 touches.append(Touch(record.id, max(0, more), record.last_access or 0))
         if buried:
-            self.target.bury(space, buried)
-        if touches:
+            self._bury(space, buried)
+        if touches and not self._dry_run:
             self.target.touch_many(space, touches)
         if puts:
-            self._count(puts, self.target.put_many(puts), {deletion.id for deletion in buried})
+            expected = (PutStatus.CURRENT if put.record.is_current else PutStatus.HISTORY for put in puts)
+            statuses = [*expected] if self._dry_run else self.target.put_many(puts)
+            self._count(puts, statuses, {deletion.id for deletion in buried})
+
+    def _bury(self, space: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+        if not self._dry_run:
+            self.target.bury(space, deletions, cutoff)
 
     def _count(self, puts: Sequence[Put], statuses: Sequence[PutStatus], updated: set[str]) -> None:
         for put, status in zip(puts, statuses, strict=True):
@@ -317,7 +328,8 @@ class StoreCopier:
 
     def _write_state(self, space: str, name: str) -> None:
         new, old = self._source.read_state(space, name), self.target.read_state(space, name)
-        if new is not None and self.target.write_state(space, name, new.value, old.revision if old else None):
+        revision = old.revision if old else None
+        if new is not None and (self._dry_run or self.target.write_state(space, name, new.value, revision)):
             self._written.add((space, name))
             self._tally["states"] += 1
 
@@ -367,34 +379,6 @@ class StoreCopier:
         if lost:
             lost -= {id_ for id_, deleted_at in all_deletions(self.target, space) if deleted_at != _AWAITED}
         return sorted(lost)
-
-
-class DryRunStore:
-    """Store that is only read; writes are answered and dropped."""
-
-    def __init__(self, store: RecordStore) -> None:
-        self._store = store
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
-        """Statuses as if every row was accepted."""
-        return [PutStatus.CURRENT if put.record.is_current else PutStatus.HISTORY for put in puts]
-
-    def touch_many(self, namespace: str, touches: Sequence[Touch]) -> None:
-        """Do nothing."""
-
-    def write_state(self, namespace: str, name: str, value: str, expected_revision: int | None) -> bool:  # noqa: ARG002
-        """True, as if no other process had written the state."""
-        return True
-
-    def append_log(self, namespace: str, name: str, entries: Sequence[str]) -> int:  # noqa: ARG002
-        """Position as if the log was empty."""
-        return len(entries)
-
-    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
-        """Do nothing."""
 
 
 def _with_vectors(store: RecordStore, space: str, records: Sequence[Record]) -> list[RowWithVector]:

@@ -102,8 +102,8 @@ def save(
             raise InvalidInputError(f"{name}={value!r} must be a number of 0 to 1")
     exporter = cast("Exporter", importlib.import_module(FORMATS[format]))
     selection = ExportSelection(
-        manager.sync,
-        parse_where(where),
+        pool=manager.sync,
+        where=parse_where(where),
         include=frozenset(include),
         history=not exporter.TRAINING if history is None else history,
         deduplicate=exporter.TRAINING if deduplicate is None else deduplicate,
