@@ -27,7 +27,7 @@ INCLUDABLE = frozenset({"quarantined", "expired", "failures"})
 TRAIN, TEST = "train", "test"
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class ExportSelection:
     """Rows to export.
 
