@@ -106,10 +106,10 @@ def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, d
             rows = [row for row in part if row is not None]
             entries = {}
             for row in rows:
-                said = audit_entries(pool.store, space, row.id) if audit_log(row.id) in logs else []
-                if untold := missing_trust_entry(row, said):
+                log = audit_entries(pool.store, space, row.id) if audit_log(row.id) in logs else []
+                if untold := missing_trust_entry(row, log):
                     pool.store.append_log(space, audit_log(row.id), untold)
-                entries[row.id] = write_row(row, [*said, *untold], secret)
+                entries[row.id] = write_row(row, [*log, *untold], secret)
             yield _path(root, month, function, rows[0].created_at if rows else 0, partition), entries
 
 

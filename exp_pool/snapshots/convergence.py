@@ -95,7 +95,7 @@ class SnapshotLoader:
             return 0
         ours = self._tombstones()
         rows = {r.id: r for r in self._store.get_many(self._space, list(times), by="id") if r is not None}
-        kept = {id_ for id_ in rows if restored_at(self._said(id_)) > times[id_]}
+        kept = {id_ for id_ in rows if restored_at(self._audit_log(id_)) > times[id_]}
         buried = [Deletion(id_, at) for id_, at in times.items() if id_ not in kept and ours.get(id_, -1) < at]
         if not buried:
             return 0
@@ -112,7 +112,7 @@ class SnapshotLoader:
         store, space = self._store, self._space
         store.bury(space, [], at)
         older = RecordQuery(space, (Condition("created_at", "", "lte", at),), history=True)
-        ids = [row.id for row in store.scan(older) if restored_at(self._said(row.id)) <= at]
+        ids = [row.id for row in store.scan(older) if restored_at(self._audit_log(row.id)) <= at]
         return (self.deletions([SnapshotDeletion(id_, at) for id_ in ids]), 0) if delete else (0, len(ids))
 
     # Rows
@@ -130,7 +130,7 @@ class SnapshotLoader:
         row = replace(row, is_current=row.superseded_by is None and not waits)
         put = Put(replace(row, embed_due=now if row.is_current else None), PutMode.REPLICATE)
         (status,) = self._store.put_many([put])
-        if status is PutStatus.DELETED and (revived := restored_at(entry.said)):
+        if status is PutStatus.DELETED and (revived := restored_at(entry.log)):
             cutoff = self._store.cutoff(self._space) or 0
             if revived > max(buried().get(row.id, -1), cutoff if row.created_at <= cutoff else -1):
                 (status,) = self._store.put_many([replace(put, mode=PutMode.INSERT)])
@@ -141,18 +141,18 @@ class SnapshotLoader:
             taken.add(row.key)
         if waits or (row.annotated and row.superseded_by is not None):
             unsettled.setdefault(row.key, {})
-        if said := self._said(row.id):  # a curator deleted it here, who might take that back
-            self._hear(row.id, [loaded_entry(row.id, entry.record.revision, row.revision)])
-        self._hear(row.id, [text for text in entry.said if text not in set(said)])
+        if log := self._audit_log(row.id):  # a curator deleted it here, who might take that back
+            self._append_log(row.id, [loaded_entry(row.id, entry.record.revision, row.revision)])
+        self._append_log(row.id, [text for text in entry.log if text not in set(log)])
         return True
 
     def _update(self, here: Record, entry: SnapshotEntry) -> bool:
         """Give the row the later state if the file has it; return whether the row changed."""
-        said = self._said(here.id)
-        said += (untold := missing_trust_entry(here, said))
-        news = [*untold] + [text for text in entry.said if text not in set(said)]
-        ours, theirs = rank(here, said, revision_of(here, said)), entry.rank
-        state: dict[str, Any] = {"trust": merged_trust([*said, *news], here.trust, entry.record.trust)}
+        log = self._audit_log(here.id)
+        log += (untold := missing_trust_entry(here, log))
+        news = [*untold] + [text for text in entry.log if text not in set(log)]
+        ours, theirs = rank(here, log, revision_of(here, log)), entry.rank
+        state: dict[str, Any] = {"trust": merged_trust([*log, *news], here.trust, entry.record.trust)}
         if theirs > ours and theirs.content != ours.content:  # equal content may be written otherwise
             others = {*CHANGEABLE, "size_bytes"} - {"trust"}
             state |= {name: getattr(entry.record, name) for name in others}
@@ -166,15 +166,15 @@ class SnapshotLoader:
             self._pool.editor.follow(here, later)
         if (revision := max(ours, theirs).revision) != ours.revision + changed:
             news.append(loaded_entry(here.id, revision, here.revision + changed))
-        self._hear(here.id, news)
+        self._append_log(here.id, news)
         return changed
 
-    def _said(self, id_: str) -> list[str]:
+    def _audit_log(self, id_: str) -> list[str]:
         return audit_entries(self._store, self._space, id_) if audit_log(id_) in self._logs else []
 
-    def _hear(self, id_: str, said: Sequence[str]) -> None:
-        if said:
-            self._store.append_log(self._space, audit_log(id_), said)
+    def _append_log(self, id_: str, log: Sequence[str]) -> None:
+        if log:
+            self._store.append_log(self._space, audit_log(id_), log)
             self._logs.add(audit_log(id_))
 
     # Which answer of a call is current

@@ -40,16 +40,16 @@ class SnapshotEntry:
 
     Attributes:
         record: without a namespace; its `revision` is that of the state, which all nodes count alike.
-        said: what people and rules said and changed about it, as audit logs keep it, oldest first.
+        log: what people and rules said and changed about it, as audit logs keep it, oldest first.
     """
 
     record: Record
-    said: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
 
     @property
     def rank(self) -> Rank:
         """Rank of the state, see `rank`."""
-        return rank(self.record, self.said, self.record.revision)
+        return rank(self.record, self.log, self.record.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class SnapshotDeletion:
     at: int  # microseconds
 
 
-def rank(record: Record, said: Sequence[str], revision: int) -> Rank:
+def rank(record: Record, log: Sequence[str], revision: int) -> Rank:
     """Rank of a state of a row. Of two states the higher one is later: a total order that is the same on all nodes.
 
     What a person changed last is the latest, then what a person annotated, what more scorers scored, what was changed
@@ -68,12 +68,12 @@ def rank(record: Record, said: Sequence[str], revision: int) -> Rank:
 
     Args:
         record: the state.
-        said: entries of its audit log, oldest first.
+        log: entries of its audit log, oldest first.
         revision: of the state, counted on all nodes.
     """
     content = json.dumps([_plain(record, name) for name in CHANGEABLE if name != "trust"], separators=(",", ":"))
     return Rank(
-        last(said, _by_a_person),
+        last(log, _by_a_person),
         record.annotated,
         len(json.loads(record.scores)),
         revision,
@@ -87,9 +87,9 @@ def _plain(record: Record, name: str) -> Any:
     return json.loads(value) if name == "response" and value is not None else value
 
 
-def revision_of(record: Record, said: Sequence[str]) -> int:
+def revision_of(record: Record, log: Sequence[str]) -> int:
     """Revision of a row as counted on all nodes. A state that came from another node was counted there."""
-    for text in reversed(said):
+    for text in reversed(log):
         entry = json.loads(text)
         if entry["what"] == LOADED:
             return int(entry["revision"]) + record.revision - int(entry["here"])
@@ -107,7 +107,7 @@ def loaded_entry(id_: str, revision: int, here: int) -> str:
     return audit_entry(LOADED, id_, revision=revision, here=here)
 
 
-def merged_trust(said: Iterable[str], *trusts: str) -> str:
+def merged_trust(log: Iterable[str], *trusts: str) -> str:
     """Trust of a row that has several states: what was said about its trust last, whoever changed other fields since.
 
     An edit of other fields on one node would otherwise lift the quarantine that another one set meanwhile. Where nobody
@@ -115,31 +115,31 @@ def merged_trust(said: Iterable[str], *trusts: str) -> str:
     """
     words = [
         (datetime.fromisoformat(entry["at"]), entry["trust"] != Trust.TRUSTED)
-        for entry in map(json.loads, said)
+        for entry in map(json.loads, log)
         if "trust" in entry
     ]
     out_of_use = max(words)[1] if words else any(trust != Trust.TRUSTED for trust in trusts)
     return (Trust.QUARANTINED if out_of_use else Trust.TRUSTED).value
 
 
-def missing_trust_entry(record: Record, said: Sequence[str]) -> list[str]:
+def missing_trust_entry(record: Record, log: Sequence[str]) -> list[str]:
     """Audit entry that is missing where a row's trust is not what was said about it last.
 
     A process died between the change and its word, or trust was inherited from new parents.
     """
-    if not any("trust" in json.loads(text) for text in said) or merged_trust(said) == record.trust:
+    if not any("trust" in json.loads(text) for text in log) or merged_trust(log) == record.trust:
         return []
     return [audit_entry("trust", record.id, trust=record.trust)]
 
 
-def restored_at(said: Sequence[str]) -> int:
+def restored_at(log: Sequence[str]) -> int:
     """When a deletion of the row was last undone (microseconds); 0: never."""
-    return last(said, lambda entry: entry.get("deed") == "restore")
+    return last(log, lambda entry: entry.get("deed") == "restore")
 
 
-def last(said: Sequence[str], which: Any) -> int:
+def last(log: Sequence[str], which: Any) -> int:
     """When the last of these entries was written (microseconds); 0: there is none."""
-    moments = (datetime.fromisoformat(entry["at"]) for entry in map(json.loads, said) if which(entry))
+    moments = (datetime.fromisoformat(entry["at"]) for entry in map(json.loads, log) if which(entry))
     return max(map(to_us, moments), default=0)
 
 

@@ -36,21 +36,21 @@ def fingerprint(secret: bytes | None) -> str | None:
     return hmac.new(secret, b"exp_pool snapshots", hashlib.sha256).hexdigest()[:16] if secret else None
 
 
-def write_row(record: Record, said: Sequence[str], secret: str | None) -> dict[str, Any]:
+def write_row(record: Record, log: Sequence[str], secret: str | None) -> dict[str, Any]:
     """Entry of a row of this pool. The response stands apart, for people who read the files.
 
     Args:
         record: the row.
-        said: entries of its audit log, oldest first.
+        log: entries of its audit log, oldest first.
         secret: the fingerprint of the key secret; None: there is none.
     """
     metadata = {name: value for name, value in asdict(record).items() if name not in _LEFT_OUT}
-    metadata["revision"] = max(1, revision_of(record, said))
+    metadata["revision"] = max(1, revision_of(record, log))
     if record.response is None:
         metadata["no_result"] = True
     if secret is not None:
         metadata["key_secret"] = secret
-    told = [entry for entry in map(json.loads, said) if entry["what"] != LOADED]
+    told = [entry for entry in map(json.loads, log) if entry["what"] != LOADED]
     if told:
         metadata["said"] = told
     return _sealed(None if record.response is None else json.loads(record.response), metadata)
@@ -87,7 +87,7 @@ def read(id_: str, entry: Any) -> SnapshotEntry | SnapshotDeletion:
         return SnapshotDeletion(id_, _past("deleted_at", metadata["deleted_at"]))
     metadata.pop("key_secret", None)
     metadata.setdefault("source", "")  # what earlier versions wrote does not say
-    said = audit_texts(metadata.pop("said", []), _check_entry)
+    log = audit_texts(metadata.pop("said", []), _check_entry)
     response = None if metadata.pop("no_result", False) else json.dumps(entry["result"], separators=(",", ":"))
     if metadata.keys() != _FIELDS or metadata["id"] != id_ or not id_:
         raise ValueError("its fields are not those of a record")
@@ -102,7 +102,7 @@ def read(id_: str, entry: Any) -> SnapshotEntry | SnapshotDeletion:
         raise ValueError("it is no experience: its function, arguments or metadata cannot be")
     if not isinstance(experience.parents, list) or not all(isinstance(parent, str) for parent in experience.parents):
         raise ValueError(f"its parents are {record.parents:.40}")
-    return SnapshotEntry(record, said)
+    return SnapshotEntry(record, log)
 
 
 def merge_entries(one: Any, other: Any, id_: str) -> Any:
@@ -121,18 +121,18 @@ def merge_entries(one: Any, other: Any, id_: str) -> Any:
         case SnapshotDeletion(), SnapshotDeletion():
             return one if first.at >= second.at else other
         case SnapshotDeletion(), SnapshotEntry():
-            return one if first.at >= restored_at(second.said) else other
+            return one if first.at >= restored_at(second.log) else other
         case SnapshotEntry(), SnapshotDeletion():
-            return other if second.at >= restored_at(first.said) else one
+            return other if second.at >= restored_at(first.log) else one
         case SnapshotEntry(), SnapshotEntry():
             state = one if first.rank >= second.rank else other
-            said = sorted({*first.said, *second.said}, key=lambda text: (json.loads(text)["at"], text))
+            log = sorted({*first.log, *second.log}, key=lambda text: (json.loads(text)["at"], text))
             metadata = {name: value for name, value in state["metadata"].items() if name not in ("format", "checksum")}
             superseded_by = {first.record.superseded_by, second.record.superseded_by} - {None}
             metadata["superseded_by"] = max(map(str, superseded_by), default=None)
-            metadata["trust"] = merged_trust(said, first.record.trust, second.record.trust)
-            if said:
-                metadata["said"] = list(map(json.loads, said))
+            metadata["trust"] = merged_trust(log, first.record.trust, second.record.trust)
+            if log:
+                metadata["said"] = list(map(json.loads, log))
             return _sealed(state["result"], metadata)
 
 

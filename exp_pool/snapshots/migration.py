@@ -140,7 +140,7 @@ def migrate(
             copier = StoreCopier(old, new, conditions, tally, advance, dry_run=dry_run)
             for space in spaces:
                 tally["before"] += new.count(RecordQuery(space, history=True))
-                copier.move(space)
+                copier.copy(space)
             if dry_run:
                 return replace(MigrationReport(), **cast("dict[str, Any]", tally), dry_run=True)
             if isinstance(target, str):  # what is read back was written: nothing of it comes from this store's memory

@@ -141,22 +141,22 @@ class StoreCopier:
         self._written: set[tuple[str, str]] = set()  # states
         self.checksum = 0
 
-    def move(self, space: str) -> None:
+    def copy(self, space: str) -> None:
         """Copy what the target lacks of a namespace."""
         if not self._where:
-            for buried in self._unburied(space):
+            for buried in self._missing_deletions(space):
                 self._bury(space, buried)
                 self._tally["deletions"] += len(buried)
         awaited = frozenset(d.id for d in all_deletions(self.target, space) if d.deleted_at == _AWAITED)
         for page in self._pages(space):
-            self._bring(space, page, awaited)
+            self._copy_page(space, page, awaited)
             self._advance(len(page))
         states = self._states(space)
         for name in states.behind:
             self._write_state(space, name)
         self._tally["kept"] += len(states.ahead)
         for name in self._logs(space):
-            for entries in self._unlogged(space, name):
+            for entries in self._missing_log_entries(space, name):
                 if not self._dry_run:
                     self.target.append_log(space, name, entries)
                 self._tally["logs"] += len(entries)
@@ -186,12 +186,14 @@ class StoreCopier:
                     self.checksum = (self.checksum + _digest(compared.there)) % 2**128
             seen += len(page)
             self._advance(len(page))
-        wrong["are not there"] = self._lost(space, absent)
+        wrong["are not there"] = self._missing_rows(space, absent)
         wrong["states are not as in the source"] = self._states(space).behind
-        wrong["logs are not complete"] = [n for n in self._logs(space) if next(self._unlogged(space, n), None)]
+        wrong["logs are not complete"] = [
+            n for n in self._logs(space) if next(self._missing_log_entries(space, n), None)
+        ]
         if not self._where:
-            wrong["deletions are not remembered"] = [d.id for chunk in self._unburied(space) for d in chunk]
-        said = [_said(what, ids) for what, ids in wrong.items() if ids]
+            wrong["deletions are not remembered"] = [d.id for chunk in self._missing_deletions(space) for d in chunk]
+        said = [_problem(what, ids) for what, ids in wrong.items() if ids]
         if self._later_cutoff(space) is not None:
             said.append("it was cleared, and the target does not know")
         kept = self._source.count(query)
@@ -222,7 +224,7 @@ class StoreCopier:
             yield page
 
     def _compare(self, space: str, page: Sequence[Record]) -> list[RowComparison]:
-        rows = [self._without_strange(space, row) for row in _with_vectors(self._source, space, page)]
+        rows = [self._without_foreign_vector(space, row) for row in _with_vectors(self._source, space, page)]
         known = self.target.get_many(space, [record.id for record in page], by="id")
         there = {r.record.id: r for r in _with_vectors(self.target, space, [k for k in known if k is not None])}
         rivals = self._rivals(space, [row.record for row in rows], there)
@@ -235,7 +237,7 @@ class StoreCopier:
             )
         return compared
 
-    def _without_strange(self, space: str, row: RowWithVector) -> RowWithVector:
+    def _without_foreign_vector(self, space: str, row: RowWithVector) -> RowWithVector:
         """Row without its vector if the target's embedder is another one: it is embedded there."""
         if space not in self._owner:
             ours, theirs = (store.read_state(space, _OWNER) for store in (self._source, self.target))
@@ -258,7 +260,7 @@ class StoreCopier:
             or target_state(RowWithVector(row, None), RowWithVector(other, None), None) is TargetState.AHEAD
         }
 
-    def _bring(self, space: str, page: Sequence[Record], awaited: frozenset[str]) -> None:
+    def _copy_page(self, space: str, page: Sequence[Record], awaited: frozenset[str]) -> None:
         puts, buried, touches = [], [], []
         for row, there, rival, how in self._compare(space, page):
             self._tally["skipped"] += how in (
@@ -289,13 +291,13 @@ class StoreCopier:
         if puts:
             expected = (PutStatus.CURRENT if put.record.is_current else PutStatus.HISTORY for put in puts)
             statuses = [*expected] if self._dry_run else self.target.put_many(puts)
-            self._count(puts, statuses, {deletion.id for deletion in buried})
+            self._count_statuses(puts, statuses, {deletion.id for deletion in buried})
 
     def _bury(self, space: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
         if not self._dry_run:
             self.target.bury(space, deletions, cutoff)
 
-    def _count(self, puts: Sequence[Put], statuses: Sequence[PutStatus], updated: set[str]) -> None:
+    def _count_statuses(self, puts: Sequence[Put], statuses: Sequence[PutStatus], updated: set[str]) -> None:
         for put, status in zip(puts, statuses, strict=True):
             match status:
                 case PutStatus.CURRENT | PutStatus.HISTORY if put.record.id in updated:
@@ -336,7 +338,7 @@ class StoreCopier:
     def _logs(self, space: str) -> list[str]:
         return [name for name in self._source.names(space).logs if not self._where or name in self._audited]
 
-    def _unlogged(self, space: str, name: str) -> Iterator[list[str]]:
+    def _missing_log_entries(self, space: str, name: str) -> Iterator[list[str]]:
         """Entries to append: the rest of the source's log, after those that the target has, in order.
 
         The target's may hold entries of its own in between.
@@ -353,7 +355,7 @@ class StoreCopier:
 
     # Deletions
 
-    def _unburied(self, space: str) -> Iterator[list[Deletion]]:
+    def _missing_deletions(self, space: str) -> Iterator[list[Deletion]]:
         """Deletions that the target does not remember, or remembers with an earlier time."""
         real = (deletion for deletion in all_deletions(self._source, space) if deletion.deleted_at != _AWAITED)
         for chunk in _chunks(real, _CHUNK):
@@ -372,7 +374,7 @@ class StoreCopier:
         theirs, ours = self._source.cutoff(space), self.target.cutoff(space)
         return None if self._where or theirs is None or (ours is not None and ours >= theirs) else theirs
 
-    def _lost(self, space: str, absent: dict[str, int]) -> list[str]:
+    def _missing_rows(self, space: str, absent: dict[str, int]) -> list[str]:
         """Ids of rows that the target lacks although it did not delete them."""
         cutoff = self.target.cutoff(space)
         lost = {id_ for id_, created_at in absent.items() if cutoff is None or created_at > cutoff}
@@ -398,6 +400,6 @@ def _digest(row: RowWithVector) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
 
-def _said(what: str, ids: Sequence[str]) -> str:
+def _problem(what: str, ids: Sequence[str]) -> str:
     more = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
     return f"{len(ids):,} {what}: {', '.join(map(repr, ids[:_NAMED]))}{more}"

@@ -36,7 +36,7 @@ def _write(datasets: Any, selection: ExportSelection, output: Output) -> None:
         score=datasets.Value("float64"),
         annotated=datasets.Value("bool"),
     )
-    beside = output.place("_rows/")  # else a copy would stay in the user's cache
+    beside = output.path_of("_rows/")  # else a copy would stay in the user's cache
     splits = {
         side: datasets.Dataset.from_generator(
             _rows,
@@ -51,10 +51,10 @@ def _write(datasets: Any, selection: ExportSelection, output: Output) -> None:
     one_file = 1 if None in splits else dict.fromkeys(splits, 1)
     whole.save_to_disk(str(output.root), num_shards=one_file)
     shutil.rmtree(beside)
-    for name in output.unnoted():
+    for name in output.uncounted():
         side = None if None in splits else name.partition("/")[0]
         of_rows = name.endswith(".arrow")
-        output.note(name, splits[side].num_rows if of_rows else 0, side if of_rows else None)
+        output.count_file(name, splits[side].num_rows if of_rows else 0, side if of_rows else None)
 
 
 @contextmanager

@@ -142,17 +142,17 @@ class Output:
 
     @property
     def root(self) -> Path:
-        """Folder for unfinished files; code of another package writes here, then `note` counts its files."""
+        """Folder for unfinished files; code of another package writes here, then `count_file` counts its files."""
         return self._unfinished
 
-    def place(self, name: str) -> Path:
+    def path_of(self, name: str) -> Path:
         """Path of a file until the export is finished."""
         path = self._unfinished / name
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
 
-    def unnoted(self) -> list[str]:
-        """Files that code of another package wrote and `note` has not counted, in order."""
+    def uncounted(self) -> list[str]:
+        """Files that code of another package wrote and `count_file` has not counted, in order."""
         noted = {file.path for file in self._files}
         there = (_within(path, self._unfinished) for path in sorted(self._unfinished.rglob("*")) if path.is_file())
         return [name for name in there if name not in noted]
@@ -160,15 +160,15 @@ class Output:
     @contextmanager
     def file(self, name: str, side: str | None = None) -> Iterator[ExportFile]:
         """Open a file for writing; its name matters in a folder only."""
-        path = self.place(name if self.folder else self.path.name)
+        path = self.path_of(name if self.folder else self.path.name)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             writing = ExportFile(file)
             yield writing
             file.flush()
             os.fsync(file.fileno())
-        self._note(ManifestFile(_within(path, self._unfinished), writing.rows, writing.bytes, writing.sha256), side)
+        self._count(ManifestFile(_within(path, self._unfinished), writing.rows, writing.bytes, writing.sha256), side)
 
-    def note(self, name: str, rows: int, side: str | None = None) -> None:
+    def count_file(self, name: str, rows: int, side: str | None = None) -> None:
         """Count a file that the code of another package has written.
 
         Args:
@@ -179,9 +179,9 @@ class Output:
         path = self._unfinished / name
         path.parent.chmod(0o700)
         path.chmod(0o600)
-        self._note(ManifestFile(name, rows, path.stat().st_size, _digest(path)), side)
+        self._count(ManifestFile(name, rows, path.stat().st_size, _digest(path)), side)
 
-    def _note(self, file: ManifestFile, side: str | None) -> None:
+    def _count(self, file: ManifestFile, side: str | None) -> None:
         self._files.append(file)
         if side is not None:
             self._sides[side] = self._sides.get(side, 0) + file.rows

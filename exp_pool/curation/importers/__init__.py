@@ -124,7 +124,7 @@ def load(
     )
     writing = Ingester(pool, report, wanted, revive=revive, keep_namespaces=keep_namespaces)
     with bar(f"importing {root.name}", source.size() // _MB) as advance:
-        source.hear(lambda read: advance(f"{report.read:,} read", read / _MB))
+        source.report_bytes_to(lambda read: advance(f"{report.read:,} read", read / _MB))
         try:
             for where, item in _items(importer, source, options):
                 report.read += 1

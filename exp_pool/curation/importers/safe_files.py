@@ -60,7 +60,7 @@ class ImportSource:
         _refuse_strange(path, mode, folders=True)
         self.is_folder = stat.S_ISDIR(mode)
 
-    def hear(self, consumed: Callable[[int], None]) -> None:
+    def report_bytes_to(self, consumed: Callable[[int], None]) -> None:
         """Report bytes read to `consumed` from now on."""
         self._consumed = consumed
 

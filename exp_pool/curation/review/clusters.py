@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from exp_pool.core.tokenizer import words
 from exp_pool.curation.near_duplicates import RowNumbers, k_means, nearest_centres
-from exp_pool.curation.review.frame import at_least, found_frame, one_of, scan_rows, short
+from exp_pool.curation.review.frame import at_least, one_of, review_frame, scan_rows, short
 from exp_pool.curation.review.vectors import stored_vectors
 from exp_pool.errors import InvalidInputError
 
@@ -63,7 +63,7 @@ def clusters(
     ids, texts = _read(records)
     names = ("reason", "cluster", "label", "size", "similarity")
     if not ids:
-        return found_frame(pool, {}, names)
+        return review_frame(pool, {}, names)
     if by == "words":
         places, vectors = np.arange(len(ids)), _by_words(texts)
     else:
@@ -84,7 +84,7 @@ def clusters(
         }
         for at in order
     }
-    return found_frame(pool, notes, names)
+    return review_frame(pool, notes, names)
 
 
 def outliers(
@@ -127,7 +127,7 @@ def outliers(
                 "similarity": float(similarity[at]),
                 "nearest": ids[near],
             }
-    return found_frame(pool, notes, ("reason", "similarity", "nearest"))
+    return review_frame(pool, notes, ("reason", "similarity", "nearest"))
 
 
 def keywords(texts: Sequence[str], cluster: RowNumbers) -> list[str]:

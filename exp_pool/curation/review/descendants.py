@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from exp_pool.curation.bulk_edit import ids_of
-from exp_pool.curation.review.frame import found_frame, scan_rows
+from exp_pool.curation.review.frame import review_frame, scan_rows
 from exp_pool.stores.lineage import descended
 
 if TYPE_CHECKING:
@@ -46,4 +46,4 @@ def descendants(manager: ExpManager, experiences: Iterable[str | Experience]) ->
         }
         for id_, (kind, generation, parents) in descended(records, ids).items()
     }
-    return found_frame(pool, notes, ("reason", "generation", "parents"))
+    return review_frame(pool, notes, ("reason", "generation", "parents"))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from exp_pool.core.record import Record
 from exp_pool.curation.near_duplicates import Apart, Groups, MinHashSimilarity, RowNumbers, SimilarityMeasure, plain
-from exp_pool.curation.review.frame import at_least, found_frame, merit, one_of, scan_rows, short
+from exp_pool.curation.review.frame import at_least, merit, one_of, review_frame, scan_rows, short
 from exp_pool.curation.review.vectors import stored_vectors
 from exp_pool.runtime.clock import now_us
 
@@ -85,7 +85,7 @@ def duplicates(
             "similarity": float(similarity[place]),
             "same_answer": rows.answers[place] == rows.answers[best],
         }
-    return found_frame(pool, notes, _NAMES)
+    return review_frame(pool, notes, _NAMES)
 
 
 def conflicts(
@@ -130,7 +130,7 @@ def conflicts(
             "same_answer": bool(answers[place] == answers[of]),
             "answers": ways[of],
         }
-    return found_frame(pool, notes, (*_NAMES, "answers"))
+    return review_frame(pool, notes, (*_NAMES, "answers"))
 
 
 @dataclass

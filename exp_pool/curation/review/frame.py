@@ -54,7 +54,7 @@ def scan_rows(
     return pool, watched(pool.store.scan(query), what, pool.store.count(query))
 
 
-def found_frame(pool: Pool, notes: Notes, names: Sequence[str]) -> pd.DataFrame:
+def review_frame(pool: Pool, notes: Notes, names: Sequence[str]) -> pd.DataFrame:
     """Frame of rows with notes as ``found.<name>``, and whether each row is in use (``found.state``).
 
     What was deleted meanwhile is left out.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from exp_pool.core.record import Record, read_scores
 from exp_pool.core.ttl import Duration, to_seconds
-from exp_pool.curation.review.frame import at_least, found_frame, scan_rows
+from exp_pool.curation.review.frame import at_least, review_frame, scan_rows
 from exp_pool.runtime.clock import now_us, to_datetime
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def stale(manager: ExpManager, where: Mapping[str, Any] | None = None, *, unused
         for record in records
         if (why := _stale(record, now, before))
     }
-    return found_frame(pool, notes, ("reason", "protected"))
+    return review_frame(pool, notes, ("reason", "protected"))
 
 
 def _stale(record: Record, now: int, before: int) -> list[str]:
@@ -93,4 +93,4 @@ def low_scores(
             said = f"{name}: {score.value:g}" + (f", {score.reason}" if score.reason else "")
             found.append((score.value, record.id, {"reason": said, "scorer": name, "score": score.value}))
     found.sort(key=lambda row: row[:2])
-    return found_frame(pool, {id_: note for _, id_, note in found}, ("reason", "scorer", "score"))
+    return review_frame(pool, {id_: note for _, id_, note in found}, ("reason", "scorer", "score"))
