@@ -16,12 +16,12 @@ from exp_pool.curation.frames import recover_unfinished
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.runtime.clock import now, now_us
 from exp_pool.stores.journal import ChangeNote, Standing, some
+from exp_pool.stores.pages import rows_by_id
 
 if TYPE_CHECKING:
     from exp_pool.api.manager import ExpManager
     from exp_pool.api.pool import Pool
 
-_BATCH = 500
 # What people say of an experience: one that was added and then changed there is not simply deleted again.
 _SAID = "response expected kind trust metric trajectory model strategy parents metadata expires_at".split()
 
@@ -117,31 +117,29 @@ def _reversed(
             chain.add(each.id)
     undone = {each.id for each in notes if each.standing is Standing.UNDONE}
     undone |= {each.id for each in notes if each.of in undone}  # and what undid them: both together are nothing
-    for start in range(0, len(edits), _BATCH):
-        batch = edits[start : start + _BATCH]
-        rows = pool.store.get_many(pool.space, [edit.id for edit in batch], by="id")
-        for edit, row in zip(batch, rows, strict=True):
-            if edit.deed is Deed.DELETE:
-                was = Record(**(edit.before or {}))
-                due = now_us() if was.is_current else None
-                yield None, replace(was, revision=was.revision + 2, embed_due=due, embed_tries=0)
-            elif row is None:
-                trouble[edit.id] = "it was deleted since"
-            elif edit.deed is Deed.EDIT:
-                was, theirs = taken_back(row, edit)
-                if theirs:
-                    trouble[edit.id] = f"others changed {', '.join(sorted(theirs))} since"
-                elif (
-                    was.trust != row.trust
-                    and row.revision > edit.revision + 1  # a change raises it by one, so that others were here since
-                    and _judged_since(pool, edit.id, chain, undone)
-                ):
-                    trouble[edit.id] = "others decided on its trust since"
-                yield row, was
-            else:
-                if theirs := [name for name in _SAID if getattr(row, name) != (edit.after or {})[name]]:
-                    trouble[edit.id] = f"it was added, and others changed {', '.join(theirs)} since"
-                yield row, None
+    rows = rows_by_id(pool.store, pool.space, [edit.id for edit in edits])
+    for edit, (_, row) in zip(edits, rows, strict=True):
+        if edit.deed is Deed.DELETE:
+            was = Record(**(edit.before or {}))
+            due = now_us() if was.is_current else None
+            yield None, replace(was, revision=was.revision + 2, embed_due=due, embed_tries=0)
+        elif row is None:
+            trouble[edit.id] = "it was deleted since"
+        elif edit.deed is Deed.EDIT:
+            was, theirs = taken_back(row, edit)
+            if theirs:
+                trouble[edit.id] = f"others changed {', '.join(sorted(theirs))} since"
+            elif (
+                was.trust != row.trust
+                and row.revision > edit.revision + 1  # a change raises it by one, so that others were here since
+                and _judged_since(pool, edit.id, chain, undone)
+            ):
+                trouble[edit.id] = "others decided on its trust since"
+            yield row, was
+        else:
+            if theirs := [name for name in _SAID if getattr(row, name) != (edit.after or {})[name]]:
+                trouble[edit.id] = f"it was added, and others changed {', '.join(theirs)} since"
+            yield row, None
 
 
 def _judged_since(pool: Pool, id_: str, chain: set[str], undone: set[str]) -> bool:

@@ -22,12 +22,12 @@ from exp_pool.curation.edited_row import edited_row, error_text, experience_fiel
 from exp_pool.curation.frames import recover_unfinished
 from exp_pool.errors import EncodingError, InvalidInputError, NotFoundError
 from exp_pool.stores.lineage import with_inherited_trust
+from exp_pool.stores.pages import rows_by_id
 
 if TYPE_CHECKING:
     from exp_pool.api.manager import ExpManager
     from exp_pool.api.pool import Pool
 
-_BATCH = 500
 _NAMED = 5  # ids in a message
 _USED = ("access_count", "last_access")  # they move without a new revision
 _SCALARS = (str, int, float, bool)
@@ -57,10 +57,8 @@ def diff(manager: ExpManager, frame: Any, *, delete_missing: bool = False) -> Ch
     table = EditedFrame.read(frame)
     table.check_namespace(pool.space)
     old, new = table.places()
-    pairs: list[tuple[Record | None, Record | None]] = []
     stale: dict[str, str] = {}
-    for start in range(0, len(old), _BATCH):
-        pairs += _changed(pool, table, old[start : start + _BATCH], stale)
+    pairs = list(_changed(pool, table, old, stale))
     if delete_missing:
         pairs += _missing(pool, table, {table.cells["id"][at] for at in old}, stale)
     pairs += ((None, row) for row in _added(pool, table, new))
@@ -76,7 +74,7 @@ def _changed(
 ) -> Iterator[tuple[Record | None, Record | None]]:
     ids = [table.cells["id"][at] for at in places]
     unknown = []
-    for id_, at, record in zip(ids, places, pool.store.get_many(pool.space, ids, by="id"), strict=True):
+    for at, (id_, record) in zip(places, rows_by_id(pool.store, pool.space, ids), strict=True):
         going = table.deletes(at)
         if record is not None:
             revision = table.revision(id_, at)
@@ -188,12 +186,9 @@ def _missing(
             "Polars, when frames are put together); mark rows with deleted=True instead"
         )
     ids = [id_ for id_ in table.origin.rows if id_ not in there]
-    for start in range(0, len(ids), _BATCH):
-        for record in pool.store.get_many(pool.space, ids[start : start + _BATCH], by="id"):
-            if record is None:
-                continue
-            revision = table.origin.rows[record.id][0]
-            if record.revision == revision:
-                yield record, None
-            else:
-                stale[record.id] = f"its revision is {record.revision} now, and was {revision} when the frame was taken"
+    for id_, record in rows_by_id(pool.store, pool.space, ids):
+        revision = table.origin.rows[id_][0]
+        if record is not None and record.revision == revision:
+            yield record, None
+        elif record is not None:
+            stale[id_] = f"its revision is {record.revision} now, and was {revision} when the frame was taken"

@@ -6,8 +6,7 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from exp_pool.errors import ConfigurationError
-from exp_pool.runtime.plugs import to_install
+from exp_pool.curation.optional_packages import package
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +24,7 @@ _SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "Micro
 def new_axes(ax: Axes | None, title: str) -> Axes:
     """The axes to draw on, or new ones, with a title."""
     if ax is None:
-        pyplot = installed("matplotlib.pyplot", "matplotlib", to_install("plots"))
+        pyplot = package("matplotlib.pyplot", "plots")
         _, ax = pyplot.subplots(figsize=_SIZE, layout="constrained")
     assert ax is not None
     ax.set_title(title)
@@ -115,20 +114,3 @@ def show_dates(ax: Axes) -> None:
     locator = dates.AutoDateLocator(maxticks=7)
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
-
-
-def installed(module: str, package: str, command: str | None = None) -> Any:
-    """Import a module.
-
-    Args:
-        module: its name.
-        package: the package on PyPI.
-        command: how to install it, for the message.
-
-    Raises:
-        ConfigurationError: it is not installed; the message says how to install it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as err:
-        raise ConfigurationError(f"this needs {package}: {command or f'pip install {package}'} ({err})") from err

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exp_pool.curation.plots.axes import COLOURS, GREY, add_legend, brief, dot, installed
+from exp_pool.curation.optional_packages import package
+from exp_pool.curation.plots.axes import COLOURS, GREY, add_legend, brief, dot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +27,7 @@ def _pca(vectors: Any) -> tuple[Any, tuple[str, str]]:
 
 
 def _umap(vectors: Any) -> tuple[Any, tuple[str, str]]:
-    umap = installed("umap", "umap-learn")
+    umap = package("umap", "", "pip install umap-learn")
     neighbours = min(15, len(vectors) - 1)
     return umap.UMAP(n_neighbors=neighbours, metric="cosine", random_state=0, n_jobs=1).fit_transform(vectors), (
         "UMAP 1",

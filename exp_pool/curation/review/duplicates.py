@@ -15,6 +15,7 @@ from exp_pool.curation.near_duplicates import Apart, Groups, MinHashSimilarity, 
 from exp_pool.curation.review.frame import at_least, merit, one_of, review_frame, scan_rows, short
 from exp_pool.curation.review.vectors import stored_vectors
 from exp_pool.runtime.clock import now_us
+from exp_pool.stores.pages import rows_by_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _LEAST = {"exact": 1.0, "letters": 0.8, "meaning": 0.95}
 _WITHIN = ("scope", "function", "pool")
-_BATCH = 500
 _NAMES = ("reason", "group", "keep", "similarity", "same_answer")
 
 
@@ -249,13 +249,9 @@ def _gathered(
 def _requests(pool: Pool, rows: _Rows, places: Iterable[int]) -> dict[int, str]:
     """Beginnings of requests, for reasons."""
     wanted = [*places]
-    found: dict[int, str] = {}
-    for start in range(0, len(wanted), _BATCH):
-        part = wanted[start : start + _BATCH]
-        records = pool.store.get_many(pool.space, [rows.ids[place] for place in part], by="id")
-        for place, record in zip(part, records, strict=True):
-            found[place] = "what is gone now" if record is None else short(record.request)
-    return found
+    found = rows_by_id(pool.store, pool.space, (rows.ids[place] for place in wanted))
+    texts = ("what is gone now" if record is None else short(record.request) for _, record in found)
+    return dict(zip(wanted, texts, strict=True))
 
 
 def _least(by: str, given: float | None) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from exp_pool.core.contracts.plugs import RecordQuery
@@ -15,6 +14,7 @@ from exp_pool.curation.optional_packages import package
 from exp_pool.errors import InvalidInputError
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.progress import watched
+from exp_pool.stores.pages import rows_by_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from exp_pool.api.manager import ExpManager
     from exp_pool.api.pool import Pool
 
-_BATCH = 500
 _TEXT = 60  # characters of a request in a reason
 _SHOWN = (
     *("function", "request", "response", "expected", "annotated", "kind", "trust", "score", "access_count"),
@@ -68,12 +67,10 @@ def review_frame(pool: Pool, notes: Notes, names: Sequence[str]) -> pd.DataFrame
     now = now_us()
 
     def there() -> Iterator[Record]:
-        ids = iter(notes)
-        while batch := list(islice(ids, _BATCH)):
-            for record in pool.store.get_many(pool.space, batch, by="id"):
-                if record is not None:
-                    states[record.id] = state(record, now)
-                    yield record
+        for id_, record in rows_by_id(pool.store, pool.space, notes):
+            if record is not None:
+                states[id_] = state(record, now)
+                yield record
 
     frame = frame_of(pool, there(), _SHOWN)
     pandas = package("pandas", "curation")
