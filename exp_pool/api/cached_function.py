@@ -20,11 +20,11 @@ from exp_pool.calls.flow import considered, look, story
 from exp_pool.calls.request import CallSpec, KeyOfCall, Memo, Request
 from exp_pool.calls.steps import Ending, Mode, Policy, Story
 from exp_pool.core.experience import Call
-from exp_pool.core.identity.argument_source import with_arguments
 from exp_pool.core.identity.arguments import bind
 from exp_pool.core.identity.function_like import FunctionLike, Original
-from exp_pool.core.identity.keys import qualified_name
+from exp_pool.core.identity.names import qualified_name
 from exp_pool.core.identity.source import Source
+from exp_pool.core.identity.value_source import with_arguments
 from exp_pool.core.record import Match
 from exp_pool.core.ttl import Ttl
 from exp_pool.errors import (

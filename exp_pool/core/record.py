@@ -19,9 +19,8 @@ from exp_pool.core.experience import (
     Trust,
     json_form,
 )
-from exp_pool.core.identity.argument_source import AND_ARGUMENTS
-from exp_pool.core.identity.arguments import reuse_scope
-from exp_pool.core.identity.request_text import request_text
+from exp_pool.core.identity.request_text import request_text, reuse_scope
+from exp_pool.core.identity.value_source import AND_ARGUMENTS
 from exp_pool.core.values.annotated import form_of
 from exp_pool.core.values.encoding import dumps, json_dumps, loads
 from exp_pool.core.values.stamps import ANNOTATED, is_typed, read_stamp

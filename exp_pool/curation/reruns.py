@@ -12,7 +12,7 @@ from exp_pool.api.cached_function import Decorated, decorated
 from exp_pool.core.contracts.plugs import RecordQuery
 from exp_pool.core.experience import MISSING, Experience, json_form
 from exp_pool.core.filters import parse_where
-from exp_pool.core.identity.signatures import BY_NAME
+from exp_pool.core.identity.arguments import BY_NAME
 from exp_pool.core.record import Record, to_experience
 from exp_pool.core.values.deep_equal import difference
 from exp_pool.core.values.redaction import REDACTED

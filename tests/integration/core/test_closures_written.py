@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from exp_pool import exp_cache, set_exp_manager
 from exp_pool.api import function_registry
 from exp_pool.core.identity import first_contents
-from exp_pool.core.identity.closure_objects import Known
-from exp_pool.core.identity.keys import qualified_name
+from exp_pool.core.identity.names import qualified_name
+from exp_pool.core.identity.value_source import Known
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 
-from exp_pool.core.identity.arguments import function_name
-from exp_pool.core.identity.scripts import _path
+from exp_pool.core.identity.names import _path, function_name
 
 PROGRAM = """
 import multiprocessing, sys
 from exp_pool import ExpManager, exp_cache, set_exp_manager
-from exp_pool.core.identity.arguments import function_name
+from exp_pool.core.identity.names import function_name
 
 @exp_cache
 def answer(q):
@@ -125,7 +124,7 @@ def test_what_scripts_and_notebooks_are_called(tmp_path, monkeypatch, namespace,
 
 
 def test_a_script_outside_of_projects_is_its_whole_path(tmp_path, monkeypatch):
-    monkeypatch.setattr("exp_pool.core.identity.scripts.root_above", lambda folder: None)
+    monkeypatch.setattr("exp_pool.core.identity.names.root_above", lambda folder: None)
     _path.cache_clear()
     file = f"{tmp_path}/main.py"
     assert function_name(defined_in(tmp_path, __file__=file)["answer"]) == f"{file}:answer"

@@ -40,6 +40,9 @@ GIVEN = {
     "a model with a method": ("class Config(pydantic.BaseModel):\n    name: str\n    def prompt(self):\n        return 'a' + self.name\n", ("'a'", "'b'"), "Config(name='x')"),
     "a member of an enum": ("class Mode(enum.Enum):\n    FAST = 1\n    def prompt(self):\n        return 'a'\n", ("'a'", "'b'"), "Mode.FAST"),
     "a named tuple": ("class Pair(typing.NamedTuple):\n    a: int\n    def prompt(self):\n        return 'a'\n", ("'a'", "'b'"), "Pair(1)"),
+    "in a field of a dataclass": ("class Tone:\n    def __exp_key__(self):\n        return 1\n    def prompt(self):\n        return 'a'\n@dataclasses.dataclass\nclass Config:\n    tone: object\n", ("'a'", "'b'"), "Config([Tone()])"),
+    "a function in a field": ("def fmt(x):\n    return x + '.'\n@dataclasses.dataclass\nclass Config:\n    write: object\n", ("'.'", "'!'"), "Config(fmt)"),
+    "in a field of a model": ("@dataclasses.dataclass\nclass Tone:\n    name: str\n    def prompt(self):\n        return 'a'\nclass Config(pydantic.BaseModel):\n    tone: typing.Any\n", ("'a'", "'b'"), "Config(tone={'it': Tone('x')})"),
     "an object with __exp_key__": ("class Config:\n    def __exp_key__(self):\n        return 1\n    def prompt(self):\n        return 'a'\n", ("'a'", "'b'"), "Config()"),
 }  # fmt: skip
 HARMLESS = {

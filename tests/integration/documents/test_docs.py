@@ -288,3 +288,9 @@ def test_every_page_is_in_the_index():
     assert [page.name for page in PAGES if page.parent.name == "docs" and f"]({page.name}" not in index] == [
         "README.md"
     ]
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_lines_of_prose_are_at_most_120_characters(page):
+    prose = re.sub(r"^```.*?^```\n", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")] == []

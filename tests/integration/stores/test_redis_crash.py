@@ -12,7 +12,7 @@ from exp_pool.core.record import Duty, hash_text
 from exp_pool.errors import StoreError
 from exp_pool.protocols import Deletion, EvictionOrder, Put, PutMode, RecordQuery, Settlement, Touch
 from exp_pool.runtime.clock import now_us
-from exp_pool.stores.redis import writes
+from exp_pool.stores.redis import listing
 from exp_pool.testing.factories import put, row, vector
 
 _BOTH = ["redis_url", pytest.param("redis_cluster_url", marks=pytest.mark.slow)]
@@ -138,7 +138,7 @@ def test_who_dies_between_two_commands_loses_and_doubles_nothing(kind, request, 
             except StoreError:
                 died = True
             with monkeypatch.context() as patch:  # as if a minute had passed
-                patch.setattr(writes, "_OLD_US", -(10**9))
+                patch.setattr(listing, "LEFT_BEHIND_US", -(10**9))
                 check_all(witness, said, follower)
             again = row("a", "again")
             witness.put_many([Put(again, vector=vector(9))])  # and the pool is used on
@@ -283,7 +283,7 @@ def test_a_process_whose_clock_is_fast_reads_on(redis_url, monkeypatch):
         with pytest.raises(StoreError):
             put(doomed, mine)
         assert list(store.scan(RecordQuery("n"))) == []
-        monkeypatch.setattr(writes, "now_us", lambda: now_us() + 10**9)
+        monkeypatch.setattr(listing, "now_us", lambda: now_us() + 10**9)
         assert list(store.scan(RecordQuery("n"))) == [mine]
         assert store._server.client.zcard(store._keys.listing("n").marks) == 1
 

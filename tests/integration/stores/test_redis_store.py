@@ -75,7 +75,7 @@ def test_leases_end_by_the_servers_clock_and_are_kept_no_longer(redis_url, prefi
         taken = other.claim("n", "gone", "you", 60).lease
         assert taken.token > late.token
         with store._server.client as client:
-            assert 3600 < client.pttl(store._keys.lease(store._keys.unit_name("n", "k"))) / 1000 <= 3660
+            assert 3600 < client.pttl(store._keys.lease(store._keys.group_name("n", "k"))) / 1000 <= 3660
         store.release(lease)
         assert other.claim("n", "k", "you", 60).lease.token > lease.token
 
@@ -336,7 +336,7 @@ def test_the_doctor_finds_what_is_damaged_or_listed_wrong_and_mends_it(kind, req
         rows = [row(f"r{i}") for i in range(6)]
         store.put_many([Put(r, vector=vector(1)) for r in rows])
         client, keys = store._server.client, store._keys
-        units = [keys.unit(keys.unit_name("n", r.key)) for r in rows]
+        units = [keys.group(keys.group_name("n", r.key)) for r in rows]
         assert store.check() == []
         client.hset(units[0], "=", b"no row")  # damaged
         client.delete(units[1])  # gone behind the pool's back
@@ -358,7 +358,7 @@ def test_rows_that_the_server_dropped_are_taken_off_the_lists(redis_url):
     with pool_at(redis_url, store_timeout=2) as store:
         dropped, kept = row("dropped"), row("kept")
         store.put_many([Put(dropped, vector=vector(1)), Put(kept, vector=vector(2))])
-        store._server.client.delete(store._keys.unit(store._keys.unit_name("n", dropped.key)))
+        store._server.client.delete(store._keys.group(store._keys.group_name("n", dropped.key)))
         assert list(store.scan(RecordQuery("n"))) == [kept]
         (said,) = store.check()
         assert "1 rows are listed and not there" in said
@@ -388,8 +388,8 @@ def test_a_mark_that_outlived_its_unit_keeps_nobody_from_reading(redis_url, pref
         doomed._server.send = dying
         with pytest.raises(StoreError):
             doomed.delete_many("n", [gone.id])
-        store._server.client.delete(store._keys.unit(store._keys.unit_name("n", gone.key)))  # as after an hour
-        monkeypatch.setattr("exp_pool.stores.redis.writes._OLD_US", -(10**9))
+        store._server.client.delete(store._keys.group(store._keys.group_name("n", gone.key)))  # as after an hour
+        monkeypatch.setattr("exp_pool.stores.redis.listing.LEFT_BEHIND_US", -(10**9))
         assert list(store.scan(RecordQuery("n"))) == []
         assert [d.id for d in store.deletions("n")] == [gone.id]
         assert store.usage("n").rows == 0

@@ -3,7 +3,9 @@ import inspect
 import pytest
 
 from exp_pool.calls.request import CallSpec
-from exp_pool.core.identity.arguments import CLOSURE, Binder, bind, closed_over, function_name
+from exp_pool.core.identity.arguments import CLOSURE, Binder, bind
+from exp_pool.core.identity.closures import closed_over
+from exp_pool.core.identity.names import function_name
 from exp_pool.core.identity.request_text import request_text
 from exp_pool.errors import ConfigurationError, InvalidInputError, UnkeyableError
 

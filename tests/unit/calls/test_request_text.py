@@ -13,8 +13,15 @@ from openai.types.chat import ChatCompletionMessage
 from openai.types.responses import ResponseOutputMessage, ResponseReasoningItem
 from pydantic import BaseModel, Field, SecretStr
 
-from exp_pool.core.identity.arguments import reuse_scope
-from exp_pool.core.identity.request_text import json_text, may_be_text, request_text, text_of, with_text, without_text
+from exp_pool.core.identity.request_text import (
+    json_text,
+    may_be_text,
+    request_text,
+    reuse_scope,
+    text_of,
+    with_text,
+    without_text,
+)
 
 QUESTION = {"role": "user", "content": "Where is my parcel?"}
 CALL = {"id": "c1", "type": "function", "function": {"name": "track", "arguments": "{}"}}

@@ -9,7 +9,7 @@ from collections import namedtuple
 import pydantic
 import pytest
 
-from exp_pool.core.identity.keys import encode
+from exp_pool.core.identity.canonical import encode
 
 
 def original(x):

@@ -24,7 +24,8 @@ from pydantic import BaseModel, PrivateAttr
 from support.ids import named
 from support.paths import ROOT
 
-from exp_pool.core.identity.keys import encode, make_key, make_scope
+from exp_pool.core.identity.canonical import encode
+from exp_pool.core.identity.keys import make_key, make_scope
 from exp_pool.errors import UnkeyableError
 
 

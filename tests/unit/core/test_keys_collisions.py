@@ -22,7 +22,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exp_pool.core.identity.keys import encode, make_key
+from exp_pool.core.identity.canonical import encode
+from exp_pool.core.identity.keys import make_key
 from exp_pool.errors import UnkeyableError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pydantic
 import pytest
 
-from exp_pool.core.identity.keys import encode
+from exp_pool.core.identity.canonical import encode
 from exp_pool.errors import UnkeyableError
 
 Ts = typing.TypeVarTuple("Ts")

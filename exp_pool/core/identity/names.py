@@ -1,4 +1,6 @@
-"""What a script or a notebook is called: ``__main__`` is the name of all of them, and one pool serves a whole project.
+"""Qualified names of functions and classes: under which one calls are stored, whether it leads there, whose code it is.
+
+``__main__`` is the name of every script and notebook, and one pool serves a whole project.
 
 A script is its file's path below the project's root, so that it is the same one wherever it is started from, as a file,
 by ``python -m``, in a debugger or by a runner, and in the processes that `multiprocessing` starts. Where no root lies
@@ -15,14 +17,78 @@ import os
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from exp_pool.errors import InvalidInputError
 from exp_pool.runtime.files import root_above
 
 _MAIN = ("__main__", "__mp_main__")  # the second is what multiprocessing calls it in the processes that it starts
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+# Where packages are installed; and this package, which may be installed from a folder.
+LIBRARIES = (*_INSTALLED, f"{Path(str(sys.modules['exp_pool'].__file__)).parent}{os.sep}")
+HEAP_TYPE = 1 << 9  # of type.__flags__: made at run time, by a class statement or otherwise
+# Modules by the name that they had when the first keys were made: stored rows are found by it.
+_KEYED_AS = {
+    "exp_pool.core.experience": "exp_pool.experience",
+    "exp_pool.core.identity.value_source": "exp_pool.closures",
+}
+
+
+def function_name(function: Callable[..., Any] | str) -> str:
+    """The name under which a function's calls are stored: ``module.qualname``, or what a decorator was told.
+
+    Raises:
+        InvalidInputError: the name is empty, or the value is neither a name nor a function.
+    """
+    if isinstance(function, str):
+        if not function.strip():
+            raise InvalidInputError("a function name must not be empty; give the function itself or its stored name")
+        return function
+    while isinstance(function, functools.partial):
+        function = function.func
+    stored = getattr(function, "__exp_function__", None)
+    if isinstance(stored, str):
+        return stored
+    if not callable(function):
+        raise InvalidInputError(f"expected a function or its name, got {function!r}")
+    return qualified_name(function if hasattr(function, "__qualname__") else type(function))
+
+
+def qualified_name(obj: Any) -> str:
+    """``module.qualname`` of a function or class; in a script its path stands for the module, ``path:qualname``."""
+    if is_of_script(obj):
+        return f"{script_of(obj)}:{obj.__qualname__}"
+    module = getattr(obj, "__module__", None)
+    if module is None:  # of a method written in C
+        owner = getattr(obj, "__objclass__", None) or getattr(obj, "__self__", None)
+        module = getattr(owner, "__module__", None)
+    return f"{_KEYED_AS.get(str(module), module)}.{obj.__qualname__}"
+
+
+def is_known_by_name(obj: type | types.FunctionType) -> bool:
+    """Whether its qualified name leads to this very object."""
+    if isinstance(obj, type) and not obj.__flags__ & HEAP_TYPE:  # there is one of it, even if its name is elsewhere
+        return True
+    found: Any = sys.modules.get(obj.__module__)
+    for name in obj.__qualname__.split("."):  # "<locals>" and "<lambda>" lead nowhere
+        found = getattr(found, name, None)
+    return found is obj
+
+
+def in_library(file: object) -> bool:
+    """Whether a module's file is one of Python's, or of what is installed; what has none counts as such."""
+    return not isinstance(file, str) or file.startswith(LIBRARIES)
+
+
+def is_of_library(cls: type) -> bool:
+    """Whether a class comes from an installed package, or from Python itself: its name says what it is."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return cls.__module__ != "__main__" and in_library(file)
+
+
+# ── Scripts and notebooks ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def is_of_script(obj: Any) -> bool:
@@ -69,7 +135,7 @@ def _namespaces(obj: Any) -> Iterator[Mapping[str, Any]]:
 def _installed(file: str) -> str | None:
     """``python -m`` of an installed package: its module, for its path says where it is installed."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    if spec is None or spec.origin != file or not file.startswith(_LIBRARIES):
+    if spec is None or spec.origin != file or not file.startswith(_INSTALLED):
         return None
     return str(spec.name)
 
