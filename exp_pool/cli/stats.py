@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import typer
+from rich.filesize import decimal
 
-from exp_pool.api.manager import ExpManager
 from exp_pool.cli.common import PoolOptions, with_options
 from exp_pool.cli.output import TableColumn, as_json, line, number, table
 from exp_pool.core.contracts.plugs import RecordQuery
+from exp_pool.core.record import Record
 from exp_pool.runtime.urls import without_password
 
 app = typer.Typer()
-
-
-@dataclass(slots=True)
-class _Totals:
-    """Totals of a function's experiences."""
-
-    experiences: int = 0
-    history: int = 0
-    annotated: int = 0
-    quarantined: int = 0
-    used: int = 0
-    scored: int = 0
-    score_sum: float = 0.0
-    saved_s: float = 0.0
-    saved_usd: float = 0.0
-    bytes: int = 0
-
-    @property
-    def score(self) -> float | None:
-        """Mean of the scores."""
-        return self.score_sum / self.scored if self.scored else None
 
 
 @app.command()
@@ -46,85 +27,72 @@ def stats(options: PoolOptions) -> None:
 
     Example: exp-pool stats
     """
+    totals: dict[str, Counter[str]] = {}
     with options.opened() as manager:
-        totals = _totals(manager)
-        whole = _Totals()
-        for each in totals.values():
-            for name in _Totals.__slots__:
-                setattr(whole, name, getattr(whole, name) + getattr(each, name))
         place, space = without_password(manager.config.store), manager.sync.space
+        for row in manager.sync.store.scan(RecordQuery(space, history=True), order_by="function"):
+            totals.setdefault(row.function, Counter()).update(_figures(row))
+    whole: Counter[str] = Counter()
+    for each in totals.values():
+        whole.update(each)
     if options.json:
-        functions = {name: _plain_totals(each) for name, each in totals.items()}
-        as_json({"namespace": space, "store": place, **_plain_totals(whole), "functions": functions})
+        functions = {name: _plain(each) for name, each in totals.items()}
+        as_json({"namespace": space, "store": place, **_plain(whole), "functions": functions})
         return
-    columns = (
-        TableColumn("function", flexible=True),
-        TableColumn("experiences", right=True),
-        TableColumn("history", right=True, least=100),
-        TableColumn("annotated", right=True, least=60),
-        TableColumn("quarantined", right=True, least=100),
-        TableColumn("score", right=True, least=60),
-        TableColumn("used", right=True),
-        TableColumn("saved", right=True, least=60),
-        TableColumn("USD", right=True, least=100),
-        TableColumn("size", right=True, least=100),
-    )
-    rows = [_totals_row(name, each) for name, each in totals.items()]
-    if len(rows) > 1:
-        rows.append(_totals_row("all", whole))
+    rows = totals | ({"all": whole} if len(totals) > 1 else {})
     line(f"namespace {space} in {place.replace(f'{Path.cwd()}/', '')}")
     if rows:
-        table(columns, rows)
+        columns = [TableColumn(heading, right=True, least=least) for heading, least, _ in _COLUMNS.values()]
+        cells = (
+            [name, *(write(_plain(each)[n]) for n, (*_, write) in _COLUMNS.items())] for name, each in rows.items()
+        )
+        table([TableColumn("function", flexible=True), *columns], cells)
     else:
         line("no experiences")
 
 
-def _totals(manager: ExpManager) -> dict[str, _Totals]:
-    totals: dict[str, _Totals] = {}
-    for row in manager.sync.store.scan(RecordQuery(manager.sync.space, history=True), order_by="function"):
-        each = totals.setdefault(row.function, _Totals())
-        metric = json.loads(row.metric)
-        each.experiences += row.is_current
-        each.history += not row.is_current
-        each.annotated += row.annotated
-        each.quarantined += row.trust == "quarantined"
-        each.used += row.access_count
-        each.scored += row.score is not None
-        each.score_sum += row.score or 0.0
-        each.saved_s += row.access_count * (metric.get("time_s") or 0)
-        each.saved_usd += row.access_count * (metric.get("money_usd") or 0)
-        each.bytes += row.size_bytes
-    return totals
+def _figures(row: Record) -> dict[str, Any]:
+    """What a row adds to the totals of its function."""
+    metric = json.loads(row.metric)
+    return {
+        "experiences": int(row.is_current),
+        "history": int(not row.is_current),
+        "annotated": int(row.annotated),
+        "quarantined": int(row.trust == "quarantined"),
+        "used": row.access_count,
+        "scored": int(row.score is not None),
+        "score_sum": row.score or 0.0,
+        "saved_s": row.access_count * (metric.get("time_s") or 0.0),
+        "saved_usd": row.access_count * (metric.get("money_usd") or 0.0),
+        "bytes": row.size_bytes,
+    }
 
 
-def _plain_totals(each: _Totals) -> dict[str, Any]:
-    plain = {name: value for name, value in asdict(each).items() if name not in ("score_sum", "scored")}
-    return {**plain, "score": each.score}
+def _plain(totals: Counter[str]) -> dict[str, Any]:
+    """Totals for people and scripts: the mean of the scores instead of their sum."""
+    mean = totals["score_sum"] / totals["scored"] if totals["scored"] else None
+    return {name: mean if name == "score" else totals[name] for name in _COLUMNS}
 
 
-def _totals_row(name: str, each: _Totals) -> list[str]:
-    return [
-        name,
-        f"{each.experiences:,}",
-        f"{each.history:,}",
-        f"{each.annotated:,}",
-        f"{each.quarantined:,}",
-        number(each.score),
-        f"{each.used:,}",
-        _lasting(each.saved_s),
-        f"{each.saved_usd:.2f}",
-        _size(each.bytes),
-    ]
-
-
-def _lasting(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     hours, rest = divmod(int(seconds), 3600)
     return f"{hours:,} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s" if rest >= 60 else f"{seconds:.1f} s"  # noqa: PLR2004, E501  # fmt: skip
 
 
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":  # noqa: PLR2004
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1000
-    raise AssertionError
+def _size(count: int) -> str:
+    return decimal(count).replace("bytes", "B")
+
+
+_COLUMNS: dict[
+    str, tuple[str, int, Callable[[Any], str]]
+] = {  # heading, least width of the terminal, how it is written
+    "experiences": ("experiences", 0, "{:,}".format),
+    "history": ("history", 100, "{:,}".format),
+    "annotated": ("annotated", 60, "{:,}".format),
+    "quarantined": ("quarantined", 100, "{:,}".format),
+    "score": ("score", 60, number),
+    "used": ("used", 0, "{:,}".format),
+    "saved_s": ("saved", 60, _duration),
+    "saved_usd": ("USD", 100, "{:.2f}".format),
+    "bytes": ("size", 100, _size),
+}
