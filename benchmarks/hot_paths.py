@@ -126,7 +126,7 @@ def semantic(folder: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
         )
         pool = manager.sync
         pool._store.put_many([Put(r, vector=Vector("e", v.tobytes())) for r, v in zip(records, vectors, strict=True)])
-        pool._follower.run(float("inf"))
+        pool._index_sync.run(float("inf"))
         pool.ports.search.nearest(SearchQuery("default", "", 5), Embedded(queries[:1], [True], "e"))
         managers[f"exp_pool, {kind}, with the join"] = pool
     for _ in range(rounds):

@@ -123,7 +123,7 @@ def measure(folder: Path, sizes: list[int]) -> list[list[str]]:
                 store_timeout=60,
             ) as manager:
                 began = time.perf_counter()
-                manager.sync._follower.rebuild()
+                manager.sync._index_sync.rebuild()
                 built = f"{time.perf_counter() - began:.1f}"
                 chroma, right, _ = lookups(manager, queries, truth)
                 indexed, recall = f"{chroma:.2f}", f"{right:.3f}"

@@ -99,7 +99,7 @@ class _Batched(Decorated[P, R]):
             )
 
     def _say(self, pool: Pool, what: str) -> None:
-        pool.notices.once(f"batch:{self._spec.name}:{what[:40]}", f"{self._spec.name}: {what}", self._function)
+        pool.notices.warn_once(f"batch:{self._spec.name}:{what[:40]}", f"{self._spec.name}: {what}", self._function)
 
     def _item_request(self, pool: Pool, call: _Call) -> Request | None:
         try:

@@ -36,9 +36,9 @@ from exp_pool.errors import (
     ReplayMissError,
     UnkeyableError,
 )
-from exp_pool.maintenance.scorer_runner import Scored
-from exp_pool.runtime.async_bridge import settled
-from exp_pool.runtime.call_context import current_namespace, current_switches
+from exp_pool.maintenance.scorer_runner import FunctionScorer
+from exp_pool.runtime.async_bridge import resolve
+from exp_pool.runtime.call_context import current_access, current_namespace
 from exp_pool.runtime.clock import now
 from exp_pool.runtime.counters import CacheInfo
 from exp_pool.runtime.notices import Notices
@@ -60,7 +60,7 @@ class Setup(Original):
     policy: Policy
     manager: HasPool | None
     namespace: str | Callable[[Call], str] | None
-    scored: Scored | None
+    scored: FunctionScorer | None
     bound_by_name: Mapping[str, Any]  # what a partial holds of named arguments
     refusal: str = ""  # why it always runs uncached
     notice: str = ""
@@ -159,7 +159,7 @@ class Decorated(FunctionLike, Generic[P, R]):
         ttl = self._policy.ttl
         if callable(ttl):
             call = Call(self._function, request.function, request.named, metadata=self._policy.metadata)
-            ttl = Ttl.of(settled(ttl(call, value)))
+            ttl = Ttl.of(resolve(ttl(call, value)))
         if ttl is not None:
             fields["expires_at"] = now() + timedelta(seconds=ttl.after_s)
         return fields
@@ -260,10 +260,10 @@ class Decorated(FunctionLike, Generic[P, R]):
                 "version= when it has"
             )
         if notice:
-            pool.notices.once(f"source:{self._spec.name}", notice, self._function)
+            pool.notices.warn_once(f"source:{self._spec.name}", notice, self._function)
         problem = self._policy.codec.problem
         if problem:
-            pool.notices.once(
+            pool.notices.warn_once(
                 f"annotation:{self._spec.name}",
                 f"{self._spec.name}: its return annotation cannot be used at run time ({problem}), so only what JSON "
                 "can hold is stored, and no change of the type is noticed. Import its names where the module runs (not "
@@ -297,10 +297,12 @@ class Decorated(FunctionLike, Generic[P, R]):
         if not self._spec.fits(args, kwargs):  # the function will say so itself
             return
         if pool is None:
-            _notices.once(f"manager:{type(err).__name__}", f"{self._spec.name} runs uncached: {err}", self._function)
+            _notices.warn_once(
+                f"manager:{type(err).__name__}", f"{self._spec.name} runs uncached: {err}", self._function
+            )
             return
         pool.uncached(self._spec.name, err, self._function)
-        if pool.replay and current_switches().read:
+        if pool.replay and current_access().read:
             raise ReplayMissError(f"{self._spec.name} is uncached: {err}. Replay is on, so it does not run") from err
 
     def _looking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Story[Match | None]]:

@@ -25,7 +25,7 @@ from exp_pool.core.identity.function_like import note_class_body, within
 from exp_pool.core.identity.request_text import REQUEST_PARAMETERS
 from exp_pool.core.identity.source import Source
 from exp_pool.errors import ConfigurationError
-from exp_pool.maintenance.scorer_runner import Scored
+from exp_pool.maintenance.scorer_runner import FunctionScorer
 from exp_pool.reuse.verified import VerifiedJudge
 from exp_pool.runtime.keyword_options import complete, lists
 from exp_pool.runtime.notices import Notices
@@ -161,7 +161,7 @@ def _decorated(
         home = _Home(spec.name, standing, Source(*sources) if checked else None)
     if isinstance(policy.judge, VerifiedJudge) and isinstance(policy.judge.same, str):
         load_scorer(policy.judge.same)  # or nobody would know until answers are compared
-    scored = None if scorer is None else Scored(load_scorer(scorer), target, policy.codec)
+    scored = None if scorer is None else FunctionScorer(load_scorer(scorer), target, policy.codec)
     if scored is None and new:
         _say_that_nothing_scores(spec.name, policy)
     names = _local_names(function, localns)
@@ -230,7 +230,7 @@ def _tell_without_text(spec: CallSpec, policy: Policy, batch: str | None) -> Non
         return
     parameters = spec.lacks_text(batch)
     if parameters:
-        _notices.once(
+        _notices.warn_once(
             f"text:{spec.name}",
             f"{spec.name} has {option}, but which of its parameters holds the text of a request is not known, so "
             f"{follows}; name it with request='...' (its parameters: {parameters}), or give request= a callable of the "
@@ -246,7 +246,7 @@ def _say_that_nothing_scores(function: str, policy: Policy) -> None:
     for option, least in wanted.items():
         if least is not None:
             named = f"min_score={least:g}" if option == "min_score" else f"{option}= with min_score={least:g}"
-            _notices.once(
+            _notices.warn_once(
                 f"unscored:{function}:{option}",
                 f"{function}: {named}, but no scorer= gives what it stores a score, so none of that is used until "
                 "somebody scores it (score_exps, exp-pool score); give a scorer=, or leave out min_score",

@@ -15,12 +15,12 @@ from exp_pool.core.contracts.plugs import RecordQuery, RecordStore
 from exp_pool.core.contracts.rows import audit_log
 from exp_pool.core.filters import Condition, parse_where
 from exp_pool.errors import InvalidInputError, StoreError, VectorIndexError
-from exp_pool.maintenance.index_sync import Follower
+from exp_pool.maintenance.index_sync import IndexSync
 from exp_pool.maintenance.outcomes import Outcomes
 from exp_pool.maintenance.scorer_runner import unscored_log
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.notices import Notices
-from exp_pool.runtime.switches import Switched
+from exp_pool.runtime.switches import PoolSwitches
 from exp_pool.stores.journal import Journal
 
 _DELETE_BATCH = 500
@@ -43,10 +43,10 @@ class Deleter:
 
     store: RecordStore
     opened: RecordStore
-    switches: Switched
+    switches: PoolSwitches
     namespaces: Namespaces
     notices: Notices
-    follower: Follower
+    index_sync: IndexSync
     outcomes: Outcomes
     lease_timeout_s: float
 
@@ -67,7 +67,7 @@ class Deleter:
         deleted = self.store.clear(space)
         self.outcomes.forget(space)
         try:
-            self.follower.clear(space)
+            self.index_sync.clear(space)
         except VectorIndexError as err:
             logger.warning("the index keeps deleted rows, which the join drops: {}", err)
         return deleted
@@ -82,7 +82,7 @@ class Deleter:
         self.store.vacuum()
         unreadable = self.store.check()
         try:
-            self.follower.clear(self.namespaces.of())  # built anew from what is left
+            self.index_sync.clear(self.namespaces.of())  # built anew from what is left
         except VectorIndexError as err:
             raise VectorIndexError(
                 f"erased from the store, but the index keeps vectors of what was erased: {err}; erase again, with the "
@@ -99,7 +99,7 @@ class Deleter:
     def _warn_of_copies(self) -> None:
         copies = [str(path) for path in getattr(self.opened, "set_aside", list)()]
         if copies:
-            self.notices.once(
+            self.notices.warn_once(
                 f"copies:{copies}",
                 f"erased, but files that were set aside may still hold it; remove them: {', '.join(copies)}",
             )

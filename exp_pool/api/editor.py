@@ -18,13 +18,13 @@ from exp_pool.core.identity.keys import make_key
 from exp_pool.core.record import Record, to_experience, to_record, vouched_for, with_answers_of
 from exp_pool.core.values.encoding import from_plain
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
-from exp_pool.maintenance.judge_training import Verifying
+from exp_pool.maintenance.judge_training import JudgeTraining
 from exp_pool.maintenance.outcomes import Outcomes
-from exp_pool.maintenance.pending_scores import Scoring
-from exp_pool.maintenance.worker import Upkeep
+from exp_pool.maintenance.pending_scores import PendingScores
+from exp_pool.maintenance.worker import MaintenanceWorker
 from exp_pool.runtime.clock import to_datetime
 from exp_pool.runtime.counters import Counters
-from exp_pool.runtime.switches import Switched
+from exp_pool.runtime.switches import PoolSwitches
 from exp_pool.stores.journal import ChangeNote, Journal
 from exp_pool.stores.lineage import with_inherited_trust
 
@@ -52,14 +52,14 @@ class ExperienceEditor:
     """
 
     store: RecordStore
-    switches: Switched
+    switches: PoolSwitches
     namespaces: Namespaces
     counters: Counters
     secret: bytes | None
-    scoring: Scoring
+    scoring: PendingScores
     outcomes: Outcomes
-    verifying: Verifying
-    upkeep: Upkeep
+    verifying: JudgeTraining
+    worker: MaintenanceWorker
     stored: Callable[[Sequence[Record]], None]
     lease_timeout_s: float
 
@@ -174,7 +174,7 @@ class ExperienceEditor:
         self.outcomes.add(record, float(value), reason)
         self.verifying.told(record.namespace, id_, float(value))
         self._owe_score(id_, record.function)
-        self.upkeep.owed()
+        self.worker.wake()
 
     def history(self, id_: str) -> list[HistoryEntry]:
         """Everything that is known to have happened to an experience, the oldest first."""
@@ -195,8 +195,8 @@ class ExperienceEditor:
 
     def _owe_score(self, id_: str, function: str) -> None:
         """It was annotated or rated: a scorer may say something else now."""
-        if self.scoring.owe(self.namespaces.of(), id_, function):
-            self.upkeep.owed()
+        if self.scoring.enqueue(self.namespaces.of(), id_, function):
+            self.worker.wake()
 
     def _change(
         self, id_: str, change: Callable[[Experience], Experience], *, vouches: bool = False

@@ -18,7 +18,7 @@ from exp_pool.maintenance.pending_scores import reasons
 from exp_pool.runtime.call_context import current_namespace
 from exp_pool.runtime.notices import Notices
 from exp_pool.runtime.progress import bar
-from exp_pool.runtime.switches import Switched
+from exp_pool.runtime.switches import PoolSwitches
 
 _MANY = 1000  # outdated answers that are counted: to know more costs a call time
 _BATCH = 500
@@ -37,7 +37,7 @@ class FunctionRecords:
     """
 
     store: RecordStore
-    switches: Switched
+    switches: PoolSwitches
     namespaces: Namespaces
     notices: Notices
     deleter: Deleter
@@ -93,7 +93,7 @@ class FunctionRecords:
     def outdated(self, request: Request) -> None:
         """Say, once for each source of a function, that answers of its earlier source are not given any more."""
         topic = f"source:{request.namespace}:{request.function}:{request.source}"
-        if self.notices.said(topic):
+        if self.notices.was_warned(topic):
             return
         query = RecordQuery(request.namespace, _outdated(request.function, request.source))
         # Answers of the same source to other arguments are no earlier ones.
@@ -102,7 +102,7 @@ class FunctionRecords:
         count = found - (self.store.count(replace(query, where=(*query.where, same)), limit=found) if found else 0)
         what = "its source" if count else "the source of a function or class that it was given"
         how_many = f"{count or 1} of its answers" if found < _MANY else f"at least {count:,} of its answers"
-        self.notices.once(
+        self.notices.warn_once(
             topic,
             f"{request.function}: {what} has changed since {how_many} were stored. They do not answer any more: "
             "the function is asked anew, and they stay for search until its new answers take their place. If the "

@@ -20,18 +20,18 @@ from exp_pool.core.contracts.plugs import RecordQuery, RecordStore, Scorer
 from exp_pool.core.experience import MISSING, Experience, HistoryEntry, Hit
 from exp_pool.core.filters import parse_where
 from exp_pool.errors import ClosedError, EmbedderError, InvalidInputError
-from exp_pool.maintenance.backfill import ScoringReport, rescore
+from exp_pool.maintenance.backfill import ScoringReport, backfill_scores
 from exp_pool.maintenance.doctor import Diagnosis, examine
 from exp_pool.maintenance.index_sync import Progress
 from exp_pool.maintenance.pending_scores import reasons
-from exp_pool.maintenance.scorer_runner import Scored
+from exp_pool.maintenance.scorer_runner import FunctionScorer
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters, Stats
 from exp_pool.runtime.display import one_line
 from exp_pool.runtime.forks import reset_in_child
 from exp_pool.runtime.keyword_options import complete, lists
 from exp_pool.runtime.notices import Notices, log_with_trace
-from exp_pool.runtime.switches import Switched
+from exp_pool.runtime.switches import PoolSwitches
 from exp_pool.runtime.urls import without_password
 from exp_pool.search.embedders.service import Embedded
 from exp_pool.search.search import SearchQuery
@@ -42,13 +42,13 @@ _IO_THREADS = 8
 _open_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
-class Pool(Switched):
+class Pool(PoolSwitches):
     """Everything that touches the pool, blocking; see `ExpManager` for the arguments and for what each method does."""
 
     def __init__(self, config: ExpPoolConfig, *, before: Pool | None = None, **plugs: Unpack[Plugs]) -> None:
         super().__init__(enabled=config.enabled, read=config.enable_read, write=config.enable_write)
         if before is not None:
-            self.go_on_as(before)
+            self.copy_from(before)
         self.config = config
         self._parts = parts = PoolParts(
             config,
@@ -65,9 +65,9 @@ class Pool(Switched):
         self.editor, self.deleter, self.functions = parts.editor, parts.deleter, parts.functions
         self.queries = parts.queries
         self._namespaces, self._store, self._index = parts.namespaces, parts.store, parts.index
-        self._embeddings, self._embedding, self._follower = parts.embeddings, parts.embedding, parts.follower
-        self._scoring, self._verifying, self._outcomes = parts.scoring, parts.verifying, parts.outcomes
-        self._upkeep = parts.upkeep
+        self._embeddings, self._pending_vectors, self._index_sync = parts.embeddings, parts.embedding, parts.index_sync
+        self._pending_scores, self._judge_training, self._outcomes = parts.scoring, parts.verifying, parts.outcomes
+        self._worker = parts.worker
         # Whether nobody wants to hear of a hit before or while it is given.
         self._plain = not (plugs.get("feeds") or plugs.get("observers"))
         self._start_over()
@@ -90,9 +90,9 @@ class Pool(Switched):
             self._threads = ThreadPoolExecutor(_IO_THREADS, "exp_pool-io")
         return self._threads
 
-    def score_with(self, function: str, scored: Scored) -> None:
+    def score_with(self, function: str, scored: FunctionScorer) -> None:
         """From now on this scorer rates the function's experiences."""
-        self._scoring.configure(function, scored)
+        self._pending_scores.configure(function, scored)
 
     def uncached(self, function: str, err: Exception, about: Callable[..., Any]) -> None:
         """A call could not be made a request: it runs without the pool, which is said once."""
@@ -100,7 +100,7 @@ class Pool(Switched):
         message = f"{function} runs uncached: {err}"
         log_with_trace("DEBUG", message, err)
         of_all = isinstance(err, ClosedError)  # that is nothing about this function
-        self.notices.once(f"uncached:{'' if of_all else function}:{type(err).__name__}", message, about)
+        self.notices.warn_once(f"uncached:{'' if of_all else function}:{type(err).__name__}", message, about)
 
     @property
     def store(self) -> RecordStore:
@@ -229,12 +229,12 @@ class Pool(Switched):
     def embed_owed(self) -> None:
         """Make the vectors that this namespace is owed, if there is an embedder; nothing is embedded anew."""
         self.check_open()
-        self._embedding.run(self.space, float("inf"))
+        self._pending_vectors.run(self.space, float("inf"))
 
     def report(self) -> Report:
         """What experiences did to the outcomes of calls, and how answers were reused, for each function."""
         self.check_open()
-        return report_on(self.space, self._outcomes, self._verifying, self._store)
+        return report_on(self.space, self._outcomes, self._judge_training, self._store)
 
     # Upkeep
 
@@ -243,7 +243,7 @@ class Pool(Switched):
         self.check_open()
         deadline = float("inf") if timeout is None else monotonic() + timeout
         self.background.wait_for_refinements(deadline)
-        self._upkeep.run_once(deadline)
+        self._worker.run_once(deadline)
 
     def score_exps(
         self,
@@ -256,7 +256,9 @@ class Pool(Switched):
         """Score the current experiences that meet all conditions, and have no score of this scorer and version yet."""
         self.check_writable()
         query = RecordQuery(self.space, parse_where(where))
-        return rescore(self._store, self._scoring, load_scorer(scorer), query, again=again, concurrency=concurrency)
+        return backfill_scores(
+            self._store, self._pending_scores, load_scorer(scorer), query, again=again, concurrency=concurrency
+        )
 
     def warm_up(self) -> None:
         """Open the store, load the model however long that takes, and open the index; see `ExpManager.warm_up`."""
@@ -267,20 +269,20 @@ class Pool(Switched):
         self._embeddings.wait(None)
         deadline = monotonic() + self.config.query_timeout
         embedded = self._embeddings.embed(["warm up"], self.config.query_timeout)
-        self._follower.run(deadline)
+        self._index_sync.run(deadline)
         self.ports.search.nearest(SearchQuery(self.config.namespace, "warm up", 1), embedded)
-        self._upkeep.owed()
+        self._worker.wake()
 
     def reindex(self, progress: Progress | None = None) -> int:
         """Build the index anew from the store, beside the old one, which answers meanwhile; how many rows it has."""
         self.check_open()
-        self._upkeep.run_once(float("inf"))
-        return self._follower.rebuild(progress)
+        self._worker.run_once(float("inf"))
+        return self._index_sync.rebuild(progress)
 
     def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Diagnosis:
         """What is there, what is owed, what is damaged; with `fix`, mend it."""
         self.check_open()
-        report = examine(self._store, self._follower, fix=fix, progress=progress)
+        report = examine(self._store, self._index_sync, fix=fix, progress=progress)
         if report.done:
             self.hot.forget_everything()
             self.ports.search.start_over()
@@ -300,11 +302,11 @@ class Pool(Switched):
         """Put a copy of a backup in the place of the store, and set the present one aside; where it is now."""
         self.check_open()
         try:
-            with self._follower.another_store():
+            with self._index_sync.another_store():
                 aside: Path | None = self._file_store().restore(source)
         finally:
             self.hot.forget_everything()
-            self._embedding.start_over()
+            self._pending_vectors.start_over()
             self.ports.search.start_over()
         return aside
 
@@ -344,7 +346,7 @@ class Pool(Switched):
         _open_pools.discard(self)
         # A model still loading is not waited for: while the interpreter ends, its imports fail anyway.
         loading = self._embeddings is not None and self._embeddings.loading
-        self._upkeep.stop(0.0 if loading else self.config.exit_timeout)
+        self._worker.stop(0.0 if loading else self.config.exit_timeout)
         if self._threads is not None:
             self._threads.shutdown(wait=False)
             self._threads = None

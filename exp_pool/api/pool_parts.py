@@ -33,18 +33,18 @@ from exp_pool.core.contracts.plugs import (
 from exp_pool.core.experience import Call, Experience
 from exp_pool.errors import StoreError
 from exp_pool.maintenance.eviction import Eviction
-from exp_pool.maintenance.index_sync import Follower
-from exp_pool.maintenance.judge_training import Verifying
+from exp_pool.maintenance.index_sync import IndexSync
+from exp_pool.maintenance.judge_training import JudgeTraining
 from exp_pool.maintenance.outcomes import Outcomes
-from exp_pool.maintenance.pending_scores import Scoring
-from exp_pool.maintenance.pending_vectors import Embedding
+from exp_pool.maintenance.pending_scores import PendingScores
+from exp_pool.maintenance.pending_vectors import PendingVectors
 from exp_pool.maintenance.scorer_runner import unscored_log
-from exp_pool.maintenance.worker import Upkeep
+from exp_pool.maintenance.worker import MaintenanceWorker
 from exp_pool.runtime.background import Background
 from exp_pool.runtime.counters import Counters
 from exp_pool.runtime.notices import Notices
 from exp_pool.runtime.plugs import offers
-from exp_pool.runtime.switches import Switched
+from exp_pool.runtime.switches import PoolSwitches
 from exp_pool.search.embedders.service import EmbeddingService
 from exp_pool.search.indexes.lexical import LexicalIndex
 from exp_pool.search.indexes.none import NoIndex
@@ -81,7 +81,7 @@ class PoolParts:
         self,
         config: ExpPoolConfig,
         *,
-        switches: Switched,
+        switches: PoolSwitches,
         notices: Notices,
         counters: Counters,
         **plugs: Unpack[Plugs],
@@ -108,7 +108,7 @@ class PoolParts:
             switches=switches,
             namespaces=self.namespaces,
             notices=notices,
-            follower=self.follower,
+            index_sync=self.index_sync,
             outcomes=self.outcomes,
             lease_timeout_s=config.lease_timeout,
         )
@@ -122,7 +122,7 @@ class PoolParts:
         self.ports = Ports(
             store=self.store,
             search=self.search,
-            later=self.upkeep,
+            later=self.worker,
             counters=counters,
             notices=notices,
             embed_timeout_s=config.embed_timeout,
@@ -150,7 +150,7 @@ class PoolParts:
             scoring=self.scoring,
             outcomes=self.outcomes,
             verifying=self.verifying,
-            upkeep=self.upkeep,
+            worker=self.worker,
             stored=lambda records: self.ports.stored(records, by_hand=True),
             lease_timeout_s=config.lease_timeout,
         )
@@ -162,7 +162,7 @@ class PoolParts:
             index=self.index,
             search=self.search,
             embeddings=self.embeddings,
-            upkeep=self.upkeep,
+            worker=self.worker,
             reranking=self.reranking,
             timeout_s=config.query_timeout,
         )
@@ -181,16 +181,16 @@ class PoolParts:
     def _make_maintenance(self, config: ExpPoolConfig, neighbours: NearestNeighbours) -> None:
         store, counters, notices = self.store, self.counters, self.notices
         self.outcomes = Outcomes(store, notices, quarantine=config.quarantine, confidence=config.quarantine_confidence)
-        self.scoring = Scoring(store, counters, notices, feedback=self.outcomes.values)
-        self.verifying = Verifying(store, self.embeddings, counters, notices, self._owed, load_scorer)
-        self.embedding = Embedding(store, self.embeddings, counters, notices, config.query_timeout)
-        self.follower = Follower(
+        self.scoring = PendingScores(store, counters, notices, feedback=self.outcomes.values)
+        self.verifying = JudgeTraining(store, self.embeddings, counters, notices, self._owed, load_scorer)
+        self.embedding = PendingVectors(store, self.embeddings, counters, notices, config.query_timeout)
+        self.index_sync = IndexSync(
             store, self.index, neighbours, counters, notices, config.index_from, self._tell_of_building
         )
-        self.upkeep = Upkeep(
+        self.worker = MaintenanceWorker(
             store,
             self.embedding,
-            self.follower,
+            self.index_sync,
             self.scoring,
             self.verifying,
             notices,
@@ -206,14 +206,16 @@ class PoolParts:
         """Count the hits that the local cache has given since this was last called."""
         for record, count, last in self.hot.uses():
             self.counters.called(record.function, "hits", record.metric, count)
-            self.upkeep.used(record.namespace, record.id, count, last)
+            self.worker.used(record.namespace, record.id, count, last)
 
     def _owed(self) -> None:
-        self.upkeep.owed()
+        self.worker.wake()
 
     def _hot_failed(self, err: StoreError) -> None:
         self.counters.add("degraded")
-        self.notices.once("hot", f"the hot tier (setting `hot`) cannot be used, so the store answers every call: {err}")
+        self.notices.warn_once(
+            "hot", f"the hot tier (setting `hot`) cannot be used, so the store answers every call: {err}"
+        )
 
     def _tell_of_building(self, space: IndexPartition, done: int, total: int) -> None:
         self.ports.tell(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))

@@ -15,7 +15,7 @@ from exp_pool.core.filters import Condition, parse_where
 from exp_pool.core.identity.names import function_name
 from exp_pool.core.record import Match, Record, to_experience
 from exp_pool.errors import DecodingError, InvalidInputError
-from exp_pool.maintenance.worker import Upkeep
+from exp_pool.maintenance.worker import MaintenanceWorker
 from exp_pool.runtime.call_context import in_namespace
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters
@@ -65,7 +65,7 @@ class Queries:
     index: VectorIndex
     search: Search
     embeddings: EmbeddingService | None
-    upkeep: Upkeep
+    worker: MaintenanceWorker
     reranking: RerankerRunner
     timeout_s: float
 
@@ -122,7 +122,7 @@ class Queries:
                 yield to_experience(record)
             except DecodingError as err:
                 self.counters.add("degraded")
-                self.notices.once(f"unreadable:{record.id}", f"left out of what was asked for: {err}")
+                self.notices.warn_once(f"unreadable:{record.id}", f"left out of what was asked for: {err}")
 
     def _rows(self, request: str, namespace: str, options: SearchOptions) -> Iterable[Match]:
         kind, top_k, min_similarity = _query_type(options["query_type"]), options["top_k"], options["min_similarity"]
@@ -152,7 +152,7 @@ class Queries:
         """
         if self.embeddings is not None:
             deadline = monotonic() + self.timeout_s
-            self.upkeep.catch_up(namespace, self.embeddings.embed([text], self.timeout_s).embedder, deadline)
+            self.worker.catch_up(namespace, self.embeddings.embed([text], self.timeout_s).embedder, deadline)
 
     # The model
 
@@ -196,7 +196,7 @@ class Queries:
         if not self.search.anything(wanted):
             return []
         embedded = self.embeddings.embed([wanted.text], self.timeout_s)
-        self.upkeep.catch_up(wanted.namespace, embedded.embedder, deadline)
+        self.worker.catch_up(wanted.namespace, embedded.embedder, deadline)
         if kind is QueryType.HYBRID:
             return self.search.by_both(wanted, embedded)
         return self.search.nearest(wanted, embedded)

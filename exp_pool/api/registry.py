@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Embedder, FrontTier, RecordStore, Scorer, VectorIndex
 from exp_pool.errors import ConfigurationError
-from exp_pool.maintenance.scorer_runner import Manners
+from exp_pool.maintenance.scorer_runner import ScorerSettings
 from exp_pool.runtime.plugs import offers
 from exp_pool.runtime.urls import without_password
 from exp_pool.search.embedders.callable import CallableEmbedder
@@ -159,7 +159,7 @@ def load_scorer(scorer: str | Scorer) -> Scorer:
         raise ConfigurationError(
             f"scorer={scorer!r} must be a callable of a ScoreContext, or the name of an installed one"
         )
-    Manners.of(made)
+    ScorerSettings.of(made)
     return cast("Scorer", made)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from exp_pool.core.contracts.plugs import RecordStore
 from exp_pool.core.record import Record
-from exp_pool.maintenance.judge_training import Studied, Verifying
+from exp_pool.maintenance.judge_training import JudgeTraining, TrainingState
 from exp_pool.maintenance.outcomes import Folded, Outcomes
 from exp_pool.reuse.lift import Contrast, Effect, EffectVerdict, LiftTable
 
@@ -142,7 +142,7 @@ class Report:
         return "".join(_as_html(function) for function in self.functions)
 
 
-def report_on(namespace: str, outcomes: Outcomes, verifying: Verifying, store: RecordStore) -> Report:
+def report_on(namespace: str, outcomes: Outcomes, verifying: JudgeTraining, store: RecordStore) -> Report:
     """What is known now.
 
     Raises:
@@ -162,7 +162,7 @@ def report_on(namespace: str, outcomes: Outcomes, verifying: Verifying, store: R
     )
 
 
-def _reuse(studied: Studied) -> Reuse:
+def _reuse(studied: TrainingState) -> Reuse:
     memory, bound = studied.memory, studied.memory.bound
     requests = bound.requests
     return Reuse(

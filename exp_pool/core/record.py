@@ -40,8 +40,8 @@ def function_source(source: str) -> str:
     return source.partition(AND_ARGUMENTS)[0]
 
 
-class Duty(StrEnum):
-    """What may still be owed to a record: done later, off the caller's path, and remembered by the record itself."""
+class TaskKind(StrEnum):
+    """What may be pending on a record: done later, off the caller's path, and remembered by the record itself."""
 
     EMBED = "embed"
     SCORE = "score"
@@ -88,7 +88,7 @@ class Record:
     revision: int = 1
     is_current: bool = True
     superseded_by: str | None = None
-    embed_due: int | None = None  # when to try next; None: nothing is owed
+    embed_due: int | None = None  # when to try next; None: nothing is pending
     embed_tries: int = 0
     score_due: int | None = None
     score_tries: int = 0

@@ -228,7 +228,7 @@ def _taken(pool: Pool, space: str, records: Iterable[Record], wanted: ColumnSele
 
     def unreadable(record: Record, err: Exception) -> None:
         del rows[record.id]
-        pool.notices.once(f"unreadable:{record.id}", f"left out of the frame: {record.id} cannot be read: {err}")
+        pool.notices.warn_once(f"unreadable:{record.id}", f"left out of the frame: {record.id} cannot be read: {err}")
 
     cells = wanted.cells(noted(), unreadable)
     return cells, FrameOrigin(space, frozenset(cells), rows)

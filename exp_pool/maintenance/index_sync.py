@@ -40,7 +40,7 @@ Progress: TypeAlias = Callable[[int, int], object]
 
 
 @reinit_after_fork()
-class Follower:
+class IndexSync:
     """Keeps a derived index up to date. Thread-safe: one thread follows at a time.
 
     Args:
@@ -221,7 +221,7 @@ class Follower:
         self._neighbours.uncover(space)
         self._counters.add("degraded")
         logger.warning("exact scan answers, because the index cannot be kept up to date: {}", err)
-        self._notices.once("index", f"the index cannot be used, exact scan answers: {err}")
+        self._notices.warn_once("index", f"the index cannot be used, exact scan answers: {err}")
 
     def _follow(self, space: IndexPartition, count: int, deadline: float) -> None:
         generation, progress = self._generation(space), None

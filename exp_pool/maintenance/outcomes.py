@@ -276,7 +276,7 @@ class Outcomes:
             self._append(namespace, folded.function, entry)
             self._fold(namespace, folded.function)
         if together:
-            self._notices.once(
+            self._notices.warn_once(
                 f"alarm:{namespace}:{folded.function}:{lifts.alarms}",
                 f"{folded.function}: the experiences that it is shown lower its outcomes as a whole, so {len(out)} of "
                 "them are quarantined; manager.report() says more, and update_exp(id, trust='trusted') takes one back",
@@ -289,7 +289,7 @@ class Outcomes:
             if row is None or row.trust != "trusted":
                 return True
             if row.annotated:
-                self._notices.once(
+                self._notices.warn_once(
                     f"annotated:{namespace}:{id_}",
                     f"experience {id_} hurts, and was annotated, so it is left in use: {reason}. Look at it, and set "
                     "trust='quarantined' if you agree",

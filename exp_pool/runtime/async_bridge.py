@@ -22,7 +22,7 @@ _starting = ForkSafeLock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by thread of a process: after a fork the child starts its own
 
 
-def settled(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
+def resolve(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
     """The result itself, or what it comes to when awaited on the background loop.
 
     Raises:
@@ -42,7 +42,7 @@ def settled(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
         raise
 
 
-async def asked(function: Callable[..., Any], *args: Any) -> Any:
+async def call_async(function: Callable[..., Any], *args: Any) -> Any:
     """What it returns, without keeping this event loop from others: a ``def`` runs on a thread."""
     call = getattr(function, "__call__", None)  # noqa: B004  (of a callable object, which may be an async one)
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):

@@ -76,7 +76,7 @@ class Background:
             many = len(self._running)
         task.add_done_callback(self._forget)
         if many > self.limit:
-            self._notices.once(
+            self._notices.warn_once(
                 "background",
                 f"{many} tasks run in the background, such as {name!r}: do they end? background.names names them all; "
                 "where so many are meant to be, raise background.limit",

@@ -25,7 +25,7 @@ _STOP = 99  # after every waiting job
 
 
 @reinit_after_fork()
-class OneThread:
+class SingleThreadExecutor:
     """Runs jobs on a thread of its own, in order of priority, then of submission.
 
     The thread starts with the first job. Each job finds the context variables of who wants it done.

@@ -81,7 +81,7 @@ class NearestNeighbours:
         except VectorIndexError as err:
             self._counters.add("degraded")
             logger.warning("exact scan answers, because the index failed: {}", err)
-            self._notices.once("index", f"the index failed, exact scan answers until it is back: {err}")
+            self._notices.warn_once("index", f"the index failed, exact scan answers until it is back: {err}")
             self.uncover(space)  # or each caller would wait for it; upkeep covers it again when it is back
             return _candidates(query, self._scan.search(query)[0])
         if self._turns[space] != turn:  # it was cleared or is being built anew since we looked

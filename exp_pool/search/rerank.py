@@ -14,8 +14,8 @@ import numpy as np
 
 from exp_pool.core.record import Match
 from exp_pool.errors import InvalidInputError, RerankerError
-from exp_pool.runtime.async_bridge import settled
-from exp_pool.runtime.single_thread import OneThread
+from exp_pool.runtime.async_bridge import resolve
+from exp_pool.runtime.single_thread import SingleThreadExecutor
 
 Reranker: TypeAlias = Callable[[str, list[str]], Sequence[float] | Awaitable[Sequence[float]]]
 """Gets the request and the texts of others, returns how relevant each is: any numbers, the larger the better."""
@@ -36,7 +36,7 @@ class RerankerRunner:
     def __init__(self, usual: Reranker | str) -> None:
         self._usual = usual
         self._loaded: dict[tuple[int, str], Reranker] = {}  # by process: after a fork the child loads its own
-        self._thread = OneThread("exp_pool-reranker")
+        self._thread = SingleThreadExecutor("exp_pool-reranker")
 
     def chosen(self, reranker: Reranker | str | None) -> Reranker | str | None:
         """What reranks a query that asks for this; None: nothing does.
@@ -68,7 +68,7 @@ class RerankerRunner:
             return list(matches)
         texts = [match.record.request for match in matches]
         try:
-            scores = self._thread.run(lambda: settled(self._made(reranker)(request, texts)), timeout_s)
+            scores = self._thread.run(lambda: resolve(self._made(reranker)(request, texts)), timeout_s)
             relevance = np.asarray(scores, dtype=np.float64)
         except RerankerError:
             raise

@@ -264,7 +264,7 @@ class Search:
     def _warn_of_unknown_words(self, query: SearchQuery, embedded: Embedded) -> None:
         if not all(embedded.legible):
             of_whom = "" if query.function is None else f" of {query.function}"
-            self._notices.once(
+            self._notices.warn_once(
                 "unknown words",
                 f"the embedder does not know the words of the request {query.text[:_SHORT]!r}{of_whom}, so what is "
                 "similar to it is chance, and none of that answers it; use an embedder that reads the language: "

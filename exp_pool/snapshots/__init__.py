@@ -76,7 +76,7 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
             staged.append(files.stage(path, entries))
         earlier = set(_files(root))  # now, as others may have saved meanwhile
         if earlier and not staged:
-            pool.notices.once(
+            pool.notices.warn_once(
                 f"snapshot:{root}",
                 f"namespace {pool.space!r} never had anything, so the {len(earlier):,} files in {root} are another "
                 "one's, or of an earlier process, and stay. Load them first, or name another folder",
@@ -170,7 +170,7 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
         except SourceError as err:
             if not folder:
                 raise
-            pool.notices.once(f"snapshot:{file}", f"a file was skipped, the other files are loaded: {err}")
+            pool.notices.warn_once(f"snapshot:{file}", f"a file was skipped, the other files are loaded: {err}")
             continue
         found = _readable(pool, file, entries)
         _same_secret(pool, file, {id_: entries[id_] for id_, each in found.items() if isinstance(each, SnapshotEntry)})
@@ -193,7 +193,7 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
 def _clear(pool: Pool, here: SnapshotLoader, file: Path, at: int, *, delete: bool) -> int:
     went, stay = here.cleared(at, delete=delete)
     if stay:
-        pool.notices.once(
+        pool.notices.warn_once(
             f"snapshot:{file}",
             f"{file}: its pool deleted everything up to {to_datetime(at):%Y-%m-%d %H:%M:%S} UTC; {stay:,} rows of this "
             "one are that old and stay. load(..., clear=True) deletes them, too",
@@ -219,7 +219,7 @@ def _readable(pool: Pool, file: Path, entries: Mapping[str, Any]) -> dict[str, S
             found[id_] = read(id_, entry)
         except (ValueError, TypeError, RecursionError) as err:
             skipped = f"{file}: the entry {id_!r:.60} was skipped, the others are loaded: {err}"
-            pool.notices.once(f"snapshot:{file}", skipped)
+            pool.notices.warn_once(f"snapshot:{file}", skipped)
     return found
 
 

@@ -10,6 +10,7 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import (
     Capabilities,
     Claim,
+    Completion,
     Deletion,
     Evicted,
     EvictionOrder,
@@ -21,13 +22,12 @@ from exp_pool.core.contracts.plugs import (
     PutStatus,
     RecordQuery,
     RequestRow,
-    Settlement,
     State,
     Touch,
     Usage,
     VectorRow,
 )
-from exp_pool.core.record import Duty, Record, Vector
+from exp_pool.core.record import Record, TaskKind, Vector
 from exp_pool.runtime.clock import now_us
 
 
@@ -71,10 +71,10 @@ class NullStore:
     def touch_many(self, namespace: str, touches: Sequence[Touch]) -> None:
         pass
 
-    def settle_many(self, settlements: Sequence[Settlement]) -> None:
+    def complete_many(self, completions: Sequence[Completion]) -> None:
         pass
 
-    def owe(self, query: RecordQuery, duty: Duty) -> int:
+    def enqueue(self, query: RecordQuery, task: TaskKind) -> int:
         return 0
 
     def get_vectors(self, namespace: str, ids: Sequence[str]) -> list[Vector | None]:

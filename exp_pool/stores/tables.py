@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 from exp_pool.core.contracts.plugs import (
     SCAN_ORDERS,
     Claim,
+    Completion,
     Deletion,
     Evicted,
     EvictionOrder,
@@ -29,16 +30,15 @@ from exp_pool.core.contracts.plugs import (
     PutStatus,
     RecordQuery,
     RequestRow,
-    Settlement,
     State,
     Touch,
     Usage,
     VectorRow,
 )
-from exp_pool.core.record import Duty, Record, Vector, hash_text
+from exp_pool.core.record import Record, TaskKind, Vector, hash_text
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.forks import reset_in_child
-from exp_pool.stores.rules import decide, matches, order_of, owes, settle, to_history, turn, updated
+from exp_pool.stores.rules import complete, decide, is_pending, matches, order_of, to_history, turn, updated
 
 Ref: TypeAlias = tuple[str, str]  # (namespace, id or key or name)
 
@@ -227,20 +227,20 @@ class Tables:
                     counted = replace(row, access_count=row.access_count + touch.count, last_access=last)
                     self._set_row(counted)
 
-    def settle_many(self, settlements: Sequence[Settlement]) -> None:
+    def complete_many(self, completions: Sequence[Completion]) -> None:
         with self._lock:
-            for settled in settlements:
-                row = self._rows.get((settled.namespace, settled.id))
-                if row is not None and owes(row, settled):
-                    if settled.vector is not None:
-                        self._set_vector(row, settled.vector)
-                    self._set_row(settle(row, settled))
+            for completion in completions:
+                row = self._rows.get((completion.namespace, completion.id))
+                if row is not None and is_pending(row, completion):
+                    if completion.vector is not None:
+                        self._set_vector(row, completion.vector)
+                    self._set_row(complete(row, completion))
 
-    def owe(self, query: RecordQuery, duty: Duty) -> int:
+    def enqueue(self, query: RecordQuery, task: TaskKind) -> int:
         with self._lock:
             now = now_us()
             rows = [row for row in self._candidates(query) if row.is_current and matches(row, query, now)]
-            changes: dict[str, object] = {f"{duty}_due": now, f"{duty}_tries": 0}
+            changes: dict[str, object] = {f"{task}_due": now, f"{task}_tries": 0}
             for row in rows:
                 self._set_row(replace(row, **changes))  # type: ignore[arg-type]
             return len(rows)

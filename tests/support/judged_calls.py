@@ -41,7 +41,7 @@ class Asking:
         self.manager, self.coin, self.batch = manager, random.Random(seed), batch
         self.answers, self.runs, self.asked, self.drifted = {}, [], 0, False
         judge = VerifiedJudge(RATE) if judge is None else judge
-        manager.sync._verifying.coin.seed(seed)
+        manager.sync._judge_training.coin.seed(seed)
 
         @manager.exp_cache(**{"judge": judge, "name": "ask", "exclude": ["self"], **options})
         def ask(req):

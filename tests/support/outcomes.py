@@ -44,5 +44,5 @@ def lifts_of(pool):
 
 def unattended(pool):
     """Nothing is done later but by `flush`: tests say when the rule looks."""
-    pool._upkeep._start = lambda: None
+    pool._worker._start = lambda: None
     return pool

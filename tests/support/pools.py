@@ -11,8 +11,8 @@ from support.servers.redis_server import pool_at
 
 from exp_pool.api.registry import open_store
 from exp_pool.core.config import ExpPoolConfig
-from exp_pool.core.record import Duty
-from exp_pool.protocols import Deletion, Put, PutMode, RecordQuery, Settlement, Touch, VectorQuery
+from exp_pool.core.record import TaskKind
+from exp_pool.protocols import Completion, Deletion, Put, PutMode, RecordQuery, Touch, VectorQuery
 from exp_pool.search.indexes.pgvector import PgVectorIndex
 from exp_pool.stores.json.store import JsonStore
 from exp_pool.stores.memory import MemoryStore
@@ -111,11 +111,11 @@ def fill(store, count):
         edited = [r for r in current[-9:] if not r.annotated]
         put_updates(store, [replace(r, response='"edited"', trust="quarantined") for r in edited])
         store.touch_many(space, [Touch(r.id, i, 1_700_000_000_000_000 + i) for i, r in enumerate(current[::7])])
-        store.settle_many(
-            [Settlement(space, r.id, Duty.EMBED, vector=vector(1, 2, embedder="e1")) for r in current[:40:4]]
+        store.complete_many(
+            [Completion(space, r.id, TaskKind.EMBED, vector=vector(1, 2, embedder="e1")) for r in current[:40:4]]
         )
-        store.settle_many([Settlement(space, r.id, Duty.EMBED, done=False, retry_at=5) for r in current[1:40:4]])
-        store.owe(RecordQuery(space, history=False), Duty.SCORE)
+        store.complete_many([Completion(space, r.id, TaskKind.EMBED, done=False, retry_at=5) for r in current[1:40:4]])
+        store.enqueue(RecordQuery(space, history=False), TaskKind.SCORE)
         for revision in (None, 1, 2):
             store.write_state(space, "judge", f'{{"seen": {revision}}}', revision)
         store.write_state(space, "index:e0", "here only", None)
@@ -168,7 +168,7 @@ def change(store):
     store.delete_many("n", [later.id])
     store.touch_many("n", [Touch(rows[5].id, 3, 2_000_000_000_000_000)])
     put(store, row("owed"))
-    store.settle_many([Settlement("n", rows[6].id, Duty.EMBED, vector=vector(5, 6, embedder="e0"))])
-    store.settle_many([Settlement("n", rows[7].id, Duty.SCORE)])
+    store.complete_many([Completion("n", rows[6].id, TaskKind.EMBED, vector=vector(5, 6, embedder="e0"))])
+    store.complete_many([Completion("n", rows[7].id, TaskKind.SCORE)])
     store.write_state("n", "judge", "seen more", store.read_state("n", "judge").revision)
     store.append_log("n", "long", ["entry 1", "entry 1", "the last"])

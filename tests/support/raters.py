@@ -1,7 +1,7 @@
 """Scorers, and pools that they score, for tests."""
 
 from exp_pool import Experience, Score
-from exp_pool.core.record import Duty
+from exp_pool.core.record import TaskKind
 from exp_pool.protocols import RecordQuery
 
 
@@ -10,7 +10,7 @@ def exps(count, **fields):
 
 
 def owed(manager):
-    return manager.sync._store.count(RecordQuery(None, owed=Duty.SCORE))
+    return manager.sync._store.count(RecordQuery(None, pending=TaskKind.SCORE))
 
 
 def named(name, version, rate):

@@ -11,7 +11,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 from exp_pool.core.contracts.plugs import Judge, Question, Verdict
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.call_context import carried
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.forks import reinit_after_fork
@@ -47,7 +47,7 @@ class Judging:
         deadline = monotonic() + self._timeout_s
         waits_for_nobody = getattr(judge, "pure", False) is True or inspect.iscoroutinefunction(judge.judge)
         said = judge.judge(question) if waits_for_nobody else self._on_thread(judge, question)
-        return settled(said, max(0.0, deadline - monotonic()))
+        return resolve(said, max(0.0, deadline - monotonic()))
 
     def _on_thread(self, judge: Judge, question: Question) -> Verdict | Awaitable[Verdict]:
         me = id(judge)

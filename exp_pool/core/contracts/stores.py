@@ -8,6 +8,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from exp_pool.core.contracts.rows import (
     Claim,
+    Completion,
     Deletion,
     Evicted,
     EvictionOrder,
@@ -19,13 +20,12 @@ from exp_pool.core.contracts.rows import (
     PutStatus,
     RecordQuery,
     RequestRow,
-    Settlement,
     State,
     Touch,
     Usage,
     VectorRow,
 )
-from exp_pool.core.record import Duty, Record, Vector
+from exp_pool.core.record import Record, TaskKind, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,12 @@ class RecordStore(Protocol):
         """Add to access counts. Changes no revision; rows that are gone are skipped."""
         ...
 
-    def settle_many(self, settlements: Sequence[Settlement]) -> None:
-        """Write down what upkeep did. Changes no revision."""
+    def complete_many(self, completions: Sequence[Completion]) -> None:
+        """Write down what maintenance did about pending tasks. Changes no revision."""
         ...
 
-    def owe(self, query: RecordQuery, duty: Duty) -> int:
-        """Make every current row of the query owe this duty from now on, with no tries behind it; how many rows."""
+    def enqueue(self, query: RecordQuery, task: TaskKind) -> int:
+        """Make this task due now on every current row of the query, with no tries behind it; how many rows."""
         ...
 
     def get_vectors(self, namespace: str, ids: Sequence[str]) -> list[Vector | None]:

@@ -18,10 +18,10 @@ import numpy as np
 from exp_pool.core.contracts.plugs import Embedder, Reader
 from exp_pool.core.values.vectors import to_unit
 from exp_pool.errors import EmbedderError
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.forks import reinit_after_fork
-from exp_pool.runtime.single_thread import OneThread
+from exp_pool.runtime.single_thread import SingleThreadExecutor
 from exp_pool.search.embedders.loader import EmbedderLoader
 
 _URGENT, _LATER = 0, 1  # who waits for an answer goes before upkeep
@@ -75,7 +75,7 @@ class EmbeddingService:
         self._source = loading
         self._load_timeout_s = load_timeout_s
         self._loaded = loaded
-        self._thread = OneThread("exp_pool-embedder")
+        self._thread = SingleThreadExecutor("exp_pool-embedder")
         self._embedder: Embedder | None = None
         self._told: Future[Embedder] | None = None
         self._dimension: int | None = None
@@ -213,7 +213,7 @@ class EmbeddingService:
         rows = self._recent.get(texts)
         missing = [text for text in texts if text not in rows]
         if missing:
-            vectors = to_unit(settled(embedder.embed(missing)), len(missing))
+            vectors = to_unit(resolve(embedder.embed(missing)), len(missing))
             dimension = vectors.shape[1]
             if self._dimension not in (None, dimension):
                 raise EmbedderError(f"the embedder returned {dimension} dimensions, before it was {self._dimension}")

@@ -22,7 +22,7 @@ from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, VectorQuery
 from exp_pool.errors import VectorIndexError
 from exp_pool.runtime.files import create_folder, replace_file
 from exp_pool.runtime.forks import reset_in_child
-from exp_pool.runtime.single_thread import OneThread
+from exp_pool.runtime.single_thread import SingleThreadExecutor
 from exp_pool.search.indexes._generations import Generations
 from exp_pool.search.indexes._identifiers import digest
 
@@ -74,7 +74,7 @@ class FolderIndex(ABC):
     def __init__(self, path: str | Path, timeout_s: float = 5.0) -> None:
         self._path = Path(path)
         self._timeout_s = timeout_s
-        self._thread = OneThread(f"exp_pool-{self.scheme}")
+        self._thread = SingleThreadExecutor(f"exp_pool-{self.scheme}")
         self._shelves: dict[IndexPartition, _Shelf] = {}
         self._left_to_parent: list[object] = []
         reset_in_child(self._leave_to_parent)

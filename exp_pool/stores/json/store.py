@@ -29,6 +29,7 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import (
     Capabilities,
     Claim,
+    Completion,
     Deletion,
     Evicted,
     EvictionOrder,
@@ -40,13 +41,12 @@ from exp_pool.core.contracts.plugs import (
     PutStatus,
     RecordQuery,
     RequestRow,
-    Settlement,
     State,
     Touch,
     Usage,
     VectorRow,
 )
-from exp_pool.core.record import Duty, Record, Vector
+from exp_pool.core.record import Record, TaskKind, Vector
 from exp_pool.errors import StoreError
 from exp_pool.runtime.clock import now_us
 from exp_pool.stores.json.mirror import Mirror
@@ -174,13 +174,15 @@ class JsonStore(Mirror):
         with self._writing(lambda: self._of_noted([(namespace, touch.id) for touch in touches])):
             super().touch_many(namespace, touches)
 
-    def settle_many(self, settlements: Sequence[Settlement]) -> None:
-        with self._writing(lambda: self._of_noted([(settled.namespace, settled.id) for settled in settlements])):
-            super().settle_many(settlements)
+    def complete_many(self, completions: Sequence[Completion]) -> None:
+        with self._writing(
+            lambda: self._of_noted([(completion.namespace, completion.id) for completion in completions])
+        ):
+            super().complete_many(completions)
 
-    def owe(self, query: RecordQuery, duty: Duty) -> int:
+    def enqueue(self, query: RecordQuery, task: TaskKind) -> int:
         with self._writing(_everywhere):
-            return super().owe(query, duty)
+            return super().enqueue(query, task)
 
     # Vectors
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from exp_pool.core.contracts.plugs import SCAN_ORDERS, IndexPartition, RecordQuery, RequestRow, VectorRow
-from exp_pool.core.record import Duty, Record, hash_text
+from exp_pool.core.record import Record, TaskKind, hash_text
 from exp_pool.runtime.clock import now_us
 from exp_pool.stores.redis.keys import HEAD, Keys, Listing, group_of, id_of, is_reserved, short_digest
 from exp_pool.stores.redis.listing import PAGE, Intent, Listings, pages
@@ -129,8 +129,8 @@ class RowReader:
     def handles(self, query: RecordQuery, now: int, *, descending: bool = False) -> Iterator[bytes]:
         """Where rows may stand that the query finds, by creation, ties in the order of insertion."""
         spaces = self.namespaces() if query.namespace is None else [query.namespace]
-        if query.owed is not None:  # of all namespaces at once: the worker asks this every second
-            due = "embed" if query.owed is Duty.EMBED else "score"
+        if query.pending is not None:  # of all namespaces at once: the worker asks this every second
+            due = "embed" if query.pending is TaskKind.EMBED else "score"
             few = self.ask_each(spaces, lambda listing: [("ZRANGEBYSCORE", getattr(listing, due), "-inf", now)])
             found = [pair for namespace, (some,) in few.items() for pair in self._created(namespace, some)]
         else:

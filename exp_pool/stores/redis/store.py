@@ -24,6 +24,7 @@ from typing import Literal
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import (
     Capabilities,
+    Completion,
     Deletion,
     Evicted,
     EvictionOrder,
@@ -33,12 +34,11 @@ from exp_pool.core.contracts.plugs import (
     PutStatus,
     RecordQuery,
     RequestRow,
-    Settlement,
     Touch,
     Usage,
     VectorRow,
 )
-from exp_pool.core.record import Duty, Record, Vector
+from exp_pool.core.record import Record, TaskKind, Vector
 from exp_pool.runtime.clock import monotonic, now_us
 from exp_pool.stores.listener import Listener
 from exp_pool.stores.redis.failures import translated
@@ -52,7 +52,7 @@ from exp_pool.stores.redis.reads import RowReader
 from exp_pool.stores.redis.repair import RepairTool
 from exp_pool.stores.redis.scripts import CUT_OFF, FORGET, run
 from exp_pool.stores.redis.writes import Announced, GroupChange, Writer, put_all
-from exp_pool.stores.rules import matches, owes, settle, turn
+from exp_pool.stores.rules import complete, is_pending, matches, turn
 
 _TIDY_EVERY_US = 3600 * 10**6  # deletions are looked through for what can be forgotten once an hour
 _RECOVER_EVERY_S = 30.0  # and what clients left behind twice a minute
@@ -242,23 +242,23 @@ class RedisStore(RedisNotes):
 
         self._change(namespace, by_id, add, listed=False)
 
-    def settle_many(self, settlements: Sequence[Settlement]) -> None:
-        by_id: defaultdict[str, defaultdict[str, list[Settlement]]] = defaultdict(lambda: defaultdict(list))
-        for settled in settlements:
-            by_id[settled.namespace][settled.id].append(settled)
+    def complete_many(self, completions: Sequence[Completion]) -> None:
+        by_id: defaultdict[str, defaultdict[str, list[Completion]]] = defaultdict(lambda: defaultdict(list))
+        for completion in completions:
+            by_id[completion.namespace][completion.id].append(completion)
 
-        def settle_all(mine: dict[str, list[Settlement]], group: KeyGroup, id_: str) -> None:
-            for settled in mine[id_]:
+        def complete_all(mine: dict[str, list[Completion]], group: KeyGroup, id_: str) -> None:
+            for completion in mine[id_]:
                 known = group.find(id_)
-                if known is not None and owes(known.record, settled):
-                    group.write(settle(known.record, settled))
-                    if settled.vector is not None:
-                        group.set_vector(settled.vector)
+                if known is not None and is_pending(known.record, completion):
+                    group.write(complete(known.record, completion))
+                    if completion.vector is not None:
+                        group.set_vector(completion.vector)
 
         for namespace, mine in by_id.items():
-            self._change(namespace, mine, functools.partial(settle_all, mine))
+            self._change(namespace, mine, functools.partial(complete_all, mine))
 
-    def owe(self, query: RecordQuery, duty: Duty) -> int:
+    def enqueue(self, query: RecordQuery, task: TaskKind) -> int:
         now, owing = now_us(), set()
         found: defaultdict[str, list[str]] = defaultdict(list)
         for _, row in self._reader.matching(query):
@@ -268,7 +268,7 @@ class RedisStore(RedisNotes):
         def owe_it(group: KeyGroup, id_: str) -> None:
             known = group.find(id_)
             if known is not None and known.record.is_current and matches(known.record, query, now):
-                changes: dict[str, object] = {f"{duty}_due": now, f"{duty}_tries": 0}
+                changes: dict[str, object] = {f"{task}_due": now, f"{task}_tries": 0}
                 group.write(replace(known.record, **changes))  # type: ignore[arg-type]
                 owing.add((known.record.namespace, id_))
 

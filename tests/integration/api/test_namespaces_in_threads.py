@@ -89,9 +89,9 @@ def test_bypass_and_record_go_into_the_executor(manager):
 
 
 def _where(question):
-    from exp_pool.runtime.call_context import current_namespace, current_switches
+    from exp_pool.runtime.call_context import current_access, current_namespace
 
-    switches = current_switches()
+    switches = current_access()
     return question, current_namespace(), switches.read, switches.write
 
 

@@ -154,7 +154,7 @@ def test_what_the_judge_predicted_against_what_was_seen(manager):
 def test_similarity_against_correctness(manager):
     asking = Asking(manager)
     asking.go(300)
-    (memory,) = (studied.memory for studied in manager.sync._verifying.all("default"))
+    (memory,) = (studied.memory for studied in manager.sync._judge_training.all("default"))
     seen = {}
     for example, wrong, _ in memory.labels:
         pair, chance = example.features, example.chance

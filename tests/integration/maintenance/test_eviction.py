@@ -68,7 +68,7 @@ def test_each_policy_keeps_what_its_name_says(make, tick, policy, seed):
     rng = random.Random(seed)
     manager = make(max_entries=10, eviction=policy)
     monkey = manager.exp_cache(identity)
-    manager.sync._upkeep._stopping.set()  # it evicts in `flush` only, so that the model need not know the moment
+    manager.sync._worker._stopping.set()  # it evicts in `flush` only, so that the model need not know the moment
     calls = [rng.randrange(25) for _ in range(120)]
     for i in calls:
         monkey(i)

@@ -12,7 +12,7 @@ import pytest
 from conftest import letters
 
 from exp_pool import Experience, ExpManager, Score
-from exp_pool.core.record import Duty
+from exp_pool.core.record import TaskKind
 from exp_pool.errors import EmbedderError, ExpPoolWarning
 from exp_pool.protocols import RecordQuery
 
@@ -22,7 +22,7 @@ def exp(request, **fields):
 
 
 def owed(manager, duty):
-    return manager.sync._store.count(RecordQuery(None, owed=duty))
+    return manager.sync._store.count(RecordQuery(None, pending=duty))
 
 
 @pytest.fixture(params=["exact://", "chroma:///pool/chroma"])
@@ -34,7 +34,7 @@ def test_flush_leaves_nothing_owed(settings):
     with ExpManager(**settings) as manager:
         manager.sync.create_exps([exp(f"r{i}") for i in range(100)])
         manager.sync.flush()
-        assert owed(manager, Duty.EMBED) == 0
+        assert owed(manager, TaskKind.EMBED) == 0
         stats = manager.stats()
         assert stats.indexed == (100 if "chroma" in settings["index"] else 0)
         assert (stats.embedded, stats.stored, stats.degraded) == (100, 100, 0)
@@ -62,7 +62,7 @@ def test_a_restart_picks_up_what_was_left(settings):
         manager.sync.create_exps([exp(f"r{i}") for i in range(70)])
     with ExpManager(**settings) as manager:
         manager.sync.query_exps("r1")
-        assert owed(manager, Duty.EMBED) == 0
+        assert owed(manager, TaskKind.EMBED) == 0
         assert {e.request for e in manager.sync.query_exps("r", top_k=100)} == {f"r{i}" for i in range(70)}
 
 
@@ -165,9 +165,9 @@ def test_a_broken_embedder_puts_rows_off_and_they_come_later(make_manager):
         manager.sync.flush()
     with pytest.raises(EmbedderError, match="model is down"):
         manager.sync.query_exps("abc")
-    assert owed(manager, Duty.EMBED) == 0, "put off"
+    assert owed(manager, TaskKind.EMBED) == 0, "put off"
     broken[0] = False
-    manager.sync._store.owe(RecordQuery("default"), Duty.EMBED)  # the retry's time has come
+    manager.sync._store.enqueue(RecordQuery("default"), TaskKind.EMBED)  # the retry's time has come
     assert [e.request for e in manager.sync.query_exps("abc")] == ["abc"]
 
 
@@ -211,8 +211,8 @@ def test_a_failed_scorer_leaves_it_unscored_and_is_asked_again(make_manager):
         ):
             manager.sync.flush()
         assert next(iter(manager.sync.iter_exps())).score is None
-        assert owed(manager, Duty.SCORE) == 0
-        manager.sync._store.owe(RecordQuery("default"), Duty.SCORE)
+        assert owed(manager, TaskKind.SCORE) == 0
+        manager.sync._store.enqueue(RecordQuery("default"), TaskKind.SCORE)
     manager.sync.flush()
     assert next(iter(manager.sync.iter_exps())).score.value == 0.5
 
@@ -339,8 +339,8 @@ def test_a_namespace_that_was_taken_over_keeps_no_other_tenant_waiting(tmp_path)
         first.sync.create_exps([exp("mno"), exp("xyz", namespace="tenant")])
         with pytest.raises(EmbedderError, match="use the same embedder in both"):
             first.sync.flush()
-        assert first.sync._store.count(RecordQuery("tenant", owed=Duty.EMBED)) == 0
-        assert first.sync._store.count(RecordQuery("default", owed=Duty.EMBED)) == 1
+        assert first.sync._store.count(RecordQuery("tenant", pending=TaskKind.EMBED)) == 0
+        assert first.sync._store.count(RecordQuery("default", pending=TaskKind.EMBED)) == 1
 
 
 def test_a_worker_that_outlives_closing_does_not_make_the_folder_anew(tmp_path):
@@ -355,7 +355,7 @@ def test_a_worker_that_outlives_closing_does_not_make_the_folder_anew(tmp_path):
 
     manager = ExpManager(store=f"sqlite:///{tmp_path}/pool/pool.db", index="exact://", embedder=slow, exit_timeout=0)
     manager.sync.create_exp(exp("abc"))
-    worker = manager.sync._upkeep._thread
+    worker = manager.sync._worker._thread
     assert entered.wait(60)
     manager.sync.close()
     shutil.rmtree(tmp_path / "pool")

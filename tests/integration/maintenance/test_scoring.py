@@ -158,7 +158,7 @@ def test_another_process_that_annotates_has_it_scored(tmp_path, make_manager):
 
 def test_feedback_reaches_a_scorer(make_manager):
     manager = make_manager()
-    manager.sync._scoring.feedback = lambda record: (1.0, 1.0) if record.request == "x" else ()
+    manager.sync._pending_scores.feedback = lambda record: (1.0, 1.0) if record.request == "x" else ()
     f = cached(manager, FeedbackScorer())
     f("x"), f("y")
     manager.sync.flush()
@@ -273,8 +273,8 @@ def test_closing_waits_for_no_scorer(make_manager):
 def test_whoever_waits_while_it_is_closed_does_not_wait_for_ever(make_manager):
     manager = make_manager()
     cached(manager, always(0.5))("x")
-    manager.sync._scoring.stop(0)
-    assert manager.sync._scoring.begin().done()
+    manager.sync._pending_scores.stop(0)
+    assert manager.sync._pending_scores.begin().done()
 
 
 def test_the_reasons_of_what_is_evicted_go_with_it(make_manager):

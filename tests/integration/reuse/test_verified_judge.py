@@ -19,7 +19,7 @@ from exp_pool import (
 )
 from exp_pool.errors import ConfigurationError, ExpPoolWarning, InvalidInputError, ReplayMissError
 from exp_pool.maintenance import judge_training
-from exp_pool.maintenance.answer_comparison import plainly_same
+from exp_pool.maintenance.answer_comparison import equal_answers
 from exp_pool.protocols import Question
 
 
@@ -71,7 +71,7 @@ def test_the_function_runs_at_times_although_it_would_be_answered(manager):
 def test_an_abstention_labels_its_pair_for_free(manager):
     asking = Asking(manager)
     asking.go(30)
-    studied = manager.sync._verifying.all("default")[0]
+    studied = manager.sync._judge_training.all("default")[0]
     assert 0 < len(studied.memory.labels) <= 30
     wrong = {label.wrong for label in studied.memory.labels}
     assert wrong == {False, True}
@@ -309,8 +309,8 @@ def test_the_function_does_not_see_what_its_answer_is_compared_with(make_manager
     ],
 )
 def test_what_is_plainly_the_same(stored, live, same):
-    assert plainly_same(stored, live) is same
-    assert plainly_same(live, stored) is same
+    assert equal_answers(stored, live) is same
+    assert equal_answers(live, stored) is same
 
 
 def labels(manager, judge, stored="stored", live="live"):
@@ -325,7 +325,7 @@ def labels(manager, judge, stored="stored", live="live"):
     manager.sync.flush()
     assert compared("tell me about the cats") == live
     manager.sync.flush()
-    (studied,) = manager.sync._verifying.all("default")
+    (studied,) = manager.sync._judge_training.all("default")
     return [label.wrong for label in studied.memory.labels]
 
 

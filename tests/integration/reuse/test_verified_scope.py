@@ -101,7 +101,7 @@ def test_what_it_learned_never_reaches_beyond_its_scope(world, border, namespace
     said, foreign = world.told_of(coin, border, namespace)
     assert said.value != foreign
     assert foreign not in SEEN
-    for studied in world.manager.sync._verifying.all("other"):
+    for studied in world.manager.sync._judge_training.all("other"):
         assert studied.memory.answered == 0, "what was learned here answers nothing there"
 
 

@@ -20,7 +20,7 @@ from exp_pool.stores.memory import MemoryStore
 
 def known(manager, namespace="default"):
     """(function, log) of everything that is remembered there, with what is known."""
-    return {studied.log: studied.memory for studied in manager.sync._verifying.all(namespace)}
+    return {studied.log: studied.memory for studied in manager.sync._judge_training.all(namespace)}
 
 
 def counts(reuse):
@@ -52,7 +52,7 @@ def test_two_managers_on_one_store_know_the_same(make_manager, tmp_path):
 
 def test_children_of_a_fork_toss_their_own_coins(make_manager):
     manager = make_manager()
-    service = manager.sync._verifying
+    service = manager.sync._judge_training
     service.coin.seed(1)
     reading, writing = os.pipe()
     child = os.fork()
@@ -237,7 +237,9 @@ def test_trouble_with_one_function_leaves_all_others_alone(make_manager):
     with pytest.warns(ExpPoolWarning, match="a broken one: VerifiedJudge cannot learn, and abstains"):
         assert {found for found, _ in broken.go(60)} == {None}
     sound.go(100)
-    (memory,) = [studied.memory for studied in manager.sync._verifying._studied.values() if studied.function == "ask"]
+    (memory,) = [
+        studied.memory for studied in manager.sync._judge_training._states.values() if studied.function == "ask"
+    ]
     assert memory.bound.requests >= 75
     assert manager.sync.stats().degraded >= 1
 
@@ -306,7 +308,7 @@ def test_feedback_on_what_answered_is_a_label(make_manager):
     while (answer := asking.ask.call(asking.new())).found_by != "semantic":
         pass
     manager.sync.flush()
-    (studied,) = manager.sync._verifying.all(manager.config.namespace)
+    (studied,) = manager.sync._judge_training.all(manager.config.namespace)
     before, requests = len(studied.memory.labels), studied.memory.bound.requests
     manager.sync.feedback(answer.id, 0.0, "not what was asked")
     manager.sync.feedback(answer.id, 0.0, "still not")  # the same answer is labelled once
@@ -402,19 +404,19 @@ def test_of_many_tenants_only_those_of_late_are_kept_in_memory_and_none_is_forgo
     manager = make_manager()
     asking = Asking(manager).until_it_answers()
     seen = asking.reuse()
-    service = manager.sync._verifying
+    service = manager.sync._judge_training
     asked = []
     for tenant in range(5):
         with in_namespace(f"tenant{tenant}"):
             asking.go(20)
         asked += [memory.bound.requests for memory in known(manager, f"tenant{tenant}").values()]
-    assert len(service._studied) == 3
-    assert "default" not in {studied.namespace for studied in service._studied.values()}
-    unwritten = next(iter(service._studied.values())).unwritten
+    assert len(service._states) == 3
+    assert "default" not in {studied.namespace for studied in service._states.values()}
+    unwritten = next(iter(service._states.values())).unwritten
     unwritten.append("a label")
     monkeypatch.setattr(judge_training, "_MEMORIES", 2)
     service._forget()
-    assert len(service._studied) == 3, "what is not in the store yet stays"
+    assert len(service._states) == 3, "what is not in the store yet stays"
     unwritten.clear()
     monkeypatch.setattr(judge_training, "_MEMORIES", 3)
     assert counts(asking.reuse()) == counts(seen)
@@ -434,17 +436,17 @@ def test_pairs_that_could_not_be_embedded_are_learned_from_later(make_manager):
 
     manager = make_manager(embedder=away)
     asking = Asking(manager, VerifiedJudge.fit(labelled(400), max_error_rate=RATE))
-    manager.sync._upkeep._start = lambda: None  # the test says when
+    manager.sync._worker._start = lambda: None  # the test says when
     asking.ask(asking.new())
     manager.sync.flush()
     asking.ask(asking.new())
     trouble.set()
     with pytest.warns(ExpPoolWarning, match="not learned from yet"):
-        manager.sync._verifying.run()
+        manager.sync._judge_training.run()
     (memory,) = known(manager).values()
     assert len(memory.labels) == 1
     trouble.clear()
-    manager.sync._verifying.run()
+    manager.sync._judge_training.run()
     assert len(memory.labels) == 401
-    manager.sync._verifying.run()
+    manager.sync._judge_training.run()
     assert len(memory.labels) == 401, "once"

@@ -111,7 +111,7 @@ def test_of_another_embedder_nothing_is_shown(make_manager, index):
         return letters(texts)[:, ::-1]
 
     second = make_manager(store=store, embedder=backwards, index=index if isinstance(index, str) else index(store))
-    second.sync._upkeep.stop(0)  # it would embed them anew, which is not the point here
+    second.sync._worker.stop(0)  # it would embed them anew, which is not the point here
     agent = Agent("sync", second, inject=Inject("experiences", min_similarity=-1))
     agent.call("abb")
     assert agent.seen == {"made-0": []}

@@ -276,7 +276,7 @@ def test_two_embedders_over_one_namespace_are_told_apart(settings):
         with pytest.raises(EmbedderError, match="use the same embedder in both, or another namespace"):
             first.sync.search("abc")
         first.sync.create_exp(exp("mno"))
-        first.sync._upkeep._touches.clear()
+        first.sync._worker._touches.clear()
         with pytest.raises(EmbedderError):
             first.sync.flush()
         assert answers(second, "mno", 1) == ["mno"]
@@ -467,9 +467,9 @@ def test_a_least_similarity_that_nothing_reaches_does_not_read_everything(settin
 def test_an_index_in_doubt_stays_so_until_it_was_compared(settings, tmp_path):
     kill_with_rows(settings)
     with ExpManager(**settings) as manager:
-        store = manager.sync._follower._store
+        store = manager.sync._index_sync._store
         faulty = FaultyStore(store, every("vectors_after"))
-        manager.sync._follower._store = faulty
+        manager.sync._index_sync._store = faulty
         with pytest.raises(StoreError):
             manager.sync.flush()
     assert (shelf(tmp_path) / "open").exists()
@@ -485,7 +485,7 @@ def test_an_index_that_is_cleared_during_a_search_is_not_asked_for_what_it_had(s
         search = manager.sync._index.search
 
         def late(query):
-            manager.sync._follower.clear("default")
+            manager.sync._index_sync.clear("default")
             return search(query)
 
         manager.sync._index.search = late

@@ -11,7 +11,7 @@ from support.gates import until
 
 from exp_pool import Experience, ExpManager, ThresholdJudge
 from exp_pool.api import registry
-from exp_pool.core.record import Duty
+from exp_pool.core.record import TaskKind
 from exp_pool.errors import EmbedderError, ExpPoolWarning, StillLoadingError
 from exp_pool.protocols import RecordQuery
 from exp_pool.stores.memory import MemoryStore
@@ -71,7 +71,7 @@ def injected(manager, **options):
 
 
 def owed(manager):
-    return manager.sync.store.count(RecordQuery(None, owed=Duty.EMBED))
+    return manager.sync.store.count(RecordQuery(None, pending=TaskKind.EMBED))
 
 
 # Waiting

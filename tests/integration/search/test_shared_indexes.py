@@ -14,7 +14,7 @@ from support.paths import TESTS
 from exp_pool import Experience, ExpManager
 from exp_pool.core.values.vectors import to_unit
 from exp_pool.errors import ExpPoolWarning
-from exp_pool.maintenance.worker import Upkeep
+from exp_pool.maintenance.worker import MaintenanceWorker
 from exp_pool.protocols import RecordQuery, RenewableIndex, VectorQuery
 from exp_pool.runtime import clock
 from exp_pool.search.indexes._identifiers import digest, unquote
@@ -54,13 +54,13 @@ def answers(manager, text, top_k=3):
 
 def covered(manager):
     (space,) = manager.sync._store.spaces("default")
-    return manager.sync._follower._neighbours.covered(space) is not None
+    return manager.sync._index_sync._neighbours.covered(space) is not None
 
 
 @pytest.fixture(autouse=True)
 def _by_flush_alone(monkeypatch):
     """Or the worker would notice a lost server at its own time."""
-    monkeypatch.setattr(Upkeep, "_start", lambda self: None)
+    monkeypatch.setattr(MaintenanceWorker, "_start", lambda self: None)
 
 
 def count_searches(manager):
@@ -142,7 +142,7 @@ def test_a_killed_server_costs_one_failure_and_is_used_again(settings, own_chrom
 def test_a_collection_that_somebody_removed_is_filled_again(settings):
     with ExpManager(**settings) as manager:
         fill(manager)
-        pool = manager.sync._follower._pool()
+        pool = manager.sync._index_sync._pool()
         other = ChromaServerIndex(settings["index"])
         other.clear("default", pool)
         other.close()
@@ -235,7 +235,7 @@ def test_a_store_put_back_from_a_copy_has_what_the_server_dropped_handed_over_ag
 def test_who_was_given_up_hands_nothing_over(settings, monkeypatch):
     with ExpManager(**settings) as manager:
         fill(manager)
-        follower, store, (space,) = manager.sync._follower, manager.sync._store, manager.sync._store.spaces("default")
+        follower, store, (space,) = manager.sync._index_sync, manager.sync._store, manager.sync._store.spaces("default")
         key = (space.namespace, f"index:{space.embedder}")
         with follower._feeding(space) as may_feed:
             assert may_feed()

@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 from support.json_pool import edit, files, only
 
-from exp_pool.core.record import Duty, hash_text, measure
+from exp_pool.core.record import TaskKind, hash_text, measure
 from exp_pool.errors import StoreError
 from exp_pool.protocols import (
+    Completion,
     Put,
     PutMode,
     PutStatus,
     RecordQuery,
-    Settlement,
     Touch,
 )
 from exp_pool.stores.json.store import JsonStore
@@ -110,13 +110,13 @@ def test_every_process_counts_the_same_revisions(store, other):
 def test_a_new_request_is_embedded_anew_and_a_new_response_is_not(store):
     kept = row("q")
     put(store, kept)
-    store.settle_many([Settlement("n", kept.id, Duty.EMBED, vector=vector(1, 0))])
+    store.complete_many([Completion("n", kept.id, TaskKind.EMBED, vector=vector(1, 0))])
     edit(files(store)[0], response="other")
     assert only(store).embed_due is None
     assert store.get_vectors("n", [kept.id]) == [vector(1, 0)]
     position = store.vectors_after("n", "e", 0, 9)[-1].position
     edit(files(store)[0], request="other")
-    changed = only(store, owed=Duty.EMBED)
+    changed = only(store, pending=TaskKind.EMBED)
     assert changed.request_hash == hash_text("other")
     assert store.get_vectors("n", [kept.id]) == [None]
     assert [r.vector for r in store.vectors_after("n", "e", position, 9)] == [None]
@@ -145,7 +145,7 @@ def test_files_that_came_with_git_are_there(store, tmp_path):
     found = store.get_many("n", [pulled[0].key])[0]
     assert replace(found, embed_due=pulled[0].embed_due) == replace(pulled[0], score_due=found.score_due)
     assert store.count(RecordQuery("n")) == 4
-    assert store.count(RecordQuery("n", owed=Duty.EMBED)) == 4
+    assert store.count(RecordQuery("n", pending=TaskKind.EMBED)) == 4
     assert store.get_many("n", [r.id for r in pulled], by="id") == list(store.scan(RecordQuery("n")))[:3]
 
 
@@ -309,9 +309,9 @@ def test_use_changes_no_file_of_an_experience(store):
     put(store, *rows)
     before = snapshot(store)
     store.touch_many("n", [Touch(rows[0].id, 2, 50)])
-    store.settle_many([Settlement("n", rows[0].id, Duty.EMBED, vector=vector(1, 0))])
-    store.settle_many([Settlement("n", rows[1].id, Duty.EMBED, done=False, retry_at=5)])
-    store.owe(RecordQuery("n"), Duty.SCORE)
+    store.complete_many([Completion("n", rows[0].id, TaskKind.EMBED, vector=vector(1, 0))])
+    store.complete_many([Completion("n", rows[1].id, TaskKind.EMBED, done=False, retry_at=5)])
+    store.enqueue(RecordQuery("n"), TaskKind.SCORE)
     store.claim("n", "k", "me", 60)
     store.vacuum()
     store.close()

@@ -13,15 +13,15 @@ from dataclasses import replace
 import pytest
 from support.json_pool import assert_sound, files, only
 
-from exp_pool.core.record import Duty
+from exp_pool.core.record import TaskKind
 from exp_pool.errors import StoreError
 from exp_pool.protocols import (
+    Completion,
     EvictionOrder,
     Put,
     PutMode,
     PutStatus,
     RecordQuery,
-    Settlement,
     Touch,
 )
 from exp_pool.stores.json.store import JsonStore
@@ -50,7 +50,7 @@ def test_everything_survives_a_restart(store):
     put(store, *rows, gone)
     store.put_many([Put(replace(rows[0], model="m"), PutMode.UPDATE, expected_revision=1)])
     store.touch_many("n", [Touch(rows[0].id, 3, 7)])
-    store.settle_many([Settlement("n", rows[1].id, Duty.EMBED, vector=vector(1, 0, whole=False))])
+    store.complete_many([Completion("n", rows[1].id, TaskKind.EMBED, vector=vector(1, 0, whole=False))])
     store.delete_many("n", [gone.id])
     store.write_state("n", "s", "text \ud83d\udca9 \0", None)
     last = store.append_log("n", "l", ["a\n", "b\ud800"])
@@ -81,15 +81,15 @@ def test_without_the_hidden_folder_everything_is_owed_again_and_nothing_is_lost(
     rows = [row(f"r{i}") for i in range(5)]
     store.put_many([Put(replace(r, embed_due=None), vector=vector(1)) for r in rows])
     position = store.vectors_after("n", "e", 0, 9)[-1].position
-    assert store.count(RecordQuery("n", owed=Duty.EMBED)) == 0
+    assert store.count(RecordQuery("n", pending=TaskKind.EMBED)) == 0
     if restart:
         store.close()
         store = JsonStore(store.path)
     shutil.rmtree(store.path / ".state")
-    assert store.count(RecordQuery("n", owed=Duty.EMBED)) == 5
+    assert store.count(RecordQuery("n", pending=TaskKind.EMBED)) == 5
     assert {r.response for r in store.scan(RecordQuery("n"))} == {'"a"'}
     assert store.spaces() == {}
-    store.settle_many([Settlement("n", rows[0].id, Duty.EMBED, vector=vector(1))])
+    store.complete_many([Completion("n", rows[0].id, TaskKind.EMBED, vector=vector(1))])
     assert store.vectors_after("n", "e", position, 9)[0].position > position
     assert store.check() == []
     store.close()
@@ -166,8 +166,8 @@ def test_many_open_a_new_folder_at_once(tmp_path):
 CHILD = """
 import os, signal, sys
 from dataclasses import replace
-from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, Settlement, Touch
-from exp_pool.core.record import Duty
+from exp_pool.protocols import Put, PutMode, PutStatus, RecordQuery, Completion, Touch
+from exp_pool.core.record import TaskKind
 from exp_pool.stores.tables import Tables
 from exp_pool.stores.json.store import JsonStore
 from exp_pool.testing.factories import put, row, vector
@@ -254,7 +254,7 @@ WORK = {
     "supersede": "put(store, row('old', 'new', id='new'))",
     "update": "put(store, replace(old, response='\"new\"'), mode=PutMode.UPDATE, expected_revision=1)",
     "delete": "store.delete_many('n', ['old'])",
-    "settle": "store.settle_many([Settlement('n', 'old', Duty.EMBED, vector=vector(1))])",
+    "settle": "store.complete_many([Completion('n', 'old', TaskKind.EMBED, vector=vector(1))])",
     "clear": "store.clear('n')",
     "vacuum": "store.vacuum()",
 }

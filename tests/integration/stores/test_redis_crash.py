@@ -8,9 +8,9 @@ import pytest
 import redis
 from support.servers.redis_server import pool_at
 
-from exp_pool.core.record import Duty, hash_text
+from exp_pool.core.record import TaskKind, hash_text
 from exp_pool.errors import StoreError
-from exp_pool.protocols import Deletion, EvictionOrder, Put, PutMode, RecordQuery, Settlement, Touch
+from exp_pool.protocols import Completion, Deletion, EvictionOrder, Put, PutMode, RecordQuery, Touch
 from exp_pool.runtime.clock import now_us
 from exp_pool.stores.redis import listing
 from exp_pool.testing.factories import put, row, vector
@@ -60,7 +60,7 @@ def life(store, said):
     store.put_many([Put(newer, vector=vector(2)), Put(c)])
     said |= {newer.id: True, c.id: True}
     yield
-    store.settle_many([Settlement("n", b.id, Duty.EMBED, vector=vector(3))])
+    store.complete_many([Completion("n", b.id, TaskKind.EMBED, vector=vector(3))])
     yield
     store.put_many([Put(replace(b, response='"changed"'), PutMode.UPDATE, expected_revision=1)])
     store.touch_many("n", [Touch(b.id, 1, 5)])
@@ -117,7 +117,7 @@ def check_all(store, said, follower):
     assert follower.vectors == vectors
     assert store.spaces() == ({("n", "e"): len(vectors)} if vectors else {})
     assert {i: t for i, t in follower.requests.items() if i in current} == {i: r.request for i, r in current.items()}
-    owing = {r.id for r in store.scan(RecordQuery(None, owed=Duty.EMBED))}
+    owing = {r.id for r in store.scan(RecordQuery(None, pending=TaskKind.EMBED))}
     assert owing == {r.id for r in current.values() if r.embed_due is not None}
     assert store.check() == []
 
@@ -191,7 +191,7 @@ def test_between_two_steps_of_one_writer_another_may_do_anything(redis_url, mean
 
             store._server.send = slow
             store.put_many([Put(mine, vector=vector(1))])
-            store.settle_many([Settlement("n", mine.id, Duty.EMBED, vector=vector(2))])
+            store.complete_many([Completion("n", mine.id, TaskKind.EMBED, vector=vector(2))])
             newer = row("k", "newest")
             store.put_many([Put(newer, vector=vector(3))])
             store.delete_many("n", [mine.id])
@@ -261,7 +261,7 @@ def test_a_reply_that_is_lost_makes_nothing_twice(kind, request):
             lease = store.claim("n", kept.key, "me", 60).lease
             assert store.put_many([Put(kept, lease=lease, vector=vector(1)), Put(gone)]) == ["current", "current"]
             store.touch_many("n", [Touch(kept.id, 3, 5)])
-            store.settle_many([Settlement("n", kept.id, Duty.SCORE)])
+            store.complete_many([Completion("n", kept.id, TaskKind.SCORE)])
             assert store.delete_many("n", [gone.id]) == [gone.id]
             (now,) = store.get_many("n", [kept.key])
             assert (now.id, now.access_count) == (kept.id, 3)

@@ -16,10 +16,10 @@ from exp_pool import ExpManager
 from exp_pool.api.registry import open_store
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.filters import parse_where
-from exp_pool.core.record import Duty, Vector
+from exp_pool.core.record import TaskKind, Vector
 from exp_pool.core.values.vectors import to_bytes
 from exp_pool.errors import ConfigurationError, StoreError
-from exp_pool.protocols import Put, PutStatus, RecordQuery, Settlement
+from exp_pool.protocols import Completion, Put, PutStatus, RecordQuery
 from exp_pool.testing.factories import put, row, unit, vector
 
 CALLER = """
@@ -410,7 +410,7 @@ def test_changes_are_heard_by_others(kind, request, prefix):
         assert listens.wait(20)
         first = row("a")
         put(store, first, row("b"))
-        store.settle_many([Settlement("n", first.id, Duty.EMBED, vector=vector(1))])
+        store.complete_many([Completion("n", first.id, TaskKind.EMBED, vector=vector(1))])
         store.delete_many("n", [first.id])
         store.clear("n")
         said = []

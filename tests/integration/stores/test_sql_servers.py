@@ -6,7 +6,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from exp_pool.core.record import Duty
+from exp_pool.core.record import TaskKind
 from exp_pool.protocols import Claim, Lease, Put, PutStatus, RecordQuery, Touch, VectorQuery
 from exp_pool.runtime import clock
 from exp_pool.stores.sql.mysql import MysqlStore
@@ -84,8 +84,8 @@ def test_what_is_owed_is_owed_by_the_clock_of_the_server(opened, monkeypatch):
     if not isinstance(store, SqliteStore):  # whose clock is this machine's
         ahead = lambda: clock.now_us() + 3600 * 10**6  # noqa: E731
         monkeypatch.setattr("exp_pool.stores.sql.store.now_us", ahead)
-    assert store.owe(RecordQuery("n"), Duty.SCORE) == 1
-    assert store.count(RecordQuery("n", owed=Duty.SCORE)) == 1
+    assert store.enqueue(RecordQuery("n"), TaskKind.SCORE) == 1
+    assert store.count(RecordQuery("n", pending=TaskKind.SCORE)) == 1
 
 
 def looked_at(store, statement, values):
@@ -126,7 +126,7 @@ def test_a_page_costs_the_same_wherever_it_begins_and_whatever_else_is_there(eng
     asked.clear()
     assert len(store.vectors_after("n", "e", middle, 10)) == 10
     assert len(list(store.scan(RecordQuery("n"), limit=10))) == 10
-    assert len(list(store.scan(RecordQuery("n", owed=Duty.EMBED), limit=10))) == 1
+    assert len(list(store.scan(RecordQuery("n", pending=TaskKind.EMBED), limit=10))) == 1
     assert len(store.requests_after("n", middle, 10)) == 10
     pages = asked[:]
     del store._all

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 
 
 def test_plain_results_and_awaitables_are_settled_inside_a_loop_too():
@@ -13,11 +13,11 @@ def test_plain_results_and_awaitables_are_settled_inside_a_loop_too():
         return x
 
     async def main():
-        return settled(later(1)), settled(2)
+        return resolve(later(1)), resolve(2)
 
     assert asyncio.run(main()) == (1, 2)
     with pytest.raises(TimeoutError):
-        settled(asyncio.Event().wait(), 0.05)
+        resolve(asyncio.Event().wait(), 0.05)
 
 
 def test_an_awaited_plug_may_settle_another_which_may_hang():
@@ -26,15 +26,15 @@ def test_an_awaited_plug_may_settle_another_which_may_hang():
         return 1
 
     async def outer():
-        return settled(inner()) + 1
+        return resolve(inner()) + 1
 
     async def hanging():
         await asyncio.Event().wait()
 
     async def patient():
-        return settled(hanging(), 0.01)
+        return resolve(hanging(), 0.01)
 
-    assert settled(outer(), 10) == 2
+    assert resolve(outer(), 10) == 2
     with pytest.raises(TimeoutError):
-        settled(patient(), 10)
-    assert settled(outer(), 10) == 2, "the loop is not held up"
+        resolve(patient(), 10)
+    assert resolve(outer(), 10) == 2, "the loop is not held up"

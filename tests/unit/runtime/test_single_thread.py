@@ -4,11 +4,11 @@ import threading
 
 import pytest
 
-from exp_pool.runtime.single_thread import OneThread
+from exp_pool.runtime.single_thread import SingleThreadExecutor
 
 
 def test_one_thread_does_jobs_in_order_of_priority():
-    thread, gate, done = OneThread("t"), threading.Event(), []
+    thread, gate, done = SingleThreadExecutor("t"), threading.Event(), []
     first = threading.Thread(target=lambda: thread.run(gate.wait, 10))
     first.start()
     while not thread._began:
@@ -28,7 +28,7 @@ def test_one_thread_does_jobs_in_order_of_priority():
 
 
 def test_one_thread_gives_up_and_recovers():
-    thread, gate = OneThread("t"), threading.Event()
+    thread, gate = SingleThreadExecutor("t"), threading.Event()
     with pytest.raises(TimeoutError, match="no result within 0.05 s"):
         thread.run(gate.wait, 0.05)
     with pytest.raises(TimeoutError, match="still busy"):
