@@ -132,10 +132,10 @@ def adopt(
                     f"nothing is stored under {name!r} in namespace {spaces[0]!r}: `exp-pool stats` names what is"
                 )
             adopted = pool.functions.adopt(name, "", spaces)
-    options.answer({"adopted": adopted}, _adopted(adopted, name, whatever=not of_a_module))
+    options.answer({"adopted": adopted}, _adoption_text(adopted, name, whatever=not of_a_module))
 
 
-def _adopted(count: int, name: str, *, whatever: bool) -> str:
+def _adoption_text(count: int, name: str, *, whatever: bool) -> str:
     if not count:
         return f"{name} has no answers of earlier source"
     again = f"{counted(count, 'answer')} of {name} {'answers' if count == 1 else 'answer'} again"
@@ -175,7 +175,7 @@ def bench(
             return {"number": number, "text": "x" * 200}
 
         began = monotonic()
-        times = _asked(tool, numbers, threads=_THREADS if cache is Cache.MULTI else 1)
+        times = _timed_calls(tool, numbers, threads=_THREADS if cache is Cache.MULTI else 1)
         took = monotonic() - began
         manager.sync.flush()
         counted = manager.stats()
@@ -204,7 +204,7 @@ def bench(
         )
 
 
-def _asked(tool: Any, numbers: list[int], *, threads: int) -> list[float]:
+def _timed_calls(tool: Any, numbers: list[int], *, threads: int) -> list[float]:
     """Duration of each call, in seconds."""
 
     def ask(mine: list[int]) -> list[float]:

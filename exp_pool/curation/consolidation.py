@@ -145,7 +145,7 @@ def _worse(row: Record, best: Record, rate: RateAnswer | None) -> str:
         return f"a person said that {row.request!r:.80} ({row.id}) is to be answered otherwise; see `annotate`"
     if rate is not None:
         old, new = (
-            _rated(rate, row.request, to_experience(replace(row, response=text, expected=None)).response)
+            _rating(rate, row.request, to_experience(replace(row, response=text, expected=None)).response)
             for text in (row.answer, best.answer)
         )
         if new < old:
@@ -155,7 +155,7 @@ def _worse(row: Record, best: Record, rate: RateAnswer | None) -> str:
     return ""
 
 
-def _rated(rate: RateAnswer, request: str, answer: Any) -> float:
+def _rating(rate: RateAnswer, request: str, answer: Any) -> float:
     found = resolve(rate(request, answer))
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:
         raise InvalidInputError(f"rate gave {found!r:.80} for {request!r:.80}; it must give a number of 0 to 1")

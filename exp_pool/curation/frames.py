@@ -170,7 +170,7 @@ def frame_of(pool: Pool, records: Iterable[Record], columns: Sequence[str]) -> p
         records: the rows.
         columns: names of columns.
     """
-    return _pandas(*_taken(pool, pool.space, records, ColumnSelection(columns)))
+    return _pandas(*_piece(pool, pool.space, records, ColumnSelection(columns)))
 
 
 def _whole(
@@ -180,12 +180,12 @@ def _whole(
     history: bool,
     kind: Callable[[_Cells, FrameOrigin], Any],
 ) -> Any:
-    with _nothing_collected():
+    with _without_garbage_collection():
         return kind(*next(_pieces(manager, where, columns, history=history, rows=None)))
 
 
 @contextmanager
-def _nothing_collected() -> Iterator[None]:
+def _without_garbage_collection() -> Iterator[None]:
     """Pause garbage collection: of millions of new objects none is garbage, and collecting doubles the time."""
     was = gc.isenabled()
     gc.disable()
@@ -211,14 +211,14 @@ def _pieces(
 
     def read() -> Iterator[tuple[_Cells, FrameOrigin]]:
         records = pool.store.scan(RecordQuery(space, conditions, history=history))
-        yield _taken(pool, space, islice(records, rows), wanted)
+        yield _piece(pool, space, islice(records, rows), wanted)
         for record in records:
-            yield _taken(pool, space, chain((record,), islice(records, rows and rows - 1)), wanted)
+            yield _piece(pool, space, chain((record,), islice(records, rows and rows - 1)), wanted)
 
     return read()
 
 
-def _taken(pool: Pool, space: str, records: Iterable[Record], wanted: ColumnSelection) -> tuple[_Cells, FrameOrigin]:
+def _piece(pool: Pool, space: str, records: Iterable[Record], wanted: ColumnSelection) -> tuple[_Cells, FrameOrigin]:
     rows: dict[str, tuple[int, int, int | None]] = {}
 
     def noted() -> Iterator[Record]:

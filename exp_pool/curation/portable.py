@@ -54,7 +54,7 @@ def to_line(record: Record, log: Sequence[str], secret: bytes | None, *, redact:
     for name in ("namespace", "key", "schema_version"):
         line.pop(name, None)
     ours: dict[str, Any] = {"format": FORMAT, "namespace": record.namespace}
-    if _made_again(shown, secret) != (record.key, record.reuse_scope):
+    if _derived_identity(shown, secret) != (record.key, record.reuse_scope):
         ours |= {"key": record.key, "reuse_scope": record.reuse_scope, "of": _digest(line)}
     if shown.response is not whole.response or shown.expected is not whole.expected:
         ours["answer_redacted"] = True
@@ -93,7 +93,7 @@ def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None, *, 
         record = replace(to_record(experience, namespace, secret=secret), **identity)
     else:
         experience = Experience.from_dict(given)
-        record = to_record(experience, namespace, key=made_key(experience, secret), secret=secret)
+        record = to_record(experience, namespace, key=derived_key(experience, secret), secret=secret)
     record = replace(record, **_columns(ours, "source", "principal"))
     if ours.get("is_current") is False:
         record = replace(record, **_columns(ours, "superseded_by"), is_current=False, embed_due=None)
@@ -130,7 +130,7 @@ def _without_secrets(value: Any) -> Any:
     return once if shown is plain else from_plain(shown)
 
 
-def made_key(experience: Experience, secret: bytes | None) -> str:
+def derived_key(experience: Experience, secret: bytes | None) -> str:
     """Key that the arguments of an experience make under this secret; of a failure a key that answers no call.
 
     Raises:
@@ -140,10 +140,10 @@ def made_key(experience: Experience, secret: bytes | None) -> str:
     return failure_key(key) if experience.kind is ExperienceKind.FAILURE else key
 
 
-def _made_again(experience: Experience, secret: bytes | None) -> tuple[str, str] | None:
+def _derived_identity(experience: Experience, secret: bytes | None) -> tuple[str, str] | None:
     """Key and reuse scope made from the experience alone; None where they cannot be."""
     try:
-        record = to_record(experience, "", key=made_key(experience, secret), secret=secret)
+        record = to_record(experience, "", key=derived_key(experience, secret), secret=secret)
     except (UnkeyableError, EncodingError):
         return None
     return record.key, record.reuse_scope

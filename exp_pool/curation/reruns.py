@@ -173,7 +173,7 @@ def _verified(record: Record, function: Callable[..., Any] | None, same: Same | 
     except (ExpPoolError, TypeError, ValueError) as err:
         return row(Outcome.SKIPPED, why=f"it cannot be called again: {err}")
     try:
-        actual = _collected(call())
+        actual = _result_of(call())
     except Exception as err:  # whatever the function raises is what came of it
         return row(Outcome.RAISED, why=repr(err))
     try:
@@ -202,7 +202,7 @@ def _call_of(function: Callable[..., Any], experience: Experience) -> Callable[[
         batched = function._setup.batch  # noqa: SLF001
         if batched:
             bound.arguments[batched] = [bound.arguments[batched]]
-            return lambda: _only(_collected(original(*bound.args, **bound.kwargs)))
+            return lambda: _only(_result_of(original(*bound.args, **bound.kwargs)))
         if function.key(*bound.args, **bound.kwargs) != experience.key:
             raise TypeError("not all of what was asked is stored (redacted, or made by key=), or its version differs")
     return lambda: original(*bound.args, **bound.kwargs)
@@ -230,7 +230,7 @@ def _bound(signature: inspect.Signature, arguments: Mapping[str, Any]) -> inspec
     return signature.bind(*args, **{name: kwargs[name] for name in (*ordered, *kwargs)})
 
 
-def _collected(result: Any) -> Any:
+def _result_of(result: Any) -> Any:
     """Result of a coroutine, or the chunks of a generator."""
     if inspect.isawaitable(result):
         return resolve(result)

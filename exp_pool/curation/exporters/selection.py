@@ -78,7 +78,7 @@ class ExportSelection:
         first = self.sides[0] == side
         query = RecordQuery(self.namespace, self.where, history=self.history or all_answers)
         for record in watched(self.store.scan(query), f"exporting {side or ''}".strip(), self.store.count(query)):
-            why = self._why_not(record)
+            why = self._reason_to_leave_out(record)
             if why is None and self.deduplicate and not all_answers:
                 content = _content(record)
                 why = "twice" if content in seen else None
@@ -115,7 +115,7 @@ class ExportSelection:
             except DecodingError:
                 self.left_out["unreadable"] += 1
 
-    def _why_not(self, record: Record) -> str | None:
+    def _reason_to_leave_out(self, record: Record) -> str | None:
         if record.trust != "trusted" and "quarantined" not in self.include:
             return "quarantined"
         if record.expired(self._now) and "expired" not in self.include:
@@ -133,7 +133,7 @@ class ExportSelection:
         if self._test is None:
             clusters = Clusters(self.store, self.namespace)
             for record in self.store.scan(RecordQuery(self.namespace, self.where, history=True)):
-                if self._why_not(record) is None:
+                if self._reason_to_leave_out(record) is None:
                     clusters.add(record)
             self._test, self.said = clusters.split(self.test_share, self.seed)
         return self._test

@@ -46,7 +46,7 @@ FORMATS = {
 _MB = 2**20
 _HEAD = 2**16  # bytes by which a format is recognised
 _LOOKED_AT = 10  # files of a folder, for that
-_BAD = (
+_BAD_INPUT = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -102,7 +102,7 @@ def load(
     """
     root = Path(path)
     started, pool = monotonic(), manager.sync
-    wanted = _trust(trust)
+    wanted = _checked_trust(trust)
     if function is not None and (not isinstance(function, str) or not function.strip()):
         raise InvalidInputError(f"function={function!r} must be the name under which calls are stored, not empty")
     report = ImportReport(path=str(root))
@@ -128,7 +128,7 @@ def load(
         try:
             for where, item in _items(importer, source, options):
                 report.read += 1
-                for made in _made(importer, where, item, options, report):
+                for made in _experiences_of(importer, where, item, options, report):
                     writing.add(where, made)
         except SourceError as err:
             err.report = report
@@ -145,18 +145,20 @@ def _items(importer: Importer, source: ImportSource, options: ImportOptions) -> 
         yield from importer.items(source, options)
     except ExpPoolError:
         raise
-    except (*_BAD, OSError) as err:
+    except (*_BAD_INPUT, OSError) as err:
         raise SourceError(
-            f"{source.path} is not what was expected: {_said(err)}; what stood before is imported"
+            f"{source.path} is not what was expected: {_reason(err)}; what stood before is imported"
         ) from err
 
 
-def _made(importer: Importer, where: str, item: Any, options: ImportOptions, report: ImportReport) -> list[Imported]:
+def _experiences_of(
+    importer: Importer, where: str, item: Any, options: ImportOptions, report: ImportReport
+) -> list[Imported]:
     """Experiences of one item; what cannot be imported is reported."""
     try:
         return list(importer.experiences(item, options))
-    except _BAD as err:
-        report.skip(where, _said(err))
+    except _BAD_INPUT as err:
+        report.skip(where, _reason(err))
         return []
 
 
@@ -166,12 +168,12 @@ def recognise(path: str | Path) -> str | None:
     Raises:
         SourceError: there is no such file, or it is a link, a device or a pipe.
     """
-    return _recognised(ImportSource(Path(path)))
+    return _format_of(ImportSource(Path(path)))
 
 
 def _importer(format_: str | None, source: ImportSource) -> tuple[str, Importer]:
     # What of a folder is damaged is told when it is imported, not twice.
-    name = _recognised(ImportSource(source.path, skip_damaged=source.is_folder)) if format_ is None else format_
+    name = _format_of(ImportSource(source.path, skip_damaged=source.is_folder)) if format_ is None else format_
     if name is None:
         raise SourceError(
             f"{source.path} looks like no known format; say which: {', '.join(sorted(FORMATS))}; or, of "
@@ -186,7 +188,7 @@ def _module(name: str) -> Importer:
     return cast("Importer", importlib.import_module(FORMATS[name]))
 
 
-def _recognised(source: ImportSource) -> str | None:
+def _format_of(source: ImportSource) -> str | None:
     """Format of the first file that is recognised: a folder may also hold a page about its files."""
     for file in islice(source.files(), _LOOKED_AT):
         peek = _peek(source, file)
@@ -201,14 +203,14 @@ def _peek(source: ImportSource, first: Path) -> Peek:
     return Peek(first.name, head, first_value(head))
 
 
-def _trust(trust: Trust | str) -> Trust:
+def _checked_trust(trust: Trust | str) -> Trust:
     try:
         return Trust(trust)
     except ValueError as err:
         raise InvalidInputError(f"trust={trust!r:.80} must be 'quarantined' or 'trusted'") from err
 
 
-def _said(err: Exception) -> str:
+def _reason(err: Exception) -> str:
     """Reason why something was left out, in one line; of pydantic errors the first."""
     errors = getattr(err, "errors", None)
     if callable(errors) and (listed := errors()):

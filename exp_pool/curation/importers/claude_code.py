@@ -39,12 +39,12 @@ def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG00
             message = line.get("message") if isinstance(line, dict) else None
             if not isinstance(message, Mapping) or line.get("isSidechain") or line.get("isMeta"):
                 continue
-            if line.get("type") == "user" and (text := _said(message)) is not None:
+            if line.get("type") == "user" and (text := _user_text(message)) is not None:
                 if turn is not None:
                     yield turn.where, turn
                 turn = Turn(where, text, line.get("uuid"), line.get("timestamp"), line.get("sessionId"))
             elif turn is not None:
-                _follow(turn, line, message)
+                _add_to_turn(turn, line, message)
         if turn is not None:
             yield turn.where, turn
 
@@ -54,7 +54,7 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     yield turn_call(item, options, "claude-code", _FUNCTION)
 
 
-def _said(message: Mapping[str, Any]) -> str | None:
+def _user_text(message: Mapping[str, Any]) -> str | None:
     """Text that the person wrote; None for results of tools and messages of the program."""
     content = message.get("content")
     if isinstance(content, list):
@@ -66,7 +66,7 @@ def _said(message: Mapping[str, Any]) -> str | None:
     return content
 
 
-def _follow(turn: Turn, line: Mapping[str, Any], message: Mapping[str, Any]) -> None:
+def _add_to_turn(turn: Turn, line: Mapping[str, Any], message: Mapping[str, Any]) -> None:
     """Add to the turn what the agent did and said."""
     content = message.get("content")
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]

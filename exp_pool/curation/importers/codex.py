@@ -38,12 +38,12 @@ def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG00
                 model = payload.get("model") or model
                 if turn is not None:
                     turn.model = model
-            elif kind == "response_item" and (text := _said(payload)) is not None:
+            elif kind == "response_item" and (text := _user_text(payload)) is not None:
                 if turn is not None:
                     yield turn.where, turn
                 turn = Turn(where, text, None, at, session, model=model)
             elif turn is not None:
-                _follow(turn, kind, payload)
+                _add_to_turn(turn, kind, payload)
                 turn.ended_at = at or turn.ended_at
         if turn is not None:
             yield turn.where, turn
@@ -54,7 +54,7 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     yield turn_call(item, options, "codex", _FUNCTION)
 
 
-def _said(payload: Mapping[str, Any]) -> str | None:
+def _user_text(payload: Mapping[str, Any]) -> str | None:
     """Text that the person wrote; None for anything else, also for messages of the program in the person's name."""
     if payload.get("type") != "message" or payload.get("role") != "user":
         return None
@@ -69,7 +69,7 @@ def _text(content: Any) -> str:
     return "\n".join(part["text"] for part in parts if isinstance(part.get("text"), str))
 
 
-def _follow(turn: Turn, kind: Any, payload: Mapping[str, Any]) -> None:
+def _add_to_turn(turn: Turn, kind: Any, payload: Mapping[str, Any]) -> None:
     """Add to the turn what the agent did and said."""
     match kind, payload.get("type"):
         case "response_item", "message" if payload.get("role") == "assistant":

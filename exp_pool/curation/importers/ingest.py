@@ -15,7 +15,7 @@ from exp_pool.core.values.encoding import json_dumps
 from exp_pool.core.values.redaction import redacted
 from exp_pool.curation.importers.report import ImportReport
 from exp_pool.curation.importers.types import Imported
-from exp_pool.curation.portable import PortableRow, made_key
+from exp_pool.curation.portable import PortableRow, derived_key
 from exp_pool.errors import ExpPoolError
 from exp_pool.stores.lineage import with_inherited_trust
 from exp_pool.stores.pages import audit_entries
@@ -77,7 +77,7 @@ class Ingester:
         The key is made before secrets are left out, so that calls which differ in them stay apart.
         """
         space, secret = self._space, self._pool.secret
-        record = to_record(experience, space, key=made_key(experience, secret), secret=secret)
+        record = to_record(experience, space, key=derived_key(experience, secret), secret=secret)
         texts = {name: redacted(getattr(experience, name)) for name in ("request", "arguments", "metadata")}
         texts["trajectory"] = [step.model_copy(update=redacted(step.model_dump())) for step in experience.trajectory]
         if any(texts[name] != getattr(experience, name) for name in texts):

@@ -55,7 +55,7 @@ def coverage(
     at_least("min_similarity", min_similarity, -1.0, 1.0)
     one_of("query_type", query_type, ("semantic", "lexical", "hybrid", "exact"))
     pool, name = manager.sync, function_name(function)
-    asked = {experience.key: (given, experience) for given, experience in _asked(requests, name)}
+    asked = {experience.key: (given, experience) for given, experience in _calls_of(requests, name)}
     found: list[tuple[float, dict[str, Any]]] = []
     for given, experience in progress(asked.values(), "looking for what is missing"):
         hits = pool.search(experience.request, function=name, query_type=query_type, top_k=1, where=where)
@@ -82,7 +82,7 @@ def coverage(
     return frame.astype({"id": object, "expected": object, FOUND + "similarity": "float64"})
 
 
-def _asked(
+def _calls_of(
     requests: Iterable[str | Mapping[str, Any]], name: str
 ) -> Iterable[tuple[str | Mapping[str, Any], Experience]]:
     if isinstance(requests, str | Mapping):

@@ -64,11 +64,11 @@ def duplicates(
         EmbedderError, StoreError: what is owed cannot be embedded; the store failed.
     """
     least = _least(by, min_similarity)
-    pool, rows = _collected(manager, where, by, within)
+    pool, rows = _read_rows(manager, where, by, within)
     measure = rows.measure(pool)
     groups = Groups(len(rows))
     groups.join_near(measure, least)
-    kept, similarity = _gathered(rows, groups, measure, least)
+    kept, similarity = _keep_best(rows, groups, measure, least)
     sizes = np.bincount(kept, minlength=len(rows))
     members = [place for place in rows.by_merit() if sizes[kept[place]] > 1]
     members.sort(key=lambda place: (-sizes[kept[place]], kept[place], place != kept[place], -similarity[place]))
@@ -105,7 +105,7 @@ def conflicts(
     Arguments and errors are those of `duplicates`.
     """
     least = _least(by, min_similarity)
-    pool, rows = _collected(manager, where, by, within, answered=True)
+    pool, rows = _read_rows(manager, where, by, within, answered=True)
     measure = rows.measure(pool)
     answers = rows.numbered_answers()
     groups = Groups(len(rows))
@@ -204,7 +204,7 @@ def _digest(text: str) -> bytes:
     return hashlib.blake2b(plain(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _collected(
+def _read_rows(
     manager: ExpManager, where: Mapping[str, Any] | None, by: str, within: str, *, answered: bool = False
 ) -> tuple[Pool, _Rows]:
     one_of("within", within, _WITHIN)
@@ -223,7 +223,7 @@ def _collected(
     return pool, rows
 
 
-def _gathered(
+def _keep_best(
     rows: _Rows, groups: Groups, measure: SimilarityMeasure, least: float
 ) -> tuple[RowNumbers, npt.NDArray[np.float32]]:
     """For each row the row that is kept instead, itself where it is kept, and their similarity.
