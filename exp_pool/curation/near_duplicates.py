@@ -235,11 +235,15 @@ class VectorSimilarity:
             scopes: (n,) see the class.
             whole: only vectors of texts that the embedder read whole.
         """
-        spaces = store.spaces(namespace)
-        owner = max(spaces, key=lambda space: (spaces[space], space.embedder)).embedder if spaces else None
+        partitions = store.partitions(namespace)
+        owner = (
+            max(partitions, key=lambda partition: (partitions[partition], partition.embedder)).embedder
+            if partitions
+            else None
+        )
         known: list[int] = []
         values: list[bytes] = []
-        for start in range(0, len(ids) if spaces else 0, _BLOCK):
+        for start in range(0, len(ids) if partitions else 0, _BLOCK):
             found = store.get_vectors(namespace, ids[start : start + _BLOCK])
             for at, vector in enumerate(found, start):
                 if vector is not None and vector.embedder == owner and (vector.whole or not whole):

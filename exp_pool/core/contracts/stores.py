@@ -130,7 +130,7 @@ class RecordStore(Protocol):
         """
         ...
 
-    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
+    def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         """How many vectors there are of each (namespace, embedder), in one namespace or all."""
         ...
 
