@@ -22,7 +22,8 @@ from exp_pool.cli.common import (
 from exp_pool.cli.output import TableColumn, as_json, err, facts, line, moment, number, out, short_id, shown, table
 from exp_pool.core import ttl
 from exp_pool.core.config import LIMITED_DURATIONS, LIMITED_SIZES, SIZES, TIMEOUTS, ExpPoolConfig, project_root
-from exp_pool.core.experience import Experience, HistoryEntry, Hit, QueryType
+from exp_pool.core.experience import Experience
+from exp_pool.core.results import HistoryEntry, Hit, QueryType
 from exp_pool.core.values.encoding import to_plain
 from exp_pool.runtime import sizes
 from exp_pool.runtime.urls import without_password
