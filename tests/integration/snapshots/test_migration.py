@@ -367,7 +367,7 @@ def test_vectors_that_the_target_would_not_find_are_owed_there():
     for _ in range(2):
         migrate(source, target)
         assert target.get_vectors("n", [ours.id]) == [None]
-        assert target.count(RecordQuery("n", owed="embed")) == 1
+        assert target.count(RecordQuery("n", pending="embed")) == 1
     assert target.read_state("n", "embedder").value == "new"
 
 
