@@ -368,7 +368,7 @@ def _encoded(policy: Policy, outcome: Outcome) -> tuple[str, str]:
 def _encoded_for_others(
     request: Request, policy: Policy, outcome: Outcome, judgement: Judgement | None
 ) -> Flow[tuple[str, str] | None]:
-    """An answer that is not to be stored, encoded only where an identical call or the judge wants a copy; None if it cannot be encoded."""
+    """An answer that is not to be stored, encoded only where an identical call or the judge wants a copy."""
     if (judgement is not None and judgement.training is not None) or (yield HasWaiters(request)):
         with suppress(EncodingError):
             return _encoded(policy, outcome)

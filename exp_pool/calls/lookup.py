@@ -116,7 +116,7 @@ def readable(matches: Sequence[Match]) -> list[Hit]:
 
 
 def judge_only(request: Request, policy: Policy) -> Flow[Judgement]:
-    """What the judge says of this call now. The function does not run, no observer is notified, the judge learns nothing."""
+    """What the judge says of this call now. The function does not run, no observer is notified, nothing is learned."""
     return (yield from best_match(request, policy, (yield LookUp(request))))
 
 
