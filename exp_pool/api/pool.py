@@ -89,7 +89,7 @@ class Pool(PoolSwitches):
     # Calls
 
     def answers_hot(self) -> bool:
-        """Whether this pool lets the local cache answer calls. Each of its hits asks."""
+        """Whether the local cache may answer calls. Each of its hits asks, so this is cheap."""
         return self._plain and self.enabled and self._reads and not self._closed
 
     def threads(self) -> ThreadPoolExecutor:
