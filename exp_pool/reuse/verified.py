@@ -123,7 +123,7 @@ def _verdict(memory: JudgeMemory, hit: Hit, pair: PairFeatures, predicted: float
         return Verdict(None, why, hit, TrainingExample(pair, predicted, 1.0))
     example = TrainingExample(pair, predicted, chance)
     if memory.coin.random() < chance:
-        return Verdict(hit, f"looked into, as is one in {1 / chance:.0f} like it", hit, example, live=True)
+        return Verdict(hit, f"explored, as is one in {1 / chance:.0f} like it", hit, example, live=True)
     return Verdict(hit, f"chance of being wrong {predicted:.3f}", hit, example)
 
 
