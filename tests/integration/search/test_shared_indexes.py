@@ -40,7 +40,9 @@ def ids_in_index(manager):
         return [near.id for near in index.search(VectorQuery(*space, to_unit(letters(["abc"]), 1), 1000))[0]]
     # Its searches go by a graph, which may have a row that no way leads to: one in thousands.
     collection = index._collections.get(space)
-    return [] if collection is None else [unquote(id_) for id_ in index._do(lambda: collection.get(include=[])["ids"])]
+    if collection is None:
+        return []
+    return [unquote(id_) for id_ in index._do(lambda: collection._collection.get(include=[])["ids"])]
 
 
 def in_index(manager):
