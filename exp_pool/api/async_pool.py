@@ -12,7 +12,8 @@ from exp_pool.api.pool import Pool
 from exp_pool.api.queries import SEARCH_DEFAULTS, SearchOptions
 from exp_pool.calls.drivers import aio
 from exp_pool.core.contracts.plugs import Embedder, Scorer
-from exp_pool.core.experience import MISSING, Experience, HistoryEntry, Hit
+from exp_pool.core.experience import MISSING, Experience
+from exp_pool.core.results import HistoryEntry, Hit
 from exp_pool.maintenance.backfill import ScoringReport
 from exp_pool.runtime.keyword_options import complete, lists
 from exp_pool.search.embedders.loader import done_or_late
@@ -276,7 +277,7 @@ class AsyncPool:
         Raises:
             StillLoadingError: it was not there in time.
         """
-        nothing_to_do = self.sync.closed or self.sync.ports.search.ready
+        nothing_to_do = self.sync.closed or self.sync.services.search.ready
         made = None if nothing_to_do else await self._hop(begin)
         if made is not None:
             await done_or_late(made, timeout_s)

@@ -12,10 +12,11 @@ from exp_pool.api.namespaces import Namespaces
 from exp_pool.core.contracts.plugs import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.core.contracts.rows import audit_entry, audit_log
 from exp_pool.core.edits import Deed, Edit, batches
-from exp_pool.core.experience import MISSING, Experience, HistoryEntry, Trust
+from exp_pool.core.experience import MISSING, Experience, Trust
 from exp_pool.core.filters import parse_where
 from exp_pool.core.identity.keys import make_key
 from exp_pool.core.record import Record, to_experience, to_record, vouched_for, with_answers_of
+from exp_pool.core.results import HistoryEntry
 from exp_pool.core.values.encoding import from_plain
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.maintenance.judge_training import JudgeTraining

@@ -10,10 +10,11 @@ from typing import Any, TypedDict
 
 from exp_pool.api.namespaces import Namespaces
 from exp_pool.core.contracts.plugs import SCAN_ORDERS, Embedder, RecordQuery, RecordStore, VectorIndex
-from exp_pool.core.experience import Experience, Hit, QueryType
+from exp_pool.core.experience import Experience
 from exp_pool.core.filters import Condition, parse_where
 from exp_pool.core.identity.names import function_name
 from exp_pool.core.record import Match, Record, to_experience
+from exp_pool.core.results import Hit, QueryType
 from exp_pool.errors import DecodingError, InvalidInputError
 from exp_pool.maintenance.worker import MaintenanceWorker
 from exp_pool.runtime.call_context import in_namespace

@@ -1,4 +1,4 @@
-"""What the log says of a call: a structured record, written as one line.
+"""The log record of a call: structured, and written as one line of text.
 
 loguru's sinks find the record under ``record["extra"]["exp_pool"]``; the text is made only if somebody listens.
 """
@@ -14,7 +14,7 @@ _UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class CallLine:
+class CallLogRecord:
     """``name [CACHED|strategy|model] detail``; without ``CACHED|`` where the function ran.
 
     Attributes:

@@ -13,7 +13,7 @@ from itertools import repeat
 from typing import ClassVar, TypeAlias, cast
 
 from exp_pool.core.contracts.plugs import Judge, Question, Verdict
-from exp_pool.core.experience import Hit
+from exp_pool.core.results import Hit
 from exp_pool.errors import ConfigurationError
 from exp_pool.reuse.boilerplate import without_boilerplate
 from exp_pool.reuse.option_checks import check_number

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from exp_pool.core.contracts.plugs import ContextBuilder
-from exp_pool.core.experience import Experience, ExperienceKind, Hit, json_form
+from exp_pool.core.experience import Experience, ExperienceKind, json_form
 from exp_pool.core.filters import Condition
 from exp_pool.core.identity.request_text import json_text
+from exp_pool.core.results import Hit
 from exp_pool.errors import ConfigurationError
 from exp_pool.reuse.option_checks import check_bool, check_count, check_number
 

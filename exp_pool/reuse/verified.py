@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from exp_pool.core.contracts.plugs import Question, Verdict
-from exp_pool.core.experience import Hit
+from exp_pool.core.results import Hit
 from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.reuse.judge_memory import JudgeMemory
 from exp_pool.reuse.option_checks import check_count, is_number

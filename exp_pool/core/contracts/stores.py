@@ -1,4 +1,4 @@
-"""What a record store must offer, and a front tier before one; `protocols` names all of it, too."""
+"""Protocols of record stores and front tiers; `protocols` names all of it, too."""
 
 from __future__ import annotations
 

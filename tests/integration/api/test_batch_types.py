@@ -18,9 +18,8 @@ import torch
 from pydantic import BaseModel
 from support.ids import named
 
+from exp_pool.core.values.batch_values import parts_of, split
 from exp_pool.core.values.deep_equal import difference
-from exp_pool.core.values.split import split
-from exp_pool.core.values.wholes import parts_of
 from exp_pool.errors import ExpPoolWarning, ReplayMissError
 
 PLAIN = {"index": "none://", "embedder": "none"}
@@ -338,7 +337,7 @@ def test_nothing_to_do(decorate):
 
 
 def test_an_iterator_without_end_and_one_that_fails_are_the_functions_business(decorate, monkeypatch):
-    monkeypatch.setattr("exp_pool.core.values.split._MOST", 100)
+    monkeypatch.setattr("exp_pool.core.values.batch_values._MOST", 100)
     f = decorate(lambda items: list(itertools.islice(items, 3)))
     with pytest.warns(ExpPoolWarning, match="given a itertools.count"):
         assert f(itertools.count()) == [0, 1, 2]
@@ -437,7 +436,7 @@ def test_who_waits_for_an_item_of_a_result_that_cannot_be_taken_apart_is_answere
         return {item: -item for item in items}
 
     def aboard():
-        return sum(flight.aboard for flight in manager.sync.ports.flights._flights.values())
+        return sum(flight.waiters for flight in manager.sync.services.flights._flights.values())
 
     if kind == "sync":
         go = threading.Event()
@@ -473,7 +472,7 @@ def test_who_waits_for_an_item_of_a_result_that_cannot_be_taken_apart_is_answere
 
         answers = asyncio.run(asyncio.wait_for(main(), 30))
     assert answers == [{1: -1, 2: -2}, {2: -2}]
-    assert manager.sync.ports.flights._flights == {}
+    assert manager.sync.services.flights._flights == {}
     assert manager.sync.get_exps_count() == 0
 
 
@@ -488,11 +487,11 @@ def test_who_waits_for_an_item_of_an_array_gets_an_array(manager):
 
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(f, [1, 2])
-        flights = manager.sync.ports.flights._flights
-        while sum(flight.aboard for flight in list(flights.values())) < 2:
+        flights = manager.sync.services.flights._flights
+        while sum(flight.waiters for flight in list(flights.values())) < 2:
             pass
         second = threads.submit(f, [2])
-        while sum(flight.aboard for flight in list(flights.values())) < 3:
+        while sum(flight.waiters for flight in list(flights.values())) < 3:
             pass
         go.set()
         same(first.result(30), np.array([[1, 1], [2, 2]], "<f4"))
@@ -536,7 +535,7 @@ def test_a_tensor_comes_back_and_is_a_key(make_manager):
 def test_nothing_is_imported_to_take_a_batch_apart():
     script = (
         "import sys\n"
-        "from exp_pool.core.values.split import split\nfrom exp_pool.core.values.wholes import parts_of, put_together\n"
+        "from exp_pool.core.values.batch_values import split\nfrom exp_pool.core.values.batch_values import parts_of, put_together\n"
         "found, _ = split([1, 2])\nparts_of((1, 2), 2, [1, 2]), put_together([1], ['tuple'], [1])\n"
         "print([n for n in ('numpy', 'torch', 'pandas', 'polars') if n in sys.modules])"
     )
