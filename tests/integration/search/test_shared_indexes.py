@@ -108,7 +108,7 @@ def test_it_finds_by_similarity_and_deletes(settings):
         manager.sync.delete_exps({"request": {"in": WORDS[:5]}})
         manager.sync.flush()
         assert in_index(manager) == sorted(WORDS[5:])
-        ours = f"exp_pool-{digest(manager.sync._follower._pool(), 'default')}-"
+        ours = f"exp_pool-{digest(manager.sync._index_sync._pool(), 'default')}-"
         assert len([name for name in collections(manager) if name.startswith(ours)]) == 1
         manager.sync.delete_all_exps()
         assert [name for name in collections(manager) if name.startswith(ours)] == []
