@@ -177,7 +177,7 @@ class Decorated(FunctionLike, Generic[P, R]):
 
     def _info(self) -> CacheInfo:
         pool = self._binder.pool()
-        pool.stats()  # counts what the hot tier has not told yet
+        pool.stats()  # counts the hits of the local cache
         count = pool.functions.count(self._spec.name, self._spaces(pool))
         return CacheInfo(*pool.counters.of_function(self._spec.name), count)
 

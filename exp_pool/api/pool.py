@@ -81,7 +81,7 @@ class Pool(PoolSwitches):
     # Calls
 
     def answers_hot(self) -> bool:
-        """Whether calls may be answered by the hot tier, as far as this pool is asked: each hot hit asks."""
+        """Whether the local cache may answer calls. Each of its hits asks, so this is cheap."""
         return self._plain and self.enabled and self._reads and not self._closed
 
     def threads(self) -> ThreadPoolExecutor:
