@@ -1,7 +1,7 @@
 """Judges tried on labelled pairs of requests: how many a judge answers, and how many of these wrongly.
 
-Each pair goes through the real story (`flow`): of a pool that shows it only the pair's first request, the second is
-asked. What the judge learns, it learns from what that brings, in the order of the pairs.
+Each pair goes through the real flow (`calls.flow`): of a pool that shows it only the pair's first request, the
+second is asked. What the judge learns, it learns from what that brings, in the order of the pairs.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _prepared(pairs: Sequence[tuple[str, str, bool]], embeddings: EmbeddingServi
 
 @dataclass(slots=True)
 class _Replay:
-    """Performs the story's steps for one pair."""
+    """Performs the flow's steps for one pair."""
 
     learning: JudgeTraining
     policy: Policy

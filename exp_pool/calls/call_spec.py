@@ -97,7 +97,7 @@ class CallSpec:
             raise ConfigurationError(f"version={version!r} must be text")
 
     def _attributes(self, names: Any) -> tuple[str, ...] | None:
-        """The attributes of self that matter; None where nobody said."""
+        """The attributes of self that matter; None where `self_key=` was not given."""
         if names is None:
             return None
         if self.receiver is None:
@@ -163,7 +163,7 @@ class CallSpec:
 
         Raises:
             TypeError: the call does not fit the signature.
-            UnkeyableError: the object whose method is called has state that nobody said how to key.
+            UnkeyableError: the object whose method is called has state, and no option says how to key it.
         """
         named = self._bind(args, kwargs)
         if self.receiver in named:
@@ -171,7 +171,7 @@ class CallSpec:
             if identity is not None:
                 named = {self.receiver: identity, **named}
         for name in BESIDE:
-            if name in kwargs:  # nobody's parameter, and it must not pass for what stands there
+            if name in kwargs:  # no parameter has this name, which stands for something else in a key
                 raise UnkeyableError(f"{name!r} is no name for an argument", name)
         return named | closed_over(self.function, self._exclude) if self._variables else named
 

@@ -68,7 +68,7 @@ from exp_pool.runtime.clock import now_us
 _NOTHING_INJECTED = InjectedExperiences()
 
 
-# ── The story ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── One call ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def flow(request: Request, policy: Policy, mode: Mode = Mode()) -> Flow[CallResult]:  # noqa: B008  (frozen)
@@ -76,7 +76,7 @@ def flow(request: Request, policy: Policy, mode: Mode = Mode()) -> Flow[CallResu
 
     Args:
         request: the bound call.
-        policy: what the function's decorator was told.
+        policy: the options of the function's decorator.
         mode: what this call may do with the pool.
     """
     if mode.read:
@@ -123,7 +123,8 @@ def _uncoalesced(request: Request, policy: Policy, mode: Mode, *, claim: bool) -
                 if _expires_soon(policy, mode, judgement.match):
                     yield from _renew_early(request, policy)
                 return result
-        request, injected = (yield from inject(request, policy, judgement)) or (request, injected)
+        if policy.inject is not None or policy.context_builder is not None:
+            request, injected = (yield from inject(request, policy, judgement)) or (request, injected)
     if mode.write:
         yield from _describe(as_called)
     if mode.replay:
@@ -305,7 +306,7 @@ def _finish(
 
     Args:
         request: the call as it was made, without injected experiences.
-        policy: what the function's decorator was told.
+        policy: the options of the function's decorator.
         mode: what this call may do with the pool.
         outcome: what the function returned or raised.
         injected: the experiences that it was shown.
@@ -367,7 +368,7 @@ def _encoded(policy: Policy, outcome: Outcome) -> tuple[str, str]:
 def _encoded_for_others(
     request: Request, policy: Policy, outcome: Outcome, judgement: Judgement | None
 ) -> Flow[tuple[str, str] | None]:
-    """An answer that is not to be stored, encoded only where somebody wants a copy; None if it cannot be encoded."""
+    """An answer that is not to be stored, encoded only where an identical call or the judge wants a copy."""
     if (judgement is not None and judgement.training is not None) or (yield HasWaiters(request)):
         with suppress(EncodingError):
             return _encoded(policy, outcome)

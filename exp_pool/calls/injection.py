@@ -26,7 +26,7 @@ def inject(request: Request, policy: Policy, judgement: Judgement) -> Flow[tuple
 
     Args:
         request: the call as it was made.
-        policy: what the function's decorator was told.
+        policy: the options of the function's decorator.
         judgement: what the judge said of the call.
     """
     selector = policy.inject if policy.inject is not None else policy.context_builder

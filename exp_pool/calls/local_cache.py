@@ -63,7 +63,7 @@ def memo_of(owner: object, namespace: str | None, args: tuple[Any, ...], kwargs:
 
 @reinit_after_fork(keep=("_announcing",))
 class LocalCache:
-    """The local cache of one manager. `WatchedStore` tells it of every write.
+    """The local cache of one manager. `WatchedStore` invalidates entries at every write.
 
     Args:
         ttl_s: how long an entry lasts (seconds), where other processes share the store; 0: there is no local cache.
@@ -84,7 +84,7 @@ class LocalCache:
         self._ref_of_id: dict[tuple[str, str], _Ref] = {}
         self._bytes = 0
         self._gone: list[Entry] = []  # dead ones whose uses are still to be counted
-        self._announced = False  # whether it is told now what other processes change
+        self._announced = False  # whether the store announces now what other processes change
         self._stop: Callable[[], None] | None = None
         self.writes = 0  # whoever read before a write must not put in what it read after it
 

@@ -63,7 +63,7 @@ def best_match(
 
     Args:
         request: the call.
-        policy: what the function's decorator was told.
+        policy: the options of the function's decorator.
         record: the row of the call's key.
         late_s: how long ago (seconds) a row may have expired.
         similar_too: whether rows of other keys are looked for, where the row of this key may not answer.
@@ -116,11 +116,11 @@ def readable(matches: Sequence[Match]) -> list[Hit]:
 
 
 def judge_only(request: Request, policy: Policy) -> Flow[Judgement]:
-    """What the judge says of this call now. The function does not run, nobody is notified, the judge learns nothing."""
+    """What the judge says of this call now. The function does not run, no observer is notified, nothing is learned."""
     return (yield from best_match(request, policy, (yield LookUp(request))))
 
 
 def lookup(request: Request, policy: Policy) -> Flow[Match | None]:
-    """What would answer this call now. The function does not run, nobody is notified."""
+    """What would answer this call now. The function does not run, no observer is notified."""
     match = (yield from judge_only(request, policy)).match
     return None if match is None or policy.misfit(match.record) else match

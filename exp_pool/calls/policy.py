@@ -22,7 +22,7 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a decorated function was told about reuse and storing; the same for all its calls."""
+    """The options of a decorated function about reuse and storing; the same for all its calls."""
 
     codec: ResponseCodec
     judge: Judge | None = None  # None: identical requests are answered, which needs no step of its own

@@ -138,7 +138,7 @@ class ScoreRow:
 
 @dataclass(frozen=True, slots=True)
 class StoreRow:
-    """Store a row. Result: whether it was stored; it is not where somebody else has taken over the lease."""
+    """Store a row. Result: whether it was stored; false where another process has taken over the lease."""
 
     request: Request
     record: Record

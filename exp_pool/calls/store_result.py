@@ -42,7 +42,7 @@ def store_result(
 
     Args:
         request: the call as it was made.
-        policy: what the function's decorator was told.
+        policy: the options of the function's decorator.
         mode: what this call may do with the pool.
         outcome: the run of the function.
         injected: the experiences that the function was shown.

@@ -1,4 +1,4 @@
-"""A record store whose writes the local cache is told of."""
+"""Wraps the record store, so that every write invalidates the local cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class WatchedStore:
 
     Args:
         store: the store of the pool.
-        cache: is told of writes.
+        cache: what writes invalidate.
     """
 
     def __init__(self, store: RecordStore, cache: LocalCache) -> None:

@@ -210,7 +210,7 @@ class InOwnTask:
 
     Args:
         work: what is done, in a copy of the caller's context.
-        leave: called when the caller is cancelled; whether nobody else depends on the work.
+        leave: called when the caller is cancelled; returns whether no other caller depends on the work.
     """
 
     def __init__(self, work: Coroutine[Any, Any, Any], leave: Callable[[], bool]) -> None:

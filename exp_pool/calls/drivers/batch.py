@@ -172,7 +172,7 @@ class Batch:
                 step = yield from self._advance(item, step)
 
     def _one_each(self, outcome: Outcome, passed: Any, positions: list[int]) -> dict[int, Outcome]:
-        """What it came to for each position; nothing where the result cannot be taken apart."""
+        """The outcome for each position; empty where the result cannot be taken apart."""
         if outcome.error is not None:
             return dict.fromkeys(positions, replace(outcome, value=None))
         parts, word, self.result = parts_of(outcome.value, len(positions), passed)
@@ -222,7 +222,7 @@ class Batch:
             item.result = yield RunAlone(replace(item, flow=self.again(item)))
 
     def _close(self, item: Item) -> None:
-        """Whatever happened: nobody waits for this item any more."""
+        """End the item's flow and flight, whatever happened."""
         for flow in (item.flow, item.outer):
             if flow is not None:
                 flow.close()

@@ -120,7 +120,7 @@ class Leases:
         with self._changed:
             ref = (lease.namespace, lease.key)
             if ref in self._held and self._held[ref][0].token == lease.token:
-                if renewed is None:  # somebody took over: the store will refuse this row
+                if renewed is None:  # another process took over: the store will refuse this row
                     del self._held[ref]
                 else:
                     self._held[ref] = (renewed, monotonic())

@@ -56,7 +56,7 @@ from exp_pool.stores.lineage import with_inherited_trust
 
 
 class Maintenance(Protocol):
-    """What calls tell maintenance (`maintenance.worker`)."""
+    """What calls need of maintenance (`maintenance.worker`)."""
 
     def stored(self, namespaces: Iterable[str], *, by_hand: bool = False) -> None:
         """Rows were stored in these namespaces. `by_hand`: people put them in, and the next call is to find them."""
@@ -80,48 +80,25 @@ class JudgeTrainer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallServices:
-    """The parts of one manager that calls need.
+    """The parts of one manager that calls need."""
 
-    Attributes:
-        store: the record store, with the local cache told of its writes.
-        search: finds rows by meaning.
-        maintenance: is told of what was stored and used.
-        counters: what `stats` gives.
-        notices: warnings for developers.
-        judges: asks judges, with a time-out.
-        judge_training: the state of judges that learn.
-        leases: the leases of this manager.
-        flights: identical calls that run now.
-        streams: streams that run now.
-        renewals: keys that are renewed in the background now.
-        local_cache: answers of a moment ago.
-        background: refinements and renewals, for `flush` and `close`.
-        embed_timeout_s: how long a call waits for its request's vector.
-        explain: text about a miss; takes the request and `misfit=`.
-        score: scores a row now.
-        outdated: is told of a request whose answer other source of the function gave.
-        feeds: of the user; asked before the store.
-        callbacks: of the user; told of each stored row.
-        observers: of the user; notified of events.
-    """
-
-    store: RecordStore
+    store: RecordStore  # every write through it invalidates the local cache
     search: Search
     maintenance: Maintenance
     counters: Counters
     notices: Notices
     judges: JudgeRunner
     judge_training: JudgeTrainer
-    leases: Leases
-    flights: Flights
-    streams: Streams
-    renewals: Renewals
+    leases: Leases  # by which processes agree on who computes an answer
+    flights: Flights  # identical calls that run now
+    streams: Streams  # streams that run now
+    renewals: Renewals  # keys that are renewed in the background now
     local_cache: LocalCache
-    background: Background
-    embed_timeout_s: float
-    explain: Callable[..., str]
+    background: Background  # refinements and renewals, for `flush` and `close`
+    embed_timeout_s: float  # how long a call waits for its request's vector
+    explain: Callable[..., str]  # takes a request and `misfit=`: why nothing answers the request
     score: Callable[[Record], Record]
-    outdated: Callable[[Request], None]
+    outdated: Callable[[Request], None]  # called where other source of the function gave the stored answer
     feeds: Sequence[Callable[[Call], Any]] = ()
     callbacks: Sequence[Callable[[str, Experience], Any]] = ()
     observers: Sequence[Observer] = ()

@@ -29,7 +29,7 @@ class Flight:
     It completes with a `CallResult`, or with None where it has no result.
     """
 
-    # Every call makes one, most of them for nobody else: what only waiters need is made when one comes.
+    # Every call makes one, and most have no waiters: what only waiters need is made when one comes.
     __slots__ = (
         "_lock",
         "_to_call",
@@ -47,7 +47,9 @@ class Flight:
         self.result: CallResult | None = None
         self.loop = loop  # of the task that leads; None where a thread does
         self.thread = threading.current_thread()
-        self.when_empty: Callable[[], object] | None = None  # called on the loop where nobody wants the result any more
+        self.when_empty: Callable[[], object] | None = (
+            None  # called on the loop when no caller wants the result any more
+        )
         self.waiters = 1  # callers who want the result, the leader's among them
         self.waits_for: dict[Flight, int] = {}
         self._lock = threading.Lock()
@@ -223,7 +225,7 @@ async def wait_async(flight: Flight) -> CallResult | None:
 
 
 def cancel(flight: Flight) -> None:
-    """Cancel the function, because nobody waits for its result any more."""
+    """Cancel the function, because no caller wants its result any more."""
     if flight.when_empty is not None and flight.loop is not None:
         soon(flight.loop, flight.when_empty)
 
@@ -232,5 +234,5 @@ def soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
     """Have a loop, of this thread or of another one, make a call; nothing happens where the loop was closed."""
     try:
         loop.call_soon_threadsafe(call)
-    except RuntimeError:  # the loop was closed meanwhile: nobody there waits any more
+    except RuntimeError:  # the loop was closed meanwhile, and its waiters with it
         return

@@ -55,8 +55,8 @@ class Reader:
 class StreamBuffer:
     """The chunks of one stream, encoded as they come: what a reader does to its chunk changes nothing here.
 
-    It holds the whole stream until that outgrows `max_bytes` (of JSON text), or a chunk cannot be encoded, or somebody
-    steers the stream by ``send``. From then on it holds what its readers have not read yet, nobody may join, and
+    It holds the whole stream until that outgrows `max_bytes` (of JSON text), or a chunk cannot be encoded, or a reader
+    steers the stream by ``send``. From then on it holds what its readers have not read yet, no reader may join, and
     nothing will be stored. Not thread-safe: the stream's lock is held.
     """
 
