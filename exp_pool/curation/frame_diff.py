@@ -97,7 +97,8 @@ def _changed(
     if unknown:
         raise NotFoundError(
             f"{len(unknown):,} experiences of the frame are not in namespace {pool.namespace!r}, but deleted, or "
-            f"another namespace's: {', '.join(map(repr, unknown[:_NAMED]))}. Leave the rows out, or the id empty for new ones"
+            f"another namespace's: {', '.join(map(repr, unknown[:_NAMED]))}. Leave the rows out, or the id empty for "
+            "new ones"
         )
 
 
