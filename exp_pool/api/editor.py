@@ -43,10 +43,10 @@ class ExperienceEditor:
         namespaces: whose are meant.
         counters: for `stored`.
         secret: what keys are made with, if anything.
-        scoring: is told what is to be scored anew.
+        pending_scores: is told what is to be scored anew.
         outcomes: takes feedback.
-        verifying: takes feedback, too, about answers that a judge let pass.
-        upkeep: is told that something is owed.
+        judge_training: takes feedback, too, about answers that a judge let pass.
+        worker: is woken where a task is pending.
         stored: is told of rows that were stored by hand.
         lease_timeout_s: of the journal of changes.
     """
@@ -56,9 +56,9 @@ class ExperienceEditor:
     namespaces: Namespaces
     counters: Counters
     secret: bytes | None
-    scoring: PendingScores
+    pending_scores: PendingScores
     outcomes: Outcomes
-    verifying: JudgeTraining
+    judge_training: JudgeTraining
     worker: MaintenanceWorker
     stored: Callable[[Sequence[Record]], None]
     lease_timeout_s: float
@@ -172,7 +172,7 @@ class ExperienceEditor:
             raise InvalidInputError(f"reason={reason!r:.80} must be text")
         record = self._there(id_)
         self.outcomes.add(record, float(value), reason)
-        self.verifying.told(record.namespace, id_, float(value))
+        self.judge_training.add_feedback(record.namespace, id_, float(value))
         self._owe_score(id_, record.function)
         self.worker.wake()
 
@@ -195,7 +195,7 @@ class ExperienceEditor:
 
     def _owe_score(self, id_: str, function: str) -> None:
         """It was annotated or rated: a scorer may say something else now."""
-        if self.scoring.enqueue(self.namespaces.of(), id_, function):
+        if self.pending_scores.enqueue(self.namespaces.of(), id_, function):
             self.worker.wake()
 
     def _change(

@@ -65,8 +65,16 @@ class Pool(PoolSwitches):
         self.editor, self.deleter, self.functions = parts.editor, parts.deleter, parts.functions
         self.queries = parts.queries
         self._namespaces, self._store, self._index = parts.namespaces, parts.store, parts.index
-        self._embeddings, self._pending_vectors, self._index_sync = parts.embeddings, parts.embedding, parts.index_sync
-        self._pending_scores, self._judge_training, self._outcomes = parts.scoring, parts.verifying, parts.outcomes
+        self._embeddings, self._pending_vectors, self._index_sync = (
+            parts.embeddings,
+            parts.pending_vectors,
+            parts.index_sync,
+        )
+        self._pending_scores, self._judge_training, self._outcomes = (
+            parts.pending_scores,
+            parts.judge_training,
+            parts.outcomes,
+        )
         self._worker = parts.worker
         # Whether nobody wants to hear of a hit before or while it is given.
         self._plain = not (plugs.get("feeds") or plugs.get("observers"))
@@ -306,7 +314,7 @@ class Pool(PoolSwitches):
                 aside: Path | None = self._file_store().restore(source)
         finally:
             self.hot.forget_everything()
-            self._pending_vectors.start_over()
+            self._pending_vectors.store_replaced()
             self.ports.search.start_over()
         return aside
 

@@ -15,7 +15,7 @@ from exp_pool.core.filters import Condition, parse_where
 from exp_pool.core.identity.names import function_name
 from exp_pool.core.record import Match, Record, to_experience
 from exp_pool.errors import DecodingError, InvalidInputError
-from exp_pool.maintenance.worker import MaintenanceWorker
+from exp_pool.maintenance.pending_vectors import PendingVectors
 from exp_pool.runtime.call_context import in_namespace
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters
@@ -53,7 +53,7 @@ class Queries:
         index: the pool's, for the error of one that has none.
         search: by meaning, by words, by both.
         embeddings: the embedder, if there is one.
-        upkeep: embeds what is owed before a search.
+        pending_vectors: embeds pending rows before a search.
         reranking: puts in order what was found.
         timeout_s: for all of that.
     """
@@ -65,7 +65,7 @@ class Queries:
     index: VectorIndex
     search: Search
     embeddings: EmbeddingService | None
-    worker: MaintenanceWorker
+    pending_vectors: PendingVectors
     reranking: RerankerRunner
     timeout_s: float
 
@@ -152,7 +152,9 @@ class Queries:
         """
         if self.embeddings is not None:
             deadline = monotonic() + self.timeout_s
-            self.worker.catch_up(namespace, self.embeddings.embed([text], self.timeout_s).embedder, deadline)
+            self.pending_vectors.run(
+                namespace, deadline, embedder=self.embeddings.embed([text], self.timeout_s).embedder
+            )
 
     # The model
 
@@ -196,7 +198,7 @@ class Queries:
         if not self.search.anything(wanted):
             return []
         embedded = self.embeddings.embed([wanted.text], self.timeout_s)
-        self.worker.catch_up(wanted.namespace, embedded.embedder, deadline)
+        self.pending_vectors.run(wanted.namespace, deadline, embedder=embedded.embedder)
         if kind is QueryType.HYBRID:
             return self.search.by_both(wanted, embedded)
         return self.search.nearest(wanted, embedded)

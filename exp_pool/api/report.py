@@ -142,14 +142,14 @@ class Report:
         return "".join(_as_html(function) for function in self.functions)
 
 
-def report_on(namespace: str, outcomes: Outcomes, verifying: JudgeTraining, store: RecordStore) -> Report:
+def report_on(namespace: str, outcomes: Outcomes, judge_training: JudgeTraining, store: RecordStore) -> Report:
     """What is known now.
 
     Raises:
         StoreError: the store failed.
     """
     reuse: dict[str, list[Reuse]] = {}
-    for known in verifying.all(namespace):
+    for known in judge_training.all(namespace):
         reuse.setdefault(known.function, []).append(_reuse(known))
     folded = {known.function: known for known in outcomes.all(namespace)}
     names = sorted({*reuse, *folded})
