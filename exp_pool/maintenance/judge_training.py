@@ -261,9 +261,8 @@ class JudgeTraining:
         alarms, first = training.memory.alarms, training.segment < 0
         self._learn_given_pairs(training)
         self._read(training, segment, carried)
-        if (
-            training.memory.alarms > alarms and not first
-        ):  # what a process finds in the log was reported when it happened
+        # What a process finds in the log when it first reads it was reported when it happened.
+        if training.memory.alarms > alarms and not first:
             self._warn_of_drift(training)
         training.memory.study()
 
@@ -339,7 +338,8 @@ class JudgeTraining:
                     f"varies:{training.function}",
                     f"{training.function}: nearly equal requests get different answers ({training.alike_same} of "
                     f"{training.alike} were the same), so VerifiedJudge can answer hardly any. If these answers say "
-                    "the same in other words, tell it so: VerifiedJudge(same=...), a callable(stored, live) or a scorer",
+                    "the same in other words, tell it so: VerifiedJudge(same=...), a callable(stored, live) or a "
+                    "scorer",
                 )
         return label_entry(example, wrong=not same)
 
@@ -405,5 +405,6 @@ class JudgeTraining:
         self._notices.warn_once(
             f"drift:{training.namespace}:{training.function}:{training.memory.alarms}",
             f"{training.function}: stored answers are wrong more often than VerifiedJudge had learned, so the "
-            "requests, or the function, have changed. It forgets what it learned and abstains until it has learned anew",
+            "requests, or the function, have changed. It forgets what it learned and abstains until it has learned "
+            "anew",
         )

@@ -229,9 +229,8 @@ class PendingScores:
         record, outcome = result.record, result.outcome
         if isinstance(outcome, Score):
             self._pauses.pop(record.function, None)
-            if write_score(
-                self._store, record, outcome, runner.name
-            ):  # else the score of what the row is now stays pending
+            # Else the score of what the row is now stays pending.
+            if write_score(self._store, record, outcome, runner.name):
                 self._done(record)
                 self._counters.add("scored")
                 forget_reasons(self._store, record)
