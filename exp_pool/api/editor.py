@@ -150,7 +150,7 @@ class ExperienceEditor:
     def follow(self, before: Record, after: Record) -> None:
         """What follows from an edit: evidence against what is trusted again counts anew; scores are owed."""
         if before.trust != after.trust == Trust.TRUSTED:
-            self.outcomes.cleared(after.namespace, after.function, after.id)
+            self.outcomes.trusted_again(after.namespace, after.function, after.id)
         if before.answer != after.answer:
             self._owe_score(after.id, after.function)
 

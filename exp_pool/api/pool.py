@@ -310,7 +310,7 @@ class Pool(PoolSwitches):
         """Put a copy of a backup in the place of the store, and set the present one aside; where it is now."""
         self.check_open()
         try:
-            with self._index_sync.another_store():
+            with self._index_sync.store_replaced():
                 aside: Path | None = self._file_store().restore(source)
         finally:
             self.hot.forget_everything()
