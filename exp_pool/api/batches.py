@@ -191,7 +191,7 @@ class _Batched(Decorated[P, R]):
         Raises:
             ReplayMissError: replay is on.
         """
-        if begun.pool.replay and begun.pool.switches().read:
+        if begun.pool.replay and begun.pool.access().read:
             raise ReplayMissError(
                 f"{self._spec.name}: the stored answers of these items cannot be put together. Replay is on, so it "
                 "does not run: record it first"

@@ -242,7 +242,7 @@ class Decorated(FunctionLike, Generic[P, R]):
     def _policy_in(self, pool: Pool) -> Policy:
         """The policy under this manager's settings."""
         policy = self._policy
-        if pool.recording:
+        if pool.keeps_forever:
             return replace(policy, ttl=None, min_score=None)
         if policy.ttl is None and pool.config.default_ttl is not None:
             return replace(policy, ttl=Ttl(pool.config.default_ttl))
@@ -250,7 +250,7 @@ class Decorated(FunctionLike, Generic[P, R]):
 
     def _mode(self, pool: Pool, *, fresh: bool = False) -> Mode | None:
         """What the call may do with the pool; None where it runs without."""
-        switches = pool.switches()
+        switches = pool.access()
         if not (switches.read or switches.write):
             return None
         notice = self._setup.notice
@@ -271,7 +271,7 @@ class Decorated(FunctionLike, Generic[P, R]):
                 self._function,
             )
         replay = pool.replay and switches.read and not fresh
-        return Mode(switches.read and not fresh, switches.write, replay, pool.remedy)
+        return Mode(switches.read and not fresh, switches.write, replay, pool.replay_remedy)
 
     def _begin(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None

@@ -1,4 +1,4 @@
-"""How values look where people meet them: one line at a prompt, the same in rich, a small table in a notebook."""
+"""`repr` of values that users see: one line at a prompt and in rich, a small table in a notebook."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import MISSING, fields
 from typing import Any, TypeAlias
 
 Pairs: TypeAlias = Iterator[tuple[str, Any]]
-"""What is worth seeing of a value, by name, in the order in which people want to read it."""
+"""Names and values that a `repr` shows, in the order in which people want to read them."""
 
 _LONGEST = 60  # characters of one value
 
 
 class Brief:
-    """A value that shows as at most so many characters of its `repr`."""
+    """A value whose `repr` is cut to `_LONGEST` characters."""
 
     __slots__ = ("_value",)
 
@@ -27,7 +27,7 @@ class Brief:
 
 
 def _start(value: Any) -> str:
-    """The start of a `repr`: of a long text the rest is not even escaped."""
+    """The start of a `repr`. The rest of a long text is not even escaped."""
     try:
         return repr(value[: 2 * _LONGEST] if type(value) is str else value)
     except Exception:  # a class's own code: showing a value must not fail
@@ -35,7 +35,7 @@ def _start(value: Any) -> str:
 
 
 class Shown:
-    """A dataclass that shows what differs from its defaults, and of that the beginning."""
+    """Mixin for dataclasses: `repr` shows fields that differ from their defaults, each cut to `_LONGEST` characters."""
 
     __slots__ = ()
 
@@ -62,12 +62,12 @@ def counted(count: int, noun: str) -> str:
 
 
 def one_line(name: str, pairs: Iterable[tuple[str, Any]]) -> str:
-    """``Name(a=1, b='two')``, each value at most so long."""
+    """``Name(a=1, b='two')``, each value cut to `_LONGEST` characters."""
     return f"{name}({', '.join(f'{field}={Brief(value)!r}' for field, value in pairs)})"
 
 
 def as_table(name: str, pairs: Iterable[tuple[str, Any]]) -> str:
-    """A table of names and values, escaped: what is stored is text here, whatever it holds."""
+    """An HTML table of names and values, all of them escaped: stored text may hold anything."""
     cell = '<td style="text-align: left">'
     rows = "".join(
         f"<tr>{cell}{html.escape(field)}</td>{cell}{html.escape(_cell(value))}</td></tr>" for field, value in pairs

@@ -1,4 +1,4 @@
-"""URLs as people may read them: in errors, logs and on the command line."""
+"""URLs without passwords, for errors, logs and the command line."""
 
 from __future__ import annotations
 
