@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow test-reliability test-outside test-pythons lint types imports unit examples notebooks strip fix bench bench-sizes bench-embedders bench-reuse bench-traps bench-outcomes bench-routing bench-importing bench-finding peers wheel-test clean
+.PHONY: help demo test coverage test-fast test-slow test-reliability test-outside test-pythons lint types imports unit examples notebooks strip fix bench bench-sizes bench-embedders bench-reuse bench-traps bench-outcomes bench-routing bench-importing bench-finding peers wheel-test clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -60,6 +60,13 @@ test-fast: $(VENV)/.dev  ## a minute: ruff, mypy, layers, and the tests without 
 	+@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types imports
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow" \
 		tests/unit tests/flow tests/contract/test_memory.py tests/contract/test_sqlite.py
+
+coverage: $(VENV)/.dev  ## which lines of the package the tests reach; pages in .coverage-html
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet -d .coverage-html
+	$(BIN)/coverage report
 
 test-outside: $(VENV)/.dev  ## only what the last `make unit` skipped for want of servers or of EXP_POOL_TEST_DATA
 	$(BIN)/python -m pytest --outside -n auto --dist loadfile --no-loadscope-reorder

@@ -17,8 +17,9 @@ from exp_pool.api.registry import load_scorer
 from exp_pool.api.report import Report, report_on
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import RecordQuery, RecordStore, Scorer
-from exp_pool.core.experience import MISSING, Experience, HistoryEntry, Hit
+from exp_pool.core.experience import MISSING, Experience
 from exp_pool.core.filters import parse_where
+from exp_pool.core.results import HistoryEntry, Hit
 from exp_pool.errors import ClosedError, EmbedderError, InvalidInputError
 from exp_pool.maintenance.backfill import ScoringReport, backfill_scores
 from exp_pool.maintenance.doctor import Diagnosis, examine
@@ -98,9 +99,10 @@ class Pool(PoolSwitches):
             self._threads = ThreadPoolExecutor(_IO_THREADS, "exp_pool-io")
         return self._threads
 
-    def score_with(self, function: str, scored: FunctionScorer) -> None:
-        """From now on this scorer rates the function's experiences."""
-        self._pending_scores.configure(function, scored)
+    @property
+    def scorers(self) -> dict[str, FunctionScorer]:
+        """What decides about the experiences of a function, by its name."""
+        return self._pending_scores.functions
 
     def uncached(self, function: str, err: Exception, about: Callable[..., Any]) -> None:
         """A call could not be made a request: it runs without the pool, which is said once."""

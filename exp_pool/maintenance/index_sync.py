@@ -119,7 +119,7 @@ class IndexSync:
             VectorIndexError: the index cannot be written; deleted rows stay in its files, and searches drop them.
         """
         with self._turn:
-            for partition in self._store.spaces(namespace):
+            for partition in self._store.partitions(namespace):
                 self._nearest.uncover(partition)
             self._index.clear(namespace, self._pool())
 
@@ -182,7 +182,7 @@ class IndexSync:
         if not self._index.derived:
             return {}
         indexed, found = self._indexed(), {}
-        for partition, count in self._store.spaces().items():
+        for partition, count in self._store.partitions().items():
             if partition in indexed:
                 rest = "the rest is scanned meanwhile" if self._behind(partition) else "all of them"
                 fact = f"{count - self._behind(partition)} of {count} vectors; {rest}"
@@ -218,7 +218,7 @@ class IndexSync:
     def _indexed(self) -> dict[IndexPartition, int]:
         if not self._index.derived:
             return {}
-        return {partition: count for partition, count in self._store.spaces().items() if count >= self._index_from}
+        return {partition: count for partition, count in self._store.partitions().items() if count >= self._index_from}
 
     def _failed(self, partition: IndexPartition, err: VectorIndexError) -> None:
         self._nearest.uncover(partition)
@@ -281,7 +281,7 @@ class IndexSync:
         """
         if (partition, generation) in self._checked:
             return
-        there, expected = count(partition), self._store.spaces(partition.namespace).get(partition, 0)
+        there, expected = count(partition), self._store.partitions(partition.namespace).get(partition, 0)
         if self._store.vectors_after(*partition, self._position(partition, generation), 1):
             return  # while rows come, the numbers differ; another time
         self._checked.add((partition, generation))

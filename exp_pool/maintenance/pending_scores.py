@@ -65,7 +65,7 @@ class PendingScores:
         self._counters = counters
         self._notices = notices
         self.feedback = feedback
-        self.functions: dict[str, FunctionScorer] = {}
+        self.functions: dict[str, FunctionScorer] = {}  # what decides about the experiences of each
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._next: Future[None] | None = None  # the round that has not begun
@@ -73,10 +73,6 @@ class PendingScores:
         self._runners: dict[str, ScorerRunner] = {}  # by function
         self._pauses: dict[str, tuple[int, float]] = {}  # how often in a row it was unavailable, until when to wait
         self._remembered: dict[str, str] = {}
-
-    def configure(self, function: str, scored: FunctionScorer) -> None:
-        """Score the function's experiences with this scorer from now on."""
-        self.functions[function] = scored
 
     def deciding(self, function: str) -> str | None:
         """The name of the scorer whose score decides about a function: configured here, or last by another process.

@@ -1,4 +1,4 @@
-"""RerankerRunner: a second look at what a search found, by a model that reads both texts together.
+"""Reranking of what a search found, by a model that reads both texts together (a cross-encoder).
 
 It costs a pass of the model for each row looked at, so nothing here is imported, made or run unless it is asked for;
 decorated calls never ask.
@@ -6,7 +6,6 @@ decorated calls never ask.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -16,6 +15,7 @@ from exp_pool.core.record import Match
 from exp_pool.errors import InvalidInputError, RerankerError
 from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.single_thread import SingleThreadExecutor
+from exp_pool.search.embedders._sentence_models import LoadedModels
 
 Reranker: TypeAlias = Callable[[str, list[str]], Sequence[float] | Awaitable[Sequence[float]]]
 """Gets the request and the texts of others, returns how relevant each is: any numbers, the larger the better."""
@@ -35,7 +35,7 @@ class RerankerRunner:
 
     def __init__(self, usual: Reranker | str) -> None:
         self._usual = usual
-        self._loaded: dict[tuple[int, str], Reranker] = {}  # by process: after a fork the child loads its own
+        self._models: LoadedModels[str, Reranker] = LoadedModels()
         self._thread = SingleThreadExecutor("exp_pool-reranker")
 
     def chosen(self, reranker: Reranker | str | None) -> Reranker | str | None:
@@ -59,7 +59,13 @@ class RerankerRunner:
     def reordered(
         self, reranker: Reranker | str, request: str, matches: Sequence[Match], timeout_s: float
     ) -> list[Match]:
-        """The matches by falling relevance, equal ones as they were. Nothing is asked about fewer than two.
+        """The matches by falling relevance, equal ones as they were. Fewer than two are not reranked.
+
+        Args:
+            reranker: a callable, or the name or folder of a CrossEncoder.
+            request: the text that was searched for.
+            matches: what was found.
+            timeout_s: for the reranker.
 
         Raises:
             RerankerError: it cannot be had, failed, took too long, or did not give a number for each text.
@@ -88,12 +94,7 @@ class RerankerRunner:
         self._thread.stop(0.0)
 
     def _made(self, reranker: Reranker | str) -> Reranker:
-        if not isinstance(reranker, str):
-            return reranker
-        key = (os.getpid(), reranker)
-        if key not in self._loaded:
-            self._loaded[key] = _cross_encoder(reranker)
-        return self._loaded[key]
+        return self._models.get(reranker, lambda: _cross_encoder(reranker)) if isinstance(reranker, str) else reranker
 
 
 def _cross_encoder(name: str) -> Reranker:

@@ -189,7 +189,7 @@ class Moving:
             )
         if (counted := self.target.count(query)) < found:
             said.append(f"the target gives {found:,} rows and counts {counted:,}")
-        if (counted := sum(self.target.spaces(space).values())) < vectors:
+        if (counted := sum(self.target.partitions(space).values())) < vectors:
             said.append(f"the target gives {vectors:,} vectors and counts {counted:,}")
         return [f"namespace {space!r}: {what}" for what in said]
 

@@ -83,7 +83,7 @@ class NullStore:
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
         return []
 
-    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
+    def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         return {}
 
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:

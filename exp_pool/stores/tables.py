@@ -260,7 +260,7 @@ class Tables:
         rows.sort(key=lambda row: row.position)
         return rows[:limit]
 
-    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
+    def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         with self._lock:
             return Counter(_space(row) for row in self._vectors.values() if namespace in (None, row.namespace))
 

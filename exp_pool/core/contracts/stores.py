@@ -1,4 +1,4 @@
-"""What a record store must offer, and a front tier before one; `protocols` names all of it, too."""
+"""Protocols of record stores and front tiers; `protocols` names all of it, too."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class RecordStore(Protocol):
         """
         ...
 
-    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
+    def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         """How many vectors there are of each (namespace, embedder), in one namespace or all."""
         ...
 

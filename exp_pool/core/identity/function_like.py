@@ -1,4 +1,4 @@
-"""An object that stands where a function stood: it looks, binds, compares, copies and pickles as the function did.
+"""Function proxy: an object in place of a function that looks, binds, compares, copies and pickles as that did.
 
 It is no function itself: what is asked of a method (``agent.ask.call(...)``) has to be bound as the method is, and
 Python hands the attributes of functions on as they are. Nor does it pass for one (``__class__ = FunctionType``, as
@@ -25,7 +25,7 @@ _OF_FUNCTIONS = frozenset(
     f"__{name}__"
     for name in "annotate annotations builtins closure code defaults globals kwdefaults type_params".split()
 )
-_LATER = ("_bound", "_setup", "_shortcut")  # slots that are filled when first asked for, where it was unpickled
+_LATER = ("_binder", "_bound", "_local", "_setup")  # slots that are filled when first asked for, where it was unpickled
 _NAMES = ("__module__", "__name__", "__qualname__", "__doc__")
 _NOBODY: Any = object()
 

@@ -1,4 +1,4 @@
-"""Requests by their words: BM25 over one namespace, in memory, brought up to date before each search.
+"""Lexical search: BM25 over the requests of one namespace, in memory, brought up to date before each search.
 
 It follows `RecordStore.requests_after` as `exact` follows the vectors, so it works on every store, with no embedder
 and no vector index, and has nothing to damage.
@@ -30,7 +30,7 @@ _SPARE_DEAD = 1000  # rows that are gone are kept, marked, until they are more t
 
 @dataclass(frozen=True, slots=True)
 class LexicalQuery:
-    """A search for words. What is given restricts the rows before they are ranked."""
+    """A search for words. A field that is not None restricts the rows before they are ranked."""
 
     namespace: str
     text: str
@@ -54,7 +54,7 @@ class LexicalIndex:
         self._store = store
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._tables: OrderedDict[str, _Table] = OrderedDict()
+        self._tables: OrderedDict[str, _InvertedIndex] = OrderedDict()
 
     def search(self, query: LexicalQuery) -> list[Neighbour]:
         """At most `limit` rows that have a word in common with the text, best first; some may be gone by now.
@@ -83,8 +83,8 @@ class LexicalIndex:
         with self._lock:
             self._tables.clear()
 
-    def _table(self, namespace: str) -> _Table:
-        table = self._tables.get(namespace) or _Table()
+    def _table(self, namespace: str) -> _InvertedIndex:
+        table = self._tables.get(namespace) or _InvertedIndex()
         while rows := self._store.requests_after(namespace, table.position, _PAGE):
             self._tables.pop(namespace, None)  # who is interrupted leaves none that is half written
             for row in rows:
@@ -99,8 +99,8 @@ class LexicalIndex:
         return table
 
 
-class _Table:
-    """The words of one namespace's requests. Not thread-safe.
+class _InvertedIndex:
+    """The inverted index of one namespace's requests: of each word the rows that have it. Not thread-safe.
 
     Arrays are copied for each search: a view that a traceback keeps alive would keep its array from growing.
     """

@@ -194,9 +194,9 @@ class JsonStore(Mirror):
         with self._looking(_nowhere):
             return super().vectors_after(namespace, embedder, position, limit)
 
-    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
+    def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         with self._looking(_nowhere):
-            return super().spaces(namespace)
+            return super().partitions(namespace)
 
     # Leases, states, logs
 

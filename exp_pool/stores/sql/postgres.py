@@ -361,7 +361,7 @@ class PostgresStore(ServerStore[_Link]):
         super().tidy(forget_before)
         if self._index_from is None or monotonic() - self._tended < _TEND_EVERY_S:
             return
-        index_from, spaces = self._index_from, self.spaces()
+        index_from, spaces = self._index_from, self.partitions()
 
         def tend(link: _Link) -> None:
             link.timeout_s = self._timeout_s * PATIENCE

@@ -256,7 +256,7 @@ class SqlStore(SqlNotes):
         ]
 
     @translated
-    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
+    def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         where, values = ("", ()) if namespace is None else ("WHERE namespace = ?", (keep(namespace),))
         statement = f"SELECT namespace, embedder, count(*) FROM vectors {where} GROUP BY namespace, embedder"
         rows = self._all(statement, values, patient=True)
