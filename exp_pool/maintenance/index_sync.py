@@ -308,15 +308,7 @@ class IndexSync:
         *,
         anew: bool = False,
     ) -> bool:
-        """Hand over the vectors that changed since the last time; whether all of them were handed over.
-
-        Args:
-            partition: whose vectors.
-            generation: of the index.
-            deadline: when to stop (`clock.monotonic`).
-            progress: called with the number of rows done.
-            anew: hand over all vectors.
-        """
+        """Hand over vectors that changed since the last time (`anew`: all); whether it came to the last of them."""
         with self._feeding(partition) as may_feed:
             position = self._position(partition, generation)
             if not may_feed():

@@ -46,45 +46,25 @@ _ALIKE, _ENOUGH_ALIKE, _FEW_SAME = 0.95, 30, 0.2
 
 @dataclass(slots=True)
 class TrainingState:
-    """One judge's memory of one function in one namespace, and how far its logs were read.
-
-    Attributes:
-        judge: whose memory.
-        function: which the judge decides about.
-        namespace: of the calls.
-        log: the name of the logs, without their number.
-        memory: what the judge has learned.
-        asked: whether calls of this process ask the judge; else the logs are only read.
-        segment: the number of the log that is read now; -1: none was read.
-        position: how far in that log.
-        fitted: whether the pairs that the judge was given are learned.
-        waiting: examples to be compared.
-        comparing: how many examples the thread that asks the judge's `same` has.
-        unwritten: labels to be appended to the log.
-        answered: reused answers that are not in the log yet.
-        predicted: the sum of their predicted chances to be wrong.
-        least_chance: the least chance with which one of them would have been explored.
-        alike: examples of nearly equal requests.
-        alike_same: how many of these had the same answer.
-    """
+    """One judge's memory of one function in one namespace, and how far its logs were read."""
 
     judge: VerifiedJudge
     function: str
     namespace: str
-    log: str
+    log: str  # the name of the logs, without their number
     memory: JudgeMemory
-    asked: bool = True
-    segment: int = -1
-    position: int = 0
-    fitted: bool = False
-    waiting: deque[Learn] = field(default_factory=lambda: deque(maxlen=_QUEUE))
-    comparing: int = 0
-    unwritten: deque[str] = field(default_factory=lambda: deque(maxlen=_QUEUE))
-    answered: int = 0
-    predicted: float = 0.0
-    least_chance: float = 1.0
-    alike: int = 0
-    alike_same: int = 0
+    asked: bool = True  # by calls of this process; else the logs are only read
+    segment: int = -1  # the number of the log that is read now
+    position: int = 0  # how far in that log
+    fitted: bool = False  # whether the pairs that the judge was given are learned
+    waiting: deque[Learn] = field(default_factory=lambda: deque(maxlen=_QUEUE))  # to be compared
+    comparing: int = 0  # how many the thread has that asks the judge's `same`
+    unwritten: deque[str] = field(default_factory=lambda: deque(maxlen=_QUEUE))  # labels for the log
+    answered: int = 0  # reused answers that are not in the log yet
+    predicted: float = 0.0  # the sum of their predicted chances to be wrong
+    least_chance: float = 1.0  # with which one of them would have been explored
+    alike: int = 0  # examples of nearly equal requests
+    alike_same: int = 0  # how many of these had the same answer
 
     @property
     def version(self) -> str:

@@ -35,6 +35,7 @@ from exp_pool.reuse.lift import CallOutcome, Effect, LiftTable
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices
+from exp_pool.stores.pages import audit_entries
 
 _POINTER, _SUMS = "outcomes:", "lifts:"
 _SEGMENT = 10_000  # entries of a log, of about 300 bytes: read in a tenth of a second when a process begins
@@ -122,12 +123,8 @@ class Outcomes:
         Raises:
             StoreError: the store failed.
         """
-        values, position = [], 0
-        while page := self._store.read_log(record.namespace, audit_log(record.id), after=position):
-            position = page[-1].position
-            said = (loads(text) for _, text in page)
-            values += [entry["value"] for entry in said if entry["what"] == "feedback"]
-        return values
+        entries = map(loads, audit_entries(self._store, record.namespace, record.id))
+        return [entry["value"] for entry in entries if entry["what"] == "feedback"]
 
     def _last_feedback(self, namespace: str, id_: str) -> float | None:
         """The last feedback on an experience. Its log, which may be long, is read once."""
@@ -284,8 +281,8 @@ class Outcomes:
         whole = lifts.added_up()
         out = [id_ for id_ in alone if self._quarantine_one(namespace, id_, _reason_alone(effects[id_]))]
         evidence = lifts.pooled()
-        said = ((id_, _reason_together(folded.function, whole, evidence, effects[id_])) for id_ in together)
-        out += [id_ for id_, reason in said if self._quarantine_one(namespace, id_, reason)]
+        reasons = ((id_, _reason_together(folded.function, whole, evidence, effects[id_])) for id_ in together)
+        out += [id_ for id_, reason in reasons if self._quarantine_one(namespace, id_, reason)]
         entry: dict[str, Any] = {"at": now_us(), "out": out}
         if together:
             entry["alarm"] = lifts.alarms

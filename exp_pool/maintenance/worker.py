@@ -34,31 +34,18 @@ _AGAIN_S = 30.0  # how often the worker looks for rows whose next try has come
 @reinit_after_fork()
 @dataclass(kw_only=True, eq=False)
 class MaintenanceWorker:
-    """Does all maintenance of one pool, on a thread of its own that starts when there is something to do.
+    """Does all maintenance of one pool, on a thread of its own that starts when there is something to do."""
 
-    Attributes:
-        store: where rows, uses and logs stand.
-        eviction: what it does first, with `outcomes` and `judge_training`.
-        outcomes: weighs feedback.
-        judge_training: gives judges what their labels teach.
-        pending_scores: scores, on another thread.
-        pending_vectors: embeds.
-        index_sync: hands vectors to the index.
-        notices: warns once of what fails.
-        count_hot_uses: passes on the uses that the local cache has counted, by `used`.
-        remember_s: for how long tombstones are kept.
-    """
-
-    store: RecordStore
-    eviction: Eviction
-    outcomes: Outcomes
-    judge_training: JudgeTraining
-    pending_scores: PendingScores
-    pending_vectors: PendingVectors
-    index_sync: IndexSync
-    notices: Notices
-    count_hot_uses: Callable[[], None]
-    remember_s: float
+    store: RecordStore  # where rows, uses and logs stand
+    eviction: Eviction  # comes first, then `outcomes` and `judge_training`
+    outcomes: Outcomes  # weighs feedback
+    judge_training: JudgeTraining  # learns from labels
+    pending_scores: PendingScores  # scores, on another thread
+    pending_vectors: PendingVectors  # embeds
+    index_sync: IndexSync  # hands vectors to the index
+    notices: Notices  # warns once of what fails
+    count_hot_uses: Callable[[], None]  # passes on the uses that the local cache has counted, by `used`
+    remember_s: float  # for how long tombstones are kept
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -150,7 +137,14 @@ class MaintenanceWorker:
             raise failed
 
     def catch_up_for_call(self, namespace: str, function: str, embedder: str, deadline: float) -> None:
-        """Embed a function's pending rows before a call looks for them; see `PendingVectors.catch_up_for_call`."""
+        """Embed a function's pending rows before a call looks for similar ones; see `PendingVectors.catch_up_for_call`.
+
+        Args:
+            namespace: of the call.
+            function: its name.
+            embedder: the name of the embedder that embedded the call.
+            deadline: when to stop (`clock.monotonic`).
+        """
         self.pending_vectors.catch_up_for_call(namespace, function, embedder, deadline)
 
     def _evict(self) -> None:
