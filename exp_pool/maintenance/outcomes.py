@@ -4,8 +4,7 @@ For each function that got feedback the store keeps, in each namespace,
 
 - logs ``outcomes:HASH:0``, ``:1``, ...: one entry for each feedback, with ids and numbers only, and one for each
   decision of the rule or of a person. Positions are never stored, so that all of this may be moved to another store.
-- the state ``outcomes:HASH``: the function's name, and which log is written now. After `_SEGMENT` entries a new log is
-  begun.
+- the state ``outcomes:HASH``: the function's name, and which log is written now: a new one after `_SEGMENT` entries.
 - the state ``lifts:HASH``: the sums of the logs up to some number. These logs are dropped `_GRACE_S` after the next log
   was begun: a writer that had read the state before has long appended.
 
@@ -59,7 +58,7 @@ class FunctionOutcomes:
     lifts: LiftTable
     generation: str
     known: int  # the last log that was added up, as the state said
-    through: int = -1  # the last log that is in the sums it began with
+    through: int = -1  # the last log that is in the stored sums
     read: dict[int, _ReadPosition] = field(default_factory=dict)  # how far, by log
     last: dict[str, float] = field(default_factory=dict)  # outcomes of the calls in these logs
 
@@ -69,7 +68,7 @@ class _Pointer:
     function: str
     generation: str
     segment: int = 0  # the log that is written now
-    since: int = 0  # when it was begun, microseconds
+    since: int = 0  # when that log was begun, microseconds
     through: int = -1  # the last log that was added up
 
 
@@ -144,22 +143,17 @@ class Outcomes:
             if len(self._feedback) > _REMEMBERED:
                 del self._feedback[next(iter(self._feedback))]
 
-    def trusted_again(self, namespace: str, function: str, id_: str) -> None:
-        """Count evidence about a quarantined experience anew, because a person trusts it again.
-
-        Args:
-            namespace: of the experience.
-            function: its name.
-            id_: of the experience.
+    def trusted_again(self, record: Record) -> None:
+        """Count evidence about a quarantined row anew, because a person trusts it again.
 
         Raises:
             StoreError: that could not be stored.
         """
-        if self._pointer(namespace, _hash(function)) is not None:
-            self._append(namespace, function, {"at": now_us(), "cleared": id_})
+        if self._pointer(record.namespace, _hash(record.function)) is not None:
+            self._append(record.namespace, record.function, {"at": now_us(), "cleared": record.id})
 
     def forget(self, namespace: str) -> None:
-        """Delete the sums of a namespace, of which everything else was deleted.
+        """Delete the sums of a namespace, everything else of which was deleted.
 
         Raises:
             StoreError: the store failed.
@@ -297,7 +291,7 @@ class Outcomes:
             )
 
     def _quarantine_one(self, namespace: str, id_: str, reason: str) -> bool:
-        """Quarantine one; whether it is out of use now. What a person annotated stays in use."""
+        """Quarantine a row unless a person annotated it; whether it is out of use now."""
         for _ in range(_TRIES):
             (row,) = self._store.get_many(namespace, [id_], by="id")
             if row is None or row.trust != "trusted":
