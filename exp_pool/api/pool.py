@@ -28,12 +28,11 @@ from exp_pool.maintenance.pending_scores import reasons
 from exp_pool.maintenance.scorer_runner import FunctionScorer
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters, Stats
-from exp_pool.runtime.display import one_line
+from exp_pool.runtime.display import one_line, without_password
 from exp_pool.runtime.forks import reset_in_child
 from exp_pool.runtime.keyword_options import complete, lists
 from exp_pool.runtime.notices import Notices, log_with_trace
 from exp_pool.runtime.switches import PoolSwitches
-from exp_pool.runtime.urls import without_password
 from exp_pool.search.embedders.service import Embedded
 from exp_pool.search.search import SearchQuery
 from exp_pool.stores.journal import Journal

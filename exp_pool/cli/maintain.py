@@ -9,7 +9,7 @@ import typer
 
 from exp_pool.cli.common import IndexOption, JsonOption, StoreOption, WhereOption, bar, conditions, opened, said
 from exp_pool.cli.output import as_json, facts, line
-from exp_pool.runtime.urls import without_password
+from exp_pool.runtime.display import without_password
 from exp_pool.snapshots.migration import migrate as move
 
 app = typer.Typer()

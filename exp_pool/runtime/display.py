@@ -1,8 +1,9 @@
-"""`repr` of values that users see: one line at a prompt and in rich, a small table in a notebook."""
+"""Values as users see them: a `repr` in one line, a small table in a notebook, URLs without passwords."""
 
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields
 from typing import Any, TypeAlias
@@ -11,6 +12,9 @@ Pairs: TypeAlias = Iterator[tuple[str, Any]]
 """Names and values that a `repr` shows, in the order in which people want to read them."""
 
 _LONGEST = 60  # characters of one value
+# To the last @: a password may hold an @ or a slash that was not escaped, and a host hidden too much does no harm.
+_PASSWORD = re.compile(r"(?<=://)([^:@/?#]*):.*@", re.DOTALL)
+_SECRET_OPTION = re.compile(r"([?&][^=&#]*(?:password|passwd|pwd|secret|token|api_?key)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
 
 class Brief:
@@ -78,3 +82,8 @@ def as_table(name: str, pairs: Iterable[tuple[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     text = value if isinstance(value, str) else _start(value)
     return text if len(text) <= _LONGEST * 8 else f"{text[: _LONGEST * 8]}…"
+
+
+def without_password(url: str) -> str:
+    """The URL with ``***`` in the place of its password, in the address or among its options."""
+    return _SECRET_OPTION.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url))
