@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from loguru import logger
 
-from exp_pool.calls.steps import Learn, Recall
+from exp_pool.calls.steps import Recall, TrainJudge
 from exp_pool.core.contracts.plugs import RecordStore, Scorer
 from exp_pool.errors import EmbedderError, StoreError
 from exp_pool.maintenance.answer_comparison import AnswerComparison
@@ -57,7 +57,7 @@ class TrainingState:
     segment: int = -1  # the number of the log that is read now
     position: int = 0  # how far in that log
     fitted: bool = False  # whether the pairs that the judge was given are learned
-    waiting: deque[Learn] = field(default_factory=lambda: deque(maxlen=_QUEUE))  # to be compared
+    waiting: deque[TrainJudge] = field(default_factory=lambda: deque(maxlen=_QUEUE))  # to be compared
     comparing: int = 0  # how many the thread has that asks the judge's `same`
     unwritten: deque[str] = field(default_factory=lambda: deque(maxlen=_QUEUE))  # labels for the log
     answered: int = 0  # reused answers that are not in the log yet
@@ -74,7 +74,7 @@ class TrainingState:
 
 @reinit_after_fork()
 class JudgeTraining:
-    """Trains the judges of one pool. `drivers.services.Learning` is what callers know of it.
+    """Trains the judges of one pool. `drivers.services.JudgeTrainer` is what callers know of it.
 
     Args:
         store: where labels stand.
@@ -99,7 +99,7 @@ class JudgeTraining:
         self._counters = counters
         self._notices = notices
         self._wake = wake
-        self._comparison = AnswerComparison[tuple[TrainingState, Learn]](self._compare_pair, load_scorer)
+        self._comparison = AnswerComparison[tuple[TrainingState, TrainJudge]](self._compare_pair, load_scorer)
         self._lock = threading.Lock()
         # A child process makes its own: the bound is void where two processes toss the same. It only chooses what is
         # explored.
@@ -117,7 +117,7 @@ class JudgeTraining:
             cast("VerifiedJudge", step.judge), request.namespace, request.function, request.version
         ).memory
 
-    def learn(self, step: Learn) -> None:
+    def learn(self, step: TrainJudge) -> None:
         """Take an example, to be learned by a later round."""
         request = step.request
         judge = cast("VerifiedJudge", step.judge)
@@ -283,7 +283,7 @@ class JudgeTraining:
             if (dropped := self._comparison.put((training, step))) is not None:
                 self._note(dropped[0], None, compared=1)
 
-    def _compare_pair(self, pair: tuple[TrainingState, Learn]) -> None:
+    def _compare_pair(self, pair: tuple[TrainingState, TrainJudge]) -> None:
         training, step = pair
         entry = None
         try:
@@ -298,7 +298,7 @@ class JudgeTraining:
             if entry is not None:
                 training.unwritten.append(entry)
 
-    def _label_of(self, training: TrainingState, step: Learn) -> str | None:
+    def _label_of(self, training: TrainingState, step: TrainJudge) -> str | None:
         example: TrainingExample = step.example
         try:
             same = self._comparison.same(training.judge, step)
@@ -324,7 +324,7 @@ class JudgeTraining:
         return label_entry(example, wrong=not same)
 
     def _learn_given_pairs(self, training: TrainingState) -> None:
-        """Learn the labelled pairs that the judge was given, once."""
+        """TrainJudge the labelled pairs that the judge was given, once."""
         if training.fitted or not training.judge.taught or self._embeddings is None:
             return
         from exp_pool.reuse.guard import differences  # when needed: its word lists take 40 ms

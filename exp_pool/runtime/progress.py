@@ -35,8 +35,10 @@ def watched(items: Iterable[Any], what: str, total: int) -> Iterator[Any]:
 
 
 @contextmanager
-def bar(what: str, total: int | None, *, show: bool = True) -> Iterator[Callable[[str], None]]:
+def bar(what: str, total: float | None, *, show: bool = True) -> Iterator[Callable[..., None]]:
     """Show a bar; gives the function to call after each step, with a note to show, such as the cost so far.
+
+    A second argument of that function says how many steps were done.
 
     Args:
         what: is done.
@@ -45,7 +47,7 @@ def bar(what: str, total: int | None, *, show: bool = True) -> Iterator[Callable
     """
     console = _console() if show and (total is None or total >= _WORTH_A_BAR) else None
     if console is None:
-        yield lambda _note: None
+        yield lambda _note, _count=1: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -53,7 +55,7 @@ def bar(what: str, total: int | None, *, show: bool = True) -> Iterator[Callable
     note = TextColumn("{task.fields[note]}")
     with Progress(*columns, note, console=console, transient=True) as shown:
         task = shown.add_task(what, total=total, note="")
-        yield lambda said: shown.update(task, advance=1, note=said)
+        yield lambda said, count=1: shown.update(task, advance=count, note=said)
 
 
 def _console() -> Console | None:

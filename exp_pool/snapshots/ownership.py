@@ -1,4 +1,4 @@
-"""Which files of a folder a pool may replace: those whose content it has, because it saved or loaded them as they are.
+"""Ownership of snapshot files: a pool replaces only files that it saved or loaded as they are.
 
 They are known by their content, not by a mark in the folder: folders are copied, moved and put together by hand, and
 two pools that save into one would each find the other's mark. A pool that lost its memory (a new process with
@@ -24,8 +24,14 @@ _REMEMBERED = 10_000  # files, the newest: 200 KB; more only where one save wrot
 _TRIES = 5  # while other processes remember theirs
 
 
-def refuse_to_lose(pool: Pool, root: Path, there: Iterable[Path], coming: Sequence[files.Staged]) -> None:
-    """Raise where a file would go whose content this pool does not have.
+def check_replaceable(pool: Pool, root: Path, there: Iterable[Path], coming: Sequence[files.Staged]) -> None:
+    """Refuse to replace files whose content this pool does not have.
+
+    Args:
+        pool: which remembers what it saved and loaded.
+        root: the folder.
+        there: its files.
+        coming: the files that replace them.
 
     Raises:
         ConfigurationError: there are such files; it names one.
@@ -40,8 +46,8 @@ def refuse_to_lose(pool: Pool, root: Path, there: Iterable[Path], coming: Sequen
         )
 
 
-def remember(pool: Pool, digests: Sequence[str]) -> None:
-    """These files were loaded, or are about to be written.
+def remember_files(pool: Pool, digests: Sequence[str]) -> None:
+    """Remember files that were loaded, or are about to be written.
 
     Raises:
         StoreError: the store failed, or others write the same state all the time.
