@@ -51,7 +51,7 @@ class ExperienceEditor:
     lease_timeout_s: float  # of the journal of changes
 
     def create_exps(self, experiences: Sequence[Experience]) -> list[str]:
-        """Store experiences; their ids."""
+        """Store experiences and return their ids."""
         self.switches.check_writable()
         records = []
         for experience in experiences:
@@ -92,7 +92,7 @@ class ExperienceEditor:
         return None if record is None else to_experience(record)
 
     def update_exp(self, id_: str, changes: Mapping[str, Any]) -> Experience:
-        """Change fields of an experience; the changed one."""
+        """Change fields of an experience and return the changed one."""
         self.switches.check_writable()
         fixed = sorted(changes.keys() & _FIXED)
         if fixed:
@@ -113,7 +113,7 @@ class ExperienceEditor:
         return after
 
     def annotate(self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None) -> Experience:
-        """Say what the answer should be (by default: the one it gave); from now on that answers. Audited."""
+        """Set the expected answer (default: the response). Later calls get it. Recorded in `history`."""
         self.switches.check_writable()
         before, after = self._change(id_, lambda experience: experience.annotate(expected=expected, metadata=metadata))
         replaced = {"expected_before": before.expected} if before.annotated else {}
@@ -135,7 +135,7 @@ class ExperienceEditor:
         return kept
 
     def follow(self, before: Record, after: Record) -> None:
-        """What follows from an edit: evidence against what is trusted again counts anew; scores are owed."""
+        """Follow up an edit: outcomes of a row that is trusted again count anew; a changed answer is scored anew."""
         if before.trust != after.trust == Trust.TRUSTED:
             self.outcomes.trusted_again(after)
         if before.answer != after.answer:

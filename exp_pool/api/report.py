@@ -65,7 +65,7 @@ class Reuse:
         answered: of these, from the pool.
         explored: run live although they would have been answered.
         abstained: the rest.
-        error_rate: about how many of all requests were answered wrongly: those looked into, for those that were not.
+        error_rate: about how many of all requests were answered wrongly: those explored stand for those that were not.
         at_most: with confidence it was less than this, at any time (`exp_pool.reuse.bound`).
         allowed: the judge's `max_error_rate`; None where this process has not asked the judge.
         confidence: of `at_most`.
@@ -266,7 +266,7 @@ def _sentences(report: FunctionReport) -> list[str]:
         allowed = "" if reuse.allowed is None else f", {reuse.allowed:.1%} allowed"
         said.append(
             f"{which}{reuse.requests:,} requests: {reuse.answered / reuse.requests:.1%} answered from the pool, "
-            f"{reuse.explored / reuse.requests:.1%} looked into; wrong about {reuse.error_rate:.2%} of all, "
+            f"{reuse.explored / reuse.requests:.1%} explored; wrong about {reuse.error_rate:.2%} of all, "
             f"at most {reuse.at_most:.2%} ({reuse.confidence:.0%} confidence{allowed})"
         )
         if reuse.drifts:
