@@ -145,7 +145,7 @@ def _with_objections(request: str, hits: Sequence[Hit]) -> Iterator[tuple[Hit, s
 
 
 def _of_the_rest(question: Question) -> str:
-    """What was compared, where that is not the whole texts."""
+    """For people: which parts were compared, where these are not the whole texts."""
     nearest = max(question.hits, key=lambda hit: hit.similarity, default=None)
     parts = None if nearest is None else without_boilerplate(question.request, nearest.experience.request)
     if nearest is None or parts is None:
@@ -181,9 +181,9 @@ def all_of(*judges: Judge) -> Judge:
 
 
 def any_of(*judges: Judge) -> Judge:
-    """A judge that answers with what the first of these chooses that chooses anything.
+    """A judge that answers with the choice of the first of these judges that does not abstain.
 
-    One that raises has abstained; if nobody answers then, the others' abstention is that error.
+    One that raises has abstained; if none answers, its error is raised.
 
     Raises:
         ConfigurationError: none is given, one is no judge, or one learns.

@@ -21,7 +21,7 @@ __all__ = ["Difference", "DifferenceKind", "differences", "guard", "objections"]
 
 
 def differences(request: str | TokenizedText, stored: str | TokenizedText) -> tuple[Difference, ...]:
-    """Everything that the guard sees in which two requests differ; none for equal texts.
+    """All differences between two requests that the guard sees; none for equal texts.
 
     Args:
         request: a text, or what `tokenize` made of it, where it is compared with several.
@@ -92,7 +92,7 @@ def _opposites(sides: TokenDiff) -> Iterator[Finding]:
 
 
 def _word(token: Token) -> str:
-    """What it is compared by with its contrary: "first" is a number, and the contrary of "last"."""
+    """The key by which a token is compared with its contrary: "first" is a number, and the contrary of "last"."""
     return stem(token.text.lower()) if token.kind == "n" and token.value.soft else token.key
 
 

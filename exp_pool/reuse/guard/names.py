@@ -27,7 +27,7 @@ def classes(sides: TokenDiff) -> Iterator[Finding]:
 
 
 def entities(sides: TokenDiff) -> Iterator[Finding]:
-    """Names."""
+    """Names that only one of the texts has, or each another."""
     mine, other = _names(sides.ours, sides.a, sides.b), _names(sides.theirs, sides.b, sides.a)
     if not (mine and other):
         exchanged = _chinese_terms(sides)

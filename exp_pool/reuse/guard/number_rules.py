@@ -24,7 +24,7 @@ _BOUNDS = _keys(english.BOUNDS) | chinese.BOUNDS
 
 
 def numbers(sides: TokenDiff) -> Iterator[Finding]:
-    """Numbers, dates and times."""
+    """Numbers, dates and times of one text that mean something else in the other."""
     ours, theirs = _amounts(sides)
     if not ours and not theirs:
         return
@@ -96,13 +96,13 @@ def _sure(numbers: list[Token], followers: Mapping[int, str], places: set[str]) 
 
 
 def _followers(numbers: Sequence[Token], tokens: Sequence[Token]) -> dict[int, str]:
-    """What stands behind each of them."""
+    """Of each number, by its id, the key of the token behind it."""
     ids = set(map(id, numbers))
     return {id(token): after.key for token, after in pairwise(tokens) if id(token) in ids}
 
 
 def units(sides: TokenDiff) -> Iterator[Finding]:
-    """Units without a number, of one dimension."""
+    """Units without a number: one in the place of another of the same dimension."""
     units_of_theirs = [token for token in reversed(sides.theirs) if token.key.startswith("unit:")]
     theirs = {dimension: token for token in units_of_theirs for dimension in _dimensions(token)}
     for token in sides.ours:

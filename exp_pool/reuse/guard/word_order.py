@@ -103,7 +103,7 @@ def _ends(keys: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _asked(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
-    """Who V X, against who did X V."""
+    """Who V X, against who did X V: "who hired Bob", "who did Bob hire"."""
     if abs(len(ours) - len(theirs)) != 1:
         return None
     longer, shorter = (ours, theirs) if len(ours) > len(theirs) else (theirs, ours)
@@ -123,7 +123,7 @@ def _asked(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None
 
 
 def _done(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
-    """X was V by Y, against X V Y."""
+    """X was V by Y, against X V Y: the passive of one text against the active of the other."""
     if ("by" in ours) == ("by" in theirs):
         return None
     passive, active = (ours, theirs) if "by" in ours else (theirs, ours)
