@@ -122,18 +122,6 @@ class ThresholdJudge:
 # ── Behind the guard, and together ────────────────────────────────────────────────────────────────────────────────────
 
 
-def unobjectionable(question: Question) -> tuple[Question, str]:
-    """The question without the similar hits that the guard vetoes, and why it does, in words for people."""
-    kept: list[Hit] = []
-    vetoes: list[str] = []
-    for hit, veto in _with_objections(question.request, question.hits):
-        if veto is None:
-            kept.append(hit)
-        else:
-            vetoes.append(f"similarity {hit.similarity:.3f}, but {veto}")
-    return replace(question, hits=tuple(kept)), "; ".join(vetoes)
-
-
 def _with_objections(request: str, hits: Sequence[Hit]) -> Iterator[tuple[Hit, str | None]]:
     """Each hit with what the guard objects to in it, one by one; to an identical request it never objects."""
     from exp_pool.reuse.guard import objections  # its word lists take 40 ms, for those who want them
@@ -273,7 +261,9 @@ class _AnyOf(_CompositeJudge):
 
 class _Guarded(_CompositeJudge):
     def _decide(self, question: Question) -> _Decision:
-        shown, vetoes = unobjectionable(question)
+        judged = list(_with_objections(question.request, question.hits))
+        shown = replace(question, hits=tuple(hit for hit, veto in judged if veto is None))
+        vetoes = "; ".join(f"similarity {hit.similarity:.3f}, but {veto}" for hit, veto in judged if veto is not None)
         if not shown.hits:
             return Verdict(None, vetoes or "nothing was found")
         verdict = yield _ask(self.judges[0], shown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import NamedTuple
 
 from exp_pool.reuse.guard import chinese, english
@@ -108,11 +109,7 @@ def _akin(one: Token, other: Token, language: str) -> bool:
         return False
     if are_opposites(x, y) or says_the_contrary(one, other, language):
         return False
-    common = 0
-    for p, q in zip(x, y, strict=False):
-        if p != q:
-            break
-        common += 1
+    common = len(commonprefix((x, y)))  # noqa: RUF071  (of characters, as is meant)
     shorter = min(len(x), len(y))
     if common == shorter:
         return True
