@@ -153,7 +153,12 @@ class AsyncPool:
 
     @lists(SearchOptions, SEARCH_DEFAULTS)
     async def query_exps(self, request: str, **options: Unpack[SearchOptions]) -> list[Experience]:
-        """The experiences of `search`, which says what the options mean."""
+        """The experiences of `search`.
+
+        Args:
+            request: the text.
+            options: those of `search`, which says what they mean.
+        """
         return [hit.experience for hit in await self.search(request, **options)]
 
     @lists(SearchOptions, SEARCH_DEFAULTS)
@@ -187,7 +192,7 @@ class AsyncPool:
             StoreError: the store failed.
         """
         given = complete("search", SearchOptions, SEARCH_DEFAULTS, options)
-        begin = functools.partial(self.sync.queries.loading_for, given["namespace"] or self.sync.space, given)
+        begin = functools.partial(self.sync.queries.loading_for, given["namespace"] or self.sync.namespace, given)
         await self._loaded(begin, self.sync.config.query_timeout)
         return await self._hop(self.sync.search, request, **options)
 

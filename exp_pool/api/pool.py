@@ -119,7 +119,7 @@ class Pool(PoolSwitches):
         return self._store
 
     @property
-    def space(self) -> str:
+    def namespace(self) -> str:
         """The namespace that surrounds the call, else the manager's."""
         return self._namespaces.of()
 
@@ -161,7 +161,7 @@ class Pool(PoolSwitches):
     def why_unscored(self, id_: str) -> list[str]:
         """Why scorers gave an experience no score, the oldest reason first; empty where nothing went wrong."""
         self.check_open()
-        return reasons(self._store, self.space, id_)
+        return reasons(self._store, self.namespace, id_)
 
     def delete_exp(self, id_: str) -> bool:
         """Delete an experience. Returns whether it was there."""
@@ -239,12 +239,12 @@ class Pool(PoolSwitches):
     def embed_owed(self) -> None:
         """Embed the rows of this namespace that wait for it, if there is an embedder; nothing is embedded anew."""
         self.check_open()
-        self._pending_vectors.run(self.space, float("inf"))
+        self._pending_vectors.run(self.namespace, float("inf"))
 
     def report(self) -> Report:
         """What experiences did to the outcomes of calls, and how answers were reused, for each function."""
         self.check_open()
-        return report_on(self.space, self._outcomes, self._judge_training, self._store)
+        return report_on(self.namespace, self._outcomes, self._judge_training, self._store)
 
     # Upkeep
 
@@ -265,7 +265,7 @@ class Pool(PoolSwitches):
     ) -> ScoringReport:
         """Score the current experiences that meet all conditions, and have no score of this scorer and version yet."""
         self.check_writable()
-        query = RecordQuery(self.space, parse_where(where))
+        query = RecordQuery(self.namespace, parse_where(where))
         return backfill_scores(
             self._store, self._pending_scores, load_scorer(scorer), query, again=again, concurrency=concurrency
         )
