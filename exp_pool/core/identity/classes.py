@@ -23,10 +23,12 @@ from typing import Any
 
 from exp_pool.core.identity.names import HEAP_TYPE, is_known_by_name
 
+NOTHING: Any = object()
+
 _IMMUTABLE_TYPE = 1 << 8  # of type.__flags__: written in C
 _POINTER = object.__basicsize__ // 2
 _MAKERS = ("abc", "collections", "dataclasses", "enum", "functools", "pydantic", "typing")  # they add methods of theirs
-_NOTHING = ("PydanticUndefinedType", "_MISSING_TYPE")  # the types of what stands for "no default"
+_NO_DEFAULT = ("PydanticUndefinedType", "_MISSING_TYPE")  # the types of what stands for "no default"
 # What dataclasses write, each version of Python in its own way; the fields tell all that it depends on.
 _GENERATED = frozenset(
     f"__{name}__" for name in "init repr eq lt le gt ge hash setattr delattr replace getstate setstate".split()
@@ -105,18 +107,18 @@ def attributes_of(value: Any) -> dict[str, Any]:
     return {n: item for n, item in held.items() if not isinstance(getattr(cls, n, None), functools.cached_property)}
 
 
+def cells_of(function: Any) -> Iterator[tuple[str, types.CellType, Any]]:
+    """The variables that a function closes over: name, cell and content; `NOTHING` where nothing was assigned yet."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield name, cell, cell.cell_contents
+        except ValueError:
+            yield name, cell, NOTHING
+
+
 def closure_values(function: Any) -> dict[str, Any]:
     """Plain immutable values in a nested function's closure, by name; everything else there is left out."""
-    cells = getattr(function, "__closure__", None)
-    found: dict[str, Any] = {}
-    for name, cell in zip(function.__code__.co_freevars, cells, strict=True) if cells else ():
-        try:
-            value = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-        if value is not None and is_plain(value):
-            found[name] = value
-    return found
+    return {name: value for name, _, value in cells_of(function) if value is not None and is_plain(value)}
 
 
 def is_plain(value: Any) -> bool:
@@ -220,7 +222,7 @@ def _fields(cls: type) -> dict[str, dict[str, Any]]:
         name: {
             key: _functions(cls, key, item) if is_code(item) else item
             for key, item in about.items()
-            if not key.startswith("_") and item is not None and type(item).__name__ not in _NOTHING
+            if not key.startswith("_") and item is not None and type(item).__name__ not in _NO_DEFAULT
         }
         for name, about in declared.items()
     }

@@ -18,10 +18,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from exp_pool.core.identity.arguments import CLOSURE
-from exp_pool.core.identity.classes import has_attributes, is_plain, may_hold_unseen
+from exp_pool.core.identity.classes import NOTHING, cells_of, has_attributes, is_plain, may_hold_unseen
 from exp_pool.core.identity.closure_changes import REBOUND, SUMMED, Use, uses_of
 from exp_pool.core.identity.closure_objects import coordinates, left_of_variable
-from exp_pool.core.identity.first_contents import NOTHING
 from exp_pool.core.identity.names import qualified_name
 from exp_pool.core.identity.source import computed_defaults
 from exp_pool.core.identity.value_source import CONTAINERS, Known, source_of, source_of_class, with_source
@@ -51,7 +50,7 @@ def closed_over(function: Any, exclude: Collection[str] = ()) -> dict[str, Any]:
 
 def names_of(function: Any) -> set[str]:
     """The names of all variables that the function, and the functions behind it, close over."""
-    return {name for one in _chain(function) for name, _ in _cells(one)}
+    return {name for one in _chain(function) for name, _, _ in _cells(one)}
 
 
 class _ClosedValues:
@@ -83,10 +82,8 @@ class _ClosedValues:
                 continue
             noted.add(function)
             uses = uses_of(function.__code__)
-            for name, cell in _cells(function):
-                try:
-                    value = cell.cell_contents
-                except ValueError:
+            for name, cell, value in _cells(function):
+                if value is NOTHING:
                     continue
                 self._changed[id(cell)] |= uses[name] & {REBOUND, SUMMED}
                 self._changed[id(value)] |= {use for use in uses[name] if use[0] not in _OF_ONE_FUNCTION}
@@ -97,23 +94,18 @@ class _ClosedValues:
     def _cells_of(self, function: Any, behind: Collection[Any] = ()) -> dict[str, Any]:
         found: dict[str, Any] = {}
         uses = uses_of(function.__code__)
-        for name, cell in _cells(function):
-            if name in self._exclude:
+        for name, cell, value in _cells(function):
+            is_of_chain = any(value is other for other in behind) or _function_of(value) in self._seen
+            if name in self._exclude or is_of_chain:
                 continue
             changed = uses[name] | self._changed[id(cell)]
-            try:
-                value = cell.cell_contents
-            except ValueError:  # not assigned yet
-                pass
-            else:
-                if any(value is other for other in behind) or _function_of(value) in self._seen:
-                    continue
+            if value is not NOTHING:
                 changed |= self._changed[id(value)]
-            value = left_of_variable(cell, changed, functools.partial(self._known, name=name, depth=0))
-            if type(value) is Known:
-                found[name] = Known(value, attributes=self._known(value["attributes"], name, 1))
-            elif value is not NOTHING:
-                found[name] = self._known(value, name, 0)
+            left = left_of_variable(cell, value, changed, functools.partial(self._known, name=name, depth=0))
+            if type(left) is Known:
+                found[name] = Known(left, attributes=self._known(left["attributes"], name, 1))
+            elif left is not NOTHING:
+                found[name] = self._known(left, name, 0)
         return found
 
     def _known(self, value: Any, name: str, depth: int) -> Any:
@@ -210,11 +202,9 @@ def _name_of(value: Any) -> str:
     return stored if isinstance(stored, str) else qualified_name(value)
 
 
-def _cells(function: Any) -> Iterator[tuple[str, types.CellType]]:
+def _cells(function: Any) -> Iterator[tuple[str, types.CellType, Any]]:
     """The variables that a function closes over, less `__class__`: the class of self counts by itself."""
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        if name != "__class__":
-            yield name, cell
+    return (cell for cell in cells_of(function) if cell[0] != "__class__")
 
 
 def _defaults_of(function: Any) -> dict[str, Any]:

@@ -16,11 +16,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
 
-from exp_pool.core.identity.classes import is_plain
+from exp_pool.core.identity.classes import NOTHING, is_plain
 from exp_pool.core.identity.keys import make_key
-from exp_pool.errors import UnkeyableError
 
-NOTHING: Any = object()
 WHOLE: Any = object()  # in place of a name: all that a container holds
 
 
@@ -75,9 +73,7 @@ def _begun(value: Any, known: Callable[[Any], Any]) -> Beginning:
         content = known(value)
         make_key("", "", {"content": content})
         return Beginning(was_there=True, content=copy.deepcopy(content))
-    except UnkeyableError:
-        return Beginning(was_there=True, content=NOTHING)
-    except Exception:  # whatever its class does when it is copied
+    except Exception:  # it has no stable identity, or its class raises when it is copied
         return Beginning(was_there=True, content=NOTHING)
 
 

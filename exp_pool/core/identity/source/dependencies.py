@@ -9,11 +9,10 @@ import types
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from exp_pool.core.identity.classes import is_plain
+from exp_pool.core.identity.classes import cells_of, is_plain
 from exp_pool.core.identity.source.bindings import bindings_of, changed_attributes, declared_global, is_loop
 from exp_pool.core.identity.source.classes import AskedOfSelf, asked, asked_of_self, class_statement, lines_of, members
 from exp_pool.core.identity.source.functions import (
-    cells_of,
     code_text,
     compiled,
     globals_used,

@@ -70,15 +70,6 @@ def innermost(function: types.FunctionType) -> types.FunctionType:
     return function
 
 
-def cells_of(function: types.FunctionType) -> Iterator[tuple[str, types.CellType, Any]]:
-    """The variables that a function closes over: name, cell and its content (None where nothing was assigned yet)."""
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            yield name, cell, cell.cell_contents
-        except ValueError:
-            yield name, cell, None
-
-
 def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
     """A code object and those of the functions inside of it."""
     yield code
