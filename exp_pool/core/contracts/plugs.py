@@ -162,8 +162,8 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
-class Reader(Protocol):
-    """What an embedder offers, too, that knows its vocabulary."""
+class LanguageAwareEmbedder(Protocol):
+    """An embedder that knows its vocabulary offers this, too."""
 
     def reads(self, texts: Sequence[str]) -> list[bool]:
         """Whether it knows the language of each text. Asked only of those that it does not read whole."""

@@ -175,7 +175,7 @@ _BY_TYPE: dict[type, Callable[[Any, int], bytes]] = {
 
 
 def _other(value: Any, depth: int) -> bytes:
-    """Everything that is recognised by more than its exact type."""
+    """The encoding of values that are recognised by more than their exact type."""
     cls = type(value)  # never isinstance: proxies and mocks pass for what they stand for
     if issubclass(cls, type):
         return _class("name", value, depth)
@@ -229,7 +229,7 @@ def _function(value: Any) -> bytes:
 
 
 def _model(value: Any, depth: int) -> tuple[bytes, ...]:
-    """A pydantic model's fields with what it holds beside them; where from, too, if names do not say it."""
+    """A pydantic model: fields, extras and private attributes together; also apart, where names may clash."""
     held = attributes_of(value)
     fields = {name: held.pop(name) for name in type(value).__pydantic_fields__ if name in held}
     extra, private = value.__pydantic_extra__ or {}, value.__pydantic_private__ or {}

@@ -40,7 +40,7 @@ _IMMUTABLE = frozenset(
 
 
 def hides_content(cls: type, below: type) -> bool:
-    """Whether instances may hold what nobody can see: a class written in C stands below the built-in one."""
+    """Whether instances may hold content that Python cannot see: a class written in C stands between class and base."""
     if getattr(cls, "n_fields", 0) != getattr(cls, "n_sequence_fields", 0):  # time.struct_time and the like
         return True
     own = cls.__mro__[: cls.__mro__.index(below)]
@@ -70,7 +70,7 @@ def _is_in_c(cls: type) -> bool:
 
 
 def _keeps(member: Any) -> bool:
-    """Whether an attribute of a class may keep something for each instance, and nobody knows where."""
+    """Whether a descriptor may keep something for each instance in a place of its own."""
     if isinstance(member, types.MemberDescriptorType | types.GetSetDescriptorType | functools.cached_property):
         return False
     if isinstance(member, property):
@@ -146,7 +146,7 @@ def make_up(cls: type) -> tuple[Any, ...]:
 
 
 def is_set_apart(cls: type) -> bool:
-    """Whether other classes of its name may differ in more than where they were made."""
+    """Whether the class may differ from others of its name: in bases, values, or closures of its functions."""
     if is_known_by_name(cls):
         return False
     bases, members, _ = make_up(cls)

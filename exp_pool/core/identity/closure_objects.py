@@ -203,7 +203,7 @@ def _is_read(uses: Collection[Use]) -> bool:
 
 
 class _Reads:
-    """What is read of an object by the attributes and methods that are asked of it, and what its methods change.
+    """The attributes that are read of an object, through its methods too, and those that its methods change.
 
     Args:
         cls: its class.

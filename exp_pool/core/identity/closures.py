@@ -76,7 +76,7 @@ class _ClosedValues:
         return found
 
     def _note_changes(self, functions: Collection[Any], noted: set[Any]) -> None:
-        """What these functions, and those that they close over, change: it does not count for any of them."""
+        """Note what these functions, and those that they close over, change: that counts for none of them."""
         for function in functions:
             if function in noted:
                 continue
@@ -109,7 +109,7 @@ class _ClosedValues:
         return found
 
     def _known(self, value: Any, name: str, depth: int) -> Any:
-        """The value as it can be keyed: functions in it, at any depth of built-in containers, by what they are."""
+        """The value in a form that can be keyed: functions in it, also in containers, by name, source and closure."""
         if is_plain(value) or type(value) is Known:
             return value
         if depth > _MAX_DEPTH:
@@ -169,7 +169,7 @@ class _ClosedValues:
         return known
 
     def _receiver(self, receiver: Any, name: str, depth: int) -> Any:
-        """What an object whose method is called is known by: without state by its class, as for a cached method."""
+        """The object of a bound method in a form that can be keyed: by its class alone where it has no state."""
         if isinstance(receiver, type) or has_attributes(receiver) or may_hold_unseen(type(receiver)):
             return self._known(receiver, name, depth + 1)
         return Known({"object of": type(receiver)})

@@ -23,7 +23,7 @@ WHOLE: Any = object()  # in place of a name: all that a container holds
 
 
 class Beginning(NamedTuple):
-    """What was there at first; `content` is `NOTHING` where that has no stable identity."""
+    """The first content under a name; `content` is `NOTHING` where that has no stable identity."""
 
     was_there: bool
     content: Any
@@ -59,7 +59,7 @@ def beginning(holder: Any, name: Any, value: Any, known: Callable[[Any], Any]) -
 
 
 def is_empty(value: Any) -> bool:
-    """Whether it is what variables start with that are filled later: None, zero, an empty text or container."""
+    """Whether a value is None, zero, or an empty text or container: what variables hold that are filled later."""
     if value is NOTHING or value is None:
         return True
     has_length = is_plain(value) or isinstance(value, list | dict | set | bytearray | collections.deque)

@@ -31,7 +31,7 @@ _digests: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 
 
 class Known(dict[str, Any]):
-    """What a function, a method or an object whose attributes are partly left out is known by in a key."""
+    """Stands in a key for a function, a method, or an object whose attributes are partly left out."""
 
 
 def with_arguments(source: str, values: Iterable[Any]) -> str:
@@ -110,7 +110,7 @@ def _has_fields(cls: type) -> bool:
 
 
 def _statements_of(cls: type) -> str:
-    """A class, and the bases that it has in the project, as their statements tell them; "" of a library's."""
+    """The digests of the statements of a class and its bases in the project; "" where all are a library's."""
     if cls not in _digests:
         ours = [base for base in cls.__mro__ if not is_of_library(base)]
         told = [f"{qualified_name(base)} {digest}" for base in ours if (digest := digest_of_class(base))]
