@@ -40,9 +40,10 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from exp_pool.core.identity.classes import attributes_of, hides_content, make_up
+from exp_pool.core.identity.classes import hides_content, make_up
 from exp_pool.core.identity.names import is_known_by_name, qualified_name
 from exp_pool.core.values import tensors
+from exp_pool.core.values.attributes import attributes_of
 from exp_pool.errors import EncodingError, UnkeyableError
 
 # Deeper values are refused. A bound of our own, not the recursion limit, or the same call would have a key or none

@@ -8,7 +8,6 @@ source, so it is never looked at; a function that does not stand in the class co
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime as dt
 import decimal
@@ -22,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from exp_pool.core.identity.names import HEAP_TYPE, is_known_by_name
+from exp_pool.core.values.attributes import attributes_of
 
 NOTHING: Any = object()
 
@@ -92,19 +92,6 @@ def _is_filled(slot: Any, value: Any) -> bool:
     except AttributeError:
         return False
     return True
-
-
-def attributes_of(value: Any) -> dict[str, Any]:
-    """What an object holds in ``__dict__`` and slots; not what cached_property has put there, which follows from it."""
-    cls = type(value)
-    held = dict(getattr(value, "__dict__", None) or {})
-    for base in cls.__mro__:
-        if "__slots__" in vars(base):
-            for name, slot in vars(base).items():
-                if isinstance(slot, types.MemberDescriptorType) and not name.startswith("__"):
-                    with contextlib.suppress(AttributeError):  # nothing in it
-                        held[name] = slot.__get__(value)
-    return {n: item for n, item in held.items() if not isinstance(getattr(cls, n, None), functools.cached_property)}
 
 
 def cells_of(function: Any) -> Iterator[tuple[str, types.CellType, Any]]:

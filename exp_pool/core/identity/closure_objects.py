@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from inspect import getattr_static
 from typing import Any, TypeAlias
 
-from exp_pool.core.identity.classes import NOTHING, attributes_of, has_attributes, is_plain, may_hold_unseen
+from exp_pool.core.identity.classes import NOTHING, has_attributes, is_plain, may_hold_unseen
 from exp_pool.core.identity.closure_changes import (
     ANY,
     COLLECTING,
@@ -31,6 +31,7 @@ from exp_pool.core.identity.closure_changes import (
 )
 from exp_pool.core.identity.first_contents import WHOLE, beginning
 from exp_pool.core.identity.value_source import CONTAINERS, Known, source_of_class
+from exp_pool.core.values.attributes import attributes_of
 
 Keyed: TypeAlias = Callable[[Any], Any]  # a value as it can be keyed
 

@@ -249,8 +249,8 @@ _guises: dict[type, type] = {}
 def _guise(kind: type) -> type:
     """The class that pydantic sees: in the body of a model it refuses objects of unknown classes.
 
-    It lets pass functions, properties, class and static methods, and what comes from `functools` (2.0 to 2.14 look at
-    ``value.__class__.__module__``), as this does in spirit. Other ways were worse: an ``ignored_types`` that each model
+    Functions, properties, class and static methods pass, and so does what comes from `functools` (2.0 to 2.14 look at
+    ``value.__class__.__module__``). Other ways were worse: an ``ignored_types`` that each model
     needs; and `functools`' own class of `lru_cache`, since test suites clear every object of it.
     """
     if kind not in _guises:

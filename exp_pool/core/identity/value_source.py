@@ -17,9 +17,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from exp_pool.core.identity.classes import attributes_of, is_plain
+from exp_pool.core.identity.classes import is_plain
 from exp_pool.core.identity.names import LIBRARIES, is_known_by_name, is_of_library, qualified_name
 from exp_pool.core.identity.source import SourceDigest, digest_of_class
+from exp_pool.core.values.attributes import attributes_of
 
 AND_ARGUMENTS = "+"  # between the digest of the function and that of what its arguments do
 CONTAINERS = (list, tuple, dict, set, frozenset)
