@@ -21,7 +21,7 @@ from exp_pool.core.identity.arguments import CLOSURE
 from exp_pool.core.identity.classes import NOTHING, cells_of, has_attributes, is_plain, may_hold_unseen
 from exp_pool.core.identity.closure_changes import REBOUND, SUMMED, Use, uses_of
 from exp_pool.core.identity.closure_objects import coordinates, left_of_variable
-from exp_pool.core.identity.names import qualified_name
+from exp_pool.core.identity.names import function_name
 from exp_pool.core.identity.source import computed_defaults
 from exp_pool.core.identity.value_source import CONTAINERS, Known, source_of, source_of_class, with_source
 from exp_pool.errors import UnkeyableError
@@ -156,7 +156,7 @@ class _ClosedValues:
 
     def _function(self, value: Any, function: Any, name: str, depth: int) -> Known:
         chain = _chain(function)
-        known = Known(function=_name_of(value), source=[source_of(one) for one in chain])
+        known = Known(function=function_name(value), source=[source_of(one) for one in chain])
         self._seen += chain
         for place, one in enumerate(chain):
             inside = self._cells_of(one, chain) | self._known(_defaults_of(one), name, depth)
@@ -195,11 +195,6 @@ def _function_of(value: Any) -> Any:
     if hasattr(type(value), "__exp_call__") or type(value).__name__ == "_lru_cache_wrapper":
         return next(iter(_chain(value)), None)
     return None
-
-
-def _name_of(value: Any) -> str:
-    stored = getattr(value, "__exp_function__", None)
-    return stored if isinstance(stored, str) else qualified_name(value)
 
 
 def _cells(function: Any) -> Iterator[tuple[str, types.CellType, Any]]:
