@@ -29,8 +29,10 @@ def watched(items: Iterable[Any], what: str, total: int) -> Iterator[Any]:
 
 
 @contextmanager
-def bar(what: str, total: int | None, *, show: bool = True) -> Iterator[Callable[[str], None]]:
+def bar(what: str, total: float | None, *, show: bool = True) -> Iterator[Callable[..., None]]:
     """Gives what is to be called after each thing done, with a note to be shown, such as what it has cost so far.
+
+    A second argument says how many things were done.
 
     Args:
         what: is done.
@@ -39,7 +41,7 @@ def bar(what: str, total: int | None, *, show: bool = True) -> Iterator[Callable
     """
     console = _console() if show and (total is None or total >= _WORTH_A_BAR) else None
     if console is None:
-        yield lambda _note: None
+        yield lambda _note, _count=1: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -47,7 +49,7 @@ def bar(what: str, total: int | None, *, show: bool = True) -> Iterator[Callable
     note = TextColumn("{task.fields[note]}")
     with Progress(*columns, note, console=console, transient=True) as shown:
         task = shown.add_task(what, total=total, note="")
-        yield lambda said: shown.update(task, advance=1, note=said)
+        yield lambda said, count=1: shown.update(task, advance=count, note=said)
 
 
 def _console() -> Console | None:

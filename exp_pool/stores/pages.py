@@ -1,13 +1,23 @@
-"""What a store gives page by page, as one iterator: the entries of a log, the deletions of a namespace."""
+"""Pages of a store as one iterator: rows by their ids, the entries of a log, the deletions of a namespace."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from exp_pool.core.contracts.plugs import Deletion, RecordStore
 from exp_pool.core.contracts.rows import audit_log
+from exp_pool.core.record import Record
 
+_ROWS = 500
 _PAGE = 100  # entries; an audit log holds what was edited, so that they may be long
+
+
+def rows_by_id(store: RecordStore, namespace: str, ids: Iterable[str]) -> Iterator[tuple[str, Record | None]]:
+    """Each id with its row, None where there is none; in order."""
+    left = iter(ids)
+    while page := list(islice(left, _ROWS)):
+        yield from zip(page, store.get_many(namespace, page, by="id"), strict=True)
 
 
 def log_entries(store: RecordStore, namespace: str, name: str) -> Iterator[str]:

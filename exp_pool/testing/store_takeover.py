@@ -1,4 +1,4 @@
-"""One store in the place of every manager's own, for the time of a test."""
+"""Store takeover: one store replaces every manager's own for the time of a test."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ALIKE: dict[str, Any] = {
 
 
 class TakenOver:
-    """``with`` this: each manager that exists, or is made meanwhile, works on one store; its own is not touched.
+    """Context in which every manager works on one store instead of its own.
 
     Each keeps its callbacks, feeds and observers, its namespace where the code gave it one, and being closed: what one
     closes is open for the others. Afterwards each has its own pool again; that of a manager that was made meanwhile is
@@ -96,19 +96,19 @@ def _managers() -> list[ExpManager]:
 
 
 def _of_environment(namespace: str) -> bool:
-    """Whether this machine's environment says so: a recording is for others, too."""
+    """Whether the environment set this: a recording must also work for others."""
     return any(name.upper() == "EXP_POOL_NAMESPACE" and value == namespace for name, value in os.environ.items())
 
 
 class _Shared:
-    """A store that several pools have, and none of them closes."""
+    """Store that several pools share and none of them closes."""
 
     def __init__(self, store: RecordStore) -> None:
         self._store = store
         self.capabilities = store.capabilities
 
     def close(self) -> None:
-        """Nothing: others have it."""
+        """Do nothing: other pools use it."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
