@@ -108,7 +108,7 @@ class CallBinder:
         """The answer of a moment ago, or `MISS`: never an exception."""
         try:
             pool = (self._manager or current.get()).sync
-            entry = pool.local_cache.get(memo) if pool.answers_hot() else None
+            entry = pool.local_cache.get(memo) if pool.answers_locally() else None
             if entry is None:
                 return MISS
             entry.log_record.write()

@@ -88,7 +88,7 @@ class Pool(PoolSwitches):
 
     # Calls
 
-    def answers_hot(self) -> bool:
+    def answers_locally(self) -> bool:
         """Whether the local cache may answer calls. Each of its hits asks, so this is cheap."""
         return self._plain and self.enabled and self._reads and not self._closed
 
