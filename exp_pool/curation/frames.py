@@ -1,12 +1,12 @@
 """Data frames of experiences: pandas, Arrow and Polars, whole or in pieces.
 
-A frame says by itself what it was taken from (`FrameOrigin`), in pandas in ``frame.attrs``, in Arrow in the schema's
-metadata, so that edits of it can be told from what others changed meanwhile. It is text: pandas copies it for
-nothing, and Parquet keeps it.
+A frame carries its origin (`FrameOrigin`), in pandas in ``frame.attrs``, in Arrow in the metadata of the schema, so
+that edits can be told from what others changed meanwhile. The origin is one text: copying it costs pandas nothing, and
+Parquet keeps it.
 
-pandas holds values as Python has them. Arrow and Polars, whose columns have one type each, hold JSON text, as the store
-does, in the columns of any type (response, expected, arguments, trajectory, parents); metadata that is not of one plain
-type stands in ``metadata_json.<key>``.
+pandas holds Python values. Columns of Arrow and Polars have one type each. So columns of any type (response, expected,
+arguments, trajectory, parents) hold JSON text there, as in the store, and metadata that is not of one plain type stands
+in ``metadata_json.<key>``.
 """
 
 from __future__ import annotations

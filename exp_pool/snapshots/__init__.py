@@ -1,12 +1,11 @@
 """Snapshots: a pool as files that nodes exchange, ``YYYY-MM/<function hash>_<date>_<partition>.cache``.
 
-Each file is gzip JSON, an object of entries by their ids: ``{"result": ..., "metadata": {...}}``. Nothing in it is ever
-executed. The format carries what a record holds and what was said about it, so ids, scores, annotations and history
-survive; and what was deleted (in files whose function hash is that of no name), so that it goes from every node. What
-was deleted stays deleted.
+Each file is gzip JSON: an object of entries by their ids, ``{"result": ..., "metadata": {...}}``. Reading it executes
+nothing. An entry carries a record and its audit log, so ids, scores, annotations and history survive. Deletions are
+entries, too, in files with the hash of an empty function name: what was deleted on one node is deleted on all of them.
 
-Loading a file twice changes nothing. Nodes that load what the others saved agree in the end, whatever the order:
-`convergence` says how.
+Loading a file twice changes nothing. Nodes that load each other's files agree in the end, whatever the order
+(`convergence`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Convergence: snapshot entries brought into a pool so that nodes agree, whatever the order of loading.
 
-- A row that both have is in its later state (`entries.rank`), and trusted or not by what was said of that last
-  (`entries.merged_trust`); what was said about it is put together.
+- A row that both nodes have gets its later state (`entries.rank`). Its trust is decided apart (`entries.merged_trust`),
+  and its audit logs are merged.
 - A deletion holds, unless it was undone later.
-- Of the answers of one call that no later call replaced, one is current on every node (`_precedence`). The others wait
-  behind it, as history that no row has superseded, and may take its place when it is deleted.
+- Of the answers of one call that no later call replaced, the same one is current on every node (`_precedence`). The
+  others wait as history that no row has superseded, and may become current when that one is deleted.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class SnapshotLoader:
     def all_in(self) -> bool:
         """Whether, since the last call, each row found its place here: as the row, or as a deletion of this pool.
 
-        Nothing does where the namespace was cleared since, or somebody changed the row this moment.
+        Nothing does where the namespace was cleared since, or another process changed the row at this moment.
         """
         refused, self._refused = self._refused, []
         return not refused or self._tombstones().keys() >= set(refused)
@@ -160,7 +160,7 @@ class SnapshotLoader:
         changed = later != here
         if changed:
             (status,) = self._store.put_many([Put(later, PutMode.UPDATE, expected_revision=here.revision)])
-            if status is PutStatus.CONFLICT:  # somebody changed it this moment: the next loading decides
+            if status is PutStatus.CONFLICT:  # another process changed it: the next load decides
                 self._refused.append(here.id)
                 return False
             self._pool.editor.follow(here, later)

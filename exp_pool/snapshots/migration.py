@@ -1,10 +1,10 @@
 """Migration (`migrate`): everything that a store keeps, into a store of any engine.
 
-Namespace by namespace: deletions, rows with their vectors (history too), named states, logs, and the cut-off last,
-because it refuses what is older. Nothing is noted down anywhere: what is there already is found by its id, a page at a
-time, so a move that was killed goes on when it is started again, and a move that is done changes nothing.
+The order in each namespace: deletions, rows with their vectors (history too), named states, logs; the cut-off comes
+last, because a store refuses rows that are older. No progress is written down. Rows that the target has are found by
+their ids, a page at a time. So a killed migration continues when it is started again, and a finished one changes nothing.
 
-What belongs to a place stays there: leases, how far an index got, the identity of the pool (namespace ``""``).
+Leases, the positions of indexes and the identity of the pool (namespace ``""``) belong to a place, and stay there.
 """
 
 from __future__ import annotations
@@ -102,12 +102,12 @@ def migrate(
     annotated one, else that of the higher revision; a state where it has the higher revision. Deletions of the source
     hold in the target, and the other way round.
 
-    Started again it continues. Where the source is in use meanwhile, start it again once nobody writes: what is new or
+    Started again it continues. Where the source is in use meanwhile, start it again when no process writes: what is new or
     changed comes along, and what the source evicted or cleared since stays in the target. Where the target has vectors
     of another embedder than the source, rows come without vectors and are embedded there.
 
     Verifying reads everything back from both: each row and vector, the counts, deletions, states and logs. A bar shows
-    how far it is where somebody watches.
+    how far it is, in a terminal or a notebook.
 
     Args:
         source: URL of a store, relative paths from the project's root, or a store.

@@ -309,7 +309,7 @@ class StoreCopier:
                     self._tally["history"] += 1
                 case PutStatus.DELETED:
                     self._tally["refused"] += 1
-                case _:  # somebody else is moving it, too
+                case _:  # another process copies it, too
                     self._tally["skipped"] += 1
 
     # States and logs

@@ -53,7 +53,7 @@ class Ingester:
         except (ExpPoolError, ValueError) as err:
             self._report.skip(where, str(err))
             return
-        record = row.record  # just made, nobody else's yet: changed in place, because copies cost a tenth of it all
+        record = row.record  # just made and not shared yet: changed in place, because copies cost a tenth of it all
         if not self._keep_namespaces:
             record.namespace = self._space
         if self._trust is not Trust.TRUSTED or row.answer_redacted:
@@ -132,7 +132,7 @@ class Ingester:
                     self._report.history += 1
                 case PutStatus.DELETED:
                     self._report.skip(where, "it was deleted from this pool; revive=True brings it back")
-                case _:  # somebody else is importing it, too
+                case _:  # another process imports it, too
                     self._report.known += 1
 
     def _append_log(self, space: str, row: PortableRow) -> None:

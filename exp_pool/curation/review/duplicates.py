@@ -228,7 +228,7 @@ def _keep_best(
 ) -> tuple[RowNumbers, npt.NDArray[np.float32]]:
     """For each row the row that is kept instead, itself where it is kept, and their similarity.
 
-    The best row of a group takes what is near to it; the best of the others goes on, until nobody is left. Chains, of
+    The best row of a group takes what is near to it; the best of the others goes on, until no row is left. Chains, of
     which the ends are far from each other, so become several.
     """
     kept = np.arange(len(rows))
