@@ -47,9 +47,9 @@ _NAME = re.compile(r"\d{4}-\d{2}/[0-9a-f]{16}_\d{8}_\d+\.cache")
 def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) -> list[Path]:
     """Write the manager's namespace as partition files, with history and deletions, and return their paths in order.
 
-    Files of the folder that are no longer needed are removed when the new ones are there, if this pool has what they
-    say: it saved them, or loaded them as they are. Files that say the same are left as they are. A namespace that never
-    had anything removes nothing, and a warning says so.
+    Old files of the folder are removed once the new ones are written, if this pool has their content: it saved them, or
+    loaded them as they are. Files with the same content are not written again. A namespace that never had anything
+    removes nothing, and a warning says so.
 
     Args:
         manager: whose pool.
@@ -141,8 +141,8 @@ def _files(root: Path) -> Iterator[Path]:
 def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, clear: bool = False) -> int:
     """Load one file, or every partition file of a folder, into the namespace; return how many rows were written.
 
-    Rows that were deleted where it was saved are deleted here, and counted, too. A damaged file of a folder, or entry
-    of a file, is reported (a warning that names it) and skipped.
+    Rows that were deleted in the pool that saved it are deleted here, and counted. A damaged file of a folder, or a
+    damaged entry of a file, is skipped, and a warning names it.
 
     Args:
         manager: whose pool.

@@ -101,8 +101,6 @@ def growth(manager: ExpManager, where: Mapping[str, Any] | None = None, *, ax: A
 def scores(manager: ExpManager, where: Mapping[str, Any] | None = None, *, ax: Axes | None = None) -> Axes:
     """Box plot of scores by scorer: median, quartiles, whiskers of 1.5 times their distance, outliers.
 
-    Arguments and errors are those of `growth`.
-
     Args:
         manager: whose pool.
         where: conditions, as in queries.
