@@ -187,7 +187,7 @@ class _Replay:
     pair: _Pair
     explored: bool = False
 
-    def told(self) -> bool | None:
+    def answered_right(self) -> bool | None:
         """Whether the pool's answer was right; None where it did not answer."""
         telling = flow(self.pair.asked, self.policy, Mode())
         came_of_it: Any = None
@@ -238,7 +238,7 @@ def _replayed(
     alarms: list[int] = []
     for place in order:
         replay = _Replay(learning, policy, pairs[place])
-        right = replay.told()
+        right = replay.answered_right()
         outcomes.append((right, replay.explored))
         if learns:
             learning.run()

@@ -48,7 +48,7 @@ class _BoundBatch:
 
 
 class _Batched(Decorated[P, R]):
-    """How a call with many items becomes a call for each of them."""
+    """What both kinds of batch functions have in common: a call with many items becomes a call for each of them."""
 
     def _split(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Split | None, Any, _Call]:
         """The items, what makes the arguments of a call for some of them, and the call, once it was looked at."""

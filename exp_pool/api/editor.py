@@ -43,15 +43,15 @@ class ExperienceEditor:
     namespaces: Namespaces  # whose are meant
     counters: Counters  # for `stored`
     secret: bytes | None  # what keys are made with, if anything
-    scoring: PendingScores  # is told what is to be scored anew
+    pending_scores: PendingScores  # is told what is to be scored anew
     outcomes: Outcomes  # takes feedback
-    verifying: JudgeTraining  # takes feedback, too, about answers that a judge let pass
+    judge_training: JudgeTraining  # takes feedback, too, about answers that a judge let pass
     worker: MaintenanceWorker  # is told that something is owed
     stored: Callable[[Sequence[Record]], None]  # is told of rows that were stored by hand
     lease_timeout_s: float  # of the journal of changes
 
     def create_exps(self, experiences: Sequence[Experience]) -> list[str]:
-        """Store experiences; their ids."""
+        """Store experiences and return their ids."""
         self.switches.check_writable()
         records = []
         for experience in experiences:
@@ -92,7 +92,7 @@ class ExperienceEditor:
         return None if record is None else to_experience(record)
 
     def update_exp(self, id_: str, changes: Mapping[str, Any]) -> Experience:
-        """Change fields of an experience; the changed one."""
+        """Change fields of an experience and return the changed one."""
         self.switches.check_writable()
         fixed = sorted(changes.keys() & _FIXED)
         if fixed:
@@ -113,7 +113,7 @@ class ExperienceEditor:
         return after
 
     def annotate(self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None) -> Experience:
-        """Say what the answer should be (by default: the one it gave); from now on that answers. Audited."""
+        """Set the expected answer (default: the response). Later calls get it. Recorded in `history`."""
         self.switches.check_writable()
         before, after = self._change(id_, lambda experience: experience.annotate(expected=expected, metadata=metadata))
         replaced = {"expected_before": before.expected} if before.annotated else {}
@@ -135,7 +135,7 @@ class ExperienceEditor:
         return kept
 
     def follow(self, before: Record, after: Record) -> None:
-        """What follows from an edit: evidence against what is trusted again counts anew; scores are owed."""
+        """Follow up an edit: outcomes of a row that is trusted again count anew; a changed answer is scored anew."""
         if before.trust != after.trust == Trust.TRUSTED:
             self.outcomes.cleared(after.namespace, after.function, after.id)
         if before.answer != after.answer:
@@ -159,7 +159,7 @@ class ExperienceEditor:
             raise InvalidInputError(f"reason={reason!r:.80} must be text")
         record = self._there(id_)
         self.outcomes.add(record, float(value), reason)
-        self.verifying.told(record.namespace, id_, float(value))
+        self.judge_training.told(record.namespace, id_, float(value))
         self._owe_score(id_, record.function)
         self.worker.wake()
 
@@ -181,8 +181,8 @@ class ExperienceEditor:
         return sorted(entries, key=lambda entry: entry.at)
 
     def _owe_score(self, id_: str, function: str) -> None:
-        """It was annotated or rated: a scorer may say something else now."""
-        if self.scoring.enqueue(self.namespaces.of(), id_, function):
+        """Enqueue the scoring of an experience that was annotated or rated."""
+        if self.pending_scores.enqueue(self.namespaces.of(), id_, function):
             self.worker.wake()
 
     def _change(

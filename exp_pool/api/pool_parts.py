@@ -136,8 +136,8 @@ class PoolParts:
             streams=Streams(),
             renewals=Renewals(self.background),
             explain=self.functions.explain,
-            score=self.scoring.rated,
-            judge_training=self.verifying,
+            score=self.pending_scores.rated,
+            judge_training=self.judge_training,
             outdated=self.functions.outdated,
             feeds=tuple(plugs.get("feeds", ())),
             callbacks=tuple(plugs.get("callbacks", ())),
@@ -149,9 +149,9 @@ class PoolParts:
             namespaces=self.namespaces,
             counters=counters,
             secret=self.secret,
-            scoring=self.scoring,
+            pending_scores=self.pending_scores,
             outcomes=self.outcomes,
-            verifying=self.verifying,
+            judge_training=self.judge_training,
             worker=self.worker,
             stored=lambda records: self.services.stored(records, by_hand=True),
             lease_timeout_s=config.lease_timeout,
@@ -185,18 +185,18 @@ class PoolParts:
     def _make_maintenance(self, config: ExpPoolConfig, neighbours: NearestNeighbours) -> None:
         store, counters, notices = self.store, self.counters, self.notices
         self.outcomes = Outcomes(store, notices, quarantine=config.quarantine, confidence=config.quarantine_confidence)
-        self.scoring = PendingScores(store, counters, notices, feedback=self.outcomes.values)
-        self.verifying = JudgeTraining(store, self.embeddings, counters, notices, self._owed, load_scorer)
-        self.embedding = PendingVectors(store, self.embeddings, counters, notices, config.query_timeout)
+        self.pending_scores = PendingScores(store, counters, notices, feedback=self.outcomes.values)
+        self.judge_training = JudgeTraining(store, self.embeddings, counters, notices, self._owed, load_scorer)
+        self.pending_vectors = PendingVectors(store, self.embeddings, counters, notices, config.query_timeout)
         self.index_sync = IndexSync(
             store, self.index, neighbours, counters, notices, config.index_from, self._tell_of_building
         )
         self.worker = MaintenanceWorker(
             store,
-            self.embedding,
+            self.pending_vectors,
             self.index_sync,
-            self.scoring,
-            self.verifying,
+            self.pending_scores,
+            self.judge_training,
             notices,
             Eviction(store, config, counters, notices, self._tell_of_evicted),
             self.outcomes,

@@ -132,7 +132,7 @@ class Queries:
             return self.reranking.reordered(chosen, request, matches, self.timeout_s)[:top_k]
 
     def catch_up(self, namespace: str, text: str) -> None:
-        """Embed what is still owed there, as a query does, for somebody who is going to look around that text.
+        """Embed the rows that wait for it, as a query does, before the neighbours of that text are looked at.
 
         Raises:
             EmbedderError: it cannot be embedded, or not in time.
@@ -145,11 +145,11 @@ class Queries:
     # The model
 
     def begin_loading(self) -> Future[Embedder] | None:
-        """Have the model loaded; what that comes to, unless there is nothing to be waited for."""
+        """Begin to load the model. Returns a future to wait for; None: there is nothing to wait for."""
         return None if self.embeddings is None else self.embeddings.begin()
 
     def loading_for(self, namespace: str, options: SearchOptions) -> Future[Embedder] | None:
-        """What a query of this namespace is going to wait for."""
+        """A future that a query of this namespace has to wait for; None: it need not wait."""
         if options["query_type"] not in (QueryType.SEMANTIC, QueryType.HYBRID):
             return None
         return self.search.loading(SearchQuery(namespace, "", 1, function=_name_of(options["function"])))

@@ -1,4 +1,4 @@
-"""From a URL or a name to a plug. Each is one line here and one file elsewhere, imported only when it is named."""
+"""Registry of plugs by URL or name. Each is one line here and one file elsewhere, imported only when it is named."""
 
 from __future__ import annotations
 

@@ -243,7 +243,7 @@ def resolve_id(manager: ExpManager, part: str) -> str:
         if found:
             raise InvalidInputError(f"several ids end in {part!r}: {', '.join(found)}; write more of it")
     raise NotFoundError(
-        f"no experience {part!r} in namespace {manager.sync.space!r}: give a whole id, or its end of at least "
+        f"no experience {part!r} in namespace {manager.sync.namespace!r}: give a whole id, or its end of at least "
         f"{SHORTEST} characters"
     )
 

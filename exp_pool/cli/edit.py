@@ -220,7 +220,7 @@ def _chosen(
     else:
         chosen = [experience.id for experience in manager.sync.iter_exps(where)]
     if chosen:
-        confirm(f"{_many(len(chosen))} of namespace {manager.sync.space!r} will be {will_be}.", yes=yes)
+        confirm(f"{_many(len(chosen))} of namespace {manager.sync.namespace!r} will be {will_be}.", yes=yes)
     return chosen
 
 
@@ -258,11 +258,11 @@ def delete(
         pool = manager.sync
         whole = _resolve_ids(manager, ids)
         count = len(whole) or (
-            pool.store.count(RecordQuery(pool.space, history=True)) if all_ else pool.get_exps_count(where)
+            pool.store.count(RecordQuery(pool.namespace, history=True)) if all_ else pool.get_exps_count(where)
         )
         many = f"{count:,} rows, history too," if all_ else _many(count)
         if count:
-            confirm(f"{many} of namespace {pool.space!r} will be deleted.", yes=yes)
+            confirm(f"{many} of namespace {pool.namespace!r} will be deleted.", yes=yes)
         deleted = (
             pool.delete_all_exps()
             if all_
@@ -293,7 +293,7 @@ def undo(
         found = [note for note in notes if note.id.endswith(change)]
         if len(found) != 1:
             many = f"several changes end in {change!r}" if found else f"no change {change!r}"
-            raise NotFoundError(f"{many} in namespace {manager.sync.space!r}; exp-pool history lists them")
+            raise NotFoundError(f"{many} in namespace {manager.sync.namespace!r}; exp-pool history lists them")
         note = found[0]
         did = f"{note.added:,} added, {note.changed:,} changed, {note.deleted:,} deleted"
         confirm(f"{note.what} {note.id} by {note.who} ({did}) will be taken back.", yes=yes)

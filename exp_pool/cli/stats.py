@@ -29,7 +29,7 @@ def stats(options: PoolOptions) -> None:
     """
     totals: dict[str, Counter[str]] = {}
     with options.opened() as manager:
-        place, space = without_password(manager.config.store), manager.sync.space
+        place, space = without_password(manager.config.store), manager.sync.namespace
         for row in manager.sync.store.scan(RecordQuery(space, history=True), order_by="function"):
             totals.setdefault(row.function, Counter()).update(_figures(row))
     whole: Counter[str] = Counter()

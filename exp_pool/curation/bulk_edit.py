@@ -66,7 +66,7 @@ def relabel(
                 f"{empty[0]!r} is null: say MISSING to take the value away, or curation.NONE for None"
             )
         pairs.append((record, edited_row(pool, record, said)))
-    return commit(pool, planned(pool.space, "relabel", pairs), who=who, why=why)
+    return commit(pool, planned(pool.namespace, "relabel", pairs), who=who, why=why)
 
 
 def quarantine(
@@ -97,7 +97,7 @@ def quarantine(
         raise InvalidInputError(f"reason={reason!r} must say why; whoever looks at them later will want to know")
     pool, records = manager.sync, rows_of(manager.sync, experiences)
     if descendants:
-        rows = pool.store.scan(RecordQuery(pool.space, history=True))
+        rows = pool.store.scan(RecordQuery(pool.namespace, history=True))
         records += rows_of(pool, descended(rows, [record.id for record in records]))
     return _trust(pool, "quarantine", records, Trust.QUARANTINED, who=who, why=reason)
 
@@ -124,7 +124,7 @@ def _trust(pool: Pool, what: str, records: Sequence[Record], trust: Trust, *, wh
     pairs = [(record, replace(record, trust=trust.value)) for record in records]
     if trust is Trust.TRUSTED:
         pairs = [(before, vouched_for(after)) for before, after in pairs]
-    return commit(pool, planned(pool.space, what, pairs), who=who, why=why)
+    return commit(pool, planned(pool.namespace, what, pairs), who=who, why=why)
 
 
 def rows_of(pool: Pool, experiences: Iterable[str | Experience]) -> list[Record]:
@@ -135,9 +135,9 @@ def rows_of(pool: Pool, experiences: Iterable[str | Experience]) -> list[Record]
     """
     recover_unfinished(pool)
     ids = ids_of(experiences)
-    found = pool.store.get_many(pool.space, ids, by="id")
+    found = pool.store.get_many(pool.namespace, ids, by="id")
     if unknown := [id_ for id_, record in zip(ids, found, strict=True) if record is None]:
-        raise NotFoundError(f"no experience {', '.join(map(repr, unknown[:_NAMED]))} in namespace {pool.space!r}")
+        raise NotFoundError(f"no experience {', '.join(map(repr, unknown[:_NAMED]))} in namespace {pool.namespace!r}")
     return [record for record in found if record is not None]
 
 

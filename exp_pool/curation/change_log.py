@@ -95,7 +95,7 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
         trouble[f"{erased} of its experiences"] = "erased since"
     pairs = list(_reversed(pool, note, edits, trouble))
     restored = frozenset(edit.id for edit in edits if edit.deed is Deed.DELETE)
-    change = planned(pool.space, "undo", pairs, restored=restored)
+    change = planned(pool.namespace, "undo", pairs, restored=restored)
     trouble |= pool.journal.obstacles(change.edits)
     if trouble and not partly:
         raise ConflictError(
@@ -103,7 +103,7 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
             "leave these out with partly=True"
         )
     possible = [(before, after) for before, after in pairs if (before or after).id not in trouble]  # type: ignore[union-attr]
-    change = planned(pool.space, "undo", possible, restored=restored)
+    change = planned(pool.namespace, "undo", possible, restored=restored)
     return commit(pool, change, who=who, why=why, of=change_id)
 
 
@@ -117,7 +117,7 @@ def _reversed(
             chain.add(each.id)
     undone = {each.id for each in notes if each.standing is Standing.UNDONE}
     undone |= {each.id for each in notes if each.of in undone}  # and what undid them: both together are nothing
-    rows = rows_by_id(pool.store, pool.space, [edit.id for edit in edits])
+    rows = rows_by_id(pool.store, pool.namespace, [edit.id for edit in edits])
     for edit, (_, row) in zip(edits, rows, strict=True):
         if edit.deed is Deed.DELETE:
             was = Record(**(edit.before or {}))
@@ -205,8 +205,8 @@ def commit(pool: Pool, change: Change, *, who: str | None, why: str, of: str | N
     """
     if change.id is not None:
         raise ConflictError(f"the change {change.id} is applied already; take a new frame")
-    if change.namespace != pool.space:
-        raise InvalidInputError(f"the change is of namespace {change.namespace!r}, and this is {pool.space!r}")
+    if change.namespace != pool.namespace:
+        raise InvalidInputError(f"the change is of namespace {change.namespace!r}, and this is {pool.namespace!r}")
     if change.stale:
         raise ConflictError(
             f"nothing is changed: {len(change.stale):,} experiences were changed by others since the frame was taken: "
@@ -241,5 +241,5 @@ def _user() -> str:
 def _note(pool: Pool, change_id: str) -> ChangeNote:
     note = next((note for note in pool.journal.notes() if note.id == change_id), None)
     if note is None:
-        raise NotFoundError(f"no change {change_id!r} in namespace {pool.space!r}; history(manager) lists them")
+        raise NotFoundError(f"no change {change_id!r} in namespace {pool.namespace!r}; history(manager) lists them")
     return note

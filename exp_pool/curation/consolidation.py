@@ -78,9 +78,9 @@ def merge(
         for row in others
     )
     pairs = [(row, sized(to)) for row, to in zip(others, merged, strict=True)]
-    change = commit(pool, planned(pool.space, "merge", pairs), who=who, why=why)
+    change = commit(pool, planned(pool.namespace, "merge", pairs), who=who, why=why)
     now, keys = now_us(), [row.key for row in rows if not row.expired(now_us())]
-    for key, found in zip(keys, pool.store.get_many(pool.space, keys), strict=True):
+    for key, found in zip(keys, pool.store.get_many(pool.namespace, keys), strict=True):
         if found is None or found.answer != best.answer or found.trust != "trusted" or found.expired(now):
             if change.id is not None:
                 undo(manager, change.id, why="the replay got worse", partly=True)

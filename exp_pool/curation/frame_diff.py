@@ -55,14 +55,14 @@ def diff(manager: ExpManager, frame: Any, *, delete_missing: bool = False) -> Ch
     pool = manager.sync
     recover_unfinished(pool)
     table = EditedFrame.read(frame)
-    table.check_namespace(pool.space)
+    table.check_namespace(pool.namespace)
     old, new = table.places()
     stale: dict[str, str] = {}
     pairs = list(_changed(pool, table, old, stale))
     if delete_missing:
         pairs += _missing(pool, table, {table.cells["id"][at] for at in old}, stale)
     pairs += ((None, row) for row in _added(pool, table, new))
-    change = planned(pool.space, "apply", pairs, stale=stale)
+    change = planned(pool.namespace, "apply", pairs, stale=stale)
     return replace(change, stale=stale | pool.journal.obstacles(change.edits))
 
 
@@ -74,7 +74,7 @@ def _changed(
 ) -> Iterator[tuple[Record | None, Record | None]]:
     ids = [table.cells["id"][at] for at in places]
     unknown = []
-    for at, (id_, record) in zip(places, rows_by_id(pool.store, pool.space, ids), strict=True):
+    for at, (id_, record) in zip(places, rows_by_id(pool.store, pool.namespace, ids), strict=True):
         going = table.deletes(at)
         if record is not None:
             revision = table.revision(id_, at)
@@ -96,8 +96,9 @@ def _changed(
             unknown.append(id_)
     if unknown:
         raise NotFoundError(
-            f"{len(unknown):,} experiences of the frame are not in namespace {pool.space!r}, but deleted, or another "
-            f"namespace's: {', '.join(map(repr, unknown[:_NAMED]))}. Leave the rows out, or the id empty for new ones"
+            f"{len(unknown):,} experiences of the frame are not in namespace {pool.namespace!r}, but deleted, or "
+            f"another namespace's: {', '.join(map(repr, unknown[:_NAMED]))}. Leave the rows out, or the id empty for "
+            "new ones"
         )
 
 
@@ -186,7 +187,7 @@ def _missing(
             "Polars, when frames are put together); mark rows with deleted=True instead"
         )
     ids = [id_ for id_ in table.origin.rows if id_ not in there]
-    for id_, record in rows_by_id(pool.store, pool.space, ids):
+    for id_, record in rows_by_id(pool.store, pool.namespace, ids):
         revision = table.origin.rows[id_][0]
         if record is not None and record.revision == revision:
             yield record, None

@@ -170,7 +170,7 @@ def frame_of(pool: Pool, records: Iterable[Record], columns: Sequence[str]) -> p
         records: the rows.
         columns: names of columns.
     """
-    return _pandas(*_piece(pool, pool.space, records, ColumnSelection(columns)))
+    return _pandas(*_piece(pool, pool.namespace, records, ColumnSelection(columns)))
 
 
 def _whole(
@@ -206,7 +206,7 @@ def _pieces(
 ) -> Iterator[tuple[_Cells, FrameOrigin]]:
     """Pieces of a frame, at least one, even if it is empty."""
     pool, wanted = manager.sync, ColumnSelection(columns)
-    space, conditions = pool.space, parse_where(where)  # now: a generator may run on under another namespace
+    space, conditions = pool.namespace, parse_where(where)  # now: a generator may run on under another namespace
     recover_unfinished(pool)
 
     def read() -> Iterator[tuple[_Cells, FrameOrigin]]:

@@ -92,7 +92,7 @@ def distill(
         model=model,
     )
     (row,) = with_inherited_trust(pool.store, [pool.editor.record_of(insight)])
-    return commit(pool, planned(pool.space, "distill", [(None, row)]), who=who, why=why)
+    return commit(pool, planned(pool.namespace, "distill", [(None, row)]), who=who, why=why)
 
 
 def _insight_of(using: Using, sources: list[Experience]) -> Any:

@@ -133,7 +133,7 @@ def verify(
     pool = manager.sync
     recover_unfinished(pool)
     known = _known(functions)
-    query = RecordQuery(pool.space, parse_where({**(where or {}), "annotated": True}))
+    query = RecordQuery(pool.namespace, parse_where({**(where or {}), "annotated": True}))
     found = Verification()
     with bar("verifying", pool.store.count(query)) as done:
         for record in pool.store.scan(query):

@@ -97,7 +97,7 @@ class JudgeTraining:
         self._owed = owed
         self._comparing = AnswerComparison[tuple[TrainingState, TrainJudge]](self._compared, load_scorer)
         self._lock = threading.Lock()
-        # A child's own: the bound is void where two processes toss the same. It chooses what is looked into, no more.
+        # A child's own: the bound is void where two processes toss the same. It chooses what is explored, no more.
         self.coin = random.Random()  # noqa: S311
         self._reused: OrderedDict[tuple[str, str], tuple[TrainingState, TrainingExample]] = (
             OrderedDict()
@@ -131,7 +131,7 @@ class JudgeTraining:
     def told(self, namespace: str, id_: str, value: float) -> None:
         """Somebody said how well this experience did: where it answered another request lately, that is a label.
 
-        To learn from, not for the bound, which counts on the coin having chosen what is looked into.
+        To learn from, not for the bound, which counts on the coin having chosen what is explored.
         """
         with self._lock:
             studied, example = self._reused.pop((namespace, id_), (None, None))

@@ -77,7 +77,7 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
         if earlier and not staged:
             pool.notices.warn_once(
                 f"snapshot:{root}",
-                f"namespace {pool.space!r} never had anything, so the {len(earlier):,} files in {root} are another "
+                f"namespace {pool.namespace!r} never had anything, so the {len(earlier):,} files in {root} are another "
                 "one's, or of an earlier process, and stay. Load them first, or name another folder",
             )
             return []
@@ -94,7 +94,7 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
 
 
 def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    space, secret = pool.space, fingerprint(pool.secret)
+    space, secret = pool.namespace, fingerprint(pool.secret)
     logs = set(pool.store.names(space).logs)
     groups: dict[tuple[str, str], list[str]] = {}
     for record in pool.store.scan(RecordQuery(space, history=True)):
@@ -113,7 +113,7 @@ def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, d
 
 
 def _gone(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    space = pool.space
+    space = pool.namespace
     gone = [SnapshotDeletion(id_, deleted_at) for id_, deleted_at in all_deletions(pool.store, space) if deleted_at > 0]
     if (cutoff := pool.store.cutoff(space)) is not None:
         gone.append(SnapshotDeletion("", cutoff))

@@ -45,7 +45,7 @@ class SnapshotLoader:
     """Loads entries into a pool's namespace. It first finishes what a killed process left half done."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool, self._store, self._space = pool, pool.store, pool.space
+        self._pool, self._store, self._space = pool, pool.store, pool.namespace
         self._logs = set(self._store.names(self._space).logs)
         self._refused: list[str] = []
         self._put_back()

@@ -36,7 +36,7 @@ def check_replaceable(pool: Pool, root: Path, there: Iterable[Path], coming: Seq
     Raises:
         ConfigurationError: there are such files; it names one.
     """
-    known = {*_digests(pool.store.read_state(pool.space, _STATE)), *(each.digest for each in coming)}
+    known = {*_digests(pool.store.read_state(pool.namespace, _STATE)), *(each.digest for each in coming)}
     strange = [path for path in there if not path.is_symlink() and files.digest(path) not in known]
     if strange:
         raise ConfigurationError(
@@ -54,14 +54,14 @@ def remember_files(pool: Pool, digests: Sequence[str]) -> None:
     """
     named = dict.fromkeys(digests)
     for _ in range(_TRIES):
-        state = pool.store.read_state(pool.space, _STATE)
+        state = pool.store.read_state(pool.namespace, _STATE)
         known = _digests(state)
         # Those named again are the newest, or a folder that never changes would be forgotten for others.
         kept = [digest for digest in known if digest not in named] + list(named)
         if len(kept) == len(known) < _REMEMBERED:
             return
         text = json.dumps(kept[-max(_REMEMBERED, len(named)) :], separators=(",", ":"))
-        if pool.store.write_state(pool.space, _STATE, text, state.revision if state else None):
+        if pool.store.write_state(pool.namespace, _STATE, text, state.revision if state else None):
             return
     raise StoreError(f"the state {_STATE!r} is being written by others all the time; try again")
 

@@ -118,7 +118,7 @@ def load(
         dict(columns or {}),
         None if requests is None else Path(requests),
         datetime.fromtimestamp(root.lstat().st_mtime, UTC),
-        pool.space,
+        pool.namespace,
         pool.secret,
         wanted is Trust.TRUSTED,
     )

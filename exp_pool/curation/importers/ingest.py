@@ -39,7 +39,7 @@ class Ingester:
     """Writes imported experiences into the pool's namespace, in batches. `finish` writes the rest."""
 
     def __init__(self, pool: Pool, report: ImportReport, trust: Trust, *, revive: bool, keep_namespaces: bool) -> None:
-        self._pool, self._report, self._trust, self._space = pool, report, trust, pool.space
+        self._pool, self._report, self._trust, self._space = pool, report, trust, pool.namespace
         self._mode = PutMode.INSERT if revive else PutMode.REPLICATE
         self._keep_namespaces = keep_namespaces
         self._waiting: dict[str, list[_PendingRow]] = {}  # by namespace

@@ -340,7 +340,7 @@ def savings(
 def _rows(manager: ExpManager, where: Mapping[str, Any] | None) -> Iterable[Record]:
     """Current rows, with expired and quarantined ones."""
     pool = manager.sync
-    query = RecordQuery(pool.space, parse_where(where))
+    query = RecordQuery(pool.namespace, parse_where(where))
     return watched(pool.store.scan(query), "reading experiences", pool.store.count(query))
 
 

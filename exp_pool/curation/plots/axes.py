@@ -41,7 +41,7 @@ def nothing_to_show(ax: Axes, manager: ExpManager, why: str) -> Axes:
         manager: whose namespace is named.
         why: the reason.
     """
-    said = f"{why}\n(namespace {brief(manager.sync.space)})"
+    said = f"{why}\n(namespace {brief(manager.sync.namespace)})"
     ax.text(0.5, 0.5, said, ha="center", va="center", color=GREY, transform=ax.transAxes, **_plain())
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():

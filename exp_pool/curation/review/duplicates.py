@@ -260,7 +260,7 @@ def _keep_best(
 def _requests(pool: Pool, rows: _Rows, places: Iterable[int]) -> dict[int, str]:
     """Beginnings of requests, for reasons."""
     wanted = [*places]
-    found = rows_by_id(pool.store, pool.space, (rows.ids[place] for place in wanted))
+    found = rows_by_id(pool.store, pool.namespace, (rows.ids[place] for place in wanted))
     texts = ("what is gone now" if record is None else short(record.request) for _, record in found)
     return dict(zip(wanted, texts, strict=True))
 

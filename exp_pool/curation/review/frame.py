@@ -49,7 +49,7 @@ def scan_rows(
     pool = manager.sync
     package("pandas", "curation")
     recover_unfinished(pool)
-    query = RecordQuery(pool.space, parse_where(where), history=history)
+    query = RecordQuery(pool.namespace, parse_where(where), history=history)
     return pool, watched(pool.store.scan(query), what, pool.store.count(query))
 
 
@@ -67,7 +67,7 @@ def review_frame(pool: Pool, notes: Notes, names: Sequence[str]) -> pd.DataFrame
     now = now_us()
 
     def there() -> Iterator[Record]:
-        for id_, record in rows_by_id(pool.store, pool.space, notes):
+        for id_, record in rows_by_id(pool.store, pool.namespace, notes):
             if record is not None:
                 states[id_] = state(record, now)
                 yield record

@@ -39,7 +39,7 @@ def stored_vectors(
         StoreError: the store failed.
     """
     pool.embed_owed()
-    meaning = VectorSimilarity.stored(pool.store, pool.space, ids, np.arange(len(ids)), scopes)
+    meaning = VectorSimilarity.stored(pool.store, pool.namespace, ids, np.arange(len(ids)), scopes)
     without = len(ids) - len(meaning.places)
     if whole and without < len(ids):
         meaning = _read_whole(pool, ids, scopes)
@@ -63,14 +63,14 @@ def _read_whole(pool: Pool, ids: Sequence[str], scopes: RowNumbers | None) -> Ve
     """
     unread: set[int] = set()
     for start in range(0, len(ids), _PAGE):
-        rows = pool.store.get_many(pool.space, ids[start : start + _PAGE], by="id")
+        rows = pool.store.get_many(pool.namespace, ids[start : start + _PAGE], by="id")
         texts = {at: row.request for at, row in enumerate(rows, start) if row is not None and not _plain(row.request)}
         fits = pool.read_whole(list(texts.values())) if texts else []
         unread.update(at for at, whole in zip(texts, fits, strict=True) if not whole)
     kept = [at for at in range(len(ids)) if at not in unread]
     places = np.array(kept, dtype=np.int64)
     of_kept = None if scopes is None else scopes[places]
-    meaning = VectorSimilarity.stored(pool.store, pool.space, [ids[at] for at in kept], places, of_kept, whole=True)
+    meaning = VectorSimilarity.stored(pool.store, pool.namespace, [ids[at] for at in kept], places, of_kept, whole=True)
     if left_out := len(ids) - len(meaning.places):
         pool.notices.warn_once(
             f"not read whole:{left_out}",
