@@ -94,28 +94,30 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
 
 
 def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    space, secret = pool.namespace, fingerprint(pool.secret)
-    logs = set(pool.store.names(space).logs)
+    namespace, secret = pool.namespace, fingerprint(pool.secret)
+    logs = set(pool.store.names(namespace).logs)
     groups: dict[tuple[str, str], list[str]] = {}
-    for record in pool.store.scan(RecordQuery(space, history=True)):
+    for record in pool.store.scan(RecordQuery(namespace, history=True)):
         groups.setdefault((f"{to_datetime(record.created_at):%Y-%m}", record.function), []).append(record.id)
     for (month, function), ids in progress(sorted(groups.items()), "saving"):
         for partition, start in enumerate(range(0, len(ids), partition_size)):
-            part = pool.store.get_many(space, ids[start : start + partition_size], by="id")
+            part = pool.store.get_many(namespace, ids[start : start + partition_size], by="id")
             rows = [row for row in part if row is not None]
             entries = {}
             for row in rows:
-                log = audit_entries(pool.store, space, row.id) if audit_log(row.id) in logs else []
+                log = audit_entries(pool.store, namespace, row.id) if audit_log(row.id) in logs else []
                 if untold := missing_trust_entry(row, log):
-                    pool.store.append_log(space, audit_log(row.id), untold)
+                    pool.store.append_log(namespace, audit_log(row.id), untold)
                 entries[row.id] = write_row(row, [*log, *untold], secret)
             yield _path(root, month, function, rows[0].created_at if rows else 0, partition), entries
 
 
 def _gone(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    space = pool.namespace
-    gone = [SnapshotDeletion(id_, deleted_at) for id_, deleted_at in all_deletions(pool.store, space) if deleted_at > 0]
-    if (cutoff := pool.store.cutoff(space)) is not None:
+    namespace = pool.namespace
+    gone = [
+        SnapshotDeletion(id_, deleted_at) for id_, deleted_at in all_deletions(pool.store, namespace) if deleted_at > 0
+    ]
+    if (cutoff := pool.store.cutoff(namespace)) is not None:
         gone.append(SnapshotDeletion("", cutoff))
     months: dict[str, list[SnapshotDeletion]] = {}
     for each in sorted(gone, key=lambda each: (each.at, each.id)):
