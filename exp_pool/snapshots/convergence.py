@@ -216,15 +216,15 @@ class SnapshotLoader:
         pending = (Record(**json.loads(text)) for text in log_entries(self._store, self._namespace, _PENDING))
         rows = {row.id: row for row in pending}
         awaited = {id_ for id_, at in self._tombstones().items() if at == _AWAITED}
-        self._store.put_many([Put(_due(row, owes=True)) for row in rows.values() if row.id in awaited])
+        self._store.put_many([Put(_due(row, pending=True)) for row in rows.values() if row.id in awaited])
         self._store.drop_logs(self._namespace, [_PENDING])
 
     def _tombstones(self) -> dict[str, int]:
         return {deletion.id: deletion.deleted_at for deletion in all_deletions(self._store, self._namespace)}
 
 
-def _due(row: Record, owes: bool) -> Record:
-    return replace(row, embed_due=now_us() if row.is_current and owes else None, embed_tries=0)
+def _due(row: Record, pending: bool) -> Record:
+    return replace(row, embed_due=now_us() if row.is_current and pending else None, embed_tries=0)
 
 
 def _precedence(record: Record) -> tuple[bool, bool, int, str]:

@@ -27,7 +27,7 @@ _NAMED = 5  # ids in a message
 
 # A row is brought up to date by burying it at this time and inserting it anew. One that was buried so, and not inserted
 # because the process was killed, is told from what was really deleted by it. (Nothing short of this changes currency,
-# revision, duties and vector in one go; UPDATE leaves most of them alone.)
+# revision, pending tasks and vector in one go; UPDATE leaves most of them alone.)
 _AWAITED = 0
 _OWED = 1  # a time that has come; 0 would be no time
 

@@ -61,7 +61,7 @@ def duplicates(
     Raises:
         InvalidInputError: a value that cannot be, or `by` meaning in a pool without vectors.
         ConfigurationError: pandas is not installed.
-        EmbedderError, StoreError: what is owed cannot be embedded; the store failed.
+        EmbedderError, StoreError: pending rows cannot be embedded; the store failed.
     """
     least = _least(by, min_similarity)
     pool, rows = _read_rows(manager, where, by, within)
