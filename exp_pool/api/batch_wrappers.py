@@ -201,7 +201,7 @@ class _Batched(Decorated[P, R]):
         answer = self._done(begun)
         if answer is not None:
             return answer
-        if begun.pool.replay and begun.pool.switches().read:
+        if begun.pool.replay and begun.pool.access().read:
             raise ReplayMissError(
                 f"{self._spec.name}: the stored answers of these items cannot be put together. Replay is on, so it "
                 "does not run: record it first"

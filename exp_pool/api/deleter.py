@@ -12,12 +12,11 @@ from exp_pool.api.namespaces import Namespaces
 from exp_pool.calls.request import KeyOfCall
 from exp_pool.calls.store_result import failure_key
 from exp_pool.core.contracts.plugs import RecordQuery, RecordStore
-from exp_pool.core.contracts.rows import audit_log
+from exp_pool.core.contracts.rows import logs_of
 from exp_pool.core.filters import Condition, parse_where
 from exp_pool.errors import InvalidInputError, StoreError, VectorIndexError
 from exp_pool.maintenance.index_sync import IndexSync
 from exp_pool.maintenance.outcomes import Outcomes
-from exp_pool.maintenance.scorer_runner import unscored_log
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.notices import Notices
 from exp_pool.runtime.switches import PoolSwitches
@@ -137,4 +136,4 @@ class Deleter:
 
     def _drop_logs(self, space: str, ids: Sequence[str]) -> None:
         if ids:
-            self.store.drop_logs(space, [log(id_) for id_ in ids for log in (audit_log, unscored_log)])
+            self.store.drop_logs(space, logs_of(ids))

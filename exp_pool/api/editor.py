@@ -46,7 +46,7 @@ class ExperienceEditor:
     pending_scores: PendingScores  # is told what is to be scored anew
     outcomes: Outcomes  # takes feedback
     judge_training: JudgeTraining  # takes feedback, too, about answers that a judge let pass
-    worker: MaintenanceWorker  # is told that something is owed
+    worker: MaintenanceWorker  # is woken where a task is pending
     stored: Callable[[Sequence[Record]], None]  # is told of rows that were stored by hand
     lease_timeout_s: float  # of the journal of changes
 
@@ -118,7 +118,7 @@ class ExperienceEditor:
         before, after = self._change(id_, lambda experience: experience.annotate(expected=expected, metadata=metadata))
         replaced = {"expected_before": before.expected} if before.annotated else {}
         self._audit("annotate", id_, metadata=dict(metadata or {}), **replaced, expected=after.expected)
-        self._owe_score(id_, after.function)
+        self._score_anew(id_, after.function)
         return after
 
     def change(self, note: ChangeNote, edits: Sequence[Edit]) -> ChangeNote:
@@ -137,9 +137,9 @@ class ExperienceEditor:
     def follow(self, before: Record, after: Record) -> None:
         """Follow up an edit: outcomes of a row that is trusted again count anew; a changed answer is scored anew."""
         if before.trust != after.trust == Trust.TRUSTED:
-            self.outcomes.cleared(after.namespace, after.function, after.id)
+            self.outcomes.trusted_again(after)
         if before.answer != after.answer:
-            self._owe_score(after.id, after.function)
+            self._score_anew(after.id, after.function)
 
     @property
     def journal(self) -> Journal:
@@ -159,8 +159,8 @@ class ExperienceEditor:
             raise InvalidInputError(f"reason={reason!r:.80} must be text")
         record = self._there(id_)
         self.outcomes.add(record, float(value), reason)
-        self.judge_training.told(record.namespace, id_, float(value))
-        self._owe_score(id_, record.function)
+        self.judge_training.add_feedback(record.namespace, id_, float(value))
+        self._score_anew(id_, record.function)
         self.worker.wake()
 
     def history(self, id_: str) -> list[HistoryEntry]:
@@ -180,8 +180,8 @@ class ExperienceEditor:
                 entries.append(HistoryEntry(datetime.fromisoformat(at), what, about, entry))
         return sorted(entries, key=lambda entry: entry.at)
 
-    def _owe_score(self, id_: str, function: str) -> None:
-        """Enqueue the scoring of an experience that was annotated or rated."""
+    def _score_anew(self, id_: str, function: str) -> None:
+        """Have an experience scored anew that was annotated or rated."""
         if self.pending_scores.enqueue(self.namespaces.of(), id_, function):
             self.worker.wake()
 

@@ -26,9 +26,8 @@ from exp_pool.maintenance.doctor import Diagnosis
 from exp_pool.maintenance.index_sync import Progress
 from exp_pool.runtime.background import Background
 from exp_pool.runtime.counters import Stats
-from exp_pool.runtime.display import Pairs, as_table, one_line
+from exp_pool.runtime.display import Pairs, as_table, one_line, without_password
 from exp_pool.runtime.plugs import checked_listeners, offers
-from exp_pool.runtime.urls import without_password
 from exp_pool.search.rerank import Reranker
 
 

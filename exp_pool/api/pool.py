@@ -28,12 +28,11 @@ from exp_pool.maintenance.pending_scores import reasons
 from exp_pool.maintenance.scorer_runner import FunctionScorer
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters, Stats
-from exp_pool.runtime.display import one_line
+from exp_pool.runtime.display import one_line, without_password
 from exp_pool.runtime.forks import reset_in_child
 from exp_pool.runtime.keyword_options import complete, lists
 from exp_pool.runtime.notices import Notices, log_with_trace
 from exp_pool.runtime.switches import PoolSwitches
-from exp_pool.runtime.urls import without_password
 from exp_pool.search.embedders.service import Embedded
 from exp_pool.search.search import SearchQuery
 from exp_pool.stores.journal import Journal
@@ -88,9 +87,9 @@ class Pool(PoolSwitches):
 
     # Calls
 
-    def answers_hot(self) -> bool:
+    def answers_locally(self) -> bool:
         """Whether the local cache may answer calls. Each of its hits asks, so this is cheap."""
-        return self._plain and self.enabled and self._reads and not self._closed
+        return self._plain and self.enabled and self._reads and not self._closed and self.local_cache.enabled
 
     def threads(self) -> ThreadPoolExecutor:
         """Where async callers' blocking work is done."""
@@ -312,11 +311,11 @@ class Pool(PoolSwitches):
         """Put a copy of a backup in the place of the store, and set the present one aside. Returns where it is now."""
         self.check_open()
         try:
-            with self._index_sync.another_store():
+            with self._index_sync.store_replaced():
                 aside: Path | None = self._file_store().restore(source)
         finally:
             self.local_cache.forget_everything()
-            self._pending_vectors.start_over()
+            self._pending_vectors.store_replaced()
             self.services.search.start_over()
         return aside
 

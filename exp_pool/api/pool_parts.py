@@ -40,7 +40,6 @@ from exp_pool.maintenance.judge_training import JudgeTraining
 from exp_pool.maintenance.outcomes import Outcomes
 from exp_pool.maintenance.pending_scores import PendingScores
 from exp_pool.maintenance.pending_vectors import PendingVectors
-from exp_pool.maintenance.scorer_runner import unscored_log
 from exp_pool.maintenance.worker import MaintenanceWorker
 from exp_pool.runtime.background import Background
 from exp_pool.runtime.counters import Counters
@@ -136,7 +135,7 @@ class PoolParts:
             streams=Streams(),
             renewals=Renewals(self.background),
             explain=self.functions.explain,
-            score=self.pending_scores.rated,
+            score=self.pending_scores.scored,
             judge_training=self.judge_training,
             outdated=self.functions.outdated,
             feeds=tuple(plugs.get("feeds", ())),
@@ -164,7 +163,7 @@ class PoolParts:
             index=self.index,
             search=self.search,
             embeddings=self.embeddings,
-            worker=self.worker,
+            pending_vectors=self.pending_vectors,
             reranking=self.reranking,
             timeout_s=config.query_timeout,
         )
@@ -192,16 +191,16 @@ class PoolParts:
             store, self.index, neighbours, counters, notices, config.index_from, self._tell_of_building
         )
         self.worker = MaintenanceWorker(
-            store,
-            self.pending_vectors,
-            self.index_sync,
-            self.pending_scores,
-            self.judge_training,
-            notices,
-            Eviction(store, config, counters, notices, self._tell_of_evicted),
-            self.outcomes,
-            self.count_hot_uses,
-            config.tombstone_retention,
+            store=store,
+            eviction=Eviction(store, config, counters, notices, self._tell_of_evicted),
+            outcomes=self.outcomes,
+            judge_training=self.judge_training,
+            pending_scores=self.pending_scores,
+            pending_vectors=self.pending_vectors,
+            index_sync=self.index_sync,
+            notices=notices,
+            count_hot_uses=self.count_hot_uses,
+            remember_s=config.tombstone_retention,
         )
 
     # Who tells whom
@@ -227,4 +226,3 @@ class PoolParts:
     def _tell_of_evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
         for row in rows:
             self.services.notify(Event(EventKind.EVICT, namespace, row.function, row.key, row.id))
-        self.store.drop_logs(namespace, [unscored_log(row.id) for row in rows])

@@ -16,7 +16,7 @@ from exp_pool.core.identity.names import function_name
 from exp_pool.core.record import Match, Record, to_experience
 from exp_pool.core.results import Hit, QueryType
 from exp_pool.errors import DecodingError, InvalidInputError
-from exp_pool.maintenance.worker import MaintenanceWorker
+from exp_pool.maintenance.pending_vectors import PendingVectors
 from exp_pool.runtime.call_context import in_namespace
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters
@@ -53,7 +53,7 @@ class Queries:
     index: VectorIndex  # the pool's, for the error of one that has none
     search: Search  # by meaning, by words, by both
     embeddings: EmbeddingService | None  # the embedder, if there is one
-    worker: MaintenanceWorker  # embeds what is owed before a search
+    pending_vectors: PendingVectors  # embeds pending rows before a search
     reranking: RerankerRunner  # puts in order what was found
     timeout_s: float  # for all of that
 
@@ -140,7 +140,9 @@ class Queries:
         """
         if self.embeddings is not None:
             deadline = monotonic() + self.timeout_s
-            self.worker.catch_up(namespace, self.embeddings.embed([text], self.timeout_s).embedder, deadline)
+            self.pending_vectors.run(
+                namespace, deadline, embedder=self.embeddings.embed([text], self.timeout_s).embedder
+            )
 
     # The model
 
@@ -184,7 +186,7 @@ class Queries:
         if not self.search.anything(wanted):
             return []
         embedded = self.embeddings.embed([wanted.text], self.timeout_s)
-        self.worker.catch_up(wanted.namespace, embedded.embedder, deadline)
+        self.pending_vectors.run(wanted.namespace, deadline, embedder=embedded.embedder)
         if kind is QueryType.HYBRID:
             return self.search.by_both(wanted, embedded)
         return self.search.nearest(wanted, embedded)

@@ -11,7 +11,7 @@ from typing import Any
 from exp_pool.core.contracts.plugs import RecordStore
 from exp_pool.core.record import Record
 from exp_pool.maintenance.judge_training import JudgeTraining, TrainingState
-from exp_pool.maintenance.outcomes import Folded, Outcomes
+from exp_pool.maintenance.outcomes import FunctionOutcomes, Outcomes
 from exp_pool.reuse.lift import Contrast, Effect, EffectVerdict, LiftTable
 
 _JOINED_AT_ONCE = 500
@@ -156,7 +156,9 @@ def report_on(namespace: str, outcomes: Outcomes, judge_training: JudgeTraining,
     return Report(
         namespace,
         tuple(
-            _function(namespace, folded.get(name) or Folded(name, LiftTable(), "", 0), reuse.get(name, []), store)
+            _function(
+                namespace, folded.get(name) or FunctionOutcomes(name, LiftTable(), "", 0), reuse.get(name, []), store
+            )
             for name in names
         ),
     )
@@ -185,7 +187,7 @@ def _reuse(studied: TrainingState) -> Reuse:
     )
 
 
-def _function(namespace: str, folded: Folded, reuse: list[Reuse], store: RecordStore) -> FunctionReport:
+def _function(namespace: str, folded: FunctionOutcomes, reuse: list[Reuse], store: RecordStore) -> FunctionReport:
     effects = folded.lifts.effects()
     lifts: list[Lift] = []
     for start in range(0, len(effects), _JOINED_AT_ONCE):

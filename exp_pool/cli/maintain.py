@@ -9,7 +9,7 @@ import typer
 
 from exp_pool.cli.common import PoolOptions, WhereOption, bar, error_messages, with_options
 from exp_pool.cli.output import as_json, facts, line
-from exp_pool.runtime.urls import without_password
+from exp_pool.runtime.display import without_password
 from exp_pool.snapshots.migration import migrate as move
 
 app = typer.Typer()

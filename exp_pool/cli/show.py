@@ -26,7 +26,7 @@ from exp_pool.core.experience import Experience
 from exp_pool.core.results import HistoryEntry, Hit, QueryType
 from exp_pool.core.values.encoding import to_plain
 from exp_pool.runtime import sizes
-from exp_pool.runtime.urls import without_password
+from exp_pool.runtime.display import without_password
 from exp_pool.stores.journal import ChangeNote
 
 app = typer.Typer()

@@ -15,7 +15,7 @@ from exp_pool.cli.common import PoolOptions, with_options
 from exp_pool.cli.output import TableColumn, as_json, line, number, table
 from exp_pool.core.contracts.plugs import RecordQuery
 from exp_pool.core.record import Record
-from exp_pool.runtime.urls import without_password
+from exp_pool.runtime.display import without_password
 
 app = typer.Typer()
 

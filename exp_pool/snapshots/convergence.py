@@ -16,10 +16,9 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from exp_pool.core.contracts.plugs import Deletion, Put, PutMode, PutStatus, RecordQuery
-from exp_pool.core.contracts.rows import audit_log
+from exp_pool.core.contracts.rows import audit_log, logs_of
 from exp_pool.core.filters import Condition
 from exp_pool.core.record import Record
-from exp_pool.maintenance.scorer_runner import unscored_log
 from exp_pool.runtime.clock import now_us
 from exp_pool.snapshots.entries import (
     CHANGEABLE,
@@ -102,7 +101,7 @@ class SnapshotLoader:
         self._store.bury(self._namespace, buried)
         left = [rows[deletion.id] for deletion in buried if deletion.id in rows]
         if left:
-            self._store.drop_logs(self._namespace, [log(row.id) for row in left for log in (audit_log, unscored_log)])
+            self._store.drop_logs(self._namespace, logs_of(row.id for row in left))
             for key in {row.key for row in left if row.is_current}:
                 self._settle(key, {})
         return len(left)

@@ -23,9 +23,9 @@ from exp_pool.core.contracts.plugs import RecordQuery, RecordStore
 from exp_pool.core.filters import parse_where
 from exp_pool.errors import ConfigurationError, InvalidInputError, MigrationError
 from exp_pool.runtime.clock import monotonic
+from exp_pool.runtime.display import without_password
 from exp_pool.runtime.plugs import offers
 from exp_pool.runtime.progress import bar
-from exp_pool.runtime.urls import without_password
 from exp_pool.snapshots.store_copier import StoreCopier
 from exp_pool.stores.null import NullStore
 

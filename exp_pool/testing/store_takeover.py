@@ -62,7 +62,9 @@ class TakenOver:
             self._own.append((manager, pool))
             manager.sync = self._stand_in(manager)
             if pool is not None:
-                pool.aside = "this is the pool that the pytest fixture exp_pool stands in for: ask the manager itself"
+                pool.replaced_by = (
+                    "this is the pool that the pytest fixture exp_pool stands in for: ask the manager itself"
+                )
         return self
 
     def __exit__(
@@ -73,7 +75,7 @@ class TakenOver:
         for manager in _managers():
             pool = own.get(id(manager))
             if pool is not None:
-                manager.sync, pool.aside = pool, ""
+                manager.sync, pool.replaced_by = pool, ""
             else:
                 vars(manager).pop("sync", None)  # it opens its own when it is used
         current.put(self._before[0], given=self._before[1])
@@ -86,7 +88,12 @@ class TakenOver:
         given = own.namespace != ExpPoolConfig.model_fields["namespace"].default and not _of_environment(own.namespace)
         config = own.model_copy(update={**_ALIKE, "store": self._url, "namespace": own.namespace if given else _TESTS})
         pool = Pool(config, store=_Shared(self._store), **manager._listeners)  # noqa: SLF001
-        pool.replay, pool.is_readable, pool.remedy, pool.recording = self._replay, self._read, self._remedy, True
+        pool.replay, pool.is_readable, pool.replay_remedy, pool.keeps_forever = (
+            self._replay,
+            self._read,
+            self._remedy,
+            True,
+        )
         self._pools.append(pool)
         return pool
 

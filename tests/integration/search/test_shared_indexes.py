@@ -56,7 +56,7 @@ def answers(manager, text, top_k=3):
 
 def covered(manager):
     (space,) = manager.sync._store.partitions("default")
-    return manager.sync._index_sync._neighbours.covered(space) is not None
+    return manager.sync._index_sync._nearest.covered(space) is not None
 
 
 @pytest.fixture(autouse=True)
