@@ -9,7 +9,7 @@ JSON text is not in our compact form.
 from __future__ import annotations
 
 import difflib
-import hashlib
+import functools
 import json
 import operator
 import re
@@ -57,27 +57,26 @@ class UnreadableError(ValueError):
 # ── Places ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@functools.lru_cache
 def folder_of(namespace: str) -> str:
     """The folder of a namespace: what of it is safe in a name, for people, and a digest that tells it from others."""
     slug = _UNSAFE.sub("-", namespace.lower())[:_SLUG].strip("-") or "namespace"
     return f"{slug}-{hash_text(namespace)[:12]}"
 
 
-def place_of_key(namespace: str, key: str) -> str:
-    """Where the current row of a key stands: ``folder/xx/digest.json``, made of digests only."""
+def place_of_key(namespace: str, key: str, history: str | None = None) -> str:
+    """Where the current row of a key stands, or the row of its history that has this id.
+
+    ``folder/xx/digest.json`` or ``folder/xx/digest.digest.json``, made of digests only.
+    """
     digest = hash_text(f"{len(namespace)}:{namespace}{key}")[:_DIGEST]
-    return f"{folder_of(namespace)}/{digest[:2]}/{digest}.json"
+    name = digest if history is None else f"{digest}.{hash_text(history)[:_DIGEST]}"
+    return f"{folder_of(namespace)}/{digest[:2]}/{name}.json"
 
 
 def place_of(row: Record) -> str:
     """Where a row stands; history beside the current row."""
-    place = place_of_key(row.namespace, row.key)
-    return place if row.is_current else f"{place.removesuffix('.json')}.{hash_text(row.id)[:_DIGEST]}.json"
-
-
-def digest_of(content: bytes) -> str:
-    """What two contents of a file are told apart by."""
-    return hashlib.sha256(content).hexdigest()[:32]
+    return place_of_key(row.namespace, row.key, None if row.is_current else row.id)
 
 
 # ── Writing ───────────────────────────────────────────────────────────────────────────────────────────────────────────

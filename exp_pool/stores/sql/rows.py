@@ -202,7 +202,7 @@ class Rows:
                     if put.vector is not None:
                         vectors[ref] = (put.vector, (keep(record.function), keep(record.version), record.reuse_scope))
             statuses.append(status)
-        self._store_rows(new, vectors, left)
+        self.store(new, vectors, left)
         return statuses
 
     def _present(self, places: Sequence[tuple[str, str, str]]) -> tuple[set[Ref], dict[Ref, tuple[str, bool]]]:
@@ -253,9 +253,19 @@ class Rows:
         check, *row = self._connection.execute(_STORED, ref).fetchone()
         return check is None or check == checksum(row)
 
-    def _store_rows(
-        self, new: dict[Ref, Record], vectors: dict[Ref, tuple[Vector, Scope]], left: dict[Ref, str]
+    def store(
+        self,
+        new: dict[Ref, Record],
+        vectors: dict[Ref, tuple[Vector, Scope]],
+        left: dict[Ref, str] | None = None,
     ) -> None:
+        """Store rows that are not there.
+
+        Args:
+            new: the rows, as they are to be stored.
+            vectors: those that some of them have.
+            left: rows that become history, and the ids of those that follow them.
+        """
         if left:  # before the rows that follow them: one is current at any moment
             self._connection.executemany(_TO_HISTORY, [(successor, *ref) for ref, successor in left.items()])
             self.forget_vectors(list(left))

@@ -27,7 +27,8 @@ T = TypeVar("T")
 
 _IDLE_READERS = 16
 _CACHE_KIB = 65536  # of the writer: hashes touch pages in no order, and SQLite's own 2 MB halve its speed
-_REST_S, _LOOK_S = 1.0, 0.001  # how long a fork waits for other threads' statements
+_LOOK_S = 0.001  # between two looks whether other threads rest, for a fork
+_RESUME_S = 1.0  # after which a reader looks whether the fork is over
 _CHECKPOINT_BYTES = 4 * 2**20  # of log, as SQLite's own default: what the background worker waits for
 _URGENT_BYTES = 64 * 2**20  # what a writer does not wait for the worker with
 _LOOK_EVERY = 64  # writes between two looks at the size of the log
@@ -46,11 +47,13 @@ class SqliteFile:
     Args:
         path: the file; it and its folder are created at first use.
         timeout_s: how long to wait for another writer before giving up.
+        rest_s: how long a fork waits for other threads' transactions and statements.
     """
 
-    def __init__(self, path: str | Path, timeout_s: float) -> None:
+    def __init__(self, path: str | Path, timeout_s: float, rest_s: float = 1.0) -> None:
         self.path = Path(path)
         self.timeout_s = timeout_s
+        self._rest_s = rest_s
         self._start_over()
         reset_in_child(self._leave_to_parent)
         rest_during_fork(self._rest, self._resume)
@@ -58,8 +61,8 @@ class SqliteFile:
     def _rest(self) -> None:
         """No thread is within SQLite while this one forks: the child would wait for its locks for ever."""
         self._resting.clear()
-        self._rested = self._writing.acquire(timeout=_REST_S)
-        self._wait_for_readers(_REST_S)
+        self._rested = self._writing.acquire(timeout=self._rest_s)
+        self._wait_for_readers(self._rest_s)
 
     def _wait_for_readers(self, timeout_s: float) -> None:
         until = monotonic() + timeout_s
@@ -127,7 +130,7 @@ class SqliteFile:
         reading.append(None)
         while not self._resting.is_set():  # looked at after it was said, so that one of the two notices the other
             reading.pop()
-            self._resting.wait(_REST_S)
+            self._resting.wait(_RESUME_S)
             reading.append(None)
         try:
             try:
