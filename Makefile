@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow test-reliability test-outside test-pythons lint types imports unit examples notebooks strip fix bench bench-sizes bench-embedders bench-reuse bench-traps bench-outcomes bench-routing bench-importing bench-finding peers wheel-test clean
+.PHONY: help demo test coverage test-fast test-slow test-reliability test-outside test-pythons lint types imports unit examples notebooks strip fix bench bench-sizes bench-embedders bench-reuse bench-traps bench-outcomes bench-routing bench-importing bench-finding peers wheel-test clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -41,11 +41,11 @@ test: $(VENV)/.dev  ## everything that must pass; what does not need both cores 
 	+@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types imports
 	+@$(MAKE) --no-print-directory unit
 	+@$(MAKE) --no-print-directory examples
-	+@$(MAKE) --no-print-directory notebooks
 
-lint: $(VENV)/.dev  ## ruff
+lint: $(VENV)/.dev  ## ruff; vulture, which finds code that nothing uses
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@! $(BIN)/vulture | grep -E '^(exp_pool|scorers)/'
 
 types: $(VENV)/.dev  ## mypy, strict
 	$(BIN)/mypy
@@ -61,6 +61,10 @@ test-fast: $(VENV)/.dev  ## a minute: ruff, mypy, layers, and the tests without 
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow" \
 		tests/unit tests/flow tests/contract/test_memory.py tests/contract/test_sqlite.py
 
+coverage: $(VENV)/.dev  ## which lines of the package the tests reach, in .coverage-html; half as slow again as make unit
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+		--cov --cov-report=term --cov-report=html:.coverage-html
+
 test-outside: $(VENV)/.dev  ## only what the last `make unit` skipped for want of servers or of EXP_POOL_TEST_DATA
 	$(BIN)/python -m pytest --outside -n auto --dist loadfile --no-loadscope-reorder
 
@@ -68,11 +72,13 @@ test-pythons:  ## the quick tests on every Python that is promised and here, wit
 	bash .ci/pythons $(PYTHONS)
 
 test-slow: $(VENV)/.dev  ## what takes minutes: a million calls against the key encoding, 20,000 questions against the bound
-	EXP_POOL_FULL=1 $(BIN)/python -m pytest tests/guarantees/test_2_a_million_calls.py tests/guarantees/test_12_the_bound_holds.py
+	EXP_POOL_FULL=1 $(BIN)/python -m pytest tests/integration/core/test_a_million_calls.py \
+		tests/integration/reuse/test_the_bound_holds.py
 
 # What has full counts, but the calls of test-slow.
-RELIABILITY := tests/reliability tests/guarantees/test_5_across_processes.py tests/integration/test_hostile_stores.py \
-	tests/integration/test_hostile_indexes.py tests/integration/test_onnx_embedder.py
+RELIABILITY := tests/reliability tests/guarantees/test_06_nothing_acknowledged_is_lost.py \
+	tests/guarantees/test_09_no_namespace_leak.py tests/integration/calls/test_across_processes.py \
+	tests/integration/stores/test_hostile_stores.py tests/integration/search/test_hostile_indexes.py tests/integration/search/test_onnx_embedder.py
 
 test-reliability: $(VENV)/.dev  ## kills, damage, full disks, servers that die, hostile texts: the full counts
 	EXP_POOL_FULL=1 $(BIN)/python -m pytest $(RELIABILITY) --durations=15
@@ -81,8 +87,8 @@ examples: $(VENV)/.dev  ## every example, as a user would run it
 	@ls examples/*.py | xargs -P 2 -n 1 sh -c 'echo "== $$1"; log=$(VENV)/.$$(basename $$1).log; \
 		$(BIN)/python $$1 > $$log 2>&1 || { cat $$log; exit 255; }' example
 
-notebooks: $(VENV)/.dev  ## every notebook, as a user would run it
-	@set -e; for notebook in notebooks/*.ipynb; do echo "== $$notebook"; $(BIN)/python -m jupyter nbconvert --log-level ERROR --to notebook --execute --stdout $$notebook > /dev/null; done
+notebooks: $(VENV)/.dev  ## every notebook in a kernel, as a user would run it; part of `make unit`
+	$(BIN)/python -m pytest tests/integration/documents/test_notebooks.py
 
 strip: $(VENV)/.dev  ## take the outputs out of the notebooks, before they are committed
 	$(BIN)/python -m jupyter nbconvert --log-level ERROR --clear-output --inplace notebooks/*.ipynb

@@ -1,7 +1,7 @@
 """What each engine costs a call: exact hit, miss and semantic lookup at 10,000 experiences, as ratios to SQLite.
 
 ``python benchmarks/engines.py [--rounds N] [NAME=STORE[+INDEX] ...]``. Without names: SQLite, and the servers that the
-tests use, where they run (`tests/servers`); PostgreSQL with pgvector and a Chroma server are started. Rounds
+tests use, where they run (`tests/support/servers`); PostgreSQL with pgvector and a Chroma server are started. Rounds
 take turns; medians in microseconds. All servers are on this machine: add your network's round trips, one for a hit that
 is read, two to five for a miss. The hot tier is off (`hot_ttl=0`), the vectors are random, nothing is embedded.
 """
@@ -28,7 +28,7 @@ from exp_pool.core.record import Vector, to_record
 from exp_pool.core.values.vectors import to_unit
 from exp_pool.protocols import Put
 from exp_pool.search.embedders.service import Embedded
-from exp_pool.search.search import Wanted
+from exp_pool.search.search import SearchQuery
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -37,10 +37,10 @@ HITS, MISSES, LOOKUPS, ROWS, DIMENSION = 300, 100, 60, 10_000, 384
 
 def engines(stack: ExitStack, folder: Path) -> dict[str, dict[str, Any]]:
     """Settings by name, of what there is on this machine."""
-    from servers import MYSQL_URL, POSTGRES_URL, REDIS_URL
-    from servers.chroma import Chroma
-    from servers.databases import new_database
-    from servers.postgres import Postgres, pgvector_binaries
+    from support.servers import MYSQL_URL, POSTGRES_URL, REDIS_URL
+    from support.servers.chroma import Chroma
+    from support.servers.databases import new_database
+    from support.servers.postgres import Postgres, pgvector_binaries
 
     found: dict[str, dict[str, Any]] = {
         "sqlite, scan": {"store": f"sqlite:///{folder}/scan.db", "index": "exact://"},
@@ -114,7 +114,7 @@ def measure(managers: dict[str, ExpManager], rounds: int, queries: np.ndarray) -
 
             def lookup() -> Any:
                 embedded = Embedded(next(turns)[None], [True], identity)  # noqa: B023  (called before the next round)
-                return search.nearest(Wanted("default", "x", 5, function="answer"), embedded)  # noqa: B023
+                return search.nearest(SearchQuery("default", "x", 5, function="answer"), embedded)  # noqa: B023
 
             times["exact hit"].setdefault(name, []).append(per_call(lambda f=function: f("the same question"), HITS))
             times["miss"].setdefault(name, []).append(

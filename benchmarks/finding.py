@@ -63,7 +63,7 @@ def vectors_of(count: int) -> np.ndarray:
 
 def fill(manager: ExpManager, texts: list[str], vectors: np.ndarray) -> list[str]:
     rows = [
-        replace(manager.sync.record_of(Experience(function="f", request=text, response="x")), embed_due=None)
+        replace(manager.sync.editor.record_of(Experience(function="f", request=text, response="x")), embed_due=None)
         for text in texts
     ]
     for start in range(0, len(rows), 5000):

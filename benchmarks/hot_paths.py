@@ -27,7 +27,7 @@ from exp_pool import Experience, ExpManager
 from exp_pool.core.record import Vector, to_record
 from exp_pool.protocols import Put, VectorQuery
 from exp_pool.search.embedders.service import Embedded
-from exp_pool.search.search import Wanted
+from exp_pool.search.search import SearchQuery
 
 CALLS, MISSES, ROWS, QUERIES, DIMENSION = 2000, 500, 10_000, 100, 384
 
@@ -126,8 +126,8 @@ def semantic(folder: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
         )
         pool = manager.sync
         pool._store.put_many([Put(r, vector=Vector("e", v.tobytes())) for r, v in zip(records, vectors, strict=True)])
-        pool._follower.run(float("inf"))
-        pool.ports.search.nearest(Wanted("default", "", 5), Embedded(queries[:1], [True], "e"))
+        pool._index_sync.run(float("inf"))
+        pool.ports.search.nearest(SearchQuery("default", "", 5), Embedded(queries[:1], [True], "e"))
         managers[f"exp_pool, {kind}, with the join"] = pool
     for _ in range(rounds):
         turn = iter(itertools.cycle(range(QUERIES)))
@@ -143,7 +143,7 @@ def semantic(folder: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
             times.setdefault(name, []).append(
                 per_call(
                     lambda p=pool, t=turn: p.ports.search.nearest(
-                        Wanted("default", "", 5), Embedded(queries[(i := next(t)) : i + 1], [True], "e")
+                        SearchQuery("default", "", 5), Embedded(queries[(i := next(t)) : i + 1], [True], "e")
                     ),
                     QUERIES,
                 )

@@ -24,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from exp_pool.reuse.lift import Effect, Lifts
+from exp_pool.reuse.lift import Effect, LiftTable
 
 EXPERIENCES, TOPICS, TOGETHER, HOLDOUT, BASE, EFFECT = 200, 20, 5, 0.1, 0.5, 0.2
 DESIGNS = ("uniform", "zipf", "topics")
@@ -83,15 +83,15 @@ class World:
         return rows, shown, (self.chance.random(count) < success).astype(float), success
 
 
-def fold(lifts: Lifts, rows: np.ndarray, shown: np.ndarray, value: np.ndarray) -> None:
+def fold(lifts: LiftTable, rows: np.ndarray, shown: np.ndarray, value: np.ndarray) -> None:
     """Hand calls over; row numbers are those of the world."""
     call = np.repeat(np.arange(len(rows)), rows.shape[1])
     lifts.fold_arrays(call, rows.ravel(), shown.ravel().astype(float), np.full(len(rows), HOLDOUT), value)
 
 
-def fresh() -> Lifts:
+def fresh() -> LiftTable:
     """No outcome yet; row i is experience i."""
-    lifts = Lifts()
+    lifts = LiftTable()
     for number in range(EXPERIENCES):
         lifts.row(f"e{number}")
     return lifts
@@ -128,7 +128,7 @@ def measure(world: World, effects: Sequence[Effect]) -> Measured:
     )
 
 
-def learn(seed: int, design: str, marks: Sequence[int], make: Callable[[], Lifts] = fresh) -> list[Measured]:
+def learn(seed: int, design: str, marks: Sequence[int], make: Callable[[], LiftTable] = fresh) -> list[Measured]:
     """One pool, measured after each of these numbers of calls."""
     world, lifts, measured, done = World(seed, design), make(), [], 0
     everything = np.ones(EXPERIENCES, dtype=bool)

@@ -30,9 +30,9 @@ from rich.table import Table
 from exp_pool import VerifiedJudge
 from exp_pool.evaluation import evaluate
 from exp_pool.protocols import Question
+from exp_pool.reuse.boilerplate import without_boilerplate
 from exp_pool.reuse.guard import differences, guard
-from exp_pool.reuse.pair_features import features
-from exp_pool.reuse.shared import unshared
+from exp_pool.reuse.pair_features import pair_features
 from exp_pool.search.embedders.sentence_transformers import SentenceTransformerEmbedder
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
@@ -63,7 +63,7 @@ def questions(count: int | None) -> list[tuple[str, str, bool]]:
 
 
 def vectors_of(pairs: Sequence[tuple[str, str, bool]]) -> dict[str, np.ndarray]:
-    texts = sorted({text for a, b, _ in pairs for text in (a, b, *(unshared(a, b) or ()))})
+    texts = sorted({text for a, b, _ in pairs for text in (a, b, *(without_boilerplate(a, b) or ()))})
     if CACHE.exists():
         kept = np.load(CACHE, allow_pickle=False)
         if set(texts) <= set(kept["texts"].tolist()):
@@ -133,7 +133,7 @@ def offline(pairs: Sequence[tuple[str, str, bool]], vectors: dict[str, np.ndarra
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    rows = [features(b, a, float(vectors[a] @ vectors[b]), differences(b, a)).numbers for a, b, _ in pairs]
+    rows = [pair_features(b, a, float(vectors[a] @ vectors[b]), differences(b, a)).numbers for a, b, _ in pairs]
     wrong = np.array([not same for _, _, same in pairs], dtype=int)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     chances = cross_val_predict(model, np.array(rows, dtype=float), wrong, cv=5, method="predict_proba")[:, 1]
@@ -187,8 +187,8 @@ def plot(results: Sequence[dict[str, Any]], pairs: Any, vectors: dict[str, np.nd
 def guard_table(pairs: Sequence[tuple[str, str, bool]]) -> Table:
     """What the guard lets pass of made-up near misses, and vetoes of questions. `seen` while it was written."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from near_misses import HELD, SEEN
-    from near_misses import pairs as made
+    from support.near_misses import HELD, SEEN
+    from support.near_misses import pairs as made
 
     table = Table("pairs", "in", title="the guard")
     for name in ("seen", "passed", "held", "passed"):
@@ -213,17 +213,18 @@ def guard_table(pairs: Sequence[tuple[str, str, bool]]) -> Table:
 def decision_times(pairs: Sequence[tuple[str, str, bool]], vectors: dict[str, np.ndarray]) -> list[float]:
     """Milliseconds of single decisions, without embedding, of a judge that has learned from 2,000 pairs."""
     from exp_pool import Experience, Hit
-    from exp_pool.reuse.memory import Lesson, Memory, label_entry
+    from exp_pool.reuse.judge_memory import JudgeMemory
+    from exp_pool.reuse.training_examples import TrainingExample, label_entry
 
-    memory = Memory(0.05, 0.95)
+    memory = JudgeMemory(0.05, 0.95)
     hits = [
         (b, Hit(Experience(function="f", request=a, response=1), float(vectors[a] @ vectors[b]), "semantic"), same)
         for a, b, same in pairs[:2500]
     ]
     for request, hit, same in hits[:2000]:
         stored = hit.experience.request
-        pair = features(request, stored, hit.similarity, differences(request, stored))
-        memory.add([label_entry(Lesson(pair, None, 1.0), wrong=not same)])
+        pair = pair_features(request, stored, hit.similarity, differences(request, stored))
+        memory.add([label_entry(TrainingExample(pair, None, 1.0), wrong=not same)])
     memory.study()
     judge, times = VerifiedJudge(max_error_rate=0.05), []
     for request, hit, _ in hits[2000:]:

@@ -24,7 +24,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from servers.models import FAULTS, ModelServer
+from support.servers.models import FAULTS, ModelServer
 
 from exp_pool.routing import ConcurrentRouter, ModelEndpoint
 

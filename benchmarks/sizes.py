@@ -29,7 +29,7 @@ from exp_pool import Experience, ExpManager
 from exp_pool.core.record import Record, Vector, to_record
 from exp_pool.protocols import Put, VectorQuery
 from exp_pool.search.embedders.service import Embedded
-from exp_pool.search.search import Wanted
+from exp_pool.search.search import SearchQuery
 
 DIMENSION, CLUSTERS, QUERIES, BATCH, NEAR = 384, 300, 100, 1000, 10
 INDEXED = 100_000  # beyond, building Chroma's graph takes a quarter of an hour
@@ -80,8 +80,8 @@ def lookups(
     """Milliseconds for the five nearest with the join, recall of the ten nearest, and these ten."""
     pool = manager.sync
     find = pool.ports.search.nearest
-    find(Wanted("default", "", 5), Embedded(queries[:1], [True], "e"))
-    taken = median_ms(lambda n: find(Wanted("default", "", 5), Embedded(queries[n : n + 1], [True], "e")), QUERIES)
+    find(SearchQuery("default", "", 5), Embedded(queries[:1], [True], "e"))
+    taken = median_ms(lambda n: find(SearchQuery("default", "", 5), Embedded(queries[n : n + 1], [True], "e")), QUERIES)
     near = pool.ports.search._neighbours.find
     found = [set(near(VectorQuery("default", "e", queries[n : n + 1], NEAR)).ids[:NEAR]) for n in range(QUERIES)]
     right = sum(len(ours & true) for ours, true in zip(found, truth or found, strict=True))
@@ -105,7 +105,7 @@ def measure(folder: Path, sizes: list[int]) -> list[list[str]]:
         )
         manager.sync.get_exp("nobody")
         opened = time.perf_counter() - began
-        manager.sync.ports.search.nearest(Wanted("default", "", 5), Embedded(queries[:1], [True], "e"))
+        manager.sync.ports.search.nearest(SearchQuery("default", "", 5), Embedded(queries[:1], [True], "e"))
         loaded = time.perf_counter() - began
         table = next(iter(manager.sync._index._tables.values()))
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (
@@ -123,7 +123,7 @@ def measure(folder: Path, sizes: list[int]) -> list[list[str]]:
                 store_timeout=60,
             ) as manager:
                 began = time.perf_counter()
-                manager.sync._follower.rebuild()
+                manager.sync._index_sync.rebuild()
                 built = f"{time.perf_counter() - began:.1f}"
                 chroma, right, _ = lookups(manager, queries, truth)
                 indexed, recall = f"{chroma:.2f}", f"{right:.3f}"

@@ -36,11 +36,11 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Embedder, Judge, Verdict
 from exp_pool.core.record import Match, Record
 from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.maintenance.judge_training import Verifying
+from exp_pool.maintenance.judge_training import JudgeTraining
+from exp_pool.reuse.boilerplate import without_boilerplate
 from exp_pool.reuse.judges import resolve_judge
-from exp_pool.reuse.shared import unshared
 from exp_pool.reuse.verified import VerifiedJudge, labelled
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.counters import Counters
 from exp_pool.runtime.display import Shown
 from exp_pool.runtime.notices import Notices
@@ -82,7 +82,7 @@ class Evaluation(Tally):
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    asked: Request
+    call_async: Request
     stored: Record
     similarity: float
     whole: bool
@@ -157,7 +157,7 @@ def _asked(request: str) -> str:
 
 def _prepared(pairs: Sequence[tuple[str, str, bool]], embeddings: EmbeddingService) -> list[_Pair]:
     spec = CallSpec(_asked, name="evaluated")
-    compared = [unshared(a, b) or (a, b) for a, b, _ in pairs]
+    compared = [without_boilerplate(a, b) or (a, b) for a, b, _ in pairs]
     texts = list(
         dict.fromkeys(text for (a, b, _), parts in zip(pairs, compared, strict=True) for text in (a, b, *parts))
     )
@@ -171,10 +171,10 @@ def _prepared(pairs: Sequence[tuple[str, str, bool]], embeddings: EmbeddingServi
     for number, (a, b, same) in enumerate(pairs):
         (of_a, _), (of_b, _) = (vectors[part] for part in compared[number])
         whole = all(vectors[text][1] for text in (a, b, *compared[number]))
-        asked = spec.request((b,), {}, _NAMESPACE, None)
+        call_async = spec.request((b,), {}, _NAMESPACE, None)
         stored = spec.request((a,), {}, _NAMESPACE, None).to_record(f"{number}", f'"{number}"', "json")
         live = f"{number}" if same else f"not {number}"
-        prepared.append(_Pair(asked, stored, float(min(of_a @ of_b, 1.0)), whole, live))
+        prepared.append(_Pair(call_async, stored, float(min(of_a @ of_b, 1.0)), whole, live))
     return prepared
 
 
@@ -182,14 +182,14 @@ def _prepared(pairs: Sequence[tuple[str, str, bool]], embeddings: EmbeddingServi
 class _Replay:
     """Performs the story's steps for one pair."""
 
-    learning: Verifying
+    learning: JudgeTraining
     policy: Policy
     pair: _Pair
     explored: bool = False
 
     def told(self) -> bool | None:
         """Whether the pool's answer was right; None where it did not answer."""
-        telling = story(self.pair.asked, self.policy, Mode())
+        telling = story(self.pair.call_async, self.policy, Mode())
         came_of_it: Any = None
         try:
             while True:
@@ -199,7 +199,7 @@ class _Replay:
             return None if answer.found_by is None else bool(answer.value == self.pair.live)
 
     def _perform(self, step: FlowStep) -> Any:
-        identical = self.pair.asked.key == self.pair.stored.key
+        identical = self.pair.call_async.key == self.pair.stored.key
         match step:
             case LookUp():
                 return self.pair.stored if identical else None
@@ -210,7 +210,7 @@ class _Replay:
             case Recall():
                 return self.learning.recall(step)
             case AskJudge(judge, question):
-                verdict: Verdict = settled(judge.judge(question))
+                verdict: Verdict = resolve(judge.judge(question))
                 self.explored = verdict.live
                 return verdict
             case Run():
@@ -230,7 +230,7 @@ class _Replay:
 def _replayed(
     judge: Judge | None, pairs: Sequence[_Pair], order: Sequence[int], embeddings: EmbeddingService, seed: int
 ) -> Evaluation:
-    learning = Verifying(MemoryStore(), embeddings, Counters(), Notices(), lambda: None, load_scorer)
+    learning = JudgeTraining(MemoryStore(), embeddings, Counters(), Notices(), lambda: None, load_scorer)
     learning.coin.seed(seed)
     learns = isinstance(judge, VerifiedJudge)
     policy = Policy(codec_for(_asked, None), judge, single_flight=False, learns=learns)

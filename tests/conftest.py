@@ -7,9 +7,9 @@ import hypothesis
 import numpy as np
 import pytest
 import questions
-from servers import without
+from support.servers import without
 
-pytest_plugins = ["servers.fixtures", "outside"]
+pytest_plugins = ["support.servers.fixtures", "support.outside"]
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -99,7 +99,7 @@ class _Batched(Decorated[P, R]):
             )
 
     def _say(self, pool: Pool, what: str) -> None:
-        pool.notices.once(f"batch:{self._spec.name}:{what[:40]}", f"{self._spec.name}: {what}", self._function)
+        pool.notices.warn_once(f"batch:{self._spec.name}:{what[:40]}", f"{self._spec.name}: {what}", self._function)
 
     def _item_request(self, pool: Pool, call: _Call) -> Request | None:
         try:
@@ -205,14 +205,16 @@ class _Batched(Decorated[P, R]):
 
     def _invalidate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
         pool = self._pool()
-        return sum(pool.invalidate(each.namespace, each.key) for each in self._item_requests(pool, args, kwargs))
+        return sum(
+            pool.deleter.delete_call(each.namespace, each.key) for each in self._item_requests(pool, args, kwargs)
+        )
 
     def _explanation(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         pool = self._pool()
         if (unanswered := pool.why_unanswered()) is not None:
             return f"this call is not answered from the pool: {unanswered}"
         requests, misfit = self._item_requests(pool, args, kwargs), self._policy.misfit
-        return "\n".join(pool.explain(request, misfit=misfit) for request in requests)
+        return "\n".join(pool.functions.explain(request, misfit=misfit) for request in requests)
 
 
 class CachedBatch(_Batched[P, R], CachedFunction[P, R]):

@@ -20,11 +20,11 @@ from exp_pool.calls.flow import considered, look, story
 from exp_pool.calls.request import CallSpec, KeyOfCall, Memo, Request
 from exp_pool.calls.steps import Ending, Mode, Policy, Story
 from exp_pool.core.experience import Call
-from exp_pool.core.identity.argument_source import with_arguments
 from exp_pool.core.identity.arguments import bind
 from exp_pool.core.identity.function_like import FunctionLike, Original
-from exp_pool.core.identity.keys import qualified_name
+from exp_pool.core.identity.names import qualified_name
 from exp_pool.core.identity.source import Source
+from exp_pool.core.identity.value_source import with_arguments
 from exp_pool.core.record import Match
 from exp_pool.core.ttl import Ttl
 from exp_pool.errors import (
@@ -36,9 +36,9 @@ from exp_pool.errors import (
     ReplayMissError,
     UnkeyableError,
 )
-from exp_pool.maintenance.scorer_runner import Scored
-from exp_pool.runtime.async_bridge import settled
-from exp_pool.runtime.call_context import current_namespace, current_switches
+from exp_pool.maintenance.scorer_runner import FunctionScorer
+from exp_pool.runtime.async_bridge import resolve
+from exp_pool.runtime.call_context import current_access, current_namespace
 from exp_pool.runtime.clock import now
 from exp_pool.runtime.counters import CacheInfo
 from exp_pool.runtime.notices import Notices
@@ -60,7 +60,7 @@ class Setup(Original):
     policy: Policy
     manager: HasPool | None
     namespace: str | Callable[[Call], str] | None
-    scored: Scored | None
+    scored: FunctionScorer | None
     bound_by_name: Mapping[str, Any]  # what a partial holds of named arguments
     refusal: str = ""  # why it always runs uncached
     notice: str = ""
@@ -159,7 +159,7 @@ class Decorated(FunctionLike, Generic[P, R]):
         ttl = self._policy.ttl
         if callable(ttl):
             call = Call(self._function, request.function, request.named, metadata=self._policy.metadata)
-            ttl = Ttl.of(settled(ttl(call, value)))
+            ttl = Ttl.of(resolve(ttl(call, value)))
         if ttl is not None:
             fields["expires_at"] = now() + timedelta(seconds=ttl.after_s)
         return fields
@@ -204,11 +204,13 @@ class Decorated(FunctionLike, Generic[P, R]):
     def _spaces(self, pool: Pool) -> list[str]:
         """The namespaces in which what is asked of the function, not of one call, holds."""
         wanted = self._setup.namespace
-        return pool.spaces_of(self._spec.name, wanted if isinstance(wanted, str) else None, varying=callable(wanted))
+        return pool.functions.namespaces_of(
+            self._spec.name, wanted if isinstance(wanted, str) else None, varying=callable(wanted)
+        )
 
     def _clear(self) -> int:
         pool = self._pool()
-        return pool.clear_of(self._spec.name, self._spaces(pool))
+        return pool.functions.clear(self._spec.name, self._spaces(pool))
 
     def adopt_in(self, pool: Pool | None = None, *, progress: bool = True) -> int:
         """What `adopt` does, blocking, in the function's own pool or in another one.
@@ -223,7 +225,7 @@ class Decorated(FunctionLike, Generic[P, R]):
                 "nothing to adopt"
             )
         pool = pool or self._pool()
-        return pool.adopt(self._spec.name, source.current(), self._spaces(pool), progress=progress)
+        return pool.functions.adopt(self._spec.name, source.current(), self._spaces(pool), progress=progress)
 
     def _ask_namespace(self, ask: Callable[[Call], str], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         # All arguments, those too that are excluded from the key: who a call is for often is one of these.
@@ -258,10 +260,10 @@ class Decorated(FunctionLike, Generic[P, R]):
                 "version= when it has"
             )
         if notice:
-            pool.notices.once(f"source:{self._spec.name}", notice, self._function)
+            pool.notices.warn_once(f"source:{self._spec.name}", notice, self._function)
         problem = self._policy.codec.problem
         if problem:
-            pool.notices.once(
+            pool.notices.warn_once(
                 f"annotation:{self._spec.name}",
                 f"{self._spec.name}: its return annotation cannot be used at run time ({problem}), so only what JSON "
                 "can hold is stored, and no change of the type is noticed. Import its names where the module runs (not "
@@ -295,10 +297,12 @@ class Decorated(FunctionLike, Generic[P, R]):
         if not self._spec.fits(args, kwargs):  # the function will say so itself
             return
         if pool is None:
-            _notices.once(f"manager:{type(err).__name__}", f"{self._spec.name} runs uncached: {err}", self._function)
+            _notices.warn_once(
+                f"manager:{type(err).__name__}", f"{self._spec.name} runs uncached: {err}", self._function
+            )
             return
         pool.uncached(self._spec.name, err, self._function)
-        if pool.replay and current_switches().read:
+        if pool.replay and current_access().read:
             raise ReplayMissError(f"{self._spec.name} is uncached: {err}. Replay is on, so it does not run") from err
 
     def _looking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Story[Match | None]]:
@@ -318,17 +322,17 @@ class Decorated(FunctionLike, Generic[P, R]):
             return f"this call runs uncached: {self._setup.refusal}"
         policy = self._policy_in(pool)
         if policy.judge is None:
-            return pool.explain(request, policy.min_score, misfit=policy.misfit)
+            return pool.functions.explain(request, policy.min_score, misfit=policy.misfit)
         with suppress(ExpPoolError):  # what was stored a moment ago is compared, too, if it can be embedded now
             pool.queries.catch_up(request.namespace, request.text)
         try:
             judged = sync.drive(considered(request, policy), pool.ports, self._setup.function)
         except Exception as err:
-            said = pool.explain(request, policy.min_score, misfit=policy.misfit)
+            said = pool.functions.explain(request, policy.min_score, misfit=policy.misfit)
             return f"{said}; the judge could not be asked: {err!r}"
         # What is compared with is what the judge speaks of.
         nearest = judged.match or next(iter(judged.shown), None)
-        said = pool.explain(request, policy.min_score, nearest, policy.misfit)
+        said = pool.functions.explain(request, policy.min_score, nearest, policy.misfit)
         if judged.match is None or judged.live:
             return f"{said}; the judge: {judged.why or 'no'}"
         answer = judged.match
@@ -337,10 +341,10 @@ class Decorated(FunctionLike, Generic[P, R]):
     def _info(self) -> CacheInfo:
         pool = self._pool()
         pool.stats()  # counts what the hot tier has not told yet
-        count = pool.count_of(self._spec.name, self._spaces(pool))
+        count = pool.functions.count(self._spec.name, self._spaces(pool))
         return CacheInfo(*pool.counters.of_function(self._spec.name), count)
 
     def _invalidate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
         pool = self._pool()
         request = self._request(pool, *self._full(args, kwargs))
-        return pool.invalidate(request.namespace, request.key)
+        return pool.deleter.delete_call(request.namespace, request.key)

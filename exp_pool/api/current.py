@@ -29,16 +29,13 @@ class Current:
     def __init__(self) -> None:
         self.make: Callable[..., HasPool] | None = None  # `manager` says how, when it is imported
         self.stand_in: Callable[[Any], Pool] | None = None  # what opens a pool in the place of a manager's own
-        self._start_over()
-        reset_in_child(self._in_child)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._manager: HasPool | None = None
         self._given = False
         # Managers go along where decorated functions are sent: those of this process, and those that came.
         self.by_token: WeakValueDictionary[str, HasPool] = WeakValueDictionary()
         self._arrived: dict[str, HasPool] = {}  # kept, since the same function is sent again and again
+        reset_in_child(self._in_child)
 
     def _in_child(self) -> None:
         self._lock = threading.Lock()

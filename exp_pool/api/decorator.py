@@ -1,4 +1,4 @@
-"""``@exp_cache``: its options, checked where they are written."""
+"""``@exp_cache``: the decorator. It checks its options where they are written, and makes the decorated function."""
 
 from __future__ import annotations
 
@@ -7,38 +7,28 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from exp_pool.api.batches import AsyncCachedBatch, CachedBatch
 from exp_pool.api.cached_function import Decorated, Setup
-from exp_pool.api.current import HasPool, NotSent
+from exp_pool.api.current import HasPool
 from exp_pool.api.function_registry import Standing, register
+from exp_pool.api.options import DEFAULTS, STREAMS, DecoratorOptions, checks_source, policy_of, with_call
 from exp_pool.api.registry import load_scorer
 from exp_pool.api.wrappers import AsyncCachedFunction, AsyncCachedGenerator, CachedFunction, CachedGenerator
-from exp_pool.calls.drivers.stream_buffer import Recording, StreamCodec
 from exp_pool.calls.request import CallSpec
 from exp_pool.calls.steps import Policy
-from exp_pool.core.codecs.typed import codec_for
-from exp_pool.core.contracts.plugs import Codec, ContextBuilder, Judge, Scorer
-from exp_pool.core.experience import Call
 from exp_pool.core.identity.function_like import note_class_body, within
 from exp_pool.core.identity.request_text import REQUEST_PARAMETERS
 from exp_pool.core.identity.source import Source
-from exp_pool.core.record import OWN_METADATA
-from exp_pool.core.ttl import Duration, Ttl
-from exp_pool.core.values.encoding import dumps
-from exp_pool.errors import ConfigurationError, EncodingError
-from exp_pool.maintenance.scorer_runner import Scored
-from exp_pool.reuse.context import Inject
-from exp_pool.reuse.judges import resolve_judge
-from exp_pool.reuse.refine import Refine
-from exp_pool.reuse.selection import selection_of
+from exp_pool.errors import ConfigurationError
+from exp_pool.maintenance.scorer_runner import FunctionScorer
 from exp_pool.reuse.verified import VerifiedJudge
+from exp_pool.runtime.keyword_options import complete, lists
 from exp_pool.runtime.notices import Notices
-from exp_pool.runtime.plugs import offers
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -116,67 +106,13 @@ class ExpCache:
     @overload
     def __call__(self, func: Callable[P, R], /) -> CachedFunction[P, R]: ...
     @overload
-    def __call__(
-        self,
-        func: None = None,
-        *,
-        manager: HasPool | None = None,
-        name: str | None = None,
-        version: str = "",
-        namespace: str | Callable[[Call], str] | None = None,
-        exclude: Collection[str] = (),
-        redact: Collection[str] = (),
-        self_key: Collection[str] | None = None,
-        key: Callable[..., Any] | None = None,
-        request: str | Callable[..., str] | None = None,
-        judge: str | Judge = "exact",
-        inject: str | Inject | None = None,
-        context_builder: ContextBuilder | None = None,
-        codec: Codec | None = None,
-        cache_if: Callable[..., Any] | None = None,
-        ttl: Duration | Ttl | Callable[..., Duration | Ttl | None] | None = None,
-        annotation: Mapping[str, Any] | None = None,
-        scorer: str | Scorer | None = None,
-        min_score: float | None = None,
-        record_failures: bool = False,
-        refine: Refine | Callable[..., Any] | None = None,
-        describe: Callable[..., str | None] | None = None,
-        batch: str | None = None,
-        single_flight: bool = True,
-        source: Literal["check", "ignore"] | None = None,
-    ) -> Decorator: ...
-    def __call__(
-        self,
-        func: Callable[..., Any] | None = None,
-        *,
-        manager: HasPool | None = None,
-        name: str | None = None,
-        version: str = "",
-        namespace: str | Callable[[Call], str] | None = None,
-        exclude: Collection[str] = (),
-        redact: Collection[str] = (),
-        self_key: Collection[str] | None = None,
-        key: Callable[..., Any] | None = None,
-        request: str | Callable[..., str] | None = None,
-        judge: str | Judge = "exact",
-        inject: str | Inject | None = None,
-        context_builder: ContextBuilder | None = None,
-        codec: Codec | None = None,
-        cache_if: Callable[..., Any] | None = None,
-        ttl: Duration | Ttl | Callable[..., Duration | Ttl | None] | None = None,
-        annotation: Mapping[str, Any] | None = None,
-        scorer: str | Scorer | None = None,
-        min_score: float | None = None,
-        record_failures: bool = False,
-        refine: Refine | Callable[..., Any] | None = None,
-        describe: Callable[..., str | None] | None = None,
-        batch: str | None = None,
-        single_flight: bool = True,
-        source: Literal["check", "ignore"] | None = None,
-    ) -> Any:
+    def __call__(self, func: None = None, **options: Unpack[DecoratorOptions]) -> Decorator: ...
+    @lists(DecoratorOptions, DEFAULTS)
+    def __call__(self, func: Callable[..., Any] | None = None, **given: Any) -> Any:
         """The decorated function; without `func`, what decorates one."""
-        options: dict[str, Any] = {name: value for name, value in locals().items() if name not in ("self", "func")}
-        options["manager"] = manager if manager is not None else self._manager
+        options = complete("exp_cache", DecoratorOptions, DEFAULTS, given)
+        if options["manager"] is None:
+            options["manager"] = self._manager
         names = sys._getframe(1).f_locals if func is not None else None  # noqa: SLF001  (classes local to a function)
 
         def decorate(function: Any) -> Any:
@@ -198,9 +134,6 @@ exp_cache = ExpCache()
 
 _notices = Notices()  # of this process: nobody is asked for a manager when a function is decorated
 
-_PLAIN = (CachedFunction, AsyncCachedFunction)
-_STREAMS = (CachedGenerator, AsyncCachedGenerator)
-
 
 @dataclass(frozen=True)
 class _Home:
@@ -211,9 +144,67 @@ class _Home:
     source: Source | None
 
 
-def _decorated(function: Any, localns: Mapping[str, Any], options: Mapping[str, Any], home: _Home | None = None) -> Any:
-    remake = functools.partial(_decorated, localns=_local_names(function, localns), options=options)
-    return _decorate(function, localns, remake, home, **options)
+def _decorated(
+    function: Any, localns: Mapping[str, Any], options: DecoratorOptions, home: _Home | None = None
+) -> Decorated[..., Any]:
+    target, bound, by_name = _unbound(function)
+    batch, name, scorer = options["batch"], options["name"], options["scorer"]
+    kind = _kind(target, batch)
+    policy = policy_of(options, target, kind, localns)
+    spec = _spec(target, options, policy, streams=kind in STREAMS, stored_as=name if home is None else home.name)
+    _tell_without_text(spec, policy, batch)
+    checked = checks_source(options)
+    new = home is None  # not sent here by value
+    if home is None:
+        standing = register(spec.name, target) if name is None else Standing()
+        sources = (target, *([policy.refine.func] if policy.refine else []))
+        home = _Home(spec.name, standing, Source(*sources) if checked else None)
+    if isinstance(policy.judge, VerifiedJudge) and isinstance(policy.judge.same, str):
+        load_scorer(policy.judge.same)  # or nobody would know until answers are compared
+    scored = None if scorer is None else FunctionScorer(load_scorer(scorer), target, policy.codec)
+    if scored is None and new:
+        _say_that_nothing_scores(spec.name, policy)
+    names = _local_names(function, localns)
+    setup = Setup(
+        like=function,
+        function=target,
+        bound=bound,
+        remake=functools.partial(_decorated, localns=names, options=options, home=home),
+        spec=spec,
+        policy=policy,
+        manager=options["manager"],
+        namespace=options["namespace"],
+        scored=scored,
+        bound_by_name=by_name,
+        refusal=home.standing.refusal,
+        notice="" if home.source else home.standing.notice,
+        batch=batch or "",
+        source=home.source,
+    )
+    return kind(setup)
+
+
+def _spec(
+    target: Callable[..., Any], options: DecoratorOptions, policy: Policy, *, streams: bool, stored_as: str | None
+) -> CallSpec:
+    shown_in, batch = policy.inject.parameter if policy.inject else None, options["batch"]
+    _check_place(target, shown_in, options["request"])
+    spec = CallSpec(
+        target,
+        name=stored_as,
+        version=options["version"],
+        exclude=options["exclude"],
+        redact=options["redact"],
+        self_key=options["self_key"],
+        key=options["key"],
+        request=options["request"],
+        inject=shown_in,
+        describe=with_call("describe", options["describe"], streams=streams),
+    )
+    if batch is not None and batch not in spec.signature.parameters:
+        known = ", ".join(spec.signature.parameters) or "none"
+        raise ConfigurationError(f"batch={batch!r} names no parameter of {spec.name}; its parameters: {known}")
+    return spec
 
 
 def _local_names(function: Any, localns: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,103 +216,6 @@ def _local_names(function: Any, localns: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     known = getattr(function, "__globals__", {})
     return {name: localns[name] for name in re.findall(r"\w+", written) if name in localns and name not in known}
-
-
-def _decorate(
-    function: Any,
-    localns: Mapping[str, Any],
-    remake: Callable[..., Any],
-    home: _Home | None,
-    *,
-    manager: HasPool | None,
-    name: str | None,
-    namespace: str | Callable[[Call], str] | None,
-    judge: str | Judge,
-    inject: str | Inject | None,
-    context_builder: ContextBuilder | None,
-    codec: Codec | None,
-    cache_if: Callable[..., Any] | None,
-    ttl: Any,
-    annotation: Mapping[str, Any] | None,
-    scorer: str | Scorer | None,
-    min_score: float | None,
-    record_failures: bool,
-    refine: Refine | Callable[..., Any] | None,
-    describe: Callable[..., str | None] | None,
-    batch: str | None,
-    single_flight: bool,
-    source: str | None,
-    **of_call: Any,
-) -> Any:
-    target, bound, by_name = _unbound(function)
-    kind = _kind(target, batch)
-    streams = kind in _STREAMS
-    _check(namespace, min_score, context_builder, manager)
-    for option, value in (("record_failures", record_failures), ("single_flight", single_flight)):
-        if not isinstance(value, bool):
-            raise ConfigurationError(f"{option}={value!r} must be True or False")
-    metadata = _annotation(annotation)
-    injected = Inject(inject) if isinstance(inject, str) else inject
-    if batch is not None and (injected is not None or context_builder is not None):
-        raise ConfigurationError(
-            f"batch={batch!r} goes with neither inject= nor context_builder=: one call of the function stands for many"
-        )
-    items = codec_for(target, codec, items=streams or batch is not None, localns=localns)
-    policy = Policy(
-        codec=StreamCodec(items) if streams else items,
-        judge=resolve_judge(judge),
-        min_score=min_score,
-        inject=injected,
-        context_builder=context_builder,
-        ttl=_ttl(metadata.get("ttl") if ttl is None else ttl, kind),
-        metadata=metadata,
-        scored=scorer is not None,
-        cache_if=with_call("cache_if", cache_if, streams=streams),
-        record_failures=record_failures,
-        single_flight=single_flight and not streams,
-        refine=_refinement(refine, kind),
-        first_stays=streams,
-        learns=isinstance(judge, VerifiedJudge),
-    )
-    shown_in = injected.parameter if injected else None
-    _check_place(target, shown_in, of_call.get("request"))
-    described = with_call("describe", describe, streams=streams)
-    stored_as = name if home is None else home.name
-    spec = CallSpec(target, name=stored_as, inject=shown_in, describe=described, **of_call)
-    if batch is not None and batch not in spec.signature.parameters:
-        known = ", ".join(spec.signature.parameters) or "none"
-        raise ConfigurationError(f"batch={batch!r} names no parameter of {spec.name}; its parameters: {known}")
-    _tell_without_text(spec, policy, batch)
-    checked = _checks_source(source, by_hand=name is not None or bool(spec.version))
-    new = home is None  # not sent here by value
-    if home is None:
-        standing = register(spec.name, target) if name is None else Standing()
-        sources = (target, *([policy.refine.func] if policy.refine else []))
-        home = _Home(spec.name, standing, Source(*sources) if checked else None)
-    if isinstance(policy.judge, VerifiedJudge) and isinstance(policy.judge.same, str):
-        load_scorer(policy.judge.same)  # or nobody would know until answers are compared
-    scored = None if scorer is None else Scored(load_scorer(scorer), target, policy.codec)
-    if scored is None and new:
-        _say_that_nothing_scores(
-            spec.name, min_score=min_score, judge=policy.judge, inject=injected, context_builder=context_builder
-        )
-    setup = Setup(
-        function,
-        target,
-        bound,
-        functools.partial(remake, home=home),
-        spec,
-        policy,
-        manager,
-        namespace,
-        scored,
-        by_name,
-        home.standing.refusal,
-        "" if home.source else home.standing.notice,
-        batch or "",
-        home.source,
-    )
-    return kind(setup)
 
 
 def _tell_without_text(spec: CallSpec, policy: Policy, batch: str | None) -> None:
@@ -336,7 +230,7 @@ def _tell_without_text(spec: CallSpec, policy: Policy, batch: str | None) -> Non
         return
     parameters = spec.lacks_text(batch)
     if parameters:
-        _notices.once(
+        _notices.warn_once(
             f"text:{spec.name}",
             f"{spec.name} has {option}, but which of its parameters holds the text of a request is not known, so "
             f"{follows}; name it with request='...' (its parameters: {parameters}), or give request= a callable of the "
@@ -345,13 +239,14 @@ def _tell_without_text(spec: CallSpec, policy: Policy, batch: str | None) -> Non
         )
 
 
-def _say_that_nothing_scores(function: str, *, min_score: float | None, **others: Any) -> None:
+def _say_that_nothing_scores(function: str, policy: Policy) -> None:
     """A least score without a scorer: nothing would ever be reused, or shown, and nobody would know why."""
-    wanted = {"min_score": min_score} | {name: getattr(other, "min_score", None) for name, other in others.items()}
+    others = {"judge": policy.judge, "inject": policy.inject, "context_builder": policy.context_builder}
+    wanted = {"min_score": policy.min_score} | {name: getattr(plug, "min_score", None) for name, plug in others.items()}
     for option, least in wanted.items():
         if least is not None:
             named = f"min_score={least:g}" if option == "min_score" else f"{option}= with min_score={least:g}"
-            _notices.once(
+            _notices.warn_once(
                 f"unscored:{function}:{option}",
                 f"{function}: {named}, but no scorer= gives what it stores a score, so none of that is used until "
                 "somebody scores it (score_exps, exp-pool score); give a scorer=, or leave out min_score",
@@ -376,26 +271,6 @@ def _check_place(function: Callable[..., Any], parameter: str | None, request: A
             "parameter of their own, which does not count for the key: def ask(question, experiences=()) and "
             'inject="experiences"'
         )
-
-
-def _checks_source(source: str | None, *, by_hand: bool) -> bool:
-    if source is None:
-        return not by_hand
-    if source not in ("check", "ignore"):
-        raise ConfigurationError(f"source={source!r} must be 'check' or 'ignore'")
-    return source == "check"
-
-
-def _refinement(refine: Any, kind: type[Decorated[..., Any]]) -> Refine | None:
-    if refine is None:
-        return None
-    if kind not in _PLAIN:
-        raise ConfigurationError(f"refine={refine!r} goes with plain and coroutine functions, not with {kind.__name__}")
-    refinement = refine if isinstance(refine, Refine) else Refine(refine)
-    if inspect.iscoroutinefunction(refinement.func) != (kind is AsyncCachedFunction):
-        wanted = "async def" if kind is AsyncCachedFunction else "def"
-        raise ConfigurationError(f"refine={refinement.func!r} must be of the decorated function's kind: {wanted}")
-    return refinement
 
 
 _LRU_CACHE = type(functools.lru_cache(lambda: None))
@@ -438,63 +313,3 @@ def _kind(function: Callable[..., Any], batch: str | None) -> type[Decorated[...
     if batch is not None:
         return AsyncCachedBatch if of_async else CachedBatch
     return AsyncCachedFunction if of_async else CachedFunction
-
-
-def _check(namespace: Any, min_score: Any, context_builder: ContextBuilder | None, manager: HasPool | None) -> None:
-    if namespace is not None and not callable(namespace) and not (isinstance(namespace, str) and namespace):
-        raise ConfigurationError(f"namespace={namespace!r} must be text, not empty, or a callable of the Call")
-    if min_score is not None and not (isinstance(min_score, int | float) and 0 <= min_score <= 1):
-        raise ConfigurationError(f"min_score={min_score!r} must be between 0 and 1")
-    if context_builder is not None and not offers(context_builder, ContextBuilder):
-        raise ConfigurationError(f"context_builder={context_builder!r} needs a limit and build(request, experiences)")
-    if context_builder is not None:
-        selection_of(context_builder)
-    if manager is not None and not isinstance(manager, NotSent) and not hasattr(manager, "sync"):
-        raise ConfigurationError(f"manager={manager!r} is no ExpManager")
-
-
-def _annotation(annotation: Mapping[str, Any] | None) -> dict[str, Any]:
-    try:
-        metadata = dict(annotation or {})
-        dumps(metadata)
-    except (EncodingError, TypeError, ValueError) as err:
-        raise ConfigurationError(f"annotation={annotation!r:.80} must be a dict that JSON can hold: {err}") from err
-    if OWN_METADATA in metadata:
-        raise ConfigurationError(f"annotation: the entry {OWN_METADATA!r} is the pool's own; name yours otherwise")
-    return metadata
-
-
-def _ttl(ttl: Any, kind: type[Decorated[..., Any]]) -> Ttl | Callable[[Call, Any], Any] | None:
-    if callable(ttl):
-        return with_call("ttl", ttl, streams=kind in _STREAMS)
-    fixed = Ttl.of(ttl)
-    if fixed is not None and fixed.early_s and kind not in _PLAIN:
-        raise ConfigurationError(f"{ttl!r}: early= goes with plain and coroutine functions, not with {kind.__name__}")
-    return fixed
-
-
-def with_call(option: str, function: Any, *, streams: bool) -> Callable[[Call, Any], Any] | None:
-    """What may want the value alone, as a callable of call and value; of a stream the value is a list of chunks."""
-    if function is None:
-        return None
-    if not callable(function):
-        raise ConfigurationError(f"{option}={function!r} must be a callable: {option}(value) or {option}(call, value)")
-    alone = _takes_one(function)
-
-    def asked(call: Call, value: Any) -> Any:
-        shown = value.chunks if streams and isinstance(value, Recording) else value
-        return function(shown) if alone else function(call, shown)
-
-    return asked
-
-
-def _takes_one(function: Callable[..., Any]) -> bool:
-    """Whether it wants the value alone, not the call before it."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # written in C, such as bool
-        return True
-    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    needed = [p for p in places if p.default is p.empty]
-    several = any(p.kind is p.VAR_POSITIONAL for p in parameters) and not places
-    return len(needed) <= 1 and not several

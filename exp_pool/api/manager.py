@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import types
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from exp_pool.api.async_pool import AsyncPool
 from exp_pool.api.current import arrived, current
 from exp_pool.api.decorator import ExpCache, exp_cache
-from exp_pool.api.maintenance import Tending
 from exp_pool.api.pool import Pool
 from exp_pool.api.report import Report
 from exp_pool.core.config import ExpPoolConfig
-from exp_pool.core.contracts.plugs import Embedder, Observer, RecordStore, Scorer, VectorIndex
-from exp_pool.core.experience import MISSING, Call, Experience, HistoryEntry, Hit, QueryType
-from exp_pool.core.identity.arguments import function_name
+from exp_pool.core.contracts.plugs import Embedder, Observer, RecordStore, VectorIndex
+from exp_pool.core.experience import Call, Experience
 from exp_pool.core.settings import Settings
 from exp_pool.errors import ClosedError, ConfigurationError
-from exp_pool.maintenance.backfill import ScoringReport
+from exp_pool.maintenance.doctor import Diagnosis
+from exp_pool.maintenance.index_sync import Progress
+from exp_pool.runtime.background import Background
 from exp_pool.runtime.counters import Stats
 from exp_pool.runtime.display import Pairs, as_table, one_line
 from exp_pool.runtime.plugs import checked_listeners, offers
 from exp_pool.runtime.urls import without_password
-from exp_pool.search.embedders.service import Embedded
 from exp_pool.search.rerank import Reranker
 
-_PAGE = 200  # experiences fetched by one thread hop while iterating
 
-
-class ExpManager(Tending):
+class ExpManager(AsyncPool):
     """Stores experiences, finds them again, and lets people correct them.
 
     Everything that touches the pool is ``async``; `sync` has the same names, blocking. Each method works on the
@@ -94,7 +92,7 @@ class ExpManager(Tending):
         }
         self._token = uuid.uuid4().hex
         self._config = config
-        self.sync = self._opened(None)
+        super().__init__(self._opened(None))
         current.by_token[self._token] = self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -186,282 +184,76 @@ class ExpManager(Tending):
     def replay(self, value: bool) -> None:
         self.sync.replay = value
 
-    # Experiences
+    # Maintenance
 
-    async def create_exp(self, experience: Experience) -> str:
-        """Store one experience; its id. It becomes the one that answers its call.
+    @property
+    def background(self) -> Background:
+        """What goes on beside the calls: refinements, and tasks that you register."""
+        return self.sync.background
 
-        Raises:
-            ReadOnlyError: `is_writable` is off. So for everything below that changes what is stored.
-            ConflictError: there is one with this id already.
-            EncodingError: it holds something that cannot be restored from JSON.
-        """
-        return await self._hop(self.sync.create_exp, experience)
+    async def flush(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  (a bound on work, not on waiting)
+        """Wait for refinements and do what is owed: embed, index, score, count; at most so many seconds for each."""
+        await self.background.refined(timeout)
+        await self._hop(self.sync.flush, timeout)
 
-    async def create_exps(self, experiences: Sequence[Experience]) -> list[str]:
-        """Store experiences; their ids. Those whose id is taken are refused after the others are stored.
+    async def warm_up(self) -> None:
+        """Open the store, load the model, however long that takes, and open the index: call it at start.
 
-        Raises:
-            ConflictError: some ids are taken; the message says how many.
-            EncodingError: one holds something that cannot be restored from JSON; none is stored.
-        """
-        return await self._hop(self.sync.create_exps, experiences)
-
-    async def get_exp(self, id_: str) -> Experience | None:
-        """The experience of this id, history too; None if there is none in this namespace."""
-        return await self._hop(self.sync.get_exp, id_)
-
-    async def update_exp(self, id_: str, **changes: Any) -> Experience:
-        """Change fields of an experience; the changed one. What it is found by cannot change: see `Experience.clone`.
+        Then no call or query waits for any of it. A manager without an embedder or an index (``embedder="none"``)
+        opens its store only.
 
         Raises:
-            NotFoundError: there is none of this id.
-            InvalidInputError: a field is unknown, or cannot be changed.
-            pydantic.ValidationError: a value is wrong.
+            EmbedderError: the model cannot be had; the message says what to install or to check.
+            StoreError: the store cannot be opened.
         """
-        return await self._hop(functools.partial(self.sync.update_exp, id_, **changes))
+        await self._loaded(self.sync.queries.begin_loading, None)
+        await self._hop(self.sync.warm_up)
 
-    async def annotate(
-        self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None
-    ) -> Experience:
-        """Say what the answer should be (by default: the one it gave); from now on that answers. Audited.
-
-        Raises:
-            NotFoundError: there is none of this id.
-        """
-        return await self._hop(functools.partial(self.sync.annotate, id_, expected=expected, metadata=metadata))
-
-    async def feedback(self, id_: str, value: float, reason: str = "") -> None:
-        """Say how well the call went that gave this experience (`Answer.id`): 0, failed, to 1, all that was wanted.
-
-        It is kept with the experience, never rewritten (`history`), and credits, by its `parents`, the experiences
-        that the call was shown, and, where ``Inject(holdout=)`` left some out at random, those (`report`). It may come
-        as late as the experience is there, history too. Of several on one call the last counts in `report`; the rule
-        that quarantines (`ExpPoolConfig.quarantine`) takes the first, because evidence cannot be taken back.
+    async def reindex(self, progress: Progress | None = None) -> int:
+        """Build the index anew from the store, beside the old one, which answers meanwhile; how many rows it has.
 
         Args:
-            id_: the experience's id.
-            value: 0 to 1.
-            reason: why, for people. It goes when the experience does; what remains of a deleted one are numbers.
+            progress: called with the number of rows done and of all rows.
 
         Raises:
-            NotFoundError: there is none of this id, or it was deleted.
-            InvalidInputError: the value is not a number of 0 to 1, or the reason is no text.
+            VectorIndexError: it cannot be written, or another process has it open.
         """
-        await self._hop(self.sync.feedback, id_, value, reason)
+        return await self._hop(self.sync.reindex, progress)
 
-    async def history(self, id_: str) -> list[HistoryEntry]:
-        """Everything that is known to have happened to an experience, the oldest first; see `HistoryEntry`.
+    async def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Diagnosis:
+        """What is there, what is owed, what is damaged; with `fix`, mend it.
+
+        Only what is derived is repaired in place: of a damaged store, what can be read is kept, and the file set aside.
+        """
+        return await self._hop(self.sync.doctor, fix=fix, progress=progress)
+
+    async def vacuum(self) -> None:
+        """Give the space of what was deleted back to the disk. Others wait meanwhile."""
+        await self._hop(self.sync.vacuum)
+
+    async def backup(self, path: str | Path) -> None:
+        """Copy the store, as it is at this moment, to a file that is not there yet; others go on meanwhile.
 
         Raises:
-            NotFoundError: there is none of this id.
+            StoreError: the file is there already, or cannot be written.
+            InvalidInputError: the store is no file.
         """
-        return await self._hop(self.sync.history, id_)
+        await self._hop(self.sync.backup, path)
 
-    async def delete_exp(self, id_: str) -> bool:
-        """Delete an experience; whether it was there. Its call misses from now on: history is not promoted."""
-        return await self._hop(self.sync.delete_exp, id_)
-
-    async def delete_exps(self, where: Mapping[str, Any]) -> int:
-        """Delete the current experiences that meet all conditions; how many.
+    async def restore(self, source: str | Path) -> Path | None:
+        """Put a copy of a backup in the place of the store, and set the present one aside; where it is now.
 
         Raises:
-            InvalidInputError: no condition, or an unknown field or operator.
+            StoreError: the backup is damaged, or another process has the store open. Nothing was changed.
+            InvalidInputError: the store is no file.
         """
-        return await self._hop(self.sync.delete_exps, where)
-
-    async def delete_all_exps(self) -> int:
-        """Delete everything in this namespace, history too; how many rows."""
-        return await self._hop(self.sync.delete_all_exps)
-
-    async def erase(self, where: Mapping[str, Any]) -> int:
-        """Delete what meets all conditions, history too, and leave no byte of it on disk; how many rows.
-
-        The store is written anew without it, and so is the index; what changes (`exp_pool.curation`) deleted and could
-        restore goes from their journals. Copies made before (backups, snapshots) are yours.
-
-        Raises:
-            InvalidInputError: no condition, or an unknown field or operator.
-            StoreError: the store cannot be written anew; it was deleted, but may still be read from the file.
-            VectorIndexError: likewise the index, which another process may have open. Erase again later.
-        """
-        return await self._hop(self.sync.erase, where)
-
-    async def clear_expired(self) -> int:
-        """Delete what has expired; how many."""
-        return await self._hop(self.sync.clear_expired)
-
-    async def clear_by_key(self, key: str) -> int:
-        """Delete what is stored under a key (see ``.key()`` of a decorated function), its history too.
-
-        How many rows.
-        """
-        return await self._hop(self.sync.clear_by_key, key)
-
-    # Queries
-
-    async def query_exps(
-        self,
-        request: str,
-        *,
-        function: str | Callable[..., Any] | None = None,
-        query_type: QueryType | str = QueryType.SEMANTIC,
-        top_k: int = 5,
-        min_similarity: float | None = None,
-        namespace: str | None = None,
-        where: Mapping[str, Any] | None = None,
-        reranker: Reranker | str | None = None,
-    ) -> list[Experience]:
-        """The experiences of `search`."""
-        await self._model_for(query_type, function, namespace)
-        return await self._hop(
-            functools.partial(
-                self.sync.query_exps,
-                request,
-                function=function,
-                query_type=query_type,
-                top_k=top_k,
-                min_similarity=min_similarity,
-                namespace=namespace,
-                where=where,
-                reranker=reranker,
-            )
-        )
-
-    async def search(
-        self,
-        request: str,
-        *,
-        function: str | Callable[..., Any] | None = None,
-        query_type: QueryType | str = QueryType.SEMANTIC,
-        top_k: int = 5,
-        min_similarity: float | None = None,
-        namespace: str | None = None,
-        where: Mapping[str, Any] | None = None,
-        reranker: Reranker | str | None = None,
-    ) -> list[Hit]:
-        """Experiences whose request is equal (``exact``: all of them, newest first) or similar (most similar first).
-
-        Similar by meaning (``semantic``: cosine similarity of embeddings), by words (``lexical``: BM25, which needs
-        neither an embedder nor an index), or by both (``hybrid``: reciprocal rank fusion). A hit says which
-        (`found_by`), and how similar: the cosine; of a lexical search, the share of what the request itself would
-        score, 0 to 1.
-
-        What was written before is found: a semantic search first embeds what is still owed, within `query_timeout`.
-        History, expired and quarantined experiences are left out.
-
-        Args:
-            request: the text.
-            function: only experiences of this function, or name.
-            query_type: ``"exact"``, ``"semantic"``, ``"lexical"`` or ``"hybrid"``.
-            top_k: how many at most; an exact search is not limited by it.
-            min_similarity: the least similarity of a hit, -1 to 1; as said above, the measures differ.
-            namespace: another one than the manager's.
-            where: conditions, for example ``{"score": {"gte": 0.8}, "metadata.team": "backend"}``.
-            reranker: puts four times as many, by falling relevance, before they are cut to `top_k`: the name or folder
-                of a sentence-transformers CrossEncoder, or a callable(request, texts) -> one number for each text.
-                None: the manager's; ``"none"``: no reranking. Similarities stay as they are.
-
-        Raises:
-            InvalidInputError: a value that cannot be, or a semantic or hybrid search in a manager without an index.
-            EmbedderError: the text cannot be embedded; the message says what to install or to check.
-            RerankerError: the reranker cannot be loaded, or failed.
-            StoreError: the store failed.
-        """
-        await self._model_for(query_type, function, namespace)
-        return await self._hop(
-            functools.partial(
-                self.sync.search,
-                request,
-                function=function,
-                query_type=query_type,
-                top_k=top_k,
-                min_similarity=min_similarity,
-                namespace=namespace,
-                where=where,
-                reranker=reranker,
-            )
-        )
-
-    async def embed(self, texts: Sequence[str]) -> Embedded:
-        """Vectors of texts by the embedder of this manager, which remembers those of a moment ago.
-
-        Returns:
-            `vectors`: (n, d) float32 of unit length. `whole`: whether each text was read to its end. `embedder`: whose
-            they are; vectors of different embedders cannot be compared.
-
-        Raises:
-            EmbedderError: there is none, it failed or took longer than `query_timeout`.
-        """
-        await self._loaded(self.sync.queries.begin_loading, self.config.query_timeout)
-        return await self._hop(self.sync.embed, texts)
-
-    async def _model_for(
-        self, query_type: QueryType | str, function: str | Callable[..., Any] | None, namespace: str | None
-    ) -> None:
-        name = None if function is None else function_name(function)
-        begin = functools.partial(self.sync.queries.loading_for, namespace or self.sync.space, name, query_type)
-        await self._loaded(begin, self.config.query_timeout)
-
-    async def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
-        """How many current experiences, expired and quarantined ones too."""
-        return await self._hop(self.sync.get_exps_count, where)
-
-    async def iter_exps(
-        self,
-        where: Mapping[str, Any] | None = None,
-        *,
-        order_by: str = "created_at",
-        limit: int | None = None,
-        history: bool = False,
-    ) -> AsyncIterator[Experience]:
-        """Current experiences, expired and quarantined ones too, in the order of a field (``-field``: falling)."""
-        iterate = functools.partial(self.sync.iter_exps, where, order_by=order_by, limit=limit, history=history)
-        experiences = await self._hop(iterate)
-        while page := await self._hop(lambda: list(itertools.islice(experiences, _PAGE))):
-            for experience in page:
-                yield experience
-
-    # Scores
-
-    async def score_exps(
-        self,
-        scorer: str | Scorer,
-        where: Mapping[str, Any] | None = None,
-        *,
-        again: bool = False,
-        concurrency: int | None = None,
-    ) -> ScoringReport:
-        """Score experiences with a scorer, whatever their functions are decorated with; what came of it, and its cost.
-
-        Current ones of this namespace, without failures unless `where` names a `kind`. Those that have a score of this
-        scorer and version are skipped, so what was interrupted is gone on with by the same call. What fails is
-        reported, not raised. The scorer that a function was decorated with goes on to decide about it. A bar shows how
-        far it is, in a terminal or a notebook.
-
-        Args:
-            scorer: a callable of a `ScoreContext`, or the name of an installed one.
-            where: conditions, as for `search`.
-            again: score those, too, that have a score of this scorer and version.
-            concurrency: how many at a time; by default what the scorer says, else one.
-
-        Raises:
-            ConfigurationError: the scorer is not installed, or cannot be used.
-            InvalidInputError: `where` names an unknown field or operator.
-            StoreError: the store failed; what was scored before is kept.
-        """
-        score = functools.partial(self.sync.score_exps, scorer, where, again=again, concurrency=concurrency)
-        return await self._hop(score)
-
-    async def why_unscored(self, id_: str) -> list[str]:
-        """Why scorers gave an experience no score, the oldest reason first; empty where nothing went wrong."""
-        return await self._hop(self.sync.why_unscored, id_)
+        return await self._hop(self.sync.restore, source)
 
     async def report(self) -> Report:
         """What experiences did to the outcomes of calls (`feedback`), for each function that got some.
 
         Each experience's lift with an interval, who helps and who hurts, and how calls with experiences went against
-        those without. Printed, it is a table. Lifts need calls that leave experiences out at random:
+        those without. Printed, it is a table. LiftTable need calls that leave experiences out at random:
         ``Inject(..., holdout=0.1)``.
         """
         return await self._hop(self.sync.report)

@@ -1,178 +1,75 @@
-"""The pool itself: its parts wired together, and everything a manager offers, blocking.
-
-`manager.sync` is one of these.
-"""
+"""The pool, blocking: everything that a manager offers. `manager.sync` is one; `pool_parts` makes its parts."""
 
 from __future__ import annotations
 
 import atexit
-import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack
 
 from loguru import logger
 
-from exp_pool.api.queries import Queries
-from exp_pool.api.registry import embedder_loading, load_scorer, open_front, open_index, open_store
+from exp_pool.api.pool_parts import Plugs, PoolParts
+from exp_pool.api.queries import SEARCH_DEFAULTS, SearchOptions
+from exp_pool.api.registry import load_scorer
 from exp_pool.api.report import Report, report_on
-from exp_pool.api.writes import Editing
-from exp_pool.calls.drivers.early_renewal import Renewals
-from exp_pool.calls.drivers.judge import Judging
-from exp_pool.calls.drivers.leases import Leases
-from exp_pool.calls.drivers.services import Ports
-from exp_pool.calls.drivers.single_flight import Flights
-from exp_pool.calls.drivers.stream_buffer import Streams
-from exp_pool.calls.local_cache import Hot, watched
 from exp_pool.core.config import ExpPoolConfig
-from exp_pool.core.contracts.plugs import (
-    SCAN_ORDERS,
-    AnnouncingStore,
-    Embedder,
-    Event,
-    EventKind,
-    Evicted,
-    Observer,
-    RecordQuery,
-    RecordStore,
-    Scorer,
-    Space,
-    VectorIndex,
-)
-from exp_pool.core.experience import Call, Experience, Hit, QueryType
-from exp_pool.core.filters import Condition, parse_where
-from exp_pool.core.identity.arguments import function_name
-from exp_pool.core.record import Record, to_experience
-from exp_pool.errors import (
-    ClosedError,
-    DecodingError,
-    EmbedderError,
-    InvalidInputError,
-    StoreError,
-)
-from exp_pool.maintenance.backfill import ScoringReport, rescore
+from exp_pool.core.contracts.plugs import RecordQuery, RecordStore, Scorer
+from exp_pool.core.experience import MISSING, Experience, HistoryEntry, Hit
+from exp_pool.core.filters import parse_where
+from exp_pool.errors import ClosedError, EmbedderError, InvalidInputError
+from exp_pool.maintenance.backfill import ScoringReport, backfill_scores
 from exp_pool.maintenance.doctor import Diagnosis, examine
-from exp_pool.maintenance.eviction import Eviction
-from exp_pool.maintenance.index_sync import Follower, Progress
-from exp_pool.maintenance.judge_training import Verifying
-from exp_pool.maintenance.outcomes import Outcomes
-from exp_pool.maintenance.pending_scores import Scoring
-from exp_pool.maintenance.pending_vectors import Embedding
-from exp_pool.maintenance.scorer_runner import Scored, unscored_log
-from exp_pool.maintenance.worker import Upkeep
-from exp_pool.runtime.background import Background
+from exp_pool.maintenance.index_sync import Progress
+from exp_pool.maintenance.pending_scores import reasons
+from exp_pool.maintenance.scorer_runner import FunctionScorer
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters, Stats
 from exp_pool.runtime.display import one_line
 from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.keyword_options import complete, lists
 from exp_pool.runtime.notices import Notices, log_with_trace
-from exp_pool.runtime.plugs import offers
+from exp_pool.runtime.switches import PoolSwitches
 from exp_pool.runtime.urls import without_password
-from exp_pool.search.embedders.service import Embedded, EmbeddingService
-from exp_pool.search.indexes.lexical import LexicalIndex
-from exp_pool.search.indexes.none import NoIndex
-from exp_pool.search.nearest import Neighbours
-from exp_pool.search.rerank import Reranker, Reranking
-from exp_pool.search.search import Search, Wanted
-from exp_pool.stores.tiers import tiered
+from exp_pool.search.embedders.service import Embedded
+from exp_pool.search.search import SearchQuery
+from exp_pool.stores.journal import Journal
 
 _IO_THREADS = 8
 
 _open_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
-class Pool(Editing):
+class Pool(PoolSwitches):
     """Everything that touches the pool, blocking; see `ExpManager` for the arguments and for what each method does."""
 
-    def __init__(
-        self,
-        config: ExpPoolConfig,
-        *,
-        store: RecordStore | None = None,
-        index: VectorIndex | None = None,
-        embedder: Callable[..., Any] | Embedder | None = None,
-        reranker: Reranker | None = None,
-        callbacks: Sequence[Callable[[str, Experience], Any]] = (),
-        feeds: Sequence[Callable[[Call], Any]] = (),
-        observers: Sequence[Observer] = (),
-        before: Pool | None = None,
-    ) -> None:
-        self.config = config
+    def __init__(self, config: ExpPoolConfig, *, before: Pool | None = None, **plugs: Unpack[Plugs]) -> None:
         super().__init__(enabled=config.enabled, read=config.enable_read, write=config.enable_write)
-        self.secret = config.key_secret.get_secret_value().encode() if config.key_secret else None
-        self.notices = Notices() if before is None else before.notices
-        self.counters = Counters() if before is None else before.counters
         if before is not None:
-            self.go_on_as(before)
-        opened = store if store is not None else open_store(config.store, config)
-        self.hot = Hot(config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared)
-        if config.hot not in (None, "memory://"):
-            opened = tiered(opened, open_front(str(config.hot), config), config.store_timeout, self._hot_failed)
-        if config.hot == "memory://" and offers(opened, AnnouncingStore):
-            self.hot.follow(cast("AnnouncingStore", opened))
-        self._opened = opened
-        self._store = watched(opened, self.hot)
-        self.background = Background(self.notices)
-        self._plain = not feeds and not observers  # nobody wants to hear of a hit before or while it is given
-        self._index = index if index is not None else open_index(config.index, config, self._store)
-        loading = embedder_loading(embedder if embedder is not None else config.embedder)
-        self._embeddings = (
-            None
-            if loading is None or isinstance(self._index, NoIndex)
-            else EmbeddingService(loading, config.load_timeout, self._owed)
+            self.copy_from(before)
+        self.config = config
+        self._parts = parts = PoolParts(
+            config,
+            switches=self,
+            notices=Notices() if before is None else before.notices,
+            counters=Counters() if before is None else before.counters,
+            **plugs,
         )
-        self._scoring = Scoring(self._store, self.counters, self.notices, feedback=self._feedback)
-        self._verifying = Verifying(self._store, self._embeddings, self.counters, self.notices, self._owed, load_scorer)
-        neighbours = Neighbours(self._store, self._index, self.counters, self.notices, config.scan_bytes)
-        self._embedding = Embedding(self._store, self._embeddings, self.counters, self.notices, config.query_timeout)
-        self._follower = Follower(
-            self._store, self._index, neighbours, self.counters, self.notices, config.index_from, self._building
-        )
-        eviction = Eviction(self._store, config, self.counters, self.notices, self._evicted)
-        self._outcomes = Outcomes(
-            self._store, self.notices, quarantine=config.quarantine, confidence=config.quarantine_confidence
-        )
-        self._upkeep = Upkeep(
-            self._store,
-            self._embedding,
-            self._follower,
-            self._scoring,
-            self._verifying,
-            self.notices,
-            eviction,
-            self._outcomes,
-            self._count_hot_uses,
-            config.tombstone_retention,
-        )
-        search = Search(self._store, neighbours, self._embeddings, LexicalIndex(self._store), self.notices)
-        self.ports = Ports(
-            self._store,
-            search,
-            self._upkeep,
-            self.counters,
-            self.notices,
-            config.embed_timeout,
-            Judging(config.judge_timeout),
-            Leases(self._store, config.lease_timeout),
-            Flights(),
-            self.hot,
-            self.background,
-            Streams(),
-            Renewals(self.background),
-            self.explain,
-            self._scoring.rated,
-            self._verifying,
-            self.outdated,
-            tuple(feeds),
-            tuple(callbacks),
-            tuple(observers),
-        )
-        self._reranking = Reranking(reranker if reranker is not None else config.reranker)
-        self._queries = Queries(
-            self._store, self._index, search, self._embeddings, self._upkeep, self._reranking, config.query_timeout
-        )
+        self.secret = parts.secret
+        self.notices: Notices = parts.notices
+        self.counters: Counters = parts.counters
+        self.background = parts.background
+        self.hot, self.ports = parts.hot, parts.ports
+        self.editor, self.deleter, self.functions = parts.editor, parts.deleter, parts.functions
+        self.queries = parts.queries
+        self._namespaces, self._store, self._index = parts.namespaces, parts.store, parts.index
+        self._embeddings, self._pending_vectors, self._index_sync = parts.embeddings, parts.embedding, parts.index_sync
+        self._pending_scores, self._judge_training, self._outcomes = parts.scoring, parts.verifying, parts.outcomes
+        self._worker = parts.worker
+        # Whether nobody wants to hear of a hit before or while it is given.
+        self._plain = not (plugs.get("feeds") or plugs.get("observers"))
         self._start_over()
         reset_in_child(self._start_over)
         _open_pools.add(self)
@@ -186,29 +83,6 @@ class Pool(Editing):
         """Whether calls may be answered by the hot tier, as far as this pool is asked: each hot hit asks."""
         return self._plain and self.enabled and self._reads and not self._closed
 
-    def _count_hot_uses(self) -> None:
-        for record, count, last in self.hot.uses():
-            self.counters.called(record.function, "hits", record.metric, count)
-            self._upkeep.used(record.namespace, record.id, count, last)
-
-    def _feedback(self, record: Record) -> list[float]:
-        return self._outcomes.values(record)
-
-    def _owed(self) -> None:
-        self._upkeep.owed()
-
-    def _hot_failed(self, err: StoreError) -> None:
-        self.counters.add("degraded")
-        self.notices.once("hot", f"the hot tier (setting `hot`) cannot be used, so the store answers every call: {err}")
-
-    def _building(self, space: Space, done: int, total: int) -> None:
-        self.ports.tell(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))
-
-    def _evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
-        for row in rows:
-            self.ports.tell(Event(EventKind.EVICT, namespace, row.function, row.key, row.id))
-        self._store.drop_logs(namespace, [unscored_log(row.id) for row in rows])
-
     def threads(self) -> ThreadPoolExecutor:
         """Where async callers' blocking work is done."""
         self.check_open()
@@ -216,9 +90,9 @@ class Pool(Editing):
             self._threads = ThreadPoolExecutor(_IO_THREADS, "exp_pool-io")
         return self._threads
 
-    def score_with(self, function: str, scored: Scored) -> None:
+    def score_with(self, function: str, scored: FunctionScorer) -> None:
         """From now on this scorer rates the function's experiences."""
-        self._scoring.configure(function, scored)
+        self._pending_scores.configure(function, scored)
 
     def uncached(self, function: str, err: Exception, about: Callable[..., Any]) -> None:
         """A call could not be made a request: it runs without the pool, which is said once."""
@@ -226,12 +100,7 @@ class Pool(Editing):
         message = f"{function} runs uncached: {err}"
         log_with_trace("DEBUG", message, err)
         of_all = isinstance(err, ClosedError)  # that is nothing about this function
-        self.notices.once(f"uncached:{'' if of_all else function}:{type(err).__name__}", message, about)
-
-    @property
-    def queries(self) -> Queries:
-        """What is asked by text."""
-        return self._queries
+        self.notices.warn_once(f"uncached:{'' if of_all else function}:{type(err).__name__}", message, about)
 
     @property
     def store(self) -> RecordStore:
@@ -239,56 +108,105 @@ class Pool(Editing):
         self.check_open()
         return self._store
 
+    @property
+    def space(self) -> str:
+        """The namespace that surrounds the call, else the manager's."""
+        return self._namespaces.of()
+
+    @property
+    def journal(self) -> Journal:
+        """The changes of this namespace, for who makes many at once: `curation`."""
+        return self.editor.journal
+
+    # Experiences
+
+    def create_exp(self, experience: Experience) -> str:
+        """Store one experience; its id."""
+        return self.editor.create_exps([experience])[0]
+
+    def create_exps(self, experiences: Sequence[Experience]) -> list[str]:
+        """Store experiences; their ids."""
+        return self.editor.create_exps(experiences)
+
+    def get_exp(self, id_: str) -> Experience | None:
+        """The experience of this id, history too; None if there is none in this namespace."""
+        return self.editor.get_exp(id_)
+
+    def update_exp(self, id_: str, **changes: Any) -> Experience:
+        """Change fields of an experience; the changed one."""
+        return self.editor.update_exp(id_, changes)
+
+    def annotate(self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None) -> Experience:
+        """Set the expected answer (default: the response). Later calls get it. Recorded in `history`."""
+        return self.editor.annotate(id_, expected=expected, metadata=metadata)
+
+    def feedback(self, id_: str, value: float, reason: str = "") -> None:
+        """Say how well the call went that gave this experience: 0 to 1. Credits what it was shown."""
+        self.editor.feedback(id_, value, reason)
+
+    def history(self, id_: str) -> list[HistoryEntry]:
+        """Everything that is known to have happened to an experience, the oldest first."""
+        return self.editor.history(id_)
+
+    def why_unscored(self, id_: str) -> list[str]:
+        """Why scorers gave an experience no score, the oldest reason first; empty where nothing went wrong."""
+        self.check_open()
+        return reasons(self._store, self.space, id_)
+
+    def delete_exp(self, id_: str) -> bool:
+        """Delete an experience; whether it was there."""
+        return self.deleter.delete(id_)
+
+    def delete_exps(self, where: Mapping[str, Any]) -> int:
+        """Delete the current experiences that meet all conditions; how many."""
+        return self.deleter.delete_where(where)
+
+    def delete_all_exps(self) -> int:
+        """Delete everything in this namespace, history too; how many rows."""
+        return self.deleter.delete_all()
+
+    def erase(self, where: Mapping[str, Any]) -> int:
+        """Delete what meets all conditions, history too, and leave no byte of it on disk; how many rows."""
+        return self.deleter.erase(where)
+
+    def clear_expired(self) -> int:
+        """Delete what has expired; how many."""
+        return self.deleter.delete_expired()
+
+    def clear_by_key(self, key: str) -> int:
+        """Delete what is stored under a key (see ``.key()`` of a decorated function), history too; how many rows."""
+        return self.deleter.delete_by_key(key)
+
     # Queries
 
-    def query_exps(
-        self,
-        request: str,
-        *,
-        function: str | Callable[..., Any] | None = None,
-        query_type: QueryType | str = QueryType.SEMANTIC,
-        top_k: int = 5,
-        min_similarity: float | None = None,
-        namespace: str | None = None,
-        where: Mapping[str, Any] | None = None,
-        reranker: Reranker | str | None = None,
-    ) -> list[Experience]:
+    @lists(SearchOptions, SEARCH_DEFAULTS)
+    def query_exps(self, request: str, **options: Unpack[SearchOptions]) -> list[Experience]:
         """`search`, without how each was found."""
-        hits = self.search(
-            request,
-            function=function,
-            query_type=query_type,
-            top_k=top_k,
-            min_similarity=min_similarity,
-            namespace=namespace,
-            where=where,
-            reranker=reranker,
-        )
-        return [hit.experience for hit in hits]
+        return [hit.experience for hit in self.search(request, **options)]
 
-    def search(
-        self,
-        request: str,
-        *,
-        function: str | Callable[..., Any] | None = None,
-        query_type: QueryType | str = QueryType.SEMANTIC,
-        top_k: int = 5,
-        min_similarity: float | None = None,
-        namespace: str | None = None,
-        where: Mapping[str, Any] | None = None,
-        reranker: Reranker | str | None = None,
-    ) -> list[Hit]:
+    @lists(SearchOptions, SEARCH_DEFAULTS)
+    def search(self, request: str, **options: Unpack[SearchOptions]) -> list[Hit]:
         """Experiences whose request is equal (`query_type` exact, newest first) or similar, most similar first."""
+        given = complete("search", SearchOptions, SEARCH_DEFAULTS, options)
         self.check_open()
-        name = None if function is None else function_name(function)
-        found = self._queries.find(
-            self._namespace(namespace), request, name, query_type, top_k, min_similarity, parse_where(where), reranker
-        )
-        return [
-            Hit(experience, match.similarity, match.found_by)
-            for match in found
-            for experience in self._read([match.record])
-        ]
+        return self.queries.find(request, given)
+
+    def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
+        """How many current experiences, expired and quarantined ones too."""
+        self.check_open()
+        return self.queries.count(where)
+
+    def iter_exps(
+        self,
+        where: Mapping[str, Any] | None = None,
+        *,
+        order_by: str = "created_at",
+        limit: int | None = None,
+        history: bool = False,
+    ) -> Iterator[Experience]:
+        """Current experiences, expired and quarantined ones too, in the order of a field (``-field``: falling)."""
+        self.check_open()
+        return self.queries.iterate(where, order_by=order_by, limit=limit, history=history)
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Vectors of these texts, by this pool's embedder; those of a moment ago are remembered."""
@@ -311,39 +229,12 @@ class Pool(Editing):
     def embed_owed(self) -> None:
         """Make the vectors that this namespace is owed, if there is an embedder; nothing is embedded anew."""
         self.check_open()
-        self._embedding.run(self._namespace(None), float("inf"))
-
-    def get_exps_count(self, where: Mapping[str, Any] | None = None) -> int:
-        """How many current experiences, expired and quarantined ones too."""
-        self.check_open()
-        return self._store.count(RecordQuery(self._namespace(None), parse_where(where)))
-
-    def iter_exps(
-        self,
-        where: Mapping[str, Any] | None = None,
-        *,
-        order_by: str = "created_at",
-        limit: int | None = None,
-        history: bool = False,
-    ) -> Iterator[Experience]:
-        """Current experiences, expired and quarantined ones too, in the order of a field (``-field``: falling)."""
-        self.check_open()
-        field = order_by.removeprefix("-") if isinstance(order_by, str) else ""
-        if field not in SCAN_ORDERS:
-            raise InvalidInputError(
-                f"order_by={order_by!r} is unknown; known, with or without '-': {', '.join(SCAN_ORDERS)}"
-            )
-        if limit is not None and (not isinstance(limit, int) or limit < 0):
-            raise InvalidInputError(f"limit={limit!r} must be a whole number, not negative")
-        query = RecordQuery(self._namespace(None), parse_where(where), history=history)
-        most = None if limit is None else min(limit, sys.maxsize)  # what engines take
-        records = self._store.scan(query, order_by=field, descending=order_by.startswith("-"), limit=most)
-        return self._read(records)
+        self._pending_vectors.run(self.space, float("inf"))
 
     def report(self) -> Report:
         """What experiences did to the outcomes of calls, and how answers were reused, for each function."""
         self.check_open()
-        return report_on(self._namespace(None), self._outcomes, self._verifying, self._store)
+        return report_on(self.space, self._outcomes, self._judge_training, self._store)
 
     # Upkeep
 
@@ -352,7 +243,7 @@ class Pool(Editing):
         self.check_open()
         deadline = float("inf") if timeout is None else monotonic() + timeout
         self.background.wait_for_refinements(deadline)
-        self._upkeep.run_once(deadline)
+        self._worker.run_once(deadline)
 
     def score_exps(
         self,
@@ -364,8 +255,10 @@ class Pool(Editing):
     ) -> ScoringReport:
         """Score the current experiences that meet all conditions, and have no score of this scorer and version yet."""
         self.check_writable()
-        query = RecordQuery(self._namespace(None), parse_where(where))
-        return rescore(self._store, self._scoring, load_scorer(scorer), query, again=again, concurrency=concurrency)
+        query = RecordQuery(self.space, parse_where(where))
+        return backfill_scores(
+            self._store, self._pending_scores, load_scorer(scorer), query, again=again, concurrency=concurrency
+        )
 
     def warm_up(self) -> None:
         """Open the store, load the model however long that takes, and open the index; see `ExpManager.warm_up`."""
@@ -376,20 +269,20 @@ class Pool(Editing):
         self._embeddings.wait(None)
         deadline = monotonic() + self.config.query_timeout
         embedded = self._embeddings.embed(["warm up"], self.config.query_timeout)
-        self._follower.run(deadline)
-        self.ports.search.nearest(Wanted(self.config.namespace, "warm up", 1), embedded)
-        self._owed()
+        self._index_sync.run(deadline)
+        self.ports.search.nearest(SearchQuery(self.config.namespace, "warm up", 1), embedded)
+        self._worker.wake()
 
     def reindex(self, progress: Progress | None = None) -> int:
         """Build the index anew from the store, beside the old one, which answers meanwhile; how many rows it has."""
         self.check_open()
-        self._upkeep.run_once(float("inf"))
-        return self._follower.rebuild(progress)
+        self._worker.run_once(float("inf"))
+        return self._index_sync.rebuild(progress)
 
     def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Diagnosis:
         """What is there, what is owed, what is damaged; with `fix`, mend it."""
         self.check_open()
-        report = examine(self._store, self._follower, fix=fix, progress=progress)
+        report = examine(self._store, self._index_sync, fix=fix, progress=progress)
         if report.done:
             self.hot.forget_everything()
             self.ports.search.start_over()
@@ -409,26 +302,26 @@ class Pool(Editing):
         """Put a copy of a backup in the place of the store, and set the present one aside; where it is now."""
         self.check_open()
         try:
-            with self._follower.another_store():
+            with self._index_sync.another_store():
                 aside: Path | None = self._file_store().restore(source)
         finally:
             self.hot.forget_everything()
-            self._embedding.start_over()
+            self._pending_vectors.start_over()
             self.ports.search.start_over()
         return aside
 
     @property
     def place(self) -> Path | None:
         """The file or folder of the store, if it has one."""
-        return getattr(self._opened, "path", None)
+        return getattr(self._parts.opened, "path", None)
 
     def _file_store(self) -> Any:
-        if not hasattr(self._opened, "backup"):
+        if not hasattr(self._parts.opened, "backup"):
             raise InvalidInputError(
                 f"store={without_password(self.config.store)!r} is no file that could be copied; use exp_pool.migrate, "
                 "exp_pool.snapshots.save and load, or what the database's server offers"
             )
-        return self._opened
+        return self._parts.opened
 
     def __repr__(self) -> str:
         pairs = [(name, without_password(getattr(self.config, name))) for name in ("store", "index", "namespace")]
@@ -436,7 +329,7 @@ class Pool(Editing):
 
     def stats(self) -> Stats:
         """What has happened in this process; plain numbers, no I/O."""
-        self._count_hot_uses()
+        self._parts.count_hot_uses()
         return self.counters.snapshot()
 
     def close(self) -> None:
@@ -453,13 +346,13 @@ class Pool(Editing):
         _open_pools.discard(self)
         # A model still loading is not waited for: while the interpreter ends, its imports fail anyway.
         loading = self._embeddings is not None and self._embeddings.loading
-        self._upkeep.stop(0.0 if loading else self.config.exit_timeout)
+        self._worker.stop(0.0 if loading else self.config.exit_timeout)
         if self._threads is not None:
             self._threads.shutdown(wait=False)
             self._threads = None
         if self._embeddings is not None:
             self._embeddings.close(0.0)
-        self._reranking.close()
+        self._parts.reranking.close()
         self.ports.search.start_over()
         self.hot.close()
         self.ports.leases.close()
@@ -468,24 +361,6 @@ class Pool(Editing):
                 part.close()
             except Exception as err:
                 logger.warning("closing went wrong, nothing is lost: {}", err)
-
-    # Small things
-
-    def _read(self, records: Iterable[Record]) -> Iterator[Experience]:
-        """The experiences of rows.
-
-        One that cannot be read is named once, counted and left out, not the end of the query.
-        """
-        for record in records:
-            try:
-                yield to_experience(record)
-            except DecodingError as err:
-                self.counters.add("degraded")
-                self.notices.once(f"unreadable:{record.id}", f"left out of what was asked for: {err}")
-
-
-def _of(function: str) -> tuple[Condition, ...]:
-    return (Condition("function", "", "eq", function),)
 
 
 @atexit.register

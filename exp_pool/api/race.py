@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from exp_pool.core.capture import Capture, begin_capture, record
 from exp_pool.errors import InvalidInputError, RaceError
-from exp_pool.runtime.async_bridge import asked
+from exp_pool.runtime.async_bridge import call_async
 from exp_pool.runtime.call_context import carried
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ async def race(*calls: Racer[T], accept: Callable[[T], bool | Awaitable[bool]] |
                 left.remove(task)
                 try:
                     value: T = task.result()
-                    if accept is None or await asked(accept, value):
+                    if accept is None or await call_async(accept, value):
                         winner = task
                         return value
                     refused.append(value)
@@ -81,7 +81,7 @@ async def _run(call: Any, captures: dict[asyncio.Task[Any], Capture]) -> Any:
     task = asyncio.current_task()
     assert task is not None
     captures[task], _ = begin_capture()
-    return await (call if inspect.isawaitable(call) else asked(call))
+    return await (call if inspect.isawaitable(call) else call_async(call))
 
 
 def _record(capture: Capture, *, whole: bool) -> None:

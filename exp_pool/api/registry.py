@@ -14,11 +14,11 @@ from weakref import WeakValueDictionary
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Embedder, FrontTier, RecordStore, Scorer, VectorIndex
 from exp_pool.errors import ConfigurationError
-from exp_pool.maintenance.scorer_runner import Manners
+from exp_pool.maintenance.scorer_runner import ScorerSettings
 from exp_pool.runtime.plugs import offers
 from exp_pool.runtime.urls import without_password
 from exp_pool.search.embedders.callable import CallableEmbedder
-from exp_pool.search.embedders.loader import Loading
+from exp_pool.search.embedders.loader import EmbedderLoader
 
 # By the form of its URL, a class with `from_url(location, config)`. The location is the path for ``scheme:///path``,
 # and the whole URL for ``scheme://host``, where options and credentials may stand.
@@ -57,7 +57,7 @@ EMBEDDERS = {
 }
 _ASK_OTHERS = frozenset({"openai"})  # of whom the environment says who they are, which may change between managers
 _SCORERS = "exp_pool.scorers"
-_loadings: WeakValueDictionary[str, Loading] = WeakValueDictionary()  # as long as a manager has use for it
+_loadings: WeakValueDictionary[str, EmbedderLoader] = WeakValueDictionary()  # as long as a manager has use for it
 
 
 def open_store(url: str, config: ExpPoolConfig) -> RecordStore:
@@ -117,7 +117,7 @@ def embedder_maker(embedder: str | Callable[..., Any] | Embedder) -> Callable[[]
     )
 
 
-def embedder_loading(embedder: str | Callable[..., Any] | Embedder) -> Loading | None:
+def embedder_loading(embedder: str | Callable[..., Any] | Embedder) -> EmbedderLoader | None:
     """Where the embedder comes from, once it is needed; None for ``"none"``. Managers share that of a local model.
 
     Raises:
@@ -125,10 +125,10 @@ def embedder_loading(embedder: str | Callable[..., Any] | Embedder) -> Loading |
     """
     make = embedder_maker(embedder)
     if make is None or not isinstance(embedder, str):
-        return None if make is None else Loading.of(make())
+        return None if make is None else EmbedderLoader.of(make())
     if embedder.partition("/")[0] in _ASK_OTHERS:
-        return Loading(make, embedder)
-    return _loadings.setdefault(embedder, Loading(make, embedder))
+        return EmbedderLoader(make, embedder)
+    return _loadings.setdefault(embedder, EmbedderLoader(make, embedder))
 
 
 def load_scorer(scorer: str | Scorer) -> Scorer:
@@ -159,7 +159,7 @@ def load_scorer(scorer: str | Scorer) -> Scorer:
         raise ConfigurationError(
             f"scorer={scorer!r} must be a callable of a ScoreContext, or the name of an installed one"
         )
-    Manners.of(made)
+    ScorerSettings.of(made)
     return cast("Scorer", made)
 
 

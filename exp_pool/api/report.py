@@ -10,9 +10,9 @@ from typing import Any
 
 from exp_pool.core.contracts.plugs import RecordStore
 from exp_pool.core.record import Record
-from exp_pool.maintenance.judge_training import Studied, Verifying
+from exp_pool.maintenance.judge_training import JudgeTraining, TrainingState
 from exp_pool.maintenance.outcomes import Folded, Outcomes
-from exp_pool.reuse.lift import Contrast, Effect, Lifts, Verdict
+from exp_pool.reuse.lift import Contrast, Effect, EffectVerdict, LiftTable
 
 _JOINED_AT_ONCE = 500
 _TEXT = 60  # characters of a request that are shown
@@ -34,7 +34,7 @@ class Lift:
     shrunken: float
     shown: int
     held_out: int
-    verdict: Verdict
+    verdict: EffectVerdict
     quarantined: bool
 
 
@@ -63,7 +63,7 @@ class Reuse:
     Attributes:
         requests: that were not identical to a stored one, and had something similar.
         answered: of these, from the pool.
-        looked_into: run live although they would have been answered.
+        explored: run live although they would have been answered.
         abstained: the rest.
         error_rate: about how many of all requests were answered wrongly: those looked into, for those that were not.
         at_most: with confidence it was less than this, at any time (`exp_pool.reuse.bound`).
@@ -77,7 +77,7 @@ class Reuse:
 
     requests: int
     answered: int
-    looked_into: int
+    explored: int
     abstained: int
     error_rate: float
     at_most: float
@@ -142,7 +142,7 @@ class Report:
         return "".join(_as_html(function) for function in self.functions)
 
 
-def report_on(namespace: str, outcomes: Outcomes, verifying: Verifying, store: RecordStore) -> Report:
+def report_on(namespace: str, outcomes: Outcomes, verifying: JudgeTraining, store: RecordStore) -> Report:
     """What is known now.
 
     Raises:
@@ -156,20 +156,20 @@ def report_on(namespace: str, outcomes: Outcomes, verifying: Verifying, store: R
     return Report(
         namespace,
         tuple(
-            _function(namespace, folded.get(name) or Folded(name, Lifts(), "", 0), reuse.get(name, []), store)
+            _function(namespace, folded.get(name) or Folded(name, LiftTable(), "", 0), reuse.get(name, []), store)
             for name in names
         ),
     )
 
 
-def _reuse(studied: Studied) -> Reuse:
+def _reuse(studied: TrainingState) -> Reuse:
     memory, bound = studied.memory, studied.memory.bound
     requests = bound.requests
     return Reuse(
         requests=requests,
         answered=memory.answered,
-        looked_into=memory.looked_into,
-        abstained=requests - memory.answered - memory.looked_into,
+        explored=memory.explored,
+        abstained=requests - memory.answered - memory.explored,
         error_rate=min(1.0, max(0.0, bound.estimate / requests)) if requests else math.nan,
         at_most=min(memory.answered, bound.most_wrong(memory.confidence)) / requests if requests else math.nan,
         allowed=memory.rate if studied.asked else None,
@@ -264,7 +264,7 @@ def _sentences(report: FunctionReport) -> list[str]:
         allowed = "" if reuse.allowed is None else f", {reuse.allowed:.1%} allowed"
         said.append(
             f"{which}{reuse.requests:,} requests: {reuse.answered / reuse.requests:.1%} answered from the pool, "
-            f"{reuse.looked_into / reuse.requests:.1%} looked into; wrong about {reuse.error_rate:.2%} of all, "
+            f"{reuse.explored / reuse.requests:.1%} looked into; wrong about {reuse.error_rate:.2%} of all, "
             f"at most {reuse.at_most:.2%} ({reuse.confidence:.0%} confidence{allowed})"
         )
         if reuse.drifts:

@@ -68,13 +68,13 @@ from exp_pool.core.experience import Answer, Experience, Hit
 from exp_pool.core.record import Match, Record, to_experience
 from exp_pool.core.values.stamps import read_stamp
 from exp_pool.errors import DecodingError, EncodingError, InvalidInputError, MisfitError, ReplayMissError
-from exp_pool.reuse.selection import Shown, selection_of
+from exp_pool.reuse.selection import InjectedExperiences, selection_of
 from exp_pool.runtime.clock import now_us
 
 T = TypeVar("T")
 
 _MICROSECONDS = 1_000_000
-_NOTHING_SHOWN = Shown()
+_NOTHING_SHOWN = InjectedExperiences()
 
 
 # ── The story ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,7 +129,7 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
             giving = _given(request, policy, None if judged.live else judged.match)
             ending = yield from _attempt(request, "look for an answer", giving, default=None)
             if ending is not None:
-                yield from _attempt(request, "learn from the call", _learned(judged.lesson), default=None)
+                yield from _attempt(request, "learn from the call", _learned(judged.example), default=None)
                 renewing = _renewed_early(request, policy, mode, judged.match)
                 yield from _attempt(request, "renew the answer early", renewing, default=None)
                 return ending
@@ -154,7 +154,7 @@ def _told(request: Request, policy: Policy, mode: Mode, *, claim: bool) -> Story
         if better is None or better.outcome is None:
             ending = yield from _concluded(as_called, policy, mode, outcome, shown, lease, judged)
             if ending.encoded is not None and outcome.error is None:
-                learning = _learned(judged.lesson, ending.encoded)
+                learning = _learned(judged.example, ending.encoded)
                 yield from _attempt(as_called, "learn from the call", learning, default=None)
             return ending
         outcome = better.outcome  # it was there first
@@ -179,7 +179,7 @@ def _concluded(
     policy: Policy,
     mode: Mode,
     outcome: Outcome,
-    shown: Shown,
+    shown: InjectedExperiences,
     lease: Lease | None,
     judged: Judged | None = None,
 ) -> Story[Ending]:
@@ -210,13 +210,15 @@ def _for_others(
     request: Request, policy: Policy, outcome: Outcome, judged: Judged | None
 ) -> Story[tuple[str, str] | None]:
     """An answer that is not to be stored, encoded only where somebody wants a copy; silently, if that cannot be."""
-    if (judged is not None and judged.lesson is not None) or (yield Awaited(request)):
+    if (judged is not None and judged.example is not None) or (yield Awaited(request)):
         with suppress(EncodingError):
             return (yield from _encoded(policy, outcome))
     return None
 
 
-def _failed(request: Request, policy: Policy, mode: Mode, outcome: Outcome, shown: Shown) -> Story[Ending]:
+def _failed(
+    request: Request, policy: Policy, mode: Mode, outcome: Outcome, shown: InjectedExperiences
+) -> Story[Ending]:
     """The function raised: keep that for people, if they asked for it; serve what has expired, if they allowed that."""
     error = outcome.error
     assert error is not None
@@ -288,10 +290,10 @@ def judged_match(
     memory = (yield Recall(request, policy.judge)) if policy.learns and exact is None else None
     verdict: Verdict = yield AskJudge(policy.judge, Question(request.function, request.text, hits, memory))
     match, considered = _of_hit(matches, verdict.hit), _of_hit(matches, verdict.considered)
-    if verdict.lesson is None or considered is None:
+    if verdict.example is None or considered is None:
         return Judged(match, why=verdict.reason, shown=tuple(matches))
-    lesson = Learn(request, policy.judge, verdict.lesson, considered.record, policy.codec)
-    return Judged(match, lesson, verdict.live, verdict.reason, (considered, *matches))
+    example = Learn(request, policy.judge, verdict.example, considered.record, policy.codec)
+    return Judged(match, example, verdict.live, verdict.reason, (considered, *matches))
 
 
 def _nothing(request: Request, policy: Policy) -> str:
@@ -343,9 +345,9 @@ def _stored_answer(request: Request, policy: Policy, late_s: float = 0.0) -> Sto
     return (yield from _given(request, policy, judged.match))
 
 
-def _learned(lesson: Learn | None, live: tuple[str, str] | None = None) -> Story[None]:
-    if lesson is not None:
-        yield replace(lesson, live=live)
+def _learned(example: Learn | None, live: tuple[str, str] | None = None) -> Story[None]:
+    if example is not None:
+        yield replace(example, live=live)
 
 
 def _given(request: Request, policy: Policy, match: Match | None) -> Story[Ending | None]:
@@ -417,10 +419,10 @@ def _readable(matches: Sequence[Match]) -> list[tuple[Match, Experience]]:
     return readable
 
 
-def _with_context(request: Request, policy: Policy, judged: Judged) -> Story[tuple[Request, Shown]]:
+def _with_context(request: Request, policy: Policy, judged: Judged) -> Story[tuple[Request, InjectedExperiences]]:
     """The call as the function gets it, and what it is shown there; a caller who brings experiences has the say."""
     # A function that saw what its own answer is to be compared with might copy it, and every label would be "same".
-    compared = judged.lesson.considered.id if judged.lesson else None
+    compared = judged.example.considered.id if judged.example else None
     inject, builder = policy.inject, policy.context_builder
     wanting = inject if inject is not None else builder
     if wanting is None or request.brings_context or (inject is None and request.prompt is None):

@@ -20,7 +20,7 @@ from exp_pool.core.contracts.plugs import AnnouncingStore, Deletion, Evicted, Ev
 from exp_pool.core.record import Record
 from exp_pool.core.values.encoding import immutable
 from exp_pool.runtime.clock import now_us
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 
 # The key of a memo compares by ==, so only types are let in whose equal values are the same argument: 1.0 == 1 == True
 # are told apart by their types beside them, but (1,) == (True,) and 0.0 == -0.0 could not be.
@@ -59,6 +59,7 @@ def memo_of(owner: object, namespace: str | None, args: tuple[Any, ...], kwargs:
     return owner, namespace, types, args, named, tuple(kwargs.items())
 
 
+@reinit_after_fork(keep=("_tells",))
 class Hot:
     """The hot tier of one manager. It wraps the store, so that nothing is written behind its back."""
 
@@ -67,10 +68,6 @@ class Hot:
         self._max_entries = max_entries if ttl_s > 0 else 0
         self._max_bytes = max_bytes
         self._tells: AnnouncingStore | None = None
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[Memo, Entry] = {}  # the oldest first
         self._of_ref: dict[_Ref, list[Entry]] = {}

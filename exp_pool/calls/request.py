@@ -15,28 +15,29 @@ from exp_pool.calls.call_log import CallLine
 from exp_pool.core.argument_text import named_where_needed, storable
 from exp_pool.core.experience import Call
 from exp_pool.core.identity.arguments import (
+    BESIDE,
     CLASS,
+    CLOSURE,
+    AsGiven,
     Binder,
     bind,
-    closed_over,
-    function_name,
-    reuse_scope,
+    called_signature,
+    is_open,
+    shown_signature,
 )
-from exp_pool.core.identity.classes import has_attributes, is_set_apart, may_hold_unseen
-from exp_pool.core.identity.closures import names_of
-from exp_pool.core.identity.keys import is_plain, make_key
-from exp_pool.core.identity.refusals import key_refused, nobody_said_which_attributes, receiver_refused
+from exp_pool.core.identity.classes import has_attributes, is_plain, is_set_apart, may_hold_unseen
+from exp_pool.core.identity.closures import closed_over, names_of
+from exp_pool.core.identity.keys import key_refused, make_key, nobody_said_which_attributes, receiver_refused
+from exp_pool.core.identity.names import function_name
 from exp_pool.core.identity.request_text import (
-    BESIDE,
-    CLOSURE,
     REQUEST_PARAMETERS,
     json_text,
     request_text,
+    reuse_scope,
     text_is_known,
     text_of,
     with_text,
 )
-from exp_pool.core.identity.signatures import AsGiven, called_signature, is_open, shown_signature
 from exp_pool.core.record import Record, hash_text, measure
 from exp_pool.core.values.encoding import json_dumps
 from exp_pool.core.values.redaction import REDACTED, is_secret_name, redacted, redacted_text

@@ -186,7 +186,7 @@ class Learn:
 
     request: Request
     judge: Judge
-    lesson: Any
+    example: Any
     considered: Record
     codec: ResponseCodec
     live: tuple[str, str] | None = None
@@ -371,7 +371,7 @@ class Judged:
     """What may answer a call, and what is to be learned from how it ends."""
 
     match: Match | None = None
-    lesson: Learn | None = None
+    example: Learn | None = None
     live: bool = False  # the match would answer, but the judge wants to see what the function says
     why: str = ""  # the judge's words
     shown: tuple[Match, ...] = ()  # to the judge, the most similar first

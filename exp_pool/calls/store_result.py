@@ -19,7 +19,7 @@ from exp_pool.core.record import OWN_METADATA, Record
 from exp_pool.core.ttl import Ttl
 from exp_pool.core.values.encoding import dumps, json_dumps
 from exp_pool.core.values.redaction import redacted, redacted_text
-from exp_pool.reuse.selection import Shown
+from exp_pool.reuse.selection import InjectedExperiences
 
 _MICROSECONDS = 1_000_000
 
@@ -29,7 +29,7 @@ def keep(
     policy: Policy,
     mode: Mode,
     outcome: Outcome,
-    shown: Shown,
+    shown: InjectedExperiences,
     lease: Lease | None,
     answer: str,
     codec: str,
@@ -75,7 +75,13 @@ def _not_worse(request: Request, record: Record) -> Story[Record]:
 
 
 def _row(
-    request: Request, policy: Policy, outcome: Outcome, shown: Shown, answer: str, codec: str, **fields: Any
+    request: Request,
+    policy: Policy,
+    outcome: Outcome,
+    shown: InjectedExperiences,
+    answer: str,
+    codec: str,
+    **fields: Any,
 ) -> Record:
     capture = outcome.capture
     metadata = redacted({**policy.metadata, **capture.metadata})
@@ -95,7 +101,7 @@ def _row(
     )
 
 
-def keep_failure(request: Request, policy: Policy, outcome: Outcome, shown: Shown) -> Story[None]:
+def keep_failure(request: Request, policy: Policy, outcome: Outcome, shown: InjectedExperiences) -> Story[None]:
     """A row for curators, under a key of its own: it takes the place of no answer, and no lookup finds it."""
     error = outcome.error
     assert error is not None

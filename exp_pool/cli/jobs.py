@@ -134,12 +134,12 @@ def adopt(
             with in_namespace(namespace) if namespace else nullcontext():
                 adopted = decorated_function(name).adopt_in(pool)
         else:
-            spaces = pool.spaces_of(name, namespace)
-            if not pool.count_of(name, spaces):
+            spaces = pool.functions.namespaces_of(name, namespace)
+            if not pool.functions.count(name, spaces):
                 raise NotFoundError(
                     f"nothing is stored under {name!r} in namespace {spaces[0]!r}: `exp-pool stats` names what is"
                 )
-            adopted = pool.adopt(name, "", spaces)
+            adopted = pool.functions.adopt(name, "", spaces)
     if json_:
         as_json({"adopted": adopted})
     else:

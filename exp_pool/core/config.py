@@ -280,7 +280,7 @@ def _warn_of_unknown(environment: Iterable[str], settings: Iterable[str]) -> Non
         if prefix == _PREFIX and setting not in known and not setting.startswith(_NO_SETTINGS):
             close = _nearest(setting, known)
             hint = f"did you mean {_PREFIX}{close}?" if close else f"known: {_PREFIX}{{{','.join(known)}}}"
-            _notices.once(name, f"the environment variable {name} is no setting and changes nothing; {hint}")
+            _notices.warn_once(name, f"the environment variable {name} is no setting and changes nothing; {hint}")
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -297,11 +297,11 @@ def _warn_of_unread(root: Path) -> None:
             break
         if (folder / _FILE).exists():
             message = f"{folder / _FILE} is not read: settings are read from the project's root {root}; move it there"
-            _notices.once(f"unread:{folder}", f"{message}, or name the settings in the environment")
+            _notices.warn_once(f"unread:{folder}", f"{message}, or name the settings in the environment")
     if (root / _FILE).exists():
         with suppress(ConfigurationError):
             if _table(root):
-                _notices.once(
+                _notices.warn_once(
                     f"unread:{root}",
                     f"{_TABLE} of {root / 'pyproject.toml'} is not read, because there is {root / _FILE}: put all "
                     "settings into one of the two",

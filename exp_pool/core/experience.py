@@ -13,8 +13,10 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from exp_pool.core.identity.arguments import bind, closed_over, function_name
+from exp_pool.core.identity.arguments import bind
+from exp_pool.core.identity.closures import closed_over
 from exp_pool.core.identity.keys import make_key
+from exp_pool.core.identity.names import function_name
 from exp_pool.core.identity.request_text import request_text, text_of
 from exp_pool.core.values.encoding import from_plain, to_plain
 from exp_pool.errors import InvalidInputError

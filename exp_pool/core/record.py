@@ -19,9 +19,8 @@ from exp_pool.core.experience import (
     Trust,
     json_form,
 )
-from exp_pool.core.identity.argument_source import AND_ARGUMENTS
-from exp_pool.core.identity.arguments import reuse_scope
-from exp_pool.core.identity.request_text import request_text
+from exp_pool.core.identity.request_text import request_text, reuse_scope
+from exp_pool.core.identity.value_source import AND_ARGUMENTS
 from exp_pool.core.values.annotated import form_of
 from exp_pool.core.values.encoding import dumps, json_dumps, loads
 from exp_pool.core.values.stamps import ANNOTATED, is_typed, read_stamp
@@ -41,8 +40,8 @@ def function_source(source: str) -> str:
     return source.partition(AND_ARGUMENTS)[0]
 
 
-class Duty(StrEnum):
-    """What may still be owed to a record: done later, off the caller's path, and remembered by the record itself."""
+class TaskKind(StrEnum):
+    """What may be pending on a record: done later, off the caller's path, and remembered by the record itself."""
 
     EMBED = "embed"
     SCORE = "score"
@@ -89,7 +88,7 @@ class Record:
     revision: int = 1
     is_current: bool = True
     superseded_by: str | None = None
-    embed_due: int | None = None  # when to try next; None: nothing is owed
+    embed_due: int | None = None  # when to try next; None: nothing is pending
     embed_tries: int = 0
     score_due: int | None = None
     score_tries: int = 0

@@ -188,7 +188,7 @@ def forget(manager: ExpManager, change_id: str) -> int:
     pool = manager.sync
     settle(pool)
     _note(pool, change_id)
-    return pool.forget_change(change_id)
+    return pool.deleter.forget_change(change_id)
 
 
 def commit(pool: Pool, change: Change, *, who: str | None, why: str, of: str | None = None) -> Change:
@@ -222,7 +222,7 @@ def commit(pool: Pool, change: Change, *, who: str | None, why: str, of: str | N
         deleted=deeds.count(Deed.DELETE),
         of=of,
     )
-    kept = pool.change(note, change.edits)
+    kept = pool.editor.change(note, change.edits)
     return replace(change, id=kept.id, at=kept.at, who=kept.who, why=kept.why)
 
 

@@ -15,7 +15,7 @@ from exp_pool.curation.change_set import Change, planned
 from exp_pool.curation.columns import METADATA
 from exp_pool.curation.frame_diff import edited_row
 from exp_pool.errors import ConflictError, InvalidInputError
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.clock import now_us
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _worse(row: Record, best: Record, rate: Rate | None) -> str:
 
 
 def _rated(rate: Rate, request: str, answer: Any) -> float:
-    found = settled(rate(request, answer))
+    found = resolve(rate(request, answer))
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:
         raise InvalidInputError(f"rate gave {found!r:.80} for {request!r:.80}; it must give a number of 0 to 1")
     return found

@@ -370,7 +370,7 @@ def _added(pool: Pool, table: _Table, places: Sequence[int]) -> list[Record]:
             if (value := _said(table, name, table.cells[name][at], MISSING, at)) is not MISSING
         }
         try:
-            row = pool.record_of(Experience(**_fields(None, cells)))
+            row = pool.editor.record_of(Experience(**_fields(None, cells)))
         except (pydantic.ValidationError, EncodingError, ValueError) as err:
             raise InvalidInputError(
                 f"row {at} has no id, so it is a new experience, and cannot be: {_words(err)}"

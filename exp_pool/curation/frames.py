@@ -209,7 +209,7 @@ def _taken(pool: Pool, space: str, records: Iterable[Record], wanted: Wanted) ->
 
     def unreadable(record: Record, err: Exception) -> None:
         del rows[record.id]
-        pool.notices.once(f"unreadable:{record.id}", f"left out of the frame: {record.id} cannot be read: {err}")
+        pool.notices.warn_once(f"unreadable:{record.id}", f"left out of the frame: {record.id} cannot be read: {err}")
 
     cells = wanted.cells(noted(), unreadable)
     return cells, Selection(space, frozenset(cells), rows)

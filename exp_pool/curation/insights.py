@@ -12,7 +12,7 @@ from exp_pool.curation.change_log import commit
 from exp_pool.curation.change_set import Change, planned
 from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.reuse.context import SimpleContextBuilder
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.stores.lineage import with_inherited_trust
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def distill(
         parents=ids,
         model=model,
     )
-    (row,) = with_inherited_trust(pool.store, [pool.record_of(insight)])
+    (row,) = with_inherited_trust(pool.store, [pool.editor.record_of(insight)])
     return commit(pool, planned(pool.space, "distill", [(None, row)]), who=who, why=why)
 
 
@@ -100,7 +100,7 @@ def _said(using: Using, sources: list[Experience]) -> Any:
     answer: Any
     if hasattr(using, "route_request"):
         answer = _routed(using, sources)
-        return settled(answer)
+        return resolve(answer)
     if not callable(using):
         from exp_pool.routing import ModelEndpoint
 
@@ -109,8 +109,8 @@ def _said(using: Using, sources: list[Experience]) -> Any:
                 f"using={using!r:.80} is neither a callable nor a ModelEndpoint or ConcurrentRouter"
             )
         answer = _asked(using, sources)
-        return settled(answer)
-    return settled(using(sources)), None
+        return resolve(answer)
+    return resolve(using(sources)), None
 
 
 async def _asked(endpoint: ModelEndpoint, sources: Sequence[Experience]) -> tuple[str, str]:

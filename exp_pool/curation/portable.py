@@ -12,15 +12,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from exp_pool.calls.store_result import failure_key
-from exp_pool.core.contracts.plugs import RecordStore
-from exp_pool.core.contracts.rows import audit_log
 from exp_pool.core.experience import MISSING, Experience, ExperienceKind
 from exp_pool.core.identity.keys import make_key
 from exp_pool.core.record import Record, to_experience, to_record
+from exp_pool.core.record_fields import audit_texts, fits_field
 from exp_pool.core.values.encoding import from_plain, json_dumps, to_plain
 from exp_pool.core.values.redaction import redacted
 from exp_pool.errors import EncodingError, InvalidInputError, UnkeyableError
@@ -28,7 +26,6 @@ from exp_pool.errors import EncodingError, InvalidInputError, UnkeyableError
 FORMAT = 1
 _MEMBER = "exp_pool"
 _OF_A_CALL = ("function", "version", "arguments", "request")
-_PAGE = 100  # log entries
 
 
 class Row(NamedTuple):
@@ -91,19 +88,15 @@ def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None, *, 
     plain = {name: value for name, value in line.items() if name != _MEMBER}
     given = {name: value for name, value in plain.items() if name not in ("key", "namespace")}
     if believe_key and "key" in ours and ours.get("of") == _digest(given):
-        experience = Experience.from_dict({**given, "key": _text(ours, "key")})
-        record = to_record(experience, namespace, secret=secret)
-        record = replace(record, reuse_scope=_text(ours, "reuse_scope"))
+        identity = _columns(ours, "key", "reuse_scope", needed=True)
+        experience = Experience.from_dict({**given, "key": identity["key"]})
+        record = replace(to_record(experience, namespace, secret=secret), **identity)
     else:
         experience = Experience.from_dict(given)
         record = to_record(experience, namespace, key=made_key(experience, secret), secret=secret)
+    record = replace(record, **_columns(ours, "source", "principal"))
     if ours.get("is_current") is False:
-        successor = _text(ours, "superseded_by") if ours.get("superseded_by") is not None else None
-        record = replace(record, is_current=False, superseded_by=successor, embed_due=None)
-    if ours.get("source") is not None:
-        record = replace(record, source=_text(ours, "source"))
-    if ours.get("principal") is not None:
-        record = replace(record, principal=_text(ours, "principal"))
+        record = replace(record, **_columns(ours, "superseded_by"), is_current=False, embed_due=None)
     return Row(record, _log(ours.get("log", []), record.id), bool(ours.get("answer_redacted", False)))
 
 
@@ -137,16 +130,6 @@ def _without_secrets(value: Any) -> Any:
     return once if shown is plain else from_plain(shown)
 
 
-def read_log(store: RecordStore, namespace: str, id_: str) -> list[str]:
-    """What was said and changed about a row, the oldest first."""
-    entries: list[str] = []
-    position = 0
-    while page := store.read_log(namespace, audit_log(id_), after=position, limit=_PAGE):
-        position = page[-1].position
-        entries += [entry for _, entry in page]
-    return entries
-
-
 def made_key(experience: Experience, secret: bytes | None) -> str:
     """The key that the experience's arguments make, under this secret; of a failure one that answers no call.
 
@@ -171,20 +154,16 @@ def _digest(line: Mapping[str, Any]) -> str:
     return hashlib.sha256(call.encode()).hexdigest()
 
 
-def _text(ours: Mapping[str, Any], name: str) -> str:
-    value = ours.get(name)
-    if not isinstance(value, str):
-        raise InvalidInputError(f"its {_MEMBER}.{name} is {value!r:.80}, which is no text")
-    return value
+def _columns(ours: Mapping[str, Any], *names: str, needed: bool = False) -> dict[str, Any]:
+    """Columns of text that a line may have beside its experience; those that it has, or all that are needed."""
+    found = {name: ours.get(name) for name in names if needed or ours.get(name) is not None}
+    if wrong := [name for name, value in found.items() if not fits_field(name, value)]:
+        raise InvalidInputError(f"its {_MEMBER}.{wrong[0]} is {found[wrong[0]]!r:.80}, which is no text")
+    return found
 
 
 def _log(entries: Any, id_: str) -> tuple[str, ...]:
     try:
-        for entry in entries:
-            moment = datetime.fromisoformat(entry["at"])
-            if moment.tzinfo is None or not isinstance(entry["what"], str) or not isinstance(entry["id"], str):
-                raise ValueError(f"an entry is {entry!r:.80}")
-            from_plain(entry)
-        return tuple(json.dumps(entry, ensure_ascii=True) for entry in entries)
-    except (TypeError, ValueError, LookupError) as err:
+        return audit_texts(entries)
+    except ValueError as err:
         raise InvalidInputError(f"its {_MEMBER}.log is no list of what happened to {id_!r}: {err}") from err

@@ -12,7 +12,7 @@ from exp_pool.api.cached_function import Decorated, decorated
 from exp_pool.core.contracts.plugs import RecordQuery
 from exp_pool.core.experience import MISSING, Experience, json_form
 from exp_pool.core.filters import parse_where
-from exp_pool.core.identity.signatures import BY_NAME
+from exp_pool.core.identity.arguments import BY_NAME
 from exp_pool.core.record import Record, to_experience
 from exp_pool.core.values.deep_equal import difference
 from exp_pool.core.values.redaction import REDACTED
@@ -21,7 +21,7 @@ from exp_pool.curation.change_set import brief, table
 from exp_pool.curation.frames import settle
 from exp_pool.curation.optional_packages import package
 from exp_pool.errors import ExpPoolError, InvalidInputError
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.progress import bar
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _verified(record: Record, function: Callable[..., Any] | None, same: Same | 
             actual = json_form(list(actual) if isinstance(actual, _Chunks) else actual)
         differs = difference(expected, actual)
         if same is not None:
-            differs = None if settled(same(expected, actual)) else (differs or "same() says it differs")
+            differs = None if resolve(same(expected, actual)) else (differs or "same() says it differs")
     except Exception as err:
         return row(Outcome.FAILED, actual, f"it cannot be compared: {err}")
     return row(Outcome.FAILED if differs else Outcome.PASSED, actual, differs or "")
@@ -233,10 +233,10 @@ def _bound(signature: inspect.Signature, arguments: Mapping[str, Any]) -> inspec
 def _collected(result: Any) -> Any:
     """What a coroutine or a generator comes to."""
     if inspect.isawaitable(result):
-        return settled(result)
+        return resolve(result)
     if isinstance(result, AsyncIterable):
         chunks: Any = _all(result)
-        return _Chunks(settled(chunks))
+        return _Chunks(resolve(chunks))
     return _Chunks(result) if isinstance(result, Iterator) else result
 
 

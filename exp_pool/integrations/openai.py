@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import urlencode
 
-from exp_pool.api.decorator import exp_cache, with_call
+from exp_pool.api.decorator import exp_cache
+from exp_pool.api.options import with_call
 from exp_pool.core.capture import record
 from exp_pool.core.values.redaction import redacted
 from exp_pool.errors import ConfigurationError

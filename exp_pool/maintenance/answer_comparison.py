@@ -20,11 +20,11 @@ from exp_pool.core.experience import MISSING, Score
 from exp_pool.core.record import to_experience
 from exp_pool.errors import DecodingError
 from exp_pool.reuse.verified import VerifiedJudge
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.call_context import in_namespace
 from exp_pool.runtime.clock import monotonic
-from exp_pool.runtime.forks import reset_in_child
-from exp_pool.runtime.single_thread import OneThread
+from exp_pool.runtime.forks import reinit_after_fork
+from exp_pool.runtime.single_thread import SingleThreadExecutor
 
 T = TypeVar("T")
 
@@ -35,7 +35,8 @@ _ENDS = ".!?;:, \u3002"
 _FULL_WIDTH = {code + 0xFEE0: code for code in range(0x21, 0x7F)} | {0x3000: 0x20}
 
 
-class Comparing(Generic[T]):
+@reinit_after_fork()
+class AnswerComparison(Generic[T]):
     """A queue of pairs, and the thread that takes from it.
 
     Args:
@@ -46,11 +47,7 @@ class Comparing(Generic[T]):
     def __init__(self, compared: Callable[[T], object], load_scorer: Callable[[str], Scorer]) -> None:
         self._compared = compared
         self._load_scorer = load_scorer
-        self._asking = OneThread("exp_pool-same")
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
+        self._asking = SingleThreadExecutor("exp_pool-same")
         self._lock = threading.Lock()
         self._queue: deque[T] = deque()
         self._thread: threading.Thread | None = None
@@ -104,24 +101,24 @@ class Comparing(Generic[T]):
         stored = step.codec.read(step.considered.answer, considered.codec, given=considered.by_people)
         live = step.codec.decode(*step.live)
         if judge.same is None:
-            return plainly_same(stored, live)
+            return equal_answers(stored, live)
         if callable(judge.same):
             same = judge.same
             with in_namespace(step.request.namespace):  # what it asks of the pool is the same tenant's
-                said = self._asking.run(lambda: settled(same(stored, live)), _TIMEOUT_S)
+                said = self._asking.run(lambda: resolve(same(stored, live)), _TIMEOUT_S)
         else:
             rated = to_experience(step.considered)
             rated = rated.model_copy(update={"response": stored, "expected": live})
             scorer = self._load_scorer(judge.same)
             with in_namespace(step.request.namespace):
-                said = self._asking.run(lambda: settled(scorer(ScoreContext(rated, None, stored))), _TIMEOUT_S)
+                said = self._asking.run(lambda: resolve(scorer(ScoreContext(rated, None, stored))), _TIMEOUT_S)
         value = said.value if isinstance(said, Score) else said
         if value is MISSING or not isinstance(value, bool | int | float) or not 0 <= value <= 1:
             raise TypeError(f"same= gave {said!r:.80}; it must give True or False, or a score from 0 to 1")
         return value >= _SAME_ENOUGH
 
 
-def plainly_same(stored: Any, live: Any) -> bool:
+def equal_answers(stored: Any, live: Any) -> bool:
     """Equal; texts but for case, spaces, and punctuation at their end."""
     if isinstance(stored, str) and isinstance(live, str):
         return _plain(stored) == _plain(live)

@@ -9,8 +9,8 @@ from exp_pool.core.contracts.plugs import RecordQuery, RecordStore, Scorer
 from exp_pool.core.experience import Score
 from exp_pool.core.filters import Condition
 from exp_pool.core.record import Record
-from exp_pool.maintenance.pending_scores import Scoring, forget_reasons
-from exp_pool.maintenance.scorer_runner import Rated, Rating, has_score, write_score
+from exp_pool.maintenance.pending_scores import PendingScores, forget_reasons
+from exp_pool.maintenance.scorer_runner import ScorerRunner, ScoringResult, has_score, write_score
 from exp_pool.runtime.clock import monotonic, now_us
 from exp_pool.runtime.progress import bar
 
@@ -54,8 +54,14 @@ class ScoringReport:
         return f"{said}; stopped: {self.stopped}" if self.stopped else said
 
 
-def rescore(
-    store: RecordStore, scoring: Scoring, scorer: Scorer, query: RecordQuery, *, again: bool, concurrency: int | None
+def backfill_scores(
+    store: RecordStore,
+    scoring: PendingScores,
+    scorer: Scorer,
+    query: RecordQuery,
+    *,
+    again: bool,
+    concurrency: int | None,
 ) -> ScoringReport:
     """Score the rows of a query; each score is written when it is there, so that it can be gone on with later.
 
@@ -64,7 +70,7 @@ def rescore(
         ConfigurationError: `concurrency`, or one of the scorer's attributes, cannot be.
     """
     report, began = ScoringReport(), monotonic()
-    rating = Rating(scorer, scoring.feedback, concurrency)
+    rating = ScorerRunner(scorer, scoring.feedback, concurrency)
     # Rows that come meanwhile are left out: a scorer whose calls the pool caches makes one for each row.
     until_now = Condition("created_at", "", "lte", now_us())
     failures = () if any(c.field == "kind" for c in query.where) else (Condition("kind", "", "ne", "failure"),)
@@ -96,7 +102,7 @@ def rescore(
     return report
 
 
-def _take(store: RecordStore, report: ScoringReport, rated: Rated, deciding: str | None) -> None:
+def _take(store: RecordStore, report: ScoringReport, rated: ScoringResult, deciding: str | None) -> None:
     record, outcome = rated.record, rated.outcome
     report.tokens_in += rated.spending.tokens_in
     report.tokens_out += rated.spending.tokens_out

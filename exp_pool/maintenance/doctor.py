@@ -9,9 +9,9 @@ from pathlib import Path
 
 from exp_pool.core.contracts.plugs import RecordQuery, RecordStore
 from exp_pool.core.filters import Condition
-from exp_pool.core.record import Duty
+from exp_pool.core.record import TaskKind
 from exp_pool.errors import ExpPoolError
-from exp_pool.maintenance.index_sync import Follower, Progress
+from exp_pool.maintenance.index_sync import IndexSync, Progress
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.display import Pairs, Shown
 from exp_pool.stores.journal import Journal
@@ -48,7 +48,7 @@ class Diagnosis(Shown):
 
 
 def examine(
-    store: RecordStore, follower: Follower, *, fix: bool = False, progress: Progress | None = None
+    store: RecordStore, index_sync: IndexSync, *, fix: bool = False, progress: Progress | None = None
 ) -> Diagnosis:
     """Look at a pool; with `fix`, mend it.
 
@@ -58,7 +58,7 @@ def examine(
     with _noting(report):
         problems = store.check()
         if problems and fix:
-            with follower.another_store():
+            with index_sync.another_store():
                 report.done += store.repair()
             problems = store.check()
         report.problems += problems
@@ -72,12 +72,12 @@ def examine(
         with _noting(report):
             _look_for_changes(store, namespace, report, fix=fix)
     with _noting(report):
-        problems = follower.check()
-        if fix and (problems or not follower.complete()):
-            report.done += follower.mend(progress)
-            problems = follower.check()
+        problems = index_sync.check()
+        if fix and (problems or not index_sync.complete()):
+            report.done += index_sync.mend(progress)
+            problems = index_sync.check()
         report.problems += problems
-        report.facts |= follower.facts()
+        report.facts |= index_sync.facts()
     return report
 
 
@@ -137,8 +137,8 @@ def _count(store: RecordStore, report: Diagnosis) -> None:
             "quarantined": current - store.count(RecordQuery(namespace, quarantined=False)),
             "bytes": store.usage(namespace).bytes,
             "vectors": sum(count for space, count in spaces.items() if space.namespace == namespace),
-            "unembedded": store.count(RecordQuery(namespace, owed=Duty.EMBED)),
-            "unscored": store.count(RecordQuery(namespace, owed=Duty.SCORE)),
+            "unembedded": store.count(RecordQuery(namespace, pending=TaskKind.EMBED)),
+            "unscored": store.count(RecordQuery(namespace, pending=TaskKind.SCORE)),
         }
         report.facts[f"namespace {namespace!r}"] = (
             f"{current} experience{'' if current == 1 else 's'}, "
@@ -151,5 +151,5 @@ def _count(store: RecordStore, report: Diagnosis) -> None:
     copies: list[Path] = getattr(store, "set_aside", list)()
     if copies:
         report.facts["set aside"] = ", ".join(f"{path} ({path.stat().st_size:,} bytes)" for path in copies)
-    owed = {duty: store.count(RecordQuery(None, owed=duty)) for duty in Duty}
+    owed = {duty: store.count(RecordQuery(None, pending=duty)) for duty in TaskKind}
     report.facts["owed"] = ", ".join(f"{count} to {duty}" for duty, count in owed.items())

@@ -62,7 +62,7 @@ class Eviction:
         while (too_many := max(rows - least_rows, _rows_in(size - least_bytes, size, rows))) > 0:
             evicted = self._store.evict(namespace, self._order, min(math.ceil(too_many), _BATCH))
             if not evicted:
-                self._notices.once(
+                self._notices.warn_once(
                     f"protected:{namespace}",
                     f"namespace {namespace!r} stays above its limit: {rows} experiences of {size} bytes, all of them "
                     "annotated, added by hand or insights, which are never evicted; raise max_entries or max_bytes",

@@ -21,14 +21,14 @@ from typing import TypeAlias
 
 from loguru import logger
 
-from exp_pool.core.contracts.plugs import RecordStore, RenewableIndex, Space, VectorIndex, VectorRow
+from exp_pool.core.contracts.plugs import IndexPartition, RecordStore, RenewableIndex, VectorIndex, VectorRow
 from exp_pool.errors import IndexOwnedError, VectorIndexError
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices
 from exp_pool.runtime.plugs import offers
-from exp_pool.search.nearest import Neighbours
+from exp_pool.search.nearest import NearestNeighbours
 
 _PAGE = 2000  # rows handed over at once, 0.5 s of Chroma: what closing waits for
 _POOL_STATE = "pool"  # in no namespace: who this pool is, so that another's index is noticed
@@ -39,7 +39,8 @@ Progress: TypeAlias = Callable[[int, int], object]
 """Called with the number of rows done and of all rows, as far as it is known."""
 
 
-class Follower:
+@reinit_after_fork()
+class IndexSync:
     """Keeps a derived index up to date. Thread-safe: one thread follows at a time.
 
     Args:
@@ -56,27 +57,23 @@ class Follower:
         self,
         store: RecordStore,
         index: VectorIndex,
-        neighbours: Neighbours,
+        neighbours: NearestNeighbours,
         counters: Counters,
         notices: Notices,
         index_from: int,
-        building: Callable[[Space, int, int], object],
+        building: Callable[[IndexPartition, int, int], object],
     ) -> None:
         self._store = store
         self._index = index
         self._renewable: RenewableIndex | None = index if offers(index, RenewableIndex) else None  # type: ignore[assignment]
-        self._count: Callable[[Space], int] | None = getattr(index, "count", None)
+        self._count: Callable[[IndexPartition], int] | None = getattr(index, "count", None)
         self._neighbours = neighbours
         self._counters = counters
         self._notices = notices
         self._index_from = index_from
         self._building = building
         self._stopped = False
-        self._checked: set[tuple[Space, str]] = set()  # whether it has as many rows as it should: asked once
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
+        self._checked: set[tuple[IndexPartition, str]] = set()  # whether it has as many rows as it should: asked once
         self._turn = threading.Lock()
         self._owner = uuid.uuid4().hex
 
@@ -160,7 +157,7 @@ class Follower:
                 problems.append(f"the index of {space.namespace!r}: {err}; exact scan answers")
         return problems
 
-    def _problems(self, space: Space, count: int) -> list[str]:
+    def _problems(self, space: IndexPartition, count: int) -> list[str]:
         generation = self._generation(space)
         if self._count is None:
             return []
@@ -191,7 +188,7 @@ class Follower:
             found[f"index of {space.namespace!r}"] = fact
         return found
 
-    def _behind(self, space: Space) -> int:
+    def _behind(self, space: IndexPartition) -> int:
         """How many vectors it does not have yet."""
         try:
             with self._turn:
@@ -215,18 +212,18 @@ class Follower:
         repaired = self._counters.snapshot().repaired - before
         return ["the index was built anew" if repaired else "the index was looked at, is sound and up to date"]
 
-    def _wanted(self) -> dict[Space, int]:
+    def _wanted(self) -> dict[IndexPartition, int]:
         if not self._index.derived:
             return {}
         return {space: count for space, count in self._store.spaces().items() if count >= self._index_from}
 
-    def _failed(self, space: Space, err: VectorIndexError) -> None:
+    def _failed(self, space: IndexPartition, err: VectorIndexError) -> None:
         self._neighbours.uncover(space)
         self._counters.add("degraded")
         logger.warning("exact scan answers, because the index cannot be kept up to date: {}", err)
-        self._notices.once("index", f"the index cannot be used, exact scan answers: {err}")
+        self._notices.warn_once("index", f"the index cannot be used, exact scan answers: {err}")
 
-    def _follow(self, space: Space, count: int, deadline: float) -> None:
+    def _follow(self, space: IndexPartition, count: int, deadline: float) -> None:
         generation, progress = self._generation(space), None
         if self._neighbours.covered(space) is None:
             self._checked.discard((space, generation))
@@ -236,7 +233,7 @@ class Follower:
         if self._fill(space, generation, deadline, progress) and self._count is not None:
             self._check_count(self._count, space, generation)
 
-    def _generation(self, space: Space) -> str:
+    def _generation(self, space: IndexPartition) -> str:
         return self._index.generation(space, self._pool())
 
     def _pool(self) -> str:
@@ -248,7 +245,7 @@ class Follower:
 
     # Doubt
 
-    def _sound(self, index: RenewableIndex, space: Space, generation: str) -> str:
+    def _sound(self, index: RenewableIndex, space: IndexPartition, generation: str) -> str:
         """The generation to be filled: this one if it is sound, else a new one."""
         doubt = index.doubt(space)
         if not doubt:
@@ -270,11 +267,11 @@ class Follower:
         index.delete_many(space, sorted(findable - {row.id for row in rows}))
         return generation
 
-    def _begin_anew(self, index: RenewableIndex, space: Space) -> str:
+    def _begin_anew(self, index: RenewableIndex, space: IndexPartition) -> str:
         self._neighbours.uncover(space)
         return index.renew(space)
 
-    def _check_count(self, count: Callable[[Space], int], space: Space, generation: str) -> None:
+    def _check_count(self, count: Callable[[IndexPartition], int], space: IndexPartition, generation: str) -> None:
         """Once for each generation: a store that was put back from a copy may have rows that this index has dropped."""
         if (space, generation) in self._checked:
             return
@@ -298,7 +295,7 @@ class Follower:
 
     def _fill(
         self,
-        space: Space,
+        space: IndexPartition,
         generation: str,
         deadline: float,
         progress: Callable[[int], object] | None = None,
@@ -316,7 +313,7 @@ class Follower:
 
     def _hand_over(
         self,
-        space: Space,
+        space: IndexPartition,
         generation: str,
         position: int,
         deadline: float,
@@ -345,7 +342,7 @@ class Follower:
         return True
 
     @contextmanager
-    def _feeding(self, space: Space) -> Iterator[Callable[[], bool]]:
+    def _feeding(self, space: IndexPartition) -> Iterator[Callable[[], bool]]:
         """What tells, before each page, whether this process may (still) hand rows over."""
         if self._renewable is not None or not self._store.capabilities.leases:
             yield lambda: True
@@ -363,17 +360,17 @@ class Follower:
             if lease is not None:
                 self._store.release(lease)
 
-    def _pages(self, space: Space, position: int) -> Iterator[list[VectorRow]]:
+    def _pages(self, space: IndexPartition, position: int) -> Iterator[list[VectorRow]]:
         while rows := self._store.vectors_after(*space, position, _PAGE):
             yield rows
             position = rows[-1].position
             if len(rows) < _PAGE:
                 return
 
-    def _position(self, space: Space, generation: str) -> int:
+    def _position(self, space: IndexPartition, generation: str) -> int:
         return self._positions(space)[0].get(generation, 0)
 
-    def _positions(self, space: Space) -> tuple[dict[str, int], int | None]:
+    def _positions(self, space: IndexPartition) -> tuple[dict[str, int], int | None]:
         known = self._store.read_state(space.namespace, f"index:{space.embedder}")
         if known is None:
             return {}, None
@@ -383,7 +380,7 @@ class Follower:
             positions = {}
         return positions, known.revision
 
-    def _remember(self, space: Space, generation: str, position: int) -> None:
+    def _remember(self, space: IndexPartition, generation: str, position: int) -> None:
         positions, revision = self._positions(space)
         positions = {name: at for name, at in positions.items() if name != generation}
         kept = dict([*positions.items()][1 - _KNOWN_GENERATIONS :]) | {generation: position}

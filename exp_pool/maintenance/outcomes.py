@@ -31,9 +31,9 @@ from exp_pool.core.experience import new_id
 from exp_pool.core.record import Record
 from exp_pool.core.values.encoding import json_dumps, loads
 from exp_pool.errors import ExpPoolError, StoreError
-from exp_pool.reuse.lift import Effect, Lifts, Outcome
+from exp_pool.reuse.lift import CallOutcome, Effect, LiftTable
 from exp_pool.runtime.clock import now_us
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices
 
 _POINTER, _SUMS = "outcomes:", "lifts:"
@@ -55,7 +55,7 @@ class Folded:
     """What this process has read of one function's outcomes."""
 
     function: str
-    lifts: Lifts
+    lifts: LiftTable
     generation: str
     known: int  # the last log that was added up, as the state said
     through: int = -1  # the last log that is in the sums it began with
@@ -72,6 +72,7 @@ class _Pointer:
     through: int = -1  # the last log that was added up
 
 
+@reinit_after_fork()
 class Outcomes:
     """Keeps, folds and acts on the outcomes of calls. Thread-safe."""
 
@@ -79,10 +80,6 @@ class Outcomes:
         self._store = store
         self._notices = notices
         self._quarantine, self._confidence = quarantine, confidence
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.RLock()
         self._folded: dict[tuple[str, str], Folded] = {}
         self._due: set[tuple[str, str]] = set()
@@ -210,12 +207,12 @@ class Outcomes:
 
     def _stored(self, namespace: str, function: str, pointer: _Pointer) -> Folded:
         """The sums as they are stored."""
-        folded = Folded(function, Lifts(), pointer.generation, pointer.through)
+        folded = Folded(function, LiftTable(), pointer.generation, pointer.through)
         state = self._store.read_state(namespace, _SUMS + _hash(function))
         with suppress(LookupError, TypeError, ValueError):  # damaged: what was added up is lost, the logs are not
             stored = json.loads(state.value) if state is not None and state.value else {}
             if stored.get("generation") == pointer.generation:
-                folded.lifts, folded.through = Lifts.from_dict(stored["lifts"]), stored["through"]
+                folded.lifts, folded.through = LiftTable.from_dict(stored["lifts"]), stored["through"]
         return folded
 
     def _read(self, namespace: str, segment: int, folded: Folded) -> None:
@@ -279,7 +276,7 @@ class Outcomes:
             self._append(namespace, folded.function, entry)
             self._fold(namespace, folded.function)
         if together:
-            self._notices.once(
+            self._notices.warn_once(
                 f"alarm:{namespace}:{folded.function}:{lifts.alarms}",
                 f"{folded.function}: the experiences that it is shown lower its outcomes as a whole, so {len(out)} of "
                 "them are quarantined; manager.report() says more, and update_exp(id, trust='trusted') takes one back",
@@ -292,7 +289,7 @@ class Outcomes:
             if row is None or row.trust != "trusted":
                 return True
             if row.annotated:
-                self._notices.once(
+                self._notices.warn_once(
                     f"annotated:{namespace}:{id_}",
                     f"experience {id_} hurts, and was annotated, so it is left in use: {reason}. Look at it, and set "
                     "trust='quarantined' if you agree",
@@ -332,7 +329,7 @@ class Outcomes:
 
 def _take_in(folded: Folded, entries: Iterable[str]) -> None:
     """Fold entries of a log in their order."""
-    lifts, outcomes = folded.lifts, list[Outcome]()
+    lifts, outcomes = folded.lifts, list[CallOutcome]()
     for text in entries:
         try:
             entry = json.loads(text)
@@ -343,7 +340,7 @@ def _take_in(folded: Folded, entries: Iterable[str]) -> None:
             before = folded.last.get(entry["id"], entry.get("before"))
             folded.last[entry["id"]] = entry["value"]
             shown, left_out = tuple(entry["shown"]), tuple(entry.get("left_out", ()))
-            outcomes.append(Outcome(entry["value"], shown, left_out, entry.get("holdout", 0.0), before))
+            outcomes.append(CallOutcome(entry["value"], shown, left_out, entry.get("holdout", 0.0), before))
             continue
         lifts.fold(outcomes)
         outcomes = []

@@ -15,16 +15,16 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
 
-from exp_pool.core.contracts.plugs import RecordQuery, RecordStore, Settlement
+from exp_pool.core.contracts.plugs import Completion, RecordQuery, RecordStore
 from exp_pool.core.experience import Score
 from exp_pool.core.filters import Condition
-from exp_pool.core.record import Duty, Record
+from exp_pool.core.record import Record, TaskKind
 from exp_pool.core.values.redaction import redacted_text
 from exp_pool.errors import ExpPoolError, NotScorableError
 from exp_pool.maintenance.scorer_runner import (
-    Rated,
-    Rating,
-    Scored,
+    FunctionScorer,
+    ScorerRunner,
+    ScoringResult,
     apply_score,
     scorer_name,
     unavailable,
@@ -33,7 +33,7 @@ from exp_pool.maintenance.scorer_runner import (
 )
 from exp_pool.runtime.clock import monotonic, now_us, to_datetime
 from exp_pool.runtime.counters import Counters
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices, log_with_trace
 
 _BACKOFF_S, _LONGEST_BACKOFF_S = 2.0, 3600.0
@@ -42,7 +42,8 @@ _EVERYWHERE = ""  # which scorer a function has is the code's business, not a te
 _REASON = 500  # characters
 
 
-class Scoring:
+@reinit_after_fork(keep=("functions",))
+class PendingScores:
     """Settles SCORE. Rows of functions that this process has not decorated stay owed.
 
     Args:
@@ -63,20 +64,16 @@ class Scoring:
         self._counters = counters
         self._notices = notices
         self.feedback = feedback
-        self.functions: dict[str, Scored] = {}
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
+        self.functions: dict[str, FunctionScorer] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._next: Future[None] | None = None  # the round that has not begun
         self._stopping = threading.Event()
-        self._ratings: dict[str, Rating] = {}
+        self._ratings: dict[str, ScorerRunner] = {}
         self._pauses: dict[str, tuple[int, float]] = {}  # how often in a row it was unavailable, until when to wait
         self._remembered: dict[str, str] = {}
 
-    def configure(self, function: str, scored: Scored) -> None:
+    def configure(self, function: str, scored: FunctionScorer) -> None:
         """From now on this scorer decides about the function's experiences."""
         self.functions[function] = scored
 
@@ -91,7 +88,7 @@ class Scoring:
         state = self._store.read_state(_EVERYWHERE, _state_of(function))
         return None if state is None else state.value
 
-    def owe(self, namespace: str, id_: str, function: str) -> bool:
+    def enqueue(self, namespace: str, id_: str, function: str) -> bool:
         """An experience was annotated or rated: where its function has a scorer, it is scored anew, and this is True.
 
         Raises:
@@ -99,7 +96,7 @@ class Scoring:
         """
         if self.deciding(function) is None:
             return False
-        return self._store.owe(RecordQuery(namespace, (Condition("id", "", "eq", id_),)), Duty.SCORE) > 0
+        return self._store.enqueue(RecordQuery(namespace, (Condition("id", "", "eq", id_),)), TaskKind.SCORE) > 0
 
     def rated(self, record: Record) -> Record:
         """The row with the score of its function's scorer, asked now; as it is where it cannot be scored yet.
@@ -173,7 +170,7 @@ class Scoring:
 
     def _round(self) -> None:
         owing = Condition("function", "", "in", tuple(self.functions))
-        if not owing.value or not self._store.count(RecordQuery(None, (owing,), owed=Duty.SCORE), limit=1):
+        if not owing.value or not self._store.count(RecordQuery(None, (owing,), pending=TaskKind.SCORE), limit=1):
             return
         for function, scored in list(self.functions.items()):
             if self._stopping.is_set():
@@ -181,9 +178,9 @@ class Scoring:
             if monotonic() >= self._pauses.get(function, (0, 0.0))[1]:
                 self._score(function, scored)
 
-    def _score(self, function: str, scored: Scored) -> None:
+    def _score(self, function: str, scored: FunctionScorer) -> None:
         of_it = Condition("function", "", "eq", function)
-        rows = self._store.scan(RecordQuery(None, (of_it,), owed=Duty.SCORE))
+        rows = self._store.scan(RecordQuery(None, (of_it,), pending=TaskKind.SCORE))
         first = next(rows, None)
         if first is None:
             return
@@ -198,12 +195,12 @@ class Scoring:
         finally:
             rated.close()
 
-    def _rating(self, function: str, scored: Scored) -> Rating:
+    def _rating(self, function: str, scored: FunctionScorer) -> ScorerRunner:
         rating = self._ratings.get(function)
         if rating is None or rating.scorer is not scored.scorer:
             if rating is not None:
                 rating.close()
-            rating = self._ratings[function] = Rating(scored.scorer, self.feedback)
+            rating = self._ratings[function] = ScorerRunner(scored.scorer, self.feedback)
         return rating
 
     def _remember(self, function: str, name: str) -> None:
@@ -216,7 +213,7 @@ class Scoring:
 
     # What came of it
 
-    def _settle(self, rated: Rated, rating: Rating) -> None:
+    def _settle(self, rated: ScoringResult, rating: ScorerRunner) -> None:
         record, outcome = rated.record, rated.outcome
         if isinstance(outcome, Score):
             self._pauses.pop(record.function, None)
@@ -234,7 +231,7 @@ class Scoring:
         else:
             self._failed(record, rating, outcome)
 
-    def _pause(self, record: Record, rating: Rating, err: Exception) -> None:
+    def _pause(self, record: Record, rating: ScorerRunner, err: Exception) -> None:
         times, until = self._pauses.get(record.function, (0, 0.0))
         wait = _backoff(times)
         if isinstance(err, TimeoutError):  # perhaps only this row takes so long
@@ -244,27 +241,29 @@ class Scoring:
         if monotonic() >= until:  # one outage counts once, whatever was under way
             self._pauses[record.function] = times + 1, monotonic() + wait
         log_with_trace("WARNING", f"{record.function}: not scored, tried again in {wait:g} s: {err!r}", err)
-        self._notices.once(f"score:{record.function}", f"{record.function}: cannot be scored now: {err}")
+        self._notices.warn_once(f"score:{record.function}", f"{record.function}: cannot be scored now: {err}")
 
-    def _failed(self, record: Record, rating: Rating, err: Exception) -> None:
+    def _failed(self, record: Record, rating: ScorerRunner, err: Exception) -> None:
         if record.score_tries + 1 >= _TRIES:
             given_up = f"given up after {_TRIES} tries, score_exps() tries it again; {_words(err)}"
             self._note(record, rating, given_up, None)
             self._done(record)
-            self._notices.once(f"score-given-up:{record.function}", f"{record.function}: scoring {given_up}")
+            self._notices.warn_once(f"score-given-up:{record.function}", f"{record.function}: scoring {given_up}")
             return
         wait = _backoff(record.score_tries)
         retry_at = now_us() + int(wait * 1e6)
         log_with_trace("WARNING", f"{record.function}: not scored, tried again in {wait:g} s: {err!r}", err)
         failed = f"{record.function}: its scorer failed, so it is unscored: {err!r}"
-        self._notices.once(f"score:{record.function}", failed)
+        self._notices.warn_once(f"score:{record.function}", failed)
         self._note(record, rating, err, retry_at)
-        self._store.settle_many([Settlement(record.namespace, record.id, Duty.SCORE, done=False, retry_at=retry_at)])
+        self._store.complete_many(
+            [Completion(record.namespace, record.id, TaskKind.SCORE, done=False, retry_at=retry_at)]
+        )
 
     def _done(self, record: Record) -> None:
-        self._store.settle_many([Settlement(record.namespace, record.id, Duty.SCORE)])
+        self._store.complete_many([Completion(record.namespace, record.id, TaskKind.SCORE)])
 
-    def _note(self, record: Record, rating: Rating, why: Exception | str, retry_at: int | None) -> None:
+    def _note(self, record: Record, rating: ScorerRunner, why: Exception | str, retry_at: int | None) -> None:
         entry = {
             "at": to_datetime(now_us()).isoformat(timespec="seconds"),
             "scorer": rating.name,

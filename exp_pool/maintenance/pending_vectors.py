@@ -11,14 +11,14 @@ from typing import TypeVar
 
 from loguru import logger
 
-from exp_pool.core.contracts.plugs import RecordQuery, RecordStore, Settlement
+from exp_pool.core.contracts.plugs import Completion, RecordQuery, RecordStore
 from exp_pool.core.filters import Condition
-from exp_pool.core.record import Duty, Record, Vector
+from exp_pool.core.record import Record, TaskKind, Vector
 from exp_pool.core.values.vectors import to_bytes
 from exp_pool.errors import EmbedderError, StillLoadingError
 from exp_pool.runtime.clock import monotonic, now_us
 from exp_pool.runtime.counters import Counters
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices
 from exp_pool.search.embedders.service import EmbeddingService
 
@@ -34,7 +34,8 @@ class _TakenOverError(EmbedderError):
     """Another process embeds the namespace with another embedder; what is owed is that one's to do."""
 
 
-class Embedding:
+@reinit_after_fork()
+class PendingVectors:
     """Settles EMBED. Thread-safe: one batch at a time, whoever runs it."""
 
     def __init__(
@@ -57,10 +58,6 @@ class Embedding:
         self._behind = False  # a call could not wait for all of it, so no other waits until the worker has done it
         self._owned: set[str] = set()
         self._taken: _TakenOverError | None = None
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._turn = threading.Lock()
 
     def start_over(self) -> None:
@@ -92,7 +89,7 @@ class Embedding:
             return
         if namespace is not None and embedder is not None:
             self._own(namespace, embedder)
-        owing = RecordQuery(namespace, owed=Duty.EMBED)
+        owing = RecordQuery(namespace, pending=TaskKind.EMBED)
         if not self._embeddings.ready and self._store.count(owing, limit=1):
             with suppress(EmbedderError):  # said of the rows that cannot be embedded for it
                 self._embeddings.wait(None if deadline == float("inf") else max(0.0, deadline - monotonic()))
@@ -110,7 +107,7 @@ class Embedding:
             StoreError: the store failed.
             EmbedderError: another process embeds a namespace with another embedder.
         """
-        service, owing = self._embeddings, RecordQuery(None, owed=Duty.EMBED)
+        service, owing = self._embeddings, RecordQuery(None, pending=TaskKind.EMBED)
         if service is None:
             return
         if not service.ready:
@@ -141,13 +138,13 @@ class Embedding:
             return
         self._own(namespace, embedder)
         of_function = (Condition("function", "", "eq", function),)
-        done = self._embed_all(RecordQuery(namespace, of_function, owed=Duty.EMBED), self._embeddings, deadline)
+        done = self._embed_all(RecordQuery(namespace, of_function, pending=TaskKind.EMBED), self._embeddings, deadline)
         if len(self._caught_up) >= _PLACES:
             self._caught_up.clear()
         self._caught_up[place] = put_in
         if not done and monotonic() >= deadline:
             self._behind = True
-            self._notices.once(
+            self._notices.warn_once(
                 f"behind:{function}",
                 f"{function}: calls do not see all that is stored yet, because it is still being embedded; to wait for "
                 "that, call flush() when the program starts, or after you have put much in",
@@ -218,12 +215,12 @@ class Embedding:
         if self._stopped:  # the pool was closed meanwhile, and its file may be gone: what is owed stays owed
             return
         mine = {space for space in {record.namespace for record in batch} if self._owns(space, embedded.embedder)}
-        self._store.settle_many(
+        self._store.complete_many(
             [
-                Settlement(
+                Completion(
                     record.namespace,
                     record.id,
-                    Duty.EMBED,
+                    TaskKind.EMBED,
                     vector=Vector(embedded.embedder, to_bytes(vector), whole),
                 )
                 for record, vector, whole in zip(batch, embedded.vectors, embedded.whole, strict=True)
@@ -233,7 +230,7 @@ class Embedding:
         for space in mine:  # who took it over meanwhile is still owed what was just settled
             if not self._owns(space, embedded.embedder):
                 ids = tuple(record.id for record in batch if record.namespace == space)
-                self._store.owe(RecordQuery(space, (Condition("id", "", "in", ids),)), Duty.EMBED)
+                self._store.enqueue(RecordQuery(space, (Condition("id", "", "in", ids),)), TaskKind.EMBED)
         self._counters.add("embedded", len(batch))
 
     def _owns(self, namespace: str, embedder: str) -> bool:
@@ -260,22 +257,22 @@ class Embedding:
                 )
             if known is not None:
                 logger.info("{}: another embedder than before, so every row is embedded anew", namespace)
-                self._store.owe(RecordQuery(namespace), Duty.EMBED)
+                self._store.enqueue(RecordQuery(namespace), TaskKind.EMBED)
             if not self._store.write_state(namespace, _OWNER_STATE, embedder, known.revision if known else None):
                 self._own(namespace, embedder)  # somebody else has just taken it
             elif known is not None:  # again: the other one may have settled rows between the two
-                self._store.owe(RecordQuery(namespace), Duty.EMBED)
+                self._store.enqueue(RecordQuery(namespace), TaskKind.EMBED)
         self._owned.add(namespace)
 
     def _put_off(self, batch: Sequence[Record], err: EmbedderError) -> None:
         """Try these rows again later, each time a little later, for as long as the embedder is in trouble."""
         logger.warning("{} rows cannot be embedded and are tried again later: {}", len(batch), err)
-        self._notices.once("embedder", f"semantic lookup does not work: {err}")
+        self._notices.warn_once("embedder", f"semantic lookup does not work: {err}")
         now = now_us()
         waits = [min(_BACKOFF_S * 2.0**record.embed_tries, _LONGEST_BACKOFF_S) for record in batch]
-        self._store.settle_many(
+        self._store.complete_many(
             [
-                Settlement(record.namespace, record.id, Duty.EMBED, done=False, retry_at=now + int(wait * 1e6))
+                Completion(record.namespace, record.id, TaskKind.EMBED, done=False, retry_at=now + int(wait * 1e6))
                 for record, wait in zip(batch, waits, strict=True)
             ]
         )

@@ -14,9 +14,9 @@ from exp_pool.core.contracts.plugs import Put, PutMode, PutStatus, RecordStore, 
 from exp_pool.core.experience import MISSING, Score
 from exp_pool.core.record import Record, measure, read_scores, to_experience, write_scores
 from exp_pool.errors import ConfigurationError, InvalidInputError, ScorerError, ScorerUnavailableError
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.call_context import in_namespace
-from exp_pool.runtime.single_thread import OneThread
+from exp_pool.runtime.single_thread import SingleThreadExecutor
 
 _TIMEOUT_S = 60.0
 _TRIES = 5  # of a write that others get in between
@@ -25,7 +25,7 @@ _AT = "@"  # between a scorer's name and an earlier version of it
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class FunctionScorer:
     """A function that has a scorer."""
 
     scorer: Scorer
@@ -34,7 +34,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Rated:
+class ScoringResult:
     """What a scorer said of a row: a score or an error, and what that cost."""
 
     record: Record
@@ -43,7 +43,7 @@ class Rated:
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class ScorerSettings:
     """What a scorer says of itself, by attributes; see `protocols.Scorer`."""
 
     name: str
@@ -52,7 +52,7 @@ class Manners:
     timeout_s: float
 
     @classmethod
-    def of(cls, scorer: Any) -> Manners:
+    def of(cls, scorer: Any) -> ScorerSettings:
         """Those of a scorer.
 
         Raises:
@@ -70,7 +70,7 @@ class Manners:
         return cls(name, version, concurrency, float(timeout_s))
 
 
-class Rating:
+class ScorerRunner:
     """One scorer, asked on threads of its own, so many at a time, each with a time-out: one that hangs blocks nobody.
 
     A plain function that hangs cannot be ended: its thread is lost, and once all of them are, the scorer is
@@ -88,26 +88,26 @@ class Rating:
     def __init__(
         self, scorer: Scorer, feedback: Callable[[Record], Sequence[float]], concurrency: int | None = None
     ) -> None:
-        says = Manners.of(scorer)
+        says = ScorerSettings.of(scorer)
         self.scorer = scorer
         self.name, self.version, self._timeout_s = says.name, says.version, says.timeout_s
         self._feedback = feedback
         self.stopped = False  # whether the last `rate` left rows out, because it is unavailable
         at_once = says.concurrency if concurrency is None else _at_least_one("concurrency", concurrency)
-        self._lanes = [OneThread(f"exp_pool-scorer-{self.name}") for _ in range(at_once)]
+        self._lanes = [SingleThreadExecutor(f"exp_pool-scorer-{self.name}") for _ in range(at_once)]
 
     def rate(
-        self, records: Iterable[Record], scored: Callable[[Record], Scored | None]
-    ) -> Generator[Rated, None, None]:
+        self, records: Iterable[Record], scored: Callable[[Record], FunctionScorer | None]
+    ) -> Generator[ScoringResult, None, None]:
         """What it says of each row, in the order in which it comes.
 
         It is asked no further after three rows in a row found it unavailable. Rows are read, and what comes is to be
         written, by the calling thread.
         """
         todo: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
-        done: queue.SimpleQueue[Rated] = queue.SimpleQueue()
+        done: queue.SimpleQueue[ScoringResult] = queue.SimpleQueue()
 
-        def work(lane: OneThread) -> None:
+        def work(lane: SingleThreadExecutor) -> None:
             while (record := todo.get()) is not None:
                 done.put(self._rated(lane, record, scored(record)))
 
@@ -142,14 +142,16 @@ class Rating:
         for lane in self._lanes:
             lane.stop(0.0)
 
-    def _rated(self, lane: OneThread, record: Record, scored: Scored | None) -> Rated:
+    def _rated(self, lane: SingleThreadExecutor, record: Record, scored: FunctionScorer | None) -> ScoringResult:
         spending = Spending()
         try:
-            return Rated(record, self._score(lane, record, scored, spending), spending)
+            return ScoringResult(record, self._score(lane, record, scored, spending), spending)
         except Exception as err:
-            return Rated(record, err, spending)
+            return ScoringResult(record, err, spending)
 
-    def _score(self, lane: OneThread, record: Record, scored: Scored | None, spending: Spending) -> Score:
+    def _score(
+        self, lane: SingleThreadExecutor, record: Record, scored: FunctionScorer | None, spending: Spending
+    ) -> Score:
         if lane.stuck:
             raise ScorerUnavailableError(
                 f"{self.name} hangs: a call of it has not come back; give it a time limit of its own, or make it async"
@@ -164,7 +166,7 @@ class Rating:
         context = ScoreContext(experience, function, value, self._feedback(record), spending)
         try:
             with in_namespace(record.namespace):  # what it asks of the pool is the same tenant's
-                score = settled(lane.run(lambda: self.scorer(context), self._timeout_s), self._timeout_s)
+                score = resolve(lane.run(lambda: self.scorer(context), self._timeout_s), self._timeout_s)
         except TimeoutError as err:
             raise TimeoutError(f"{self.name} gave no score within {self._timeout_s:g} s ({err})") from err
         return self._labelled(score)

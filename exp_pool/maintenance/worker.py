@@ -15,13 +15,13 @@ from loguru import logger
 from exp_pool.core.contracts.plugs import RecordStore, Touch
 from exp_pool.errors import EmbedderError, ExpPoolError
 from exp_pool.maintenance.eviction import Eviction
-from exp_pool.maintenance.index_sync import Follower
-from exp_pool.maintenance.judge_training import Verifying
+from exp_pool.maintenance.index_sync import IndexSync
+from exp_pool.maintenance.judge_training import JudgeTraining
 from exp_pool.maintenance.outcomes import Outcomes
-from exp_pool.maintenance.pending_scores import Scoring
-from exp_pool.maintenance.pending_vectors import Embedding
+from exp_pool.maintenance.pending_scores import PendingScores
+from exp_pool.maintenance.pending_vectors import PendingVectors
 from exp_pool.runtime.clock import monotonic, now_us
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices, log_with_trace
 
 # Between the first row that is owed something and the work on it: rows that come together are done together, and a
@@ -30,16 +30,17 @@ _LINGER_S = 0.5
 _AGAIN_S = 30.0  # how often rows whose retry has come are looked for
 
 
-class Upkeep:
+@reinit_after_fork()
+class MaintenanceWorker:
     """Evicts, weighs outcomes, scores, embeds, feeds the index, counts use; `flow` says who calls `owed` and `used`."""
 
     def __init__(
         self,
         store: RecordStore,
-        embedding: Embedding,
-        follower: Follower,
-        scoring: Scoring,
-        verifying: Verifying,
+        embedding: PendingVectors,
+        index_sync: IndexSync,
+        scoring: PendingScores,
+        verifying: JudgeTraining,
         notices: Notices,
         eviction: Eviction,
         outcomes: Outcomes,
@@ -51,15 +52,11 @@ class Upkeep:
         self._outcomes = outcomes
         self._count_hot_uses = count_hot_uses
         self._store = store
-        self._embedding = embedding
-        self._follower = follower
-        self._scoring = scoring
-        self._verifying = verifying
+        self._pending_vectors = embedding
+        self._index_sync = index_sync
+        self._pending_scores = scoring
+        self._judge_training = verifying
         self._notices = notices
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._turn = threading.RLock()
         self._wake = threading.Event()
@@ -76,12 +73,12 @@ class Upkeep:
         By hand: people put them in, so the next call is to find them.
         """
         if by_hand:
-            self._embedding.put_in(namespaces)
+            self._pending_vectors.put_in(namespaces)
         if self._eviction.wanted:
             self._grown.update(namespaces)
-        self.owed()
+        self.wake()
 
-    def owed(self) -> None:
+    def wake(self) -> None:
         """Something is to be done."""
         if not self._wake.is_set():
             self._wake.set()
@@ -91,7 +88,7 @@ class Upkeep:
     def used(self, namespace: str, id_: str, count: int = 1, at: int | None = None) -> None:
         """A row answered a call, or so many, the last one then (microseconds)."""
         self._remember(namespace, [Touch(id_, count, now_us() if at is None else at)])
-        self.owed()
+        self.wake()
 
     def _remember(self, namespace: str, touches: Iterable[Touch]) -> None:
         with self._lock:
@@ -111,10 +108,10 @@ class Upkeep:
         Raises:
             StoreError: the store failed; what was not done stays owed.
         """
-        self._verifying.compare(deadline)
+        self._judge_training.compare(deadline)
         self._tend()
-        self._scoring.run(deadline)
-        self._embed_and_index(lambda: self._embedding.run(None, deadline), deadline)
+        self._pending_scores.run(deadline)
+        self._embed_and_index(lambda: self._pending_vectors.run(None, deadline), deadline)
 
     def _tend(self) -> None:
         self._count_hot_uses()
@@ -122,7 +119,7 @@ class Upkeep:
             self._write_touches()  # before eviction, which goes by them
             self._evict()
             self._outcomes.run()
-            self._verifying.run()
+            self._judge_training.run()
 
     def _embed_and_index(self, embed: Callable[[], None], deadline: float) -> None:
         failed: EmbedderError | None = None
@@ -132,7 +129,7 @@ class Upkeep:
             failed = err
         if self._stopping.is_set():  # the store may be closed and its folder gone: using it would make it anew
             return
-        self._follower.run(deadline)
+        self._index_sync.run(deadline)
         if self._stopping.is_set():
             return
         self._store.tidy(now_us() - self._remember_us)
@@ -141,11 +138,11 @@ class Upkeep:
 
     def catch_up(self, namespace: str, embedder: str, deadline: float) -> None:
         """Embed what is owed in one namespace: what was written there is found."""
-        self._embedding.run(namespace, deadline, embedder=embedder)
+        self._pending_vectors.run(namespace, deadline, embedder=embedder)
 
     def catch_up_for_call(self, namespace: str, function: str, embedder: str, deadline: float) -> None:
         """Embed what is owed to a function, where a call is to find it; see `Embedding.catch_up_for_call`."""
-        self._embedding.catch_up_for_call(namespace, function, embedder, deadline)
+        self._pending_vectors.catch_up_for_call(namespace, function, embedder, deadline)
 
     def _evict(self) -> None:
         grown, self._grown = self._grown, set()
@@ -188,9 +185,9 @@ class Upkeep:
             self._wake.clear()
             try:
                 self._tend()
-                if self._scoring.functions:  # nobody waits for scorers: they may be slow, and may hang
-                    self._scoring.begin().add_done_callback(self._say)
-                self._embed_and_index(self._embedding.run_aside, float("inf"))
+                if self._pending_scores.functions:  # nobody waits for scorers: they may be slow, and may hang
+                    self._pending_scores.begin().add_done_callback(self._say)
+                self._embed_and_index(self._pending_vectors.run_aside, float("inf"))
             except BaseException as err:
                 self._trouble(err)
 
@@ -201,16 +198,16 @@ class Upkeep:
     def _trouble(self, err: BaseException) -> None:
         log_with_trace("WARNING", f"upkeep failed and will try again: {err}", err)
         detail = str(err) if isinstance(err, ExpPoolError) else repr(err)
-        self._notices.once(f"upkeep:{type(err).__name__}", f"upkeep failed and will try again: {detail}")
+        self._notices.warn_once(f"upkeep:{type(err).__name__}", f"upkeep failed and will try again: {detail}")
 
     def stop(self, timeout_s: float) -> None:
         """End the thread after the batch in hand, waiting at most the time-out; write what stands only in memory."""
         self._stopping.set()
-        self._embedding.stop()
-        self._follower.stop()
+        self._pending_vectors.stop()
+        self._index_sync.stop()
         self._wake.set()
         deadline = monotonic() + timeout_s
-        self._scoring.stop(timeout_s)
+        self._pending_scores.stop(timeout_s)
         with self._lock:  # or it might be one that another thread is just starting
             thread = self._thread
         if thread is not None:
@@ -225,5 +222,5 @@ class Upkeep:
         except ExpPoolError as err:
             logger.warning("use counts of the last moments were not written: {}", err)
         finally:
-            self._verifying.close()
+            self._judge_training.close()
             self._turn.release()

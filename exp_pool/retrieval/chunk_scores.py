@@ -13,7 +13,7 @@ import numpy as np
 
 from exp_pool.core.tokenizer import unspaced, words
 from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.runtime.async_bridge import asked
+from exp_pool.runtime.async_bridge import call_async
 from exp_pool.runtime.notices import Notices
 from exp_pool.search.bm25 import damping, rarity
 from exp_pool.search.embedders._sentence_models import MULTILINGUAL
@@ -136,14 +136,14 @@ class _Semantic:
         embedded = await self._manager.embed(texts)
         if not all(embedded.legible):
             text = texts[embedded.legible.index(False)]
-            self._notices.once(
+            self._notices.warn_once(
                 "unknown words",
                 f"the embedder does not know the words of {text[:60]!r}, so its score is chance; use an embedder that "
                 f"reads the language, such as embedder={MULTILINGUAL!r}",
             )
         elif not all(embedded.whole):
             length = len(texts[embedded.whole.index(False)])
-            self._notices.once(
+            self._notices.warn_once(
                 "cut",
                 f"a chunk of {length} characters is longer than the embedder reads, so "
                 "its end is not scored: give AsyncRAGGenerator a smaller chunk_size",
@@ -166,7 +166,7 @@ class _Hybrid:
 async def _of_callable(scoring: Scoring, queries: Sequence[str], texts: list[str]) -> Sequence[float]:
     best = [-math.inf] * len(texts)
     for query in queries:
-        scores = np.asarray(await asked(scoring, query, texts), dtype=np.float64)
+        scores = np.asarray(await call_async(scoring, query, texts), dtype=np.float64)
         if scores.shape != (len(texts),) or not np.isfinite(scores).all():
             raise InvalidInputError(
                 f"scoring={scoring!r} gave shape {scores.shape} for {len(texts)} texts, or something that is no finite "

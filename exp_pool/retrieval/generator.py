@@ -26,7 +26,7 @@ from exp_pool.retrieval.chunk_scores import Scores, Scoring, check_scoring, scor
 from exp_pool.retrieval.chunker import Chunking, Piece
 from exp_pool.retrieval.documents import Document, check_document, check_encoding, closing, texts_of
 from exp_pool.reuse.context import estimated_tokens
-from exp_pool.runtime.async_bridge import asked
+from exp_pool.runtime.async_bridge import call_async
 from exp_pool.runtime.display import Shown
 from exp_pool.runtime.notices import Notices
 
@@ -170,13 +170,13 @@ class AsyncRAGGenerator:
         if self._rewrite is None:
             return [query]
         try:
-            rewritten = await asked(self._rewrite, query)
+            rewritten = await call_async(self._rewrite, query)
             queries = [rewritten] if isinstance(rewritten, str) else list(rewritten)
             if not queries or not all(isinstance(each, str) and each.strip() for each in queries):
                 raise InvalidInputError(f"it gave {rewritten!r:.80}; it must give a text, or several, not empty")
             return queries
         except Exception as err:
-            self._notices.once("rewrite", f"rewrite={self._rewrite!r} failed, the query is used as it is: {err!r}")
+            self._notices.warn_once("rewrite", f"rewrite={self._rewrite!r} failed, the query is used as it is: {err!r}")
             return [query]
 
     async def _read_all(

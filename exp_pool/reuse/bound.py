@@ -98,7 +98,7 @@ class Bound:
         ]
         self._most = {}  # a new one: a caller may be about to write into the old one what it worked out before
 
-    def looked_into(self, chance: float, predicted: float, *, wrong: bool) -> None:
+    def explored(self, chance: float, predicted: float, *, wrong: bool) -> None:
         """A request that would have been answered was looked into, with this chance."""
         self.requests += 1
         self.estimate += (wrong - predicted) * (1 - chance) / chance

@@ -6,26 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exp_pool.reuse import trees, wording_model
-from exp_pool.reuse.pair_features import Features
+from exp_pool.reuse import boosted_trees, wording_model
+from exp_pool.reuse.pair_features import PairFeatures
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class PairClassifier:
     """What was learned: of the words, and by the trees from all there is."""
 
     told: np.ndarray
-    trees: trees.Model
+    trees: boosted_trees.TreeModel
 
-    def chances(self, pairs: Sequence[Features]) -> list[float]:
+    def chances(self, pairs: Sequence[PairFeatures]) -> list[float]:
         """Of each pair the chance, 0 to 1, that its stored answer is wrong."""
         return self.trees.chances([(*pair.numbers, wording_model.log_odds(self.told, pair.wording)) for pair in pairs])
 
 
-def fit(pairs: Sequence[Features], wrong: np.ndarray, weights: np.ndarray) -> tuple[Model, np.ndarray]:
+def fit(pairs: Sequence[PairFeatures], wrong: np.ndarray, weights: np.ndarray) -> tuple[PairClassifier, np.ndarray]:
     """What these labelled pairs teach, and the chance of each as predicted by what was learned without it.
 
     What the words say of a pair that the trees learn from is learned without that pair, or the trees would believe it
@@ -40,5 +40,5 @@ def fit(pairs: Sequence[Features], wrong: np.ndarray, weights: np.ndarray) -> tu
 
     told, unseen = wording_model.learn([pair.wording for pair in pairs], wrong, weights)
     rows = np.column_stack([np.array([pair.numbers for pair in pairs]), unseen])
-    grown, chances = trees.fit(rows, wrong, weights)
-    return Model(told, grown), chances
+    grown, chances = boosted_trees.fit(rows, wrong, weights)
+    return PairClassifier(told, grown), chances

@@ -15,7 +15,7 @@ from typing import ClassVar, TypeAlias, cast
 from exp_pool.core.contracts.plugs import Judge, Question, Verdict
 from exp_pool.core.experience import Hit
 from exp_pool.errors import ConfigurationError
-from exp_pool.reuse.shared import unshared
+from exp_pool.reuse.boilerplate import without_boilerplate
 from exp_pool.runtime.plugs import offers
 
 
@@ -151,7 +151,7 @@ def _with_objections(request: str, hits: Sequence[Hit]) -> Iterator[tuple[Hit, s
 def _of_the_rest(question: Question) -> str:
     """What was compared, where that is not the whole texts."""
     nearest = max(question.hits, key=lambda hit: hit.similarity, default=None)
-    parts = None if nearest is None else unshared(question.request, nearest.experience.request)
+    parts = None if nearest is None else without_boilerplate(question.request, nearest.experience.request)
     if nearest is None or parts is None:
         return ""
     mine, other = (part if len(part) <= _SHOWN else f"{part[:_SHOWN]}…" for part in parts)

@@ -4,10 +4,8 @@ Calls show candidates to a function and leave each out with a known probability 
 only thing that tells an effect from company: who stands beside a good experience looks good. So only calls with a
 hold-out say anything about a single experience, and everything here compares "shown" with "left out" among calls that
 had it as a candidate. Of a function as a whole two things can be said: how calls with experiences went against those
-without, which is observed and not randomised; and the effects of what was shown added up, which is.
-
-All of it takes feedback to come, or not to come, regardless of how the call went: who reports failures only learns
-nothing.
+without, which is observed and not randomised; and the effects of what was shown added up, which is. All of it takes
+feedback to come, or not to come, regardless of how the call went: who reports failures only learns nothing.
 
 A function's state is a table with one row for each experience, of sums only: its size does not depend on how many calls
 there were. It is folded in the order of the calls, which makes every prediction below one that was made beforehand.
@@ -23,10 +21,11 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from exp_pool.reuse.shrinkage import Bools, Floats, drawn_to_mean, posterior, surest
+from exp_pool.reuse import effect_statistics as statistics
+from exp_pool.reuse.effect_statistics import Bools, Floats
 
 Rows: TypeAlias = npt.NDArray[np.intp]
-Verdict: TypeAlias = Literal["helps", "hurts", "unclear"]
+EffectVerdict: TypeAlias = Literal["helps", "hurts", "unclear"]
 
 _Z = 1.959963984540054  # 95%, two-sided
 # Shares of the largest bet that cannot ruin the wealth. Their average is a test, too, and costs at most log(4).
@@ -44,7 +43,7 @@ _COLUMNS = 21
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CallOutcome:
     """How one call went: a value of 0 to 1, what it was shown and what was left out, each with probability `holdout`.
 
     `before` is the value that an earlier feedback on the same call gave: this one corrects it.
@@ -64,7 +63,7 @@ class Effect:
     `lift` is shown less left out, adjusted for what else was shown; `low` and `high` bound it with 95% confidence, for
     this one experience looked at once. `shrunken` is the better guess: it knows how the other experiences do. NaN, and
     bounds of -1 and 1, where it was never shown or never left out at random. `shown` counts calls with an outcome,
-    those without a hold-out, too. `against` is the evidence that it hurts: an e-value, see `Lifts.hurting`.
+    those without a hold-out, too. `against` is the evidence that it hurts: an e-value, see `LiftTable.hurting`.
     """
 
     id: str
@@ -74,7 +73,7 @@ class Effect:
     shrunken: float
     shown: int
     held_out: int
-    verdict: Verdict
+    verdict: EffectVerdict
     against: float
 
 
@@ -91,7 +90,7 @@ class Contrast:
     mean_without: float
 
 
-class Lifts:
+class LiftTable:
     """The sums of one function's outcomes, and what follows from them. Not thread-safe."""
 
     def __init__(self) -> None:
@@ -108,7 +107,7 @@ class Lifts:
 
     # Taking outcomes in
 
-    def fold(self, outcomes: Sequence[Outcome]) -> None:
+    def fold(self, outcomes: Sequence[CallOutcome]) -> None:
         """Take in calls, in their order."""
         entries = [
             (number, self.row(id_), seen)
@@ -155,7 +154,7 @@ class Lifts:
             stop = min(len(value), start + self._refresh_at - self._calls)
             first, last = np.searchsorted(call, [start, stop])
             of, calls = slice(first, last), slice(start, stop)
-            chunk = _Chunk(call[of] - start, row[of], shown[of], holdout[calls], self._table, self._base)
+            chunk = _CallBatch(call[of] - start, row[of], shown[of], holdout[calls], self._table, self._base)
             replaced = ~np.isnan(before[calls])
             self._add(chunk, value[calls], np.ones(stop - start))
             self._add(chunk, np.where(replaced, before[calls], 0.0), -1.0 * replaced)
@@ -167,7 +166,7 @@ class Lifts:
                 self._refresh()
             start = stop
 
-    def _add(self, chunk: _Chunk, value: Floats, sign: Floats) -> None:
+    def _add(self, chunk: _CallBatch, value: Floats, sign: Floats) -> None:
         """Add calls to the sums, or take them out again."""
         table, count = self._table[: len(self.ids)], len(self.ids)
         rest, weight = value[chunk.call] - chunk.alone, chunk.weight
@@ -185,7 +184,7 @@ class Lifts:
         tried = sign * (np.bincount(chunk.call, here, len(value)) > 0)
         self._summed += [tried.sum(), tried @ added, tried @ added**2]
 
-    def _bet(self, chunk: _Chunk, value: Floats, first: Bools) -> None:
+    def _bet(self, chunk: _CallBatch, value: Floats, first: Bools) -> None:
         """Bet that each experience hurts, and that all together do; a correction is no new evidence."""
         usable = chunk.random * first[chunk.call] > 0
         call, row, coin = chunk.call[usable], chunk.row[usable], chunk.coin[usable]
@@ -223,7 +222,7 @@ class Lifts:
         known = np.isfinite(centre)
         if not known.any():
             return
-        drawn, mean = drawn_to_mean(centre, error, known)
+        drawn, mean = statistics.drawn_to_mean(centre, error, known)
         self._table[: len(self.ids), _PREDICTED] = np.where(known, drawn, 0.0)
         self._table[: len(self.ids), _ODD] = known & (centre < mean - _ODD_ERRORS * error)
 
@@ -232,24 +231,10 @@ class Lifts:
     def _estimates(self) -> tuple[Floats, Floats, Floats]:
         """Lift, centre of its interval and standard error, one for each row; NaN where an arm is empty.
 
-        Hájek's weighted means of the residuals, one less the other: with one hold-out for all calls, the difference in
-        means. The residuals make it doubly robust: the coin is known, so a wrong prediction costs width, not truth.
-        The interval is that of Agresti and Caffo (The American Statistician 54, 2000): two imaginary calls in each arm,
-        one that went well and one that failed, which keeps its coverage where only a handful was left out.
+        The residuals make it doubly robust: the coin is known, so a wrong prediction costs width, not truth.
         """
         table = self._table[: len(self.ids)]
-        means, centres, variance = [], [], np.zeros(len(table))
-        for columns in (_SHOWN, _LEFT_OUT):
-            n, w, ww, wr, wwr, wwrr = table[:, columns].T
-            with np.errstate(invalid="ignore", divide="ignore"):
-                typical = np.where(n > 0, w / n, math.nan)
-                means.append(wr / w)
-                w, ww, wwrr, n = w + 2 * typical, ww + 2 * typical**2, wwrr + 0.5 * typical**2, n + 2
-                centre = wr / w
-                squares = np.maximum(wwrr - 2 * centre * wwr + centre**2 * ww, 0.0)
-                variance += squares / w**2 * n / (n - 1)
-                centres.append(centre)
-        return means[0] - means[1], centres[0] - centres[1], np.sqrt(variance)
+        return statistics.difference_of_means(table[:, _SHOWN], table[:, _LEFT_OUT])
 
     def effects(self) -> list[Effect]:
         """What is known of each experience, in the order in which they came.
@@ -259,17 +244,17 @@ class Lifts:
         on its own (`hurting`, `suspects`) does not rest on them.
         """
         lift, centre, error = self._estimates()
-        shrunken, not_above, not_below = posterior(centre, error)
-        helps, hurts = surest(not_above), surest(not_below)
+        shrunken, not_above, not_below = statistics.posterior(centre, error)
+        helps, hurts = statistics.surest(not_above), statistics.surest(not_below)
         wealth = self.wealth()
-        low, high = np.clip(centre - _Z * error, -1, 1), np.clip(centre + _Z * error, -1, 1)
-        known, table = np.isfinite(error), self._table
+        low, high = (np.nan_to_num(np.clip(centre + side * _Z * error, -1, 1), nan=side) for side in (-1.0, 1.0))
+        table = self._table
         return [
             Effect(
                 id_,
                 float(lift[i]),
-                float(low[i]) if known[i] else -1.0,
-                float(high[i]) if known[i] else 1.0,
+                float(low[i]),
+                float(high[i]),
                 float(shrunken[i]),
                 round(table[i, _ALL_SHOWN]),
                 round(table[i, _LEFT_OUT.start]),
@@ -281,34 +266,24 @@ class Lifts:
 
     def observed(self) -> Contrast:
         """Calls that were shown something against those that were not. Observed, not randomised: they may differ."""
-        (n0, total0, _), (n1, total1, _) = self._arms
-        if not n0 or not n1:
-            means = [total / n if n else math.nan for n, total, _ in self._arms]
-            return Contrast(math.nan, -1.0, 1.0, int(n1), int(n0), means[1], means[0])
-        centre = variance = 0.0
-        imagined = np.array([2.0, 1.0, 1.0])  # as `_estimates` does
-        for sign, (n, total, squares) in zip((-1, 1), self._arms + imagined, strict=True):
-            centre += sign * total / n
-            variance += (squares - total**2 / n) / (n - 1) / n
-        error = _Z * math.sqrt(variance)
-        means = [total0 / n0, total1 / n1]
-        return Contrast(
-            means[1] - means[0],
-            max(centre - error, -1.0),
-            min(centre + error, 1.0),
-            int(n1),
-            int(n0),
-            means[1],
-            means[0],
-        )
+        n, total, squares = self._arms.T
+        means = [float(sum_ / count) if count else math.nan for count, sum_ in zip(n, total, strict=True)]
+        arms = int(n[1]), int(n[0]), means[1], means[0]
+        if not n.all():
+            return Contrast(math.nan, -1.0, 1.0, *arms)
+        # Outcomes less 0.5, all of weight 1.
+        residual, square = total - 0.5 * n, squares - total + 0.25 * n
+        without, with_any = np.column_stack([n, n, n, residual, residual, square])[:, None]
+        _, (centre,), (error,) = statistics.difference_of_means(with_any, without)
+        low, high = max(centre - _Z * error, -1.0), min(centre + _Z * error, 1.0)
+        return Contrast(means[1] - means[0], float(low), float(high), *arms)
 
     def added_up(self) -> tuple[float, float, float]:
         """The effects of a call's candidates, each one's with the others as they were, added up; with 95% bounds.
 
-        Of calls since the last alarm, and of those in use.
-
-        Randomised, and what the context as a whole does only if effects add: where several are enough to ruin a call,
-        leaving out one of them shows little, and the whole is worse than this says.
+        Of calls since the last alarm, and of those in use. Randomised, and what the context as a whole does only if
+        effects add: where several are enough to ruin a call, leaving out one of them shows little, and the whole is
+        worse than this says.
         """
         n, total, squares = self._summed
         if n < 2:  # noqa: PLR2004
@@ -331,19 +306,9 @@ class Lifts:
         return np.asarray(np.exp(self._table[: len(self.ids), _WEALTH]).mean(axis=1))
 
     def hurting(self, confidence: float) -> list[str]:
-        """Those in use that demonstrably hurt: expected share of wrong ones at most 1 - `confidence`, at any time.
-
-        The e-BH procedure (Wang and Ramdas, False discovery rate control with e-values, Journal of the Royal
-        Statistical Society B 84, 2022), which needs no independence.
-        """
-        wealth = self.wealth()
-        ranked = np.sort(wealth)[::-1]
-        enough = ranked * np.arange(1, len(ranked) + 1) >= len(ranked) / (1 - confidence)
-        if not enough.any():
-            return []
-        least = ranked[np.flatnonzero(enough)[-1]]
+        """Those in use that demonstrably hurt: expected share of wrong ones at most 1 - `confidence`, at any time."""
         in_use = self._table[: len(self.ids), _OUT] == 0
-        return [self.ids[i] for i in np.flatnonzero((wealth >= least) & in_use)]
+        return [self.ids[i] for i in np.flatnonzero(statistics.rejected(self.wealth(), confidence) & in_use)]
 
     def suspects(self, confidence: float) -> list[str]:
         """Those to take out because what is shown hurts as a whole; empty where that is not shown.
@@ -363,9 +328,9 @@ class Lifts:
         table = self._table[: len(self.ids)]
         tried = table[:, _SHOWN.start] + table[:, _LEFT_OUT.start] > 0
         _, centre, error = self._estimates()
-        helps = surest(posterior(centre, error)[1])
+        helps = statistics.surest(statistics.posterior(centre, error)[1])
         in_use = tried & (table[:, _OUT] == 0)
-        drawn, mean = drawn_to_mean(centre, error, np.isfinite(error) & in_use)
+        drawn, mean = statistics.drawn_to_mean(centre, error, np.isfinite(error) & in_use)
         harmful = ~np.isfinite(error) | (drawn <= mean / 2) | (mean >= 0)
         return [self.ids[i] for i in np.flatnonzero(in_use & (table[:, _CLEARED] == 0) & ~helps & harmful)]
 
@@ -396,18 +361,9 @@ class Lifts:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON that `from_dict` reads."""
-        return {
-            "ids": self.ids,
-            "table": self._table[: len(self.ids)].tolist(),
-            "arms": self._arms.tolist(),
-            "summed": self._summed.tolist(),
-            "wealth": self._wealth.tolist(),
-            "alarms": self.alarms,
-            "base": self._base,
-            "usual": self._usual.tolist(),
-            "calls": self._calls,
-            "refresh_at": self._refresh_at,
-        }
+        arrays = {name: getattr(self, attribute).tolist() for name, attribute in _STORED_ARRAYS.items()}
+        numbers = {name: getattr(self, attribute) for name, attribute in _STORED_NUMBERS.items()}
+        return {"ids": self.ids, "table": self._table[: len(self.ids)].tolist(), **arrays, **numbers}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -417,15 +373,19 @@ class Lifts:
             lifts.row(id_)
         if lifts.ids:
             lifts._table[: len(lifts.ids)] = data["table"]
-        lifts._arms, lifts._summed = np.array(data["arms"]), np.array(data["summed"])
-        lifts._wealth, lifts.alarms = np.array(data["wealth"]), data["alarms"]
-        lifts._usual = np.array(data["usual"])
-        lifts._base, lifts._calls, lifts._refresh_at = data["base"], data["calls"], data["refresh_at"]
+        for name, attribute in _STORED_ARRAYS.items():
+            setattr(lifts, attribute, np.array(data[name]))
+        for name, attribute in _STORED_NUMBERS.items():
+            setattr(lifts, attribute, data[name])
         return lifts
 
 
-class _Chunk:
-    """Calls whose predictions rest on what came before all of them, one entry for each candidate of a call."""
+_STORED_ARRAYS = {"arms": "_arms", "summed": "_summed", "wealth": "_wealth", "usual": "_usual"}
+_STORED_NUMBERS = {"alarms": "alarms", "base": "_base", "calls": "_calls", "refresh_at": "_refresh_at"}
+
+
+class _CallBatch:
+    """Calls whose predictions rest on what came before all of them; (n,) arrays have an entry a candidate of a call."""
 
     def __init__(self, call: Rows, row: Rows, shown: Floats, holdout: Floats, table: Floats, base: float) -> None:
         self.call, self.row, self.shown, self.holdout = call, row, shown, holdout

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import regex
 
 from exp_pool.core.tokenizer import words
-from exp_pool.reuse.shared import unshared
+from exp_pool.reuse.boilerplate import without_boilerplate
 
 if TYPE_CHECKING:
     from exp_pool.reuse.guard import Difference
@@ -26,7 +26,7 @@ _GLUE = frozenset(
     "so some such than that the their them then there these they this those to too under until up us very was we were "
     "what when where which while who whom whose why will with would you your s t re ve ll d m".split()
 )
-_KINDS = 13  # of differences: `guard.Kind`, which takes its word lists with it
+_KINDS = 13  # of differences: `guard.DifferenceKind`, which takes its word lists with it
 _DIGITS = regex.compile(r"\p{N}+")
 _LONGEST = 2000  # characters of each text that are looked at
 _LIGHT, _UNSPACED, _LETTER, _LONG = 0.2, 1.5, 0.1, 12
@@ -34,7 +34,7 @@ BUCKETS = 2**15
 _MOST = 256  # buckets of a pair that are kept: the lowest, so of two long texts the same words
 
 
-class Features(NamedTuple):
+class PairFeatures(NamedTuple):
     """What is known of a pair (request, stored).
 
     Attributes:
@@ -48,12 +48,12 @@ class Features(NamedTuple):
     wording: Sequence[int] = ()
 
 
-def features(request: str, stored: str, similarity: float, differences: Sequence[Difference]) -> Features:
+def pair_features(request: str, stored: str, similarity: float, differences: Sequence[Difference]) -> PairFeatures:
     """The pair (request, stored) as numbers. About 0.2 ms for two questions."""
     found = [0.0] * (2 * _KINDS)
     for difference in differences:
         found[2 * difference.kind.place + (not difference.vetoes)] += 1
-    request, stored = unshared(request, stored) or (request, stored)
+    request, stored = without_boilerplate(request, stored) or (request, stored)
     request, stored = request[:_LONGEST], stored[:_LONGEST]
     left, right = words(request), words(stored)
     lefts, rights = set(left), set(right)
@@ -89,7 +89,7 @@ def features(request: str, stored: str, similarity: float, differences: Sequence
         max((difference.rest for difference in differences), default=-1),
         *found,
     )
-    return Features(numbers, _wording(left, right))
+    return PairFeatures(numbers, _wording(left, right))
 
 
 def _wording(left: Sequence[str], right: Sequence[str]) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ _FAILURE = ExperienceKind.FAILURE.value
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class InjectedExperiences:
     """What one call is shown, most relevant first; and what was left out at random, None where nothing is."""
 
     experiences: tuple[Experience, ...] = ()
@@ -42,7 +42,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ExperienceSelection:
     """Which similar experiences are shown: always of the call's namespace, function and version, trusted and fresh.
 
     Args:
@@ -93,7 +93,7 @@ class Selection:
             return ((answers, *score),)
         return ((answers, *score), (Condition("kind", "", "eq", _FAILURE),)) if score else ((),)
 
-    def choose(self, hits: Sequence[Hit], draw: Callable[[], float]) -> Shown:
+    def choose(self, hits: Sequence[Hit], draw: Callable[[], float]) -> InjectedExperiences:
         """Of what was found, what is shown. `draw` gives numbers of [0, 1), one for each candidate for `holdout`.
 
         What would be shown is decided first, by limit, diversity and room, and only then who of these is left out:
@@ -102,10 +102,10 @@ class Selection:
         ranked = sorted(hits, key=lambda hit: -hit.similarity)
         chosen = self._fit([hit.experience for hit in diverse(ranked, self.limit, self.diversity)])
         if not self.holdout:
-            return Shown(tuple(chosen))
+            return InjectedExperiences(tuple(chosen))
         drawn = [(experience, draw() < self.holdout) for experience in chosen]
         kept = self._fit([experience for experience, out in drawn if not out])
-        return Shown(tuple(kept), tuple(experience for experience, out in drawn if out), self.holdout)
+        return InjectedExperiences(tuple(kept), tuple(experience for experience, out in drawn if out), self.holdout)
 
     def _fit(self, experiences: Sequence[Experience]) -> Sequence[Experience]:
         return experiences if self.fitting is None else self.fitting(experiences)
@@ -116,18 +116,18 @@ class Selective(Protocol):
     """A context builder, or `Inject`, that says more about what it wants than how many."""
 
     @property
-    def selection(self) -> Selection:
+    def selection(self) -> ExperienceSelection:
         """Which experiences it wants."""
         ...
 
 
-def selection_of(wanting: Selective | ContextBuilder) -> Selection:
+def selection_of(wanting: Selective | ContextBuilder) -> ExperienceSelection:
     """Which experiences it wants; of a builder that only has a `limit`, so many.
 
     Raises:
         ConfigurationError: its `limit` is no whole number above zero.
     """
-    return wanting.selection if isinstance(wanting, Selective) else Selection(wanting.limit)
+    return wanting.selection if isinstance(wanting, Selective) else ExperienceSelection(wanting.limit)
 
 
 def check_count(name: str, value: object) -> None:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Self
 from exp_pool.core.contracts.plugs import Question, Verdict
 from exp_pool.core.experience import Hit
 from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.reuse.memory import Lesson, Memory
-from exp_pool.reuse.pair_features import Features, features
+from exp_pool.reuse.judge_memory import JudgeMemory
+from exp_pool.reuse.pair_features import PairFeatures, pair_features
+from exp_pool.reuse.training_examples import TrainingExample
 
 _LARGEST_RATE = 0.5
 
@@ -96,34 +97,34 @@ class VerifiedJudge:
         if exact is not None:
             return Verdict(exact, "identical request")
         memory = question.memory
-        if not isinstance(memory, Memory):
+        if not isinstance(memory, JudgeMemory):
             return Verdict(None, "nothing is known of this function: only identical requests are answered")
         from exp_pool.reuse.guard import objections  # when needed: its word lists take 40 ms
 
         seen = list(objections(question.request, (hit.experience.request for hit in question.hits)))
         pairs = [
-            features(question.request, hit.experience.request, hit.similarity, found)
+            pair_features(question.request, hit.experience.request, hit.similarity, found)
             for hit, (found, _) in zip(question.hits, seen, strict=True)
         ]
         predictions = memory.predict(pairs)
         if predictions is None:
             why = f"too little is known yet: {memory.evidence} (similarity {question.hits[0].similarity:.3f})"
-            return Verdict(None, why, question.hits[0], Lesson(pairs[0], None, 1.0))
+            return Verdict(None, why, question.hits[0], TrainingExample(pairs[0], None, 1.0))
         vetoes = [veto for _, veto in seen]
         best = min(range(len(pairs)), key=lambda place: (vetoes[place] is not None, predictions[place]))
         return _verdict(memory, question.hits[best], pairs[best], predictions[best], vetoes[best])
 
 
-def _verdict(memory: Memory, hit: Hit, pair: Features, predicted: float, veto: str | None) -> Verdict:
+def _verdict(memory: JudgeMemory, hit: Hit, pair: PairFeatures, predicted: float, veto: str | None) -> Verdict:
     chance = memory.chance(predicted) if veto is None and memory.allows(predicted) else 1.0
     if chance >= 1:
-        most = f"may be at most {max(memory.aim.limit, 0):.3f} now, with {memory.evidence}"
+        most = f"may be at most {max(memory.rule.limit, 0):.3f} now, with {memory.evidence}"
         why = f"similarity {hit.similarity:.3f}, " + (veto or f"chance of being wrong {predicted:.3f}, {most}")
-        return Verdict(None, why, hit, Lesson(pair, predicted, 1.0))
-    lesson = Lesson(pair, predicted, chance)
+        return Verdict(None, why, hit, TrainingExample(pair, predicted, 1.0))
+    example = TrainingExample(pair, predicted, chance)
     if memory.coin.random() < chance:
-        return Verdict(hit, f"looked into, as is one in {1 / chance:.0f} like it", hit, lesson, live=True)
-    return Verdict(hit, f"chance of being wrong {predicted:.3f}", hit, lesson)
+        return Verdict(hit, f"looked into, as is one in {1 / chance:.0f} like it", hit, example, live=True)
+    return Verdict(hit, f"chance of being wrong {predicted:.3f}", hit, example)
 
 
 def labelled(pairs: Iterable[tuple[str, str, Any]]) -> list[tuple[str, str, bool]]:

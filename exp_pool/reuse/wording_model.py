@@ -27,7 +27,7 @@ def learn(wordings: Sequence[Sequence[int]], wrong: np.ndarray, weights: np.ndar
     """How much each bucket speaks for a wrong answer, and what that says of each pair, learned without it.
 
     Args:
-        wordings: of n pairs, `Features.wording`.
+        wordings: of n pairs, `PairFeatures.wording`.
         wrong: (n,) 0 or 1.
         weights: (n,) how often each pair counts.
 

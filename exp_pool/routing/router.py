@@ -244,7 +244,7 @@ class ConcurrentRouter:
             trouble = "it gave no order of the candidates"
         except Exception as err:
             trouble = f"{type(err).__name__}: {err}"
-        self._notices.once("strategy", f"the strategy {self._strategy!r} failed, priority counts: {trouble}")
+        self._notices.warn_once("strategy", f"the strategy {self._strategy!r} failed, priority counts: {trouble}")
         return cast("Sequence[Gate]", priority(ready, request.load))
 
     def _record(self, model: str, gates: Sequence[Gate], preferred: str | None, request: RoutedRequest) -> None:

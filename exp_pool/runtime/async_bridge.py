@@ -13,14 +13,16 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from exp_pool.runtime.forks import ForkSafeLock
+
 T = TypeVar("T")
 
 _NAME = "exp_pool-awaiting"
-_starting = threading.Lock()
+_starting = ForkSafeLock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by thread of a process: after a fork the child starts its own
 
 
-def settled(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
+def resolve(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
     """The result itself, or what it comes to when awaited on the background loop.
 
     Raises:
@@ -40,22 +42,13 @@ def settled(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
         raise
 
 
-async def asked(function: Callable[..., Any], *args: Any) -> Any:
+async def call_async(function: Callable[..., Any], *args: Any) -> Any:
     """What it returns, without keeping this event loop from others: a ``def`` runs on a thread."""
     call = getattr(function, "__call__", None)  # noqa: B004  (of a callable object, which may be an async one)
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
         return await function(*args)
     said = await asyncio.to_thread(function, *args)
     return await said if inspect.isawaitable(said) else said
-
-
-def _after_fork() -> None:
-    global _starting  # noqa: PLW0603  (a thread of the parent may have held it)
-    _starting = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

@@ -14,7 +14,7 @@ from loguru import logger
 
 from exp_pool.errors import InvalidInputError
 from exp_pool.runtime.clock import monotonic
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices
 
 Work: TypeAlias = "asyncio.Task[Any] | Future[Any]"
@@ -23,6 +23,7 @@ _MANY = 10  # tasks at once, above which somebody ought to look
 _GRACE_S = 1.0  # for what was cancelled to clean up
 
 
+@reinit_after_fork(keep=("limit",))
 class Background:
     """What runs in the background of one manager. What has ended is forgotten by itself.
 
@@ -33,10 +34,6 @@ class Background:
     def __init__(self, notices: Notices) -> None:
         self.limit = _MANY
         self._notices = notices
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[Work, tuple[str, bool]] = {}  # its name, and whether it is a refinement
 
@@ -79,7 +76,7 @@ class Background:
             many = len(self._running)
         task.add_done_callback(self._forget)
         if many > self.limit:
-            self._notices.once(
+            self._notices.warn_once(
                 "background",
                 f"{many} tasks run in the background, such as {name!r}: do they end? background.names names them all; "
                 "where so many are meant to be, raise background.limit",

@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 
 from exp_pool.runtime.clock import monotonic
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 
 _FIRST_S = 0.1
 _GROWTH = 2.0
 
 
+@reinit_after_fork()
 class Breaker:
     """Thread-safe.
 
@@ -23,10 +24,6 @@ class Breaker:
 
     def __init__(self, longest_s: float) -> None:
         self._longest_s = longest_s
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._trouble = ""
         self._pause_s = 0.0

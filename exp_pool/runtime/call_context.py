@@ -35,7 +35,7 @@ _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 @dataclass(frozen=True, slots=True)
-class Switches:
+class Access:
     """Whether the pool may be read and written."""
 
     read: bool = True
@@ -79,7 +79,7 @@ class Around:
         self.entries = entries
         naming = [entry for entry in entries if entry.block.namespace is not None]
         self.namespace = naming[-1].block.namespace if naming else None
-        self.switches = Switches(all(e.block.read for e in entries), all(e.block.write for e in entries))
+        self.switches = Access(all(e.block.read for e in entries), all(e.block.write for e in entries))
         self.unclear = () if known else _rivals(naming)
         self.lets_read = self.switches.read and not self.unclear
 
@@ -187,7 +187,7 @@ def surroundings() -> Around:
     return _around.get()
 
 
-def current_switches() -> Switches:
+def current_access() -> Access:
     """Whether what surrounds this call lets the pool be read and written."""
     return surroundings().switches
 

@@ -12,8 +12,8 @@ from exp_pool.errors import InvalidInputError
 from exp_pool.runtime.call_context import (
     bypass,
     carried,
+    current_access,
     current_namespace,
-    current_switches,
     forget_surroundings,
     in_namespace,
 )
@@ -73,7 +73,7 @@ class _Carried:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         self._context = carried()
-        self._namespace, self._switches = current_namespace(), current_switches()
+        self._namespace, self._switches = current_namespace(), current_access()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._context.copy().run(self._function, *args, **kwargs)  # one context runs on one thread at a time

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, fields
 
 from exp_pool.runtime.display import Shown
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -51,16 +51,13 @@ class CacheInfo(Shown):
     currsize: int
 
 
+@reinit_after_fork(keep=("_counts", "_of_function"))
 class Counters:
     """Counts from any thread."""
 
     def __init__(self) -> None:
         self._counts: dict[str, float] = {field.name: 0 for field in fields(Stats)}
         self._of_function: dict[tuple[str, str], int] = {}
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()  # another thread of the parent may have held it
 
     def add(self, name: str, count: int = 1) -> None:

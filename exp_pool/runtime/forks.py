@@ -1,42 +1,113 @@
-"""After a fork the child has its parent's objects but none of its threads, and must not touch its parent's connections.
+"""What happens to locks, threads and connections when the process forks.
 
-Whoever owns threads, locks or connections registers a method that starts over. What another thread was doing at that
-moment is never finished in the child, and a C library's lock that it held is held for ever: whoever calls such a
-library registers, too, how it comes to rest before a fork. Methods are held weakly.
+A child process has its parent's objects but none of its threads: a lock that another thread held is held for ever, and
+what that thread was doing is never finished. So each part of a pool that has locks or threads is made anew in the
+child, in place, from the arguments that it was first made with (`reinit_after_fork`). Connections stay the parent's:
+the child neither uses nor closes them. What needs more than that registers a method of its own (`reset_in_child`).
+Everything is held weakly.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, TypeAlias, TypeVar
+
+C = TypeVar("C", bound=type)
 
 _PRUNE_EVERY = 256
 
-_References = list[weakref.WeakMethod[Callable[[], None]]]
-_resets: _References = []
-_rests: _References = []
-_resumes: _References = []
+_Reference: TypeAlias = Callable[[], Callable[[], None] | None]  # gives what is to be called; None: that is gone
+_resets: list[_Reference] = []
+_rests: list[_Reference] = []
+_resumes: list[_Reference] = []
+_left_to_parent: list[object] = []  # in a child: what would be closed if it were dropped
+
+
+def reinit_after_fork(*, keep: Sequence[str] = (), leave: Sequence[str] = ()) -> Callable[[C], C]:
+    """Class decorator: in each child process, call ``__init__`` again on every instance, with the first arguments.
+
+    The instance stays the same object, so who holds it goes on with it.
+
+    Args:
+        keep: names of attributes whose values the child keeps.
+        leave: names of attributes that hold connections: the child gets new values, and never drops the old ones, which
+            would close the parent's connections.
+    """
+
+    def decorate(cls: C) -> C:
+        init = cls.__init__  # type: ignore[misc]  # of a class that is about to be decorated
+
+        @functools.wraps(init)
+        def init_and_register(self: Any, *args: Any, **kwargs: Any) -> None:
+            init(self, *args, **kwargs)
+            self._made_from = args, kwargs
+            _register(_resets, functools.partial(_reinit_of, weakref.ref(self)))
+
+        cls.__init__ = init_and_register  # type: ignore[misc]
+        cls._reinit = init, tuple(keep), tuple(leave)  # type: ignore[attr-defined]
+        return cls
+
+    return decorate
+
+
+def reinit(part: Any) -> None:
+    """Make an instance of a class that is decorated by `reinit_after_fork` anew, in place, as a child process does."""
+    init, keep, leave = type(part)._reinit  # noqa: SLF001  (set above)
+    args, kwargs = part._made_from  # noqa: SLF001
+    before = vars(part).copy()
+    _left_to_parent.extend(before[name] for name in leave)
+    init(part, *args, **kwargs)
+    vars(part).update({name: before[name] for name in keep})
 
 
 def reset_in_child(method: Callable[[], None]) -> None:
     """Call this bound method in every child process, before anything else of the child runs."""
-    _register(_resets, method)
+    _register(_resets, weakref.WeakMethod(method))
 
 
 def rest_during_fork(rest: Callable[[], None], resume: Callable[[], None]) -> None:
-    """Call the first of these bound methods before every fork, and the second one after it in the parent."""
-    _register(_rests, rest)
-    _register(_resumes, resume)
+    """Call the first of these bound methods before every fork, and the second one after it in the parent.
+
+    For callers of a C library: the child cannot make the library's own locks anew, so no thread may hold one then.
+    """
+    if weakref.WeakMethod(rest) not in _rests:  # else the owner is only made anew, in a child
+        _register(_rests, weakref.WeakMethod(rest))
+        _register(_resumes, weakref.WeakMethod(resume))
 
 
-def _register(references: _References, method: Callable[[], None]) -> None:
+@reinit_after_fork()
+class ForkSafeLock:
+    """A lock, to be used by ``with``, that is free in a child process whoever held it in the parent."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+
+def _reinit_of(reference: weakref.ref[Any]) -> Callable[[], None] | None:
+    part = reference()
+    return None if part is None else functools.partial(reinit, part)
+
+
+def _register(references: list[_Reference], reference: _Reference) -> None:
     if len(references) % _PRUNE_EVERY == _PRUNE_EVERY - 1:
         references[:] = [reference for reference in references if reference() is not None]
-    references.append(weakref.WeakMethod(method))
+    references.append(reference)
 
 
-def _call(references: _References) -> None:
+def _call(references: list[_Reference]) -> None:
     for reference in list(references):
         method = reference()
         if method is not None:

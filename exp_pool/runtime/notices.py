@@ -78,11 +78,11 @@ class Notices:
     def __init__(self) -> None:
         self._said: set[str] = set()
 
-    def said(self, topic: str) -> bool:
+    def was_warned(self, topic: str) -> bool:
         """Whether this topic has been warned about."""
         return topic in self._said
 
-    def once(self, topic: str, message: str, about: Callable[..., Any] | None = None) -> None:
+    def warn_once(self, topic: str, message: str, about: Callable[..., Any] | None = None) -> None:
         """Warn, unless this topic has been warned about; `about` is the user's function that it is about."""
         if topic not in self._said:
             self._said.add(topic)

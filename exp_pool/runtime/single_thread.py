@@ -17,14 +17,15 @@ from typing import Any, TypeVar
 
 from exp_pool.runtime.call_context import carried
 from exp_pool.runtime.clock import monotonic
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 
 T = TypeVar("T")
 
 _STOP = 99  # after every waiting job
 
 
-class OneThread:
+@reinit_after_fork()
+class SingleThreadExecutor:
     """Runs jobs on a thread of its own, in order of priority, then of submission.
 
     The thread starts with the first job. Each job finds the context variables of who wants it done.
@@ -32,10 +33,6 @@ class OneThread:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._jobs: queue.PriorityQueue[tuple[int, int, Future[Any] | None, Callable[[], Any]]] = queue.PriorityQueue()
         self._order = itertools.count()
         self._starting = threading.Lock()

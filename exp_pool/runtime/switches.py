@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exp_pool.errors import ClosedError, ReadOnlyError
-from exp_pool.runtime.call_context import Switches, current_switches
+from exp_pool.runtime.call_context import Access, current_access
 
 CLOSED = (
     "the manager was closed: open it again with `with manager:` or `async with manager:`, or make a new one; of "
@@ -11,7 +11,7 @@ CLOSED = (
 )
 
 
-class Switched:
+class PoolSwitches:
     """The switches of one pool; each may be set at any time, and counts from the next call on.
 
     Attributes:
@@ -53,24 +53,24 @@ class Switched:
         """Whether `close` was called."""
         return self._closed
 
-    def go_on_as(self, before: Switched) -> None:
+    def copy_from(self, before: PoolSwitches) -> None:
         """Take over the switches of a pool that this one is in the place of."""
         self.enabled, self._reads, self._writes = before.enabled, before._reads, before._writes
         self.replay, self.remedy, self.recording = before.replay, before.remedy, before.recording
 
-    def switches(self) -> Switches:
+    def switches(self) -> Access:
         """Whether this call may read and write, by these switches and by what surrounds the call.
 
         Raises:
             ClosedError: it might, but for being closed.
         """
-        around = current_switches()
+        around = current_access()
         reads, writes = self.enabled and self._reads and around.read, self.enabled and self._writes and around.write
         if self._closed and (reads or writes):
             if not self.at_exit:
                 raise ClosedError(CLOSED)
             reads = writes = False
-        return Switches(reads, writes)
+        return Access(reads, writes)
 
     def why_unanswered(self) -> str | None:
         """Why no call at all is answered from the pool now; None: calls are."""
@@ -80,7 +80,7 @@ class Switched:
             return "the pool is switched off (enabled=False)"
         if not self._reads:
             return "the pool answers no calls (is_readable=False)"
-        return None if current_switches().read else "it is made inside `with bypass():`"
+        return None if current_access().read else "it is made inside `with bypass():`"
 
     def check_open(self) -> None:
         """See that it is.

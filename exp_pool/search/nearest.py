@@ -13,22 +13,23 @@ from typing import NamedTuple
 
 from loguru import logger
 
-from exp_pool.core.contracts.plugs import Neighbour, RecordStore, Space, VectorIndex, VectorQuery
+from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore, VectorIndex, VectorQuery
 from exp_pool.errors import VectorIndexError
 from exp_pool.runtime.counters import Counters
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices
 from exp_pool.search.indexes.exact import ExactIndex
 
 
-class Near(NamedTuple):
+class Candidates(NamedTuple):
     """Ids of rows near a vector, and how similar the others are at most; minus infinity: there are no others."""
 
     ids: list[str]
-    others: float
+    upper_bound: float
 
 
-class Neighbours:
+@reinit_after_fork()
+class NearestNeighbours:
     """Looks in the index and in what it does not have yet.
 
     Args:
@@ -47,50 +48,46 @@ class Neighbours:
         self._newer = ExactIndex(store, scan_bytes)
         self._counters = counters
         self._notices = notices
-        self._start_over()
-        reset_in_child(self._start_over)
+        self._covered: dict[IndexPartition, int] = {}  # of a child process: nothing, the index is its parent's
+        self._turns: Counter[IndexPartition] = Counter()  # how often it was uncovered
 
-    def _start_over(self) -> None:
-        self._covered: dict[Space, int] = {}  # of a child process: nothing, the index is its parent's
-        self._turns: Counter[Space] = Counter()  # how often it was uncovered
-
-    def cover(self, space: Space, position: int) -> None:
+    def cover(self, space: IndexPartition, position: int) -> None:
         """From now on the index answers for what the store told up to this position."""
         self._covered[space] = position
 
-    def uncover(self, space: Space) -> None:
+    def uncover(self, space: IndexPartition) -> None:
         """From now on exact scan answers for this space."""
         self._turns[space] += 1
         self._covered.pop(space, None)
 
-    def covered(self, space: Space) -> int | None:
+    def covered(self, space: IndexPartition) -> int | None:
         """Up to which position the index answers; None: exact scan does."""
         return self._covered.get(space)
 
-    def find(self, query: VectorQuery) -> Near:
+    def find(self, query: VectorQuery) -> Candidates:
         """At least `limit` rows near the query's one vector, if there are so many; some of them may be gone.
 
         Raises:
             VectorIndexError: the store's vectors cannot be read.
         """
         if not self._index.derived:
-            return _near(query, self._index.search(query)[0])
-        space = Space(query.namespace, query.embedder)
+            return _candidates(query, self._index.search(query)[0])
+        space = IndexPartition(query.namespace, query.embedder)
         turn, covered = self._turns[space], self._covered.get(space)
         if covered is None:
-            return _near(query, self._scan.search(query)[0])
+            return _candidates(query, self._scan.search(query)[0])
         try:
             found = self._index.search(query)[0]
         except VectorIndexError as err:
             self._counters.add("degraded")
             logger.warning("exact scan answers, because the index failed: {}", err)
-            self._notices.once("index", f"the index failed, exact scan answers until it is back: {err}")
+            self._notices.warn_once("index", f"the index failed, exact scan answers until it is back: {err}")
             self.uncover(space)  # or each caller would wait for it; upkeep covers it again when it is back
-            return _near(query, self._scan.search(query)[0])
+            return _candidates(query, self._scan.search(query)[0])
         if self._turns[space] != turn:  # it was cleared or is being built anew since we looked
-            return _near(query, self._scan.search(query)[0])
+            return _candidates(query, self._scan.search(query)[0])
         newer = self._newer.search(query, start=covered)[0]
-        return _near(query, newer, found)
+        return _candidates(query, newer, found)
 
     def start_over(self) -> None:
         """Another store lies there now: nothing that was read from the one before holds."""
@@ -104,8 +101,8 @@ class Neighbours:
         self._newer.close()
 
 
-def _near(query: VectorQuery, *parts: Sequence[Neighbour]) -> Near:
+def _candidates(query: VectorQuery, *parts: Sequence[Neighbour]) -> Candidates:
     """What was found in parts of a space. A part that gave fewer than were asked for has given all that it has."""
     ids = dict.fromkeys(neighbour.id for found in parts for neighbour in found)
-    others = [found[-1].similarity for found in parts if len(found) >= query.limit]
-    return Near(list(ids), max(others, default=-math.inf))
+    bounds = [found[-1].similarity for found in parts if len(found) >= query.limit]
+    return Candidates(list(ids), max(bounds, default=-math.inf))

@@ -1,4 +1,4 @@
-"""Reranking: a second look at what a search found, by a model that reads both texts together.
+"""RerankerRunner: a second look at what a search found, by a model that reads both texts together.
 
 It costs a pass of the model for each row looked at, so nothing here is imported, made or run unless it is asked for;
 decorated calls never ask.
@@ -14,8 +14,8 @@ import numpy as np
 
 from exp_pool.core.record import Match
 from exp_pool.errors import InvalidInputError, RerankerError
-from exp_pool.runtime.async_bridge import settled
-from exp_pool.runtime.single_thread import OneThread
+from exp_pool.runtime.async_bridge import resolve
+from exp_pool.runtime.single_thread import SingleThreadExecutor
 
 Reranker: TypeAlias = Callable[[str, list[str]], Sequence[float] | Awaitable[Sequence[float]]]
 """Gets the request and the texts of others, returns how relevant each is: any numbers, the larger the better."""
@@ -25,7 +25,7 @@ _BATCH = 32
 _LONGEST = 20_000  # characters given to the tokenizer: models read some hundred tokens
 
 
-class Reranking:
+class RerankerRunner:
     """Runs rerankers on one thread, with deadlines; what they return is checked.
 
     Args:
@@ -36,7 +36,7 @@ class Reranking:
     def __init__(self, usual: Reranker | str) -> None:
         self._usual = usual
         self._loaded: dict[tuple[int, str], Reranker] = {}  # by process: after a fork the child loads its own
-        self._thread = OneThread("exp_pool-reranker")
+        self._thread = SingleThreadExecutor("exp_pool-reranker")
 
     def chosen(self, reranker: Reranker | str | None) -> Reranker | str | None:
         """What reranks a query that asks for this; None: nothing does.
@@ -68,7 +68,7 @@ class Reranking:
             return list(matches)
         texts = [match.record.request for match in matches]
         try:
-            scores = self._thread.run(lambda: settled(self._made(reranker)(request, texts)), timeout_s)
+            scores = self._thread.run(lambda: resolve(self._made(reranker)(request, texts)), timeout_s)
             relevance = np.asarray(scores, dtype=np.float64)
         except RerankerError:
             raise

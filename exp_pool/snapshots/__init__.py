@@ -30,10 +30,11 @@ from exp_pool.errors import ConfigurationError, InvalidInputError, SourceError
 from exp_pool.runtime.clock import to_datetime
 from exp_pool.runtime.progress import progress
 from exp_pool.snapshots import files
-from exp_pool.snapshots.convergence import Converging, deletions, read_log
+from exp_pool.snapshots.convergence import Converging
 from exp_pool.snapshots.entries import Entry, Gone, untold_trust
 from exp_pool.snapshots.format import fingerprint, later, read, secret_of, write_gone, write_row
 from exp_pool.snapshots.ownership import refuse_to_lose, remember
+from exp_pool.stores.pages import all_deletions, audit_entries
 
 if TYPE_CHECKING:
     from exp_pool.api.manager import ExpManager
@@ -75,7 +76,7 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
             staged.append(files.stage(path, entries))
         earlier = set(_files(root))  # now, as others may have saved meanwhile
         if earlier and not staged:
-            pool.notices.once(
+            pool.notices.warn_once(
                 f"snapshot:{root}",
                 f"namespace {pool.space!r} never had anything, so the {len(earlier):,} files in {root} are another "
                 "one's, or of an earlier process, and stay. Load them first, or name another folder",
@@ -105,7 +106,7 @@ def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, d
             rows = [row for row in part if row is not None]
             entries = {}
             for row in rows:
-                said = read_log(pool, space, audit_log(row.id)) if audit_log(row.id) in logs else []
+                said = audit_entries(pool.store, space, row.id) if audit_log(row.id) in logs else []
                 if untold := untold_trust(row, said):
                     pool.store.append_log(space, audit_log(row.id), untold)
                 entries[row.id] = write_row(row, [*said, *untold], secret)
@@ -114,7 +115,7 @@ def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, d
 
 def _gone(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
     space = pool.space
-    gone = [Gone(deletion.id, deletion.deleted_at) for deletion in deletions(pool, space) if deletion.deleted_at > 0]
+    gone = [Gone(id_, deleted_at) for id_, deleted_at in all_deletions(pool.store, space) if deleted_at > 0]
     if (cutoff := pool.store.cutoff(space)) is not None:
         gone.append(Gone("", cutoff))
     months: dict[str, list[Gone]] = {}
@@ -169,7 +170,7 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
         except SourceError as err:
             if not folder:
                 raise
-            pool.notices.once(f"snapshot:{file}", f"a file was skipped, the other files are loaded: {err}")
+            pool.notices.warn_once(f"snapshot:{file}", f"a file was skipped, the other files are loaded: {err}")
             continue
         found = _readable(pool, file, entries)
         _same_secret(pool, file, {id_: entries[id_] for id_, each in found.items() if isinstance(each, Entry)})
@@ -190,7 +191,7 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
 def _clear(pool: Pool, here: Converging, file: Path, at: int, *, delete: bool) -> int:
     went, stay = here.cleared(at, delete=delete)
     if stay:
-        pool.notices.once(
+        pool.notices.warn_once(
             f"snapshot:{file}",
             f"{file}: its pool deleted everything up to {to_datetime(at):%Y-%m-%d %H:%M:%S} UTC; {stay:,} rows of this "
             "one are that old and stay. load(..., clear=True) deletes them, too",
@@ -216,7 +217,7 @@ def _readable(pool: Pool, file: Path, entries: Mapping[str, Any]) -> dict[str, E
             found[id_] = read(id_, entry)
         except (ValueError, TypeError, RecursionError) as err:
             skipped = f"{file}: the entry {id_!r:.60} was skipped, the others are loaded: {err}"
-            pool.notices.once(f"snapshot:{file}", skipped)
+            pool.notices.warn_once(f"snapshot:{file}", skipped)
     return found
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +32,13 @@ from exp_pool.snapshots.entries import (
     settled_trust,
     untold_trust,
 )
+from exp_pool.stores.pages import all_deletions, audit_entries, log_entries
 
 if TYPE_CHECKING:
     from exp_pool.api.pool import Pool
 
 _PENDING = "snapshots:pending"  # rows that are being put anew, until they are there again
 _AWAITED = 0  # a row buried at this time is put anew; as `store_copy` does
-_PAGE = 200
 
 
 class Converging:
@@ -163,14 +163,14 @@ class Converging:
             if status is PutStatus.CONFLICT:  # somebody changed it this moment: the next loading decides
                 self._refused.append(here.id)
                 return False
-            self._pool.follow(here, later)
+            self._pool.editor.follow(here, later)
         if (revision := max(ours, theirs).revision) != ours.revision + changed:
             news.append(loaded(here.id, revision, here.revision + changed))
         self._hear(here.id, news)
         return changed
 
     def _said(self, id_: str) -> list[str]:
-        return read_log(self._pool, self._space, audit_log(id_)) if audit_log(id_) in self._logs else []
+        return audit_entries(self._store, self._space, id_) if audit_log(id_) in self._logs else []
 
     def _hear(self, id_: str, said: Sequence[str]) -> None:
         if said:
@@ -213,33 +213,14 @@ class Converging:
     def _put_back(self) -> None:
         if _PENDING not in self._logs:
             return
-        rows = {
-            row.id: row for row in (Record(**json.loads(text)) for text in read_log(self._pool, self._space, _PENDING))
-        }
+        pending = (Record(**json.loads(text)) for text in log_entries(self._store, self._space, _PENDING))
+        rows = {row.id: row for row in pending}
         awaited = {id_ for id_, at in self._tombstones().items() if at == _AWAITED}
         self._store.put_many([Put(_due(row, owes=True)) for row in rows.values() if row.id in awaited])
         self._store.drop_logs(self._space, [_PENDING])
 
     def _tombstones(self) -> dict[str, int]:
-        return {deletion.id: deletion.deleted_at for deletion in deletions(self._pool, self._space)}
-
-
-def deletions(pool: Pool, space: str) -> Iterator[Deletion]:
-    """What a pool remembers of deleted rows, in the order of their ids."""
-    page = pool.store.deletions(space)
-    while page:
-        yield from page
-        page = pool.store.deletions(space, after=page[-1].id)
-
-
-def read_log(pool: Pool, space: str, name: str) -> list[str]:
-    """All entries of a log, the oldest first."""
-    entries: list[str] = []
-    position = 0
-    while page := pool.store.read_log(space, name, after=position, limit=_PAGE):
-        position = page[-1].position
-        entries += [entry for _, entry in page]
-    return entries
+        return {deletion.id: deletion.deleted_at for deletion in all_deletions(self._store, self._space)}
 
 
 def _due(row: Record, owes: bool) -> Record:

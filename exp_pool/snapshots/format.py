@@ -11,13 +11,13 @@ import hmac
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from exp_pool.core.experience import Trust
 from exp_pool.core.record import Record, sized, to_experience
-from exp_pool.core.values.encoding import from_plain
+from exp_pool.core.record_fields import FIELD_KINDS, FieldKind, audit_texts, fits_field
 from exp_pool.errors import DecodingError
 from exp_pool.runtime.clock import now_us, to_us
 from exp_pool.snapshots.entries import LOADED, Entry, Gone, restored_at, revision_of, settled_trust
@@ -25,7 +25,7 @@ from exp_pool.snapshots.entries import LOADED, Entry, Gone, restored_at, revisio
 FORMAT = 2
 _OWED = frozenset(f"{duty}_{what}" for duty in ("embed", "score") for what in ("due", "tries"))
 _LEFT_OUT = _OWED | {"response", "namespace"}
-_TYPES = {f.name: f.type for f in fields(Record) if f.name not in _LEFT_OUT}
+_FIELDS = FIELD_KINDS.keys() - _LEFT_OUT
 _MAX_NUMBER = 2**53
 _MAX_REVISION = 2**40  # nobody changes a row so often, and all that come after it are still numbers
 _AHEAD_US = 24 * 3600 * 10**6  # what a clock may be wrong by: what is said from the future would be the last word
@@ -77,12 +77,13 @@ def read(id_: str, entry: Any) -> Entry | Gone:
         raise ValueError("its checksum is wrong")
     del metadata["format"]
     if metadata.keys() == {"deleted_at"}:
-        return Gone(id_, _past("deleted_at", _number("deleted_at", metadata["deleted_at"])))
+        _check("created_at", metadata["deleted_at"], "deleted_at")
+        return Gone(id_, _past("deleted_at", metadata["deleted_at"]))
     metadata.pop("key_secret", None)
     metadata.setdefault("source", "")  # what earlier versions wrote does not say
-    said = _said(metadata.pop("said", []))
+    said = audit_texts(metadata.pop("said", []), _check_entry)
     response = None if metadata.pop("no_result", False) else json.dumps(entry["result"], separators=(",", ":"))
-    if metadata.keys() != _TYPES.keys() or metadata["id"] != id_ or not id_:
+    if metadata.keys() != _FIELDS or metadata["id"] != id_ or not id_:
         raise ValueError("its fields are not those of a record")
     for name, value in metadata.items():
         _check(name, value)
@@ -135,25 +136,15 @@ def _checksum(result: Any, metadata: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _check(name: str, value: Any) -> None:
-    kind = str(_TYPES[name])
-    if value is None and "None" in kind:
-        return
-    if "int" in kind:
-        if _number(name, value) >= _MAX_REVISION and name == "revision":
-            raise ValueError(f"its revision is {value}")
-        return
-    if "float" in kind and (not isinstance(value, float | int) or not abs(value) < _MAX_NUMBER):
-        raise ValueError(f"its {name} is {value!r:.40}")
-    allowed = (bool,) if "bool" in kind else (float, int) if "float" in kind else (str,)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and "bool" not in kind):
-        raise ValueError(f"its {name} is {value!r:.40}")
-
-
-def _number(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MAX_NUMBER:
-        raise ValueError(f"its {name} is {value!r:.40}")
-    return value
+def _check(column: str, value: Any, name: str = "") -> None:
+    kind = FIELD_KINDS[column]
+    right = fits_field(column, value)
+    if right and value is not None and kind in (FieldKind.COUNT, FieldKind.TIME):
+        right = 0 <= value < (_MAX_REVISION if column == "revision" else _MAX_NUMBER)
+    elif right and value is not None and kind is FieldKind.NUMBER:
+        right = abs(value) < _MAX_NUMBER
+    if not right:
+        raise ValueError(f"its {name or column} is {value!r:.40}")
 
 
 def _past(name: str, moment: int) -> int:
@@ -162,18 +153,10 @@ def _past(name: str, moment: int) -> int:
     return moment
 
 
-def _said(entries: Any) -> tuple[str, ...]:
-    try:
-        for entry in entries:
-            from_plain(entry)
-            names = isinstance(entry["what"], str) and isinstance(entry["id"], str) and entry["what"] != LOADED
-            moment = datetime.fromisoformat(entry["at"])
-            if not names or moment.tzinfo is None or not _means_something(entry):
-                raise ValueError(f"an entry is {entry!r:.80}")
-            _past("at", to_us(moment))
-        return tuple(json.dumps(entry, ensure_ascii=True) for entry in entries)
-    except (TypeError, LookupError, OverflowError) as err:
-        raise ValueError(f"it says of itself what is no list of what happened: {err!r:.80}") from err
+def _check_entry(entry: Mapping[str, Any], moment: datetime) -> None:
+    if entry["what"] == LOADED or not _means_something(entry):
+        raise ValueError(f"an entry is {entry!r:.80}")
+    _past("at", to_us(moment))
 
 
 def _means_something(entry: Mapping[str, Any]) -> bool:

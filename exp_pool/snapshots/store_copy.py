@@ -15,6 +15,7 @@ from exp_pool.core.contracts.plugs import Deletion, Put, PutMode, PutStatus, Rec
 from exp_pool.core.contracts.rows import audit_log
 from exp_pool.core.filters import Condition
 from exp_pool.core.record import Record, Vector
+from exp_pool.stores.pages import all_deletions, log_entries
 
 T = TypeVar("T")
 
@@ -135,7 +136,7 @@ class Moving:
             for buried in self._unburied(space):
                 self.target.bury(space, buried)
                 self._tally["deletions"] += len(buried)
-        awaited = frozenset(d.id for d in _deletions(self.target, space) if d.deleted_at == _AWAITED)
+        awaited = frozenset(d.id for d in all_deletions(self.target, space) if d.deleted_at == _AWAITED)
         for page in self._pages(space):
             self._bring(space, page, awaited)
             self._advance(len(page))
@@ -313,9 +314,9 @@ class Moving:
 
         The target's may hold entries of its own in between.
         """
-        entries = _entries(self._source, space, name)
+        entries = log_entries(self._source, space, name)
         wanted = next(entries, None)
-        for entry in _entries(self.target, space, name):
+        for entry in log_entries(self.target, space, name):
             if entry == wanted:
                 wanted = next(entries, None)
             if wanted is None:
@@ -327,10 +328,10 @@ class Moving:
 
     def _unburied(self, space: str) -> Iterator[list[Deletion]]:
         """Deletions that the target does not remember, or not for as long."""
-        real = (deletion for deletion in _deletions(self._source, space) if deletion.deleted_at != _AWAITED)
+        real = (deletion for deletion in all_deletions(self._source, space) if deletion.deleted_at != _AWAITED)
         for chunk in _chunks(real, _CHUNK):
             missing = {deletion.id: deletion for deletion in chunk}
-            for id_, deleted_at in _deletions(self.target, space):
+            for id_, deleted_at in all_deletions(self.target, space):
                 if id_ in missing and missing[id_].deleted_at <= deleted_at:
                     del missing[id_]
             for ids in _chunks(list(missing), _PAGE_ROWS):
@@ -349,7 +350,7 @@ class Moving:
         cutoff = self.target.cutoff(space)
         lost = {id_ for id_, created_at in absent.items() if cutoff is None or created_at > cutoff}
         if lost:
-            lost -= {id_ for id_, deleted_at in _deletions(self.target, space) if deleted_at != _AWAITED}
+            lost -= {id_ for id_, deleted_at in all_deletions(self.target, space) if deleted_at != _AWAITED}
         return sorted(lost)
 
 
@@ -385,20 +386,6 @@ def _with_vectors(store: RecordStore, space: str, records: Sequence[Record]) -> 
     ids = [record.id for record in records if record.is_current]  # history has none
     vectors = dict(zip(ids, store.get_vectors(space, ids), strict=True))
     return [Row(record, vectors.get(record.id)) for record in records]
-
-
-def _deletions(store: RecordStore, space: str) -> Iterator[Deletion]:
-    page = store.deletions(space)
-    while page:
-        yield from page
-        page = store.deletions(space, after=page[-1].id)
-
-
-def _entries(store: RecordStore, space: str, name: str) -> Iterator[str]:
-    page = store.read_log(space, name, limit=_PAGE_ENTRIES)
-    while page:
-        yield from (entry for _, entry in page)
-        page = store.read_log(space, name, after=page[-1].position, limit=_PAGE_ENTRIES)
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -10,9 +10,11 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import (
     Capabilities,
     Claim,
+    Completion,
     Deletion,
     Evicted,
     EvictionOrder,
+    IndexPartition,
     Lease,
     LogEntry,
     Names,
@@ -20,14 +22,12 @@ from exp_pool.core.contracts.plugs import (
     PutStatus,
     RecordQuery,
     RequestRow,
-    Settlement,
-    Space,
     State,
     Touch,
     Usage,
     VectorRow,
 )
-from exp_pool.core.record import Duty, Record, Vector
+from exp_pool.core.record import Record, TaskKind, Vector
 from exp_pool.runtime.clock import now_us
 
 
@@ -71,10 +71,10 @@ class NullStore:
     def touch_many(self, namespace: str, touches: Sequence[Touch]) -> None:
         pass
 
-    def settle_many(self, settlements: Sequence[Settlement]) -> None:
+    def complete_many(self, completions: Sequence[Completion]) -> None:
         pass
 
-    def owe(self, query: RecordQuery, duty: Duty) -> int:
+    def enqueue(self, query: RecordQuery, task: TaskKind) -> int:
         return 0
 
     def get_vectors(self, namespace: str, ids: Sequence[str]) -> list[Vector | None]:
@@ -83,7 +83,7 @@ class NullStore:
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
         return []
 
-    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         return {}
 
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from exp_pool.core.contracts.plugs import EvictionOrder, Put, PutStatus, RecordQuery, Settlement
+from exp_pool.core.contracts.plugs import Completion, EvictionOrder, Put, PutStatus, RecordQuery
 from exp_pool.core.filters import holds
 from exp_pool.core.record import Record
 
@@ -57,16 +57,19 @@ def updated(old: Record, new: Record) -> Record:
     return replace(old, **{name: getattr(new, name) for name in CONTENT}, revision=old.revision + 1)
 
 
-def owes(row: Record, settled: Settlement) -> bool:
-    """Whether there is anything to settle."""
-    return row.is_current and getattr(row, f"{settled.duty.value}_due") is not None
+def is_pending(row: Record, completion: Completion) -> bool:
+    """Whether the task is still pending on the row."""
+    return row.is_current and getattr(row, f"{completion.task.value}_due") is not None
 
 
-def settle(row: Record, settled: Settlement) -> Record:
-    """The row once upkeep did, or put off, what it owes."""
-    duty = settled.duty.value
-    tries = 0 if settled.done else getattr(row, f"{duty}_tries") + 1
-    changes: dict[str, object] = {f"{duty}_due": None if settled.done else settled.retry_at, f"{duty}_tries": tries}
+def complete(row: Record, completion: Completion) -> Record:
+    """The row once its pending task was done or put off."""
+    task = completion.task.value
+    tries = 0 if completion.done else getattr(row, f"{task}_tries") + 1
+    changes: dict[str, object] = {
+        f"{task}_due": None if completion.done else completion.retry_at,
+        f"{task}_tries": tries,
+    }
     return replace(row, **changes)  # type: ignore[arg-type]
 
 
@@ -77,7 +80,7 @@ def matches(row: Record, query: RecordQuery, now: int) -> bool:
         and (query.history or row.is_current)
         and (query.expired or not row.expired(now))
         and (query.quarantined or row.trust == "trusted")
-        and (query.owed is None or (row.is_current and (getattr(row, f"{query.owed}_due") or now + 1) <= now))
+        and (query.pending is None or (row.is_current and (getattr(row, f"{query.pending}_due") or now + 1) <= now))
         and all(holds(condition, row) for condition in query.where)
     )
 

@@ -17,9 +17,11 @@ from typing import Literal, TypeAlias
 from exp_pool.core.contracts.plugs import (
     SCAN_ORDERS,
     Claim,
+    Completion,
     Deletion,
     Evicted,
     EvictionOrder,
+    IndexPartition,
     Lease,
     LogEntry,
     Names,
@@ -28,17 +30,15 @@ from exp_pool.core.contracts.plugs import (
     PutStatus,
     RecordQuery,
     RequestRow,
-    Settlement,
-    Space,
     State,
     Touch,
     Usage,
     VectorRow,
 )
-from exp_pool.core.record import Duty, Record, Vector, hash_text
+from exp_pool.core.record import Record, TaskKind, Vector, hash_text
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.forks import reset_in_child
-from exp_pool.stores.rules import decide, matches, order_of, owes, settle, to_history, turn, updated
+from exp_pool.stores.rules import complete, decide, is_pending, matches, order_of, to_history, turn, updated
 
 Ref: TypeAlias = tuple[str, str]  # (namespace, id or key or name)
 
@@ -57,7 +57,7 @@ class Tables:
         self._current: dict[Ref, str] = {}
         self._by_request: defaultdict[Ref, dict[str, None]] = defaultdict(dict)
         self._vectors: dict[Ref, VectorRow] = {}
-        self._forgotten: defaultdict[Space, list[tuple[VectorRow, int]]] = defaultdict(list)
+        self._forgotten: defaultdict[IndexPartition, list[tuple[VectorRow, int]]] = defaultdict(list)
         self._position = 0  # the last one given
         self._positions: Iterator[int] = itertools.count(1)
         self._tombstones: dict[Ref, int] = {}
@@ -143,7 +143,7 @@ class Tables:
         known = self._vectors.get((namespace, id_))
         if known is not None and known.vector is not None:
             gone = replace(known, position=next(self._positions), vector=None)
-            self._displace_vector(Space(namespace, known.vector.embedder), gone, now_us())
+            self._displace_vector(IndexPartition(namespace, known.vector.embedder), gone, now_us())
 
     def delete_many(self, namespace: str, ids: Sequence[str]) -> list[str]:
         with self._lock:
@@ -227,20 +227,20 @@ class Tables:
                     counted = replace(row, access_count=row.access_count + touch.count, last_access=last)
                     self._set_row(counted)
 
-    def settle_many(self, settlements: Sequence[Settlement]) -> None:
+    def complete_many(self, completions: Sequence[Completion]) -> None:
         with self._lock:
-            for settled in settlements:
-                row = self._rows.get((settled.namespace, settled.id))
-                if row is not None and owes(row, settled):
-                    if settled.vector is not None:
-                        self._set_vector(row, settled.vector)
-                    self._set_row(settle(row, settled))
+            for completion in completions:
+                row = self._rows.get((completion.namespace, completion.id))
+                if row is not None and is_pending(row, completion):
+                    if completion.vector is not None:
+                        self._set_vector(row, completion.vector)
+                    self._set_row(complete(row, completion))
 
-    def owe(self, query: RecordQuery, duty: Duty) -> int:
+    def enqueue(self, query: RecordQuery, task: TaskKind) -> int:
         with self._lock:
             now = now_us()
             rows = [row for row in self._candidates(query) if row.is_current and matches(row, query, now)]
-            changes: dict[str, object] = {f"{duty}_due": now, f"{duty}_tries": 0}
+            changes: dict[str, object] = {f"{task}_due": now, f"{task}_tries": 0}
             for row in rows:
                 self._set_row(replace(row, **changes))  # type: ignore[arg-type]
             return len(rows)
@@ -254,13 +254,13 @@ class Tables:
         with self._lock:
             if position >= self._position:
                 return []
-            space = Space(namespace, embedder)
+            space = IndexPartition(namespace, embedder)
             rows = [row for row in self._vectors.values() if row.position > position and _space(row) == space]
             rows += [row for row, _ in self._forgotten.get(space, ()) if row.position > position]
         rows.sort(key=lambda row: row.position)
         return rows[:limit]
 
-    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         with self._lock:
             return Counter(_space(row) for row in self._vectors.values() if namespace in (None, row.namespace))
 
@@ -407,7 +407,7 @@ class Tables:
         self._position = row.position
         self._vectors[row.namespace, row.id] = row
 
-    def _displace_vector(self, space: Space, gone: VectorRow, at: int) -> None:
+    def _displace_vector(self, space: IndexPartition, gone: VectorRow, at: int) -> None:
         self._position = gone.position
         del self._vectors[gone.namespace, gone.id]
         self._forgotten[space].append((gone, at))
@@ -437,6 +437,6 @@ class Tables:
         del self._logs[ref]
 
 
-def _space(row: VectorRow) -> Space:
+def _space(row: VectorRow) -> IndexPartition:
     assert row.vector is not None  # those that are gone stand elsewhere
-    return Space(row.namespace, row.vector.embedder)
+    return IndexPartition(row.namespace, row.vector.embedder)

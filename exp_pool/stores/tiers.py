@@ -33,7 +33,7 @@ from exp_pool.core.record import Record
 from exp_pool.errors import StoreError
 from exp_pool.runtime.breaker import Breaker
 from exp_pool.runtime.clock import monotonic, now_us
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 
 T = TypeVar("T")
 
@@ -42,6 +42,7 @@ _LOOK_EVERY_S = 1.0
 _ANEW = frozenset({"repair", "restore"})  # afterwards other rows may be there, without a word about any of them
 
 
+@reinit_after_fork()
 class TieredStore:
     """A record store with a front tier. Everything but reading and writing rows is the store's own.
 
@@ -70,10 +71,6 @@ class TieredStore:
             if not name.startswith("_") and not hasattr(type(self), name):
                 setattr(self, name, getattr(store, name))
         self.capabilities = store.capabilities
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._name = ""
         self._looked = -_LOOK_EVERY_S

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from exp_pool.core.contracts.plugs import SCAN_ORDERS, RecordQuery, RecordStore, Settlement, Touch
+from exp_pool.core.contracts.plugs import SCAN_ORDERS, Completion, RecordQuery, RecordStore, Touch
 from exp_pool.core.filters import holds, parse_where
-from exp_pool.core.record import Duty
+from exp_pool.core.record import TaskKind
 from exp_pool.runtime import clock
 from exp_pool.testing.factories import put, row
 
@@ -26,7 +26,7 @@ class FindingRules:
         assert store.delete_many("n", [other.id]) == []
         assert list(store.scan(RecordQuery("n"))) == [mine]
         store.touch_many("n", [Touch(other.id, 1, 1)])
-        store.settle_many([Settlement("n", other.id, Duty.EMBED)])
+        store.complete_many([Completion("n", other.id, TaskKind.EMBED)])
         assert store.get_many("other", [other.key]) == [other]
         assert store.get_vectors("n", [other.id]) == [None]
 
@@ -42,8 +42,8 @@ class FindingRules:
         assert requests() == {"fresh", "expired", "q", "later"}
         assert requests(expired=False) == {"fresh", "q", "later"}
         assert requests(quarantined=False) == {"fresh", "expired", "later"}
-        assert requests(owed=Duty.EMBED) == {"fresh", "expired", "q"}
-        assert requests(owed=Duty.SCORE) == set()
+        assert requests(pending=TaskKind.EMBED) == {"fresh", "expired", "q"}
+        assert requests(pending=TaskKind.SCORE) == set()
         assert store.count(RecordQuery(None)) == 4
 
     def test_scans_are_ordered_limited_and_unaffected_by_what_happens_meanwhile(self, store: RecordStore) -> None:

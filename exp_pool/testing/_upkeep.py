@@ -8,16 +8,16 @@ from dataclasses import replace
 
 from exp_pool.core.contracts.plugs import (
     Claim,
+    Completion,
     Lease,
     Put,
     PutMode,
     PutStatus,
     RecordQuery,
     RecordStore,
-    Settlement,
     Touch,
 )
-from exp_pool.core.record import Duty
+from exp_pool.core.record import TaskKind
 from exp_pool.runtime import clock
 from exp_pool.testing.factories import put, row, vector
 
@@ -37,26 +37,26 @@ class UpkeepRules:
     def test_duties_are_settled_put_off_and_owed_again(self, store: RecordStore) -> None:
         owing = row(score_due=1)
         put(store, owing)
-        store.settle_many([Settlement("n", owing.id, Duty.SCORE, done=False, retry_at=99)])
-        store.settle_many([Settlement("n", owing.id, Duty.SCORE, done=False, retry_at=100)])
+        store.complete_many([Completion("n", owing.id, TaskKind.SCORE, done=False, retry_at=99)])
+        store.complete_many([Completion("n", owing.id, TaskKind.SCORE, done=False, retry_at=100)])
         (now,) = store.get_many("n", [owing.key])
         assert (now.score_due, now.score_tries, now.revision) == (100, 2, 1)
-        store.settle_many([Settlement("n", owing.id, Duty.SCORE), Settlement("n", "nothing", Duty.SCORE)])
-        store.settle_many([Settlement("n", owing.id, Duty.EMBED, vector=vector(1, 0))])
+        store.complete_many([Completion("n", owing.id, TaskKind.SCORE), Completion("n", "nothing", TaskKind.SCORE)])
+        store.complete_many([Completion("n", owing.id, TaskKind.EMBED, vector=vector(1, 0))])
         (now,) = store.get_many("n", [owing.key])
         assert (now.score_due, now.score_tries, now.embed_due) == (None, 0, None)
-        assert store.owe(RecordQuery("n"), Duty.EMBED) == 1
-        assert store.count(RecordQuery("n", owed=Duty.EMBED)) == 1
-        assert store.owe(RecordQuery("other"), Duty.EMBED) == 0
+        assert store.enqueue(RecordQuery("n"), TaskKind.EMBED) == 1
+        assert store.count(RecordQuery("n", pending=TaskKind.EMBED)) == 1
+        assert store.enqueue(RecordQuery("other"), TaskKind.EMBED) == 0
 
     def test_a_duty_that_is_not_owed_is_not_settled(self, store: RecordStore) -> None:
         current = row()
         put(store, current)
-        store.settle_many([Settlement("n", current.id, Duty.EMBED, vector=vector(1, 0))])
-        store.settle_many([Settlement("n", current.id, Duty.EMBED, vector=vector(0, 1))])
+        store.complete_many([Completion("n", current.id, TaskKind.EMBED, vector=vector(1, 0))])
+        store.complete_many([Completion("n", current.id, TaskKind.EMBED, vector=vector(0, 1))])
         assert store.get_vectors("n", [current.id]) == [vector(1, 0)]
         put(store, row(response="newer"))
-        store.settle_many([Settlement("n", current.id, Duty.EMBED, vector=vector(0, 1))])
+        store.complete_many([Completion("n", current.id, TaskKind.EMBED, vector=vector(0, 1))])
         assert store.get_vectors("n", [current.id]) == [None]
 
     # Vectors
@@ -103,8 +103,8 @@ class UpkeepRules:
         moved = row()
         put(store, moved)
         for embedder in ("old", "new"):
-            store.owe(RecordQuery("n"), Duty.EMBED)
-            store.settle_many([Settlement("n", moved.id, Duty.EMBED, vector=vector(1, embedder=embedder))])
+            store.enqueue(RecordQuery("n"), TaskKind.EMBED)
+            store.complete_many([Completion("n", moved.id, TaskKind.EMBED, vector=vector(1, embedder=embedder))])
         assert [(r.id, r.vector) for r in store.vectors_after("n", "old", 0, 9)] == [(moved.id, None)]
         assert [(r.id, r.vector) for r in store.vectors_after("n", "new", 0, 9)] == [
             (moved.id, vector(1, embedder="new"))

@@ -8,18 +8,18 @@ from dataclasses import replace
 import pytest
 
 from exp_pool.core.contracts.plugs import (
+    Completion,
     EvictionOrder,
     Put,
     PutMode,
     PutStatus,
     RecordQuery,
     RecordStore,
-    Settlement,
     Touch,
     Usage,
 )
 from exp_pool.core.filters import parse_where
-from exp_pool.core.record import Duty
+from exp_pool.core.record import TaskKind
 from exp_pool.runtime import clock
 from exp_pool.testing.factories import NASTY_TEXTS, put, row, vector
 
@@ -119,7 +119,7 @@ class WritingRules:
     def test_an_update_leaves_alone_what_is_not_content(self, store: RecordStore) -> None:
         before = row(created_at=5)
         put(store, before)
-        store.settle_many([Settlement("n", before.id, Duty.EMBED, vector=vector(1, 0))])
+        store.complete_many([Completion("n", before.id, TaskKind.EMBED, vector=vector(1, 0))])
         store.touch_many("n", [Touch(before.id, 3, 7)])
         stale = replace(before, request="other", key="other", created_at=9, function="g", is_current=False)
         put(store, stale, mode=PutMode.UPDATE, expected_revision=1)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import uuid
 
 from exp_pool.core.contracts.plugs import (
+    Completion,
     EvictionOrder,
     Put,
     PutMode,
     PutStatus,
     RecordQuery,
     RecordStore,
-    Settlement,
     Touch,
 )
-from exp_pool.core.record import Duty
+from exp_pool.core.record import TaskKind
 from exp_pool.runtime import clock
 from exp_pool.testing._migration import MovingRules
 from exp_pool.testing._queries import FindingRules
@@ -34,7 +34,7 @@ class RecordStoreShape:
         assert store.get_many("n", []) == []
         assert store.delete_many("n", []) == []
         assert store.get_vectors("n", []) == []
-        store.settle_many([])
+        store.complete_many([])
         store.touch_many("n", [])
         store.drop_logs("n", [])
 
@@ -51,13 +51,13 @@ class RecordStoreShape:
         assert (list(store.scan(everything)), store.count(everything), store.usage("n").rows) == ([], 0, 0)
         assert (store.spaces(), store.vectors_after("n", "e", 0, 10), store.clear("n")) == ({}, [], 0)
         assert (store.delete_many("n", ["a"]), store.evict("n", EvictionOrder.LRU, 3)) == ([], [])
-        assert (store.read_state("n", "s"), store.read_log("n", "l"), store.owe(everything, Duty.SCORE)) == (
+        assert (store.read_state("n", "s"), store.read_log("n", "l"), store.enqueue(everything, TaskKind.SCORE)) == (
             None,
             [],
             0,
         )
         store.touch_many("n", [Touch("a", 1, 1)])
-        store.settle_many([Settlement("n", "a", Duty.EMBED)])
+        store.complete_many([Completion("n", "a", TaskKind.EMBED)])
         store.drop_logs("n", ["l"])
         store.bury("n", [])
         assert (store.requests_after("n", 0, 10), store.deletions("n"), store.names("m")) == ([], [], ([], []))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from exp_pool.core.contracts.plugs import (
+    IndexPartition,
     Neighbour,
     Put,
     RecordStore,
     RenewableIndex,
-    Space,
     VectorIndex,
     VectorQuery,
     VectorRow,
@@ -20,7 +20,7 @@ from exp_pool.core.contracts.plugs import (
 from exp_pool.core.record import Record, Vector
 from exp_pool.testing.factories import row, unit
 
-SPACE = Space("n", "e")
+SPACE = IndexPartition("n", "e")
 POOL = "a pool"
 
 
@@ -38,7 +38,7 @@ class VectorIndexShape:
         **fields: Any,
     ) -> list[Record]:
         """Put rows into the store and hand them to the index."""
-        space = Space(namespace, embedder)
+        space = IndexPartition(namespace, embedder)
         index.generation(space, POOL)
         rows = [row(f"r{i}", namespace=namespace, id=f"{namespace}-{i}", **fields) for i in range(count)]
         vectors = [Vector(embedder, v.tobytes()) for v in unit(seed, count)]
@@ -53,7 +53,7 @@ class VectorIndexShape:
         self.complete(index, space)
         return rows
 
-    def complete(self, index: VectorIndex, space: Space) -> None:
+    def complete(self, index: VectorIndex, space: IndexPartition) -> None:
         """Everything was handed over."""
         if isinstance(index, RenewableIndex):
             index.complete(space)

@@ -1,7 +1,7 @@
 import pytest
 
 from exp_pool.errors import VectorIndexError
-from exp_pool.protocols import Space
+from exp_pool.protocols import IndexPartition
 from exp_pool.search.indexes.chroma_server import ChromaServerIndex
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.testing import VectorIndexContract
@@ -24,7 +24,9 @@ class TestChromaServer(VectorIndexContract):
     def test_what_one_pool_does_another_does_not_see(self, store, index, chroma_url):
         self.fill(store, index, 5)
         other = ChromaServerIndex(chroma_url, timeout_s=30)
-        assert other.generation(Space("n", "e"), "another pool") != index.generation(Space("n", "e"), POOL)
+        assert other.generation(IndexPartition("n", "e"), "another pool") != index.generation(
+            IndexPartition("n", "e"), POOL
+        )
         other.clear("n", "another pool")
         other.close()
         assert index.search(self.query(5))[0]
@@ -41,4 +43,4 @@ def test_a_server_that_is_not_there_is_named_with_what_to_do():
     with pytest.raises(
         VectorIndexError, match="no Chroma server at chroma://127.0.0.1:1: .*chroma run --path FOLDER --port 1"
     ):
-        index.generation(Space("n", "e"), POOL)
+        index.generation(IndexPartition("n", "e"), POOL)

@@ -1,8 +1,8 @@
 """MariaDB passes the contract of record stores, on a real server."""
 
 import pytest
-from servers.databases import new_database
-from servers.mariadb import connect
+from support.servers.databases import new_database
+from support.servers.mariadb import connect
 
 from exp_pool.stores.sql.mysql import MysqlStore
 from exp_pool.testing import RecordStoreContract

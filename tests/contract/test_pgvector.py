@@ -3,7 +3,7 @@
 import secrets
 
 import pytest
-from servers.databases import new_database
+from support.servers.databases import new_database
 
 from exp_pool.protocols import VectorQuery
 from exp_pool.search.indexes.pgvector import PgVectorIndex

@@ -3,7 +3,7 @@
 import secrets
 
 import pytest
-from servers.databases import new_database
+from support.servers.databases import new_database
 
 from exp_pool.stores.sql.postgres import PostgresStore
 from exp_pool.testing import RecordStoreContract

@@ -1,5 +1,5 @@
 import pytest
-from servers.redis_server import pool_at
+from support.servers.redis_server import pool_at
 
 from exp_pool.testing import RecordStoreContract
 

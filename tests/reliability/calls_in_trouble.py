@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from servers import until
+from support.servers import until
 
 from exp_pool import ExpManager
 from exp_pool.protocols import EventKind

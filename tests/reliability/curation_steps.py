@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
-from children import in_child
-from curating import contents, of_everything
+from support.children import in_child
+from support.curated_pools import contents, of_everything
 
 from exp_pool import Experience, ExpManager
 from exp_pool.core.record import sized
@@ -60,10 +60,10 @@ def manager_of(folder, n=0, after=False):
 
 def mixed(pool):
     """Rows edited, deleted and added, as an edited frame would have it; without pandas, which takes a second to load."""
-    rows = [pool._get(exp.id) for exp in pool.iter_exps()]
+    rows = [pool.editor.record(exp.id) for exp in pool.iter_exps()]
     edited = [(row, sized(replace(row, expected='"said"', strategy="s"))) for row in rows[:4]]
     new = Experience(id="new", function="ask", request="new", response="r", created_at=datetime(2026, 2, 1, tzinfo=UTC))
-    return planned(pool.space, "apply", [*edited, (rows[5], None), (rows[6], None), (None, pool.record_of(new))])
+    return planned(pool.space, "apply", [*edited, (rows[5], None), (rows[6], None), (None, pool.editor.record_of(new))])
 
 
 def do(operation, pool):

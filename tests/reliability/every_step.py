@@ -14,12 +14,12 @@ from pathlib import Path
 
 import chromadb  # noqa: F401  loaded before the forks
 import chromadb.api.models.Collection as chroma_collection
-from children import in_child
 from conftest import letters
+from support.children import in_child
 
 from exp_pool import Experience, ExpManager
 from exp_pool.core.values.vectors import to_unit
-from exp_pool.maintenance.worker import Upkeep
+from exp_pool.maintenance.worker import MaintenanceWorker
 from exp_pool.protocols import EvictionOrder, RecordQuery, VectorQuery
 from exp_pool.stores.sql.sqlite_schema import MIGRATIONS
 
@@ -94,7 +94,7 @@ class Steps:
 
 
 def manager_of(folder, **settings):
-    Upkeep._start = lambda self: None  # its thread would make steps of its own, at other times
+    MaintenanceWorker._start = lambda self: None  # its thread would make steps of its own, at other times
     return ExpManager(
         store=f"sqlite:///{folder}/pool.db",
         index=f"chroma:///{folder}/chroma",

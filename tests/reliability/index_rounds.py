@@ -21,7 +21,7 @@ from every_step import in_child
 
 from exp_pool import Experience, ExpManager
 from exp_pool.core.values.vectors import to_unit
-from exp_pool.maintenance.worker import Upkeep
+from exp_pool.maintenance.worker import MaintenanceWorker
 from exp_pool.protocols import RecordQuery, VectorQuery
 from exp_pool.search.indexes.chroma import ChromaIndex
 from exp_pool.search.indexes.milvus_lite import MilvusLiteIndex
@@ -55,7 +55,7 @@ def manager_of(folder, sync_threshold=SYNC_THRESHOLD):
 
 def write(folder, name, acknowledge):
     """Until killed: store, have it indexed, say so."""
-    Upkeep._start = lambda self: None  # upkeep by `flush` alone, so that kills hit it most of the time
+    MaintenanceWorker._start = lambda self: None  # upkeep by `flush` alone, so that kills hit it most of the time
     manager, number = manager_of(folder), 0
     while True:
         exps = [Experience(function="f", request=f"{name}-{number + i}", response=number + i) for i in range(BATCH)]

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from exp_pool.core.contracts.rows import SCAN_ORDERS
 from exp_pool.core.filters import parse_where
-from exp_pool.core.record import Duty, hash_text
-from exp_pool.protocols import Deletion, EvictionOrder, Put, PutMode, RecordQuery, Settlement, Touch
+from exp_pool.core.record import TaskKind, hash_text
+from exp_pool.protocols import Completion, Deletion, EvictionOrder, Put, PutMode, RecordQuery, Touch
 from exp_pool.testing.factories import NASTY_TEXTS, row, unit, vector
 
 FAR = 2**52  # microseconds: in 2112, by any clock
@@ -139,7 +139,7 @@ class Program:
             history=self.chance.random() < 0.5,
             expired=self.chance.random() < 0.7,
             quarantined=self.chance.random() < 0.7,
-            owed=self.maybe(self.chance.choice(list(Duty)), 0.2),
+            owed=self.maybe(self.chance.choice(list(TaskKind)), 0.2),
         )
 
     # Operations
@@ -190,19 +190,19 @@ class Program:
 
     def settle(self):
         return [
-            Settlement(
+            Completion(
                 self.space(),
                 self.chance.choice(NAMES),
-                duty := self.chance.choice(list(Duty)),
+                duty := self.chance.choice(list(TaskKind)),
                 done := self.chance.random() < 0.6,
-                self.maybe(self.vector()) if done and duty is Duty.EMBED else None,
+                self.maybe(self.vector()) if done and duty is TaskKind.EMBED else None,
                 None if done else self.chance.choice([5, FAR]),
             )
             for _ in range(self.number(most=12))
         ]
 
     def owe(self):
-        return replace(self.query(everywhere=0), owed=None), self.chance.choice(list(Duty))
+        return replace(self.query(everywhere=0), pending=None), self.chance.choice(list(TaskKind))
 
     def get_vectors(self):
         return self.space(), self.few(NAMES, 0, 8)
@@ -343,10 +343,10 @@ class Session:
         return self.store.touch_many(space, touches)
 
     def do_settle(self, settlements):
-        return self.store.settle_many(settlements)
+        return self.store.complete_many(settlements)
 
     def do_owe(self, query, duty):
-        return self.store.owe(query, duty)
+        return self.store.enqueue(query, duty)
 
     def do_get_vectors(self, space, ids):
         return self.store.get_vectors(space, ids)

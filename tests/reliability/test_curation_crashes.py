@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from children import told_by
-from curating import contents, of_everything
+from support.children import told_by
+from support.curated_pools import contents, of_everything
 
 from exp_pool import Experience, ExpManager
 from exp_pool.core.record import sized
@@ -46,9 +46,9 @@ class World:
         self.manager = ExpManager(store=self.faulty, index="none://", embedder="none")
         self.pool = self.manager.sync
         self.pool.create_exps(of_everything(9))
-        rows = [self.pool._get(exp.id) for exp in self.pool.iter_exps()]
+        rows = [self.pool.editor.record(exp.id) for exp in self.pool.iter_exps()]
         edited = [(row, sized(replace(row, expected='"said"', strategy="s"))) for row in rows[:4]]
-        new = self.pool.record_of(Experience(id="new", function="ask", request="new", response="r"))
+        new = self.pool.editor.record_of(Experience(id="new", function="ask", request="new", response="r"))
         self.change = planned(self.pool.space, "apply", [*edited, (rows[5], None), (rows[6], None), (None, new)])
         self.before = contents(self.pool)
 

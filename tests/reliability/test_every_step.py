@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from children import told_by
+from support.children import told_by
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
 STRIDE = 1 if FULL else 23

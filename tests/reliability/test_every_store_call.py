@@ -16,7 +16,7 @@ import pytest
 from conftest import letters
 
 from exp_pool import Experience, ExpManager, Score, ThresholdJudge, bypass
-from exp_pool.core.record import Duty
+from exp_pool.core.record import TaskKind
 from exp_pool.errors import StoreError
 from exp_pool.protocols import RecordQuery
 from exp_pool.stores.memory import MemoryStore
@@ -190,7 +190,7 @@ def use_as_good_as_new(calls, manager):
     calls.many(["m", "n"], ONCE)
     calls.many(["n", "m", "n"], NEVER)
     manager.sync.flush()
-    assert [manager.sync.store.count(RecordQuery(None, owed=duty)) for duty in Duty] == [0, 0]
+    assert [manager.sync.store.count(RecordQuery(None, pending=duty)) for duty in TaskKind] == [0, 0]
     found = manager.sync.query_exps("new plain", function="plain", top_k=1)
     assert [experience.request for experience in found] == ["new plain"]
     assert manager.stats().degraded == degraded

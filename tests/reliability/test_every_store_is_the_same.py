@@ -10,8 +10,8 @@ import random
 import time
 
 import pytest
-from pools import SERVERS, new_store
 from programs import Program, Session
+from support.pools import SERVERS, new_store
 
 from exp_pool.runtime import clock as _clock
 from exp_pool.stores.memory import MemoryStore

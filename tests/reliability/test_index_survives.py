@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from children import told_by
+from support.children import told_by
 
 FULL = os.environ.get("EXP_POOL_FULL") == "1"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from calls_in_trouble import AT_ONCE, PATIENCE_S, Calls
-from servers import until, with_port
+from support.servers import until, with_port
 
 from exp_pool.api.registry import open_store
 from exp_pool.core.config import ExpPoolConfig

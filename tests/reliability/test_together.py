@@ -13,15 +13,15 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import pytest
-from pools import SERVERS, new_url
 from programs import EMBEDDERS, Session
-from servers import until
+from support.pools import SERVERS, new_url
+from support.servers import until
 
 from exp_pool.api.registry import open_store
 from exp_pool.core.config import ExpPoolConfig
-from exp_pool.core.record import Duty
+from exp_pool.core.record import TaskKind
 from exp_pool.errors import StoreError
-from exp_pool.protocols import AnnouncingStore, EvictionOrder, Put, PutMode, PutStatus, RecordQuery, Settlement, Touch
+from exp_pool.protocols import AnnouncingStore, Completion, EvictionOrder, Put, PutMode, PutStatus, RecordQuery, Touch
 from exp_pool.runtime.plugs import offers
 from exp_pool.testing.factories import row, unit, vector
 
@@ -66,7 +66,7 @@ def one_change(store, chance, wandering):
         case 5:
             return "deleted", len(store.delete_many(SPACE, some))
         case 6:
-            store.settle_many([Settlement(SPACE, id_, Duty.EMBED, vector=vector_of(chance)) for id_ in some])
+            store.complete_many([Completion(SPACE, id_, TaskKind.EMBED, vector=vector_of(chance)) for id_ in some])
             return "settled", 1
         case 7:
             return "evicted", len(store.evict(SPACE, chance.choice(list(EvictionOrder)), 3))
@@ -74,7 +74,7 @@ def one_change(store, chance, wandering):
             store.touch_many(SPACE, [Touch(id_, 1, 7) for id_ in some])
             return "touched", 1
         case 9:
-            return "owed", store.owe(RecordQuery(SPACE), Duty.EMBED)
+            return "owed", store.enqueue(RecordQuery(SPACE), TaskKind.EMBED)
 
 
 class Keeping:

@@ -4,7 +4,7 @@ import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import TypeVar, assert_type, cast
 
-from exp_pool import Answer, ExpManager, Hit, Ttl, exp_cache
+from exp_pool import Answer, Experience, ExpManager, Hit, Ttl, exp_cache
 from exp_pool.runtime.counters import CacheInfo
 
 
@@ -135,6 +135,19 @@ def with_a_manager(manager: ExpManager) -> None:
     assert_type(inner_with_options("q"), int)
 
 
+def asked(manager: ExpManager) -> None:
+    assert_type(manager.sync.search("q", function=plain, top_k=3, where={"kind": "success"}), list[Hit])
+    assert_type(manager.sync.query_exps("q", query_type="exact", namespace=None), list[Experience])
+    manager.sync.search("q", topk=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    manager.sync.query_exps("q", top_k="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def asked_async(manager: ExpManager) -> None:
+    assert_type(await manager.search("q", min_similarity=0.5, reranker="none"), list[Hit])
+    assert_type(await manager.query_exps("q"), list[Experience])
+    await manager.search("q", wher={})  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
 bound = exp_cache(functools.partial(len, "abc"))
 assert_type(bound(), int)
 
@@ -148,3 +161,4 @@ Agent().make(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 ExpManager(max_entrys=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 ExpManager(eviction="newest")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 ExpManager(store="memory://", max_entries=3, max_bytes="1GB", default_ttl="1h", eviction="lfu")
+exp_cache(ttll=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]

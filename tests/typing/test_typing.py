@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support.paths import ROOT, TESTS
 
-HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+HERE = TESTS / "typing"
 
 
 @pytest.mark.slow

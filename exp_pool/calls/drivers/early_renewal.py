@@ -13,19 +13,16 @@ from loguru import logger
 from exp_pool.calls.steps import Renew
 from exp_pool.runtime.background import Background
 from exp_pool.runtime.call_context import carried
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import log_with_trace
 
 
+@reinit_after_fork()
 class Renewals:
     """Which keys are being renewed in this process: each by one story at a time. Other processes may do the same."""
 
     def __init__(self, background: Background) -> None:
         self._background = background
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._runs: set[tuple[str, str, str]] = set()
 

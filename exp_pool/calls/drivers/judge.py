@@ -11,14 +11,15 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 from exp_pool.core.contracts.plugs import Judge, Question, Verdict
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.call_context import carried
 from exp_pool.runtime.clock import monotonic
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 
 _MOST_HUNG = 4  # threads that one judge may keep busy after it was given up on; then it is refused at once
 
 
+@reinit_after_fork()
 class Judging:
     """Asks judges for their verdict. Thread-safe.
 
@@ -33,10 +34,6 @@ class Judging:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._hung: Counter[int] = Counter()  # questions left behind, by the judge's id; they keep it alive
 
@@ -50,7 +47,7 @@ class Judging:
         deadline = monotonic() + self._timeout_s
         waits_for_nobody = getattr(judge, "pure", False) is True or inspect.iscoroutinefunction(judge.judge)
         said = judge.judge(question) if waits_for_nobody else self._on_thread(judge, question)
-        return settled(said, max(0.0, deadline - monotonic()))
+        return resolve(said, max(0.0, deadline - monotonic()))
 
     def _on_thread(self, judge: Judge, question: Question) -> Verdict | Awaitable[Verdict]:
         me = id(judge)

@@ -19,13 +19,14 @@ from exp_pool.calls.steps import Claimed
 from exp_pool.core.contracts.plugs import Lease, RecordStore
 from exp_pool.errors import ExpPoolError
 from exp_pool.runtime.clock import monotonic
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 
 _Ref: TypeAlias = tuple[str, str]  # namespace and key
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.005, 0.2  # between two looks at what another process is computing
 
 
+@reinit_after_fork()
 class Leases:
     """The leases that one manager holds."""
 
@@ -33,10 +34,6 @@ class Leases:
         self._store = store
         self._timeout_s = timeout_s
         self._usable = store.capabilities.shared and store.capabilities.leases
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._owner = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._changed = threading.Condition()
         self._held: dict[_Ref, tuple[Lease, float]] = {}  # when it was last renewed

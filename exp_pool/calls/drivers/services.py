@@ -41,13 +41,13 @@ from exp_pool.core.contracts.plugs import Embedder, Event, EventKind, Lease, Obs
 from exp_pool.core.experience import Call, Experience
 from exp_pool.core.record import Match, Record, to_experience
 from exp_pool.errors import EncodingError, MisfitError
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.background import Background
 from exp_pool.runtime.call_context import in_namespace
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters
 from exp_pool.runtime.notices import Notices, log_with_trace
-from exp_pool.search.search import Search, Wanted
+from exp_pool.search.search import Search, SearchQuery
 from exp_pool.stores.lineage import with_inherited_trust
 
 
@@ -186,9 +186,9 @@ class Ports:
             return self.search.nearest(wanted, embedded)
         return self.search.comparable(wanted, embedded, max(0.0, deadline - monotonic()))
 
-    def _wanted(self, step: FindSimilar) -> Wanted:
+    def _wanted(self, step: FindSimilar) -> SearchQuery:
         request = step.request
-        return Wanted(
+        return SearchQuery(
             namespace=request.namespace,
             text=request.text,
             limit=step.limit,
@@ -257,7 +257,7 @@ class Ports:
         elif isinstance(error, MisfitError):  # each answer is to be mended
             topic += f":{said}"
         log_with_trace("DEBUG", message, error)
-        self.notices.once(topic, message, trouble.request.spec.function)
+        self.notices.warn_once(topic, message, trouble.request.spec.function)
         detail = {"what": trouble.what, "error": type(error).__name__}
         self.tell(Event(EventKind.DEGRADE, trouble.request.namespace, function, trouble.request.key, None, detail))
 
@@ -269,7 +269,7 @@ class Ports:
     def _guarded(self, kind: str, plug: Callable[..., Any], *args: Any) -> Any:
         """What a plug of the user's returns; ``...`` where it raised."""
         try:
-            return settled(plug(*args))
+            return resolve(plug(*args))
         except Exception as err:
             self.counters.add("degraded")
             with suppress(Exception):

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from exp_pool.calls.request import Request
 from exp_pool.calls.steps import Ending, Once
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 
 _LOOK_S = 1.0  # how often those who wait look whether the leader is still there
 
@@ -93,14 +93,11 @@ class leading:  # noqa: N801  (used as one writes a function; a generator would 
         _inside.reset(self._token)
 
 
+@reinit_after_fork()
 class Flights:
     """The flights of one manager."""
 
     def __init__(self) -> None:
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._flights: dict[Ref, Flight] = {}
 

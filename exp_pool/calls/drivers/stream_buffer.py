@@ -13,7 +13,7 @@ from exp_pool.calls.steps import Ending, Outcome
 from exp_pool.core.capture import Capture
 from exp_pool.core.codecs.typed import ResponseCodec
 from exp_pool.errors import EncodingError
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 
 
 class Shareable(Protocol):
@@ -221,14 +221,11 @@ class Look:
     seen: object
 
 
+@reinit_after_fork()
 class Streams:
     """The running streams of one manager, by call and kind of function."""
 
     def __init__(self) -> None:
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[_Ref, Any] = {}
         self._same: WeakValueDictionary[_Ref, SameCall] = WeakValueDictionary()

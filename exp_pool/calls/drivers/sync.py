@@ -11,7 +11,7 @@ from exp_pool.calls.drivers.refinement import refine_on_thread
 from exp_pool.calls.drivers.run import Running
 from exp_pool.calls.drivers.services import Ports
 from exp_pool.calls.steps import Ask, Claim, Claimed, FlowStep, Improve, Once, Outcome, Renew, Run, Shared, Story
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 
 T = TypeVar("T")
 
@@ -114,7 +114,7 @@ def perform(step: FlowStep, ports: Ports, function: Callable[..., Any]) -> Any:
         case Renew():
             return ports.renewals.on_thread(step, lambda telling: drive(telling, ports, function))
         case Ask(question, arguments):
-            return settled(question(*arguments))
+            return resolve(question(*arguments))
         case _:
             return ports.perform(step)
 

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from exp_pool.core.contracts.rows import (
     SCAN_ORDERS,
     Claim,
+    Completion,
     Deletion,
     Evicted,
     EvictionOrder,
+    IndexPartition,
     Lease,
     LogEntry,
     Names,
@@ -26,8 +28,6 @@ from exp_pool.core.contracts.rows import (
     PutStatus,
     RecordQuery,
     RequestRow,
-    Settlement,
-    Space,
     State,
     Touch,
     Usage,
@@ -45,6 +45,7 @@ __all__ = [  # the words of `rows` and `stores` too, so that whoever writes a pl
     "Capabilities",
     "Claim",
     "Codec",
+    "Completion",
     "ContextBuilder",
     "Deletion",
     "Embedder",
@@ -53,6 +54,7 @@ __all__ = [  # the words of `rows` and `stores` too, so that whoever writes a pl
     "Evicted",
     "EvictionOrder",
     "FrontTier",
+    "IndexPartition",
     "Judge",
     "Lease",
     "LogEntry",
@@ -70,8 +72,6 @@ __all__ = [  # the words of `rows` and `stores` too, so that whoever writes a pl
     "ScoreContext",
     "Scorer",
     "SearchingStore",
-    "Settlement",
-    "Space",
     "Spending",
     "State",
     "Ticket",
@@ -121,7 +121,7 @@ class VectorIndex(Protocol):
     derived: bool
     """Whether rows must be handed to it; False where it reads the store's vectors itself, or finds nothing."""
 
-    def generation(self, space: Space, pool: str) -> str:
+    def generation(self, space: IndexPartition, pool: str) -> str:
         """Take hold of what it has of a space of this pool, and name it: another name, and all is handed over again.
 
         Raises:
@@ -129,11 +129,11 @@ class VectorIndex(Protocol):
         """
         ...
 
-    def upsert_many(self, space: Space, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
         """Add or replace rows, each with its vector."""
         ...
 
-    def delete_many(self, space: Space, ids: Sequence[str]) -> None:
+    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
         """Forget rows; unknown ids are skipped, and an id may stand there twice."""
         ...
 
@@ -171,23 +171,23 @@ class SearchingStore(Protocol):
 class RenewableIndex(VectorIndex, Protocol):
     """A derived index of files of its own, which may be damaged, and which is then built anew beside the old."""
 
-    def doubt(self, space: Space) -> str:
+    def doubt(self, space: IndexPartition) -> str:
         """Why what it holds may be damaged; ``""`` where nothing says so."""
         ...
 
-    def findable(self, space: Space) -> set[str] | None:
+    def findable(self, space: IndexPartition) -> set[str] | None:
         """The ids that searching can find, asked in a process that may die of it; None where it does or cannot say."""
         ...
 
-    def believe(self, space: Space) -> None:
+    def believe(self, space: IndexPartition) -> None:
         """What was found is all that should be there: it is in doubt no longer."""
         ...
 
-    def count(self, space: Space) -> int:
+    def count(self, space: IndexPartition) -> int:
         """How many rows it has."""
         ...
 
-    def renew(self, space: Space) -> str:
+    def renew(self, space: IndexPartition) -> str:
         """Begin a new generation, which is filled from now on; the old one, if it is sound, answers until `complete`.
 
         Returns:
@@ -195,7 +195,7 @@ class RenewableIndex(VectorIndex, Protocol):
         """
         ...
 
-    def complete(self, space: Space) -> None:
+    def complete(self, space: IndexPartition) -> None:
         """Everything has been handed over: the generation being filled answers from now on, the old one is removed."""
         ...
 
@@ -248,14 +248,14 @@ class Question:
 class Verdict:
     """A judge's decision: the hit that answers, or None to abstain; and why, for people.
 
-    The rest is for judges that learn. `lesson` is what is to be learned from this call, about the hit that was
+    The rest is for judges that learn. `example` is what is to be learned from this call, about the hit that was
     `considered`. `live`: the hit would answer, but the function is to run all the same, to see what it says.
     """
 
     hit: Hit | None
     reason: str = ""
     considered: Hit | None = None
-    lesson: Any = None
+    example: Any = None
     live: bool = False
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from exp_pool.core.filters import Condition
-from exp_pool.core.record import Duty, Record, Vector
+from exp_pool.core.record import Record, TaskKind, Vector
 from exp_pool.core.values.encoding import to_plain
 from exp_pool.runtime.clock import now
 
@@ -17,14 +17,14 @@ SCAN_ORDERS = ("created_at", "last_access", "access_count", "score", "expires_at
 
 @dataclass(frozen=True, slots=True)
 class RecordQuery:
-    """Which rows. `namespace` None means all of them: for upkeep only, never on behalf of a caller."""
+    """Which rows. `namespace` None means all of them: for maintenance only, never on behalf of a caller."""
 
     namespace: str | None
     where: tuple[Condition, ...] = ()
     history: bool = False  # rows that are no longer current, too
     expired: bool = True  # rows past `expires_at`, too
     quarantined: bool = True  # rows not trusted, too
-    owed: Duty | None = None  # only rows that owe this by now
+    pending: TaskKind | None = None  # only rows on which this is due by now
 
 
 class PutMode(StrEnum):
@@ -40,12 +40,12 @@ class Put:
     """One row to write.
 
     INSERT adds a row. It becomes the current one of its (namespace, key) and the row that was current becomes
-    history (``superseded_by`` names the new one; its vector is removed and nothing is owed to it any more). Where
+    history (``superseded_by`` names the new one; its vector is removed and no task is pending on it any more). Where
     the current row is annotated and the new one is not, and is automatic, refined or imported, it is stored as
     history instead. UPDATE replaces the content of a row that has `expected_revision`: everything but id,
     namespace, function, version, key, request, arguments, created_at, principal, currency, access counts, and what
-    upkeep settles. The revision goes up by one. REPLICATE is an INSERT that comes from another pool: it is refused
-    where this pool has deleted the id, or everything that was created up to then.
+    maintenance completes. The revision goes up by one. REPLICATE is an INSERT that comes from another pool: it is
+    refused where this pool has deleted the id, or everything that was created up to then.
     """
 
     record: Record
@@ -91,8 +91,8 @@ class Usage(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """What upkeep did about one duty of one current row. Ignored where the row is gone or owes the duty no longer.
+class Completion:
+    """What maintenance did about a pending task of a current row. Ignored where the row is gone or the task is done.
 
     Not done: `retry_at` (microseconds) says when to try again, and the tries go up by one. Done with a vector (EMBED):
     the vector is stored in the same transaction.
@@ -100,7 +100,7 @@ class Settlement:
 
     namespace: str
     id: str
-    duty: Duty
+    task: TaskKind
     done: bool = True
     vector: Vector | None = None
     retry_at: int | None = None
@@ -134,7 +134,7 @@ class Claim:
     lease: Lease | None = None
 
 
-class Space(NamedTuple):
+class IndexPartition(NamedTuple):
     """Where vectors can be compared: the tenant's, and of one embedder."""
 
     namespace: str

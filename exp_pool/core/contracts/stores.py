@@ -8,9 +8,11 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from exp_pool.core.contracts.rows import (
     Claim,
+    Completion,
     Deletion,
     Evicted,
     EvictionOrder,
+    IndexPartition,
     Lease,
     LogEntry,
     Names,
@@ -18,14 +20,12 @@ from exp_pool.core.contracts.rows import (
     PutStatus,
     RecordQuery,
     RequestRow,
-    Settlement,
-    Space,
     State,
     Touch,
     Usage,
     VectorRow,
 )
-from exp_pool.core.record import Duty, Record, Vector
+from exp_pool.core.record import Record, TaskKind, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,12 @@ class RecordStore(Protocol):
         """Add to access counts. Changes no revision; rows that are gone are skipped."""
         ...
 
-    def settle_many(self, settlements: Sequence[Settlement]) -> None:
-        """Write down what upkeep did. Changes no revision."""
+    def complete_many(self, completions: Sequence[Completion]) -> None:
+        """Write down what maintenance did about pending tasks. Changes no revision."""
         ...
 
-    def owe(self, query: RecordQuery, duty: Duty) -> int:
-        """Make every current row of the query owe this duty from now on, with no tries behind it; how many rows."""
+    def enqueue(self, query: RecordQuery, task: TaskKind) -> int:
+        """Make this task due now on every current row of the query, with no tries behind it; how many rows."""
         ...
 
     def get_vectors(self, namespace: str, ids: Sequence[str]) -> list[Vector | None]:
@@ -130,7 +130,7 @@ class RecordStore(Protocol):
         """
         ...
 
-    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         """How many vectors there are of each (namespace, embedder), in one namespace or all."""
         ...
 

@@ -1,42 +1,67 @@
-"""From a call's positional and keyword arguments to named arguments, and from these to the reuse scope."""
+"""Binding: from a call's positional and keyword arguments to named arguments, by the signature that really counts.
+
+`functools.wraps` gives a wrapper the signature of the function behind it, but what binds a call is the wrapper's own. A
+wrapper with parameters of its own is bound by these. One that takes ``*args, **kwargs`` may do with them what it likes:
+set a default, look only at what was given by name. So of those the call is what was given, as it was given, with
+nothing filled in (`AsGiven`); only the names come from the function behind it, for redaction, `exclude=` and
+`request=`.
+"""
 
 from __future__ import annotations
 
-import functools
 import inspect
+import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from exp_pool.core.identity import closures
-from exp_pool.core.identity.keys import make_scope, qualified_name
-from exp_pool.core.identity.request_text import CLOSURE as CLOSURE  # noqa: PLC0414  (for those who bind)
-from exp_pool.core.identity.request_text import without_text
-from exp_pool.core.identity.signatures import BY_NAME, order_of
-from exp_pool.errors import InvalidInputError
+# What stands among the arguments and is none; no parameter has such a name.
+CLOSURE = "<closure>"  # what the function closes over
+BY_NAME = "<by name>"  # where it counts: which arguments were given by name, in their order
+BESIDE = (CLOSURE, BY_NAME)
+CLASS = "<class>"  # among the attributes of self that matter: its class
 
-CLASS = "<class>"  # among the attributes of self that matter, where its class stands
+_OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def function_name(function: Callable[..., Any] | str) -> str:
-    """The name under which a function's calls are stored: ``module.qualname``, or what a decorator was told.
+def called_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature by which a call is bound: of the wrapper itself, whatever it passes for."""
+    found: Any = function
+    while not isinstance(found, types.FunctionType):
+        inner = getattr(found, "__wrapped__", None)
+        if inner is None or inspect.ismethod(found) or getattr(found, "_bound", None):
+            return inspect.signature(found)
+        found = inner
+    bare = types.FunctionType(found.__code__, found.__globals__, found.__name__, found.__defaults__, found.__closure__)
+    bare.__kwdefaults__, bare.__annotations__ = found.__kwdefaults__, found.__annotations__
+    return inspect.signature(bare)
 
-    Raises:
-        InvalidInputError: the name is empty, or the value is neither a name nor a function.
-    """
-    if isinstance(function, str):
-        if not function.strip():
-            raise InvalidInputError("a function name must not be empty; give the function itself or its stored name")
-        return function
-    while isinstance(function, functools.partial):
-        function = function.func
-    stored = getattr(function, "__exp_function__", None)
-    if isinstance(stored, str):
-        return stored
-    if not callable(function):
-        raise InvalidInputError(f"expected a function or its name, got {function!r}")
-    if not hasattr(function, "__qualname__"):
-        return qualified_name(type(function))
-    return qualified_name(function)
+
+def shown_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature that the function passes for: of the one that it wraps; its own, where that goes in a circle."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return called_signature(function)
+
+
+def is_open(called: inspect.Signature, shown: inspect.Signature) -> bool:
+    """Whether a wrapper takes what it does not name, so that only what was given says what a call is."""
+    return not agree(called, shown) and any(parameter.kind in _OPEN for parameter in called.parameters.values())
+
+
+def agree(one: inspect.Signature, other: inspect.Signature) -> bool:
+    """Whether two signatures bind every call alike."""
+
+    def told(signature: inspect.Signature) -> list[tuple[Any, ...]]:
+        return [(p.name, p.kind, id(p.default)) for p in signature.parameters.values()]
+
+    return told(one) == told(other)
+
+
+def order_of(names: Sequence[str]) -> list[str]:
+    """The names where their order says something: the one that everybody would take says nothing."""
+    return [] if list(names) == sorted(names) else list(names)
 
 
 def bind(
@@ -100,27 +125,56 @@ class Binder:
         return named
 
 
-def reuse_scope(
-    function: str,
-    version: str,
-    arguments: Mapping[str, Any],
-    parameter: str | None,
-    secret: bytes | None = None,
-) -> str:
-    """Digest of everything in the call but the text of `parameter`; of everything, where no parameter held the text.
+class AsGiven:
+    """Binds the calls of a wrapper that takes ``*args`` or ``**kwargs``.
 
-    So a call without a request parameter, whose text is all its arguments as JSON, is only ever answered exactly.
+    Args:
+        called: the wrapper's own signature.
+        shown: that of the function behind it.
+        exclude: names that do not count.
     """
-    if parameter is not None:
-        arguments = {**arguments, parameter: without_text(arguments[parameter])}
-    return make_scope(function, version, arguments, secret)
 
+    def __init__(self, called: inspect.Signature, shown: inspect.Signature, exclude: Collection[str] = ()) -> None:
+        self._called, self._shown, self.excluded = called, shown, frozenset(exclude)
+        self._own = [p for p in called.parameters.values() if p.kind not in _OPEN]
 
-def closed_over(function: Callable[..., Any], exclude: Collection[str] = ()) -> dict[str, Any]:
-    """What the function closes over, under one name among the arguments: it makes calls differ as these do.
+    def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The named arguments, without those excluded.
 
-    Raises:
-        UnkeyableError: a value goes in a circle; `path` names the variable.
-    """
-    found = closures.closed_over(function, exclude)
-    return {CLOSURE: found} if found else {}
+        Raises:
+            TypeError: the call does not fit the wrapper.
+        """
+        bound = self._called.bind(*args, **kwargs)
+        bound.apply_defaults()
+        own = {p.name: bound.arguments[p.name] for p in self._own}
+        rest = [name for name in kwargs if name not in own and name not in self.excluded]
+        named = self._by_shown(args, kwargs, own)
+        if named is None:  # the function behind it is called otherwise: its names say nothing
+            extra = {p.name: bound.arguments[p.name] for p in self._called.parameters.values() if p.kind is _OPEN[0]}
+            named = {**own, **extra, **{name: kwargs[name] for name in rest}, BY_NAME: {"of the wrapper": rest}}
+        else:
+            parameters = self._shown.parameters
+            movable = any(name in parameters and parameters[name].kind in _BY_PLACE for name in rest)
+            if movable or order_of(rest):
+                named[BY_NAME] = rest
+        return {name: value for name, value in named.items() if name not in self.excluded}
+
+    def _by_shown(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], own: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """What was given by the names of the function behind the wrapper; None where it cannot be called so."""
+        places = [p.name for p in self._shown.parameters.values() if p.kind in _BY_PLACE]
+        of_wrapper = [p.name for p in self._own if p.kind in _BY_PLACE]
+        if places[: min(len(args), len(of_wrapper))] != of_wrapper[: len(args)]:
+            return None
+        try:
+            given = self._shown.bind_partial(*args, **kwargs).arguments
+        except TypeError:
+            return None
+        for parameter in self._shown.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD and parameter.name in given:
+                others = given.pop(parameter.name)
+                if parameter.name in others or others.keys() & given.keys():
+                    return None
+                given |= others
+        return {**given, **own}

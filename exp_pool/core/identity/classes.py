@@ -16,13 +16,13 @@ import enum
 import fractions
 import functools
 import pathlib
-import sys
 import types
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
-_HEAP_TYPE = 1 << 9  # of type.__flags__: made at run time, by a class statement or otherwise
+from exp_pool.core.identity.names import HEAP_TYPE, is_known_by_name
+
 _IMMUTABLE_TYPE = 1 << 8  # of type.__flags__: written in C
 _POINTER = object.__basicsize__ // 2
 _MAKERS = ("abc", "collections", "dataclasses", "enum", "functools", "pydantic", "typing")  # they add methods of theirs
@@ -37,22 +37,12 @@ _IMMUTABLE = frozenset(
 )
 
 
-def is_known_by_name(obj: type | types.FunctionType) -> bool:
-    """Whether its qualified name leads to this very object."""
-    if isinstance(obj, type) and not obj.__flags__ & _HEAP_TYPE:  # there is one of it, even if its name is elsewhere
-        return True
-    found: Any = sys.modules.get(obj.__module__)
-    for name in obj.__qualname__.split("."):  # "<locals>" and "<lambda>" lead nowhere
-        found = getattr(found, name, None)
-    return found is obj
-
-
 def hides_content(cls: type, below: type) -> bool:
     """Whether instances may hold what nobody can see: a class written in C stands below the built-in one."""
     if getattr(cls, "n_fields", 0) != getattr(cls, "n_sequence_fields", 0):  # time.struct_time and the like
         return True
     own = cls.__mro__[: cls.__mro__.index(below)]
-    return any(not base.__flags__ & _HEAP_TYPE and base.__basicsize__ > object.__basicsize__ for base in own)
+    return any(not base.__flags__ & HEAP_TYPE and base.__basicsize__ > object.__basicsize__ for base in own)
 
 
 def may_hold_unseen(cls: type) -> bool:
@@ -74,7 +64,7 @@ def _is_memory(cls: type) -> bool:
 
 
 def _is_in_c(cls: type) -> bool:
-    return not cls.__flags__ & _HEAP_TYPE or bool(cls.__flags__ & _IMMUTABLE_TYPE)
+    return not cls.__flags__ & HEAP_TYPE or bool(cls.__flags__ & _IMMUTABLE_TYPE)
 
 
 def _keeps(member: Any) -> bool:

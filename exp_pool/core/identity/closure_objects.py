@@ -11,15 +11,13 @@ import dataclasses
 import functools
 import io
 import numbers
-import sys
 import types
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from inspect import getattr_static
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary
 
-from exp_pool.core.identity.classes import attributes_of, has_attributes, is_known_by_name, is_plain, may_hold_unseen
+from exp_pool.core.identity.classes import attributes_of, has_attributes, is_plain, may_hold_unseen
 from exp_pool.core.identity.closure_changes import (
     ANY,
     COLLECTING,
@@ -32,17 +30,12 @@ from exp_pool.core.identity.closure_changes import (
     uses_of_self,
 )
 from exp_pool.core.identity.first_contents import NOTHING, WHOLE, beginning
-from exp_pool.core.identity.source import Source
-from exp_pool.core.identity.source.text import LIBRARIES, in_library
+from exp_pool.core.identity.value_source import CONTAINERS, Known, source_of_class
 
 Keyed: TypeAlias = Callable[[Any], Any]  # a value as it can be keyed
 
-CONTAINERS = (list, tuple, dict, set, frozenset)
-_MAX_DEPTH = 50
 _WRITTEN = frozenset({REBOUND, SUMMED})
 _READING = ("read", "got", "taken", "consumed")
-
-_sources: WeakKeyDictionary[types.FunctionType, Source] = WeakKeyDictionary()
 
 # Types that coordinate, with all below them. By name: none of them is imported for the question.
 _COORDINATING = frozenset(
@@ -63,10 +56,6 @@ _COORDINATING = frozenset(
     exp_pool.api.manager.ExpManager exp_pool.api.pool.Pool exp_pool.routing.router.ConcurrentRouter
     """.split()
 )  # fmt: skip
-
-
-class Known(dict[str, Any]):
-    """What a function, a method or an object whose attributes are partly left out is known by."""
 
 
 def left_of_variable(cell: types.CellType, uses: frozenset[Use], known: Keyed) -> Any:
@@ -285,66 +274,3 @@ def _collects(value: Any) -> bool:
 def coordinates(cls: type) -> bool:
     """Whether instances only coordinate: what they hold tells nothing apart."""
     return any(f"{base.__module__}.{base.__qualname__}" in _COORDINATING for base in cls.__mro__)
-
-
-def source_of(function: types.FunctionType) -> str:
-    """The digest of a function's source; of a library's, whose name says which it is, none is needed."""
-    if function.__code__.co_filename.startswith(LIBRARIES) and is_known_by_name(function):
-        return ""
-    known = _sources.get(function)
-    if known is None:
-        known = _sources[function] = Source(function)
-    return known.current()
-
-
-def of_a_library(cls: type) -> bool:
-    """Whether its name says what it is: it comes from an installed package, or from Python itself."""
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    return cls.__module__ != "__main__" and in_library(file)
-
-
-def with_source(value: Any) -> Any:
-    """A value that is what it holds, with the source of its methods where its class is of the project."""
-    classes: dict[type, None] = {}
-    _note_classes(value, classes, 0)
-    sources = {cls: source for cls in classes if (source := source_of_class(cls, brought=False))}
-    return Known(value=value, source=[line for lines in sources.values() for line in lines]) if sources else value
-
-
-def _note_classes(value: Any, found: dict[type, None], depth: int) -> None:
-    cls = type(value)
-    if is_plain(value) or cls is Known or depth > _MAX_DEPTH or hasattr(cls, "__exp_key__"):
-        return
-    if dataclasses.is_dataclass(cls) or hasattr(cls, "__pydantic_fields__"):
-        found[cls] = None
-        within: Collection[Any] = attributes_of(value).values()
-    elif cls in CONTAINERS:
-        within = value.values() if cls is dict else value
-    elif isinstance(value, (*CONTAINERS, str, bytes, int, float)):
-        found[cls] = None
-        return
-    else:
-        return
-    for item in within:
-        _note_classes(item, found, depth + 1)
-
-
-def source_of_class(cls: type, *, brought: bool = True) -> list[str]:
-    """The digests of the methods of a class, with those of its bases, as far as these are of the project.
-
-    Args:
-        cls: the class.
-        brought: those count, too, that a library put into it (``_replace`` of a named tuple).
-    """
-    found: dict[str, types.FunctionType] = {}
-    for base in reversed(cls.__mro__):
-        if of_a_library(base):  # its name says which it is
-            continue
-        for name, member in vars(base).items():
-            function = getattr(member, "fget", None) or getattr(member, "__func__", member)
-            # What dataclasses and the like write follows from the class's fields, which count by themselves.
-            if not isinstance(function, types.FunctionType):
-                continue
-            if not function.__code__.co_filename.startswith("<" if brought else ("<", *LIBRARIES)):
-                found[name] = function
-    return [f"{name} {digest}" for name, function in sorted(found.items()) if (digest := source_of(function))]

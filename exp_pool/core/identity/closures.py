@@ -17,20 +17,14 @@ from collections.abc import Collection, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from exp_pool.core.identity.arguments import CLOSURE
 from exp_pool.core.identity.classes import has_attributes, is_plain, may_hold_unseen
 from exp_pool.core.identity.closure_changes import REBOUND, SUMMED, Use, uses_of
-from exp_pool.core.identity.closure_objects import (
-    CONTAINERS,
-    Known,
-    coordinates,
-    left_of_variable,
-    source_of,
-    source_of_class,
-    with_source,
-)
+from exp_pool.core.identity.closure_objects import coordinates, left_of_variable
 from exp_pool.core.identity.first_contents import NOTHING
-from exp_pool.core.identity.keys import qualified_name
+from exp_pool.core.identity.names import qualified_name
 from exp_pool.core.identity.source import computed_defaults
+from exp_pool.core.identity.value_source import CONTAINERS, Known, source_of, source_of_class, with_source
 from exp_pool.errors import UnkeyableError
 
 _MAX_DEPTH = 50
@@ -40,7 +34,9 @@ _computed: WeakKeyDictionary[types.FunctionType, frozenset[str]] = WeakKeyDictio
 
 
 def closed_over(function: Any, exclude: Collection[str] = ()) -> dict[str, Any]:
-    """What the function, and the functions behind it, close over and answers depend on: by name, as it can be keyed.
+    """What the function, and the functions behind it, close over and answers depend on.
+
+    By name, as it can be keyed, under `CLOSURE`: so it makes calls differ as arguments do. Empty where nothing counts.
 
     Args:
         function: the function, with its wrappers.
@@ -49,7 +45,8 @@ def closed_over(function: Any, exclude: Collection[str] = ()) -> dict[str, Any]:
     Raises:
         UnkeyableError: a value goes in a circle; `path` names the variable.
     """
-    return _Closing(frozenset(exclude)).behind(function)
+    found = _Closing(frozenset(exclude)).behind(function)
+    return {CLOSURE: found} if found else {}
 
 
 def names_of(function: Any) -> set[str]:

@@ -19,13 +19,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from exp_pool.core.identity.signatures import BY_NAME
+from exp_pool.core.identity.arguments import BESIDE
+from exp_pool.core.identity.keys import make_scope
 from exp_pool.core.values.encoding import to_plain
 from exp_pool.core.values.redaction import redacted
 from exp_pool.errors import EncodingError
-
-CLOSURE = "<closure>"  # among the arguments, where closures' values stand: no parameter has this name
-BESIDE = (CLOSURE, BY_NAME)  # what stands among the arguments and is none
 
 # The parameter whose value is the request text, where nobody said which: the first of these that holds text. The order
 # of those that were there first is kept, or functions would change their text.
@@ -96,6 +94,22 @@ def _may_hold_text(parameter: inspect.Parameter) -> bool:
     if not re.match(r"(typing\.)?(Optional|Union|Annotated|Final|Literal)\[", said):
         said = said.partition("[")[0]
     return re.search(r"\b(str|Any|object|LiteralString|Literal|[A-Z])\b", said) is not None
+
+
+def reuse_scope(
+    function: str,
+    version: str,
+    arguments: Mapping[str, Any],
+    parameter: str | None,
+    secret: bytes | None = None,
+) -> str:
+    """Digest of everything in the call but the text of `parameter`; of everything, where no parameter held the text.
+
+    So a call without a request parameter, whose text is all its arguments as JSON, is only ever answered exactly.
+    """
+    if parameter is not None:
+        arguments = {**arguments, parameter: without_text(arguments[parameter])}
+    return make_scope(function, version, arguments, secret)
 
 
 def text_of(value: Any) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from exp_pool.core.experience import Experience
-from exp_pool.core.identity.request_text import BESIDE
+from exp_pool.core.identity.arguments import BESIDE
 from exp_pool.core.values.encoding import to_plain
 from exp_pool.curation.exporters.output import Output, as_json
 from exp_pool.curation.exporters.selection import Selection

@@ -13,10 +13,11 @@ from exp_pool.core.experience import Experience
 from exp_pool.core.filters import Condition
 from exp_pool.core.record import Record, to_experience
 from exp_pool.curation.exporters.clusters import Clusters
-from exp_pool.curation.portable import read_log, to_line, without_secrets
+from exp_pool.curation.portable import to_line, without_secrets
 from exp_pool.errors import DecodingError
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.progress import watched
+from exp_pool.stores.pages import audit_entries
 
 if TYPE_CHECKING:
     from exp_pool.api.pool import Pool
@@ -107,7 +108,7 @@ class Selection:
         logs = frozenset(self.store.names(self.namespace).logs)  # few rows have one, and asking for each takes time
         for record in self.records(side):
             has_log = audit_log(record.id) in logs
-            log = read_log(self.store, self.namespace, record.id) if has_log else []
+            log = audit_entries(self.store, self.namespace, record.id) if has_log else []
             try:
                 yield record, to_line(record, log, self._pool.secret, redact=self._redact)
             except DecodingError:

@@ -6,21 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from exp_pool.core.experience import MISSING
-from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.safe_files import values_of_files
 from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, call
 
 NEEDS_FUNCTION = False
+items = values_of_files(".json", ".jsonl")
 
 
 def recognise(peek: Peek) -> bool:
     """An object with `func` and `inputs`."""
     return isinstance(peek.value, dict) and {"func", "inputs"} <= peek.value.keys()
-
-
-def items(source: Source, options: Options) -> Items:  # noqa: ARG001
-    """One for each file; a file of several entries gives them all."""
-    for file in source.files(".json", ".jsonl"):
-        yield from source.values(file)
 
 
 def experiences(item: Any, options: Options) -> Iterable[Made]:

@@ -21,7 +21,7 @@ def recognise(peek: Peek) -> bool:
 
 def items(source: Source, options: Options) -> Items:  # noqa: ARG001
     """One for each answer, with its question. Both tables are read side by side, by the question's number."""
-    for file in source.files(*((".db", ".sqlite") if source.is_folder else ())):
+    for file in source.files(".db", ".sqlite"):
         questions = sqlite.rows(source, file, _QUESTIONS, ("id", "question", "create_on", "deleted"), "id")
         question: dict[str, Any] | None = next(questions, None)
         columns = ("id", "question_id", "answer", "answer_type")

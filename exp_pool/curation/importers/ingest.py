@@ -15,9 +15,10 @@ from exp_pool.core.values.encoding import json_dumps
 from exp_pool.core.values.redaction import redacted
 from exp_pool.curation.importers.report import ImportReport
 from exp_pool.curation.importers.types import Made
-from exp_pool.curation.portable import Row, made_key, read_log
+from exp_pool.curation.portable import Row, made_key
 from exp_pool.errors import ExpPoolError
 from exp_pool.stores.lineage import with_inherited_trust
+from exp_pool.stores.pages import audit_entries
 
 if TYPE_CHECKING:
     from exp_pool.api.pool import Pool
@@ -139,7 +140,7 @@ class BringingIn:
         (there,) = self._pool.store.get_many(space, [row.record.id], by="id")
         if there is None:
             return
-        have = set(read_log(self._pool.store, space, row.record.id))
+        have = set(audit_entries(self._pool.store, space, row.record.id))
         if missing := [entry for entry in row.log if entry not in have]:
             self._pool.store.append_log(space, audit_log(row.record.id), missing)
 

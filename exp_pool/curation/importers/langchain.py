@@ -26,7 +26,7 @@ def recognise(peek: Peek) -> bool:
 
 def items(source: Source, options: Options) -> Items:  # noqa: ARG001
     """One for each generation."""
-    for file in source.files(*((".db", ".sqlite") if source.is_folder else ())):
+    for file in source.files(".db", ".sqlite"):
         columns = ("prompt", "llm", "idx", "response")
         for number, row in enumerate(sqlite.rows(source, file, _TABLE, columns, "rowid"), 1):
             yield f"{source.name(file)} row {number}", row

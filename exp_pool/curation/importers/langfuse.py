@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from exp_pool.core.experience import MISSING, Metric, Score
-from exp_pool.curation.importers.openai import answer_in, answer_of
+from exp_pool.curation.importers.openai import answer_of
 from exp_pool.curation.importers.safe_files import Items, Source
-from exp_pool.curation.importers.types import (
-    LeftOutError,
-    Made,
-    Options,
-    Peek,
-    asked,
-    call,
-    count,
-    from_json,
-    moment,
-    seconds_between,
-)
+from exp_pool.curation.importers.spans import SpanMapping, find, model_answer, scores_of
+from exp_pool.curation.importers.types import Made, Options, Peek, asked, from_json
 
 NEEDS_FUNCTION = False
+_MAPPING = SpanMapping(  # some exports write names with underscores
+    source="langfuse",
+    start="startTime|start_time|timestamp",
+    end="endTime|end_time",
+    model="model|providedModelName|provided_model_name",
+    money_usd="totalCost|total_cost|calculatedTotalCost|calculated_total_cost",
+    tokens_in="usageDetails/input|usage_details/input|usage/input",
+    tokens_out="usageDetails/output|usage_details/output|usage/output",
+    metadata={"trace": "traceId|trace_id|id"},
+    failed="level",
+    failures=("ERROR",),
+)
 
 
 def recognise(peek: Peek) -> bool:
@@ -43,72 +44,25 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
             if "observations" not in value:
                 yield where, (value, scores)
                 continue
-            yield where, (value, [each for each in scores if not _told(each, "observationId")])
+            yield where, (value, [each for each in scores if not _observation_of(each)])
             for number, observation in enumerate(value.get("observations") or [], 1):
                 if isinstance(observation, dict):  # else its id, of an observation exported elsewhere
-                    mine = [each for each in scores if _told(each, "observationId") == observation.get("id")]
+                    mine = [each for each in scores if _observation_of(each) == observation.get("id")]
                     yield f"{where} observation {number}", (observation, mine)
 
 
 def experiences(item: Any, options: Options) -> Iterable[Made]:
     """The call of a trace or an observation; numeric scores of 0 to 1 are its scores."""
     value, scores = item
-    if value.get("level") == "ERROR":
-        raise LeftOutError("it failed")
     given, output = from_json(value.get("input")), from_json(value.get("output"))
-    if given is None or output is None:
-        raise LeftOutError("it has no input or no output")
-    arguments = asked(given)
-    model = value.get("model") or _told(value, "providedModelName")
-    settings = from_json(_told(value, "modelParameters"))
-    if model is not None:
-        arguments = {**(settings if isinstance(settings, dict) else {}), "model": model, **arguments}
-    used = from_json(_told(value, "usageDetails")) or value.get("usage") or {}
-    start, end = _told(value, "startTime") or value.get("timestamp"), _told(value, "endTime")
-    cost = _told(value, "totalCost", "calculatedTotalCost")
-    yield call(
-        options,
-        "langfuse",
-        value.get("name"),
-        arguments,
-        _answer(output),
-        source_id=value.get("id"),
-        created_at=moment(start),
-        metadata={"trace": _told(value, "traceId") or value.get("id")},
-        model=model,
-        scores=_scores(scores),
-        metric=Metric(
-            time_s=seconds_between(start, end),
-            money_usd=None if cost is None else float(cost),
-            tokens_in=count(used.get("input")),
-            tokens_out=count(used.get("output")),
-        ),
-    )
+    model, settings = find(value, _MAPPING.model), from_json(find(value, "modelParameters|model_parameters"))
+    if model is not None and given is not None:
+        given = {**(settings if isinstance(settings, dict) else {}), "model": model, **asked(given)}
+    message = isinstance(output, Mapping) and output.get("role") == "assistant"
+    answer = answer_of(output) if message else model_answer(output)
+    rated = ((each.get("name"), each.get("value"), each.get("comment")) for each in scores)
+    yield _MAPPING.experience(value, options, given, answer, scores_of(rated, "langfuse"))
 
 
-def _told(value: Mapping[str, Any], *names: str) -> Any:
-    """What stands under one of these names, or its form with underscores, as some exports write it."""
-    for name in names:
-        under = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
-        if (found := value.get(name, value.get(under))) is not None:
-            return found
-    return None
-
-
-def _answer(output: Any) -> Any:
-    if isinstance(output, Mapping):
-        if (found := answer_in(output)) is not MISSING:
-            return found
-        if output.get("role") == "assistant":
-            return answer_of(output)
-    return output
-
-
-def _scores(scores: Iterable[Mapping[str, Any]]) -> dict[str, Score]:
-    found = {}
-    for each in scores:
-        value = each.get("value")
-        if isinstance(value, int | float) and 0 <= value <= 1:
-            name = str(each.get("name") or "langfuse")
-            found[name] = Score(value=float(value), reason=str(each.get("comment") or ""), scorer=name)
-    return found
+def _observation_of(score: Any) -> Any:
+    return find(score, "observationId|observation_id")

@@ -8,31 +8,38 @@ passed by.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from exp_pool.core.experience import MISSING, Metric
+from exp_pool.core.experience import MISSING
 from exp_pool.curation.importers.openai import answer_of
 from exp_pool.curation.importers.safe_files import Items, Source
-from exp_pool.curation.importers.types import (
-    LeftOutError,
-    Made,
-    Options,
-    Peek,
-    asked,
-    call,
-    count,
-    from_json,
-    moment,
-    seconds_between,
-)
+from exp_pool.curation.importers.spans import SpanMapping
+from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, asked, from_json
 
 NEEDS_FUNCTION = False
 _RESOURCES = ("resourceSpans", "resource_spans")
 _VALUES = ("stringValue", "intValue", "doubleValue", "boolValue", "bytesValue")
-_FAILED = (2, "STATUS_CODE_ERROR")
 _SETTINGS = "gen_ai.request."
-_NO_CONTENT = "its content was not recorded; instrumentations do that when they are asked to"
 _DEEPEST = 32
+_GENAI = SpanMapping(
+    source="otel",
+    id="spanId",
+    start="startTimeUnixNano",
+    end="endTimeUnixNano",
+    model="attributes/gen_ai.response.model|attributes/gen_ai.request.model",
+    tokens_in="attributes/gen_ai.usage.input_tokens",
+    tokens_out="attributes/gen_ai.usage.output_tokens",
+    metadata={"trace": "traceId"},
+    failed="status/code",
+    failures=(2, "STATUS_CODE_ERROR"),
+)
+_OPENINFERENCE = replace(
+    _GENAI,
+    model="attributes/llm.model_name",
+    tokens_in="attributes/llm.token_count.prompt",
+    tokens_out="attributes/llm.token_count.completion",
+)
 
 
 def recognise(peek: Peek) -> bool:
@@ -53,35 +60,12 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
     """The call of a span, if it is one of a kind that holds what was asked and answered."""
     attributes = {each["key"]: _value(each.get("value", {})) for each in item.get("attributes", [])}
     if "openinference.span.kind" in attributes:
-        arguments, answer = _openinference(attributes)
-        model, tokens = attributes.get("llm.model_name"), ("llm.token_count.prompt", "llm.token_count.completion")
+        mapping, (arguments, answer) = _OPENINFERENCE, _openinference(attributes)
     elif any(name.startswith("gen_ai.") for name in attributes):
-        arguments, answer = _genai(attributes)
-        model = attributes.get("gen_ai.response.model") or attributes.get("gen_ai.request.model")
-        tokens = ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens")
+        mapping, (arguments, answer) = _GENAI, _genai(attributes)
     else:
         return
-    if (item.get("status") or {}).get("code") in _FAILED:
-        raise LeftOutError("it failed")
-    if arguments is None or answer is MISSING:
-        raise LeftOutError(_NO_CONTENT)
-    start, end = item.get("startTimeUnixNano"), item.get("endTimeUnixNano")
-    yield call(
-        options,
-        "otel",
-        item.get("name"),
-        arguments,
-        answer,
-        source_id=item.get("spanId"),
-        created_at=moment(start),
-        metadata={"trace": item.get("traceId")},
-        model=model,
-        metric=Metric(
-            time_s=seconds_between(start, end),
-            tokens_in=count(attributes.get(tokens[0])),
-            tokens_out=count(attributes.get(tokens[1])),
-        ),
-    )
+    yield mapping.experience({**item, "attributes": attributes}, options, arguments, answer)
 
 
 def _spans(export: Any) -> Iterable[Any]:

@@ -27,7 +27,7 @@ def items(source: Source, options: Options) -> Items:
     """One for each row."""
     tables.mapping(options)
     parquet, pyarrow = package("pyarrow.parquet", "curation"), package("pyarrow", "curation")
-    for file in source.files(*([".parquet", ".pq"] if source.is_folder else [])):
+    for file in source.files(".parquet", ".pq"):
         name, number = source.name(file), 0
         try:
             for row in _rows(source, file, parquet, pyarrow):

@@ -219,6 +219,16 @@ class Source:
                 yield where, value
 
 
+def values_of_files(*suffixes: str) -> Callable[[Source, Any], Items]:
+    """The `items` of a format in which each JSON value is one: those of all files with one of these endings."""
+
+    def items(source: Source, options: Any) -> Items:  # noqa: ARG001
+        for file in source.files(*suffixes):
+            yield from source.values(file)
+
+    return items
+
+
 def parse(text: bytes | str) -> Any:
     """A JSON value, taken strictly.
 

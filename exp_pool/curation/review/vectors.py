@@ -41,7 +41,7 @@ def stored_meaning(pool: Pool, ids: Sequence[str], scopes: Places | None = None,
             "(index='exact://'), or compare them by their letters or words"
         )
     if without:
-        pool.notices.once(
+        pool.notices.warn_once(
             f"no vectors:{without}", f"{without:,} of {len(ids):,} experiences have no vector and are left out"
         )
     return meaning
@@ -64,7 +64,7 @@ def _read_whole(pool: Pool, ids: Sequence[str], scopes: Places | None) -> Meanin
     of_kept = None if scopes is None else scopes[places]
     meaning = Meaning.stored(pool.store, pool.space, [ids[at] for at in kept], places, of_kept, whole=True)
     if left_out := len(ids) - len(meaning.places):
-        pool.notices.once(
+        pool.notices.warn_once(
             f"not read whole:{left_out}",
             f"{left_out:,} of {len(ids):,} experiences are near to nothing by meaning: the embedder does not know "
             "their words, or reads no text as long as theirs. Compare them by their letters, or use an embedder that "

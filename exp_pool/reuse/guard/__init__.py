@@ -5,7 +5,7 @@ two texts word by word, without a model, and says in which of them they differ. 
 other languages, too.
 """
 
-from exp_pool.reuse.guard.differences import Difference, Kind, differences, guard, objections
-from exp_pool.reuse.guard.tokens import Reading, read
+from exp_pool.reuse.guard.comparison import Difference, DifferenceKind, differences, guard, objections
+from exp_pool.reuse.guard.tokenizer import TokenizedText, tokenize
 
-__all__ = ["Difference", "Kind", "Reading", "differences", "guard", "objections", "read"]
+__all__ = ["Difference", "DifferenceKind", "TokenizedText", "differences", "guard", "objections", "tokenize"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exp_pool.reuse.guard.lists import by_word, contraries, load, numbered
+from exp_pool.reuse.guard.word_lists import by_word, contraries, load, numbered
 
 _LISTS = load("chinese")
 
@@ -23,4 +23,9 @@ SET_PHRASES = frozenset(_LISTS["set_phrases"].split())
 ORDERING = frozenset(_LISTS["ordering"].split())
 SYMMETRIC = frozenset(_LISTS["symmetric"].split())
 IN_PLACE = tuple(contraries(_LISTS["in_place"]))
+ORIGIN = frozenset(_LISTS["origin"].split())
+TARGET = frozenset(_LISTS["target"].split())
+FORENOON = tuple(_LISTS["forenoon"].split())
+NOON: str = _LISTS["noon"]
+AFTERNOON = tuple(_LISTS["afternoon"].split())
 SIMPLIFIED = str.maketrans(_LISTS["simplified"]["from"], _LISTS["simplified"]["to"])

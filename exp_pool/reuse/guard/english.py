@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from exp_pool.reuse.guard.lists import by_word, contraries, exchanged, load, numbered
+from exp_pool.reuse.guard.word_lists import by_word, contraries, exchanged, load, numbered
 
 _LISTS = load("english")
 
@@ -32,6 +32,20 @@ PREFIXES = numbered(_LISTS["prefixes"])
 EXCHANGED_PREFIXES = exchanged(_LISTS["exchanged_prefixes"])
 EXCHANGED_ENDINGS = exchanged(_LISTS["exchanged_endings"])
 IN_PLACE = tuple(contraries(_LISTS["in_place"]))
+DETERMINERS = frozenset(_LISTS["determiners"].split())
+ARTICLES = frozenset(_LISTS["articles"].split())
+ORIGIN = frozenset(_LISTS["origin"].split())
+TARGET = frozenset(_LISTS["target"].split())
+ASKING = frozenset(_LISTS["asking"].split())
+PASSIVE = frozenset(_LISTS["passive"].split())
+BEFORE_MONTHS = frozenset(_LISTS["before_months"].split())
+LIKE_MONTHS = frozenset(_LISTS["like_months"].split())
+ORDINALS = frozenset(_LISTS["ordinals"].split())
+NAMES_IN_CAPITALS = frozenset(_LISTS["names_in_capitals"].split())
+BEFORE_NOT = dict(pair.split("=") for pair in _LISTS["before_not"].split())
+BEHIND_APOSTROPHES = frozenset(_LISTS["behind_apostrophes"].split())
+CONTRACTED = by_word(_LISTS["contracted"])
+ROLES = by_word(_LISTS["roles"])
 LISTING = frozenset(_LISTS["listing"].split())
 _GRADED = frozenset(_LISTS["graded"].split())
 

@@ -9,9 +9,9 @@ from itertools import chain
 import regex
 
 from exp_pool.reuse.guard import english
-from exp_pool.reuse.guard.lists import contraries, load
 from exp_pool.reuse.guard.phrases import Token
-from exp_pool.reuse.guard.tokens import Reading
+from exp_pool.reuse.guard.tokenizer import TokenizedText
+from exp_pool.reuse.guard.word_lists import contraries, load
 
 _SCRIPTS = {
     "kana": r"[\p{Hiragana}\p{Katakana}]",
@@ -71,7 +71,7 @@ IN_PLACE = tuple(contraries(_LISTS["in_place"]["lines"]))
 LISTING = frozenset(_LISTS["in_place"]["listing"].split())
 
 
-def language_of(a: Reading, b: Reading) -> str:
+def language_of(a: TokenizedText, b: TokenizedText) -> str:
     """The language of both texts, of those that are neither English nor Chinese; empty if it is none of these."""
     if not (a.text.isascii() and b.text.isascii()):
         for pattern, name in _BY_SCRIPT.values():
@@ -94,7 +94,7 @@ def language_of(a: Reading, b: Reading) -> str:
     return best if foreign > 0 else ""
 
 
-def negations_in(reading: Reading, language: str) -> list[Token]:
+def negations_in(reading: TokenizedText, language: str) -> list[Token]:
     """The words that negate."""
     known = _LANGUAGES[language]
     if known.inside is not None:
@@ -111,7 +111,9 @@ def negations_in(reading: Reading, language: str) -> list[Token]:
     return found
 
 
-def _negated_inside(reading: Reading, inside: regex.Pattern[str], neutral: regex.Pattern[str] | None) -> list[Token]:
+def _negated_inside(
+    reading: TokenizedText, inside: regex.Pattern[str], neutral: regex.Pattern[str] | None
+) -> list[Token]:
     """The tokens that have a part that negates; the last, where it is made of several tokens (禁止)."""
 
     def negates(text: str) -> bool:

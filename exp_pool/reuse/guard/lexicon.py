@@ -7,7 +7,6 @@ from functools import lru_cache
 from exp_pool.reuse.guard import chinese, english
 from exp_pool.reuse.guard.quantities import CHINESE_UNITS, ONLY_BEHIND_NUMBERS, UNITS
 
-CONTRACTED = {"whats": "what", "im": "i", "dont": "do"}
 CLASS_OF: dict[str, str] = {}  # key to class
 ALIASES: dict[str, str] = {}  # written to key
 
@@ -53,7 +52,7 @@ LONGEST_WORD = max(map(len, KNOWN))
 @lru_cache(maxsize=8192)
 def key_and_kind(word: str) -> tuple[str, str]:
     """Key and kind of a word in lower case."""
-    return (CONTRACTED.get(word, word), "f") if word in english.FUNCTION else (stem(word), "w")
+    return (english.CONTRACTED.get(word, word), "f") if word in english.FUNCTION else (stem(word), "w")
 
 
 @lru_cache(maxsize=8192)

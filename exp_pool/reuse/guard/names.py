@@ -5,50 +5,50 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from exp_pool.reuse.guard import chinese, english
-from exp_pool.reuse.guard.kinds import Kind
+from exp_pool.reuse.guard.difference import DifferenceKind
 from exp_pool.reuse.guard.lexicon import CLASS_OF
 from exp_pool.reuse.guard.phrases import Token
-from exp_pool.reuse.guard.sides import FIRST_HAN, Finding, Sides
-from exp_pool.reuse.guard.tokens import Reading
+from exp_pool.reuse.guard.token_diff import FIRST_HAN, Finding, TokenDiff
+from exp_pool.reuse.guard.tokenizer import TokenizedText
 
-_CLASS_KINDS = {"language": Kind.LANGUAGE, "programming language": Kind.LANGUAGE, "weekday": Kind.DATE, "day": Kind.DATE,
-                "period": Kind.DATE, "season": Kind.DATE}  # fmt: skip
+_CLASS_KINDS = {"language": DifferenceKind.LANGUAGE, "programming language": DifferenceKind.LANGUAGE, "weekday": DifferenceKind.DATE, "day": DifferenceKind.DATE,
+                "period": DifferenceKind.DATE, "season": DifferenceKind.DATE}  # fmt: skip
 _LONGEST_NAME = 8  # characters
 _MOST = 64  # words that are looked at for names: texts that differ in more are no near misses
 
 
-def classes(sides: Sides) -> Iterator[Finding]:
+def classes(sides: TokenDiff) -> Iterator[Finding]:
     """Members of one class, such as weekdays: one in the place of another."""
     mine = {name: token for token in reversed(sides.ours) if (name := CLASS_OF.get(token.key))}
     other = {name: token for token in reversed(sides.theirs) if (name := CLASS_OF.get(token.key))}
     for name, token in mine.items():
         if name in other:
-            yield Finding(_CLASS_KINDS.get(name, Kind.ENTITY), [token], [other[name]])
+            yield Finding(_CLASS_KINDS.get(name, DifferenceKind.ENTITY), [token], [other[name]])
 
 
-def entities(sides: Sides) -> Iterator[Finding]:
+def entities(sides: TokenDiff) -> Iterator[Finding]:
     """Names."""
     mine, other = _names(sides.ours, sides.a, sides.b), _names(sides.theirs, sides.b, sides.a)
     if not (mine and other):
         exchanged = _chinese_terms(sides)
         if exchanged is not None:
-            yield Finding(Kind.ENTITY, *exchanged)
+            yield Finding(DifferenceKind.ENTITY, *exchanged)
             return
     if mine or other:
-        yield Finding(Kind.ENTITY, mine, other, sure=bool(mine and other))
+        yield Finding(DifferenceKind.ENTITY, mine, other, sure=bool(mine and other))
 
 
-def identifiers(sides: Sides) -> Iterator[Finding]:
+def identifiers(sides: TokenDiff) -> Iterator[Finding]:
     """Names in code, and flags of commands; a flag that only one of them has is enough."""
     mine, other = ([token for token in side if token.kind == "c"] for side in (sides.ours, sides.theirs))
     if mine and other:
-        yield Finding(Kind.IDENTIFIER, mine, other)
+        yield Finding(DifferenceKind.IDENTIFIER, mine, other)
     elif mine or other:
         flagged = all(token.text[0] in "+-" for token in mine or other)
-        yield Finding(Kind.IDENTIFIER, mine, other, sure=flagged, most=0)
+        yield Finding(DifferenceKind.IDENTIFIER, mine, other, sure=flagged, most=0)
 
 
-def _names(unmatched: Sequence[Token], reading: Reading, against: Reading) -> list[Token]:
+def _names(unmatched: Sequence[Token], reading: TokenizedText, against: TokenizedText) -> list[Token]:
     looked = unmatched[:_MOST]
     squeezed = against.text.lower().replace(" ", "")
     initials = "".join(t.text[0] for t in against.tokens if t.text).lower()
@@ -59,7 +59,7 @@ def _names(unmatched: Sequence[Token], reading: Reading, against: Reading) -> li
     return names
 
 
-def _is_name(token: Token, reading: Reading) -> bool:
+def _is_name(token: Token, reading: TokenizedText) -> bool:
     if token.capital:
         return True
     tokens = reading.tokens
@@ -76,7 +76,7 @@ def _stands_for(token: Token, squeezed: str, initials: str) -> bool:
     return token.text.isupper() and 2 <= len(letters) <= 6 and letters in initials
 
 
-def _chinese_terms(sides: Sides) -> tuple[list[Token], list[Token]] | None:
+def _chinese_terms(sides: TokenDiff) -> tuple[list[Token], list[Token]] | None:
     """The one run of characters that stands in the place of another, where that is a name or another thing.
 
     Chinese names have no capitals, so what they look like, and what stands around them, must do. And Chinese synonyms of

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from exp_pool.reuse.guard import english
 from exp_pool.reuse.guard.lexicon import MONTH_OF, key_and_kind, stem
-from exp_pool.reuse.guard.quantities import CASED, UNITS, Date, Number
+from exp_pool.reuse.guard.quantities import CASED, CURRENCIES, UNITS, Date, Number
 
 
 class Token(NamedTuple):
@@ -20,23 +20,8 @@ class Token(NamedTuple):
 
 
 _UNIT_BY_STEM = {stem(name): name for name in reversed(UNITS) if name.isascii()}
-_CURRENCY = {
-    "$": "$",
-    "€": "€",
-    "£": "£",
-    "¥": "¥",
-    "₹": "₹",
-    "rs": "rs",
-    "inr": "inr",
-    "usd": "usd",
-    "eur": "eur",
-    "gbp": "gbp",
-    "rmb": "rmb",
-    "cny": "cny",
-}
 _FIRST_WORDS = frozenset(words[0] for words in english.PHRASES)
 _BEGINNINGS = _FIRST_WORDS | english.NUMBERS.keys() | english.SCALES.keys() | MONTH_OF.keys()
-_ORDINAL = ("st", "nd", "rd", "th")
 
 
 def joined_tokens(tokens: list[Token]) -> list[Token]:
@@ -85,12 +70,8 @@ def _is_month(tokens: list[Token], at: int) -> bool:
     token = tokens[at]
     lower = token.text.lower()
     if lower == "may":
-        return token.text == "May" and at > 0 and tokens[at - 1].text.lower() in _BEFORE_MONTHS
-    return lower not in _LIKE_MONTHS or token.capital or token.value == "starts"
-
-
-_BEFORE_MONTHS = frozenset("in on of by since until from to and last next this during".split())
-_LIKE_MONTHS = frozenset("march mar jan sep dec".split())
+        return token.text == "May" and at > 0 and tokens[at - 1].text.lower() in english.BEFORE_MONTHS
+    return lower not in english.LIKE_MONTHS or token.capital or token.value == "starts"
 
 
 def _in_words(tokens: list[Token], at: int) -> tuple[Number, int]:
@@ -141,7 +122,7 @@ def _with_unit(tokens: list[Token], at: int, number: Number, text: str, joined: 
             number = Number(number.value * english.SCALES[follows])
             text += " " + tokens[at].text
             at += 1
-        elif follows in _ORDINAL:
+        elif follows in english.ORDINALS:
             at += 1
     unit = ""
     if at < len(tokens):
@@ -156,9 +137,9 @@ def _with_unit(tokens: list[Token], at: int, number: Number, text: str, joined: 
             at += 1
         else:
             unit = ""
-    if not unit and joined and joined[-1].text.lower() in _CURRENCY:
+    if not unit and joined and joined[-1].text.lower() in CURRENCIES:
         before = joined.pop()
-        unit, text = _CURRENCY[before.text.lower()], before.text + text
+        unit, text = before.text.lower(), before.text + text
     number = Number(number.value, UNITS[unit][0] if unit else "", number.soft and not unit)
     key = f"#{number.value:.15g}{number.unit}"
     joined.append(Token(key, "n", text, number))
@@ -181,7 +162,7 @@ def _month(tokens: list[Token], at: int, joined: list[Token]) -> int:
         day = int(tokens[at].value.value)
         text += " " + tokens[at].text
         at += 1
-        if at < len(tokens) and tokens[at].text.lower() in _ORDINAL:
+        if at < len(tokens) and tokens[at].text.lower() in english.ORDINALS:
             at += 1
     if at < len(tokens) and tokens[at].kind == "d" and tokens[at].value.month is None:
         year = tokens[at].value.year

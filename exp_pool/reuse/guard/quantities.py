@@ -7,11 +7,12 @@ import re
 from dataclasses import dataclass
 
 from exp_pool.reuse.guard import chinese
-from exp_pool.reuse.guard.lists import load
+from exp_pool.reuse.guard.word_lists import load
 
 _LISTS = load("units")
 ONLY_BEHIND_NUMBERS = frozenset(_LISTS["only_behind_numbers"].split())
 CASED: dict[str, str] = _LISTS["cased"]
+CURRENCIES = frozenset(_LISTS["currencies"].split())
 CASED_ALONE = frozenset(_LISTS["alone"].split())
 
 

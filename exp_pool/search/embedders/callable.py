@@ -7,7 +7,7 @@ import types
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from exp_pool.core.identity.arguments import function_name
+from exp_pool.core.identity.names import function_name
 from exp_pool.errors import ConfigurationError
 
 

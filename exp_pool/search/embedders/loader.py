@@ -20,7 +20,7 @@ from exp_pool.runtime.forks import reset_in_child
 _RETRY_AFTER_S = 30.0  # a model that could not be loaded is not looked for again before
 
 
-class Loading:
+class EmbedderLoader:
     """The making of one embedder. Thread-safe.
 
     Args:
@@ -39,14 +39,14 @@ class Loading:
     def _start_over(self) -> None:
         self._lock = threading.Lock()
         # The locks of modules that the parent's thread was importing are held for ever here: who imports them hangs.
-        self._orphaned = self._orphaned or self.going_on
+        self._orphaned = self._orphaned or self.in_progress
         self._made = None  # a parent's embedder may count on threads that a child lacks
         self._began = 0.0
         self._retry_at = 0.0
         self._waited_since: float | None = None
 
     @classmethod
-    def of(cls, embedder: Embedder) -> Loading:
+    def of(cls, embedder: Embedder) -> EmbedderLoader:
         """Of one that is there already."""
         return _There(embedder)
 
@@ -56,7 +56,7 @@ class Loading:
         return self._made is not None
 
     @property
-    def going_on(self) -> bool:
+    def in_progress(self) -> bool:
         """Whether it is being made now."""
         made = self._made
         return made is not None and not made.done()
@@ -152,7 +152,7 @@ class Loading:
         return max(0.0, self._waited_since + load_timeout_s - monotonic())
 
 
-class _There(Loading):
+class _There(EmbedderLoader):
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
         super().__init__(lambda: embedder)

@@ -24,7 +24,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from loguru import logger
 
 from exp_pool.errors import EmbedderError
 from exp_pool.runtime.files import create_folder, sync_folder
+from exp_pool.runtime.forks import ForkSafeLock
 from exp_pool.runtime.plugs import to_install
 from exp_pool.search.embedders._sentence_models import (
     Tokens,
@@ -54,17 +54,8 @@ _THREADS = 4  # more do not make a short text faster
 _PARTS = ("modules.json", "config.json", "sentence_bert_config.json", "tokenizer*.json", "vocab.*", "*.model")
 _WEIGHTS = ("*.safetensors", "*.bin")
 
-_loading = threading.Lock()
+_loading = ForkSafeLock()
 _models: dict[tuple[int, Path], ExportedModel] = {}  # by process: after a fork the child has none of their threads
-
-
-def _after_fork() -> None:
-    global _loading  # noqa: PLW0603  (a thread of the parent may have held it)
-    _loading = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class OnnxEmbedder:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from exp_pool.errors import EmbedderError
+from exp_pool.runtime.forks import ForkSafeLock
 from exp_pool.runtime.plugs import to_install
 from exp_pool.search.embedders._sentence_models import (
     PACKAGED,
@@ -32,17 +32,8 @@ _BATCH = 32
 _HUB_S = 5.0  # for the hub to say anything at all
 _SERVER_ERROR = 500
 
-_loading = threading.Lock()
+_loading = ForkSafeLock()
 _models: dict[tuple[int, str], tuple[Any, str]] = {}  # by process: after a fork the child loads its own
-
-
-def _after_fork() -> None:
-    global _loading  # noqa: PLW0603  (a thread of the parent may have held it)
-    _loading = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class SentenceTransformerEmbedder:

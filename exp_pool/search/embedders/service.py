@@ -18,11 +18,11 @@ import numpy as np
 from exp_pool.core.contracts.plugs import Embedder, Reader
 from exp_pool.core.values.vectors import to_unit
 from exp_pool.errors import EmbedderError
-from exp_pool.runtime.async_bridge import settled
+from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.clock import monotonic
-from exp_pool.runtime.forks import reset_in_child
-from exp_pool.runtime.single_thread import OneThread
-from exp_pool.search.embedders.loader import Loading
+from exp_pool.runtime.forks import reinit_after_fork
+from exp_pool.runtime.single_thread import SingleThreadExecutor
+from exp_pool.search.embedders.loader import EmbedderLoader
 
 _URGENT, _LATER = 0, 1  # who waits for an answer goes before upkeep
 _TOGETHER = 32  # texts of several callers at most: as long as upkeep's batch, so nobody waits longer for company
@@ -59,26 +59,23 @@ class _Request:
     alone: bool = False  # it was part of a batch that failed
 
 
+@reinit_after_fork()
 class EmbeddingService:
     """The embedder of a manager.
 
     Args:
         loading: what it comes from, perhaps shared with other managers; begun at first use.
-        load_timeout_s: how long calls wait for it, once in a process; see `Loading.patience`.
+        load_timeout_s: how long calls wait for it, once in a process; see `EmbedderLoader.patience`.
         loaded: told when it is there, or cannot be had; on the loading thread.
     """
 
     def __init__(
-        self, loading: Loading, load_timeout_s: float = 0.0, loaded: Callable[[], object] = lambda: None
+        self, loading: EmbedderLoader, load_timeout_s: float = 0.0, loaded: Callable[[], object] = lambda: None
     ) -> None:
         self._source = loading
         self._load_timeout_s = load_timeout_s
         self._loaded = loaded
-        self._thread = OneThread("exp_pool-embedder")
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
+        self._thread = SingleThreadExecutor("exp_pool-embedder")
         self._embedder: Embedder | None = None
         self._told: Future[Embedder] | None = None
         self._dimension: int | None = None
@@ -95,7 +92,7 @@ class EmbeddingService:
     @property
     def loading(self) -> bool:
         """Whether the embedder is being made now."""
-        return self._source.going_on
+        return self._source.in_progress
 
     @property
     def ready(self) -> bool:
@@ -216,7 +213,7 @@ class EmbeddingService:
         rows = self._recent.get(texts)
         missing = [text for text in texts if text not in rows]
         if missing:
-            vectors = to_unit(settled(embedder.embed(missing)), len(missing))
+            vectors = to_unit(resolve(embedder.embed(missing)), len(missing))
             dimension = vectors.shape[1]
             if self._dimension not in (None, dimension):
                 raise EmbedderError(f"the embedder returned {dimension} dimensions, before it was {self._dimension}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from exp_pool.core.contracts.plugs import Neighbour, VectorQuery, VectorRow
 from exp_pool.core.values.vectors import from_bytes
-from exp_pool.search.indexes._quoting import quote, scope, unquote
+from exp_pool.search.indexes._identifiers import quote, scope, unquote
 
 # Recall@10 of 0.43 by Chroma's defaults (100, 100, 16) at 100,000 clustered vectors, 0.90 by these, in 2.7 ms.
 HNSW = {"space": "cosine", "ef_search": 400, "ef_construction": 200, "max_neighbors": 32}

@@ -20,7 +20,7 @@ from exp_pool.core.contracts.plugs import Neighbour, VectorQuery, VectorRow
 from exp_pool.core.values.vectors import from_bytes
 from exp_pool.errors import ConfigurationError, VectorIndexError
 from exp_pool.runtime.plugs import to_install
-from exp_pool.search.indexes._quoting import quote, scope, unquote
+from exp_pool.search.indexes._identifiers import quote, scope, unquote
 
 _ID_BYTES = 65535  # the most that Milvus takes: an id that is longer when quoted is refused, and scanned
 _DIGEST_BYTES = 32

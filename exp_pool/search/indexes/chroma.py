@@ -1,7 +1,7 @@
 """``chroma:///folder``: an embedded Chroma. It gets ids, vectors and scope, never texts, and embeds nothing itself.
 
 Chroma alone survives neither kills nor damage: it writes its files in place, a damaged one takes the whole process
-down, and two processes disagree. So it is kept as `_embedded` says, and what a kill left is opened here only after
+down, and two processes disagree. So it is kept as `_folder_index` says, and what a kill left is opened here only after
 another process has looked (`_chroma_probe`).
 """
 
@@ -20,13 +20,13 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Neighbour, RecordStore, VectorQuery, VectorRow
 from exp_pool.search.indexes._chroma_probe import COLLECTION, client
 from exp_pool.search.indexes._chroma_rows import HNSW, nearest, upsert
-from exp_pool.search.indexes._embedded import EmbeddedIndex
-from exp_pool.search.indexes._quoting import quote, unquote
+from exp_pool.search.indexes._folder_index import FolderIndex
+from exp_pool.search.indexes._identifiers import quote, unquote
 
 _PROBE_S = 60.0  # and a second for each MiB
 
 
-class ChromaIndex(EmbeddedIndex):
+class ChromaIndex(FolderIndex):
     """Approximate similarity (HNSW, cosine) in a folder.
 
     Args:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from exp_pool.core.config import ExpPoolConfig
-from exp_pool.core.contracts.plugs import Neighbour, RecordStore, Space, VectorQuery, VectorRow
+from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore, VectorQuery, VectorRow
 from exp_pool.errors import ConfigurationError, VectorIndexError
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.search.indexes._address import Address, parse
 from exp_pool.search.indexes._chroma_rows import HNSW, nearest, upsert
-from exp_pool.search.indexes._quoting import digest, quote
+from exp_pool.search.indexes._identifiers import digest, quote
 
 T = TypeVar("T")
 
@@ -28,6 +28,7 @@ _BATCH = 500  # 0.2 s of a server that is not busy: far below any time-out
 _LISTED = 500  # collections in one reply
 
 
+@reinit_after_fork()
 class ChromaServerIndex:
     """Approximate similarity (HNSW, cosine) on a Chroma server.
 
@@ -53,41 +54,37 @@ class ChromaServerIndex:
         if len(self._address.path) == 1:
             raise ConfigurationError(f"index={self._address.shown!r} names a tenant only; write /tenant/database")
         self._timeout_s = timeout_s
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._server: _Server | None = None
-        self._collections: dict[Space, Any] = {}
+        self._collections: dict[IndexPartition, Any] = {}
 
     @classmethod
     def from_url(cls, url: str, config: ExpPoolConfig, store: RecordStore) -> ChromaServerIndex:  # noqa: ARG003
         """The index of ``chroma://host:port``."""
         return cls(url, timeout_s=config.store_timeout)
 
-    def generation(self, space: Space, pool: str) -> str:
+    def generation(self, space: IndexPartition, pool: str) -> str:
         name = f"{_prefix(space.namespace, pool)}{digest(space.embedder)}"
         collection = self._do(lambda: self._connected().collection(name))
         self._collections[space] = collection
         return str(collection.id)
 
-    def upsert_many(self, space: Space, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
         collection = self._collection(space)
         for start in range(0, len(rows), _BATCH):
             self._do(lambda some=rows[start : start + _BATCH]: upsert(collection, some))  # type: ignore[misc]
 
-    def delete_many(self, space: Space, ids: Sequence[str]) -> None:
+    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
         collection = self._collection(space)
         quoted = [quote(id_) for id_ in dict.fromkeys(ids)]  # Chroma refuses an id that stands there twice
         for start in range(0, len(quoted), _BATCH):
             self._do(lambda some=quoted[start : start + _BATCH]: collection.delete(ids=some))  # type: ignore[misc]
 
-    def count(self, space: Space) -> int:
+    def count(self, space: IndexPartition) -> int:
         collection = self._collection(space)
         return self._do(lambda: int(collection.count()))
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:
-        collection = self._collections.get(Space(query.namespace, query.embedder))
+        collection = self._collections.get(IndexPartition(query.namespace, query.embedder))
         if collection is None:
             return [[] for _ in query.vectors]
         return self._do(lambda: [nearest(collection, vector, query) for vector in query.vectors])
@@ -103,7 +100,7 @@ class ChromaServerIndex:
         if server is not None:
             server.close()
 
-    def _collection(self, space: Space) -> Any:
+    def _collection(self, space: IndexPartition) -> Any:
         collection = self._collections.get(space)
         if collection is None:
             raise VectorIndexError(f"{space} is not open")

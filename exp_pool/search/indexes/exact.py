@@ -11,14 +11,15 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 from exp_pool.core.config import ExpPoolConfig
-from exp_pool.core.contracts.plugs import Neighbour, RecordStore, Space, VectorQuery, VectorRow
+from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore, VectorQuery, VectorRow
 from exp_pool.core.values.vectors import VectorTable
 from exp_pool.errors import StoreError, VectorIndexError
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 
 _PAGE = 10_000  # 15 MB of 384 dimensions: few round trips, bounded memory
 
 
+@reinit_after_fork()
 class ExactIndex:
     """Exact cosine similarity by numpy.
 
@@ -33,30 +34,26 @@ class ExactIndex:
     def __init__(self, store: RecordStore, max_bytes: int = 2**31) -> None:
         self._store = store
         self._max_bytes = max_bytes
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
-        self._tables: OrderedDict[Space, VectorTable] = OrderedDict()
+        self._tables: OrderedDict[IndexPartition, VectorTable] = OrderedDict()
 
     @classmethod
     def from_url(cls, location: str, config: ExpPoolConfig, store: RecordStore) -> ExactIndex:  # noqa: ARG003
         """The index of ``exact://``."""
         return cls(store, config.scan_bytes)
 
-    def generation(self, space: Space, pool: str) -> str:  # noqa: ARG002
+    def generation(self, space: IndexPartition, pool: str) -> str:  # noqa: ARG002
         return ""
 
-    def upsert_many(self, space: Space, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
         """Nothing to do: `search` reads the store."""
 
-    def delete_many(self, space: Space, ids: Sequence[str]) -> None:
+    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
         """Nothing to do: `search` reads the store."""
 
     def search(self, query: VectorQuery, start: int = 0) -> list[list[Neighbour]]:
         """See `VectorIndex.search`; with `start`, only among what changed after that position of the store's."""
-        space = Space(query.namespace, query.embedder)
+        space = IndexPartition(query.namespace, query.embedder)
         with self._lock:
             try:
                 table = self._table(space, start, 4 * query.vectors.shape[1])
@@ -66,7 +63,7 @@ class ExactIndex:
                 raise VectorIndexError(f"the store's vectors cannot be read: {err}") from err
             return _nearest(table, query)
 
-    def _table(self, space: Space, start: int, size: int) -> VectorTable | None:
+    def _table(self, space: IndexPartition, start: int, size: int) -> VectorTable | None:
         """What is in memory of the space, brought up to date; None where it is too large."""
         table = self._tables.pop(space, None)
         if table is None or table.start != start:
@@ -80,14 +77,14 @@ class ExactIndex:
             self._tables.popitem(last=False)
         return table
 
-    def _pages(self, space: Space, position: int) -> Iterator[list[VectorRow]]:
+    def _pages(self, space: IndexPartition, position: int) -> Iterator[list[VectorRow]]:
         while rows := self._store.vectors_after(*space, position, _PAGE):
             yield rows
             position = rows[-1].position
             if len(rows) < _PAGE:
                 return
 
-    def _search_pages(self, space: Space, query: VectorQuery, start: int) -> list[list[Neighbour]]:
+    def _search_pages(self, space: IndexPartition, query: VectorQuery, start: int) -> list[list[Neighbour]]:
         """Page by page; a row is in one page only, because the store tells the last change of each."""
         best: list[list[Neighbour]] = [[] for _ in query.vectors]
         for rows in self._pages(space, start):

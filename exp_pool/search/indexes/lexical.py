@@ -20,7 +20,7 @@ import numpy as np
 from exp_pool.core.contracts.plugs import Neighbour, RecordStore, RequestRow
 from exp_pool.core.tokenizer import words
 from exp_pool.core.values.vectors import top
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.search.bm25 import damping, rarity
 
 _PAGE = 1000  # requests read at once: few round trips, and some megabytes where they are long
@@ -29,7 +29,7 @@ _SPARE_DEAD = 1000  # rows that are gone are kept, marked, until they are more t
 
 
 @dataclass(frozen=True, slots=True)
-class WordsQuery:
+class LexicalQuery:
     """A search for words. What is given restricts the rows before they are ranked."""
 
     namespace: str
@@ -40,6 +40,7 @@ class WordsQuery:
     ids: Sequence[str] | None = None
 
 
+@reinit_after_fork()
 class LexicalIndex:
     """Finds requests by words.
 
@@ -52,14 +53,10 @@ class LexicalIndex:
     def __init__(self, store: RecordStore, max_bytes: int = _MAX_BYTES) -> None:
         self._store = store
         self._max_bytes = max_bytes
-        self._start_over()
-        reset_in_child(self._start_over)
-
-    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._tables: OrderedDict[str, _Table] = OrderedDict()
 
-    def search(self, query: WordsQuery) -> list[Neighbour]:
+    def search(self, query: LexicalQuery) -> list[Neighbour]:
         """At most `limit` rows that have a word in common with the text, best first; some may be gone by now.
 
         The similarity is the row's BM25 score as a share of what the text itself would get: 0 to 1, and 1.0 for an
@@ -151,7 +148,7 @@ class _Table:
             self._lengths[place] = 0
             self.dead += 1
 
-    def best(self, query: WordsQuery) -> list[Neighbour]:
+    def best(self, query: LexicalQuery) -> list[Neighbour]:
         """The best rows in scope, those with equal scores in the order in which they came."""
         asked = Counter(words(query.text))
         lengths = np.array(self._lengths, dtype=np.float64)
@@ -180,7 +177,7 @@ class _Table:
             found = found[lengths[found[:, 0]] > 0]
         return found[:, 0], found[:, 1]
 
-    def _outside(self, query: WordsQuery) -> np.ndarray:
+    def _outside(self, query: LexicalQuery) -> np.ndarray:
         """Whether each row is out of scope."""
         outside = np.zeros(len(self._ids), dtype=bool)
         for scopes, text in zip(self._scopes, (query.function, query.version), strict=True):

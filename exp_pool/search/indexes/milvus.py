@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from exp_pool.core.config import ExpPoolConfig
-from exp_pool.core.contracts.plugs import Neighbour, RecordStore, Space, VectorQuery, VectorRow
+from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore, VectorQuery, VectorRow
 from exp_pool.errors import VectorIndexError
 from exp_pool.runtime.forks import reset_in_child
 from exp_pool.search.indexes import _milvus_rows as milvus
 from exp_pool.search.indexes._address import parse
-from exp_pool.search.indexes._quoting import digest
+from exp_pool.search.indexes._identifiers import digest
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class MilvusIndex:
         self._address = parse(url, port=_PORT, paths=1)
         self._timeout_s = timeout_s
         self._client: Any = None
-        self._names: dict[Space, str] = {}
+        self._names: dict[IndexPartition, str] = {}
         self._there: set[str] = set()
         self._left_to_parent: list[object] = []
         reset_in_child(self._leave_to_parent)
@@ -63,7 +63,7 @@ class MilvusIndex:
         """The index of ``milvus://host:port``."""
         return cls(url, timeout_s=config.store_timeout)
 
-    def generation(self, space: Space, pool: str) -> str:
+    def generation(self, space: IndexPartition, pool: str) -> str:
         prefix = f"{_prefix(space.namespace, pool)}{digest(space.embedder)}_"
         found = self._do(lambda client: self._collections(client, prefix))
         name = min(found, default=f"{prefix}{uuid.uuid4().hex[:8]}")
@@ -73,7 +73,7 @@ class MilvusIndex:
         self._names[space] = name
         return name
 
-    def upsert_many(self, space: Space, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
         name = self._name(space)
         if rows and name not in self._there:
             dimension = len(rows[0].vector.values) // 4 if rows[0].vector else 0
@@ -83,7 +83,7 @@ class MilvusIndex:
             some = rows[start : start + _BATCH]
             self._do(lambda client, some=some: milvus.upsert(client, name, some, self._timeout_s))  # type: ignore[misc]
 
-    def delete_many(self, space: Space, ids: Sequence[str]) -> None:
+    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
         name, unique = self._name(space), list(dict.fromkeys(ids))
         if name not in self._there:
             return
@@ -91,14 +91,14 @@ class MilvusIndex:
             some = unique[start : start + _BATCH]
             self._do(lambda client, some=some: milvus.delete(client, name, some, self._timeout_s))  # type: ignore[misc]
 
-    def count(self, space: Space) -> int:
+    def count(self, space: IndexPartition) -> int:
         name = self._name(space)
         if name not in self._there:
             return 0
         return self._do(lambda client: milvus.count(client, name, self._timeout_s))
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:
-        name = self._names.get(Space(query.namespace, query.embedder))
+        name = self._names.get(IndexPartition(query.namespace, query.embedder))
         if name is None or name not in self._there:
             return [[] for _ in query.vectors]
         ef = {"ef": max(_EF, query.limit)}
@@ -116,7 +116,7 @@ class MilvusIndex:
         if client is not None:
             client.close()
 
-    def _name(self, space: Space) -> str:
+    def _name(self, space: IndexPartition) -> str:
         name = self._names.get(space)
         if name is None:
             raise VectorIndexError(f"{space} is not open")

@@ -19,14 +19,14 @@ import numpy as np
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Neighbour, RecordStore, VectorQuery, VectorRow
 from exp_pool.search.indexes import _milvus_rows as milvus
-from exp_pool.search.indexes._embedded import EmbeddedIndex
+from exp_pool.search.indexes._folder_index import FolderIndex
 
 _NAME = "vectors"
 _PLACE = "rows.db"  # pymilvus knows Milvus Lite by the end of the name
 _FRESH = 1000  # rows that were not flushed, from which on they are: searching them costs 33 us each, others 3 us
 
 
-class MilvusLiteIndex(EmbeddedIndex):
+class MilvusLiteIndex(FolderIndex):
     """Exact similarity (FLAT, cosine) in a folder that one process owns; for each space a server of its own.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from exp_pool.core.config import ExpPoolConfig
-from exp_pool.core.contracts.plugs import Neighbour, RecordStore, Space, VectorQuery, VectorRow
+from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore, VectorQuery, VectorRow
 
 
 class NoIndex:
@@ -18,13 +18,13 @@ class NoIndex:
         """The index of ``none://``."""
         return cls()
 
-    def generation(self, space: Space, pool: str) -> str:
+    def generation(self, space: IndexPartition, pool: str) -> str:
         return ""
 
-    def upsert_many(self, space: Space, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
         pass
 
-    def delete_many(self, space: Space, ids: Sequence[str]) -> None:
+    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
         pass
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from exp_pool.core.config import ExpPoolConfig
-from exp_pool.core.contracts.plugs import Neighbour, RecordStore, SearchingStore, Space, VectorQuery, VectorRow
+from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore, SearchingStore, VectorQuery, VectorRow
 from exp_pool.errors import ConfigurationError, StoreError, VectorIndexError
 from exp_pool.runtime.plugs import offers
 
@@ -40,13 +40,13 @@ class PgVectorIndex:
         """The index of ``pgvector://``: in the database of the store, so it takes no place of its own."""
         return cls(store, config.index_from)
 
-    def generation(self, space: Space, pool: str) -> str:  # noqa: ARG002
+    def generation(self, space: IndexPartition, pool: str) -> str:  # noqa: ARG002
         return ""
 
-    def upsert_many(self, space: Space, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
         """Nothing to do: they were stored with their rows."""
 
-    def delete_many(self, space: Space, ids: Sequence[str]) -> None:
+    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
         """Nothing to do: they went with their rows."""
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:

@@ -42,7 +42,7 @@ from exp_pool.core.contracts.plugs import (
     RequestRow,
     Usage,
 )
-from exp_pool.core.record import Duty, Record
+from exp_pool.core.record import Record, TaskKind
 from exp_pool.stores.json.folder_cache import FolderCache
 from exp_pool.stores.json.rows import UnreadableError, place_of, place_of_key, read_row
 from exp_pool.stores.sql.engine import translated
@@ -135,9 +135,9 @@ class JsonStore(FolderCache):
         self._look()
         return super()._pages(query, order_by, descending, limit)
 
-    def owe(self, query: RecordQuery, duty: Duty) -> int:
+    def enqueue(self, query: RecordQuery, task: TaskKind) -> int:
         self._look()
-        return super().owe(query, duty)
+        return super().enqueue(query, task)
 
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
         self._look()

@@ -14,9 +14,12 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Ticket
 from exp_pool.core.record import Record
 from exp_pool.runtime.clock import now_us
+from exp_pool.stores.redis.failures import translated
+from exp_pool.stores.redis.keys import digest
+from exp_pool.stores.redis.location import Location, parse
+from exp_pool.stores.redis.packed import StoredRow, encoded, new_stamp, pack, unpack
 from exp_pool.stores.redis.scripts import FRONT_BEGIN, FRONT_END, FRONT_FILL, FRONT_MARK, run
-from exp_pool.stores.redis.server import Location, Server, parse, translated
-from exp_pool.stores.redis.units import Stored, digest, encoded, new_stamp, pack, unpack
+from exp_pool.stores.redis.server import Server
 
 _KEPT_MS = 3_600_000  # a row; marks are kept for twice as long, so that none outlives what was there before it
 _WRITING_MS = 60_000  # a writer who is heard no more was killed: the server has long settled what he wrote
@@ -24,6 +27,7 @@ _CLEARING_MS = 600_000
 _SEPARATOR = b"|"  # not in a mark
 
 
+@translated
 class RedisFront:
     """A front tier in Redis, one or a cluster.
 
@@ -57,7 +61,6 @@ class RedisFront:
             places += [place + b":n", place + b":m", place]
         return places
 
-    @translated
     def look(self, contents: str, namespace: str, keys: Sequence[str]) -> list[tuple[Record | None, Ticket | None]]:
         if not keys:
             return []
@@ -78,7 +81,6 @@ class RedisFront:
             looked.append((None if busy else record, None if busy else (whole, own or b"")))
         return looked
 
-    @translated
     def fill(self, contents: str, rows: Sequence[tuple[Record, Ticket]]) -> None:
         commands = []
         for record, (whole, own) in rows:
@@ -90,14 +92,13 @@ class RedisFront:
             self._server.pipeline(commands)
 
     def _packed(self, record: Record) -> bytes:
-        return pack(Stored(new_stamp(), record), self._compress_above)
+        return pack(StoredRow(new_stamp(), record), self._compress_above)
 
     def _left_ms(self, record: Record) -> int:
         if record.expires_at is None:
             return _KEPT_MS
         return min(_KEPT_MS, (record.expires_at - now_us()) // 1000)
 
-    @translated
     def begin(self, contents: str, namespace: str, keys: Sequence[str]) -> bytes:
         mine, places = uuid.uuid4().hex.encode(), self._places(contents, namespace, keys)
         pending = _WRITING_MS if keys else _CLEARING_MS
@@ -105,7 +106,6 @@ class RedisFront:
         whole: bytes = self._server.call(*command, again=False)
         return mine + _SEPARATOR + whole
 
-    @translated
     def end(
         self, contents: str, namespace: str, keys: Sequence[str], mark: bytes, rows: Sequence[Record | None] = ()
     ) -> None:
@@ -117,6 +117,5 @@ class RedisFront:
         places = self._places(contents, namespace, keys)
         self._server.call(*run(FRONT_END, places, mine, whole, 2 * _KEPT_MS, *values), again=False)
 
-    @translated
     def close(self) -> None:
         self._server.close()

@@ -1,7 +1,7 @@
 """Reads that go through the listing of a namespace: first where rows stand, then the rows, page by page.
 
-A handle that leads to no row is skipped: the row has just gone. Marks that somebody left behind are looked for in the
-same round trip; where there are any, what they name is listed first.
+A handle that leads to no row is skipped: the row has just gone. Intents that a client left behind are looked for in the
+same round trip; where there are any, they are recovered and the listing is read once more.
 """
 
 from __future__ import annotations
@@ -11,62 +11,46 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from exp_pool.core.contracts.plugs import SCAN_ORDERS, RecordQuery, RequestRow, Space, VectorRow
-from exp_pool.core.record import Duty, Record, hash_text
+from exp_pool.core.contracts.plugs import SCAN_ORDERS, IndexPartition, RecordQuery, RequestRow, VectorRow
+from exp_pool.core.record import Record, TaskKind, hash_text
 from exp_pool.runtime.clock import now_us
+from exp_pool.stores.redis.keys import HEAD, Keys, Listing, group_of, id_of, is_reserved, short_digest
+from exp_pool.stores.redis.listing import PAGE, Intent, Listings, pages
+from exp_pool.stores.redis.packed import StoredRow, StoredVector, decoded, encoded, unpack, unpack_vector
 from exp_pool.stores.redis.server import Command, Server
-from exp_pool.stores.redis.units import (
-    HEAD,
-    Keys,
-    Listing,
-    Stored,
-    StoredVector,
-    asked,
-    decoded,
-    digest,
-    encoded,
-    id_of,
-    reserved_at,
-    unit_of,
-    unpack,
-    unpack_vector,
-)
-from exp_pool.stores.redis.writes import PAGE, Writing, pages
 from exp_pool.stores.rules import matches, order_of
 
 _FIRST_PAGES = (20, 100)  # rows read at first: who counts to a limit, or wants the last one, needs few
-_SHORT = 16  # characters of the hash of what was asked, or of an embedder, before a handle
+_SHORT = 16  # characters of a `short_digest` before a handle
 
 
-class Reading:
-    """Finds rows."""
+class RowReader:
+    """Finds rows of a pool."""
 
-    def __init__(self, server: Server, keys: Keys, writing: Writing) -> None:
+    def __init__(self, server: Server, keys: Keys, listings: Listings) -> None:
         self._server = server
         self._keys = keys
-        self._writing = writing
+        self._listings = listings
 
     def ask(self, namespace: str, *commands: Command) -> list[Any]:
         """Replies about a namespace's listing, which shows everything that was ever written."""
         return self.ask_each([namespace], lambda _: commands)[namespace]
 
     def ask_each(
-        self, spaces: Sequence[str], commands_of: Callable[[Listing], Sequence[Command]]
+        self, namespaces: Sequence[str], commands_of: Callable[[Listing], Sequence[Command]]
     ) -> dict[str, list[Any]]:
-        """The same of several namespaces, in one round trip."""
+        """Replies about the listings of several namespaces, in one round trip."""
         found: dict[str, list[Any]] = {}
-        left = list(spaces)
-        for healing in (True, False):  # once: by a clock that is fast, marks are old that the server does not let go
-            asked_for = {space: commands_of(self._keys.listing(space)) for space in left}
-            both = [c for space, commands in asked_for.items() for c in (self._writing.left_behind(space), *commands)]
-            replies = iter(self._server.pipeline(both) if both else [])
+        left = list(namespaces)
+        for recovering in (True, False):  # once: to a clock that is fast, intents look old that the server keeps
+            asking = {name: (self._listings.left_behind(name), *commands_of(self._keys.listing(name))) for name in left}
+            replies = iter(self._server.pipeline([command for commands in asking.values() for command in commands]))
             left = []
-            for space, commands in asked_for.items():
-                marks = next(replies)
-                found[space] = [next(replies) for _ in commands]
-                if marks and healing:
-                    self._writing.heal(space, marks)
-                    left.append(space)
+            for name, commands in asking.items():
+                intents, *found[name] = [next(replies) for _ in commands]
+                if intents and recovering:
+                    self._listings.recover(name, map(Intent.read, intents))
+                    left.append(name)
         return found
 
     def namespaces(self) -> list[str]:
@@ -84,11 +68,11 @@ class Reading:
             found |= {id_: raw for id_, raw in zip(page, values, strict=True) if raw is not None}
         return found
 
-    def rows_of(self, handles: Sequence[bytes]) -> list[Stored | None]:
+    def rows_of(self, handles: Sequence[bytes]) -> list[StoredRow | None]:
         """The rows that stand there."""
         if not handles:
             return []
-        commands = [("HMGET", self._keys.unit(unit_of(h)), "=", b"r:" + h[HEAD:]) for h in handles]
+        commands = [("HMGET", self._keys.group(group_of(h)), "=", b"r:" + h[HEAD:]) for h in handles]
         return [_of(values, id_of(h)) for h, values in zip(handles, self._server.pipeline(commands), strict=True)]
 
     def scan(
@@ -145,8 +129,8 @@ class Reading:
     def handles(self, query: RecordQuery, now: int, *, descending: bool = False) -> Iterator[bytes]:
         """Where rows may stand that the query finds, by creation, ties in the order of insertion."""
         spaces = self.namespaces() if query.namespace is None else [query.namespace]
-        if query.owed is not None:  # of all namespaces at once: upkeep asks this every second
-            due = "embed" if query.owed is Duty.EMBED else "score"
+        if query.pending is not None:  # of all namespaces at once: the worker asks this every second
+            due = "embed" if query.pending is TaskKind.EMBED else "score"
             few = self.ask_each(spaces, lambda listing: [("ZRANGEBYSCORE", getattr(listing, due), "-inf", now)])
             found = [pair for namespace, (some,) in few.items() for pair in self._created(namespace, some)]
         else:
@@ -184,10 +168,10 @@ class Reading:
             texts = [text for text in wanted if isinstance(text, str)]
             if condition.field == "id":
                 entries = self.entries(namespace, texts)
-                standing = [raw[:HEAD] + encoded(id_) for id_, raw in entries.items() if reserved_at(raw) is None]
+                standing = [raw[:HEAD] + encoded(id_) for id_, raw in entries.items() if not is_reserved(raw)]
                 return list(self._created(namespace, standing))
             if condition.field == "request":
-                starts = [asked(hash_text(text)) for text in texts]
+                starts = [short_digest(hash_text(text)) for text in texts]
                 commands = [("ZRANGEBYLEX", listing.asked, b"[" + start, b"(" + start + b"~") for start in starts]
                 same = {member[_SHORT:] for members in self.ask(namespace, *commands) for member in members}
                 return list(self._created(namespace, list(same)))
@@ -196,8 +180,8 @@ class Reading:
         return None
 
     def _of_keys(self, namespace: str, texts: Sequence[str]) -> list[bytes]:
-        units = [self._keys.unit(self._keys.unit_name(namespace, text)) for text in texts]
-        found = self._server.pipeline([("HGETALL", unit) for unit in units]) if units else []
+        groups = [self._keys.group(self._keys.group_name(namespace, text)) for text in texts]
+        found = self._server.pipeline([("HGETALL", group) for group in groups]) if groups else []
         ids = [decoded(field[2:]) for fields in found for field in fields if field.startswith(b"r:")]
         ids += [stored.record.id for fields in found if (stored := unpack(fields.get(b"="))) is not None]
         return [raw[:HEAD] + encoded(id_) for id_, raw in self.entries(namespace, ids).items()]
@@ -207,71 +191,69 @@ class Reading:
             times = self._server.call("ZMSCORE", self._keys.listing(namespace).rows, *page)
             yield from ((float(at), handle) for at, handle in zip(times, page, strict=True) if at is not None)
 
-    # Readers that follow
+    # Readers that follow changes
+
+    def _after(self, namespace: str, key: bytes, position: int, limit: int) -> Iterator[list[tuple[bytes, int]]]:
+        """Members of a sorted set and their positions, the next ones after a position, so many at a time."""
+        while True:
+            (flat,) = self.ask(
+                namespace, ("ZRANGEBYSCORE", key, f"({position}", "+inf", "WITHSCORES", "LIMIT", 0, limit)
+            )
+            page = list(zip(flat[::2], map(int, flat[1::2]), strict=True))
+            yield page
+            if len(page) < limit:
+                return
+            position = page[-1][1]
 
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
         """See `RecordStore.requests_after`."""
-        current = self._keys.listing(namespace).current
         found: list[RequestRow] = []
-        while len(found) < limit:
-            wanted = limit - len(found)
-            asking = ("ZRANGEBYSCORE", current, f"({position}", "+inf", "WITHSCORES", "LIMIT", 0, wanted)
-            (flat,) = self.ask(namespace, asking)
-            handles, places = flat[::2], [int(at) for at in flat[1::2]]
-            for place, stored in zip(places, self.rows_of(handles), strict=True):
+        for page in self._after(namespace, self._keys.listing(namespace).current, position, limit):
+            for (_, place), stored in zip(page, self.rows_of([handle for handle, _ in page]), strict=True):
                 if stored is not None and stored.record.is_current:
                     row = stored.record
                     found.append(RequestRow(row.id, row.function, row.version, row.request, place))
-            if len(handles) < wanted:
+            if len(found) >= limit:
                 break
-            position = places[-1]
-        return found
+        return found[:limit]
 
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
         """See `RecordStore.vectors_after`."""
-        vectors = self._keys.listing(namespace).vectors
         found: list[VectorRow] = []
-        mine = digest(encoded(embedder), size=_SHORT // 2)
-        while len(found) < limit:
-            asking = ("ZRANGEBYSCORE", vectors, f"({position}", "+inf", "WITHSCORES", "LIMIT", 0, limit)
-            (flat,) = self.ask(namespace, asking)
-            at = [
-                (member[_SHORT:], int(score))
-                for member, score in zip(flat[::2], flat[1::2], strict=True)
-                if member.startswith(mine)
-            ][: limit - len(found)]
+        mine = short_digest(embedder)
+        for page in self._after(namespace, self._keys.listing(namespace).vectors, position, limit):
+            at = [(member[_SHORT:], place) for member, place in page if member.startswith(mine)][: limit - len(found)]
             for (handle, place), stored in zip(at, self.vectors_at([handle for handle, _ in at]), strict=True):
                 there = stored is not None and stored.vector.embedder == embedder
                 gone = VectorRow(id_of(handle), namespace, "", "", "", place, None)
                 found.append(stored.row(namespace, place) if stored is not None and there else gone)
-            if len(flat) < 2 * limit:
+            if len(found) >= limit:
                 break
-            position = int(flat[-1])
         return found
 
     def vectors_at(self, handles: Sequence[bytes]) -> list[StoredVector | None]:
         """The vectors of the rows that stand there."""
         if not handles:
             return []
-        raws = self._server.pipeline([("HGET", self._keys.unit(unit_of(handle)), "x") for handle in handles])
+        raws = self._server.pipeline([("HGET", self._keys.group(group_of(handle)), "x") for handle in handles])
         found = [unpack_vector(raw) for raw in raws]
         return [
             None if stored is None or stored.id != id_of(handle) else stored
             for handle, stored in zip(handles, found, strict=True)
         ]
 
-    def spaces(self, namespace: str | None) -> dict[Space, int]:
+    def spaces(self, namespace: str | None) -> dict[IndexPartition, int]:
         """See `RecordStore.spaces`."""
         spaces = self.namespaces() if namespace is None else [namespace]
         found = self.ask_each(spaces, lambda listing: [("HGETALL", listing.spaces)])
         return {
-            Space(space, decoded(embedder)): int(count)
+            IndexPartition(space, decoded(embedder)): int(count)
             for space, (counts,) in found.items()
             for embedder, count in counts.items()
         }
 
 
-def _of(values: Sequence[bytes | None], id_: str) -> Stored | None:
+def _of(values: Sequence[bytes | None], id_: str) -> StoredRow | None:
     """The row of this id: the one of history, or the current one."""
     current, old = values
     stored = unpack(old if old is not None else current)

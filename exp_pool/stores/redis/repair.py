@@ -1,7 +1,7 @@
-"""What can be wrong with a pool in Redis, and mending it: listings against rows, both ways; what the server may do.
+"""The doctor's checks and repairs: rows against their listings, both ways, and what the server may do.
 
-Looking for rows that no listing knows means looking through all keys of the server, a thousand at a time (SCAN): only
-the doctor does that.
+Finding rows that no listing has means looking through all keys of the server, a thousand at a time (SCAN): only the
+doctor does that.
 """
 
 from __future__ import annotations
@@ -9,27 +9,31 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 from redis.exceptions import ResponseError
 
-from exp_pool.stores.redis.reads import Reading
+from exp_pool.stores.redis.keys import Keys, group_of, id_of
+from exp_pool.stores.redis.listing import ANY_STAMP, Intent, Listings, pages
+from exp_pool.stores.redis.packed import encoded, unpack
+from exp_pool.stores.redis.reads import RowReader
 from exp_pool.stores.redis.server import Server
-from exp_pool.stores.redis.units import Keys, id_of, unit_of, unpack
-from exp_pool.stores.redis.writes import Writing, pages
 
 _SCANNED = 1000
 _ROW = (b"=", b"r:")
 
+Ids: TypeAlias = dict[tuple[str, bytes], set[str]]
+"""Ids of rows by namespace and key group."""
 
-class Care:
-    """The doctor's hands."""
 
-    def __init__(self, server: Server, keys: Keys, writing: Writing, reading: Reading) -> None:
+class RepairTool:
+    """Finds and repairs mismatches between rows and their listings."""
+
+    def __init__(self, server: Server, keys: Keys, listings: Listings, reader: RowReader) -> None:
         self._server = server
         self._keys = keys
-        self._writing = writing
-        self._reading = reading
+        self._listings = listings
+        self._reader = reader
 
     def vacuum(self) -> None:
         """Have the file of a server that keeps one written anew, so that what was deleted is no longer in it."""
@@ -43,99 +47,82 @@ class Care:
         """What is wrong, each with what to do."""
         remedy = "run `exp-pool doctor --fix`"
         found = [*self._evicting()]
-        listed = self._listed()
-        damaged, unlisted = self._units(listed)
+        damaged, unlisted, missing = self._compare()
         if damaged:
             found.append(f"{len(damaged)} rows are damaged and left out; {remedy}: it sets them aside")
-        if unlisted:
-            rows = sum(map(len, unlisted.values()))
+        if rows := _rows(unlisted):
             found.append(f"{rows} rows are in no list, so only their keys find them; {remedy}: it lists them")
-        missing = sum(len(ids) for ids in listed.values())
-        if missing:
-            found.append(f"{missing} rows are listed and not there; {remedy}: it takes them off the lists")
-        found += self._miscounted()
-        return found
+        if rows := _rows(missing):
+            found.append(f"{rows} rows are listed and not there; {remedy}: it takes them off the lists")
+        return [*found, *self._miscounted()]
 
     def repair(self) -> list[str]:
-        """Damaged rows set aside, every unit listed as it is; what was done."""
-        done = []
-        for namespace in self._reading.namespaces():  # what was announced, whoever may still be at it
-            marks = self._server.call("ZRANGE", self._keys.listing(namespace).marks, 0, -1)
-            self._writing.heal(namespace, marks)
-        listed = self._listed()
-        damaged, unlisted = self._units(listed)
+        """Set damaged rows aside, and list every key group as it is; what was done."""
+        for namespace in self._reader.namespaces():  # young intents, too, although their clients may be at it
+            intents = self._server.call("ZRANGE", self._keys.listing(namespace).marks, 0, -1)
+            self._listings.recover(namespace, map(Intent.read, intents))
+        damaged, unlisted, missing = self._compare()
         for page in pages(damaged):
-            raws = self._server.pipeline([("HGET", unit, field) for unit, field in page])
-            kept = [
-                ("HSET", u, b"damaged:" + f, raw) for (u, f), raw in zip(page, raws, strict=True) if raw is not None
-            ]
-            self._server.pipeline([*kept, *(("HDEL", unit, field) for unit, field in page)])
-        if damaged:
-            done.append(f"{len(damaged)} damaged rows were set aside, as fields `damaged:...` where they were")
-        by_namespace: defaultdict[str, set[bytes]] = defaultdict(set)
-        for namespace, unit in unlisted:
-            by_namespace[namespace].add(unit)
-        for namespace, units in by_namespace.items():
-            self._server.call("SADD", self._keys.namespaces, namespace.encode("utf-8", "surrogatepass"))
-            self._writing.relist(namespace, units)
-        if unlisted:
-            done.append(f"{sum(map(len, unlisted.values()))} rows were listed again")
-        gone = 0
-        for (namespace, unit), ids in listed.items():
-            gone += len(ids)
-            self._writing.relist(namespace, [unit], gone=ids)
-        if gone:
-            done.append(f"{gone} rows that are not there were taken off the lists")
-        return done
+            raws = self._server.pipeline([("HGET", group, field) for group, field in page])
+            found = [(group, field, raw) for (group, field), raw in zip(page, raws, strict=True) if raw is not None]
+            self._server.pipeline([("HSET", group, b"damaged:" + field, raw) for group, field, raw in found])
+            self._server.pipeline([("HDEL", group, field) for group, field in page])
+        by_namespace: defaultdict[str, list[Intent]] = defaultdict(list)
+        for namespace, group in {**unlisted, **missing}:
+            gone = dict.fromkeys(missing.get((namespace, group), ()), ANY_STAMP)
+            by_namespace[namespace].append(Intent(group, gone))
+        for namespace, wrong in by_namespace.items():
+            self._server.call("SADD", self._keys.namespaces, encoded(namespace))
+            self._listings.recover(namespace, wrong)
+        counts = {
+            "damaged rows were set aside, as fields `damaged:...` where they were": len(damaged),
+            "rows were listed again": _rows(unlisted),
+            "rows that are not there were taken off the lists": _rows(missing),
+        }
+        return [f"{count} {what}" for what, count in counts.items() if count]
 
-    def _listed(self) -> dict[tuple[str, bytes], set[str]]:
-        """The ids that every listing has, by unit."""
-        found: defaultdict[tuple[str, bytes], set[str]] = defaultdict(set)
-        for namespace in self._reading.namespaces():
-            (handles,) = self._reading.ask(namespace, ("ZRANGE", self._keys.listing(namespace).rows, 0, -1))
-            for handle in handles:
-                found[namespace, unit_of(handle)].add(id_of(handle))
-        return found
-
-    def _units(
-        self, listed: dict[tuple[str, bytes], set[str]]
-    ) -> tuple[list[tuple[bytes, bytes]], dict[tuple[str, bytes], set[str]]]:
-        """Damaged rows, and rows that are not listed; takes what is there out of `listed`, so that what is left is not.
+    def _compare(self) -> tuple[list[tuple[bytes, bytes]], Ids, Ids]:
+        """Damaged rows (key and field); ids that are in no list; ids that are listed and not there.
 
         Rows are damaged that cannot be read, or stand where rows of another key belong.
         """
+        missing: Ids = defaultdict(set)
+        for namespace in self._reader.namespaces():
+            (handles,) = self._reader.ask(namespace, ("ZRANGE", self._keys.listing(namespace).rows, 0, -1))
+            for handle in handles:
+                missing[namespace, group_of(handle)].add(id_of(handle))
         damaged: list[tuple[bytes, bytes]] = []
-        unlisted: defaultdict[tuple[str, bytes], set[str]] = defaultdict(set)
-        for unit, fields in self._all():
-            name = unit.rpartition(b"{")[2][:-1]
+        unlisted: Ids = defaultdict(set)
+        for key, fields in self._all_groups():
+            name = key.rpartition(b"{")[2][:-1]
             for field, raw in fields.items():
                 if not field.startswith(_ROW):
                     continue
                 stored = unpack(raw)
-                if stored is None or self._keys.unit_name(stored.record.namespace, stored.record.key) != name:
-                    damaged.append((unit, field))
+                if stored is None or self._keys.group_name(stored.record.namespace, stored.record.key) != name:
+                    damaged.append((key, field))
                     continue
-                ref = (stored.record.namespace, name)
-                if stored.record.id in listed.get(ref, ()):
-                    listed[ref].discard(stored.record.id)
+                at, id_ = (stored.record.namespace, name), stored.record.id
+                if id_ in missing.get(at, ()):
+                    missing[at].discard(id_)
                 else:
-                    unlisted[ref].add(stored.record.id)
-        return damaged, unlisted
+                    unlisted[at].add(id_)
+        return damaged, unlisted, {at: ids for at, ids in missing.items() if ids}
 
-    def _all(self) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
-        """Every unit of the pool."""
+    def _all_groups(self) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+        """Every key group of the pool: its key and its fields."""
         for node in self._server.nodes():
             seen: set[bytes] = set()
-            for page in pages(list(node.scan_iter(match=self._keys.every_unit, count=_SCANNED, _type="hash"))):
-                units = [unit for unit in page if unit.endswith(b"}") and unit not in seen]
-                seen.update(units)
-                yield from zip(units, self._server.pipeline([("HGETALL", unit) for unit in units]), strict=True)
+            for page in pages(list(node.scan_iter(match=self._keys.every_group, count=_SCANNED, _type="hash"))):
+                groups = [key for key in page if key.endswith(b"}") and key not in seen]
+                seen.update(groups)
+                yield from zip(groups, self._server.pipeline([("HGETALL", key) for key in groups]), strict=True)
 
     def _miscounted(self) -> Iterator[str]:
         """Counts that say something else than what they count; only rows make them, so only listing anew helps."""
-        for namespace in self._reading.namespaces():
+        for namespace in self._reader.namespaces():
             at = self._keys.listing(namespace)
-            vectors, gone, counts = self._reading.ask(
+            vectors, gone, counts = self._reader.ask(
                 namespace, ("ZCARD", at.vectors), ("ZCARD", at.gone), ("HVALS", at.spaces)
             )
             if vectors - gone != sum(map(int, counts)):
@@ -155,3 +142,7 @@ class Care:
                 f"the server has maxmemory-policy {policy}, so it drops experiences by itself when its memory is full; "
                 "set it to noeviction, and limit the pool by max_entries or max_bytes"
             )
+
+
+def _rows(ids: Ids) -> int:
+    return sum(map(len, ids.values()))

@@ -1,19 +1,19 @@
-"""What happens in one step inside the server: generic moves, no rule of the pool. Rules are decided before, in Python.
+"""Lua scripts: what happens in one step inside the server. They know no rule of the pool; Python decides before.
 
 Times are the server's, in microseconds. Numbers travel as decimal text: Lua would write 1.7e+15. Any text may be in
-`ARGV`, which is bytes; old listing entries are kept as MessagePack, which Lua alone reads.
+`ARGV`, which is bytes; details of a listed row are kept as MessagePack, which Lua alone reads.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
-# Units without rows are kept for an hour: their versions go on growing, and who asks again hears what it did.
-_STUB_MS = 3_600_000
-# A lease that has ended is kept a while, so that clocks that differ between a master and its heir take nothing away.
-_LEASE_MS = 3_600_000
-
-_TIME = """
+# Before each script. Key groups without rows are kept for an hour: their versions go on growing, and who asks again is
+# told what was done. A lease that has ended is kept a while, so that clocks that differ between a master and its heir
+# take nothing away.
+_PRELUDE = """
+local GROUP_MS, LEASE_MS = 3600000, 3600000
 local function now()
     local t = redis.call('TIME')
     return t[1] * 1000000 + t[2]
@@ -21,63 +21,55 @@ end
 local function text(number) return string.format('%.0f', number) end
 """
 
-# Announce what is going to be written: KEYS marks, ids; ARGV for each unit: its name, the mark, how many ids are to be
-# reserved, and these. Gives the time, and what was there already of the ids: id and entry, in turn.
-MARK = (
-    _TIME
-    + """
-local at, taken, i = text(now()), {}, 1
+# Announce what is going to be written. KEYS: marks, ids, tombs, counters of the namespace. ARGV, for each key group:
+# its name, the intent, how many ids are to be reserved, and these. Gives the time, the cut-off or '', those ids that a
+# row of another key group has or has reserved, and those that have a tombstone.
+ANNOUNCE = """
+local at, taken, deleted, i = text(now()), {}, {}, 1
 while ARGV[i] do
+    local group, last = ARGV[i], i + 2 + tonumber(ARGV[i + 2])
     redis.call('ZADD', KEYS[1], at, ARGV[i + 1])
-    local count = tonumber(ARGV[i + 2])
-    for j = i + 3, i + 2 + count do
-        local entry = string.rep('0', 16) .. ARGV[i] .. at
-        if redis.call('HSETNX', KEYS[2], ARGV[j], entry) == 0 then
-            taken[#taken + 1] = ARGV[j]
-            taken[#taken + 1] = redis.call('HGET', KEYS[2], ARGV[j])
-        end
+    for j = i + 3, last do
+        local id = ARGV[j]
+        if redis.call('HSETNX', KEYS[2], id, string.rep('0', 16) .. group .. at) == 0
+            and string.sub(redis.call('HGET', KEYS[2], id), 17, 48) ~= group then taken[#taken + 1] = id end
+        if redis.call('ZSCORE', KEYS[3], id) then deleted[#deleted + 1] = id end
     end
-    i = i + 3 + count
+    i = last + 1
 end
-return {at, taken}
+return {at, redis.call('HGET', KEYS[4], 'cutoff') or '', taken, deleted}
 """
-)
 
-# Change a unit if nobody else has: KEYS unit, lease; ARGV expected version, operation, the latest time, the lease's
-# token or '', channel and message or '', how many fields to set, these with their values, fields to delete.
-# Gives {outcome, version, rows are left}; 'again' says that this very operation was done before, its reply being lost.
-SWAP = (
-    _TIME
-    + f"""
-local at, unit = now(), KEYS[1]
-local known = redis.call('HMGET', unit, 'v', 'o')
+# Change a key group if nobody else has. KEYS: group, lease. ARGV: expected version, operation, the latest time, the
+# lease's token or '', channel and message or '', how many fields to set, these with their values, fields to delete.
+# Gives {outcome, version, rows left}; 'again' says that this very operation was done before, and its reply was lost.
+SWAP = """
+local at, group = now(), KEYS[1]
+local known = redis.call('HMGET', group, 'v', 'o')
 local version, done = known[1] or '0', known[2] or ''
-if string.find(done, ARGV[2], 1, true) then return {{'again', version, redis.call('HLEN', unit) - 2}} end
-if at > tonumber(ARGV[3]) then return {{'late'}} end
-if ARGV[4] ~= '' and redis.call('HGET', KEYS[2], 't') ~= ARGV[4] then return {{'stale'}} end
-if version ~= ARGV[1] then return {{'changed'}} end
+if string.find(done, ARGV[2], 1, true) then return {'again', version, redis.call('HLEN', group) - 2} end
+if at > tonumber(ARGV[3]) then return {'late'} end
+if ARGV[4] ~= '' and redis.call('HGET', KEYS[2], 't') ~= ARGV[4] then return {'stale'} end
+if version ~= ARGV[1] then return {'changed'} end
 if ARGV[4] ~= '' then redis.call('DEL', KEYS[2]) end
 version = text(math.max(at, tonumber(version) + 1))
 local last = 7 + 2 * tonumber(ARGV[7])
-for i = 8, last, 2 do redis.call('HSET', unit, ARGV[i], ARGV[i + 1]) end
-for i = last + 1, #ARGV do redis.call('HDEL', unit, ARGV[i]) end
-redis.call('HSET', unit, 'v', version, 'o', string.sub(ARGV[2] .. done, 1, 128))
-local left = redis.call('HLEN', unit) - 2
-if left == 0 then redis.call('PEXPIRE', unit, {_STUB_MS}) else redis.call('PERSIST', unit) end
+for i = 8, last, 2 do redis.call('HSET', group, ARGV[i], ARGV[i + 1]) end
+for i = last + 1, #ARGV do redis.call('HDEL', group, ARGV[i]) end
+redis.call('HSET', group, 'v', version, 'o', string.sub(ARGV[2] .. done, 1, 128))
+local left = redis.call('HLEN', group) - 2
+if left == 0 then redis.call('PEXPIRE', group, GROUP_MS) else redis.call('PERSIST', group) end
 if ARGV[5] ~= '' then redis.pcall('PUBLISH', ARGV[5], ARGV[6]) end
-return {{'done', version, left}}
+return {'done', version, left}
 """
-)
 
-# Bring a namespace's listing up to date: KEYS as `Listing.KEYS`; ARGV: how old (microseconds) a mark must be to go, how
-# many units, for each its name, the version that the listing must have ('' where every row of it is told), its version,
-# the mark or '', whether deletions are remembered ('d'), how many rows it has ('' if it is not known), how many ids are
-# gone, each with its stamp ('*': whatever it is, '': only reserved); then the rows, each with its unit.
-# Gives the units of which every row must be told.
-LIST = (
-    _TIME
-    + """
-local marks, ids, units, rows, current, asked, embed, score, vectors, gone, spaces, tombs, counters, empty =
+# Bring a namespace's listing up to date. KEYS: the first `LISTED` of a `Listing`. ARGV: how old (microseconds) an
+# intent must be to go; how many key groups; for each its name, the version that the listing must have ('' where every
+# row of the group is told), its version, the intent or '', 'd' where deletions leave tombstones, how many rows it has
+# ('' if that is not known), how many ids are gone, each with its stamp ('*': whatever it is, '': only reserved); then
+# the rows, as `KeyGroup.listed_as` gives them. Gives the groups of which every row must be told.
+LIST = """
+local intents, ids, groups, rows, current, asked, embed, score, vectors, gone, spaces, tombs, counters, empty =
     unpack(KEYS)
 local at, i = now(), 3
 local function count(name, step) return redis.call('HINCRBY', counters, name, step) end
@@ -88,9 +80,9 @@ local function forget(entry, handle)
     redis.call('ZADD', gone, text(at), member)
     if redis.call('HINCRBY', spaces, entry[5], -1) <= 0 then redis.call('HDEL', spaces, entry[5]) end
 end
-local function unlist(unit, id, stamp, tombstone)
+local function unlist(group, id, stamp, tombstone)
     local raw = redis.call('HGET', ids, id)
-    if raw and string.sub(raw, 17, 48) == unit then
+    if raw and string.sub(raw, 17, 48) == group then
         if string.sub(raw, 1, 16) ~= string.rep('0', 16) then
             local entry, handle = cmsgpack.unpack(string.sub(raw, 49)), string.sub(raw, 1, 48) .. id
             if stamp ~= '*' and stamp ~= entry[1] then return end
@@ -112,44 +104,44 @@ end
 
 local accepted, again = {}, {}
 for _ = 1, tonumber(ARGV[2]) do
-    local unit, from, to, mark, kind, left = unpack(ARGV, i, i + 5)
-    local listed = redis.call('HGET', units, unit) or '0'
+    local group, from, to, intent, kind, left = unpack(ARGV, i, i + 5)
+    local listed = redis.call('HGET', groups, group) or '0'
     local number = tonumber(ARGV[i + 6])
-    -- A unit that the server has dropped, or let go an hour after its last row, has no version.
+    -- A group that the server has dropped, or let go an hour after its last row, has no version.
     local newer = to ~= '0' and tonumber(listed) > tonumber(to)
     if from == '' and newer then
-        again[#again + 1] = unit
+        again[#again + 1] = group
     else
-        for j = i + 7, i + 5 + 2 * number, 2 do unlist(unit, ARGV[j], ARGV[j + 1], kind == 'd') end
+        for j = i + 7, i + 5 + 2 * number, 2 do unlist(group, ARGV[j], ARGV[j + 1], kind == 'd') end
         if from == '' or listed == from then
-            accepted[unit] = true
-            if to == '0' then redis.call('HDEL', units, unit)
-            elseif to ~= listed then redis.call('HSET', units, unit, to) end
-            if to ~= '0' and left == '0' then redis.call('ZADD', empty, to, unit)
-            elseif left ~= '' then redis.call('ZREM', empty, unit) end
+            accepted[group] = true
+            if to == '0' then redis.call('HDEL', groups, group)
+            elseif to ~= listed then redis.call('HSET', groups, group, to) end
+            if to ~= '0' and left == '0' then redis.call('ZADD', empty, to, group)
+            elseif left ~= '' then redis.call('ZREM', empty, group) end
         end
-        if accepted[unit] or tonumber(listed) >= tonumber(to) then
-            local since = mark ~= '' and redis.call('ZSCORE', marks, mark)
-            if since and tonumber(since) <= at - tonumber(ARGV[1]) then redis.call('ZREM', marks, mark) end
+        if accepted[group] or tonumber(listed) >= tonumber(to) then
+            local since = intent ~= '' and redis.call('ZSCORE', intents, intent)
+            if since and tonumber(since) <= at - tonumber(ARGV[1]) then redis.call('ZREM', intents, intent) end
         else
-            again[#again + 1] = unit
+            again[#again + 1] = group
         end
     end
     i = i + 7 + 2 * number
 end
 while ARGV[i] do
-    local unit, id, stamp, created, is_current, size, hash, embedder, short, vector, embed_due, score_due =
+    local group, id, stamp, created, is_current, size, hash, embedder, short, vector, embed_due, score_due =
         unpack(ARGV, i, i + 11)
     i = i + 12
-    if accepted[unit] then
+    if accepted[group] then
         local raw = redis.call('HGET', ids, id)
         local entry, head
-        if raw and string.sub(raw, 17, 48) == unit and string.sub(raw, 1, 16) ~= string.rep('0', 16) then
+        if raw and string.sub(raw, 17, 48) == group and string.sub(raw, 1, 16) ~= string.rep('0', 16) then
             entry, head = cmsgpack.unpack(string.sub(raw, 49)), string.sub(raw, 1, 48)
-            if entry[1] ~= stamp then unlist(unit, id, '*', false); entry = nil end
+            if entry[1] ~= stamp then unlist(group, id, '*', false); entry = nil end
         end
         if not entry then
-            head = string.format('%016.0f', count('seq', 1)) .. unit
+            head = string.format('%016.0f', count('seq', 1)) .. group
             entry = {stamp, '0', 0, hash, '', '', ''}
             redis.call('ZADD', rows, created, head .. id)
             redis.call('ZADD', asked, 0, hash .. head .. id)
@@ -178,44 +170,37 @@ while ARGV[i] do
 end
 return again
 """
-)
 
-# The current row if it is fresh, else the lease if it is free: KEYS unit, lease; ARGV owner, microseconds, digits that
-# make tokens of one microsecond differ, the row that is known to be no answer ('' if none is). Gives {row}, or
+# The current row if it is fresh, else the lease if it is free. KEYS: group, lease. ARGV: owner, microseconds, digits
+# that make tokens of one microsecond differ, the row that is known to be no answer ('' if none is). Gives {row}, or
 # {false, token, until}, or {}.
-CLAIM = (
-    _TIME
-    + f"""
+CLAIM = """
 local at = now()
 local row = redis.call('HMGET', KEYS[1], '=', 'e')
-if row[1] and row[1] ~= ARGV[4] and (not row[2] or row[2] == '' or tonumber(row[2]) > at) then return {{row[1]}} end
+if row[1] and row[1] ~= ARGV[4] and (not row[2] or row[2] == '' or tonumber(row[2]) > at) then return {row[1]} end
 local held = redis.call('HMGET', KEYS[2], 'o', 't', 'u')
-if held[1] and tonumber(held[3]) > at and held[1] ~= ARGV[1] then return {{}} end
+if held[1] and tonumber(held[3]) > at and held[1] ~= ARGV[1] then return {} end
 local since, ends = at, at + tonumber(ARGV[2])
 if held[2] then since = math.max(since, tonumber(string.sub(held[2], 1, -4)) + 1) end
 local token = text(since) .. ARGV[3]
 redis.call('HSET', KEYS[2], 'o', ARGV[1], 't', token, 'u', text(ends))
-redis.call('PEXPIRE', KEYS[2], text(math.max(0, tonumber(ARGV[2]) / 1000) + {_LEASE_MS}))
-return {{false, token, text(ends)}}
+redis.call('PEXPIRE', KEYS[2], text(math.max(0, tonumber(ARGV[2]) / 1000) + LEASE_MS))
+return {false, token, text(ends)}
 """
-)
 
-# KEYS lease; ARGV token, microseconds: its new end, or nothing.
-RENEW = (
-    _TIME
-    + f"""
+# Renew a lease. KEYS: it. ARGV: token, microseconds. Gives its new end, or nothing.
+RENEW = """
 if redis.call('HGET', KEYS[1], 't') ~= ARGV[1] then return false end
 local ends = text(now() + tonumber(ARGV[2]))
 redis.call('HSET', KEYS[1], 'u', ends)
-redis.call('PEXPIRE', KEYS[1], text(math.max(0, tonumber(ARGV[2]) / 1000) + {_LEASE_MS}))
+redis.call('PEXPIRE', KEYS[1], text(math.max(0, tonumber(ARGV[2]) / 1000) + LEASE_MS))
 return ends
 """
-)
 
-# KEYS lease; ARGV token.
+# Give a lease back. KEYS: it. ARGV: token.
 RELEASE = "if redis.call('HGET', KEYS[1], 't') == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
-# KEYS states; ARGV name, expected revision or '', value: 1 if it was written.
+# Write a named state. KEYS: states. ARGV: name, expected revision or '', value. Gives 1 if it was written.
 WRITE_STATE = """
 local known = redis.call('HGET', KEYS[1], ARGV[1])
 local revision = known and string.match(known, '^%d+') or ''
@@ -224,7 +209,7 @@ redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', (tonumber(revision) o
 return 1
 """
 
-# KEYS counters, logs, the log; ARGV name, entries: the position of the last one.
+# Append to a log. KEYS: counters, logs, the log. ARGV: name, entries. Gives the position of the last one.
 APPEND = """
 local last
 for i = 2, #ARGV do
@@ -235,14 +220,14 @@ redis.call('HSET', KEYS[2], ARGV[1], last)
 return last
 """
 
-# KEYS counters; ARGV time: the cut-off, which never goes back.
+# Set the cut-off, which never goes back. KEYS: counters. ARGV: time.
 CUT_OFF = """
 local known = redis.call('HGET', KEYS[1], 'cutoff')
 if not known or tonumber(known) < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'cutoff', ARGV[1]) end
 """
 
-# KEYS vectors, gone, tombs, units, empty; ARGV forget what is older than this, and units that are empty for longer than
-# that; at most so many. Gives how many are left to do.
+# Forget deletions. KEYS: vectors, gone, tombs, units, empty. ARGV: vectors and tombstones go that are older than this,
+# key groups that are empty for longer than that, at most so many of each. Gives 1 if there may be more.
 FORGET = """
 local limit = tonumber(ARGV[3])
 local old = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[1], 'LIMIT', 0, limit)
@@ -252,16 +237,16 @@ for _, member in ipairs(old) do
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. ARGV[1])
 local stubs = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', '(' .. ARGV[2], 'LIMIT', 0, limit)
-for _, unit in ipairs(stubs) do
-    redis.call('HDEL', KEYS[4], unit)
-    redis.call('ZREM', KEYS[5], unit)
+for _, group in ipairs(stubs) do
+    redis.call('HDEL', KEYS[4], group)
+    redis.call('ZREM', KEYS[5], group)
 end
 return math.max(#old, #stubs) == limit and 1 or 0
 """
 
 # The front tier (`front`). KEYS: writers and mark of the namespace; then writers, mark and row of each key.
-# Somebody begins to write about these keys, or about the namespace. ARGV: his mark, how long he is waited for at most,
-# how long marks are kept. Gives the mark of the namespace. A mark with a + is that of one who did not begin alone.
+# A writer begins with these keys, or with the namespace. ARGV: its mark, how long it is waited for at most, how long
+# marks are kept. Gives the mark of the namespace. A mark with a + is that of a writer that did not begin alone.
 FRONT_BEGIN = """
 local function begin(writers, mark)
     local alone = redis.call('INCR', writers) == 1
@@ -277,16 +262,16 @@ end
 return redis.call('GET', KEYS[2])
 """
 
-# The mark of a namespace, where it had none. KEYS: it; ARGV: a new one, how long it is kept.
+# The mark of a namespace, a new one where it had none. KEYS: it. ARGV: the new one, how long it is kept.
 FRONT_MARK = """
 redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 return redis.call('GET', KEYS[1])
 """
 
-# He has written. ARGV: his mark, the namespace's when he began, how long marks are kept, then for each key the new row
-# ('': none) and how long it is kept. It takes its place if nobody else wrote meanwhile: of two, nobody here knows whose
-# row is the later one. Where he was waited for no longer, or the server has forgotten him (it started anew; another one
-# took over), others may have read what was there before him: that goes, and so does the right to fill it in.
+# A writer has written. ARGV: its mark, the namespace's when it began, how long marks are kept, then for each key the
+# new row ('': none) and how long that is kept. The row is kept if no other writer wrote meanwhile: of two, it is not
+# known whose row is the later one. Where the writer was waited for no longer, or the server has forgotten it (restart,
+# failover), readers may have read what was there before: that goes, and so does the right to fill it in.
 FRONT_END = """
 local function leave(writers, mark)
     local left = tonumber(redis.call('GET', writers) or '0')
@@ -310,24 +295,28 @@ end
 return 1
 """
 
-# A reader puts a row into its place. ARGV: the marks of the namespace and of the key when he looked, while nobody wrote
-# (whoever has begun since has left another mark), the row, how long it is kept.
+# A reader fills a row in. ARGV: the marks of the namespace and of the key when it looked, while nobody wrote (a writer
+# that began since has left another mark), the row, how long it is kept.
 FRONT_FILL = """
 if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] or (redis.call('GET', KEYS[4]) or '') ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[5], ARGV[1] .. '|' .. ARGV[3], 'PX', ARGV[4])
 return 1
 """
 
-TEXTS = {
-    hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest(): script
-    for script in (
-        *(MARK, SWAP, LIST, CLAIM, RENEW, RELEASE, WRITE_STATE, APPEND, CUT_OFF, FORGET),
-        *(FRONT_BEGIN, FRONT_MARK, FRONT_END, FRONT_FILL),
-    )
-}
-_NAMES = {script: sha for sha, script in TEXTS.items()}
+_SCRIPTS = (
+    *(ANNOUNCE, SWAP, LIST, CLAIM, RENEW, RELEASE, WRITE_STATE, APPEND, CUT_OFF, FORGET),
+    *(FRONT_BEGIN, FRONT_MARK, FRONT_END, FRONT_FILL),
+)
+_NAMES = {script: hashlib.sha1((_PRELUDE + script).encode(), usedforsecurity=False).hexdigest() for script in _SCRIPTS}
+TEXTS = {sha: _PRELUDE + script for script, sha in _NAMES.items()}
 
 
-def run(script: str, keys: list[bytes], *values: object) -> tuple[object, ...]:
-    """The command that runs a script; the server is told its text when it does not know it yet."""
+def run(script: str, keys: Sequence[bytes], *values: object) -> tuple[object, ...]:
+    """The command that runs a script; `Server` sends the text when the server does not know it yet.
+
+    Args:
+        script: one of this module.
+        keys: all in one slot.
+        values: the script's ``ARGV``.
+    """
     return ("EVALSHA", _NAMES[script], len(keys), *keys, *values)

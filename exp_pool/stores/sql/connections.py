@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from exp_pool.errors import StoreError
 from exp_pool.runtime.breaker import Breaker
-from exp_pool.runtime.forks import reset_in_child
+from exp_pool.runtime.forks import reinit_after_fork
 
 
 class Closable(Protocol):
@@ -27,8 +27,6 @@ class Closable(Protocol):
 
 C = TypeVar("C", bound=Closable)
 R = TypeVar("R")
-
-_inherited: list[object] = []  # by a child process; closing them would end the parent's sessions
 
 
 class Away(Exception):  # noqa: N818  (it is a state of the server, and never leaves this package)
@@ -44,6 +42,7 @@ class Away(Exception):  # noqa: N818  (it is a state of the server, and never le
         self.hung = hung
 
 
+@reinit_after_fork(leave=("_idle", "_lent"))  # closing them would end the parent's sessions
 class Connections(Generic[C]):
     """At most so many connections. Thread-safe.
 
@@ -64,14 +63,6 @@ class Connections(Generic[C]):
         self._timeout_s = timeout_s
         self._limit = limit
         self._breaker = Breaker(timeout_s)
-        self._start_over()
-        reset_in_child(self._leave_to_parent)
-
-    def _leave_to_parent(self) -> None:
-        _inherited.append((self._idle, self._lent))
-        self._start_over()
-
-    def _start_over(self) -> None:
         self._idle: list[C] = []
         self._lent: set[C] = set()
         self._free = threading.Semaphore(self._limit)

@@ -17,7 +17,7 @@ from psycopg import Connection, sql
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-from exp_pool.core.contracts.plugs import Neighbour, Space, VectorQuery
+from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, VectorQuery
 from exp_pool.errors import StoreError
 from exp_pool.stores.columns import keep, restore
 
@@ -128,7 +128,7 @@ def search(link: Connection[Any], query: VectorQuery) -> list[list[Neighbour]]:
     return found
 
 
-def tend(link: Connection[Any], spaces: dict[Space, int], index_from: int) -> None:
+def tend(link: Connection[Any], spaces: dict[IndexPartition, int], index_from: int) -> None:
     """Build an index for each space that has become large, and drop those of spaces that have nothing any more.
 
     Unless another process is at it: then nothing is done.
@@ -154,7 +154,7 @@ def tend(link: Connection[Any], spaces: dict[Space, int], index_from: int) -> No
             link.execute("SELECT pg_advisory_unlock(%s)", (_BUILDING,))
 
 
-def _name(space: Space) -> str:
+def _name(space: IndexPartition) -> str:
     return f"nearest_{hashlib.sha256(repr(tuple(space)).encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
 
 
@@ -162,7 +162,7 @@ def _drop(link: Connection[Any], name: str) -> None:
     link.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(name)))
 
 
-def _build(link: Connection[Any], space: Space, name: str) -> None:
+def _build(link: Connection[Any], space: IndexPartition, name: str) -> None:
     """Beside those who write; what an earlier try left behind is removed first."""
     namespace, embedder = keep(space.namespace), keep(space.embedder)
     take_in(link, namespace, embedder)

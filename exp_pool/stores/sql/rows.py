@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from exp_pool.core.contracts.plugs import Evicted, EvictionOrder, Lease, Put, PutMode, PutStatus, Settlement
+from exp_pool.core.contracts.plugs import Completion, Evicted, EvictionOrder, Lease, Put, PutMode, PutStatus
 from exp_pool.core.record import Record, Vector
 from exp_pool.runtime.clock import now_us
 from exp_pool.stores.columns import COLUMNS, NAMES, checksum, keep, restore, to_row
@@ -41,17 +41,17 @@ def _new_row(listed: str) -> str:
     return f"INSERT INTO experiences ({', '.join(names)}) VALUES ({marks(len(COLUMNS) + len(names) - 1)})"
 
 
-def _once_each(settlements: Sequence[Settlement]) -> Iterator[tuple[str, dict[Ref, Settlement]]]:
-    """In their order, as many at a time as are about one duty, and of different rows."""
-    for duty, group in itertools.groupby(settlements, lambda settled: settled.duty.value):
-        some: dict[Ref, Settlement] = {}
-        for settled in group:
-            ref = (keep(settled.namespace), keep(settled.id))
+def _once_each(completions: Sequence[Completion]) -> Iterator[tuple[str, dict[Ref, Completion]]]:
+    """In their order, as many at a time as are about one task, and of different rows."""
+    for task, group in itertools.groupby(completions, lambda completion: completion.task.value):
+        some: dict[Ref, Completion] = {}
+        for completion in group:
+            ref = (keep(completion.namespace), keep(completion.id))
             if ref in some:
-                yield duty, some
+                yield task, some
                 some = {}
-            some[ref] = settled
-        yield duty, some
+            some[ref] = completion
+        yield task, some
 
 
 def by_namespace(refs: Iterable[Ref]) -> dict[str, list[str]]:
@@ -333,16 +333,16 @@ class Rows:
 
     # Upkeep
 
-    def settle(self, settlements: Sequence[Settlement]) -> None:
-        """See `protocols.RecordStore.settle_many`."""
-        self.alone(keep(settled.namespace) for settled in settlements)
-        for duty, some in _once_each(settlements):
+    def settle(self, completions: Sequence[Completion]) -> None:
+        """See `protocols.RecordStore.complete_many`."""
+        self.alone(keep(completion.namespace) for completion in completions)
+        for task, some in _once_each(completions):
             owing: dict[Ref, Scope] = {}
             for namespace, ids in by_namespace(some).items():
                 rows = self._connection.execute(
                     'SELECT id, "function", version, reuse_scope FROM experiences '
                     f"WHERE namespace = ? AND id IN ({marks(len(ids))}) "
-                    f"AND is_current = 1 AND {duty}_due IS NOT NULL{self._dialect.lock}",
+                    f"AND is_current = 1 AND {task}_due IS NOT NULL{self._dialect.lock}",
                     (namespace, *ids),
                 ).fetchall()
                 owing |= {(namespace, id_): tuple(scope) for id_, *scope in rows}
@@ -355,7 +355,7 @@ class Rows:
                 )
                 for ref in owing
             ]
-            statement = f"UPDATE experiences SET {duty}_due = ?, {duty}_tries = {duty}_tries * ? + ? "
+            statement = f"UPDATE experiences SET {task}_due = ?, {task}_tries = {task}_tries * ? + ? "
             self._connection.executemany(f"{statement} WHERE namespace = ? AND id = ?", changes)
             found = {ref: (vector, owing[ref]) for ref in owing if (vector := some[ref].vector) is not None}
             self.set_vectors(found)

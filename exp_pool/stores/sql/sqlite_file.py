@@ -19,7 +19,7 @@ from typing import TypeVar
 from exp_pool.errors import StoreError
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.files import create_file, create_folder
-from exp_pool.runtime.forks import reset_in_child, rest_during_fork
+from exp_pool.runtime.forks import reinit_after_fork, rest_during_fork
 from exp_pool.runtime.notices import warn
 from exp_pool.stores.sql.sqlite_schema import APPLICATION_ID, MIGRATIONS
 
@@ -38,9 +38,8 @@ _PAGES_AT_ONCE = 1000  # of a backup, 4 MB: writers get their turn in between
 _MOUNTS = Path("/proc/mounts")
 _NETWORK = re.compile(r"nfs\d?|cifs|smb\w*|fuse\.sshfs|9p|afpfs|glusterfs|fuse\.glusterfs|ceph|lustre|ncpfs|beegfs")
 
-_inherited: list[sqlite3.Connection | None] = []  # by a child process; dropping them would close them
 
-
+@reinit_after_fork(leave=("_readers", "_writer"))
 class SqliteFile:
     """The connections of one process to one file.
 
@@ -54,8 +53,14 @@ class SqliteFile:
         self.path = Path(path)
         self.timeout_s = timeout_s
         self._rest_s = rest_s
-        self._start_over()
-        reset_in_child(self._leave_to_parent)
+        self._readers: deque[sqlite3.Connection] = deque()
+        self._writer: sqlite3.Connection | None = None
+        self._writing = threading.RLock()
+        self._prepared = False
+        self._writes = 0
+        self._reading: list[None] = []  # one for each thread that reads; `append` and `pop` are not interrupted
+        self._resting = threading.Event()
+        self._resting.set()
         rest_during_fork(self._rest, self._resume)
 
     def _rest(self) -> None:
@@ -72,21 +77,6 @@ class SqliteFile:
     def _resume(self) -> None:
         if self._rested:
             self._writing.release()
-        self._resting.set()
-
-    def _leave_to_parent(self) -> None:
-        """After a fork connections are the parent's, locks and all: neither used nor closed, so they are kept."""
-        _inherited.extend((*self._readers, self._writer))
-        self._start_over()
-
-    def _start_over(self) -> None:
-        self._readers: deque[sqlite3.Connection] = deque()
-        self._writer: sqlite3.Connection | None = None
-        self._writing = threading.RLock()
-        self._prepared = False
-        self._writes = 0
-        self._reading: list[None] = []  # one for each thread that reads; `append` and `pop` are not interrupted
-        self._resting = threading.Event()
         self._resting.set()
 
     # Transactions

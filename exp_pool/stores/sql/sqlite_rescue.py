@@ -38,7 +38,7 @@ _AFTERWARDS = (
     "DELETE FROM states WHERE name LIKE 'index:%'",
 )
 _NAMED = 20
-_LARGEST = 2**31  # a number of a row beyond this is damage
+_LARGEST = 2**31  # a number of a row so far beyond the first one is damage
 
 
 def repair(path: Path, timeout_s: float) -> list[str]:
@@ -239,7 +239,8 @@ def _rows(damaged: sqlite3.Connection, table: str, columns: list[str], lost: lis
 def _by_rowid(damaged: sqlite3.Connection, table: str, selected: str, lost: list[str]) -> Iterator[tuple[Any, ...]]:
     """All rows, by ranges of their numbers, halved where reading fails, so that only what is damaged is lost."""
     unreadable: list[int] = []
-    for start in range(0, _last_rowid(damaged, table) + 1, _RANGE):
+    first = _first_rowid(damaged, table)
+    for start in range(first, _last_rowid(damaged, table, first) + 1, _RANGE):
         ranges = [(start, start + _RANGE - 1)]
         while ranges:
             low, high = ranges.pop()
@@ -265,14 +266,23 @@ def _in_words(numbers: list[int]) -> str:
     return ", ".join(words[:_NAMED]) + (f" and {len(words) - _NAMED} more ranges" if len(words) > _NAMED else "")
 
 
-def _last_rowid(damaged: sqlite3.Connection, table: str) -> int:
+def _first_rowid(damaged: sqlite3.Connection, table: str) -> int:
+    """Positions in a JSON folder that has lost its database begin with the time."""
+    with suppress(sqlite3.DatabaseError):
+        found = damaged.execute(f"SELECT min(rowid) FROM {table}").fetchone()
+        if found is not None and isinstance(found[0], int) and found[0] > _LARGEST:
+            return found[0]
+    return 0
+
+
+def _last_rowid(damaged: sqlite3.Connection, table: str, first: int) -> int:
     for statement in (
         f"SELECT max(rowid) FROM {table}",
         f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'",
-        f"SELECT count(*) * 2 FROM {table}",
+        f"SELECT count(*) * 2 + {first} FROM {table}",
     ):
         with suppress(sqlite3.DatabaseError):
             found = damaged.execute(statement).fetchone()
-            if found is not None and isinstance(found[0], int) and 0 <= found[0] < _LARGEST:
+            if found is not None and isinstance(found[0], int) and first <= found[0] < first + _LARGEST:
                 return found[0]
-    return 0
+    return first

@@ -11,20 +11,20 @@ from loguru import logger
 
 from exp_pool.core.contracts.plugs import (
     SCAN_ORDERS,
+    Completion,
     Evicted,
     EvictionOrder,
+    IndexPartition,
     Put,
     PutStatus,
     RecordQuery,
     RequestRow,
-    Settlement,
-    Space,
     Touch,
     Usage,
     VectorRow,
 )
 from exp_pool.core.filters import holds
-from exp_pool.core.record import Duty, Record, Vector
+from exp_pool.core.record import Record, TaskKind, Vector
 from exp_pool.errors import StoreError
 from exp_pool.runtime.clock import now_us
 from exp_pool.stores.columns import COLUMNS, NAMES, checksum, expanded, from_row, keep, restore
@@ -170,7 +170,7 @@ class SqlStore(SqlNotes):
         """The handles of all rows first (8 bytes each), then the rows page by page, without holding a transaction."""
         assert order_by in SCAN_ORDERS
         # The sign keeps SQLite from walking a whole namespace in this order to save sorting the few rows that match.
-        few = query.owed or any(c.operator == "eq" and c.field in ("request", "key", "id") for c in query.where)
+        few = query.pending or any(c.operator == "eq" and c.field in ("request", "key", "id") for c in query.where)
         nulls = self._dialect.nulls if order_by in _OPTIONAL else ("", "")  # without the words an index is in order
         direction = f"DESC{nulls[1]}" if descending else f"ASC{nulls[0]}"
         order = f'{self._dialect.unindexed if few else ""}"{order_by}" {direction}, seq'
@@ -207,15 +207,15 @@ class SqlStore(SqlNotes):
         self._write(lambda connection: connection.executemany(statement, rows))
 
     @translated
-    def settle_many(self, settlements: Sequence[Settlement]) -> None:
-        for start in range(0, len(settlements), _PAGE):
-            page = settlements[start : start + _PAGE]
+    def complete_many(self, completions: Sequence[Completion]) -> None:
+        for start in range(0, len(completions), _PAGE):
+            page = completions[start : start + _PAGE]
             self._write(lambda connection, page=page: self._rows(connection).settle(page))  # type: ignore[misc]
 
     @translated
-    def owe(self, query: RecordQuery, duty: Duty) -> int:
+    def enqueue(self, query: RecordQuery, task: TaskKind) -> int:
         where, (now, values) = select(query, self._dialect), self._dialect.now()
-        change = f"UPDATE experiences SET {duty}_due = {now}, {duty}_tries = 0 WHERE is_current = 1 AND"
+        change = f"UPDATE experiences SET {task}_due = {now}, {task}_tries = 0 WHERE is_current = 1 AND"
         if not where.rest:
             return self._write(lambda c: c.execute(f"{change} {where.term}", (*values, *where.values)).rowcount)
         handles, owing = self._handles(where, "seq", None), 0
@@ -256,11 +256,11 @@ class SqlStore(SqlNotes):
         ]
 
     @translated
-    def spaces(self, namespace: str | None = None) -> dict[Space, int]:
+    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         where, values = ("", ()) if namespace is None else ("WHERE namespace = ?", (keep(namespace),))
         statement = f"SELECT namespace, embedder, count(*) FROM vectors {where} GROUP BY namespace, embedder"
         rows = self._all(statement, values, patient=True)
-        return {Space(restore(space), restore(embedder)): int(count) for space, embedder, count in rows}
+        return {IndexPartition(restore(space), restore(embedder)): int(count) for space, embedder, count in rows}
 
     @translated
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:

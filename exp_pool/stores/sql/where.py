@@ -41,7 +41,7 @@ def select(query: RecordQuery, dialect: Dialect) -> Where:
     now, now_values = dialect.now()
     if query.namespace is not None:
         # The sign keeps SQLite from walking the namespace where a small index of what is owed answers at once.
-        terms.append(f"{dialect.unindexed if query.owed else ''}namespace = ?")
+        terms.append(f"{dialect.unindexed if query.pending else ''}namespace = ?")
         values.append(keep(query.namespace))
     if not query.history:
         terms.append("is_current = 1")
@@ -50,10 +50,9 @@ def select(query: RecordQuery, dialect: Dialect) -> Where:
         values += now_values
     if not query.quarantined:
         terms.append("trust = 'trusted'")
-    if query.owed is not None:
-        due = (
-            f"{query.owed.value}_due"  # no engine uses an index for a comparison with its clock, MySQL for IS NOT NULL
-        )
+    if query.pending is not None:
+        # No engine uses an index for a comparison with its clock, MySQL for IS NOT NULL.
+        due = f"{query.pending.value}_due"
         terms.append(f"is_current = 1 AND {due} IS NOT NULL AND {due} <= {now}")
         values += now_values
     rest = []

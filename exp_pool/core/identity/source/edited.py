@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from exp_pool.core.identity.classes import is_plain
+from exp_pool.core.identity.names import in_library
 from exp_pool.core.identity.source.compiled import code_text
 from exp_pool.core.identity.source.statements import assignments, counts, is_rebound
-from exp_pool.core.identity.source.text import in_library, text_of, tree_of, typed
+from exp_pool.core.identity.source.text import text_of, tree_of, typed
 from exp_pool.core.identity.source.tree import DEFINITIONS, canonical, is_literal, written_data
 from exp_pool.core.identity.source.wrapped import inner
 

@@ -7,6 +7,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from exp_pool.core.identity.names import in_library
 from exp_pool.core.identity.source.edited import is_what_runs
 from exp_pool.core.identity.source.found import Binding, Found
 from exp_pool.core.identity.source.statements import (
@@ -17,7 +18,7 @@ from exp_pool.core.identity.source.statements import (
     is_rebound,
     star_imports,
 )
-from exp_pool.core.identity.source.text import in_library, module_named, text_of, trees_of
+from exp_pool.core.identity.source.text import module_named, text_of, trees_of
 
 _IMPORTS = 20  # from where it was imported from, and so on
 

@@ -9,20 +9,12 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
-import os
 import sys
-import sysconfig
 import types
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-# Where packages are installed; and this package, which may be installed from a folder.
-LIBRARIES = (
-    *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
-    f"{Path(str(sys.modules['exp_pool'].__file__)).parent}{os.sep}",
-)
 _shared: dict[str, str] = {}  # by file: a hundred decorated functions of a module hold one text
 
 
@@ -76,11 +68,6 @@ def trees_of(namespace: Mapping[str, Any], text: str | None = None) -> Iterator[
             of_cell = tree_of("".join(entry[2])) if len(entry) > 1 else None
             if of_cell is not None and of_cell is not tree:
                 yield of_cell
-
-
-def in_library(file: object) -> bool:
-    """Whether a module's file is one of Python's, or of what is installed; what has none counts as such."""
-    return not isinstance(file, str) or file.startswith(LIBRARIES)
 
 
 def typed(namespace: Mapping[str, Any]) -> bool:

@@ -1,0 +1,226 @@
+"""The parts of a pool, made and wired together: store, index, embedder, search, maintenance, services for calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict, Unpack, cast
+
+from exp_pool.api.deleter import Deleter
+from exp_pool.api.editor import ExperienceEditor
+from exp_pool.api.function_records import FunctionRecords
+from exp_pool.api.namespaces import Namespaces
+from exp_pool.api.queries import Queries
+from exp_pool.api.registry import embedder_loading, load_scorer, open_front, open_index, open_store
+from exp_pool.calls.drivers.early_renewal import Renewals
+from exp_pool.calls.drivers.judge import Judging
+from exp_pool.calls.drivers.leases import Leases
+from exp_pool.calls.drivers.services import Ports
+from exp_pool.calls.drivers.single_flight import Flights
+from exp_pool.calls.drivers.stream_buffer import Streams
+from exp_pool.calls.local_cache import Hot, watched
+from exp_pool.core.config import ExpPoolConfig
+from exp_pool.core.contracts.plugs import (
+    AnnouncingStore,
+    Embedder,
+    Event,
+    EventKind,
+    Evicted,
+    IndexPartition,
+    Observer,
+    RecordStore,
+    VectorIndex,
+)
+from exp_pool.core.experience import Call, Experience
+from exp_pool.errors import StoreError
+from exp_pool.maintenance.eviction import Eviction
+from exp_pool.maintenance.index_sync import IndexSync
+from exp_pool.maintenance.judge_training import JudgeTraining
+from exp_pool.maintenance.outcomes import Outcomes
+from exp_pool.maintenance.pending_scores import PendingScores
+from exp_pool.maintenance.pending_vectors import PendingVectors
+from exp_pool.maintenance.scorer_runner import unscored_log
+from exp_pool.maintenance.worker import MaintenanceWorker
+from exp_pool.runtime.background import Background
+from exp_pool.runtime.counters import Counters
+from exp_pool.runtime.notices import Notices
+from exp_pool.runtime.plugs import offers
+from exp_pool.runtime.switches import PoolSwitches
+from exp_pool.search.embedders.service import EmbeddingService
+from exp_pool.search.indexes.lexical import LexicalIndex
+from exp_pool.search.indexes.none import NoIndex
+from exp_pool.search.nearest import NearestNeighbours
+from exp_pool.search.rerank import Reranker, RerankerRunner
+from exp_pool.search.search import Search
+from exp_pool.stores.tiers import tiered
+
+
+class Plugs(TypedDict, total=False):
+    """What a pool may be given besides its settings; see `ExpManager`."""
+
+    store: RecordStore
+    index: VectorIndex
+    embedder: Callable[..., Any] | Embedder
+    reranker: Reranker
+    callbacks: Sequence[Callable[[str, Experience], Any]]
+    feeds: Sequence[Callable[[Call], Any]]
+    observers: Sequence[Observer]
+
+
+class PoolParts:
+    """What one pool is made of. Each part owns its state; this class makes them, and says who tells whom.
+
+    Args:
+        config: the settings.
+        switches: what calls and people may do.
+        notices: for what a developer should act on.
+        counters: for `stats`.
+        plugs: in the place of those of the settings; and who is told of what.
+    """
+
+    def __init__(
+        self,
+        config: ExpPoolConfig,
+        *,
+        switches: PoolSwitches,
+        notices: Notices,
+        counters: Counters,
+        **plugs: Unpack[Plugs],
+    ) -> None:
+        self.notices, self.counters = notices, counters
+        self.namespaces = Namespaces(config.namespace, required=config.require_namespace)
+        self.secret = config.key_secret.get_secret_value().encode() if config.key_secret else None
+        self._open_store(config, plugs.get("store"))
+        self.background = Background(notices)
+        self.index = plugs["index"] if "index" in plugs else open_index(config.index, config, self.store)
+        loading = embedder_loading(plugs.get("embedder", config.embedder))
+        self.embeddings = (
+            None
+            if loading is None or isinstance(self.index, NoIndex)
+            else EmbeddingService(loading, config.load_timeout, self._owed)
+        )
+        neighbours = NearestNeighbours(self.store, self.index, counters, notices, config.scan_bytes)
+        self.search = Search(self.store, neighbours, self.embeddings, LexicalIndex(self.store), notices)
+        self.reranking = RerankerRunner(plugs.get("reranker", config.reranker))
+        self._make_maintenance(config, neighbours)
+        self.deleter = Deleter(
+            store=self.store,
+            opened=self.opened,
+            switches=switches,
+            namespaces=self.namespaces,
+            notices=notices,
+            index_sync=self.index_sync,
+            outcomes=self.outcomes,
+            lease_timeout_s=config.lease_timeout,
+        )
+        self.functions = FunctionRecords(
+            store=self.store,
+            switches=switches,
+            namespaces=self.namespaces,
+            notices=notices,
+            deleter=self.deleter,
+        )
+        self.ports = Ports(
+            store=self.store,
+            search=self.search,
+            later=self.worker,
+            counters=counters,
+            notices=notices,
+            embed_timeout_s=config.embed_timeout,
+            judging=Judging(config.judge_timeout),
+            leases=Leases(self.store, config.lease_timeout),
+            flights=Flights(),
+            hot=self.hot,
+            background=self.background,
+            streams=Streams(),
+            renewals=Renewals(self.background),
+            explain=self.functions.explain,
+            rate=self.scoring.rated,
+            learning=self.verifying,
+            outdated=self.functions.outdated,
+            feeds=tuple(plugs.get("feeds", ())),
+            callbacks=tuple(plugs.get("callbacks", ())),
+            observers=tuple(plugs.get("observers", ())),
+        )
+        self.editor = ExperienceEditor(
+            store=self.store,
+            switches=switches,
+            namespaces=self.namespaces,
+            counters=counters,
+            secret=self.secret,
+            scoring=self.scoring,
+            outcomes=self.outcomes,
+            verifying=self.verifying,
+            worker=self.worker,
+            stored=lambda records: self.ports.stored(records, by_hand=True),
+            lease_timeout_s=config.lease_timeout,
+        )
+        self.queries = Queries(
+            store=self.store,
+            namespaces=self.namespaces,
+            counters=counters,
+            notices=notices,
+            index=self.index,
+            search=self.search,
+            embeddings=self.embeddings,
+            worker=self.worker,
+            reranking=self.reranking,
+            timeout_s=config.query_timeout,
+        )
+
+    def _open_store(self, config: ExpPoolConfig, given: RecordStore | None) -> None:
+        """Open the store behind the local cache and the front tier; `opened` is it without the local cache."""
+        opened = given if given is not None else open_store(config.store, config)
+        self.hot = Hot(config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared)
+        if config.hot not in (None, "memory://"):
+            opened = tiered(opened, open_front(str(config.hot), config), config.store_timeout, self._hot_failed)
+        if config.hot == "memory://" and offers(opened, AnnouncingStore):
+            self.hot.follow(cast("AnnouncingStore", opened))
+        self.opened = opened
+        self.store = watched(opened, self.hot)
+
+    def _make_maintenance(self, config: ExpPoolConfig, neighbours: NearestNeighbours) -> None:
+        store, counters, notices = self.store, self.counters, self.notices
+        self.outcomes = Outcomes(store, notices, quarantine=config.quarantine, confidence=config.quarantine_confidence)
+        self.scoring = PendingScores(store, counters, notices, feedback=self.outcomes.values)
+        self.verifying = JudgeTraining(store, self.embeddings, counters, notices, self._owed, load_scorer)
+        self.embedding = PendingVectors(store, self.embeddings, counters, notices, config.query_timeout)
+        self.index_sync = IndexSync(
+            store, self.index, neighbours, counters, notices, config.index_from, self._tell_of_building
+        )
+        self.worker = MaintenanceWorker(
+            store,
+            self.embedding,
+            self.index_sync,
+            self.scoring,
+            self.verifying,
+            notices,
+            Eviction(store, config, counters, notices, self._tell_of_evicted),
+            self.outcomes,
+            self.count_hot_uses,
+            config.tombstone_retention,
+        )
+
+    # Who tells whom
+
+    def count_hot_uses(self) -> None:
+        """Count the hits that the local cache has given since this was last called."""
+        for record, count, last in self.hot.uses():
+            self.counters.called(record.function, "hits", record.metric, count)
+            self.worker.used(record.namespace, record.id, count, last)
+
+    def _owed(self) -> None:
+        self.worker.wake()
+
+    def _hot_failed(self, err: StoreError) -> None:
+        self.counters.add("degraded")
+        self.notices.warn_once(
+            "hot", f"the hot tier (setting `hot`) cannot be used, so the store answers every call: {err}"
+        )
+
+    def _tell_of_building(self, space: IndexPartition, done: int, total: int) -> None:
+        self.ports.tell(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))
+
+    def _tell_of_evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
+        for row in rows:
+            self.ports.tell(Event(EventKind.EVICT, namespace, row.function, row.key, row.id))
+        self.store.drop_logs(namespace, [unscored_log(row.id) for row in rows])

@@ -1,0 +1,116 @@
+"""Declarative mapping of trace spans: each format names the places of an experience's fields, this module reads them.
+
+A place is a path of names into the span, ``usage/input``. ``a|b`` is b where a holds nothing. JSON text on the way is
+read as the object that it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from exp_pool.core.experience import MISSING, Experience, Metric, Score
+from exp_pool.curation.importers.openai import answer_in
+from exp_pool.curation.importers.types import (
+    LeftOutError,
+    Options,
+    asked,
+    call,
+    count,
+    from_json,
+    moment,
+    seconds_between,
+)
+
+_NOT_RECORDED = "its input or output was not recorded; many instrumentations do that only when they are asked to"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanMapping:
+    """The places of an experience's fields in the spans of one format; `failures`: what stands at `failed` if so."""
+
+    source: str
+    function: str = "name"
+    id: str = "id"
+    start: str
+    end: str
+    model: str
+    money_usd: str = ""
+    tokens_in: str
+    tokens_out: str
+    metadata: Mapping[str, str]
+    failed: str = ""
+    failures: tuple[Any, ...] = ()
+
+    def experience(
+        self,
+        span: Mapping[str, Any],
+        options: Options,
+        given: Any,
+        answer: Any,
+        scores: Mapping[str, Score] | None = None,
+    ) -> Experience:
+        """The experience of a span.
+
+        Args:
+            span: an object of the source.
+            options: of the import.
+            given: what the call was given, named or not; None: it was not recorded.
+            answer: what came of it; None or `MISSING`: it was not recorded.
+            scores: by scorer.
+
+        Raises:
+            LeftOutError: the call failed, its content was not recorded, or nobody says whose call it is.
+            ValueError: a time or a cost cannot be read.
+        """
+        if find(span, self.failed) in self.failures:
+            raise LeftOutError("it failed")
+        if given is None or answer is None or answer is MISSING:
+            raise LeftOutError(_NOT_RECORDED)
+        start, cost = find(span, self.start), find(span, self.money_usd)
+        return call(
+            options,
+            self.source,
+            find(span, self.function),
+            asked(given),
+            answer,
+            source_id=find(span, self.id),
+            created_at=moment(start),
+            metadata={name: find(span, place) for name, place in self.metadata.items()},
+            model=find(span, self.model),
+            scores=scores,
+            metric=Metric(
+                time_s=seconds_between(start, find(span, self.end)),
+                money_usd=None if cost is None else float(cost),
+                tokens_in=count(find(span, self.tokens_in)),
+                tokens_out=count(find(span, self.tokens_out)),
+            ),
+        )
+
+
+def find(span: Any, places: str) -> Any:
+    """What stands at the first of these places that holds something; None where none does."""
+    for place in places.split("|"):
+        found = span
+        for name in place.split("/"):
+            found = from_json(found)
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if found is not None:
+            return found
+    return None
+
+
+def scores_of(rated: Iterable[tuple[Any, Any, Any]], unnamed: str = "") -> dict[str, Score]:
+    """Scores by scorer, of names, values and reasons; values that are no number of 0 to 1 are left out."""
+    return {
+        str(name or unnamed): Score(value=float(value), reason=str(reason or ""), scorer=str(name or unnamed))
+        for name, value, reason in rated
+        if isinstance(value, int | float) and 0 <= value <= 1
+    }
+
+
+def model_answer(output: Any) -> Any:
+    """The text of a model's answer in one of OpenAI's forms; anything else as it is."""
+    found = answer_in(output) if isinstance(output, Mapping) else MISSING
+    return output if found is MISSING else found
