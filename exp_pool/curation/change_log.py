@@ -15,7 +15,8 @@ from exp_pool.curation.frame_diff import diff
 from exp_pool.curation.frames import settle
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.runtime.clock import now, now_us
-from exp_pool.stores.journal import ChangeNote, Standing, some
+from exp_pool.stores.change_notes import ChangeNote, ChangeStatus
+from exp_pool.stores.journal import some
 
 if TYPE_CHECKING:
     from exp_pool.api.manager import ExpManager
@@ -85,7 +86,7 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
     pool = manager.sync
     settle(pool)
     note = _note(pool, change_id)
-    if note.standing is not Standing.APPLIED:
+    if note.standing is not ChangeStatus.APPLIED:
         raise ConflictError(f"the change {change_id} cannot be undone: it is {note.standing}")
     edits = list(pool.journal.edits(change_id))
     trouble: dict[str, str] = {}
@@ -115,7 +116,7 @@ def _reversed(
     for each in notes:
         if each.of in chain:
             chain.add(each.id)
-    undone = {each.id for each in notes if each.standing is Standing.UNDONE}
+    undone = {each.id for each in notes if each.standing is ChangeStatus.UNDONE}
     undone |= {each.id for each in notes if each.of in undone}  # and what undid them: both together are nothing
     for start in range(0, len(edits), _BATCH):
         batch = edits[start : start + _BATCH]

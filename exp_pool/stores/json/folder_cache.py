@@ -46,7 +46,7 @@ _TRIGGERS = (
 _TOUCHED = "SELECT DISTINCT namespace, id, key, is_current FROM touched ORDER BY is_current"
 
 
-class _Seen(NamedTuple):
+class _KnownFile(NamedTuple):
     """A file that was found to say what the database says. `settled`: its stamp tells whether it is still the same."""
 
     stamp: FileStamp
@@ -64,7 +64,7 @@ class FolderCache(SqliteEngine):
 
     def __init__(self, path: str | Path, timeout_s: float = 5.0) -> None:
         self._folder = Folder(Path(path))
-        self._seen: dict[str, _Seen] = {}  # by the places of files
+        self._seen: dict[str, _KnownFile] = {}  # by the places of files
         self._opened: tuple[int, int] | None = None  # which file the database is that agrees with the others
         self._traced: Connection | None = None  # the writing connection that has the triggers
         # A transaction takes as long as its files do, and a child would find the lock of one held for ever.
@@ -208,7 +208,7 @@ class FolderCache(SqliteEngine):
 
     def _saw(self, place: str, content: bytes, stamp: FileStamp) -> None:
         settled = stamp.mtime_ns + _COARSE_NS < now_us() * 1000
-        self._seen[place] = _Seen(stamp, _digest(content), settled)
+        self._seen[place] = _KnownFile(stamp, _digest(content), settled)
 
     def _adopt(self, connection: Connection) -> None:
         """Bring the database into agreement with all files."""
