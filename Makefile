@@ -61,9 +61,12 @@ test-fast: $(VENV)/.dev  ## a minute: ruff, mypy, layers, and the tests without 
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow" \
 		tests/unit tests/flow tests/contract/test_memory.py tests/contract/test_sqlite.py
 
-coverage: $(VENV)/.dev  ## which lines of the package the tests reach, in .coverage-html; half as slow again as make unit
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
-		--cov --cov-report=term --cov-report=html:.coverage-html
+coverage: $(VENV)/.dev  ## which lines of the package the tests reach; pages in .coverage-html
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet -d .coverage-html
+	$(BIN)/coverage report
 
 test-outside: $(VENV)/.dev  ## only what the last `make unit` skipped for want of servers or of EXP_POOL_TEST_DATA
 	$(BIN)/python -m pytest --outside -n auto --dist loadfile --no-loadscope-reorder

@@ -1,4 +1,4 @@
-"""Runs one answer's code and one test on it. A program of its own, started by `execution`; it imports nothing of ours.
+"""Program that runs one answer's code and one test on it, started by `execution`; it imports nothing of ours.
 
 It reads the job as JSON from standard input, takes its network and its limits away, and says in one line of JSON how it
 went. Everything that the code prints goes nowhere.
@@ -32,7 +32,7 @@ _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # CLONE_NEWUSER, CLONE_NEWNET
 
 
 def main() -> None:
-    """Do it."""
+    """Run the job that standard input describes."""
     job = json.load(sys.stdin)
     report = os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)

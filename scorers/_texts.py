@@ -1,4 +1,4 @@
-"""Answers as text, and settings as a version."""
+"""Text of answers, and versions of settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``composite``: several scorers as one: their weighted mean, the least, the first that decides, or a veto."""
+"""``composite``: several scorers as one, by weighted mean, minimum, first that decides, or veto."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class CompositeScorer:
     - ``first``: the first in order that has something to score by (the others raise `NotScorableError`): ``exact``
       where a person annotated, else a model. Any other failure is one of the whole.
     - ``veto``: the last one decides, unless one before it, asked in order, gives less than `threshold`: then it is 0,
-      and nobody else is asked. So cheap rules stand before an expensive model.
+      and no other is asked. So cheap rules stand before an expensive model.
 
     Args:
         scorers: two or more, objects or functions, ``def`` or ``async def``.
         how: one of the four.
         weights: of the mean, one for each scorer; by default equal.
-        threshold: from which score on nobody vetoes.
+        threshold: scores below it are a veto.
         name: what its scores are filed under.
 
     Raises:
@@ -117,7 +117,7 @@ async def _ask(part: Scorer, context: ScoreContext) -> Score:
 
 
 def _on_a_thread(job: Callable[[], Any]) -> Awaitable[Any]:
-    """What the job comes to: a plain function that takes its time keeps no other scorer waiting.
+    """The result of a job on a thread of its own: a plain function that takes its time keeps no other scorer waiting.
 
     Not ``asyncio.to_thread``: the interpreter waits at its end for a thread of those that hangs.
     """

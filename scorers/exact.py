@@ -16,7 +16,7 @@ class ExactScorer:
         """The score.
 
         Raises:
-            NotScorableError: nobody has said yet what the answer should be; it is scored once somebody has.
+            NotScorableError: the experience is not annotated; it is scored once it is.
         """
         experience = context.experience
         if experience.expected is MISSING:

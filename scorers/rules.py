@@ -36,7 +36,13 @@ class Rule:
 
 
 def length(least: int = 0, most: int | None = None, *, weight: float = 1.0) -> Rule:
-    """The text has so many characters, both included."""
+    """The text has so many characters.
+
+    Args:
+        least: characters, included.
+        most: characters, included; None: any number.
+        weight: of the rule.
+    """
     if least < 0 or (most is not None and most < least):
         raise ConfigurationError(f"length({least!r}, {most!r}) can never be kept")
     upper = float("inf") if most is None else most
@@ -62,12 +68,24 @@ def matches(pattern: str, *, weight: float = 1.0) -> Rule:
 
 
 def contains(part: str, *, case: bool = True, weight: float = 1.0) -> Rule:
-    """The text has this part; with ``case=False`` in any case."""
+    """The text contains a part.
+
+    Args:
+        part: looked for.
+        case: whether upper and lower case differ.
+        weight: of the rule.
+    """
     return Rule(f"contains {_short(part)}", lambda _, text: _within(part, text, case=case), weight)
 
 
 def lacks(part: str, *, case: bool = False, weight: float = 1.0) -> Rule:
-    """The text does not have this part, in any case unless ``case=True``."""
+    """The text does not contain a part.
+
+    Args:
+        part: looked for.
+        case: whether upper and lower case differ.
+        weight: of the rule.
+    """
     return Rule(f"lacks {_short(part)}", lambda _, text: not _within(part, text, case=case), weight)
 
 
@@ -97,7 +115,13 @@ def fits(schema: Mapping[str, Any], *, weight: float = 1.0) -> Rule:
 
 
 def check(function: Callable[[Any], Any], name: str = "", *, weight: float = 1.0) -> Rule:
-    """A callable of the value says whether it will do, or how well (0 to 1)."""
+    """A callable decides.
+
+    Args:
+        function: gets the value, says whether it will do, or how well (0 to 1).
+        name: of the rule, by default the function's.
+        weight: of the rule.
+    """
     called = name or getattr(function, "__name__", type(function).__name__)
     return Rule(called, lambda value, _: function(value), weight)
 

@@ -1,4 +1,4 @@
-"""``similarity``: how like the answer is to the one that a person expects, or to a reference."""
+"""``similarity``: similarity of the answer to the one that a person expects, or to a reference."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SimilarityScorer:
     above 0. Likeness is no truth: for facts, use rules, tests or a judge.
 
     Args:
-        reference: the answer to be like, where nobody annotated the experience; or a callable of the `ScoreContext`.
+        reference: the answer to be like, where the experience is not annotated; or a callable of the `ScoreContext`.
         embed: ``callable(list[str]) -> vectors``, ``def`` or ``async def``, or an object whose `embed` is one.
         version: of the model; to be changed with `embed`, because functions cannot be told apart.
 
@@ -61,7 +61,7 @@ class SimilarityScorer:
         """The score.
 
         Raises:
-            NotScorableError: nobody has annotated the experience, and there is no reference.
+            NotScorableError: the experience is not annotated, and there is no reference.
             ScorerError: what `embed` returned is not two vectors.
         """
         experience = context.experience

@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from exp_pool.api.batches import AsyncCachedBatch, CachedBatch
-from exp_pool.api.cached_function import Decorated, Setup
+from exp_pool.api.batch_wrappers import AsyncCachedBatch, CachedBatch
+from exp_pool.api.cached_function import Decorated
+from exp_pool.api.call_binder import DecoratorConfig
 from exp_pool.api.current import HasPool
-from exp_pool.api.function_registry import Standing, register
+from exp_pool.api.function_registry import NameConflict, register
 from exp_pool.api.options import DEFAULTS, STREAMS, DecoratorOptions, checks_source, policy_of, with_call
 from exp_pool.api.registry import load_scorer
 from exp_pool.api.wrappers import AsyncCachedFunction, AsyncCachedGenerator, CachedFunction, CachedGenerator
@@ -140,7 +141,7 @@ class _Home:
     """What is known of a function where it was defined, and cannot be found out where it is sent by value."""
 
     name: str
-    standing: Standing
+    conflict: NameConflict
     source: Source | None
 
 
@@ -156,16 +157,16 @@ def _decorated(
     checked = checks_source(options)
     new = home is None  # not sent here by value
     if home is None:
-        standing = register(spec.name, target) if name is None else Standing()
+        conflict = register(spec.name, target) if name is None else NameConflict()
         sources = (target, *([policy.refine.func] if policy.refine else []))
-        home = _Home(spec.name, standing, Source(*sources) if checked else None)
+        home = _Home(spec.name, conflict, Source(*sources) if checked else None)
     if isinstance(policy.judge, VerifiedJudge) and isinstance(policy.judge.same, str):
         load_scorer(policy.judge.same)  # or nobody would know until answers are compared
     scored = None if scorer is None else FunctionScorer(load_scorer(scorer), target, policy.codec)
     if scored is None and new:
         _say_that_nothing_scores(spec.name, policy)
     names = _local_names(function, localns)
-    setup = Setup(
+    config = DecoratorConfig(
         like=function,
         function=target,
         bound=bound,
@@ -176,12 +177,12 @@ def _decorated(
         namespace=options["namespace"],
         scored=scored,
         bound_by_name=by_name,
-        refusal=home.standing.refusal,
-        notice="" if home.source else home.standing.notice,
+        refusal=home.conflict.refusal,
+        notice="" if home.source else home.conflict.notice,
         batch=batch or "",
         source=home.source,
     )
-    return kind(setup)
+    return kind(config)
 
 
 def _spec(

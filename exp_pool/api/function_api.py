@@ -91,19 +91,19 @@ class Awaitable(Decorated[P, R]):
 
     async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> int:
         """Delete what is stored for this call, its history and its failures too; how many rows."""
-        return await aio.hop(self._pool().threads, self._invalidate, args, kwargs)
+        return await aio.hop(self._binder.pool().threads, self._invalidate, args, kwargs)
 
     async def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Why this call is not answered from the pool: which argument differs from the nearest stored call."""
-        return await aio.hop(self._pool().threads, self._explanation, args, kwargs)
+        return await aio.hop(self._binder.pool().threads, self._explanation, args, kwargs)
 
     async def cache_info(self) -> CacheInfo:
         """Hits, misses and coalesced calls in this process, and how many answers are stored."""
-        return await aio.hop(self._pool().threads, self._info)
+        return await aio.hop(self._binder.pool().threads, self._info)
 
     async def cache_clear(self) -> int:
         """Delete everything that is stored for this function, its history too; how many rows."""
-        return await aio.hop(self._pool().threads, self._clear)
+        return await aio.hop(self._binder.pool().threads, self._clear)
 
     async def adopt(self, *, progress: bool = True) -> int:
         """Let answers of the function's earlier source answer again, after a change that makes no difference; how many.
@@ -111,7 +111,7 @@ class Awaitable(Decorated[P, R]):
         Raises:
             InvalidInputError: the function does not look at its source.
         """
-        return await aio.hop(self._pool().threads, functools.partial(self.adopt_in, progress=progress))
+        return await aio.hop(self._binder.pool().threads, functools.partial(self.adopt_in, progress=progress))
 
     async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
         """The answer, and where it came from."""

@@ -1,4 +1,4 @@
-"""Which function in the source goes by a name: two functions never share one that was given to them automatically.
+"""Registry of decorated functions: two in different places of the source never share an automatic name.
 
 A function that is defined again (a module reloaded, a notebook cell run again, a factory called again) is the same
 function. That its source changed meanwhile is worth a word, because what the old source answered is still given.
@@ -34,31 +34,31 @@ _known: dict[str, _Place] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What is to be said about a function's name. `refusal`: it is another one's; `notice`: its source changed."""
+class NameConflict:
+    """What is wrong with a name, if anything: another function has it (`refusal`), or its source changed (`notice`)."""
 
     refusal: str = ""
     notice: str = ""
 
 
-def register(name: str, function: Callable[..., Any]) -> Standing:
+def register(name: str, function: Callable[..., Any]) -> NameConflict:
     """Take an automatic name for a function; the message says what to do where it is taken."""
     new = _place_of(function)
     if new is None:
-        return Standing()
+        return NameConflict()
     old = _known.get(name)
     if old is not None and not _same(old, new):
-        return Standing(
+        return NameConflict(
             refusal=f"another function of the name {name} is at {old.file}:{old.line}, and calls of the two could not "
             f"be told apart; give this one ({new.file}:{new.line}) its own with name="
         )
     _known[name] = new
     if old is not None and old.code != new.code:
-        return Standing(
+        return NameConflict(
             notice=f"the source of {name} has changed; what the old source answered is still given, unless you change "
             "version= or delete it"
         )
-    return Standing()
+    return NameConflict()
 
 
 def _place_of(function: Callable[..., Any]) -> _Place | None:

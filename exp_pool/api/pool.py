@@ -90,9 +90,10 @@ class Pool(PoolSwitches):
             self._threads = ThreadPoolExecutor(_IO_THREADS, "exp_pool-io")
         return self._threads
 
-    def score_with(self, function: str, scored: FunctionScorer) -> None:
-        """From now on this scorer rates the function's experiences."""
-        self._pending_scores.configure(function, scored)
+    @property
+    def scorers(self) -> dict[str, FunctionScorer]:
+        """What decides about the experiences of a function, by its name."""
+        return self._pending_scores.functions
 
     def uncached(self, function: str, err: Exception, about: Callable[..., Any]) -> None:
         """A call could not be made a request: it runs without the pool, which is said once."""

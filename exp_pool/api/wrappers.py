@@ -1,13 +1,12 @@
-"""The kinds of decorated functions: plain, coroutine, generator, async generator; `batches` are of the first two."""
+"""The kinds of decorated functions: plain, coroutine, generator, async generator. `batch_wrappers` has two more."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
-from exp_pool.api.cached_function import Begun
+from exp_pool.api.call_binder import MISS, BoundCall, UncachedCall
 from exp_pool.api.function_api import Awaitable, Blocking
-from exp_pool.api.shortcut import MISS
 from exp_pool.calls.drivers import aio, aio_streams, streams, sync
 from exp_pool.calls.drivers.stream_buffer import StreamCodec, Tape
 from exp_pool.calls.request import Memo
@@ -38,27 +37,30 @@ def answer_of(ending: Ending) -> Answer[Any]:
     return ending.answer
 
 
+def _driver(call: BoundCall) -> aio.Driver:
+    return aio.Driver(call.pool.ports, call.function, call.pool.threads)
+
+
 class CachedFunction(Blocking[P, R]):
     """A plain function behind the pool."""
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's answer, from the pool where it has it."""
-        shortcut, memo = self._shortcut, None
-        if shortcut is not None:
-            memo = shortcut.memo(args, kwargs)
-            if memo is not None and (hot := shortcut.answer(memo)) is not MISS:
-                return hot  # type: ignore[no-any-return]
+        local, memo = self._local, None
+        if local is not None:
+            memo = local.memo(args, kwargs)
+            if memo is not None and (answer := local.local_answer(memo)) is not MISS:
+                return answer  # type: ignore[no-any-return]
         value: R = self._answer(args, kwargs, memo=memo).value
         return value
 
     def _answer(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
     ) -> Answer[Any]:
-        args, kwargs = self._full(args, kwargs)
-        begun = self._begin(args, kwargs, fresh=fresh, memo=memo)
-        if begun is None:
-            return Answer(self._function(*args, **self._spec.complete(args, kwargs)))
-        return answer_of(sync.drive(begun.telling, begun.pool.ports, self._function))
+        call = self._binder.bind(self._bound, args, kwargs, fresh=fresh, memo=memo)
+        if isinstance(call, UncachedCall):
+            return Answer(call.function(*call.args, **call.kwargs))
+        return answer_of(sync.drive(call.flow, call.pool.ports, call.function))
 
     if not MYPY:
 
@@ -80,23 +82,21 @@ class AsyncCachedFunction(Awaitable[P, R]):
 
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's answer, from the pool where it has it."""
-        shortcut, memo = self._shortcut, None
-        if shortcut is not None:
-            memo = shortcut.memo(args, kwargs)
-            if memo is not None and (hot := shortcut.answer(memo)) is not MISS:
-                return hot  # type: ignore[no-any-return]
+        local, memo = self._local, None
+        if local is not None:
+            memo = local.memo(args, kwargs)
+            if memo is not None and (answer := local.local_answer(memo)) is not MISS:
+                return answer  # type: ignore[no-any-return]
         value: R = (await self._answer(args, kwargs, memo=memo)).value
         return value
 
     async def _answer(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
     ) -> Answer[Any]:
-        args, kwargs = self._full(args, kwargs)
-        begun = self._begin(args, kwargs, fresh=fresh, memo=memo)
-        if begun is None:
-            return Answer(await self._function(*args, **self._spec.complete(args, kwargs)))
-        driver = aio.Driver(begun.pool.ports, self._function, begun.pool.threads)
-        return answer_of(await driver.drive(begun.telling))
+        call = self._binder.bind(self._bound, args, kwargs, fresh=fresh, memo=memo)
+        if isinstance(call, UncachedCall):
+            return Answer(await call.function(*call.args, **call.kwargs))
+        return answer_of(await _driver(call).drive(call.flow))
 
     if not MYPY:
 
@@ -118,10 +118,10 @@ class AsyncCachedFunction(Awaitable[P, R]):
 # ── Streams ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tape(begun: Begun) -> Tape:
-    codec = begun.policy.codec
+def _tape(call: BoundCall) -> Tape:
+    codec = call.policy.codec
     assert isinstance(codec, StreamCodec)
-    return Tape(codec.items, begun.pool.config.max_stream_bytes)
+    return Tape(codec.items, call.pool.config.max_stream_bytes)
 
 
 class CachedGenerator(Blocking[P, R]):
@@ -129,28 +129,19 @@ class CachedGenerator(Blocking[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Generator[R, Any, Any]:
         """The function's chunks, from the pool where it has them all. As ever, nothing happens before the first one."""
-        return self._stream(args, kwargs)
-
-    def _stream(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False
-    ) -> Generator[Any, Any, Any]:
-        args, kwargs = self._full(args, kwargs)
-        begun = self._begin(args, kwargs, fresh=fresh)
-        if begun is None:
-            plain: Generator[Any, Any, Any] = self._function(*args, **self._spec.complete(args, kwargs))
+        call = self._binder.bind(self._bound, args, kwargs)
+        if isinstance(call, UncachedCall):
+            plain: Generator[R, Any, Any] = call.function(*call.args, **call.kwargs)
             return plain
-        return streams.stream(begun.telling, begun.request, begun.pool.ports, self._function, lambda: _tape(begun))
+        return streams.stream(call.flow, call.request, call.pool.ports, call.function, lambda: _tape(call))
 
     def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
-        full, by_name = self._full(args, kwargs)
-        begun = self._begin(full, by_name, fresh=fresh)
-        if begun is None:
-            return Answer(list(self._function(*full, **self._spec.complete(full, by_name))))
-        watched = streams.Watched(begun.telling)
-        chunks = list(
-            streams.stream(watched.story(), begun.request, begun.pool.ports, self._function, lambda: _tape(begun))
-        )
-        return watched.answer(chunks)
+        call = self._binder.bind(self._bound, args, kwargs, fresh=fresh)
+        if isinstance(call, UncachedCall):
+            return Answer(list(call.function(*call.args, **call.kwargs)))
+        watched = streams.Watched(call.flow)
+        reading = streams.stream(watched.story(), call.request, call.pool.ports, call.function, lambda: _tape(call))
+        return watched.answer(list(reading))
 
     if not MYPY:
 
@@ -174,23 +165,18 @@ class AsyncCachedGenerator(Awaitable[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[R, Any]:
         """The function's chunks, from the pool where it has them all. As ever, nothing happens before the first one."""
-        args_, kwargs_ = self._full(args, kwargs)
-        begun = self._begin(args_, kwargs_)
-        if begun is None:
-            plain: AsyncGenerator[R, Any] = self._function(*args_, **self._spec.complete(args_, kwargs_))
+        call = self._binder.bind(self._bound, args, kwargs)
+        if isinstance(call, UncachedCall):
+            plain: AsyncGenerator[R, Any] = call.function(*call.args, **call.kwargs)
             return plain
-        return aio_streams.stream(begun.telling, begun.request, self._driver(begun), lambda: _tape(begun))
-
-    def _driver(self, begun: Begun) -> aio.Driver:
-        return aio.Driver(begun.pool.ports, self._function, begun.pool.threads)
+        return aio_streams.stream(call.flow, call.request, _driver(call), lambda: _tape(call))
 
     async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
-        full, by_name = self._full(args, kwargs)
-        begun = self._begin(full, by_name, fresh=fresh)
-        if begun is None:
-            return Answer([chunk async for chunk in self._function(*full, **self._spec.complete(full, by_name))])
-        watched = streams.Watched(begun.telling)
-        reading = aio_streams.stream(watched.story(), begun.request, self._driver(begun), lambda: _tape(begun))
+        call = self._binder.bind(self._bound, args, kwargs, fresh=fresh)
+        if isinstance(call, UncachedCall):
+            return Answer([chunk async for chunk in call.function(*call.args, **call.kwargs)])
+        watched = streams.Watched(call.flow)
+        reading = aio_streams.stream(watched.story(), call.request, _driver(call), lambda: _tape(call))
         return watched.answer([chunk async for chunk in reading])
 
     if not MYPY:

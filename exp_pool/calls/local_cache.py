@@ -12,7 +12,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from exp_pool.calls.call_log import CallLine
 from exp_pool.calls.request import Memo
@@ -21,6 +21,7 @@ from exp_pool.core.record import Record
 from exp_pool.core.values.encoding import immutable
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.forks import reinit_after_fork
+from exp_pool.stores.store_proxy import StoreProxy
 
 # The key of a memo compares by ==, so only types are let in whose equal values are the same argument: 1.0 == 1 == True
 # are told apart by their types beside them, but (1,) == (True,) and 0.0 == -0.0 could not be.
@@ -235,20 +236,17 @@ _CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
 _DEEP = 50
 
 
-class WatchedStore:
-    """A record store whose writes the hot tier hears of. Everything else is the store's own."""
+class WatchedStore(StoreProxy):
+    """A record store whose writes the local cache hears of. Everything else is the store's own.
+
+    Args:
+        store: the one behind.
+        hot: the local cache.
+    """
 
     def __init__(self, store: RecordStore, hot: Hot) -> None:
-        self._store = store
+        super().__init__(store)
         self._hot = hot
-        for name in dir(RecordStore):
-            if not name.startswith("_") and not hasattr(type(self), name):
-                setattr(self, name, getattr(store, name))
-        self.capabilities = store.capabilities
-
-    def __getattr__(self, name: str) -> Any:
-        """What only this store offers, such as `backup`."""
-        return getattr(self._store, name)
 
     def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
         """The store's own; afterwards no earlier answer of these keys is given."""
@@ -283,8 +281,3 @@ class WatchedStore:
             return self._store.clear(namespace)
         finally:
             self._hot.forget_namespace(namespace)
-
-
-def watched(store: RecordStore, hot: Hot) -> RecordStore:
-    """The store, with the hot tier hearing of its writes."""
-    return cast("RecordStore", WatchedStore(store, hot))

@@ -221,11 +221,15 @@ class Meaning:
 
         With `whole` only those of texts that it read whole: of others it knows a part, which many may share.
         """
-        spaces = store.spaces(namespace)
-        owner = max(spaces, key=lambda space: (spaces[space], space.embedder)).embedder if spaces else None
+        partitions = store.partitions(namespace)
+        owner = (
+            max(partitions, key=lambda partition: (partitions[partition], partition.embedder)).embedder
+            if partitions
+            else None
+        )
         known: list[int] = []
         values: list[bytes] = []
-        for start in range(0, len(ids) if spaces else 0, _BLOCK):
+        for start in range(0, len(ids) if partitions else 0, _BLOCK):
             found = store.get_vectors(namespace, ids[start : start + _BLOCK])
             for at, vector in enumerate(found, start):
                 if vector is not None and vector.embedder == owner and (vector.whole or not whole):

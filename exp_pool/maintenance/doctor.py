@@ -126,7 +126,7 @@ def _look_for_changes(store: RecordStore, namespace: str, report: Diagnosis, *, 
 
 
 def _count(store: RecordStore, report: Diagnosis) -> None:
-    spaces = store.spaces()
+    partitions = store.partitions()
     for namespace in store.namespaces():
         everything = RecordQuery(namespace, history=True)
         current = store.count(RecordQuery(namespace))
@@ -136,7 +136,7 @@ def _count(store: RecordStore, report: Diagnosis) -> None:
             "expired": store.count(RecordQuery(namespace, (Condition("expires_at", "", "lte", now_us()),))),
             "quarantined": current - store.count(RecordQuery(namespace, quarantined=False)),
             "bytes": store.usage(namespace).bytes,
-            "vectors": sum(count for space, count in spaces.items() if space.namespace == namespace),
+            "vectors": sum(count for partition, count in partitions.items() if partition.namespace == namespace),
             "unembedded": store.count(RecordQuery(namespace, pending=TaskKind.EMBED)),
             "unscored": store.count(RecordQuery(namespace, pending=TaskKind.SCORE)),
         }
@@ -145,9 +145,9 @@ def _count(store: RecordStore, report: Diagnosis) -> None:
             f"{counts['history']} of history, {counts['expired']} expired, "
             f"{counts['quarantined']} quarantined; {counts['bytes']:,} bytes of text"
         )
-        for space, count in spaces.items():
-            if space.namespace == namespace:
-                report.facts[f"vectors of {namespace!r}"] = f"{count} by {space.embedder}"
+        for partition, count in partitions.items():
+            if partition.namespace == namespace:
+                report.facts[f"vectors of {namespace!r}"] = f"{count} by {partition.embedder}"
     copies: list[Path] = getattr(store, "set_aside", list)()
     if copies:
         report.facts["set aside"] = ", ".join(f"{path} ({path.stat().st_size:,} bytes)" for path in copies)

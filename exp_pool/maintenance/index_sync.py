@@ -1,6 +1,6 @@
 """Hands a derived index what changed about the store's vectors, and has it rebuilt where it is in doubt.
 
-How far it got stands in the store, one position for each space and generation of the index. So whatever happens to
+How far it got stands in the store, one position for each partition and generation of the index. So whatever happens to
 either, the two meet again: an index that lost its files is a new generation, of which nothing is known, and gets all
 of it; one that was killed gets again what it may not have kept.
 
@@ -49,8 +49,8 @@ class IndexSync:
         neighbours: who is told how far the index got.
         counters: hears of failures and repairs.
         notices: likewise.
-        index_from: vectors from which a space is worth an index.
-        building: told of a space that is being built in the background, how many rows are done, and of how many.
+        index_from: vectors from which a partition is worth an index.
+        building: told of a partition that is being built in the background, how many rows are done, and of how many.
     """
 
     def __init__(
@@ -95,20 +95,20 @@ class IndexSync:
                 self._checked.clear()
 
     def run(self, deadline: float) -> None:
-        """Bring the index up to date for every space that is large enough, until the deadline (`clock.monotonic`).
+        """Bring the index up to date for every partition that is large enough, until the deadline (`clock.monotonic`).
 
         Raises:
             StoreError: the store failed.
         """
-        for space, count in self._wanted().items():
+        for partition, count in self._wanted().items():
             try:
                 with self._turn:
-                    self._follow(space, count, deadline)
+                    self._follow(partition, count, deadline)
             except IndexOwnedError as err:  # as it should be where several processes use a pool
-                self._neighbours.uncover(space)
+                self._neighbours.uncover(partition)
                 logger.debug("exact scan answers: {}", err)
             except VectorIndexError as err:
-                self._failed(space, err)
+                self._failed(partition, err)
 
     def clear(self, namespace: str) -> None:
         """Remove what the index has of a namespace.
@@ -118,12 +118,12 @@ class IndexSync:
             VectorIndexError: it cannot; deleted rows stay in its files, and are dropped when they are found.
         """
         with self._turn:
-            for space in self._store.spaces(namespace):
-                self._neighbours.uncover(space)
+            for partition in self._store.partitions(namespace):
+                self._neighbours.uncover(partition)
             self._index.clear(namespace, self._pool())
 
     def rebuild(self, progress: Progress | None = None) -> int:
-        """Build the index of every space that is large enough anew, beside the old one; how many rows it has then.
+        """Build the index of every partition that is large enough anew, beside the old one; how many rows it has then.
 
         Raises:
             StoreError: the store failed.
@@ -131,12 +131,12 @@ class IndexSync:
         """
         wanted = self._wanted()
         done, total = 0, sum(wanted.values())
-        for space, count in wanted.items():
+        for partition, count in wanted.items():
             with self._turn:
-                generation = self._generation(space)
+                generation = self._generation(partition)
                 if self._renewable is not None:
-                    generation = self._renewable.renew(space)
-                self._fill(space, generation, float("inf"), _within(progress, done, total), anew=True)
+                    generation = self._renewable.renew(partition)
+                self._fill(partition, generation, float("inf"), _within(progress, done, total), anew=True)
             done += count
         return done
 
@@ -147,55 +147,57 @@ class IndexSync:
             StoreError: the store failed.
         """
         problems = []
-        for space, count in self._wanted().items():
+        for partition, count in self._wanted().items():
             try:
                 with self._turn:
-                    problems += self._problems(space, count)
+                    problems += self._problems(partition, count)
             except IndexOwnedError:
                 continue  # who has it open looks after it
             except VectorIndexError as err:
-                problems.append(f"the index of {space.namespace!r}: {err}; exact scan answers")
+                problems.append(f"the index of {partition.namespace!r}: {err}; exact scan answers")
         return problems
 
-    def _problems(self, space: IndexPartition, count: int) -> list[str]:
-        generation = self._generation(space)
+    def _problems(self, partition: IndexPartition, count: int) -> list[str]:
+        generation = self._generation(partition)
         if self._count is None:
             return []
-        doubt = self._renewable.doubt(space) if self._renewable is not None else ""
+        doubt = self._renewable.doubt(partition) if self._renewable is not None else ""
         if doubt:
-            return [f"the index of {space.namespace!r} is in doubt, because {doubt}; `doctor --fix` looks into it"]
-        behind = self._store.vectors_after(*space, self._position(space, generation), 1)
-        there = self._count(space)
+            return [f"the index of {partition.namespace!r} is in doubt, because {doubt}; `doctor --fix` looks into it"]
+        behind = self._store.vectors_after(*partition, self._position(partition, generation), 1)
+        there = self._count(partition)
         if behind or not self._lacks(there, count):
             return []
-        return [f"the index of {space.namespace!r} has {there} rows instead of {count}; `doctor --fix` builds it anew"]
+        return [
+            f"the index of {partition.namespace!r} has {there} rows instead of {count}; `doctor --fix` builds it anew"
+        ]
 
     def complete(self) -> bool:
         """Whether the index has everything that it should have."""
-        return all(self._behind(space) == 0 for space in self._wanted())
+        return all(self._behind(partition) == 0 for partition in self._wanted())
 
     def facts(self) -> dict[str, str]:
         """What there is of an index, by name, for people."""
         if not self._index.derived:
             return {}
         wanted, found = self._wanted(), {}
-        for space, count in self._store.spaces().items():
-            if space in wanted:
-                rest = "the rest is scanned meanwhile" if self._behind(space) else "all of them"
-                fact = f"{count - self._behind(space)} of {count} vectors; {rest}"
+        for partition, count in self._store.partitions().items():
+            if partition in wanted:
+                rest = "the rest is scanned meanwhile" if self._behind(partition) else "all of them"
+                fact = f"{count - self._behind(partition)} of {count} vectors; {rest}"
             else:
                 fact = f"not in use below {self._index_from:,} vectors (index_from): exact scan answers"
-            found[f"index of {space.namespace!r}"] = fact
+            found[f"index of {partition.namespace!r}"] = fact
         return found
 
-    def _behind(self, space: IndexPartition) -> int:
+    def _behind(self, partition: IndexPartition) -> int:
         """How many vectors it does not have yet."""
         try:
             with self._turn:
-                position = self._position(space, self._generation(space))
+                position = self._position(partition, self._generation(partition))
         except VectorIndexError:
             position = 0
-        return sum(row.vector is not None for page in self._pages(space, position) for row in page)
+        return sum(row.vector is not None for page in self._pages(partition, position) for row in page)
 
     def mend(self, progress: Progress | None = None) -> list[str]:
         """Look into what is in doubt, and build anew what is damaged; what was done, in words.
@@ -215,26 +217,26 @@ class IndexSync:
     def _wanted(self) -> dict[IndexPartition, int]:
         if not self._index.derived:
             return {}
-        return {space: count for space, count in self._store.spaces().items() if count >= self._index_from}
+        return {partition: count for partition, count in self._store.partitions().items() if count >= self._index_from}
 
-    def _failed(self, space: IndexPartition, err: VectorIndexError) -> None:
-        self._neighbours.uncover(space)
+    def _failed(self, partition: IndexPartition, err: VectorIndexError) -> None:
+        self._neighbours.uncover(partition)
         self._counters.add("degraded")
         logger.warning("exact scan answers, because the index cannot be kept up to date: {}", err)
         self._notices.warn_once("index", f"the index cannot be used, exact scan answers: {err}")
 
-    def _follow(self, space: IndexPartition, count: int, deadline: float) -> None:
-        generation, progress = self._generation(space), None
-        if self._neighbours.covered(space) is None:
-            self._checked.discard((space, generation))
+    def _follow(self, partition: IndexPartition, count: int, deadline: float) -> None:
+        generation, progress = self._generation(partition), None
+        if self._neighbours.covered(partition) is None:
+            self._checked.discard((partition, generation))
             if self._renewable is not None:
-                generation = self._sound(self._renewable, space, generation)
-            progress = _within(functools.partial(self._building, space), 0, count)
-        if self._fill(space, generation, deadline, progress) and self._count is not None:
-            self._check_count(self._count, space, generation)
+                generation = self._sound(self._renewable, partition, generation)
+            progress = _within(functools.partial(self._building, partition), 0, count)
+        if self._fill(partition, generation, deadline, progress) and self._count is not None:
+            self._check_count(self._count, partition, generation)
 
-    def _generation(self, space: IndexPartition) -> str:
-        return self._index.generation(space, self._pool())
+    def _generation(self, partition: IndexPartition) -> str:
+        return self._index.generation(partition, self._pool())
 
     def _pool(self) -> str:
         known = self._store.read_state("", _POOL_STATE)
@@ -245,47 +247,47 @@ class IndexSync:
 
     # Doubt
 
-    def _sound(self, index: RenewableIndex, space: IndexPartition, generation: str) -> str:
+    def _sound(self, index: RenewableIndex, partition: IndexPartition, generation: str) -> str:
         """The generation to be filled: this one if it is sound, else a new one."""
-        doubt = index.doubt(space)
+        doubt = index.doubt(partition)
         if not doubt:
             return generation
         logger.info("the index is looked at, because {}", doubt)
-        findable = index.findable(space)
+        findable = index.findable(partition)
         if findable is None:
             logger.warning("the index is damaged and built anew: {}", doubt)
             self._counters.add("repaired")
-            return self._begin_anew(index, space)
-        position = self._position(space, generation)
-        rows = [row for page in self._pages(space, 0) for row in page if row.vector is not None]
+            return self._begin_anew(index, partition)
+        position = self._position(partition, generation)
+        rows = [row for page in self._pages(partition, 0) for row in page if row.vector is not None]
         missing = sum(row.position <= position and row.id not in findable for row in rows)
         if missing:
             logger.warning("the index does not find {} of its rows and is built anew: {}", missing, doubt)
             self._counters.add("repaired")
-            return self._begin_anew(index, space)
-        index.believe(space)
-        index.delete_many(space, sorted(findable - {row.id for row in rows}))
+            return self._begin_anew(index, partition)
+        index.believe(partition)
+        index.delete_many(partition, sorted(findable - {row.id for row in rows}))
         return generation
 
-    def _begin_anew(self, index: RenewableIndex, space: IndexPartition) -> str:
-        self._neighbours.uncover(space)
-        return index.renew(space)
+    def _begin_anew(self, index: RenewableIndex, partition: IndexPartition) -> str:
+        self._neighbours.uncover(partition)
+        return index.renew(partition)
 
-    def _check_count(self, count: Callable[[IndexPartition], int], space: IndexPartition, generation: str) -> None:
+    def _check_count(self, count: Callable[[IndexPartition], int], partition: IndexPartition, generation: str) -> None:
         """Once for each generation: a store that was put back from a copy may have rows that this index has dropped."""
-        if (space, generation) in self._checked:
+        if (partition, generation) in self._checked:
             return
-        there, expected = count(space), self._store.spaces(space.namespace).get(space, 0)
-        if self._store.vectors_after(*space, self._position(space, generation), 1):
+        there, expected = count(partition), self._store.partitions(partition.namespace).get(partition, 0)
+        if self._store.vectors_after(*partition, self._position(partition, generation), 1):
             return  # they are not to be compared while rows come; another time
-        self._checked.add((space, generation))
+        self._checked.add((partition, generation))
         if self._lacks(there, expected):
             logger.warning("the index has {} rows, the store {}: it is built anew", there, expected)
             self._counters.add("repaired")
             if self._renewable is not None:
-                generation = self._begin_anew(self._renewable, space)
-                self._checked.add((space, generation))
-            self._fill(space, generation, float("inf"), anew=True)
+                generation = self._begin_anew(self._renewable, partition)
+                self._checked.add((partition, generation))
+            self._fill(partition, generation, float("inf"), anew=True)
 
     def _lacks(self, there: int, expected: int) -> bool:
         """Whether it has too few rows, or too many where that is nobody's doing: a shared one may have dead ones."""
@@ -295,7 +297,7 @@ class IndexSync:
 
     def _fill(
         self,
-        space: IndexPartition,
+        partition: IndexPartition,
         generation: str,
         deadline: float,
         progress: Callable[[int], object] | None = None,
@@ -303,17 +305,17 @@ class IndexSync:
         anew: bool = False,
     ) -> bool:
         """Hand over what changed since the last time (`anew`: everything); whether all of it was."""
-        with self._feeding(space) as may_feed:
-            position = self._position(space, generation)
+        with self._feeding(partition) as may_feed:
+            position = self._position(partition, generation)
             if not may_feed():
                 if position:  # what another process has handed over answers here, too
-                    self._neighbours.cover(space, position)
+                    self._neighbours.cover(partition, position)
                 return False
-            return self._hand_over(space, generation, 0 if anew else position, deadline, progress, may_feed)
+            return self._hand_over(partition, generation, 0 if anew else position, deadline, progress, may_feed)
 
     def _hand_over(
         self,
-        space: IndexPartition,
+        partition: IndexPartition,
         generation: str,
         position: int,
         deadline: float,
@@ -321,33 +323,33 @@ class IndexSync:
         may_feed: Callable[[], bool],
     ) -> bool:
         done = 0
-        for rows in self._pages(space, position):
+        for rows in self._pages(partition, position):
             if self._stopped or monotonic() >= deadline or not may_feed():
                 return False
             gone = [row.id for row in rows if row.vector is None]
             new = [row for row in rows if row.vector is not None]
             if gone:  # first: a row that was forgotten and came back is in both
-                self._index.delete_many(space, gone)
+                self._index.delete_many(partition, gone)
             if new:
-                self._index.upsert_many(space, new)
+                self._index.upsert_many(partition, new)
             position = rows[-1].position
-            self._remember(space, generation, position)
+            self._remember(partition, generation, position)
             done += len(new)
             self._counters.add("indexed", len(new))
             if progress is not None:
                 progress(done)
         if self._renewable is not None:
-            self._renewable.complete(space)
-        self._neighbours.cover(space, position)
+            self._renewable.complete(partition)
+        self._neighbours.cover(partition, position)
         return True
 
     @contextmanager
-    def _feeding(self, space: IndexPartition) -> Iterator[Callable[[], bool]]:
+    def _feeding(self, partition: IndexPartition) -> Iterator[Callable[[], bool]]:
         """What tells, before each page, whether this process may (still) hand rows over."""
         if self._renewable is not None or not self._store.capabilities.leases:
             yield lambda: True
             return
-        lease = self._store.claim(space.namespace, f"index:{space.embedder}", self._owner, _FEEDING_S).lease
+        lease = self._store.claim(partition.namespace, f"index:{partition.embedder}", self._owner, _FEEDING_S).lease
 
         def may_feed() -> bool:
             nonlocal lease
@@ -360,18 +362,18 @@ class IndexSync:
             if lease is not None:
                 self._store.release(lease)
 
-    def _pages(self, space: IndexPartition, position: int) -> Iterator[list[VectorRow]]:
-        while rows := self._store.vectors_after(*space, position, _PAGE):
+    def _pages(self, partition: IndexPartition, position: int) -> Iterator[list[VectorRow]]:
+        while rows := self._store.vectors_after(*partition, position, _PAGE):
             yield rows
             position = rows[-1].position
             if len(rows) < _PAGE:
                 return
 
-    def _position(self, space: IndexPartition, generation: str) -> int:
-        return self._positions(space)[0].get(generation, 0)
+    def _position(self, partition: IndexPartition, generation: str) -> int:
+        return self._positions(partition)[0].get(generation, 0)
 
-    def _positions(self, space: IndexPartition) -> tuple[dict[str, int], int | None]:
-        known = self._store.read_state(space.namespace, f"index:{space.embedder}")
+    def _positions(self, partition: IndexPartition) -> tuple[dict[str, int], int | None]:
+        known = self._store.read_state(partition.namespace, f"index:{partition.embedder}")
         if known is None:
             return {}, None
         try:
@@ -380,11 +382,11 @@ class IndexSync:
             positions = {}
         return positions, known.revision
 
-    def _remember(self, space: IndexPartition, generation: str, position: int) -> None:
-        positions, revision = self._positions(space)
+    def _remember(self, partition: IndexPartition, generation: str, position: int) -> None:
+        positions, revision = self._positions(partition)
         positions = {name: at for name, at in positions.items() if name != generation}
         kept = dict([*positions.items()][1 - _KNOWN_GENERATIONS :]) | {generation: position}
-        if not self._store.write_state(space.namespace, f"index:{space.embedder}", json.dumps(kept), revision):
+        if not self._store.write_state(partition.namespace, f"index:{partition.embedder}", json.dumps(kept), revision):
             raise IndexOwnedError("another process feeds the same index; this one tries again later")
 
 

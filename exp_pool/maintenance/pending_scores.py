@@ -64,7 +64,7 @@ class PendingScores:
         self._counters = counters
         self._notices = notices
         self.feedback = feedback
-        self.functions: dict[str, FunctionScorer] = {}
+        self.functions: dict[str, FunctionScorer] = {}  # what decides about the experiences of each
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._next: Future[None] | None = None  # the round that has not begun
@@ -72,10 +72,6 @@ class PendingScores:
         self._ratings: dict[str, ScorerRunner] = {}
         self._pauses: dict[str, tuple[int, float]] = {}  # how often in a row it was unavailable, until when to wait
         self._remembered: dict[str, str] = {}
-
-    def configure(self, function: str, scored: FunctionScorer) -> None:
-        """From now on this scorer decides about the function's experiences."""
-        self.functions[function] = scored
 
     def deciding(self, function: str) -> str | None:
         """The name of the scorer that decides about a function: configured here, or last by another process.

@@ -113,7 +113,7 @@ class PendingVectors:
         if not service.ready:
             if not self._store.count(owing, limit=1):
                 return
-            self._wanted = self._wanted or service.begun or bool(self._store.spaces())
+            self._wanted = self._wanted or service.begun or bool(self._store.partitions())
             if not self._wanted:
                 return
             service.begin()

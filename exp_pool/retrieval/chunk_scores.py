@@ -1,4 +1,4 @@
-"""How well chunks fit a query: by words, by meaning, by both, or as a callable of the user's says."""
+"""Scores of chunks against queries: by words, by meaning, by both, or by a callable of the user's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ Scores: TypeAlias = Callable[[list[str]], Awaitable[Sequence[float]]]
 
 
 def check_scoring(scoring: Any) -> None:
-    """Raises: ConfigurationError: it is none."""
+    """Refuse what is no scoring.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
     if scoring not in SCORINGS and (isinstance(scoring, str) or not callable(scoring)):
         raise ConfigurationError(
             f"scoring={scoring!r} is unknown; known: {', '.join(SCORINGS)}, or a callable(query, texts) -> numbers"
@@ -42,6 +46,12 @@ async def scores_for(
     scoring: str | Scoring, queries: Sequence[str], manager: ExpManager | None, notices: Notices
 ) -> Scores:
     """The scoring, prepared for these queries.
+
+    Args:
+        scoring: a name of `SCORINGS`, or a callable.
+        queries: the query, or several that replace it: a text gets the best score of them.
+        manager: whose embedder is asked; None: that of `get_exp_manager()`.
+        notices: gives warnings once.
 
     Raises:
         EmbedderError: a query cannot be embedded.
@@ -153,7 +163,7 @@ class _Semantic:
 
 
 class _Hybrid:
-    """The mean of both. Ranks cannot be fused, as searches do: in a stream nobody knows them."""
+    """The mean of BM25 and cosine. Ranks cannot be fused, as searches do: a stream has none."""
 
     def __init__(self, by_words: _BM25, by_meaning: _Semantic) -> None:
         self._by_words, self._by_meaning = by_words, by_meaning

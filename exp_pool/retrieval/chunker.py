@@ -1,4 +1,4 @@
-"""A text that comes in blocks, cut into chunks.
+"""Chunker: cuts a text that comes in blocks into chunks.
 
 Chunks end where a character as people see it ends, never within: at the boundaries of extended grapheme clusters
 (Unicode Standard Annex 29), which the package `regex` knows. Nothing is left out or changed: put together by their
@@ -43,7 +43,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Chunking:
+class ChunkSettings:
     """How texts are cut; see `AsyncRAGGenerator`.
 
     Raises:
@@ -67,7 +67,7 @@ class Chunking:
             raise ConfigurationError(f"count_tokens={self.count_tokens!r} must be a callable of a text")
 
     def begin(self) -> Chunker:
-        """For one text."""
+        """A chunker for one text."""
         return Chunker(self)
 
     def fits(self, text: str, size: int) -> bool:
@@ -84,7 +84,7 @@ class Chunking:
 class Chunker:
     """Cuts one text. Keeps no more of it than a chunk and the last block."""
 
-    def __init__(self, chunking: Chunking) -> None:
+    def __init__(self, chunking: ChunkSettings) -> None:
         self._how = chunking
         self._text = ""  # what may still be needed
         self._position = 0  # of its beginning, in the whole text

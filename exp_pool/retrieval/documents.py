@@ -1,4 +1,4 @@
-"""The text of a document, block by block: of a string, of a file, of an async iterable."""
+"""Documents, read block by block: a string, a file, or an async iterable of texts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BLOCK = 16_384  # characters, or bytes of a file: some milliseconds of cutting 
 
 
 def check_document(document: Any) -> None:
-    """Whether it can be read at all is known only when it is.
+    """Refuse what is no document. Whether a document can be read is known only when it is.
 
     Raises:
         InvalidInputError: it is no document.
@@ -35,7 +35,11 @@ def check_document(document: Any) -> None:
 
 
 def check_encoding(encoding: Any) -> None:
-    """Raises: ConfigurationError: Python knows no such encoding of text."""
+    """Refuse an unknown encoding.
+
+    Raises:
+        ConfigurationError: Python knows no such encoding of text.
+    """
     try:
         "".encode(encoding)
     except (LookupError, TypeError) as err:
@@ -65,7 +69,7 @@ async def texts_of(document: Document, encoding: str) -> AsyncGenerator[str, Non
 
 @asynccontextmanager
 async def closing(iterator: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
-    """Closes it in the end, if it can be closed: what a user's generator holds open is not left to chance."""
+    """Close an iterator in the end, if that can be closed: what a user's generator holds open is not left to chance."""
     try:
         yield iterator
     finally:

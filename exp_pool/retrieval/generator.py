@@ -1,4 +1,6 @@
-"""Documents are read, cut and scored side by side, and their chunks given as they are ready: READ THIS FIRST.
+"""Streaming retrieval: documents are read, cut and scored side by side, their chunks given as they are ready.
+
+READ THIS FIRST.
 
 One retrieval, from top to bottom:
 
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from exp_pool.errors import ConfigurationError, DocumentError, InvalidInputError
 from exp_pool.retrieval.chunk_scores import Scores, Scoring, check_scoring, scores_for
-from exp_pool.retrieval.chunker import Chunking, Piece
+from exp_pool.retrieval.chunker import ChunkSettings, Piece
 from exp_pool.retrieval.documents import Document, check_document, check_encoding, closing, texts_of
 from exp_pool.reuse.context import estimated_tokens
 from exp_pool.runtime.async_bridge import call_async
@@ -94,7 +96,7 @@ class AsyncRAGGenerator:
         encoding: str = "utf-8",
         manager: ExpManager | None = None,
     ) -> None:
-        self._chunking = Chunking(chunk_size, overlap, by, count_tokens)
+        self._chunk_settings = ChunkSettings(chunk_size, overlap, by, count_tokens)
         check_scoring(scoring)
         check_encoding(encoding)
         if rewrite is not None and not callable(rewrite):
@@ -213,7 +215,7 @@ class AsyncRAGGenerator:
     async def _chunks(self, number: int, document: Any, scores: Scores) -> AsyncGenerator[Chunk, None]:
         """The chunks of one document, scored some at a time."""
         check_document(document)
-        chunker = self._chunking.begin()
+        chunker = self._chunk_settings.begin()
         async with aclosing(texts_of(document, self._encoding)) as texts:
             async for text in texts:
                 for pieces in _batches(chunker.feed(text)):

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 class PairClassifier:
     """What was learned: of the words, and by the trees from all there is."""
 
-    told: np.ndarray
+    coefficients: np.ndarray
     trees: boosted_trees.TreeModel
 
     def chances(self, pairs: Sequence[PairFeatures]) -> list[float]:
         """Of each pair the chance, 0 to 1, that its stored answer is wrong."""
-        return self.trees.chances([(*pair.numbers, wording_model.log_odds(self.told, pair.wording)) for pair in pairs])
+        return self.trees.chances(
+            [(*pair.numbers, wording_model.log_odds(self.coefficients, pair.wording)) for pair in pairs]
+        )
 
 
 def fit(pairs: Sequence[PairFeatures], wrong: np.ndarray, weights: np.ndarray) -> tuple[PairClassifier, np.ndarray]:
@@ -38,7 +40,7 @@ def fit(pairs: Sequence[PairFeatures], wrong: np.ndarray, weights: np.ndarray) -
     """
     import numpy as np
 
-    told, unseen = wording_model.learn([pair.wording for pair in pairs], wrong, weights)
+    coefficients, unseen = wording_model.learn([pair.wording for pair in pairs], wrong, weights)
     rows = np.column_stack([np.array([pair.numbers for pair in pairs]), unseen])
     grown, chances = boosted_trees.fit(rows, wrong, weights)
-    return PairClassifier(told, grown), chances
+    return PairClassifier(coefficients, grown), chances

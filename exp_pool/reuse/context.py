@@ -83,7 +83,7 @@ def estimated_tokens(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Blocks:
+class _BlocksBuilder:
     """What all context builders of this module write; where it goes, each says itself. See `SimpleContextBuilder`."""
 
     limit: int = 5
@@ -177,7 +177,7 @@ class _Blocks:
 
 
 @dataclass(frozen=True, slots=True)
-class SimpleContextBuilder(_Blocks):
+class SimpleContextBuilder(_BlocksBuilder):
     """Appends similar experiences to the request text, delimited and capped.
 
     Answers and failures stand apart, in blocks of their own. Nothing to show: the text is unchanged, byte for byte.
@@ -204,7 +204,7 @@ class SimpleContextBuilder(_Blocks):
 
 
 @dataclass(frozen=True, slots=True)
-class ActionNodeContextBuilder(_Blocks):
+class ActionNodeContextBuilder(_BlocksBuilder):
     """Puts similar experiences before the request text, as MetaGPT does for the context of its action nodes.
 
     The options are those of `SimpleContextBuilder`.
@@ -215,7 +215,7 @@ class ActionNodeContextBuilder(_Blocks):
 
 
 @dataclass(frozen=True, slots=True)
-class RoleZeroContextBuilder(_Blocks):
+class RoleZeroContextBuilder(_BlocksBuilder):
     """Puts similar experiences where the request text has a mask, as MetaGPT's RoleZero has in its prompt.
 
     The prompt decides whether it wants experiences: without the mask it stays as it is, and so does one for which
@@ -228,7 +228,7 @@ class RoleZeroContextBuilder(_Blocks):
     mask: str = "<experience>"
 
     def __post_init__(self) -> None:
-        _Blocks.__post_init__(self)
+        _BlocksBuilder.__post_init__(self)
         if not isinstance(self.mask, str) or not self.mask:
             raise ConfigurationError(f"mask={self.mask!r} must be text, not empty")
 

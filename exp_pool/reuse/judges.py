@@ -195,11 +195,11 @@ def any_of(*judges: Judge) -> Judge:
     return _AnyOf(judges)
 
 
-# One way of asking for judges with `def` and with `async def`: what has to be awaited is yielded, and sent back.
-_Asking: TypeAlias = Generator[Verdict | Awaitable[Verdict], Verdict, Verdict]
+# One way of asking judges with `def` and with `async def`: what has to be awaited is yielded, and sent back.
+_Decision: TypeAlias = Generator[Verdict | Awaitable[Verdict], Verdict, Verdict]
 
 
-class _Several:
+class _CompositeJudge:
     """A judge that asks others, each ``def`` or ``async def``.
 
     Attributes:
@@ -228,26 +228,26 @@ class _Several:
 
     def judge(self, question: Question) -> Verdict | Awaitable[Verdict]:
         """The verdict; an awaitable only from where one of them has to be awaited."""
-        return _told(self._asking(question))
+        return _drive(self._decide(question))
 
-    def _asking(self, question: Question) -> _Asking:
+    def _decide(self, question: Question) -> _Decision:
         raise NotImplementedError
 
 
-class _AllOf(_Several):
-    def _asking(self, question: Question) -> _Asking:
+class _AllOf(_CompositeJudge):
+    def _decide(self, question: Question) -> _Decision:
         hits = question.hits
         against = "nothing was found"
         while hits:
-            first = yield _asked(self.judges[0], replace(question, hits=hits))
-            chosen = _shown(first, hits)
+            first = yield _ask(self.judges[0], replace(question, hits=hits))
+            chosen = _chosen_of(first, hits)
             if chosen is None:
                 return Verdict(None, first.reason)
             reasons = [first.reason]
             for judge in self.judges[1:]:
-                verdict = yield _asked(judge, replace(question, hits=(chosen,)))
+                verdict = yield _ask(judge, replace(question, hits=(chosen,)))
                 reasons.append(verdict.reason)
-                if _shown(verdict, (chosen,)) is None:
+                if _chosen_of(verdict, (chosen,)) is None:
                     break
             else:
                 return Verdict(chosen, "; ".join(filter(None, reasons)))
@@ -256,14 +256,14 @@ class _AllOf(_Several):
         return Verdict(None, against)
 
 
-class _AnyOf(_Several):
-    def _asking(self, question: Question) -> _Asking:
+class _AnyOf(_CompositeJudge):
+    def _decide(self, question: Question) -> _Decision:
         reasons: list[str] = []
         error: Exception | None = None
         for judge in self.judges:
             try:
-                verdict = yield _asked(judge, question)
-                chosen = _shown(verdict, question.hits)
+                verdict = yield _ask(judge, question)
+                chosen = _chosen_of(verdict, question.hits)
             except Exception as err:
                 error = error or err
                 continue
@@ -275,49 +275,49 @@ class _AnyOf(_Several):
         return Verdict(None, "; ".join(filter(None, reasons)))
 
 
-class _Guarded(_Several):
-    def _asking(self, question: Question) -> _Asking:
+class _Guarded(_CompositeJudge):
+    def _decide(self, question: Question) -> _Decision:
         shown, vetoes = unobjectionable(question)
         if not shown.hits:
             return Verdict(None, vetoes or "nothing was found")
-        verdict = yield _asked(self.judges[0], shown)
-        chosen = _shown(verdict, shown.hits)
+        verdict = yield _ask(self.judges[0], shown)
+        chosen = _chosen_of(verdict, shown.hits)
         return Verdict(chosen, verdict.reason if chosen else "; ".join(filter(None, (vetoes, verdict.reason))))
 
 
-def _asked(judge: Judge, question: Question) -> Verdict | Awaitable[Verdict]:
+def _ask(judge: Judge, question: Question) -> Verdict | Awaitable[Verdict]:
     """What a judge says, who is shown no more hits than it wants; an identical request's is always shown."""
     similar = [hit for hit in question.hits if hit.found_by != "exact"][: judge.candidates]
     exact = [hit for hit in question.hits if hit.found_by == "exact"]
     return judge.judge(replace(question, hits=(*exact, *similar)))
 
 
-def _shown(verdict: Verdict, hits: Sequence[Hit]) -> Hit | None:
+def _chosen_of(verdict: Verdict, hits: Sequence[Hit]) -> Hit | None:
     """The hit that was chosen, of those that were shown: a judge may name any other."""
     chosen = verdict.hit
     return None if chosen is None else next((hit for hit in hits if hit.experience.id == chosen.experience.id), None)
 
 
-def _told(asking: _Asking) -> Verdict | Awaitable[Verdict]:
-    """What asking comes to, at once where nobody has to be awaited."""
+def _drive(decision: _Decision) -> Verdict | Awaitable[Verdict]:
+    """The decision, at once where no judge has to be awaited."""
     try:
-        answer = next(asking)
+        answer = next(decision)
         while not isawaitable(answer):
-            answer = asking.send(answer)
+            answer = decision.send(answer)
     except StopIteration as end:
         return cast("Verdict", end.value)
-    return _awaited(asking, answer)
+    return _drive_async(decision, answer)
 
 
-async def _awaited(asking: _Asking, answer: Verdict | Awaitable[Verdict]) -> Verdict:
+async def _drive_async(decision: _Decision, answer: Verdict | Awaitable[Verdict]) -> Verdict:
     try:
         while True:
             try:
                 verdict = await answer if isawaitable(answer) else answer
             except Exception as err:
-                answer = asking.throw(err)
+                answer = decision.throw(err)
             else:
-                answer = asking.send(verdict)
+                answer = decision.send(verdict)
     except StopIteration as end:
         return cast("Verdict", end.value)
 

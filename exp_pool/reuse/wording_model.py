@@ -43,8 +43,8 @@ def learn(wordings: Sequence[Sequence[int]], wrong: np.ndarray, weights: np.ndar
     fold, unseen = np.arange(len(wrong)) % _FOLDS, np.empty(len(wrong))
     for number in range(_FOLDS):
         kept, left_out = fold != number, fold == number
-        told = _fitted(rows[kept], wrong[kept], weights[kept])
-        unseen[left_out] = rows[left_out] @ told[:-1] + told[-1]
+        coefficients = _fitted(rows[kept], wrong[kept], weights[kept])
+        unseen[left_out] = rows[left_out] @ coefficients[:-1] + coefficients[-1]
     return _fitted(rows, wrong, weights), unseen
 
 
@@ -55,10 +55,10 @@ def _fitted(rows: csr_matrix, wrong: np.ndarray, weights: np.ndarray) -> np.ndar
     if wrong.min() == wrong.max():
         return np.zeros(BUCKETS + 1)
     model = LogisticRegression(C=_C, solver="liblinear", random_state=0).fit(rows, wrong, weights)
-    told: np.ndarray = np.append(model.coef_[0], model.intercept_)
-    return told
+    coefficients: np.ndarray = np.append(model.coef_[0], model.intercept_)
+    return coefficients
 
 
-def log_odds(told: np.ndarray, wording: Sequence[int]) -> float:
+def log_odds(coefficients: np.ndarray, wording: Sequence[int]) -> float:
     """What the words of a pair say by themselves."""
-    return float(told[[*wording, BUCKETS]].sum())
+    return float(coefficients[[*wording, BUCKETS]].sum())

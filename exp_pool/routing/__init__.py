@@ -18,27 +18,27 @@ It stands by itself: a decorated function may call a router, and the pool knows 
 
 from exp_pool.errors import AllModelsFailed, EndpointError
 from exp_pool.routing.adapters import ADAPTERS
-from exp_pool.routing.adapters.contract import Adapter, Ask, Outgoing, Said
+from exp_pool.routing.adapters.contract import Adapter, ModelRequest, Outgoing, Reply
 from exp_pool.routing.endpoint import ModelEndpoint
+from exp_pool.routing.endpoint_call import Attempt
 from exp_pool.routing.router import ConcurrentRouter
 from exp_pool.routing.strategies import STRATEGIES, Candidate, Load, Strategy
 from exp_pool.routing.stream import RoutedStream
-from exp_pool.routing.tries import Attempt
 
 __all__ = [
     "ADAPTERS",
     "STRATEGIES",
     "Adapter",
     "AllModelsFailed",
-    "Ask",
     "Attempt",
     "Candidate",
     "ConcurrentRouter",
     "EndpointError",
     "Load",
     "ModelEndpoint",
+    "ModelRequest",
     "Outgoing",
+    "Reply",
     "RoutedStream",
-    "Said",
     "Strategy",
 ]

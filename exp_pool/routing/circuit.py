@@ -1,6 +1,6 @@
-"""An endpoint that keeps failing is left alone for a while; then one request tries it.
+"""Circuit breaker of an endpoint: one that keeps failing is left alone for a while; then one request probes it.
 
-The circuit breaker of M. Nygard, Release It! (2007). Not `runtime.breaker`, which opens at the first lost connection:
+See M. Nygard, Release It! (2007). It is not `runtime.breaker`, which opens at the first lost connection:
 here a request may fail for reasons of its own, a probe may be cancelled (the loser of a hedge) and must not keep the
 circuit, and strategies look at circuits that they do not enter.
 """
@@ -14,7 +14,7 @@ _GROWTH = 2.0
 
 
 class Circuit:
-    """Belongs to one event loop.
+    """A circuit breaker. It belongs to one event loop.
 
     Args:
         after: so many failures in a row open it.
@@ -31,7 +31,7 @@ class Circuit:
         self.unwell = ""  # why, by its own health check
 
     def adjust(self, after: int, pause_s: float) -> None:
-        """Other settings, from the next failure on."""
+        """Take other settings, from the next failure on."""
         self._after, self._first_s = after, pause_s
 
     @property
@@ -44,7 +44,7 @@ class Circuit:
         return "open" if monotonic() < self._until else "half-open"
 
     def refusal(self) -> str:
-        """Why a request had better not come now; ``""``: it may."""
+        """Why no request should be sent now; ``""``: one may."""
         if self.unwell:
             return f"its health check failed: {self.unwell}"
         if self._until is None:
@@ -54,24 +54,30 @@ class Circuit:
         return f"one request is trying it after: {self._why}" if self._probing else ""
 
     def enter(self) -> bool:
-        """A request comes, which `refusal` allowed. Whether it is the probe."""
+        """Note that a request is sent, which `refusal` allowed. Whether it is the probe."""
         self._probing = self._until is not None
         return self._probing
 
     def left(self, *, probe: bool) -> None:
-        """It was given up: nothing is known, and the next one may be the probe."""
+        """Note that a request was given up: nothing is known, and the next one may be the probe."""
         if probe:
             self._probing = False
 
     def succeeded(self) -> None:
-        """The endpoint answered; also to a request that began before the circuit opened."""
+        """Note an answer; also to a request that began before the circuit opened."""
         self._failures, self._why, self._pause_s, self._until, self._probing = 0, "", 0.0, None, False
 
     def failed(self, why: str, *, probe: bool, pause_s: float = 0.0) -> None:
-        """It did not. `pause_s`: the server asked to be left alone for so long."""
+        """Note a failure.
+
+        Args:
+            why: what refusals say.
+            probe: whether the request was the probe.
+            pause_s: seconds that the server asked to be left alone.
+        """
         if probe:
             self._probing = False
-        elif self._until is not None:  # one of many that the same outage met
+        elif self._until is not None:  # one of many requests that the same outage met
             return
         self._failures += 1
         if probe or self._failures >= self._after or pause_s:

@@ -1,4 +1,4 @@
-"""Which endpoints there are: given once, or looked for again and again, by a function or in a file (discovery)."""
+"""Service discovery: the endpoints as they were given, or as a function or a file says again and again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from loguru import logger
 from exp_pool.errors import ConfigurationError
 from exp_pool.routing.endpoint import ModelEndpoint
 from exp_pool.routing.endpoints_file import EndpointsFile
-from exp_pool.routing.gate import Gate
+from exp_pool.routing.limiter import EndpointLimiter
 
 Discover: TypeAlias = Callable[[], Awaitable[Iterable[ModelEndpoint]]]
 
 
-class Gates:
-    """The endpoints as they are now, each behind its gate. What is under way at one that went goes on there.
+class EndpointLimiters:
+    """The endpoints as they are now, each with its limiter. What is under way at one that went goes on there.
 
     Args:
         endpoints: the endpoints, an async function that says which there are, or the path of a file that lists them.
@@ -29,7 +29,7 @@ class Gates:
 
     def __init__(self, endpoints: Iterable[ModelEndpoint] | Discover | str | Path) -> None:
         self._discover: Discover | None = None
-        self._gates: dict[str, Gate] = {}
+        self._limiters: dict[str, EndpointLimiter] = {}
         if isinstance(endpoints, str | Path) and "://" not in str(endpoints):
             self._discover = file = EndpointsFile(endpoints)
             self._set(_checked(file.read()))
@@ -39,17 +39,17 @@ class Gates:
             self._set(_checked(endpoints))
 
     @property
-    def all(self) -> Sequence[Gate]:
-        """In the order in which they were given."""
-        return list(self._gates.values())
+    def all(self) -> Sequence[EndpointLimiter]:
+        """All limiters, in the order in which the endpoints were given."""
+        return list(self._limiters.values())
 
     @property
     def known(self) -> bool:
-        """Whether they were found at least once."""
-        return bool(self._gates)
+        """Whether endpoints were found at least once."""
+        return bool(self._limiters)
 
     async def refresh(self) -> None:
-        """Ask for them again.
+        """Discover the endpoints again.
 
         Raises:
             Exception: what the function raises; `ConfigurationError` where it gives no endpoints. The old ones stay.
@@ -58,7 +58,7 @@ class Gates:
             self._set(_checked(await self._discover()))
 
     async def keep_fresh(self, every_s: float) -> None:
-        """Do so for ever, where they may change. In trouble, the old ones stay."""
+        """Refresh for ever, where endpoints may change. Where that fails, the old ones stay."""
         while self._discover is not None:
             await asyncio.sleep(every_s)
             try:
@@ -69,15 +69,15 @@ class Gates:
                 )
 
     def _set(self, endpoints: Sequence[ModelEndpoint]) -> None:
-        """One of the same name and address keeps its gate: what is under way there counts, and so does its circuit."""
-        old, self._gates = self._gates, {}
+        """An endpoint of the same name and address keeps its limiter, so requests under way and its circuit count."""
+        old, self._limiters = self._limiters, {}
         for each in endpoints:
-            gate = old.get(each.name)
-            if gate is None or gate.endpoint.url != each.url:
-                gate = Gate(each)
+            limiter = old.get(each.name)
+            if limiter is None or limiter.endpoint.url != each.url:
+                limiter = EndpointLimiter(each)
             else:
-                gate.adopt(each)
-            self._gates[each.name] = gate
+                limiter.adopt(each)
+            self._limiters[each.name] = limiter
 
 
 def _checked(endpoints: Iterable[ModelEndpoint] | str | Path) -> Sequence[ModelEndpoint]:

@@ -1,4 +1,4 @@
-"""One model at one address, and what it may be asked."""
+"""A model endpoint: address, wire format, key, limits and prices of one model."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class ModelEndpoint:
 
     @property
     def adapter(self) -> Adapter:
-        """Its wire format."""
+        """The wire format."""
         return adapter_for(self.provider, self.url)
 
     @property

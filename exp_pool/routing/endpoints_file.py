@@ -22,7 +22,7 @@ _MOST_BYTES = 2**20
 
 
 class EndpointsFile:
-    """The endpoints of a file, as it is when it is called.
+    """Reads the endpoints of a file each time it is called.
 
     Args:
         path: a file whose name ends in ``.toml`` or ``.json``.
@@ -46,10 +46,10 @@ class EndpointsFile:
                 text = file.read(_MOST_BYTES + 1)
             if len(text) > _MOST_BYTES:
                 raise ValueError(f"it is longer than {_MOST_BYTES:,} bytes")
-            said = json.loads(text) if self._path.suffix == ".json" else tomllib.loads(text.decode())
+            found = json.loads(text) if self._path.suffix == ".json" else tomllib.loads(text.decode())
         except (OSError, ValueError, RecursionError) as err:
             raise ConfigurationError(f"endpoints cannot be read from {self._path}: {err}") from err
-        entries = said.get("endpoints") if isinstance(said, dict) else None
+        entries = found.get("endpoints") if isinstance(found, dict) else None
         if not isinstance(entries, list):
             raise ConfigurationError(
                 f"{self._path} lists no endpoints; write [[endpoints]] tables (TOML), or a list under "

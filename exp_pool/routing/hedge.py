@@ -1,4 +1,4 @@
-"""One after the other, or the next one a little early: whoever succeeds first."""
+"""Hedged requests: one try after the other, or the next one a little early; the first success counts."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ async def first_success(
     The next one begins when all before it have failed; or once, if `may_hedge` then, when the first has not ended after
     `hedge_after_s` seconds (the hedged requests of Dean and Barroso, The Tail at Scale, 2013). Losers are cancelled,
     and have ended when this returns.
+
+    Args:
+        tries: in the order in which they begin.
+        hedge_after_s: seconds; None: no hedging.
+        may_hedge: asked just then.
 
     Raises:
         EndpointError: all have failed; the last one's.

@@ -1,4 +1,4 @@
-"""What a caller asks, before it is known whom."""
+"""A routed request: messages and options, checked, before it is known which endpoint answers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from exp_pool.errors import EndpointError, InvalidInputError
-from exp_pool.routing.adapters.contract import Ask, Message, Outgoing
+from exp_pool.routing.adapters.contract import Message, ModelRequest, Outgoing
 from exp_pool.routing.endpoint import ModelEndpoint
 from exp_pool.routing.strategies import Load
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _BYTES_PER_TOKEN = 3  # of English a token has four letters, of Chinese it has one or two letters of three bytes
-_TOKENS_OUT = 256  # reckoned where `max_tokens` says nothing
+_TOKENS_OUT = 256  # assumed where `max_tokens` says nothing
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
@@ -28,7 +28,12 @@ class RoutedRequest:
 
     @classmethod
     def of(cls, prompt: str | Sequence[Message], options: Mapping[str, Any], key: str | None) -> RoutedRequest:
-        """A prompt is one message of the user's.
+        """A request, checked and its size estimated.
+
+        Args:
+            prompt: messages, or a text: one message of the user's.
+            options: as `ConcurrentRouter.route_request` takes them.
+            key: for the strategy ``"hash"``; None: the first message.
 
         Raises:
             InvalidInputError: there are no messages, or they are something else.
@@ -36,15 +41,15 @@ class RoutedRequest:
         messages = _messages(prompt)
         if "stream" in options:
             raise InvalidInputError("stream= is no option: call stream_request() for a stream")
-        said = json.dumps([messages, options.get("tools")], ensure_ascii=False, default=str)
-        tokens_in = len(said.encode("utf-8", "replace")) // _BYTES_PER_TOKEN + 1
+        sent = json.dumps([messages, options.get("tools")], ensure_ascii=False, default=str)
+        tokens_in = len(sent.encode("utf-8", "replace")) // _BYTES_PER_TOKEN + 1
         out = next((options[name] for name in _LIMITS if isinstance(options.get(name), int)), _TOKENS_OUT)
         begins = json.dumps(messages[0], ensure_ascii=False, default=str) if key is None else str(key)
         return cls(messages, options, Load(begins, tokens_in, out))
 
     @property
     def tokens(self) -> int:
-        """That it will use, reckoned."""
+        """Tokens that the request will use, estimated."""
         return self.load.tokens_in + self.load.tokens_out
 
     def to(self, endpoint: ModelEndpoint, *, stream: bool) -> Outgoing:
@@ -55,8 +60,8 @@ class RoutedRequest:
         """
         try:
             model = endpoint.model or endpoint.name
-            ask = Ask(endpoint.url, model, self.messages, self.options, stream, endpoint.key())
-            return endpoint.adapter.write(ask)
+            request = ModelRequest(endpoint.url, model, self.messages, self.options, stream, endpoint.key())
+            return endpoint.adapter.write(request)
         except Exception as err:
             raise EndpointError(
                 f"{endpoint.name}: it cannot be put as {endpoint.adapter.name!r} ({type(err).__name__}: {err})",

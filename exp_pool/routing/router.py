@@ -1,11 +1,11 @@
-"""A request goes to one of several model endpoints, and to the next one if that fails: READ THIS FIRST.
+"""The router: a request goes to one of several model endpoints, and to the next one if that fails. READ THIS FIRST.
 
 One request, from top to bottom:
 
 1. `request` checks messages and options.
 2. The strategy puts the endpoints in order (`strategies`); those that cannot take a request now stand behind.
 3. The first one is asked, and when all its tries have failed the next (`hedge`: or a little earlier).
-4. Each try waits for its turn at the endpoint's `gate`: circuit, concurrency, rate.
+4. Each try waits for a permit of the endpoint's `limiter`: circuit, concurrency, rate.
 5. The endpoint's adapter writes the request in its wire format and reads the answer; `transport` brings both.
 6. What failed in passing is tried again there, after a while, before the next endpoint is asked.
 """
@@ -13,9 +13,8 @@ One request, from top to bottom:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -24,15 +23,15 @@ from loguru import logger
 from exp_pool.core.capture import record
 from exp_pool.errors import AllModelsFailed, ClosedError, ConfigurationError, EndpointError, InvalidInputError
 from exp_pool.routing.adapters.contract import Message
-from exp_pool.routing.checks import keep_checked
-from exp_pool.routing.discovery import Discover, Gates
+from exp_pool.routing.discovery import Discover, EndpointLimiters
 from exp_pool.routing.endpoint import ModelEndpoint
-from exp_pool.routing.gate import Gate
+from exp_pool.routing.endpoint_call import Attempt, EndpointCall, OpenStream
+from exp_pool.routing.health_checks import watch_health
 from exp_pool.routing.hedge import first_success
+from exp_pool.routing.limiter import EndpointLimiter
 from exp_pool.routing.request import RoutedRequest
 from exp_pool.routing.strategies import Strategy, by_hash, cost, priority, strategy_for
 from exp_pool.routing.stream import RoutedStream
-from exp_pool.routing.tries import Attempt, Begun, Try, answer, beginning
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.notices import Notices
 from exp_pool.runtime.plugs import to_install
@@ -84,7 +83,7 @@ class ConcurrentRouter:
                 raise ConfigurationError(f"ConcurrentRouter({name}={value!r}) must be a number above 0")
         self._strategy = strategy_for(strategy)
         self._called = strategy if isinstance(strategy, str) else getattr(strategy, "__name__", "strategy")
-        self._gates = Gates(endpoints)
+        self._limiters = EndpointLimiters(endpoints)
         self._deadline_s, self._refresh_s, self._max_bytes = deadline, refresh_s, max_bytes
         self._hedge, self._hedges = hedge, _HEDGES_SAVED
         self._transport: Transport | None = None
@@ -133,29 +132,20 @@ class ConcurrentRouter:
         request = RoutedRequest.of(prompt, options, route_key)
         began = monotonic()
         attempts: list[Attempt] = []
-        with _all_failed(attempts):
-            async with asyncio.timeout(self._seconds(deadline)) as limit:
-                transport = await self._ready()
-                gates = await self._order(request, preferred_model)
-                patient = _patient(gates, request.tokens)
-                tries = [
-                    partial(answer, Try(gate, request, transport, attempts, limit.when(), patient=gate in patient))
-                    for gate in gates
-                ]
-                self._hedges = min(self._hedges + _HEDGES_PER_REQUEST, _HEDGES_SAVED)
-                said, raw, model = await first_success(
-                    tries, gates[0].slow_s() if self._hedge else None, self._may_hedge
-                )
-        self._record(model, gates, preferred_model, request)
+        async with self._calls(request, preferred_model, deadline, attempts) as calls:
+            self._hedges = min(self._hedges + _HEDGES_PER_REQUEST, _HEDGES_SAVED)
+            hedge_after_s = calls[0].limiter.slow_s() if self._hedge else None
+            reply, raw, model = await first_success([call.answer for call in calls], hedge_after_s, self._may_hedge)
+        self._record(model, calls, preferred_model)
         return {
             "model": model,
-            "response": said.text,
+            "response": reply.text,
             "latency_s": monotonic() - began,
             "attempts": attempts,
-            "tool_calls": list(said.tool_calls),
-            "tokens_in": said.tokens_in,
-            "tokens_out": said.tokens_out,
-            "finish_reason": said.reason,
+            "tool_calls": list(reply.tool_calls),
+            "tokens_in": reply.tokens_in,
+            "tokens_out": reply.tokens_out,
+            "finish_reason": reply.reason,
             "raw": raw,
         }
 
@@ -186,31 +176,41 @@ class ConcurrentRouter:
         request = RoutedRequest.of(prompt, options, route_key)
         attempts: list[Attempt] = []
 
-        async def begin() -> Begun:
-            with _all_failed(attempts):
-                begun = None
-                try:
-                    async with asyncio.timeout(self._seconds(deadline)) as limit:
-                        transport = await self._ready()
-                        gates = await self._order(request, preferred_model)
-                        patient = _patient(gates, request.tokens)
-                        for gate in gates:
-                            each = Try(gate, request, transport, attempts, limit.when(), patient=gate in patient)
-                            try:
-                                begun = await beginning(each)
-                                self._record(gate.endpoint.name, gates, preferred_model, request)
-                                break
-                            except EndpointError:
-                                if gate is gates[-1]:
-                                    raise
-                    assert begun is not None
-                    return begun
-                except BaseException:  # the time was over just then
-                    if begun is not None:
-                        await begun.close()
-                    raise
+        async def begin() -> OpenStream:
+            stream = None
+            try:
+                async with self._calls(request, preferred_model, deadline, attempts) as calls:
+                    for call in calls:
+                        try:
+                            stream = await call.open_stream()
+                            break
+                        except EndpointError:
+                            if call is calls[-1]:
+                                raise
+                    assert stream is not None
+                    self._record(stream.endpoint.name, calls, preferred_model)
+                    return stream
+            except BaseException:  # the time was over just then
+                if stream is not None:
+                    await stream.close()
+                raise
 
         return RoutedStream(begin, attempts)
+
+    @asynccontextmanager
+    async def _calls(
+        self, request: RoutedRequest, preferred_model: str | None, deadline: float | None, attempts: list[Attempt]
+    ) -> AsyncIterator[Sequence[EndpointCall]]:
+        """The calls that may be made for a request, in order; the block has until the deadline to make them."""
+        with _all_failed(attempts):
+            async with asyncio.timeout(self._seconds(deadline)) as limit:
+                transport = await self._ready()
+                limiters = self._order(request, preferred_model)
+                patient = _patient(limiters, request.tokens)
+                yield [
+                    EndpointCall(each, request, transport, attempts, limit.when(), patient=each in patient)
+                    for each in limiters
+                ]
 
     def _seconds(self, deadline: float | None) -> float:
         """The router's deadline, or the caller's in its place."""
@@ -220,42 +220,43 @@ class ConcurrentRouter:
             raise InvalidInputError(f"deadline={deadline!r} must be seconds above 0, or None for the router's")
         return deadline
 
-    async def _order(self, request: RoutedRequest, preferred_model: str | None) -> Sequence[Gate]:
+    def _order(self, request: RoutedRequest, preferred_model: str | None) -> Sequence[EndpointLimiter]:
         """All endpoints: the preferred one, those that can take the request now, and the others, soonest first."""
-        gates = self._gates.all
-        preferred = [gate for gate in gates if gate.endpoint.name == preferred_model]
+        limiters = self._limiters.all
+        preferred = [limiter for limiter in limiters if limiter.endpoint.name == preferred_model]
         if preferred_model is not None and not preferred:
-            known = ", ".join(gate.endpoint.name for gate in gates)
+            known = ", ".join(limiter.endpoint.name for limiter in limiters)
             raise InvalidInputError(f"preferred_model={preferred_model!r} is no endpoint; one of {known}")
-        others = [gate for gate in gates if gate not in preferred]
-        waits = {gate: (bool(gate.circuit.refusal()), gate.wait_s(request.tokens)) for gate in others}
-        ready = [gate for gate in others if not any(waits[gate])]
-        behind = sorted((gate for gate in others if any(waits[gate])), key=waits.__getitem__)
+        others = [limiter for limiter in limiters if limiter not in preferred]
+        waits = {limiter: (bool(limiter.circuit.refusal()), limiter.wait_s(request.tokens)) for limiter in others}
+        ready = [limiter for limiter in others if not any(waits[limiter])]
+        behind = sorted((limiter for limiter in others if any(waits[limiter])), key=waits.__getitem__)
         return [*preferred, *self._in_order(ready, request), *behind]
 
-    def _in_order(self, ready: Sequence[Gate], request: RoutedRequest) -> Sequence[Gate]:
+    def _in_order(self, ready: Sequence[EndpointLimiter], request: RoutedRequest) -> Sequence[EndpointLimiter]:
         """By the strategy; by priority where that is a plug in trouble."""
         if not ready:
             return ready
         try:
             order = list(dict.fromkeys(self._strategy(ready, request.load)))
-            if order and all(any(each is gate for gate in ready) for each in order):
-                return cast("Sequence[Gate]", order)
+            if order and all(any(each is limiter for limiter in ready) for each in order):
+                return cast("Sequence[EndpointLimiter]", order)
             trouble = "it gave no order of the candidates"
         except Exception as err:
             trouble = f"{type(err).__name__}: {err}"
         self._notices.warn_once("strategy", f"the strategy {self._strategy!r} failed, priority counts: {trouble}")
-        return cast("Sequence[Gate]", priority(ready, request.load))
+        return cast("Sequence[EndpointLimiter]", priority(ready, request.load))
 
-    def _record(self, model: str, gates: Sequence[Gate], preferred: str | None, request: RoutedRequest) -> None:
+    def _record(self, model: str, calls: Sequence[EndpointCall], preferred: str | None) -> None:
         """For the experience of the decorated function that asks, if one does."""
-        first = gates[0].endpoint.name == model
+        first = calls[0].endpoint.name == model
         # Where the one that should have answered cannot be asked now, it stands behind. Other strategies have none.
         if preferred is None and self._strategy is priority:
-            priorities = {gate.endpoint.name: gate.endpoint.priority for gate in gates}
+            priorities = {call.endpoint.name: call.endpoint.priority for call in calls}
             first = priorities[model] == min(priorities.values())
         elif preferred is None and self._strategy in _SETTLED:
-            first = self._in_order(gates, request)[0].endpoint.name == model
+            order = self._in_order([call.limiter for call in calls], calls[0].request)
+            first = order[0].endpoint.name == model
         record(model=model, strategy=self._called if first else FALLBACK)
 
     def _may_hedge(self) -> bool:
@@ -285,18 +286,18 @@ class ConcurrentRouter:
         transport = self._open()
         if not self._watching:
             async with self._discovering:
-                if not self._gates.known:
-                    await self._gates.refresh()
+                if not self._limiters.known:
+                    await self._limiters.refresh()
                 if not self._watching:
-                    checking = keep_checked(self._gates, transport, self._refresh_s)
+                    checking = watch_health(self._limiters, transport, self._refresh_s)
                     self._watching = [
-                        asyncio.create_task(each) for each in (self._gates.keep_fresh(self._refresh_s), checking)
+                        asyncio.create_task(each) for each in (self._limiters.keep_fresh(self._refresh_s), checking)
                     ]
         return transport
 
     def health(self) -> dict[str, dict[str, Any]]:
         """Of each endpoint: `circuit` (closed, open, half-open), `running`, `latency_s` and `p95_s` (or None)."""
-        return {gate.endpoint.name: gate.health() for gate in self._gates.all}
+        return {limiter.endpoint.name: limiter.health() for limiter in self._limiters.all}
 
     async def close(self) -> None:
         """Cut every connection; who still waits gets `ClosedError`. May be called again."""
@@ -315,14 +316,18 @@ class ConcurrentRouter:
         await self.close()
 
 
-def _patient(gates: Sequence[Gate], tokens: int) -> Collection[Gate]:
+def _patient(limiters: Sequence[EndpointLimiter], tokens: int) -> Collection[EndpointLimiter]:
     """Where the request waits until the rate allows it: no endpoint is left that could take it, or none so soon."""
-    waits = {gate: wait for gate in gates if not gate.circuit.refusal() and (wait := gate.wait_s(tokens)) < _NEVER}
-    soonest, patient = _NEVER, list[Gate]()
-    for gate in reversed(waits):
-        if soonest == _NEVER or 0 < waits[gate] < soonest:
-            patient.append(gate)
-        soonest = min(soonest, waits[gate])
+    waits = {
+        limiter: wait
+        for limiter in limiters
+        if not limiter.circuit.refusal() and (wait := limiter.wait_s(tokens)) < _NEVER
+    }
+    soonest, patient = _NEVER, list[EndpointLimiter]()
+    for limiter in reversed(waits):
+        if soonest == _NEVER or 0 < waits[limiter] < soonest:
+            patient.append(limiter)
+        soonest = min(soonest, waits[limiter])
     return patient
 
 

@@ -1,4 +1,4 @@
-"""In which order endpoints are asked. The first one gets the request; the others stand by, should it fail."""
+"""Strategies: in which order endpoints are asked. The first one gets the request; the others are asked if it fails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Candidate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The request as strategies see it: its key, and what it will cost, reckoned in tokens."""
+    """The request as strategies see it: its key, and how many tokens it will use, estimated."""
 
     key: str
     tokens_in: int

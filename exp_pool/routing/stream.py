@@ -1,4 +1,4 @@
-"""A stream as its reader sees it."""
+"""Routed streams: the texts of the endpoint that answers, as the caller iterates over them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Self
 
-from exp_pool.routing.tries import Attempt, Begun
+from exp_pool.routing.endpoint_call import Attempt, OpenStream
 
 
 class RoutedStream:
@@ -18,19 +18,19 @@ class RoutedStream:
         finish_reason: why it ended, as there; None before.
     """
 
-    def __init__(self, begin: Callable[[], Awaitable[Begun]], attempts: Sequence[Attempt]) -> None:
+    def __init__(self, begin: Callable[[], Awaitable[OpenStream]], attempts: Sequence[Attempt]) -> None:
         self.model: str | None = None
         self.finish_reason: str | None = None
         self.attempts = attempts
         self._texts = self._from(begin)
 
-    async def _from(self, begin: Callable[[], Awaitable[Begun]]) -> AsyncGenerator[str, None]:
-        begun = await begin()
-        self.model = begun.endpoint.name
-        async with aclosing(begun.texts()) as texts:
+    async def _from(self, begin: Callable[[], Awaitable[OpenStream]]) -> AsyncGenerator[str, None]:
+        stream = await begin()
+        self.model = stream.endpoint.name
+        async with aclosing(stream.texts()) as texts:
             async for text in texts:
                 yield text
-        self.finish_reason = begun.reason
+        self.finish_reason = stream.reason
 
     def __aiter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""JSON and server-sent events over HTTP. Whatever goes wrong is an `EndpointError`, and no key is in it."""
+"""HTTP transport: JSON and server-sent events. Whatever goes wrong is an `EndpointError` without any key in it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Transport:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        # Gates limit connections. Redirects are not followed: they would take the key elsewhere.
+        # Limiters bound connections. Redirects are not followed: they would take the key elsewhere.
         self._closing = asyncio.Event()
         self._client = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, max_keepalive_connections=100))
 
@@ -46,7 +46,7 @@ class Transport:
         await self._client.aclose()
 
     async def pause(self, seconds: float) -> None:
-        """Wait so long.
+        """Wait for so many seconds.
 
         Raises:
             ClosedError: the router was closed meanwhile.
@@ -57,13 +57,13 @@ class Transport:
                 raise ClosedError("the router was closed; make a new one")
 
     async def answer(self, endpoint: ModelEndpoint, outgoing: Outgoing) -> Json:
-        """The JSON that comes back.
+        """The JSON that the endpoint answers.
 
         Raises:
-            EndpointError: none does.
+            EndpointError: it answers none.
             ClosedError: the router was closed.
         """
-        with _in_words(endpoint, self._client):
+        with _translated(endpoint, self._client):
             async with asyncio.timeout(endpoint.timeout):
                 response = await self._post(endpoint, outgoing)
                 try:
@@ -75,10 +75,10 @@ class Transport:
         """Ask an endpoint with a `health_url` whether it is well.
 
         Raises:
-            EndpointError: it is not, or did not say so in time.
+            EndpointError: it is not well, or did not say so in time.
             ClosedError: the router was closed.
         """
-        with _in_words(endpoint, self._client):
+        with _translated(endpoint, self._client):
             async with asyncio.timeout(endpoint.timeout):
                 response = await self._send(endpoint, "GET", str(endpoint.health_url))
                 await response.aclose()
@@ -93,7 +93,7 @@ class Transport:
             ClosedError: the router was closed.
         """
         patience = _Patience(endpoint.timeout)
-        with _in_words(endpoint, self._client):
+        with _translated(endpoint, self._client):
             async with patience:
                 response = await self._post(endpoint, outgoing)
             try:
@@ -126,7 +126,7 @@ class Transport:
     async def _send(
         self, endpoint: ModelEndpoint, method: str, url: str, *, json: Any = None, headers: Mapping[str, str] = _NONE
     ) -> httpx.Response:
-        """The response without its body; whoever gets it closes it."""
+        """The response, its body not yet read; the caller closes it."""
         request = self._client.build_request(
             method,
             url,
@@ -148,19 +148,19 @@ class Transport:
         # httpx unpacks what came at once without a limit: 64 kB may become 64 MB. Answers of models are short enough.
         if (packed := response.headers.get("content-encoding", "identity")) != "identity":
             raise EndpointError(
-                _told(endpoint, f"HTTP {status}, compressed ({packed}), which was not asked for"), status=status
+                _shown(endpoint, f"HTTP {status}, compressed ({packed}), which was not asked for"), status=status
             )
         if status < _REDIRECT:
             return
-        said = b""
+        body = b""
         async with aclosing(_body(response)) as chunks:
             async for chunk in chunks:
-                said += chunk
-                if len(said) > _ERROR_BYTES:
+                body += chunk
+                if len(body) > _ERROR_BYTES:
                     break
-        text = said[:_ERROR_BYTES].decode("utf-8", "replace")
+        text = body[:_ERROR_BYTES].decode("utf-8", "replace")
         raise EndpointError(
-            _told(endpoint, f"HTTP {status}: {_message(text)}"),
+            _shown(endpoint, f"HTTP {status}: {_message(text)}"),
             status=status,
             passing=(status in _PASSING and _OUT_OF_MONEY not in text) or status >= _SERVER,
             retry_after=_retry_after(response),
@@ -177,7 +177,7 @@ class Transport:
 
     def _limit(self, endpoint: ModelEndpoint, size: int) -> None:
         if size > self._max_bytes:
-            raise EndpointError(_told(endpoint, f"the answer is longer than max_bytes={self._max_bytes:,}"))
+            raise EndpointError(_shown(endpoint, f"the answer is longer than max_bytes={self._max_bytes:,}"))
 
 
 class EventParser:
@@ -205,12 +205,12 @@ class EventParser:
 
 
 def _body(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """Unpacked. It is a generator, whatever its type says, and has to be closed."""
+    """The body, unpacked. It is a generator, whatever its type says, and has to be closed."""
     return cast("AsyncGenerator[bytes, None]", response.aiter_bytes())
 
 
 async def _drained(chunks: AsyncGenerator[bytes, None]) -> None:
-    """Nothing more is to come but the end, after which the connection can be used again."""
+    """Read to the end, so that the connection can be used again; nothing more is to come."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_S):
             async for _ in chunks:
@@ -218,7 +218,7 @@ async def _drained(chunks: AsyncGenerator[bytes, None]) -> None:
 
 
 class _Patience:
-    """So many seconds of waiting in all, over any number of waits."""
+    """A time limit over any number of waits together, in seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._left = seconds
@@ -236,8 +236,8 @@ class _Patience:
 
 
 @contextmanager
-def _in_words(endpoint: ModelEndpoint, client: httpx.AsyncClient) -> Iterator[None]:
-    """Errors of the client hold the request, with its headers: they are nobody's cause."""
+def _translated(endpoint: ModelEndpoint, client: httpx.AsyncClient) -> Iterator[None]:
+    """Give the client's errors as `EndpointError`, without a cause: they hold the request with its headers."""
     if client.is_closed:
         raise ClosedError("the router was closed; make a new one")
     try:
@@ -249,21 +249,21 @@ def _in_words(endpoint: ModelEndpoint, client: httpx.AsyncClient) -> Iterator[No
         what = (
             f"no connection in {endpoint.connect_timeout:g} s" if connecting else f"no answer in {endpoint.timeout:g} s"
         )
-        # Who was waited for in vain is not waited for again: the next endpoint is quicker.
-        raise EndpointError(_told(endpoint, what), passing=connecting) from None
+        # An endpoint that was waited for in vain is not tried again: the next endpoint is quicker.
+        raise EndpointError(_shown(endpoint, what), passing=connecting) from None
     except Exception as err:
         if client.is_closed:
             raise ClosedError("the router was closed while it was asked") from None
         passing = isinstance(err, httpx.NetworkError | httpx.RemoteProtocolError)
-        raise EndpointError(_told(endpoint, f"{type(err).__name__}: {err}"), passing=passing) from None
+        raise EndpointError(_shown(endpoint, f"{type(err).__name__}: {err}"), passing=passing) from None
 
 
-def _told(endpoint: ModelEndpoint, what: str) -> str:
+def _shown(endpoint: ModelEndpoint, what: str) -> str:
     return f"{endpoint.name} at {endpoint.shown_url}: {endpoint.without_key(what)[:_SHOWN]}"
 
 
 def _message(text: str) -> str:
-    """What the providers call the message of an error, else the beginning of what was said."""
+    """The message of an error as providers write it, else the whole text."""
     with suppress(ValueError, TypeError, KeyError):
         error = json.loads(text)["error"]
         return str(error["message"] if isinstance(error, dict) else error)
@@ -277,7 +277,7 @@ def _parsed(endpoint: ModelEndpoint, text: str | bytes, kind: str = "") -> Json:
         payload = None
     if not isinstance(payload, dict):
         of_kind = f" ({kind})" if kind else ""
-        raise EndpointError(_told(endpoint, f"the answer is no JSON object{of_kind}: {str(text[:80])!s}"))
+        raise EndpointError(_shown(endpoint, f"the answer is no JSON object{of_kind}: {str(text[:80])!s}"))
     return payload
 
 

@@ -51,18 +51,18 @@ class NearestNeighbours:
         self._covered: dict[IndexPartition, int] = {}  # of a child process: nothing, the index is its parent's
         self._turns: Counter[IndexPartition] = Counter()  # how often it was uncovered
 
-    def cover(self, space: IndexPartition, position: int) -> None:
+    def cover(self, partition: IndexPartition, position: int) -> None:
         """From now on the index answers for what the store told up to this position."""
-        self._covered[space] = position
+        self._covered[partition] = position
 
-    def uncover(self, space: IndexPartition) -> None:
-        """From now on exact scan answers for this space."""
-        self._turns[space] += 1
-        self._covered.pop(space, None)
+    def uncover(self, partition: IndexPartition) -> None:
+        """From now on exact scan answers for this partition."""
+        self._turns[partition] += 1
+        self._covered.pop(partition, None)
 
-    def covered(self, space: IndexPartition) -> int | None:
+    def covered(self, partition: IndexPartition) -> int | None:
         """Up to which position the index answers; None: exact scan does."""
-        return self._covered.get(space)
+        return self._covered.get(partition)
 
     def find(self, query: VectorQuery) -> Candidates:
         """At least `limit` rows near the query's one vector, if there are so many; some of them may be gone.
@@ -72,8 +72,8 @@ class NearestNeighbours:
         """
         if not self._index.derived:
             return _candidates(query, self._index.search(query)[0])
-        space = IndexPartition(query.namespace, query.embedder)
-        turn, covered = self._turns[space], self._covered.get(space)
+        partition = IndexPartition(query.namespace, query.embedder)
+        turn, covered = self._turns[partition], self._covered.get(partition)
         if covered is None:
             return _candidates(query, self._scan.search(query)[0])
         try:
@@ -82,17 +82,17 @@ class NearestNeighbours:
             self._counters.add("degraded")
             logger.warning("exact scan answers, because the index failed: {}", err)
             self._notices.warn_once("index", f"the index failed, exact scan answers until it is back: {err}")
-            self.uncover(space)  # or each caller would wait for it; upkeep covers it again when it is back
+            self.uncover(partition)  # or each caller would wait for it; upkeep covers it again when it is back
             return _candidates(query, self._scan.search(query)[0])
-        if self._turns[space] != turn:  # it was cleared or is being built anew since we looked
+        if self._turns[partition] != turn:  # it was cleared or is being built anew since we looked
             return _candidates(query, self._scan.search(query)[0])
         newer = self._newer.search(query, start=covered)[0]
         return _candidates(query, newer, found)
 
     def start_over(self) -> None:
         """Another store lies there now: nothing that was read from the one before holds."""
-        for space in list(self._covered):
-            self.uncover(space)
+        for partition in list(self._covered):
+            self.uncover(partition)
         self.close()
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class NearestNeighbours:
 
 
 def _candidates(query: VectorQuery, *parts: Sequence[Neighbour]) -> Candidates:
-    """What was found in parts of a space. A part that gave fewer than were asked for has given all that it has."""
+    """What was found in parts of a partition. A part that gave fewer than were asked for has given all that it has."""
     ids = dict.fromkeys(neighbour.id for found in parts for neighbour in found)
     bounds = [found[-1].similarity for found in parts if len(found) >= query.limit]
     return Candidates(list(ids), max(bounds, default=-math.inf))

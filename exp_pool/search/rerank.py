@@ -6,7 +6,6 @@ decorated calls never ask.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -16,6 +15,7 @@ from exp_pool.core.record import Match
 from exp_pool.errors import InvalidInputError, RerankerError
 from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.single_thread import SingleThreadExecutor
+from exp_pool.search.embedders._sentence_models import LoadedModels
 
 Reranker: TypeAlias = Callable[[str, list[str]], Sequence[float] | Awaitable[Sequence[float]]]
 """Gets the request and the texts of others, returns how relevant each is: any numbers, the larger the better."""
@@ -35,7 +35,7 @@ class RerankerRunner:
 
     def __init__(self, usual: Reranker | str) -> None:
         self._usual = usual
-        self._loaded: dict[tuple[int, str], Reranker] = {}  # by process: after a fork the child loads its own
+        self._models: LoadedModels[str, Reranker] = LoadedModels()
         self._thread = SingleThreadExecutor("exp_pool-reranker")
 
     def chosen(self, reranker: Reranker | str | None) -> Reranker | str | None:
@@ -88,12 +88,7 @@ class RerankerRunner:
         self._thread.stop(0.0)
 
     def _made(self, reranker: Reranker | str) -> Reranker:
-        if not isinstance(reranker, str):
-            return reranker
-        key = (os.getpid(), reranker)
-        if key not in self._loaded:
-            self._loaded[key] = _cross_encoder(reranker)
-        return self._loaded[key]
+        return self._models.get(reranker, lambda: _cross_encoder(reranker)) if isinstance(reranker, str) else reranker
 
 
 def _cross_encoder(name: str) -> Reranker:

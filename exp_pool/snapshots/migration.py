@@ -137,7 +137,7 @@ def migrate(
         tally: Counter[str] = Counter()
         total = sum(old.count(RecordQuery(space, conditions, history=True)) for space in spaces)
         with _bar(total if dry_run else 2 * total) as advance:
-            moving = Moving(old, cast("RecordStore", Unwritten(new)) if dry_run else new, conditions, tally, advance)
+            moving = Moving(old, Unwritten(new) if dry_run else new, conditions, tally, advance)
             for space in spaces:
                 tally["before"] += new.count(RecordQuery(space, history=True))
                 moving.move(space)

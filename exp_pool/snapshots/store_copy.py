@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, fields, replace
 from enum import Enum, auto
 from itertools import chain, islice
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from exp_pool.core.contracts.plugs import Deletion, Put, PutMode, PutStatus, RecordQuery, RecordStore, Touch
 from exp_pool.core.contracts.rows import audit_log
 from exp_pool.core.filters import Condition
 from exp_pool.core.record import Record, Vector
 from exp_pool.stores.pages import all_deletions, log_entries
+from exp_pool.stores.store_proxy import StoreProxy
 
 T = TypeVar("T")
 
@@ -189,7 +190,7 @@ class Moving:
             )
         if (counted := self.target.count(query)) < found:
             said.append(f"the target gives {found:,} rows and counts {counted:,}")
-        if (counted := sum(self.target.spaces(space).values())) < vectors:
+        if (counted := sum(self.target.partitions(space).values())) < vectors:
             said.append(f"the target gives {vectors:,} vectors and counts {counted:,}")
         return [f"namespace {space!r}: {what}" for what in said]
 
@@ -354,14 +355,8 @@ class Moving:
         return sorted(lost)
 
 
-class Unwritten:
+class Unwritten(StoreProxy):
     """A store to read from; what is written to it is answered and forgotten."""
-
-    def __init__(self, store: RecordStore) -> None:
-        self._store = store
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
 
     def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
         """As if nothing stood in the way."""

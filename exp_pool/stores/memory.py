@@ -263,7 +263,7 @@ class MemoryStore:
         rows.sort(key=lambda row: row.position)
         return rows[:limit]
 
-    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
+    def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         with self._lock:
             return Counter(_partition(row) for row in self._vectors.values() if namespace in (None, row.namespace))
 

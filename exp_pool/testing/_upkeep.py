@@ -95,9 +95,9 @@ class UpkeepRules:
         rows = [row(f"r{i}") for i in range(5)]
         store.put_many([Put(r, vector=vector(i, 1, embedder="e" if i else "f")) for i, r in enumerate(rows)])
         store.put_many([Put(row(namespace="m"), vector=vector(1))])
-        assert store.spaces() == {("n", "e"): 4, ("n", "f"): 1, ("m", "e"): 1}
+        assert store.partitions() == {("n", "e"): 4, ("n", "f"): 1, ("m", "e"): 1}
         store.delete_many("n", [rows[1].id])
-        assert store.spaces("n") == {("n", "e"): 3, ("n", "f"): 1}
+        assert store.partitions("n") == {("n", "e"): 3, ("n", "f"): 1}
 
     def test_readers_hear_of_a_vector_that_another_embedder_took(self, store: RecordStore) -> None:
         moved = row()
@@ -109,7 +109,7 @@ class UpkeepRules:
         assert [(r.id, r.vector) for r in store.vectors_after("n", "new", 0, 9)] == [
             (moved.id, vector(1, embedder="new"))
         ]
-        assert store.spaces() == {("n", "new"): 1}
+        assert store.partitions() == {("n", "new"): 1}
 
     def test_deletions_are_remembered_for_a_time(self, store: RecordStore) -> None:
         gone = row()

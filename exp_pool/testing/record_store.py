@@ -49,7 +49,7 @@ class RecordStoreShape:
     def test_what_is_not_there_can_be_asked_for_and_taken_away(self, store: RecordStore) -> None:
         everything = RecordQuery(None)
         assert (list(store.scan(everything)), store.count(everything), store.usage("n").rows) == ([], 0, 0)
-        assert (store.spaces(), store.vectors_after("n", "e", 0, 10), store.clear("n")) == ({}, [], 0)
+        assert (store.partitions(), store.vectors_after("n", "e", 0, 10), store.clear("n")) == ({}, [], 0)
         assert (store.delete_many("n", ["a"]), store.evict("n", EvictionOrder.LRU, 3)) == ([], [])
         assert (store.read_state("n", "s"), store.read_log("n", "l"), store.enqueue(everything, TaskKind.SCORE)) == (
             None,

@@ -20,7 +20,7 @@ from exp_pool.core.contracts.plugs import (
 from exp_pool.core.record import Record, Vector
 from exp_pool.testing.factories import row, unit
 
-SPACE = IndexPartition("n", "e")
+PARTITION = IndexPartition("n", "e")
 POOL = "a pool"
 
 
@@ -38,25 +38,25 @@ class VectorIndexShape:
         **fields: Any,
     ) -> list[Record]:
         """Put rows into the store and hand them to the index."""
-        space = IndexPartition(namespace, embedder)
-        index.generation(space, POOL)
+        partition = IndexPartition(namespace, embedder)
+        index.generation(partition, POOL)
         rows = [row(f"r{i}", namespace=namespace, id=f"{namespace}-{i}", **fields) for i in range(count)]
         vectors = [Vector(embedder, v.tobytes()) for v in unit(seed, count)]
         store.put_many([Put(r, vector=v) for r, v in zip(rows, vectors, strict=True)])
         index.upsert_many(
-            space,
+            partition,
             [
                 VectorRow(r.id, namespace, r.function, r.version, r.reuse_scope, 0, v)
                 for r, v in zip(rows, vectors, strict=True)
             ],
         )
-        self.complete(index, space)
+        self.complete(index, partition)
         return rows
 
-    def complete(self, index: VectorIndex, space: IndexPartition) -> None:
+    def complete(self, index: VectorIndex, partition: IndexPartition) -> None:
         """Everything was handed over."""
         if isinstance(index, RenewableIndex):
-            index.complete(space)
+            index.complete(partition)
 
     def ask(
         self,
@@ -72,7 +72,7 @@ class VectorIndexShape:
 
     def test_it_is_a_vector_index(self, index: VectorIndex) -> None:
         assert isinstance(index, VectorIndex)
-        assert isinstance(index.generation(SPACE, POOL), str)
+        assert isinstance(index.generation(PARTITION, POOL), str)
 
     def test_an_empty_index_finds_nothing(self, index: VectorIndex) -> None:
         assert self.ask(index, unit(1, 2)) == [[], []]
@@ -135,7 +135,7 @@ class VectorIndexContract(VectorIndexShape):
         rows = self.fill(store, index, 10)
         gone = [r.id for r in rows[:4]]
         store.delete_many("n", gone)
-        index.delete_many(SPACE, [*gone, "nothing", *gone])  # one that came back and went again is told of twice
+        index.delete_many(PARTITION, [*gone, "nothing", *gone])  # one that came back and went again is told of twice
         assert {n.id for n in self.ask(index, unit(1), 20)[0]} == {r.id for r in rows[4:]}
 
     def test_a_cleared_namespace_is_empty_and_can_be_filled_again(self, store: RecordStore, index: VectorIndex) -> None:
@@ -153,10 +153,10 @@ class VectorIndexContract(VectorIndexShape):
         (vector,) = unit(0)
         kept = row(id=id_)
         store.put_many([Put(kept, vector=Vector("e", vector.tobytes()))])
-        index.generation(SPACE, POOL)
-        index.upsert_many(SPACE, [VectorRow(id_, "n", "f", "", kept.reuse_scope, 0, Vector("e", vector.tobytes()))])
-        self.complete(index, SPACE)
+        index.generation(PARTITION, POOL)
+        index.upsert_many(PARTITION, [VectorRow(id_, "n", "f", "", kept.reuse_scope, 0, Vector("e", vector.tobytes()))])
+        self.complete(index, PARTITION)
         assert [n.id for n in self.ask(index, unit(0))[0]] == [id_]
         store.delete_many("n", [id_])
-        index.delete_many(SPACE, [id_])
+        index.delete_many(PARTITION, [id_])
         assert self.ask(index, unit(0)) == [[]]

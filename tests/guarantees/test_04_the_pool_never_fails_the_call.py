@@ -314,10 +314,10 @@ def test_a_read_only_folder(tmp_path, with_pool_in_it):
     "setting", ["EXP_POOL_STORE=nonsense://x", "EXP_POOL_STORE_TIMEOUT=soon", "EXP_POOL_EMBEDDER=magic"]
 )
 def test_a_wrong_default_configuration_warns_and_runs_uncached(monkeypatch, setting):
-    from exp_pool.api import cached_function
+    from exp_pool.api import call_binder
 
     monkeypatch.setenv(*setting.split("="))
-    monkeypatch.setattr(cached_function, "_notices", type(cached_function._notices)())
+    monkeypatch.setattr(call_binder, "_notices", type(call_binder._notices)())
     runs = []
 
     @exp_cache

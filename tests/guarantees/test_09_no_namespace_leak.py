@@ -267,7 +267,7 @@ def test_nor_by_pgvector(on_pgvector):
 def assert_each_space_has_its_own(manager):
     store, index = manager.sync._store, manager.sync._index
     for space in NAMES:
-        (at,) = store.spaces(space)
+        (at,) = store.partitions(space)
         vector = from_bytes([store.get_vectors(space, [id_of(space, 1)])[0].values])
         ids = {near.id for near in index.search(VectorQuery(*at, vector, 2 * ROWS))[0]}
         assert len(ids) >= 0.99 * ROWS

@@ -257,7 +257,7 @@ def look(folder, told):
         found = {hit.experience.id for hit in manager.sync.search("abc", top_k=1000)}
         if found != searchable:
             wrong.append(f"found {len(found)} instead of {len(searchable)}: {sorted(found ^ searchable)[:3]}")
-        for space, count in store.spaces().items():
+        for space, count in store.partitions().items():
             held = manager.sync._index.search(VectorQuery(*space, to_unit(letters(["abc"]), 1), 1000))[0]
             current = {row.id for row in rows.values() if row.is_current}
             if {neighbour.id for neighbour in held} != current or count != len(current):

@@ -131,7 +131,7 @@ def look(folder, acknowledged):
             hits += len(best & {hit.experience.request for hit in manager.sync.search(query, top_k=5)})
         if hits < 95 or (hits < 100 and len(rows) < 1000):  # the graph of thousands misses a few, sound as it is
             wrong.append(f"found {hits} of 100 nearest neighbours")
-        for space, count in store.spaces().items():
+        for space, count in store.partitions().items():
             if 2 * count > MILVUS_GIVES and isinstance(manager.sync._index, MilvusLiteIndex):
                 continue  # it cannot be asked for everything that it has
             held = manager.sync._index.search(VectorQuery(*space, to_unit(embed(["x"]), 1), 2 * count))[0]

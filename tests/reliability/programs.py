@@ -213,7 +213,7 @@ class Program:
     def follow_requests(self):
         return self.space(), self.number(), self.chance.random() < 0.6
 
-    def spaces(self):
+    def partitions(self):
         return self.maybe(self.space(), 0.7)
 
     def claim(self):
@@ -380,7 +380,7 @@ class Session:
         return to_the_end and {r.id: told[r.id] for r in rows if r is not None and r.is_current}
 
     def do_spaces(self, space):
-        return self.store.spaces(space)
+        return self.store.partitions(space)
 
     def do_claim(self, space, key, owner, ttl_s):
         claim = self.store.claim(space, key, owner, ttl_s)
@@ -456,5 +456,5 @@ class Session:
             yield [fresh.do_follow_vectors(space, embedder, 7) for embedder in EMBEDDERS]
             yield fresh.do_follow_requests(space, 7)
         yield self.store.namespaces()
-        yield self.store.spaces()
+        yield self.store.partitions()
         yield self.store.check()

@@ -33,7 +33,7 @@ from exp_pool.core.contracts.rows import (
     Usage,
     VectorRow,
 )
-from exp_pool.core.contracts.stores import AnnouncingStore, Capabilities, FrontTier, RecordStore, Ticket
+from exp_pool.core.contracts.stores import AnnouncingStore, CacheTier, Capabilities, RecordStore, Ticket
 from exp_pool.core.experience import MISSING, Experience, Hit, Score
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [  # the words of `rows` and `stores` too, so that whoever writes a plug needs this module only
     "SCAN_ORDERS",
     "AnnouncingStore",
+    "CacheTier",
     "Capabilities",
     "Claim",
     "Codec",
@@ -53,7 +54,6 @@ __all__ = [  # the words of `rows` and `stores` too, so that whoever writes a pl
     "EventKind",
     "Evicted",
     "EvictionOrder",
-    "FrontTier",
     "IndexPartition",
     "Judge",
     "Lease",
@@ -112,7 +112,7 @@ class VectorIndex(Protocol):
     """Similarity over vectors: derived from the record store, may be thrown away and rebuilt at any time.
 
     It gets ids, vectors and scope, never texts. `maintenance.index_sync` hands it everything that
-    `RecordStore.vectors_after` tells, in order, and remembers in the store how far that went for each space and
+    `RecordStore.vectors_after` tells, in order, and remembers in the store how far that went for each partition and
     generation. Whatever it answers is joined back to the store, so a row too many costs nothing; what it does not have
     yet is scanned. Where it has a method `count` as `RenewableIndex` has, rows that it lost are noticed. Thread-safe.
     Every method raises `VectorIndexError` on trouble.
@@ -121,19 +121,19 @@ class VectorIndex(Protocol):
     derived: bool
     """Whether rows must be handed to it; False where it reads the store's vectors itself, or finds nothing."""
 
-    def generation(self, space: IndexPartition, pool: str) -> str:
-        """Take hold of what it has of a space of this pool, and name it: another name, and all is handed over again.
+    def generation(self, partition: IndexPartition, pool: str) -> str:
+        """Open what the index has of a partition of this pool, and name it. A new name: all rows are handed over again.
 
         Raises:
             VectorIndexError: it is another process's or another pool's, or cannot be opened.
         """
         ...
 
-    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, partition: IndexPartition, rows: Sequence[VectorRow]) -> None:
         """Add or replace rows, each with its vector."""
         ...
 
-    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
+    def delete_many(self, partition: IndexPartition, ids: Sequence[str]) -> None:
         """Forget rows; unknown ids are skipped, and an id may stand there twice."""
         ...
 
@@ -155,7 +155,7 @@ class SearchingStore(Protocol):
     """A record store whose engine finds neighbours among the vectors that it keeps."""
 
     def search_from(self, index_from: int) -> None:
-        """From now on it is asked: spaces of so many vectors get an index. Touches nothing yet."""
+        """From now on it is asked: partitions of so many vectors get an index. Touches nothing yet."""
         ...
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:
@@ -171,23 +171,23 @@ class SearchingStore(Protocol):
 class RenewableIndex(VectorIndex, Protocol):
     """A derived index of files of its own, which may be damaged, and which is then built anew beside the old."""
 
-    def doubt(self, space: IndexPartition) -> str:
+    def doubt(self, partition: IndexPartition) -> str:
         """Why what it holds may be damaged; ``""`` where nothing says so."""
         ...
 
-    def findable(self, space: IndexPartition) -> set[str] | None:
+    def findable(self, partition: IndexPartition) -> set[str] | None:
         """The ids that searching can find, asked in a process that may die of it; None where it does or cannot say."""
         ...
 
-    def believe(self, space: IndexPartition) -> None:
+    def believe(self, partition: IndexPartition) -> None:
         """What was found is all that should be there: it is in doubt no longer."""
         ...
 
-    def count(self, space: IndexPartition) -> int:
+    def count(self, partition: IndexPartition) -> int:
         """How many rows it has."""
         ...
 
-    def renew(self, space: IndexPartition) -> str:
+    def renew(self, partition: IndexPartition) -> str:
         """Begin a new generation, which is filled from now on; the old one, if it is sound, answers until `complete`.
 
         Returns:
@@ -195,7 +195,7 @@ class RenewableIndex(VectorIndex, Protocol):
         """
         ...
 
-    def complete(self, space: IndexPartition) -> None:
+    def complete(self, partition: IndexPartition) -> None:
         """Everything has been handed over: the generation being filled answers from now on, the old one is removed."""
         ...
 

@@ -1,4 +1,4 @@
-"""What a record store must offer, and a front tier before one; `protocols` names all of it, too."""
+"""What a record store must offer, and a cache tier before one; `protocols` names all of it, too."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class RecordStore(Protocol):
         """
         ...
 
-    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
+    def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         """How many vectors there are of each (namespace, embedder), in one namespace or all."""
         ...
 
@@ -241,11 +241,11 @@ class AnnouncingStore(Protocol):
 
 
 Ticket: TypeAlias = tuple[bytes, bytes]
-"""The right to fill the place of a key in a front tier, for as long as nobody begins to write about it."""
+"""The right to fill the place of a key in a cache tier, for as long as nobody begins to write about it."""
 
 
 @runtime_checkable
-class FrontTier(Protocol):
+class CacheTier(Protocol):
     """A quick place in front of a store, which processes share; what it has may be lost at any time.
 
     `contents` names what is in the store: under another name there is nothing. Every method raises `StoreError` on

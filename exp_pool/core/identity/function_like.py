@@ -25,7 +25,7 @@ _OF_FUNCTIONS = frozenset(
     f"__{name}__"
     for name in "annotate annotations builtins closure code defaults globals kwdefaults type_params".split()
 )
-_LATER = ("_bound", "_setup", "_shortcut")  # slots that are filled when first asked for, where it was unpickled
+_LATER = ("_binder", "_bound", "_local", "_setup")  # slots that are filled when first asked for, where it was unpickled
 _NAMES = ("__module__", "__name__", "__qualname__", "__doc__")
 _NOBODY: Any = object()
 

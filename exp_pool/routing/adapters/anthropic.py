@@ -1,4 +1,4 @@
-"""Anthropic's messages.
+"""The wire format of Anthropic's messages.
 
 https://docs.anthropic.com/en/api/messages
 """
@@ -11,17 +11,18 @@ from typing import Any
 
 from exp_pool.routing.adapters.contract import (
     Adapter,
-    Ask,
     Json,
     Message,
+    ModelRequest,
     Outgoing,
-    Said,
+    Reply,
+    error_text,
     instructions_of,
+    joined_turns,
     reason_of,
     stops,
     text_of,
     tool_call,
-    turns_of,
 )
 
 _VERSION = "2023-06-01"
@@ -30,11 +31,15 @@ _REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length",
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
-def write(ask: Ask) -> Outgoing:
-    """Instructions stand apart; calls and results of tools are blocks."""
-    options = dict(ask.options)
-    body: Json = {"model": ask.model, "max_tokens": _MAX_TOKENS, "messages": _turns(ask)}
-    if instructions := instructions_of(ask.messages):
+def write(request: ModelRequest) -> Outgoing:
+    """The request: instructions stand apart; calls and results of tools are blocks."""
+    options = dict(request.options)
+    body: Json = {
+        "model": request.model,
+        "max_tokens": _MAX_TOKENS,
+        "messages": joined_turns(request.messages, _turn, "content"),
+    }
+    if instructions := instructions_of(request.messages):
         body["system"] = instructions
     if "stop" in options:
         body["stop_sequences"] = stops(options)
@@ -44,27 +49,10 @@ def write(ask: Ask) -> Outgoing:
     if "tool_choice" in options:
         body["tool_choice"] = _choice(options.pop("tool_choice"))
     body |= options
-    if ask.stream:
+    if request.stream:
         body["stream"] = True
     headers = {"anthropic-version": _VERSION}
-    return Outgoing(ask.url, body, headers | ({"x-api-key": ask.api_key} if ask.api_key else {}))
-
-
-def _turns(ask: Ask) -> list[Json]:
-    """The results of tools that were called together belong into one turn."""
-    turns: list[Json] = []
-    for message in turns_of(ask.messages):
-        turn = _turn(message)
-        if (
-            turns
-            and message["role"] == "tool"
-            and turns[-1]["role"] == "user"
-            and isinstance(turns[-1]["content"], list)
-        ):
-            turns[-1]["content"] += turn["content"]
-        else:
-            turns.append(turn)
-    return turns
+    return Outgoing(request.url, body, headers | ({"x-api-key": request.api_key} if request.api_key else {}))
 
 
 def _turn(message: Message) -> Json:
@@ -103,30 +91,30 @@ def _choice(choice: Any) -> Any:
     return {"type": "tool", "name": choice["function"]["name"]} if "function" in choice else choice
 
 
-def read(payload: Json) -> Said:
-    """Everything says its `type`."""
+def read(payload: Json) -> Reply:
+    """An answer, and each event of a stream, has a `type`."""
     match payload["type"]:
         case "message":
             return _whole(payload)
         case "content_block_delta":
-            return Said(text=payload["delta"].get("text") or "")
+            return Reply(text=payload["delta"].get("text") or "")
         case "message_start":
-            return Said(tokens_in=(payload["message"].get("usage") or {}).get("input_tokens"))
+            return Reply(tokens_in=(payload["message"].get("usage") or {}).get("input_tokens"))
         case "message_delta":
             reason = reason_of((payload.get("delta") or {}).get("stop_reason"), _REASONS)
-            return Said(tokens_out=(payload.get("usage") or {}).get("output_tokens"), reason=reason)
+            return Reply(tokens_out=(payload.get("usage") or {}).get("output_tokens"), reason=reason)
         case "message_stop":
-            return Said(finished=True)
+            return Reply(finished=True)
         case "error":
-            return Said(error=str(payload["error"].get("message") or payload["error"]))
+            return Reply(error=error_text(payload["error"]))
         case _:
-            return Said()
+            return Reply()
 
 
-def _whole(message: Json) -> Said:
+def _whole(message: Json) -> Reply:
     blocks = message["content"]
     usage = message.get("usage") or {}
-    return Said(
+    return Reply(
         text="".join(block["text"] for block in blocks if block["type"] == "text"),
         tool_calls=tuple(
             tool_call(block["id"], block["name"], json.dumps(block["input"], ensure_ascii=False))

@@ -13,8 +13,8 @@ Json: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What is to be written.
+class ModelRequest:
+    """A request to a model, before it is put in a wire format.
 
     Attributes:
         url: the endpoint's, as it was given.
@@ -44,8 +44,8 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What an answer, or one event of a stream, says.
+class Reply:
+    """An answer, or one event of a stream, as read from a wire format.
 
     Attributes:
         text: all of it, or what the event adds.
@@ -82,8 +82,8 @@ class Adapter:
     """
 
     name: str
-    write: Callable[[Ask], Outgoing]
-    read: Callable[[Json], Said]
+    write: Callable[[ModelRequest], Outgoing]
+    read: Callable[[Json], Reply]
     endings: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
@@ -110,22 +110,59 @@ def instructions_of(messages: Sequence[Message]) -> str:
     return "\n\n".join(text_of(m.get("content")) for m in messages if m["role"] in {"system", "developer"})
 
 
+def joined_turns(messages: Sequence[Message], write: Callable[[Message], Json], parts: str) -> list[Json]:
+    """Messages, but for instructions, as turns; the results of tools that were called together belong into one turn.
+
+    Args:
+        messages: of a request.
+        write: makes a turn of a message.
+        parts: the name of the field of a turn that lists what it consists of.
+    """
+    turns: list[Json] = []
+    after_tool = False
+    for message in turns_of(messages):
+        turn = write(message)
+        if message["role"] == "tool" and after_tool:
+            turns[-1][parts] += turn[parts]
+        else:
+            turns.append(turn)
+        after_tool = message["role"] == "tool"
+    return turns
+
+
+def error_text(error: Any) -> str:
+    """The text of an error as providers write them: an object with a message, or a text."""
+    return str((error.get("message") or error) if isinstance(error, dict) else error)
+
+
 def turns_of(messages: Sequence[Message]) -> Iterator[Message]:
-    """The other messages."""
+    """The messages that are neither system nor developer messages."""
     return (message for message in messages if message["role"] not in {"system", "developer"})
 
 
 def tool_call(id_: str, name: str, arguments: str) -> Json:
-    """A tool call in the form of OpenAI's chat completions."""
+    """A tool call in the form of OpenAI's chat completions.
+
+    Args:
+        id_: of the call.
+        name: of the function.
+        arguments: as JSON.
+    """
     return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 FILTERED = "content_filter"
 
 
-def reason_of(said: str | None, words: Mapping[str, str], *, calls: bool = False) -> str:
-    """Why it ended: the format's own word, `said`, as that of chat completions."""
-    reason = words.get(said, said.lower()) if said else ""
+def reason_of(own: str | None, words: Mapping[str, str], *, calls: bool = False) -> str:
+    """Why an answer ended, in the words of OpenAI's chat completions; ``""`` where that is not known.
+
+    Args:
+        own: the format's own word.
+        words: own words -> words of chat completions; others stay, in lower case.
+        calls: whether the answer calls tools.
+    """
+    reason = words.get(own, own.lower()) if own else ""
     return "tool_calls" if calls and reason in {"", "stop"} else reason
 
 

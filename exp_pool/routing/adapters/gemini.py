@@ -1,4 +1,4 @@
-"""Gemini's generateContent; the model is part of the URL.
+"""The wire format of Gemini's generateContent; the model is part of the URL.
 
 https://ai.google.dev/api/generate-content
 """
@@ -13,17 +13,18 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from exp_pool.routing.adapters.contract import (
     FILTERED,
     Adapter,
-    Ask,
     Json,
     Message,
+    ModelRequest,
     Outgoing,
-    Said,
+    Reply,
+    error_text,
     instructions_of,
+    joined_turns,
     reason_of,
     stops,
     text_of,
     tool_call,
-    turns_of,
 )
 
 _WHOLE, _STREAM = ":generateContent", ":streamGenerateContent"
@@ -34,12 +35,13 @@ _REASONS = {"STOP": "stop", "MAX_TOKENS": "length"} | dict.fromkeys(
 _MODES = {"auto": "AUTO", "required": "ANY", "none": "NONE"}
 
 
-def write(ask: Ask) -> Outgoing:
-    """Roles are user and model; the options of sampling stand in a part of their own."""
-    options = dict(ask.options)
-    names = {call["id"]: call["function"]["name"] for m in ask.messages for call in m.get("tool_calls") or ()}
-    body: Json = {"contents": _contents(ask, names)}
-    if instructions := instructions_of(ask.messages):
+def write(request: ModelRequest) -> Outgoing:
+    """The request: roles are user and model; the options of sampling stand in a part of their own."""
+    options = dict(request.options)
+    names = {call["id"]: call["function"]["name"] for m in request.messages for call in m.get("tool_calls") or ()}
+    contents = joined_turns(request.messages, lambda message: _content(message, names), "parts")
+    body: Json = {"contents": contents}
+    if instructions := instructions_of(request.messages):
         body["systemInstruction"] = {"parts": [{"text": instructions}]}
     config = {name: options.pop(option) for option, name in _CONFIG.items() if option in options}
     if "stop" in options:
@@ -51,8 +53,8 @@ def write(ask: Ask) -> Outgoing:
         body["tools"] = _tools(options.pop("tools"))
     if "tool_choice" in options:
         body["toolConfig"] = {"functionCallingConfig": _choice(options.pop("tool_choice"))}
-    headers = {"x-goog-api-key": ask.api_key} if ask.api_key else {}
-    return Outgoing(_url(ask.url, stream=ask.stream), body | options, headers)
+    headers = {"x-goog-api-key": request.api_key} if request.api_key else {}
+    return Outgoing(_url(request.url, stream=request.stream), body | options, headers)
 
 
 def _url(url: str, *, stream: bool) -> str:
@@ -62,21 +64,6 @@ def _url(url: str, *, stream: bool) -> str:
     if stream:
         path, query = path.replace(_WHOLE, _STREAM), [*query, ("alt", "sse")]
     return parts._replace(path=path, query=urlencode(query)).geturl()
-
-
-def _contents(ask: Ask, names: Mapping[str, str]) -> list[Json]:
-    """The results of tools that were called together belong into one turn, or they are refused."""
-    contents: list[Json] = []
-    after_tool = False
-    for message in turns_of(ask.messages):
-        content = _content(message, names)
-        is_tool = message["role"] == "tool"
-        if is_tool and after_tool:
-            contents[-1]["parts"] += content["parts"]
-        else:
-            contents.append(content)
-        after_tool = is_tool
-    return contents
 
 
 def _content(turn: Message, names: Mapping[str, str]) -> Json:
@@ -113,18 +100,18 @@ def _choice(choice: Any) -> Json:
     return {"mode": "ANY", "allowedFunctionNames": [choice["function"]["name"]]}
 
 
-def read(payload: Json) -> Said:
+def read(payload: Json) -> Reply:
     """An event has the form of an answer; only the last one says why it ended."""
     if error := payload.get("error"):
-        return Said(error=str(error.get("message") if isinstance(error, dict) else error))
+        return Reply(error=error_text(error))
     usage = payload.get("usageMetadata") or {}
     blocked = (payload.get("promptFeedback") or {}).get("blockReason")
     if blocked and not payload.get("candidates"):
-        return Said(error=f"the prompt was blocked: {blocked}")
+        return Reply(error=f"the prompt was blocked: {blocked}")
     candidate = payload["candidates"][0] if "candidates" in payload or not usage else {}
     parts = (candidate.get("content") or {}).get("parts") or ()
     calls = [part["functionCall"] for part in parts if "functionCall" in part]
-    return Said(
+    return Reply(
         text="".join(part.get("text") or "" for part in parts if not part.get("thought")),
         tool_calls=tuple(
             tool_call(

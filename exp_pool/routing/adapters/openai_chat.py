@@ -1,29 +1,29 @@
-"""OpenAI's chat completions, and of the many servers that imitate them.
+"""The wire format of OpenAI's chat completions, and of the many servers that imitate them.
 
 https://platform.openai.com/docs/api-reference/chat
 """
 
 from __future__ import annotations
 
-from exp_pool.routing.adapters.contract import Adapter, Ask, Json, Outgoing, Said, text_of
+from exp_pool.routing.adapters.contract import Adapter, Json, ModelRequest, Outgoing, Reply, error_text, text_of
 
 
-def write(ask: Ask) -> Outgoing:
-    """The messages and options have this form already."""
-    body = {"model": ask.model, "messages": list(ask.messages), **ask.options}
-    if ask.stream:
+def write(request: ModelRequest) -> Outgoing:
+    """The request: messages and options have this form already."""
+    body = {"model": request.model, "messages": list(request.messages), **request.options}
+    if request.stream:
         body["stream"] = True
-    return Outgoing(ask.url, body, {"Authorization": f"Bearer {ask.api_key}"} if ask.api_key else {})
+    return Outgoing(request.url, body, {"Authorization": f"Bearer {request.api_key}"} if request.api_key else {})
 
 
-def read(payload: Json) -> Said:
+def read(payload: Json) -> Reply:
     """An answer has a `message`, an event a `delta`; the last event may have neither, and count tokens."""
     if error := payload.get("error"):
-        return Said(error=str(error.get("message") if isinstance(error, dict) else error))
+        return Reply(error=error_text(error))
     usage = payload.get("usage") or {}
     choice = payload["choices"][0] if payload["choices"] else {}
     message = choice["message"] if "message" in choice else choice.get("delta") or {}
-    return Said(
+    return Reply(
         text=text_of(message.get("content")) or message.get("refusal") or "",
         tool_calls=tuple(message.get("tool_calls") or ()) if "message" in choice else (),
         tokens_in=usage.get("prompt_tokens"),

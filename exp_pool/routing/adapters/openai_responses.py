@@ -1,4 +1,4 @@
-"""OpenAI's responses.
+"""The wire format of OpenAI's responses.
 
 https://platform.openai.com/docs/api-reference/responses
 """
@@ -10,11 +10,12 @@ from typing import Any
 
 from exp_pool.routing.adapters.contract import (
     Adapter,
-    Ask,
     Json,
     Message,
+    ModelRequest,
     Outgoing,
-    Said,
+    Reply,
+    error_text,
     instructions_of,
     reason_of,
     text_of,
@@ -26,11 +27,14 @@ _REASONS = {"completed": "stop", "max_output_tokens": "length"}
 _ENDED = {"response.completed", "response.incomplete"}
 
 
-def write(ask: Ask) -> Outgoing:
-    """Turns become items, options get their names of here."""
-    options = dict(ask.options)
-    body: Json = {"model": ask.model, "input": [item for turn in turns_of(ask.messages) for item in _items(turn)]}
-    if instructions := instructions_of(ask.messages):
+def write(request: ModelRequest) -> Outgoing:
+    """The request: turns become items, and options get their names of this format."""
+    options = dict(request.options)
+    body: Json = {
+        "model": request.model,
+        "input": [item for turn in turns_of(request.messages) for item in _items(turn)],
+    }
+    if instructions := instructions_of(request.messages):
         body["instructions"] = instructions
     if "max_tokens" in options:
         body["max_output_tokens"] = options.pop("max_tokens")
@@ -39,9 +43,9 @@ def write(ask: Ask) -> Outgoing:
     if isinstance(choice := options.get("tool_choice"), Mapping) and "function" in choice:
         options["tool_choice"] = {"type": "function", "name": choice["function"]["name"]}
     body |= options
-    if ask.stream:
+    if request.stream:
         body["stream"] = True
-    return Outgoing(ask.url, body, {"Authorization": f"Bearer {ask.api_key}"} if ask.api_key else {})
+    return Outgoing(request.url, body, {"Authorization": f"Bearer {request.api_key}"} if request.api_key else {})
 
 
 def _items(turn: Message) -> Iterator[Json]:
@@ -68,40 +72,35 @@ def _tool(tool: Mapping[str, Any]) -> Json:
     return {"type": "function", **tool["function"]} if "function" in tool else dict(tool)
 
 
-def read(payload: Json) -> Said:
+def read(payload: Json) -> Reply:
     """Events have a `type`, the answer an `output`."""
     kind = payload.get("type")
     if kind is None or payload.get("object") == "response":
         return _whole(payload)
     match kind:
         case "response.output_text.delta" | "response.refusal.delta":
-            return Said(text=payload["delta"])
+            return Reply(text=payload["delta"])
         case "error":
-            return Said(error=str(payload.get("message") or payload.get("error")))
+            return Reply(error=str(payload.get("message") or payload.get("error")))
         case "response.failed":
-            return Said(error=_trouble(payload["response"]) or "it failed")
+            return Reply(error=error_text(payload["response"].get("error") or "it failed"))
         case _ if kind in _ENDED:
             whole = _whole(payload["response"])
-            return Said(tokens_in=whole.tokens_in, tokens_out=whole.tokens_out, finished=True, reason=whole.reason)
+            return Reply(tokens_in=whole.tokens_in, tokens_out=whole.tokens_out, finished=True, reason=whole.reason)
         case _:
-            return Said()
+            return Reply()
 
 
-def _trouble(response: Json) -> str:
-    error = response.get("error")
-    return str(error.get("message") if isinstance(error, dict) else error) if error else ""
-
-
-def _whole(response: Json) -> Said:
-    if trouble := _trouble(response):
-        return Said(error=trouble)
+def _whole(response: Json) -> Reply:
+    if error := response.get("error"):
+        return Reply(error=error_text(error))
     items = response["output"]
     parts = [part for item in items if item["type"] == "message" for part in item["content"]]
     usage = response.get("usage") or {}
     calls = [item for item in items if item["type"] == "function_call"]
     cut = (response.get("incomplete_details") or {}).get("reason") or response.get("status")
     refused = any(part.get("refusal") for part in parts)
-    return Said(
+    return Reply(
         text="".join(part.get("text") or part.get("refusal") or "" for part in parts),
         tool_calls=tuple(tool_call(item["call_id"], item["name"], item["arguments"]) for item in calls),
         tokens_in=usage.get("input_tokens"),

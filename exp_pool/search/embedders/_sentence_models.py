@@ -1,10 +1,20 @@
-"""Where a sentence-transformers model is, and what of a text it reads: the same, whoever runs the model."""
+"""What embedders of sentence-transformers models share, whichever library runs the model.
+
+That is where a model is found, how much of a text it reads, and that it is loaded once in each process.
+"""
 
 from __future__ import annotations
 
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
+
+from exp_pool.runtime.forks import reinit_after_fork
+
+K = TypeVar("K")
+M = TypeVar("M")
 
 PACKAGED = "sentence-transformers/all-MiniLM-L6-v2"
 MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"  # for texts that the former cannot read
@@ -68,31 +78,60 @@ class Tokens(NamedTuple):
     unknown: Sequence[str] = ()
 
 
-def legible(text: str, tokens: Tokens) -> bool:
+def _legible(text: str, tokens: Tokens) -> bool:
     """Whether the model can read the text: it knows nine tenths of its tokens at least, and there are some."""
     count = tokens.number - _SPECIAL_TOKENS
     return len(tokens.unknown) <= _UNKNOWN * count and (count > 0 or not text.strip())
 
 
-def read_whole(
-    texts: Sequence[str], limit: float | None, tokens: Callable[[list[str]], Sequence[Tokens]]
-) -> list[bool]:
-    """Whether each text is read to its end, every word of it, by a model that reads so many tokens.
+@reinit_after_fork(leave=("_models",))
+class LoadedModels(Generic[K, M]):
+    """Models that this process has loaded, by their names. A child process loads its own: a model's threads are gone.
 
-    An unknown sign may be passed over, if there are few of them (an emoji at the end); a letter may not. Of "what does
-    X mean in English?" it would be all that matters, and the vectors would be the same for each X. Of 8,000 English
-    questions one has such a letter, of 1,975 prompts five.
-
-    Args:
-        texts: whole, not their starts.
-        limit: None: a model that reads any number.
-        tokens: those of texts, which it does not cut off.
+    Thread-safe; a second caller waits until the model is there.
     """
-    short = [text for text in texts if len(text) <= _LONGEST]
-    known = dict(zip(short, tokens(short), strict=True))
-    return [text in known and _is_whole(text, known[text], limit) for text in texts]
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._models: dict[K, M] = {}
+
+    def get(self, name: K, load: Callable[[], M]) -> M:
+        """The model of this name, loaded where it has not been."""
+        with self._lock:
+            if name not in self._models:
+                self._models[name] = load()
+            return self._models[name]
 
 
-def _is_whole(text: str, tokens: Tokens, limit: float | None) -> bool:
+class SentenceEmbedder(ABC):
+    """An embedder that knows its model's tokens, and so how much of a text the model reads."""
+
+    @property
+    @abstractmethod
+    def _limit(self) -> int | None:
+        """How many tokens of a text the model reads; None: any number."""
+
+    @abstractmethod
+    def _tokens(self, texts: Sequence[str]) -> Sequence[Tokens]:
+        """The tokens of each text, those included that the model does not get to read."""
+
+    def fits(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text is read to its end, every word of it.
+
+        An unknown sign may be passed over, if there are few of them (an emoji at the end); a letter may not. Of "what
+        does X mean in English?" it would be all that matters, and the vectors would be the same for each X. Of 8,000
+        English questions one has such a letter, of 1,975 prompts five.
+        """
+        short = [text for text in texts if len(text) <= _LONGEST]
+        known = dict(zip(short, self._tokens(short), strict=True))
+        return [text in known and _is_whole(text, known[text], self._limit) for text in texts]
+
+    def reads(self, texts: Sequence[str]) -> list[bool]:
+        """Whether the model knows the words of each text, at least nine tenths of them."""
+        starts = [start_of(text) for text in texts]
+        return [_legible(text, tokens) for text, tokens in zip(starts, self._tokens(starts), strict=True)]
+
+
+def _is_whole(text: str, tokens: Tokens, limit: int | None) -> bool:
     fits = limit is None or tokens.number <= limit
-    return fits and legible(text, tokens) and not any(map(str.isalnum, "".join(tokens.unknown)))
+    return fits and _legible(text, tokens) and not any(map(str.isalnum, "".join(tokens.unknown)))

@@ -48,7 +48,7 @@ class EmbedderLoader:
     @classmethod
     def of(cls, embedder: Embedder) -> EmbedderLoader:
         """Of one that is there already."""
-        return _There(embedder)
+        return _ReadyEmbedder(embedder)
 
     @property
     def begun(self) -> bool:
@@ -152,7 +152,7 @@ class EmbedderLoader:
         return max(0.0, self._waited_since + load_timeout_s - monotonic())
 
 
-class _There(EmbedderLoader):
+class _ReadyEmbedder(EmbedderLoader):
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
         super().__init__(lambda: embedder)

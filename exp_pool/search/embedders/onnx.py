@@ -33,14 +33,13 @@ from loguru import logger
 
 from exp_pool.errors import EmbedderError
 from exp_pool.runtime.files import create_folder, sync_folder
-from exp_pool.runtime.forks import ForkSafeLock
 from exp_pool.runtime.plugs import to_install
 from exp_pool.search.embedders._sentence_models import (
+    LoadedModels,
+    SentenceEmbedder,
     Tokens,
     find,
     full_name,
-    legible,
-    read_whole,
     short_name,
     start_of,
 )
@@ -54,11 +53,10 @@ _THREADS = 4  # more do not make a short text faster
 _PARTS = ("modules.json", "config.json", "sentence_bert_config.json", "tokenizer*.json", "vocab.*", "*.model")
 _WEIGHTS = ("*.safetensors", "*.bin")
 
-_loading = ForkSafeLock()
-_models: dict[tuple[int, Path], ExportedModel] = {}  # by process: after a fork the child has none of their threads
+_models: LoadedModels[Path, ExportedModel] = LoadedModels()
 
 
-class OnnxEmbedder:
+class OnnxEmbedder(SentenceEmbedder):
     """A sentence-transformers model on ONNX Runtime, on the CPU.
 
     Args:
@@ -79,29 +77,22 @@ class OnnxEmbedder:
         revision = _digest(source)
         slug = re.sub(r"[^\w.-]+", "_", short_name(name))[-80:].strip("_.")
         self._folder = _cache() / f"{slug}-{revision}-{wanted}-{_EXPORT_VERSION}"
-        with _loading:
-            model = _models.get((os.getpid(), self._folder)) or _open_or_export(source, self._folder, wanted)
-            _models[os.getpid(), self._folder] = model
+        model = _models.get(self._folder, lambda: _open_or_export(source, self._folder, wanted))
         self.identity = f"onnx/{short_name(name)}@{revision}/{model.precision}"
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        return self._model().embed(texts)
-
-    def fits(self, texts: Sequence[str]) -> list[bool]:
-        model = self._model()
-        return read_whole(texts, model.limit, model.tokens)
-
-    def reads(self, texts: Sequence[str]) -> list[bool]:
-        """Whether the model knows the words of each text, at least nine tenths of them."""
-        starts = [start_of(text) for text in texts]
-        return [legible(text, tokens) for text, tokens in zip(starts, self._model().tokens(starts), strict=True)]
-
+    @property
     def _model(self) -> ExportedModel:
-        with _loading:
-            model = _models.get((os.getpid(), self._folder))
-            if model is None:  # in a forked child
-                model = _models[os.getpid(), self._folder] = _opened(self._folder)
-        return model
+        return _models.get(self._folder, lambda: _opened(self._folder))  # read again in a forked child
+
+    @property
+    def _limit(self) -> int | None:
+        return self._model.limit
+
+    def _tokens(self, texts: Sequence[str]) -> list[Tokens]:
+        return self._model.tokens(texts)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        return self._model.embed(texts)
 
 
 class ExportedModel:

@@ -7,7 +7,6 @@ the network is asked last, and not at all under ``HF_HUB_OFFLINE=1``.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,14 @@ from typing import Any
 import numpy as np
 
 from exp_pool.errors import EmbedderError
-from exp_pool.runtime.forks import ForkSafeLock
 from exp_pool.runtime.plugs import to_install
 from exp_pool.search.embedders._sentence_models import (
     PACKAGED,
+    LoadedModels,
+    SentenceEmbedder,
     Tokens,
     find,
     full_name,
-    legible,
-    read_whole,
     short_name,
     start_of,
 )
@@ -32,11 +30,10 @@ _BATCH = 32
 _HUB_S = 5.0  # for the hub to say anything at all
 _SERVER_ERROR = 500
 
-_loading = ForkSafeLock()
-_models: dict[tuple[int, str], tuple[Any, str]] = {}  # by process: after a fork the child loads its own
+_models: LoadedModels[str, tuple[Any, str]] = LoadedModels()  # with the digests of their weights
 
 
-class SentenceTransformerEmbedder:
+class SentenceTransformerEmbedder(SentenceEmbedder):
     """A sentence-transformers model.
 
     Args:
@@ -47,13 +44,7 @@ class SentenceTransformerEmbedder:
     """
 
     def __init__(self, name: str) -> None:
-        key = (os.getpid(), full_name(name))
-        with _loading:
-            if key not in _models:
-                model = load(full_name(name))
-                model.encode(["the first text takes longer, which is part of loading"], show_progress_bar=False)
-                _models[key] = model, _digest(model)
-            self._model, revision = _models[key]
+        self._model, revision = _models.get(full_name(name), lambda: _loaded(full_name(name)))
         # The revision is a digest of the weights: the same model has the same identity wherever it came from.
         self.identity = f"sentence-transformers/{short_name(name)}@{revision}"
 
@@ -62,15 +53,12 @@ class SentenceTransformerEmbedder:
         vectors = self._model.encode(starts, batch_size=_BATCH, convert_to_numpy=True, show_progress_bar=False)
         return np.asarray(vectors)
 
-    def fits(self, texts: Sequence[str]) -> list[bool]:
-        return read_whole(texts, self._model.max_seq_length, self._tokens)
+    @property
+    def _limit(self) -> int | None:
+        limit: int | None = self._model.max_seq_length
+        return limit
 
-    def reads(self, texts: Sequence[str]) -> list[bool]:
-        """Whether the model knows the words of each text, at least nine tenths of them."""
-        starts = [start_of(text) for text in texts]
-        return [legible(text, tokens) for text, tokens in zip(starts, self._tokens(starts), strict=True)]
-
-    def _tokens(self, texts: list[str]) -> list[Tokens]:
+    def _tokens(self, texts: Sequence[str]) -> list[Tokens]:
         if not texts:
             return []
         tokenizer = self._model.tokenizer
@@ -78,7 +66,7 @@ class SentenceTransformerEmbedder:
         if not hasattr(tokenizer, "unk_token_id"):  # of another package, for models of single words
             return [Tokens(len(text.encode("utf-8", "replace"))) for text in texts]
         places = bool(getattr(tokenizer, "is_fast", False))
-        read = tokenizer(texts, truncation=False, verbose=False, return_offsets_mapping=places)
+        read = tokenizer(list(texts), truncation=False, verbose=False, return_offsets_mapping=places)
         # Of a tokenizer that does not say where a token stands, each unknown one counts as a letter.
         spans = read["offset_mapping"] if places else [[None] * len(ids) for ids in read["input_ids"]]
         return [
@@ -92,6 +80,12 @@ class SentenceTransformerEmbedder:
             )
             for text, ids, of_text in zip(texts, read["input_ids"], spans, strict=True)
         ]
+
+
+def _loaded(name: str) -> tuple[Any, str]:
+    model = load(name)
+    model.encode(["the first text takes longer, which is part of loading"], show_progress_bar=False)
+    return model, _digest(model)
 
 
 def load(name: str) -> Any:

@@ -43,7 +43,7 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _EmbeddedText:
     vector: np.ndarray
     whole: bool
     embedder: str
@@ -51,7 +51,7 @@ class _Row:
 
 
 @dataclass(eq=False, slots=True)
-class _Request:
+class _PendingTexts:
     """Texts of one caller, and what came of them, perhaps with another's."""
 
     texts: list[str]
@@ -79,8 +79,8 @@ class EmbeddingService:
         self._embedder: Embedder | None = None
         self._told: Future[Embedder] | None = None
         self._dimension: int | None = None
-        self._waiting: list[_Request] = []  # the urgent ones, in order of arrival
-        self._recent = _Recent()
+        self._waiting: list[_PendingTexts] = []  # the urgent ones, in order of arrival
+        self._recent = _VectorCache()
 
     # The loading
 
@@ -146,10 +146,10 @@ class EmbeddingService:
             StillLoadingError: the embedder was not there in time.
             EmbedderError: there is no embedder, it failed, took too long or returned something that is not vectors.
         """
-        request = _Request([_readable(text) for text in texts])
+        request = _PendingTexts([_readable(text) for text in texts])
         known = self._recent.get(request.texts)
         if known and all(text in known for text in request.texts):
-            return _put_together(known, request.texts)
+            return _stacked(known, request.texts)
         left_s = timeout_s
         if self._embedder is None:
             deadline, there = monotonic() + timeout_s, self.ready
@@ -176,10 +176,10 @@ class EmbeddingService:
         lazy = "; if it loads its model with the first text, call warm_up() when the program starts"
         return said if self._dimension else said + lazy
 
-    def _serve(self, request: _Request, embedder: Embedder) -> Embedded:
+    def _serve(self, request: _PendingTexts, embedder: Embedder) -> Embedded:
         """Embed these texts, and in one batch with them those of others who wait as urgently."""
         if request.embedded is None:
-            batch = self._company(request)
+            batch = self._batch_with(request)
             try:
                 self._embed(embedder, batch)
             except Exception as err:
@@ -191,7 +191,7 @@ class EmbeddingService:
         assert request.embedded is not None
         return request.embedded
 
-    def _company(self, request: _Request) -> list[_Request]:
+    def _batch_with(self, request: _PendingTexts) -> list[_PendingTexts]:
         """The request, and others that wait, as far as they are few texts together.
 
         Upkeep's goes alone: its batch is big enough, and who is in a hurry does not wait for it.
@@ -208,7 +208,7 @@ class EmbeddingService:
                 batch.append(other)
         return batch
 
-    def _embed(self, embedder: Embedder, batch: list[_Request]) -> None:
+    def _embed(self, embedder: Embedder, batch: list[_PendingTexts]) -> None:
         texts = list(dict.fromkeys(text for each in batch for text in each.texts))
         rows = self._recent.get(texts)
         missing = [text for text in texts if text not in rows]
@@ -222,9 +222,9 @@ class EmbeddingService:
             whole = embedder.fits(missing)
             legible = _legible(embedder, missing, whole)
             made = zip(missing, vectors, whole, legible, strict=True)
-            rows |= {text: _Row(vector, fits, name, reads) for text, vector, fits, reads in made}
+            rows |= {text: _EmbeddedText(vector, fits, name, reads) for text, vector, fits, reads in made}
         for each in batch:
-            each.embedded = _put_together(rows, each.texts)
+            each.embedded = _stacked(rows, each.texts)
             if each in self._waiting:  # upkeep's texts come once each, and would push the others out
                 self._recent.put({text: rows[text] for text in each.texts})
 
@@ -233,14 +233,14 @@ class EmbeddingService:
         self._thread.stop(timeout_s)
 
 
-class _Recent:
+class _VectorCache:
     """Vectors of the texts asked for last. Thread-safe. Texts are known by a digest: none is kept in memory here."""
 
     def __init__(self) -> None:
-        self._rows: OrderedDict[bytes, _Row] = OrderedDict()
+        self._rows: OrderedDict[bytes, _EmbeddedText] = OrderedDict()
         self._access = threading.Lock()
 
-    def get(self, texts: Sequence[str]) -> dict[str, _Row]:
+    def get(self, texts: Sequence[str]) -> dict[str, _EmbeddedText]:
         """Those that are known."""
         found = {}
         keys = [_digest(text) for text in texts]
@@ -252,7 +252,7 @@ class _Recent:
                     found[text] = row
         return found
 
-    def put(self, rows: Mapping[str, _Row]) -> None:
+    def put(self, rows: Mapping[str, _EmbeddedText]) -> None:
         """Keep a copy, or the whole batch would live as long as one of it."""
         kept = {_digest(text): replace(row, vector=row.vector.copy()) for text, row in rows.items()}
         with self._access:
@@ -269,7 +269,7 @@ def _readable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _put_together(rows: Mapping[str, _Row], texts: Sequence[str]) -> Embedded:
+def _stacked(rows: Mapping[str, _EmbeddedText], texts: Sequence[str]) -> Embedded:
     found = [rows[text] for text in texts]
     return Embedded(
         np.stack([row.vector for row in found]),

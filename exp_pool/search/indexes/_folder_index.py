@@ -32,7 +32,7 @@ _PATIENCE = 20  # times `timeout_s`, for upkeep; a caller waits once
 
 
 class Engine(Protocol):
-    """One generation of one space, open; used by one thread only."""
+    """One generation of one partition, open; used by one thread only."""
 
     def upsert(self, rows: Sequence[VectorRow]) -> None:
         """Add or replace rows."""
@@ -56,7 +56,7 @@ class Engine(Protocol):
 
 
 class FolderIndex(ABC):
-    """A folder of spaces, each with its generations.
+    """A folder of partitions, each with its generations.
 
     Args:
         path: the folder; created at first use, for this user only.
@@ -75,7 +75,7 @@ class FolderIndex(ABC):
         self._path = Path(path)
         self._timeout_s = timeout_s
         self._thread = SingleThreadExecutor(f"exp_pool-{self.scheme}")
-        self._shelves: dict[IndexPartition, _Shelf] = {}
+        self._opened: dict[IndexPartition, _OpenPartition] = {}
         self._left_to_parent: list[object] = []
         reset_in_child(self._leave_to_parent)
 
@@ -89,50 +89,50 @@ class FolderIndex(ABC):
 
     def _leave_to_parent(self) -> None:
         """After a fork the library's threads are gone: it would hang for ever, with the interpreter's lock in hand."""
-        self._left_to_parent.append(self._shelves)  # dropping them would close its files
-        for shelf in self._shelves.values():
-            shelf.generations.leave_to_parent()
-        self._shelves = {}
+        self._left_to_parent.append(self._opened)  # dropping them would close its files
+        for opened in self._opened.values():
+            opened.generations.leave_to_parent()
+        self._opened = {}
 
-    def generation(self, space: IndexPartition, pool: str) -> str:
-        return self._do(lambda: self._take(space, pool).filling, _PATIENCE)
+    def generation(self, partition: IndexPartition, pool: str) -> str:
+        return self._do(lambda: self._take(partition, pool).filling, _PATIENCE)
 
-    def doubt(self, space: IndexPartition) -> str:
-        return self._do(lambda: self._shelf(space).generations.doubt, _PATIENCE)
+    def doubt(self, partition: IndexPartition) -> str:
+        return self._do(lambda: self._get(partition).generations.doubt, _PATIENCE)
 
-    def findable(self, space: IndexPartition) -> set[str] | None:
-        shelf = self._do(lambda: self._shelf(space))
-        return None if shelf.generations.hopeless or self._left_to_parent else self._found_in(shelf.place)
+    def findable(self, partition: IndexPartition) -> set[str] | None:
+        opened = self._do(lambda: self._get(partition))
+        return None if opened.generations.hopeless or self._left_to_parent else self._found_in(opened.place)
 
-    def believe(self, space: IndexPartition) -> None:
-        self._do(lambda: setattr(self._shelf(space).generations, "doubt", ""), _PATIENCE)
+    def believe(self, partition: IndexPartition) -> None:
+        self._do(lambda: setattr(self._get(partition).generations, "doubt", ""), _PATIENCE)
 
-    def count(self, space: IndexPartition) -> int:
-        return self._do(lambda: self._shelf(space).filled().count(), _PATIENCE)
+    def count(self, partition: IndexPartition) -> int:
+        return self._do(lambda: self._get(partition).filled().count(), _PATIENCE)
 
-    def renew(self, space: IndexPartition) -> str:
-        return self._do(lambda: self._shelf(space).renew(), _PATIENCE)
+    def renew(self, partition: IndexPartition) -> str:
+        return self._do(lambda: self._get(partition).renew(), _PATIENCE)
 
-    def complete(self, space: IndexPartition) -> None:
-        self._do(lambda: self._shelf(space).complete(), _PATIENCE)
+    def complete(self, partition: IndexPartition) -> None:
+        self._do(lambda: self._get(partition).complete(), _PATIENCE)
 
-    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, partition: IndexPartition, rows: Sequence[VectorRow]) -> None:
         for start in range(0, len(rows), self.batch):
             batch = rows[start : start + self.batch]
-            self._do(lambda some=batch: self._shelf(space).upsert(some), _PATIENCE)  # type: ignore[misc]
+            self._do(lambda some=batch: self._get(partition).upsert(some), _PATIENCE)  # type: ignore[misc]
 
-    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
+    def delete_many(self, partition: IndexPartition, ids: Sequence[str]) -> None:
         unique = list(dict.fromkeys(ids))
         for start in range(0, len(unique), self.batch):
             batch = unique[start : start + self.batch]
-            self._do(lambda some=batch: self._shelf(space).filled().delete(some), _PATIENCE)  # type: ignore[misc]
+            self._do(lambda some=batch: self._get(partition).filled().delete(some), _PATIENCE)  # type: ignore[misc]
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:
         def search() -> list[list[Neighbour]]:
-            shelf = self._shelves.get(IndexPartition(query.namespace, query.embedder))
-            if shelf is None or shelf.generations.current is None or shelf.generations.doubt:
+            opened = self._opened.get(IndexPartition(query.namespace, query.embedder))
+            if opened is None or opened.generations.current is None or opened.generations.doubt:
                 return [[] for _ in query.vectors]  # it has nothing yet
-            engine = shelf.answering()
+            engine = opened.answering()
             return [engine.nearest(vector, query) for vector in query.vectors]
 
         return self._do(search)
@@ -143,17 +143,17 @@ class FolderIndex(ABC):
                 return
             self._claim_for(pool)
             for place in self._path.glob(f"{digest(namespace)}-{'[0-9a-f]' * 32}"):
-                shelf = next((s for s in self._shelves.values() if s.generations.folder == place), None)
-                if shelf is None:
-                    shelf = self._new_shelf(IndexPartition(namespace, ""), place)
-                    shelf.generations.acquire()
-                shelf.clear()
-                self._shelves.pop(shelf.space, None)
+                opened = next((s for s in self._opened.values() if s.generations.folder == place), None)
+                if opened is None:
+                    opened = self._new_partition(IndexPartition(namespace, ""), place)
+                    opened.generations.acquire()
+                opened.clear()
+                self._opened.pop(opened.partition, None)
 
         self._do(clear, _PATIENCE)
 
     def close(self) -> None:
-        if self._shelves:
+        if self._opened:
             self._do(self._close, 2)
         self._thread.stop(self._timeout_s)
 
@@ -167,20 +167,22 @@ class FolderIndex(ABC):
         except Exception as err:
             raise VectorIndexError(f"{self.library} at {self._path}: {err}") from err
 
-    def _take(self, space: IndexPartition, pool: str) -> _Shelf:
-        shelf = self._shelves.get(space)
-        if shelf is None:
+    def _take(self, partition: IndexPartition, pool: str) -> _OpenPartition:
+        opened = self._opened.get(partition)
+        if opened is None:
             if self._left_to_parent:
                 raise VectorIndexError("opened by a process that then forked; start workers by spawn to have it there")
             self._claim_for(pool)
-            shelf = self._new_shelf(space, self._path / f"{digest(space.namespace)}-{digest(space.embedder)}")
-            shelf.open()
-            self._shelves[space] = shelf
-        return shelf
+            opened = self._new_partition(
+                partition, self._path / f"{digest(partition.namespace)}-{digest(partition.embedder)}"
+            )
+            opened.open()
+            self._opened[partition] = opened
+        return opened
 
-    def _new_shelf(self, space: IndexPartition, folder: Path) -> _Shelf:
+    def _new_partition(self, partition: IndexPartition, folder: Path) -> _OpenPartition:
         library = f"{self.library} {importlib.metadata.version(self.library)}"
-        return _Shelf(space, Generations(folder, library), self._open)
+        return _OpenPartition(partition, Generations(folder, library), self._open)
 
     def _claim_for(self, pool: str) -> None:
         """Two pools over one folder would take turns in rebuilding it."""
@@ -201,22 +203,24 @@ class FolderIndex(ABC):
                 f"index='{self.scheme}:///...', or remove the folder if that pool is gone. Nothing was changed"
             )
 
-    def _shelf(self, space: IndexPartition) -> _Shelf:
-        shelf = self._shelves.get(space)
-        if shelf is None:
-            raise VectorIndexError(f"{space} is not open")
-        return shelf
+    def _get(self, partition: IndexPartition) -> _OpenPartition:
+        opened = self._opened.get(partition)
+        if opened is None:
+            raise VectorIndexError(f"{partition} is not open")
+        return opened
 
     def _close(self) -> None:
-        while self._shelves:
-            self._shelves.popitem()[1].close()
+        while self._opened:
+            self._opened.popitem()[1].close()
 
 
-class _Shelf:
-    """The folder of one space, with engines on the generation that answers and on the one being filled."""
+class _OpenPartition:
+    """The folder of one partition, with engines on the generation that answers and on the one being filled."""
 
-    def __init__(self, space: IndexPartition, generations: Generations, open_engine: Callable[[Path], Engine]) -> None:
-        self.space = space
+    def __init__(
+        self, partition: IndexPartition, generations: Generations, open_engine: Callable[[Path], Engine]
+    ) -> None:
+        self.partition = partition
         self.generations = generations
         self.filling = ""
         self._open_engine = open_engine

@@ -48,8 +48,8 @@ class ChromaIndex(FolderIndex):
         """The index of ``chroma:///folder``."""
         return cls(location, timeout_s=config.store_timeout)
 
-    def _open(self, folder: Path) -> _Collection:
-        return _Collection(folder, self._hnsw)
+    def _open(self, folder: Path) -> _ChromaCollection:
+        return _ChromaCollection(folder, self._hnsw)
 
     def _found_in(self, folder: Path) -> set[str] | None:
         """What another process finds there; None where it dies, complains or takes too long."""
@@ -65,7 +65,7 @@ class ChromaIndex(FolderIndex):
         return {unquote(str(id_)) for id_ in found}
 
 
-class _Collection:
+class _ChromaCollection:
     """One Chroma of its own, with one collection."""
 
     def __init__(self, folder: Path, hnsw: dict[str, Any]) -> None:

@@ -62,25 +62,25 @@ class ChromaServerIndex:
         """The index of ``chroma://host:port``."""
         return cls(url, timeout_s=config.store_timeout)
 
-    def generation(self, space: IndexPartition, pool: str) -> str:
-        name = f"{_prefix(space.namespace, pool)}{digest(space.embedder)}"
+    def generation(self, partition: IndexPartition, pool: str) -> str:
+        name = f"{_prefix(partition.namespace, pool)}{digest(partition.embedder)}"
         collection = self._do(lambda: self._connected().collection(name))
-        self._collections[space] = collection
+        self._collections[partition] = collection
         return str(collection.id)
 
-    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
-        collection = self._collection(space)
+    def upsert_many(self, partition: IndexPartition, rows: Sequence[VectorRow]) -> None:
+        collection = self._collection(partition)
         for start in range(0, len(rows), _BATCH):
             self._do(lambda some=rows[start : start + _BATCH]: upsert(collection, some))  # type: ignore[misc]
 
-    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
-        collection = self._collection(space)
+    def delete_many(self, partition: IndexPartition, ids: Sequence[str]) -> None:
+        collection = self._collection(partition)
         quoted = [quote(id_) for id_ in dict.fromkeys(ids)]  # Chroma refuses an id that stands there twice
         for start in range(0, len(quoted), _BATCH):
             self._do(lambda some=quoted[start : start + _BATCH]: collection.delete(ids=some))  # type: ignore[misc]
 
-    def count(self, space: IndexPartition) -> int:
-        collection = self._collection(space)
+    def count(self, partition: IndexPartition) -> int:
+        collection = self._collection(partition)
         return self._do(lambda: int(collection.count()))
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:
@@ -90,8 +90,8 @@ class ChromaServerIndex:
         return self._do(lambda: [nearest(collection, vector, query) for vector in query.vectors])
 
     def clear(self, namespace: str, pool: str) -> None:
-        for space in [space for space in self._collections if space.namespace == namespace]:
-            del self._collections[space]
+        for partition in [partition for partition in self._collections if partition.namespace == namespace]:
+            del self._collections[partition]
         self._do(lambda: self._connected().drop(_prefix(namespace, pool)))
 
     def close(self) -> None:
@@ -100,10 +100,10 @@ class ChromaServerIndex:
         if server is not None:
             server.close()
 
-    def _collection(self, space: IndexPartition) -> Any:
-        collection = self._collections.get(space)
+    def _collection(self, partition: IndexPartition) -> Any:
+        collection = self._collections.get(partition)
         if collection is None:
-            raise VectorIndexError(f"{space} is not open")
+            raise VectorIndexError(f"{partition} is not open")
         return collection
 
     def _connected(self) -> _Server:

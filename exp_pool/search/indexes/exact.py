@@ -25,8 +25,8 @@ class ExactIndex:
 
     Args:
         store: whose vectors are searched.
-        max_bytes: of vectors kept in memory. Beyond it the spaces that were searched longest ago are dropped; one that
-            is larger alone is read from the store for each search.
+        max_bytes: of vectors kept in memory. Beyond it the partitions that were searched longest ago are dropped; one
+            that is larger alone is read from the store for each search.
     """
 
     derived = False
@@ -42,52 +42,52 @@ class ExactIndex:
         """The index of ``exact://``."""
         return cls(store, config.scan_bytes)
 
-    def generation(self, space: IndexPartition, pool: str) -> str:  # noqa: ARG002
+    def generation(self, partition: IndexPartition, pool: str) -> str:  # noqa: ARG002
         return ""
 
-    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, partition: IndexPartition, rows: Sequence[VectorRow]) -> None:
         """Nothing to do: `search` reads the store."""
 
-    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
+    def delete_many(self, partition: IndexPartition, ids: Sequence[str]) -> None:
         """Nothing to do: `search` reads the store."""
 
     def search(self, query: VectorQuery, start: int = 0) -> list[list[Neighbour]]:
         """See `VectorIndex.search`; with `start`, only among what changed after that position of the store's."""
-        space = IndexPartition(query.namespace, query.embedder)
+        partition = IndexPartition(query.namespace, query.embedder)
         with self._lock:
             try:
-                table = self._table(space, start, 4 * query.vectors.shape[1])
+                table = self._table(partition, start, 4 * query.vectors.shape[1])
                 if table is None:
-                    return self._search_pages(space, query, start)
+                    return self._search_pages(partition, query, start)
             except StoreError as err:
                 raise VectorIndexError(f"the store's vectors cannot be read: {err}") from err
             return _nearest(table, query)
 
-    def _table(self, space: IndexPartition, start: int, size: int) -> VectorTable | None:
-        """What is in memory of the space, brought up to date; None where it is too large."""
-        table = self._tables.pop(space, None)
+    def _table(self, partition: IndexPartition, start: int, size: int) -> VectorTable | None:
+        """What is in memory of the partition, brought up to date; None where it is too large."""
+        table = self._tables.pop(partition, None)
         if table is None or table.start != start:
             table = VectorTable(start)
-        for rows in self._pages(space, table.position):
+        for rows in self._pages(partition, table.position):
             _apply(table, rows, size)
             if table.nbytes > self._max_bytes:
                 return None
-        self._tables[space] = table  # the last one is the one searched last
+        self._tables[partition] = table  # the last one is the one searched last
         while sum(kept.nbytes for kept in self._tables.values()) > self._max_bytes:
             self._tables.popitem(last=False)
         return table
 
-    def _pages(self, space: IndexPartition, position: int) -> Iterator[list[VectorRow]]:
-        while rows := self._store.vectors_after(*space, position, _PAGE):
+    def _pages(self, partition: IndexPartition, position: int) -> Iterator[list[VectorRow]]:
+        while rows := self._store.vectors_after(*partition, position, _PAGE):
             yield rows
             position = rows[-1].position
             if len(rows) < _PAGE:
                 return
 
-    def _search_pages(self, space: IndexPartition, query: VectorQuery, start: int) -> list[list[Neighbour]]:
+    def _search_pages(self, partition: IndexPartition, query: VectorQuery, start: int) -> list[list[Neighbour]]:
         """Page by page; a row is in one page only, because the store tells the last change of each."""
         best: list[list[Neighbour]] = [[] for _ in query.vectors]
-        for rows in self._pages(space, start):
+        for rows in self._pages(partition, start):
             table = VectorTable()
             _apply(table, rows, 4 * query.vectors.shape[1])
             best = [
@@ -98,8 +98,8 @@ class ExactIndex:
 
     def clear(self, namespace: str, pool: str) -> None:  # noqa: ARG002
         with self._lock:
-            for space in [space for space in self._tables if space.namespace == namespace]:
-                del self._tables[space]
+            for partition in [partition for partition in self._tables if partition.namespace == namespace]:
+                del self._tables[partition]
 
     def close(self) -> None:
         with self._lock:

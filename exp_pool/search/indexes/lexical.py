@@ -54,7 +54,7 @@ class LexicalIndex:
         self._store = store
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._tables: OrderedDict[str, _Table] = OrderedDict()
+        self._tables: OrderedDict[str, _InvertedIndex] = OrderedDict()
 
     def search(self, query: LexicalQuery) -> list[Neighbour]:
         """At most `limit` rows that have a word in common with the text, best first; some may be gone by now.
@@ -83,8 +83,8 @@ class LexicalIndex:
         with self._lock:
             self._tables.clear()
 
-    def _table(self, namespace: str) -> _Table:
-        table = self._tables.get(namespace) or _Table()
+    def _table(self, namespace: str) -> _InvertedIndex:
+        table = self._tables.get(namespace) or _InvertedIndex()
         while rows := self._store.requests_after(namespace, table.position, _PAGE):
             self._tables.pop(namespace, None)  # who is interrupted leaves none that is half written
             for row in rows:
@@ -99,7 +99,7 @@ class LexicalIndex:
         return table
 
 
-class _Table:
+class _InvertedIndex:
     """The words of one namespace's requests. Not thread-safe.
 
     Arrays are copied for each search: a view that a traceback keeps alive would keep its array from growing.

@@ -63,18 +63,18 @@ class MilvusIndex:
         """The index of ``milvus://host:port``."""
         return cls(url, timeout_s=config.store_timeout)
 
-    def generation(self, space: IndexPartition, pool: str) -> str:
-        prefix = f"{_prefix(space.namespace, pool)}{digest(space.embedder)}_"
+    def generation(self, partition: IndexPartition, pool: str) -> str:
+        prefix = f"{_prefix(partition.namespace, pool)}{digest(partition.embedder)}_"
         found = self._do(lambda client: self._collections(client, prefix))
         name = min(found, default=f"{prefix}{uuid.uuid4().hex[:8]}")
         if found:  # a server that was started again may have let go of it
             self._do(lambda client: client.load_collection(name, timeout=self._timeout_s))
-        self._there = (self._there - {self._names.get(space)}) | ({name} if found else set())
-        self._names[space] = name
+        self._there = (self._there - {self._names.get(partition)}) | ({name} if found else set())
+        self._names[partition] = name
         return name
 
-    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
-        name = self._name(space)
+    def upsert_many(self, partition: IndexPartition, rows: Sequence[VectorRow]) -> None:
+        name = self._name(partition)
         if rows and name not in self._there:
             dimension = len(rows[0].vector.values) // 4 if rows[0].vector else 0
             self._do(lambda client: milvus.create(client, name, dimension, _INDEX, self._timeout_s))
@@ -83,16 +83,16 @@ class MilvusIndex:
             some = rows[start : start + _BATCH]
             self._do(lambda client, some=some: milvus.upsert(client, name, some, self._timeout_s))  # type: ignore[misc]
 
-    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
-        name, unique = self._name(space), list(dict.fromkeys(ids))
+    def delete_many(self, partition: IndexPartition, ids: Sequence[str]) -> None:
+        name, unique = self._name(partition), list(dict.fromkeys(ids))
         if name not in self._there:
             return
         for start in range(0, len(unique), _BATCH):
             some = unique[start : start + _BATCH]
             self._do(lambda client, some=some: milvus.delete(client, name, some, self._timeout_s))  # type: ignore[misc]
 
-    def count(self, space: IndexPartition) -> int:
-        name = self._name(space)
+    def count(self, partition: IndexPartition) -> int:
+        name = self._name(partition)
         if name not in self._there:
             return 0
         return self._do(lambda client: milvus.count(client, name, self._timeout_s))
@@ -105,8 +105,8 @@ class MilvusIndex:
         return self._do(lambda client: milvus.nearest(client, name, query.vectors, query, ef, self._timeout_s))
 
     def clear(self, namespace: str, pool: str) -> None:
-        for space in [space for space in self._names if space.namespace == namespace]:
-            self._there.discard(self._names.pop(space))
+        for partition in [partition for partition in self._names if partition.namespace == namespace]:
+            self._there.discard(self._names.pop(partition))
         for name in self._do(lambda client: self._collections(client, _prefix(namespace, pool))):
             self._do(lambda client, name=name: client.drop_collection(name, timeout=self._timeout_s))  # type: ignore[misc]
 
@@ -116,10 +116,10 @@ class MilvusIndex:
         if client is not None:
             client.close()
 
-    def _name(self, space: IndexPartition) -> str:
-        name = self._names.get(space)
+    def _name(self, partition: IndexPartition) -> str:
+        name = self._names.get(partition)
         if name is None:
-            raise VectorIndexError(f"{space} is not open")
+            raise VectorIndexError(f"{partition} is not open")
         return name
 
     def _collections(self, client: Any, prefix: str) -> list[str]:

@@ -27,7 +27,7 @@ _FRESH = 1000  # rows that were not flushed, from which on they are: searching t
 
 
 class MilvusLiteIndex(FolderIndex):
-    """Exact similarity (FLAT, cosine) in a folder that one process owns; for each space a server of its own.
+    """Exact similarity (FLAT, cosine) in a folder that one process owns; for each partition a server of its own.
 
     Raises:
         ConfigurationError: pymilvus or milvus-lite is not installed.
@@ -52,11 +52,11 @@ class MilvusLiteIndex(FolderIndex):
         """The index of ``milvus:///file.db``."""
         return cls(location, timeout_s=config.store_timeout)
 
-    def _open(self, folder: Path) -> _File:
-        return _File(folder / _PLACE, self._timeout_s)
+    def _open(self, folder: Path) -> _LiteCollection:
+        return _LiteCollection(folder / _PLACE, self._timeout_s)
 
 
-class _File:
+class _LiteCollection:
     """One Milvus Lite of its own, with one collection, which is made with the first row."""
 
     def __init__(self, place: Path, timeout_s: float) -> None:

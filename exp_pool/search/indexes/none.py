@@ -18,13 +18,13 @@ class NoIndex:
         """The index of ``none://``."""
         return cls()
 
-    def generation(self, space: IndexPartition, pool: str) -> str:
+    def generation(self, partition: IndexPartition, pool: str) -> str:
         return ""
 
-    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, partition: IndexPartition, rows: Sequence[VectorRow]) -> None:
         pass
 
-    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
+    def delete_many(self, partition: IndexPartition, ids: Sequence[str]) -> None:
         pass
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:

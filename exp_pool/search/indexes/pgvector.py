@@ -14,11 +14,11 @@ from exp_pool.runtime.plugs import offers
 
 
 class PgVectorIndex:
-    """Cosine similarity by pgvector: exact up to `index_from` vectors of a space, HNSW beyond.
+    """Cosine similarity by pgvector: exact up to `index_from` vectors of a partition, HNSW beyond.
 
     Args:
         store: on PostgreSQL.
-        index_from: vectors from which a space gets an HNSW index.
+        index_from: vectors from which a partition gets an HNSW index.
 
     Raises:
         ConfigurationError: the store is another one.
@@ -40,13 +40,13 @@ class PgVectorIndex:
         """The index of ``pgvector://``: in the database of the store, so it takes no place of its own."""
         return cls(store, config.index_from)
 
-    def generation(self, space: IndexPartition, pool: str) -> str:  # noqa: ARG002
+    def generation(self, partition: IndexPartition, pool: str) -> str:  # noqa: ARG002
         return ""
 
-    def upsert_many(self, space: IndexPartition, rows: Sequence[VectorRow]) -> None:
+    def upsert_many(self, partition: IndexPartition, rows: Sequence[VectorRow]) -> None:
         """Nothing to do: they were stored with their rows."""
 
-    def delete_many(self, space: IndexPartition, ids: Sequence[str]) -> None:
+    def delete_many(self, partition: IndexPartition, ids: Sequence[str]) -> None:
         """Nothing to do: they went with their rows."""
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:

@@ -242,7 +242,7 @@ class RowReader:
             for handle, stored in zip(handles, found, strict=True)
         ]
 
-    def spaces(self, namespace: str | None) -> dict[IndexPartition, int]:
+    def partitions(self, namespace: str | None) -> dict[IndexPartition, int]:
         """See `RecordStore.spaces`."""
         spaces = self.namespaces() if namespace is None else [namespace]
         found = self.ask_each(spaces, lambda listing: [("HGETALL", listing.spaces)])

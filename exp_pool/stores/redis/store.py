@@ -289,8 +289,8 @@ class RedisStore(RedisNotes):
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
         return self._reader.vectors_after(namespace, embedder, position, limit)
 
-    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
-        return self._reader.spaces(namespace)
+    def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
+        return self._reader.partitions(namespace)
 
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
         return self._reader.requests_after(namespace, position, limit)

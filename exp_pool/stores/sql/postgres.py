@@ -136,7 +136,7 @@ def _concerns_others(record: logging.LogRecord) -> bool:
 logging.getLogger("psycopg").addFilter(_concerns_others)
 
 
-class _Session:
+class _PostgresSession:
     """Statements with ``?``. In a pipeline they are sent together until one's result is wanted."""
 
     def __init__(self, link: _Link, pipeline: psycopg.Pipeline | None = None) -> None:
@@ -251,13 +251,13 @@ class PostgresStore(ServerStore[_Link]):
     def _reading(self, connection: _Link, timeout_s: float) -> Iterator[Connection]:
         connection.timeout_s = timeout_s
         with self._at(connection):
-            yield _Session(connection)
+            yield _PostgresSession(connection)
 
     @contextmanager
     def _writing(self, connection: _Link, timeout_s: float) -> Iterator[Connection]:
         connection.timeout_s = timeout_s
         with self._at(connection), connection.pipeline() as pipeline, connection.transaction():
-            yield _Session(connection, pipeline)
+            yield _PostgresSession(connection, pipeline)
 
     @contextmanager
     def _migrating(self, connection: _Link) -> Iterator[Connection]:
@@ -361,7 +361,7 @@ class PostgresStore(ServerStore[_Link]):
         super().tidy(forget_before)
         if self._index_from is None or monotonic() - self._tended < _TEND_EVERY_S:
             return
-        index_from, spaces = self._index_from, self.spaces()
+        index_from, spaces = self._index_from, self.partitions()
 
         def tend(link: _Link) -> None:
             link.timeout_s = self._timeout_s * PATIENCE

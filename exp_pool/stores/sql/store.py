@@ -30,7 +30,7 @@ from exp_pool.runtime.clock import now_us
 from exp_pool.stores.columns import COLUMNS, NAMES, checksum, expanded, from_row, keep, restore
 from exp_pool.stores.sql.dialect import Connection, marks
 from exp_pool.stores.sql.engine import translated
-from exp_pool.stores.sql.notes import SqlNotes
+from exp_pool.stores.sql.side_tables import SqlSideTables
 from exp_pool.stores.sql.where import Where, select
 
 _CURRENT = f'SELECT checksum, {NAMES} FROM experiences WHERE namespace = ? AND "key" = ? AND is_current = 1'
@@ -56,7 +56,7 @@ _PAGE = 500  # rows at once: a bound on how long others wait for a writer, enoug
 _TIDY_EVERY_US = 3600 * 10**6  # what was remembered of deletions is looked through once an hour
 
 
-class SqlStore(SqlNotes):
+class SqlStore(SqlSideTables):
     """A record store on an engine that speaks SQL."""
 
     _tidied = 0
@@ -256,7 +256,7 @@ class SqlStore(SqlNotes):
         ]
 
     @translated
-    def spaces(self, namespace: str | None = None) -> dict[IndexPartition, int]:
+    def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
         where, values = ("", ()) if namespace is None else ("WHERE namespace = ?", (keep(namespace),))
         statement = f"SELECT namespace, embedder, count(*) FROM vectors {where} GROUP BY namespace, embedder"
         rows = self._all(statement, values, patient=True)

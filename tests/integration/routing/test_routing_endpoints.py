@@ -186,7 +186,7 @@ def test_limits_hold_while_the_settings_of_an_endpoint_change(model_server):
 
     async def changed(router, **settings):
         known[:] = [endpoint(server, **settings)]
-        while router._gates.all[0].endpoint != known[0]:
+        while router._limiters.all[0].endpoint != known[0]:
             await asyncio.sleep(0.01)
 
     async def ask(router):
@@ -215,7 +215,7 @@ def test_who_waits_for_a_rate_hears_at_once_that_the_router_was_closed(model_ser
         await router.route_request("hello")
         waiting = asyncio.create_task(router.route_request("hello"))
         async with asyncio.timeout(20):
-            while not router._gates.all[0]._in_order.locked():  # it waits for its rate
+            while not router._limiters.all[0]._in_order.locked():  # it waits for its rate
                 await asyncio.sleep(0.01)
         await router.close()
         with pytest.raises(ClosedError):

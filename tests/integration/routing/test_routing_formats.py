@@ -9,7 +9,7 @@ from support.servers.models import Raw
 from support.servers.wire_formats import FORMATS, ToolCall
 
 from exp_pool.errors import EndpointError
-from exp_pool.routing import Adapter, ConcurrentRouter, ModelEndpoint, Outgoing, Said
+from exp_pool.routing import Adapter, ConcurrentRouter, ModelEndpoint, Outgoing, Reply
 
 WIRES = list(FORMATS)
 TEXT = "größer 你好 👩‍🚀 done"
@@ -241,7 +241,7 @@ def test_an_adapter_is_a_pair_of_functions(model_server):
         return Outgoing(ask.url, {"messages": [{"content": ask.messages[-1]["content"].upper()}]})
 
     def read(payload):
-        return Said(text=payload["choices"][0]["message"]["content"] + "!", finished=True)
+        return Reply(text=payload["choices"][0]["message"]["content"] + "!", finished=True)
 
     server = model_server("openai", name="mine")
 

@@ -61,7 +61,7 @@ def current(tmp_path):
 
 def in_index(manager, namespace="default"):
     """What the index finds by itself, without the join."""
-    index, (space, *_) = manager.sync._index, manager.sync._store.spaces(namespace)
+    index, (space, *_) = manager.sync._index, manager.sync._store.partitions(namespace)
     found = index.search(VectorQuery(*space, to_unit(letters(["abc"]), 1), 10 * len(WORDS)))[0]
     ids = {row.id: row.request for row in manager.sync._store.scan(RecordQuery(namespace))}
     return sorted(ids.get(neighbour.id, neighbour.id) for neighbour in found)
@@ -289,7 +289,7 @@ def test_a_link_out_of_the_folder_is_not_followed(settings, tmp_path):
     shutil.move(shelf(tmp_path), outside)
     before = sorted(path.name for path in outside.rglob("*"))
     with ExpManager(**settings) as manager:
-        space = next(iter(manager.sync._store.spaces()))
+        space = next(iter(manager.sync._store.partitions()))
         name = f"{digest(space.namespace)}-{digest(space.embedder)}"
         (tmp_path / "pool" / "chroma" / name).symlink_to(outside)
         manager.sync.flush()
@@ -443,7 +443,7 @@ def test_a_damaged_vector_is_similar_to_nothing(settings, damage):
 
 
 def _embedder(manager):
-    return [space.embedder for space in manager.sync._store.spaces()]
+    return [space.embedder for space in manager.sync._store.partitions()]
 
 
 def _text(manager, row):

@@ -23,6 +23,7 @@ from exp_pool.api.registry import embedder_maker
 from exp_pool.errors import EmbedderError
 from exp_pool.search.embedders import onnx
 from exp_pool.search.embedders._onnx_export import agreement, agreement_texts
+from exp_pool.search.embedders._sentence_models import LoadedModels
 from exp_pool.search.embedders.onnx import OnnxEmbedder, _best_precision, _opened
 from exp_pool.search.embedders.sentence_transformers import SentenceTransformerEmbedder
 
@@ -269,7 +270,7 @@ def test_each_damaged_file_is_noticed_and_the_model_is_exported_anew(exported, c
 
     monkeypatch.setenv("EXP_POOL_ONNX_CACHE", str(cache))
     monkeypatch.setattr(onnx, "_run_export", run_export)
-    monkeypatch.setattr(onnx, "_models", {})
+    monkeypatch.setattr(onnx, "_models", LoadedModels())
     assert np.array_equal(OnnxEmbedder(REAL).embed(["a text"]), expected)
     assert exports == ["int8"]
     _opened(folder)

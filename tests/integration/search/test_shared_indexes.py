@@ -35,7 +35,7 @@ def fill(manager, words=WORDS):
 
 def ids_in_index(manager):
     """What the index has, without the join."""
-    index, (space, *_) = manager.sync._index, manager.sync._store.spaces("default")
+    index, (space, *_) = manager.sync._index, manager.sync._store.partitions("default")
     if not isinstance(index, ChromaServerIndex):
         return [near.id for near in index.search(VectorQuery(*space, to_unit(letters(["abc"]), 1), 1000))[0]]
     # Its searches go by a graph, which may have a row that no way leads to: one in thousands.
@@ -53,7 +53,7 @@ def answers(manager, text, top_k=3):
 
 
 def covered(manager):
-    (space,) = manager.sync._store.spaces("default")
+    (space,) = manager.sync._store.partitions("default")
     return manager.sync._index_sync._neighbours.covered(space) is not None
 
 
@@ -204,7 +204,7 @@ def test_two_processes_feed_one_index(settings):
 def test_while_another_feeds_it_this_one_uses_what_is_there(settings):
     with ExpManager(**settings) as manager, ExpManager(**settings) as other:
         fill(manager)
-        store, (space,) = manager.sync._store, manager.sync._store.spaces("default")
+        store, (space,) = manager.sync._store, manager.sync._store.partitions("default")
         lease = store.claim(space.namespace, f"index:{space.embedder}", "another process", 60).lease
         fill(other, ["zzzz"])
         assert covered(other)
@@ -235,7 +235,11 @@ def test_a_store_put_back_from_a_copy_has_what_the_server_dropped_handed_over_ag
 def test_who_was_given_up_hands_nothing_over(settings, monkeypatch):
     with ExpManager(**settings) as manager:
         fill(manager)
-        follower, store, (space,) = manager.sync._index_sync, manager.sync._store, manager.sync._store.spaces("default")
+        follower, store, (space,) = (
+            manager.sync._index_sync,
+            manager.sync._store,
+            manager.sync._store.partitions("default"),
+        )
         key = (space.namespace, f"index:{space.embedder}")
         with follower._feeding(space) as may_feed:
             assert may_feed()
@@ -249,7 +253,7 @@ def test_who_was_given_up_hands_nothing_over(settings, monkeypatch):
 def test_a_row_that_came_late_is_found_by_nobody(settings):
     with ExpManager(**settings) as manager:
         fill(manager)
-        store, (space,) = manager.sync._store, manager.sync._store.spaces("default")
+        store, (space,) = manager.sync._store, manager.sync._store.partitions("default")
         (row,) = [row for row in store.vectors_after(*space, 0, 1000) if answers_to(manager, row, "afk")]
         manager.sync.delete_exps({"request": "afk"})
         manager.sync.flush()

@@ -88,7 +88,7 @@ def test_without_the_hidden_folder_everything_is_owed_again_and_nothing_is_lost(
     shutil.rmtree(store.path / ".state")
     assert store.count(RecordQuery("n", pending=TaskKind.EMBED)) == 5
     assert {r.response for r in store.scan(RecordQuery("n"))} == {'"a"'}
-    assert store.spaces() == {}
+    assert store.partitions() == {}
     store.complete_many([Completion("n", rows[0].id, TaskKind.EMBED, vector=vector(1))])
     assert store.vectors_after("n", "e", position, 9)[0].position > position
     assert store.check() == []
@@ -102,7 +102,7 @@ def test_what_one_does_the_other_sees(store, other):
     put(other, second)
     assert store.get_many("n", [first.key]) == [second]
     assert store.get_many("n", [first.id], by="id")[0].superseded_by == second.id
-    assert store.spaces() == {}
+    assert store.partitions() == {}
     other.touch_many("n", [Touch(second.id, 1, 9)])
     assert only(store).access_count == 1
     assert other.write_state("n", "s", "x", None)
@@ -429,5 +429,5 @@ def test_spaces_are_those_of_rows_that_are_there(store):
     store.put_many([Put(kept, vector=vector(1))])
     store.close()
     files(store)[0].unlink()
-    assert store.spaces() == {}
+    assert store.partitions() == {}
     assert [r.vector for r in store.vectors_after("n", "e", 0, 9)] == [None]

@@ -115,7 +115,7 @@ def check_all(store, said, follower):
     vectors = {i: v for i, v in zip(rows, store.get_vectors("n", list(rows)), strict=True) if v is not None}
     assert vectors.keys() <= current.keys()
     assert follower.vectors == vectors
-    assert store.spaces() == ({("n", "e"): len(vectors)} if vectors else {})
+    assert store.partitions() == ({("n", "e"): len(vectors)} if vectors else {})
     assert {i: t for i, t in follower.requests.items() if i in current} == {i: r.request for i, r in current.items()}
     owing = {r.id for r in store.scan(RecordQuery(None, pending=TaskKind.EMBED))}
     assert owing == {r.id for r in current.values() if r.embed_due is not None}

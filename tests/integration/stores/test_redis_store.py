@@ -365,7 +365,7 @@ def test_rows_that_the_server_dropped_are_taken_off_the_lists(redis_url):
         (said,) = store.repair()
         assert "1 rows that are not there were taken off" in said
         assert store.check() == []
-        assert (store.usage("n").rows, store.spaces("n")) == (1, {("n", "e"): 1})
+        assert (store.usage("n").rows, store.partitions("n")) == (1, {("n", "e"): 1})
         again = row("dropped", "again")
         put(store, again)
         assert [r.id for r in store.scan(RecordQuery("n"))] == [kept.id, again.id]

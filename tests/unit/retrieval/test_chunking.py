@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.chunk_texts import SCRIPTS, put_together
 
 from exp_pool.errors import ConfigurationError, InvalidInputError
-from exp_pool.retrieval.chunker import Chunking
+from exp_pool.retrieval.chunker import ChunkSettings
 
 
 def token_count(text):
@@ -18,7 +18,7 @@ def token_count(text):
 
 
 def cut(text, size, overlap=0, by="characters", block=7, count_tokens=token_count):
-    chunker = Chunking(size, overlap, by, count_tokens).begin()
+    chunker = ChunkSettings(size, overlap, by, count_tokens).begin()
     pieces = []
     for start in range(0, len(text), block):
         pieces += chunker.feed(text[start : start + block])
@@ -155,4 +155,4 @@ def test_wrong_settings_name_the_value_and_what_is_allowed():
         ((10, 0, "tokens", 4), "count_tokens=4 must be a callable"),
     ):
         with pytest.raises(ConfigurationError, match=message):
-            Chunking(*settings)
+            ChunkSettings(*settings)

@@ -11,11 +11,11 @@ import pytest
 from exp_pool.errors import ConfigurationError, EndpointError
 from exp_pool.routing import ADAPTERS, STRATEGIES, ConcurrentRouter, Load, ModelEndpoint
 from exp_pool.routing.circuit import Circuit
-from exp_pool.routing.gate import Gate
 from exp_pool.routing.hedge import first_success
-from exp_pool.routing.rate import Rate
+from exp_pool.routing.limiter import EndpointLimiter
 from exp_pool.routing.router import _patient
-from exp_pool.routing.slots import Slots
+from exp_pool.routing.semaphore import ResizableSemaphore
+from exp_pool.routing.sliding_window import SlidingWindow
 from exp_pool.routing.transport import EventParser
 
 URL = "https://example.org/v1/chat/completions"
@@ -25,7 +25,7 @@ URL = "https://example.org/v1/chat/completions"
 def clock(monkeypatch):
     """The time of circuits, rates and gates, moved by hand."""
     now = SimpleNamespace(time=1000.0)
-    for module in ("circuit", "rate", "gate"):
+    for module in ("circuit", "sliding_window", "limiter"):
         monkeypatch.setattr(f"exp_pool.routing.{module}.monotonic", lambda: now.time)
     return now
 
@@ -188,7 +188,7 @@ def test_the_quickest_first_until_it_is_busy():
 
 
 def test_a_rate_is_never_exceeded(clock):
-    rng, rate, taken = random.Random(5), Rate(100), []
+    rng, rate, taken = random.Random(5), SlidingWindow(100), []
     for _ in range(3000):
         amount = rng.randrange(1, 40)
         if wait := rate.wait_s(amount):
@@ -204,7 +204,7 @@ def test_a_rate_is_never_exceeded(clock):
 
 
 def test_a_rate_waits_no_longer_than_it_must(clock):
-    rate = Rate(10)
+    rate = SlidingWindow(10)
     first = rate.take(6)
     clock.time += 20
     rate.take(4)
@@ -341,13 +341,13 @@ def test_who_fails_beside_the_winner_is_heard_out():
 
 def test_who_can_take_it_soonest_is_waited_for(clock):
     def gate(name, limit, used_at):
-        gate = Gate(ModelEndpoint(name, URL, tokens_per_minute=limit))
+        gate = EndpointLimiter(ModelEndpoint(name, URL, tokens_per_minute=limit))
         clock.time = used_at
         gate.tokens.take(limit)
         return gate
 
     soon, later, never = gate("soon", 1000, 1000.0), gate("later", 1000, 1050.0), gate("never", 10, 1050.0)
-    free = Gate(ModelEndpoint("free", URL))
+    free = EndpointLimiter(ModelEndpoint("free", URL))
     assert _patient([soon, later, never], 20) == [later, soon]
     assert soon in _patient([soon, never], 20)
     assert _patient([later, soon], 20) == [soon]
@@ -360,7 +360,7 @@ def test_who_can_take_it_soonest_is_waited_for(clock):
 
 def test_slots_are_never_more_than_their_size_while_it_changes_and_while_some_give_up():
     async def main():
-        slots, inside, most, entered = Slots(3), 0, [], []
+        slots, inside, most, entered = ResizableSemaphore(3), 0, [], []
         coin = random.Random(4)
 
         async def visit(number):
@@ -401,7 +401,7 @@ def test_slots_are_never_more_than_their_size_while_it_changes_and_while_some_gi
 
 def test_who_gives_up_when_it_is_its_turn_gives_its_place_to_the_next():
     async def main():
-        slots = Slots(1)
+        slots = ResizableSemaphore(1)
         await slots.__aenter__()
         second = asyncio.ensure_future(slots.__aenter__())
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""So much in any 60 seconds, at no time more."""
+"""Sliding-window rate limiter: at most so much in any 60 seconds."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from exp_pool.runtime.clock import monotonic
 
 
 @dataclass(slots=True)
-class Taken:
-    """An amount that was taken at a time. It may be put right later."""
+class WindowEntry:
+    """An amount that was taken at a time, estimated first and corrected later."""
 
     at: float
     amount: int
 
 
-class Rate:
-    """What was taken in the last `period_s` never exceeds `limit`.
+class SlidingWindow:
+    """A rate limiter: what was taken in the last `period_s` seconds never exceeds `limit`.
 
-    A log, not a token bucket: a bucket lets twice the limit pass in one window, half of it saved up, half of it new.
+    It keeps a log. A token bucket lets twice the limit pass in one window, half of it saved up, half of it new.
     """
 
     def __init__(self, limit: int, period_s: float = 60.0) -> None:
         self.limit, self._period_s = limit, period_s
-        self._log: deque[Taken] = deque()
+        self._log: deque[WindowEntry] = deque()
         self._total = 0
 
     def wait_s(self, amount: int) -> float:
@@ -43,23 +43,23 @@ class Rate:
             wait = taken.at + self._period_s - now
         return wait
 
-    def take(self, amount: int) -> Taken:
-        """From now on it counts."""
-        taken = Taken(monotonic(), amount)
+    def take(self, amount: int) -> WindowEntry:
+        """Count an amount from now on."""
+        taken = WindowEntry(monotonic(), amount)
         self._log.append(taken)
         self._total += amount
         return taken
 
-    def correct(self, taken: Taken, amount: int) -> None:
-        """It was another amount. Where it was more, later ones wait for longer."""
+    def correct(self, taken: WindowEntry, amount: int) -> None:
+        """Replace an amount that was estimated. Where it was more, later ones wait for longer."""
         if taken.at + self._period_s > monotonic():
             self._total += amount - taken.amount
             taken.amount = amount
 
 
-def adjusted(rate: Rate | None, limit: int | None) -> Rate | None:
-    """The rate with another limit, if any: what was taken still counts."""
-    if limit is None or rate is None:
-        return None if limit is None else Rate(limit)
-    rate.limit = limit
-    return rate
+def with_limit(window: SlidingWindow | None, limit: int | None) -> SlidingWindow | None:
+    """The rate limiter with another limit, if any: what was taken still counts."""
+    if limit is None or window is None:
+        return None if limit is None else SlidingWindow(limit)
+    window.limit = limit
+    return window

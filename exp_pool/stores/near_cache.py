@@ -13,16 +13,17 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from loguru import logger
 
 from exp_pool.core.contracts.plugs import (
+    CacheTier,
     Claim,
     Deletion,
     Evicted,
     EvictionOrder,
-    FrontTier,
     Put,
     PutMode,
     PutStatus,
@@ -34,17 +35,17 @@ from exp_pool.errors import StoreError
 from exp_pool.runtime.breaker import Breaker
 from exp_pool.runtime.clock import monotonic, now_us
 from exp_pool.runtime.forks import reinit_after_fork
+from exp_pool.stores.store_proxy import StoreProxy
 
 T = TypeVar("T")
 
 _STATE = "hot"  # in no namespace: the name of what is in the store now
 _LOOK_EVERY_S = 1.0
-_ANEW = frozenset({"repair", "restore"})  # afterwards other rows may be there, without a word about any of them
 
 
 @reinit_after_fork()
-class TieredStore:
-    """A record store with a front tier. Everything but reading and writing rows is the store's own.
+class NearCacheStore(StoreProxy):
+    """A record store with a cache tier. Everything but reading and writing rows is the store's own.
 
     Of rows read by key, use counts and what is owed may be old: they are not written to the front, where each hit
     would throw a row out.
@@ -59,39 +60,35 @@ class TieredStore:
     def __init__(
         self,
         store: RecordStore,
-        front: FrontTier,
+        front: CacheTier,
         timeout_s: float,
         trouble: Callable[[StoreError], object] = lambda _: None,
     ) -> None:
-        self._store = store
+        super().__init__(store)
         self._front = front
         self._failed = trouble
         self._breaker = Breaker(timeout_s)
-        for name in dir(RecordStore):
-            if not name.startswith("_") and not hasattr(type(self), name):
-                setattr(self, name, getattr(store, name))
-        self.capabilities = store.capabilities
         self._lock = threading.Lock()
         self._name = ""
         self._looked = -_LOOK_EVERY_S
 
-    def __getattr__(self, name: str) -> Any:
-        """What only this store offers, such as `changes`."""
-        found = getattr(self._store, name)
-        return self._renaming(found) if name in _ANEW else found
-
-    def _renaming(self, method: Callable[..., T]) -> Callable[..., T]:
-        def call(*args: Any, **kwargs: Any) -> T:
-            try:
-                return method(*args, **kwargs)
-            finally:
-                self._rename()
-
-        return call
-
     def repair(self) -> list[str]:
         """The store's own; afterwards the front is empty."""
-        return self._renaming(self._store.repair)()
+        with self._renamed():
+            return self._store.repair()
+
+    def restore(self, source: str | Path) -> Path | None:
+        """The store's own, if it has one; afterwards the front is empty."""
+        with self._renamed():
+            return cast("Path | None", cast("Any", self._store).restore(source))
+
+    @contextmanager
+    def _renamed(self) -> Iterator[None]:
+        """Afterwards other rows may be in the store, without a word about any of them."""
+        try:
+            yield
+        finally:
+            self._rename()
 
     def front_trouble(self) -> str:
         """Why the front cannot be used now; empty where it can. Asks it, whatever was found before."""
@@ -261,10 +258,3 @@ class TieredStore:
             self._front.close()
         finally:
             self._store.close()
-
-
-def tiered(
-    store: RecordStore, front: FrontTier, timeout_s: float, trouble: Callable[[StoreError], object] = lambda _: None
-) -> RecordStore:
-    """The store behind the front; see `TieredStore`."""
-    return cast("RecordStore", TieredStore(store, front, timeout_s, trouble))

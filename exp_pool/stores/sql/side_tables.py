@@ -16,7 +16,7 @@ from exp_pool.stores.sql.rows import Rows
 _RANDOM_BITS = 10  # of a token, which otherwise is the time: they keep two leases of one microsecond apart
 
 
-class SqlNotes(SqlEngine):
+class SqlSideTables(SqlEngine):
     """Everything but the rows themselves."""
 
     def _rows(self, connection: Connection) -> Rows:

@@ -31,8 +31,8 @@ _Call: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
-    """A batch on its way: the item of each position, the distinct ones, and what makes calls for some of them."""
+class _BoundBatch:
+    """A bound batch: the item of each position, the distinct ones, and what makes calls for some of them."""
 
     pool: Pool
     positions: list[Item]
@@ -66,13 +66,13 @@ class _Batched(Decorated[P, R]):
         kind = self._spec.signature.parameters[self._setup.batch].kind
         return with_items((item,) if kind is inspect.Parameter.VAR_POSITIONAL else item)
 
-    def _begin_batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool) -> _Begun | _Call:
+    def _begin_batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool) -> _BoundBatch | _Call:
         """The batch; the call, where it is to run without the pool."""
         pool: Pool | None = None
         call: _Call = args, kwargs
         try:
-            pool = self._pool()
-            mode = self._mode(pool, fresh=fresh)
+            pool = self._binder.pool()
+            mode = self._binder.mode(pool, fresh=fresh)
             if mode is None:
                 return call
             found, with_items, call = self._split(args, kwargs)
@@ -82,11 +82,11 @@ class _Batched(Decorated[P, R]):
                 return call
             if self._setup.refusal:
                 raise UnkeyableError(self._setup.refusal)
-            policy = self._policy_in(pool)
+            policy = self._binder.policy_in(pool)
             requests = [self._item_request(pool, self._one(with_items, item)) for item in found.items]
             return self._begun(pool, mode, policy, found, requests, with_items)
         except Exception as err:
-            self._without(pool, *call, err)
+            self._binder.say_uncached(pool, *call, err)
             return call
 
     def _say_whole(self, pool: Pool, call: _Call) -> None:
@@ -103,9 +103,9 @@ class _Batched(Decorated[P, R]):
 
     def _item_request(self, pool: Pool, call: _Call) -> Request | None:
         try:
-            return self._request(pool, *call)
+            return self._binder.request(pool, *call)
         except UnkeyableError as err:
-            self._without(pool, *call, err)
+            self._binder.say_uncached(pool, *call, err)
             return None
 
     def _begun(
@@ -116,7 +116,7 @@ class _Batched(Decorated[P, R]):
         found: Split,
         requests: Sequence[Request | None],
         with_items: Callable[[Any], _Call],
-    ) -> _Begun:
+    ) -> _BoundBatch:
         by_key: dict[str, Item] = {}
         request_of: dict[str, Request] = {}
         positions: list[Item] = []
@@ -134,9 +134,9 @@ class _Batched(Decorated[P, R]):
         def again(item: Item) -> Story[Ending]:
             return story(request_of[item.key], policy, mode)
 
-        return _Begun(pool, positions, Batch(distinct, found, pool.ports, again), with_items)
+        return _BoundBatch(pool, positions, Batch(distinct, found, pool.ports, again), with_items)
 
-    def _done(self, begun: _Begun) -> Answer[Any] | None:
+    def _done(self, begun: _BoundBatch) -> Answer[Any] | None:
         """What the batch came to; None where the function has to run for all of it."""
         batch = begun.batch
         if batch.apart:
@@ -156,7 +156,7 @@ class _Batched(Decorated[P, R]):
         )
         return Answer(batch.result) if batch.covered else None
 
-    def _together(self, begun: _Begun) -> Answer[Any]:
+    def _together(self, begun: _BoundBatch) -> Answer[Any]:
         """The answers in order; an item that stood twice gets an object of its own each time.
 
         Raises:
@@ -185,7 +185,7 @@ class _Batched(Decorated[P, R]):
             words = {word for word in words if word.partition(" ")[0] == kind} | {batch.word}
         return Answer(put_together(values, words, batch.split.given), found_by=found_by)
 
-    def _may_run(self, begun: _Begun) -> None:
+    def _may_run(self, begun: _BoundBatch) -> None:
         """Whether the function may run for all items.
 
         Raises:
@@ -198,19 +198,19 @@ class _Batched(Decorated[P, R]):
             )
 
     def _item_requests(self, pool: Pool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Request]:
-        found, with_items, call = self._split(*self._full(args, kwargs))
+        found, with_items, call = self._split(*self._binder.full(self._bound, args, kwargs))
         if found is None:
-            return [self._request(pool, *call)]
-        return [self._request(pool, *self._one(with_items, item)) for item in found.items]
+            return [self._binder.request(pool, *call)]
+        return [self._binder.request(pool, *self._one(with_items, item)) for item in found.items]
 
     def _invalidate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-        pool = self._pool()
+        pool = self._binder.pool()
         return sum(
             pool.deleter.delete_call(each.namespace, each.key) for each in self._item_requests(pool, args, kwargs)
         )
 
     def _explanation(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        pool = self._pool()
+        pool = self._binder.pool()
         if (unanswered := pool.why_unanswered()) is not None:
             return f"this call is not answered from the pool: {unanswered}"
         requests, misfit = self._item_requests(pool, args, kwargs), self._policy.misfit
@@ -224,9 +224,9 @@ class CachedBatch(_Batched[P, R], CachedFunction[P, R]):
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
     ) -> Answer[Any]:
         del memo  # of items there is none
-        args, kwargs = self._full(args, kwargs)
+        args, kwargs = self._binder.full(self._bound, args, kwargs)
         begun = self._begin_batch(args, kwargs, fresh=fresh)
-        if not isinstance(begun, _Begun):
+        if not isinstance(begun, _BoundBatch):
             return Answer(self._function(*begun[0], **begun[1]))
 
         def run(passed: Any) -> Any:
@@ -245,9 +245,9 @@ class CachedBatch(_Batched[P, R], CachedFunction[P, R]):
 
     def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
         """For each item what would answer it now, or None."""
-        pool = self._pool()
+        pool = self._binder.pool()
         pool.check_open()
-        found = [look(request, self._policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
+        found = [look(request, self._binder.policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
         return [hit_of(sync.drive(looking, pool.ports, self._function)) for looking in found]
 
 
@@ -258,9 +258,9 @@ class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
     ) -> Answer[Any]:
         del memo  # of items there is none
-        args, kwargs = self._full(args, kwargs)
+        args, kwargs = self._binder.full(self._bound, args, kwargs)
         begun = self._begin_batch(args, kwargs, fresh=fresh)
-        if not isinstance(begun, _Begun):
+        if not isinstance(begun, _BoundBatch):
             return Answer(await self._function(*begun[0], **begun[1]))
         pool, batch, with_items = begun.pool, begun.batch, begun.with_items
 
@@ -281,8 +281,8 @@ class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
 
     async def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
         """For each item what would answer it now, or None."""
-        pool = self._pool()
+        pool = self._binder.pool()
         pool.check_open()
         driver = aio.Driver(pool.ports, self._function, pool.threads)
-        found = [look(request, self._policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
+        found = [look(request, self._binder.policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
         return [hit_of(await driver.drive(looking)) for looking in found]

@@ -7,10 +7,10 @@ from collections import deque
 from contextlib import suppress
 
 
-class Slots:
-    """A semaphore whose size may change while some are inside. Belongs to one event loop.
+class ResizableSemaphore:
+    """An asyncio semaphore that can be resized while it is held; waiters enter in the order in which they came.
 
-    Those who wait come in in the order in which they came.
+    It belongs to one event loop.
     """
 
     def __init__(self, size: int) -> None:
@@ -18,12 +18,12 @@ class Slots:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def resize(self, size: int) -> None:
-        """From now on so many: nobody is sent out, but nobody comes in before enough have gone."""
+        """Allow so many from now on. Holders stay; no waiter enters before enough of them have left."""
         self._size = size
         self._let_in()
 
     async def __aenter__(self) -> None:
-        if self._inside < self._size:  # then nobody waits
+        if self._inside < self._size:  # then there is no waiter
             self._inside += 1
             return
         turn = asyncio.get_running_loop().create_future()
