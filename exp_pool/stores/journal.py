@@ -1,4 +1,4 @@
-"""Many rows changed at once, all of them or none, and taken back later: by a journal in the store, whatever the engine.
+"""Change journal: many rows are changed all or none, and can be undone later, whatever the engine.
 
 One change, from top to bottom (`Journal.apply`):
 
@@ -189,7 +189,7 @@ class Journal(ChangeNotes):
             raise ConflictError(_refusal(refused))
 
     def _finish(self, note: ChangeNote, edits: Iterable[Edit], renew: Renew, *, again: bool = False) -> None:
-        """Whatever of it was done before changes nothing when it is done again."""
+        """Add, delete and restore rows, and write their audit logs. Doing it again changes nothing."""
         for batch in batches(edits):
             renew()
             # A row that was added and deleted since stays deleted; one that is restored is a deleted one.
@@ -299,6 +299,6 @@ def _refusal(rows: Mapping[str, str]) -> str:
 
 
 def some(rows: Mapping[str, str]) -> str:
-    """The first of these rows and what is the matter with them, for a message."""
+    """The first few of these rows and their reasons, for a message."""
     said = "; ".join(f"{id_!r}: {reason}" for id_, reason in islice(rows.items(), _NAMED))
     return said + (f"; and {len(rows) - _NAMED:,} more" if len(rows) > _NAMED else "")

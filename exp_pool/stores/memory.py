@@ -1,4 +1,4 @@
-"""``memory://``: for tests and notebooks; and the meaning of the contract, on dicts under one lock."""
+"""``memory://``: a record store of dicts under one lock, for tests and notebooks; the reference for all others."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ class MemoryStore:
         return iter(rows[:limit])
 
     def _candidates(self, query: RecordQuery) -> Iterable[Record]:
-        """Fewer rows to look at where the query names a request or a key."""
+        """The rows that a query may match: those of one request where the query names one, else all."""
         if query.namespace is not None:
             for condition in query.where:
                 if condition.field == "request" and condition.operator == "eq":

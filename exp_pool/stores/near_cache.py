@@ -1,4 +1,4 @@
-"""Two tiers: a quick one that processes share stands in front of the store for what calls ask, and either may die.
+"""Near cache: a quick cache tier that processes share, in front of a record store; either may fail.
 
 What the front has was read from the store while nobody wrote about it: a reader that fills it holds a ticket, which is
 worth nothing once somebody has begun to write (the leases of R. Nishtala et al., Scaling Memcache at Facebook, 2013).
@@ -73,12 +73,12 @@ class NearCacheStore(StoreProxy):
         self._looked = -_LOOK_EVERY_S
 
     def repair(self) -> list[str]:
-        """The store's own; afterwards the front is empty."""
+        """Repair the store; then nothing that the front has is used any more."""
         with self._renamed():
             return self._store.repair()
 
     def restore(self, source: str | Path) -> Path | None:
-        """The store's own, if it has one; afterwards the front is empty."""
+        """Restore the store from a backup; then nothing that the front has is used any more."""
         with self._renamed():
             return cast("Path | None", cast("Any", self._store).restore(source))
 
@@ -101,7 +101,7 @@ class NearCacheStore(StoreProxy):
     # The front, as long as it works
 
     def _try(self, work: Callable[[], T]) -> T | None:
-        """Ask the front; None where it is away."""
+        """Ask the front; None where it fails, or failed a moment ago."""
         if self._breaker.trouble():
             return None
         try:
@@ -137,7 +137,7 @@ class NearCacheStore(StoreProxy):
         return known.value if known else ""
 
     def _rename(self) -> None:
-        """Nothing that the front has is worth anything; others notice within a second."""
+        """Make all that the front has worthless by a new name of the contents; others notice within a second."""
         written = False
         while not written:
             known = self._store.read_state("", _STATE)
@@ -183,7 +183,7 @@ class NearCacheStore(StoreProxy):
 
     @contextmanager
     def _changing(self, places: Mapping[str, Sequence[str]]) -> Iterator[dict[str, list[Record | None]]]:
-        """What the front has of these keys goes; without keys: of the whole namespace.
+        """For the time of a write to the store the front forgets these keys, or a whole namespace without keys.
 
         Yields where the rows may be put that these keys have afterwards, in the order of the keys.
         """
@@ -253,7 +253,7 @@ class NearCacheStore(StoreProxy):
             return self._store.clear(namespace)
 
     def close(self) -> None:
-        """Both."""
+        """Close the front and the store."""
         try:
             self._front.close()
         finally:

@@ -1,4 +1,4 @@
-"""What a store gives page by page, as one iterator: the entries of a log, the deletions of a namespace."""
+"""Pagination: the entries of a log, or the deletions of a namespace, as one iterator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ _PAGE = 100  # entries; an audit log holds what was edited, so that they may be 
 
 
 def log_entries(store: RecordStore, namespace: str, name: str) -> Iterator[str]:
-    """All entries of a log, the oldest first."""
+    """All entries of a log, the oldest first.
+
+    Args:
+        store: the store.
+        namespace: whose log.
+        name: of the log.
+    """
     page = store.read_log(namespace, name, limit=_PAGE)
     while page:
         yield from (entry for _, entry in page)
@@ -19,7 +25,13 @@ def log_entries(store: RecordStore, namespace: str, name: str) -> Iterator[str]:
 
 
 def audit_entries(store: RecordStore, namespace: str, id_: str) -> list[str]:
-    """What people and rules said and changed about an experience, the oldest first."""
+    """The audit log of an experience, the oldest entry first.
+
+    Args:
+        store: the store.
+        namespace: of the experience.
+        id_: of the experience.
+    """
     return list(log_entries(store, namespace, audit_log(id_)))
 
 

@@ -1,4 +1,4 @@
-"""An SQLite database that agrees with the files of a folder: what `JsonStore` asks, and writes to."""
+"""SQLite database that is kept in agreement with the files of a folder, in both directions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _KnownFile(NamedTuple):
 
 
 class FolderCache(SqliteEngine):
-    """Transactions of a folder: the database is brought into agreement before each, and the files within it.
+    """The database of a folder: what people changed in files is taken over, and rows that change are written.
 
     Args:
         path: the folder; created at first use.

@@ -1,4 +1,4 @@
-"""Reads ``.state/journal``, in which folders of before SQLite kept use, vectors, states, logs and deletions: once."""
+"""Migration of ``.state/journal``, in which folders kept use, vectors, states, logs and tombstones before SQLite."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ _USE = (
 
 
 def replay_journal(state: Path, connection: Connection, rows: Rows) -> None:
-    """Take over what the journal says, if there is one, into a new database that has the rows."""
+    """Take over what the journal says, if there is one.
+
+    Args:
+        state: the folder ``.state``.
+        connection: to a new database that has the rows of the folder, in a writing transaction.
+        rows: of that transaction.
+    """
     tables: defaultdict[str, dict[Ref, list[Any]]] = defaultdict(dict)
     for kind, *rest in _lines(state / "journal"):
         if kind == "cutoff":

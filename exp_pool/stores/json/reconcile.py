@@ -1,4 +1,4 @@
-"""Row files beside the database of their folder: what people changed in the files, and what follows from that. Pure."""
+"""Reconciliation of a folder's files with its database: what people changed, and what follows from it. Pure."""
 
 from __future__ import annotations
 

@@ -68,6 +68,11 @@ def place_of_key(namespace: str, key: str, history: str | None = None) -> str:
     """Where the current row of a key stands, or the row of its history that has this id.
 
     ``folder/xx/digest.json`` or ``folder/xx/digest.digest.json``, made of digests only.
+
+    Args:
+        namespace: of the row.
+        key: of the row.
+        history: the id of a row that is not current; None: the current one.
     """
     digest = hash_text(f"{len(namespace)}:{namespace}{key}")[:_DIGEST]
     name = digest if history is None else f"{digest}.{hash_text(history)[:_DIGEST]}"

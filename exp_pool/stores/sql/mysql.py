@@ -93,7 +93,7 @@ _DIALECT = Dialect(
 
 
 class _MysqlSession:
-    """Statements with ``?``."""
+    """A connection of PyMySQL as `Connection`: statements have ``?`` for values."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection

@@ -137,7 +137,7 @@ logging.getLogger("psycopg").addFilter(_concerns_others)
 
 
 class _PostgresSession:
-    """Statements with ``?``. In a pipeline they are sent together until one's result is wanted."""
+    """A connection of psycopg as `Connection`: statements have ``?`` and are sent until a result is read."""
 
     def __init__(self, link: _Link, pipeline: psycopg.Pipeline | None = None) -> None:
         self._link = link
@@ -239,7 +239,7 @@ class PostgresStore(ServerStore[_Link]):
 
     @contextmanager
     def _at(self, link: _Link) -> Iterator[None]:
-        """Whatever goes wrong with the connection is said as `Away`."""
+        """Raise `Away` for whatever goes wrong with the connection."""
         try:
             yield
         except psycopg.Error as err:

@@ -1,4 +1,4 @@
-"""What a store keeps beside its rows: leases, named states, logs, and what was deleted."""
+"""SQL tables beside that of the rows: leases, named states, logs, tombstones."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _RANDOM_BITS = 10  # of a token, which otherwise is the time: they keep two leas
 
 
 class SqlSideTables(SqlEngine):
-    """Everything but the rows themselves."""
+    """Leases, states, logs and tombstones of a store that speaks SQL."""
 
     def _rows(self, connection: Connection) -> Rows:
         return Rows(connection, self._dialect, self._compress_above)
 
     @abstractmethod
     def _current(self, namespace: str, key: str) -> tuple[bool, Record | None]:
-        """Whether the key has a current row; and that, unless it is damaged."""
+        """Whether the key has a current row; and the row, None where it is damaged."""
 
     # Leases
 

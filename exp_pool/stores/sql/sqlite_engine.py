@@ -1,4 +1,4 @@
-"""What stores on an SQLite file share: its dialect, transactions, leases and remedies."""
+"""Record store on an SQLite file: dialect, transactions, leases and remedies, for `SqliteStore` and `JsonStore`."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class SqliteFile:
         rest_during_fork(self._rest, self._resume)
 
     def _rest(self) -> None:
-        """No thread is within SQLite while this one forks: the child would wait for its locks for ever."""
+        """Before a fork: keep other threads out of SQLite, whose locks the child could never take."""
         self._resting.clear()
         self._rested = self._writing.acquire(timeout=self._rest_s)
         self._wait_for_readers(self._rest_s)
@@ -150,7 +150,7 @@ class SqliteFile:
 
     @contextmanager
     def put_down(self) -> Iterator[None]:
-        """No thread of this process has the file open meanwhile; they wait, at most `timeout_s`."""
+        """Close the file in this process for the time of the block; other threads wait, at most `timeout_s`."""
         with self._writing:
             self._resting.clear()
             try:
@@ -190,7 +190,7 @@ class SqliteFile:
         return connection
 
     def _choose_journal(self, connection: sqlite3.Connection) -> None:
-        """The log is shared memory, which processes on two machines do not share: on a network, the old journal."""
+        """WAL; on a network file system the rollback journal, because WAL needs shared memory of one machine."""
         network = network_file_system(self.path)
         wanted = "delete" if network else "wal"
         if network:
@@ -202,7 +202,7 @@ class SqliteFile:
             self._patiently(lambda: connection.execute(f"PRAGMA journal_mode = {wanted}"))
 
     def _patiently(self, job: Callable[[], T]) -> T:
-        """Switching needs the file for itself, and SQLite does not wait for that: of two openers one would fail."""
+        """Retry while the file is locked: a change of the journal mode needs it alone, and SQLite does not wait."""
         from tenacity import Retrying, retry_if_exception_message, stop_after_delay, wait_random
 
         patient = Retrying(
@@ -294,7 +294,7 @@ class SqliteFile:
             return False
 
     def quick_check(self) -> list[str]:
-        """What SQLite finds damaged."""
+        """Damage that SQLite's ``quick_check`` finds; empty where there is none."""
         with self.read() as connection:
             found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(20)")]
         return [] if found == ["ok"] else found

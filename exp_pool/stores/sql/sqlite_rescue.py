@@ -1,4 +1,4 @@
-"""What is done to an SQLite pool as a whole, while nobody else has it open: repair, restore. Nothing is overwritten.
+"""Repair and restore of an SQLite file that no other process has open. Nothing is overwritten.
 
 The present file is set aside under a name of its own; what takes its place is written beside it and renamed at the end.
 """
@@ -113,7 +113,7 @@ def _refuse_what_is_no_pool(backup: sqlite3.Connection, source: Path) -> None:
 
 
 def _alone(path: Path, timeout_s: float) -> None:
-    """Nobody else has it open; if it can be read at all, its log is in the file now."""
+    """Make sure that no other process has the file open, and move its log into the file, if it can be read."""
     if not path.exists():
         return
     try:
@@ -127,7 +127,7 @@ def _alone(path: Path, timeout_s: float) -> None:
 
 
 def _state(path: Path) -> list[tuple[int, int]]:
-    """Changes when anybody writes."""
+    """Sizes and times of the files, which change when anybody writes."""
     there = [each.stat() for ending in ("", "-wal") if (each := path.with_name(path.name + ending)).exists()]
     return [(found.st_size, found.st_mtime_ns) for found in there]
 
@@ -259,7 +259,7 @@ def _by_rowid(damaged: sqlite3.Connection, table: str, selected: str, lost: list
 
 
 def _in_words(numbers: list[int]) -> str:
-    """Numbers that rise, as ranges: those of rows that may have been there."""
+    """Rising row numbers as ranges, for people."""
     starts = [n for at, n in enumerate(numbers) if at == 0 or numbers[at - 1] != n - 1]
     ends = [n for at, n in enumerate(numbers) if at + 1 == len(numbers) or numbers[at + 1] != n + 1]
     words = [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]

@@ -85,7 +85,7 @@ class SqlStore(SqlSideTables):
         return row is not None, None if row is None else self._read_row(row[0], row[1:])
 
     def _read_row(self, check: int | None, row: Sequence[Any]) -> Record | None:
-        """The record; None where it is damaged: what cannot be trusted is not there. `check` names it."""
+        """The record; None, and a line of the log, where its checksum is wrong or it cannot be read."""
         try:
             return from_row(row, check)
         except (StoreError, TypeError) as err:
@@ -167,7 +167,7 @@ class SqlStore(SqlSideTables):
 
     @translated
     def _pages(self, query: RecordQuery, order_by: str, descending: bool, limit: int | None) -> Iterator[list[Record]]:
-        """The handles of all rows first (8 bytes each), then the rows page by page, without holding a transaction."""
+        """Rows page by page: all row numbers are read first (8 bytes each), so that no transaction stays open."""
         assert order_by in SCAN_ORDERS
         # The sign keeps SQLite from walking a whole namespace in this order to save sorting the few rows that match.
         few = query.pending or any(c.operator == "eq" and c.field in ("request", "key", "id") for c in query.where)
@@ -291,7 +291,7 @@ class SqlStore(SqlSideTables):
         self._tidied = forget_before
 
     def _damaged_rows(self) -> list[str]:
-        """Rows in which a byte is wrong, which the engine itself may not notice."""
+        """Rows whose checksum is wrong: the engine itself may not notice a changed byte."""
         damaged, after = [], 0
         statement = f"SELECT seq, checksum, {NAMES} FROM experiences WHERE seq > ? ORDER BY seq LIMIT ?"
         while rows := self._all(statement, (after, _PAGE)):
