@@ -26,22 +26,10 @@ if TYPE_CHECKING:
     from exp_pool.api.race import race
     from exp_pool.core.capture import record
     from exp_pool.core.config import ExpPoolConfig
-    from exp_pool.core.experience import (
-        MISSING,
-        Answer,
-        Call,
-        Experience,
-        ExperienceKind,
-        Hit,
-        Metric,
-        Origin,
-        QueryType,
-        Score,
-        Step,
-        Trust,
-    )
+    from exp_pool.core.experience import MISSING, Experience, ExperienceKind, Metric, Origin, Score, Step, Trust
+    from exp_pool.core.results import Answer, Call, Hit, QueryType
     from exp_pool.core.ttl import Ttl
-    from exp_pool.core.values.encoding import register_type
+    from exp_pool.core.values.registered_types import register_type
     from exp_pool.reuse.context import Inject, SimpleContextBuilder
     from exp_pool.reuse.judges import ExactJudge, PerfectJudge, ThresholdJudge, all_of, any_of, guarded
     from exp_pool.reuse.refine import Refine
@@ -59,21 +47,9 @@ _HOMES = {
     "runtime.carry": ("carry",),
     "core.config": ("ExpPoolConfig",),
     "core.ttl": ("Ttl",),
-    "core.values.encoding": ("register_type",),
-    "core.experience": (
-        "MISSING",
-        "Answer",
-        "Call",
-        "Experience",
-        "ExperienceKind",
-        "Hit",
-        "Metric",
-        "Origin",
-        "QueryType",
-        "Score",
-        "Step",
-        "Trust",
-    ),
+    "core.values.registered_types": ("register_type",),
+    "core.experience": ("MISSING", "Experience", "ExperienceKind", "Metric", "Origin", "Score", "Step", "Trust"),
+    "core.results": ("Answer", "Call", "Hit", "QueryType"),
     "api.manager": ("ExpManager", "exp_cache", "get_exp_manager", "set_exp_manager"),
     "snapshots.migration": ("migrate",),
     "api.race": ("race",),

@@ -12,7 +12,8 @@ from exp_pool.api.pool import Pool
 from exp_pool.api.queries import SEARCH_DEFAULTS, SearchOptions
 from exp_pool.calls.drivers import aio
 from exp_pool.core.contracts.plugs import Embedder, Scorer
-from exp_pool.core.experience import MISSING, Experience, HistoryEntry, Hit
+from exp_pool.core.experience import MISSING, Experience
+from exp_pool.core.results import HistoryEntry, Hit
 from exp_pool.maintenance.backfill import ScoringReport
 from exp_pool.runtime.keyword_options import complete, lists
 from exp_pool.search.embedders.loader import done_or_late

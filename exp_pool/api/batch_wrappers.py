@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -17,11 +18,11 @@ from exp_pool.calls.drivers.batch import Batch, Item, drive, drive_in_own_task
 from exp_pool.calls.flow import look, story
 from exp_pool.calls.request import Memo, Request
 from exp_pool.calls.steps import Ending, Mode, Policy, Story
-from exp_pool.core.experience import Answer, Hit
+from exp_pool.core.record import Match
+from exp_pool.core.results import Answer, Hit
+from exp_pool.core.values.batch_values import ApartError, Split, put_together, split
+from exp_pool.core.values.codec_stamp import read_stamp
 from exp_pool.core.values.deep_equal import type_name
-from exp_pool.core.values.split import Split, split
-from exp_pool.core.values.stamps import read_stamp
-from exp_pool.core.values.wholes import ApartError, put_together
 from exp_pool.errors import ReplayMissError, UnkeyableError
 
 P = ParamSpec("P")
@@ -185,17 +186,40 @@ class _Batched(Decorated[P, R]):
             words = {word for word in words if word.partition(" ")[0] == kind} | {batch.word}
         return Answer(put_together(values, words, batch.split.given), found_by=found_by)
 
-    def _may_run(self, begun: _BoundBatch) -> None:
-        """Whether the function may run for all items.
+    def _steps(self, call: _Call, *, fresh: bool) -> Generator[_BoundBatch | _Call, Any, Answer[Any]]:
+        """The call of a batch, as steps: a batch is to be driven, or the function to be run for a call.
 
         Raises:
-            ReplayMissError: replay is on.
+            ReplayMissError: the function would have to run for all items, and replay is on.
         """
+        begun = self._begin_batch(*call, fresh=fresh)
+        if not isinstance(begun, _BoundBatch):
+            return Answer((yield begun))
+        yield begun
+        answer = self._done(begun)
+        if answer is not None:
+            return answer
         if begun.pool.replay and begun.pool.switches().read:
             raise ReplayMissError(
                 f"{self._spec.name}: the stored answers of these items cannot be put together. Replay is on, so it "
                 "does not run: record it first"
             )
+        if begun.batch.apart and not fresh:  # stored anew, it goes together
+            return (yield from self._steps(begun.whole(), fresh=True))
+        return Answer((yield begun.whole()))
+
+    def _run_items(self, begun: _BoundBatch, items: Any) -> Any:
+        """What the function gives for some of the items."""
+        args, kwargs = begun.with_items(items)
+        return self._function(*args, **kwargs)
+
+    def _looking_for_items(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Pool, list[Story[Match | None]]]:
+        pool = self._binder.pool()
+        pool.check_open()
+        policy = self._binder.policy_in(pool)
+        return pool, [look(request, policy) for request in self._item_requests(pool, args, kwargs)]
 
     def _item_requests(self, pool: Pool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Request]:
         found, with_items, call = self._split(*self._binder.full(self._bound, args, kwargs))
@@ -224,30 +248,22 @@ class CachedBatch(_Batched[P, R], CachedFunction[P, R]):
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
     ) -> Answer[Any]:
         del memo  # of items there is none
-        args, kwargs = self._binder.full(self._bound, args, kwargs)
-        begun = self._begin_batch(args, kwargs, fresh=fresh)
-        if not isinstance(begun, _BoundBatch):
-            return Answer(self._function(*begun[0], **begun[1]))
-
-        def run(passed: Any) -> Any:
-            call_args, call_kwargs = begun.with_items(passed)
-            return self._function(*call_args, **call_kwargs)
-
-        drive(begun.batch, run)
-        answer = self._done(begun)
-        if answer is not None:
-            return answer
-        self._may_run(begun)
-        args, kwargs = begun.whole()
-        if begun.batch.apart and not fresh:  # stored anew, it goes together
-            return self._answer(args[len(self._bound) :], kwargs, fresh=True)
-        return Answer(self._function(*args, **kwargs))
+        steps = self._steps(self._binder.full(self._bound, args, kwargs), fresh=fresh)
+        came_of_it: Any = None
+        while True:
+            try:
+                step = steps.send(came_of_it)
+            except StopIteration as end:
+                answer: Answer[Any] = end.value
+                return answer
+            if isinstance(step, _BoundBatch):
+                drive(step.batch, functools.partial(self._run_items, step))
+            else:
+                came_of_it = self._function(*step[0], **step[1])
 
     def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
         """For each item what would answer it now, or None."""
-        pool = self._binder.pool()
-        pool.check_open()
-        found = [look(request, self._binder.policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
+        pool, found = self._looking_for_items(args, kwargs)
         return [hit_of(sync.drive(looking, pool.ports, self._function)) for looking in found]
 
 
@@ -258,31 +274,24 @@ class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None
     ) -> Answer[Any]:
         del memo  # of items there is none
-        args, kwargs = self._binder.full(self._bound, args, kwargs)
-        begun = self._begin_batch(args, kwargs, fresh=fresh)
-        if not isinstance(begun, _BoundBatch):
-            return Answer(await self._function(*begun[0], **begun[1]))
-        pool, batch, with_items = begun.pool, begun.batch, begun.with_items
-
-        async def run(passed: Any) -> Any:
-            call_args, call_kwargs = with_items(passed)
-            return await self._function(*call_args, **call_kwargs)
-
-        batch.loop = asyncio.get_running_loop()
-        await drive_in_own_task(batch, run, aio.Driver(pool.ports, self._function, pool.threads))
-        answer = self._done(begun)
-        if answer is not None:
-            return answer
-        self._may_run(begun)
-        args, kwargs = begun.whole()
-        if batch.apart and not fresh:
-            return await self._answer(args[len(self._bound) :], kwargs, fresh=True)
-        return Answer(await self._function(*args, **kwargs))
+        steps = self._steps(self._binder.full(self._bound, args, kwargs), fresh=fresh)
+        came_of_it: Any = None
+        while True:
+            try:
+                step = steps.send(came_of_it)
+            except StopIteration as end:
+                answer: Answer[Any] = end.value
+                return answer
+            if isinstance(step, _BoundBatch):
+                step.batch.loop = asyncio.get_running_loop()
+                driver = aio.Driver(step.pool.ports, self._function, step.pool.threads)
+                run = functools.partial(self._run_items, step)  # gives a coroutine
+                await drive_in_own_task(step.batch, run, driver)
+            else:
+                came_of_it = await self._function(*step[0], **step[1])
 
     async def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
         """For each item what would answer it now, or None."""
-        pool = self._binder.pool()
-        pool.check_open()
+        pool, found = self._looking_for_items(args, kwargs)
         driver = aio.Driver(pool.ports, self._function, pool.threads)
-        found = [look(request, self._binder.policy_in(pool)) for request in self._item_requests(pool, args, kwargs)]
         return [hit_of(await driver.drive(looking)) for looking in found]

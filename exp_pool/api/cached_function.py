@@ -15,10 +15,10 @@ from exp_pool.calls.drivers import sync
 from exp_pool.calls.flow import considered, look
 from exp_pool.calls.request import CallSpec, KeyOfCall, Request
 from exp_pool.calls.steps import Policy, Story
-from exp_pool.core.experience import Call
 from exp_pool.core.identity.function_like import FunctionLike
 from exp_pool.core.identity.names import qualified_name
 from exp_pool.core.record import Match
+from exp_pool.core.results import Call
 from exp_pool.core.ttl import Ttl
 from exp_pool.errors import EncodingError, ExpPoolError, InvalidInputError, NamespaceError, UnkeyableError
 from exp_pool.runtime.async_bridge import resolve

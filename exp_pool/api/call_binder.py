@@ -17,11 +17,11 @@ from exp_pool.calls.flow import story
 from exp_pool.calls.local_cache import memo_of
 from exp_pool.calls.request import CallSpec, Memo, Request
 from exp_pool.calls.steps import Ending, Mode, Policy, Story
-from exp_pool.core.experience import Call
 from exp_pool.core.identity.arguments import bind
 from exp_pool.core.identity.function_like import Original
-from exp_pool.core.identity.source import Source
+from exp_pool.core.identity.source import SourceDigest
 from exp_pool.core.identity.value_source import with_arguments
+from exp_pool.core.results import Call
 from exp_pool.core.ttl import Ttl
 from exp_pool.errors import ConfigurationError, NamespaceError, ReplayMissError
 from exp_pool.maintenance.scorer_runner import FunctionScorer
@@ -46,7 +46,7 @@ class DecoratorConfig(Original):
     refusal: str = ""  # why it always runs uncached
     notice: str = ""
     batch: str = ""
-    source: Source | None = None  # whose answers count; None: those of any source
+    source: SourceDigest | None = None  # whose answers count; None: those of any source
 
     @functools.cached_property
     def binder(self) -> CallBinder:

@@ -24,7 +24,7 @@ from exp_pool.calls.request import CallSpec
 from exp_pool.calls.steps import Policy
 from exp_pool.core.identity.function_like import note_class_body, within
 from exp_pool.core.identity.request_text import REQUEST_PARAMETERS
-from exp_pool.core.identity.source import Source
+from exp_pool.core.identity.source import SourceDigest
 from exp_pool.errors import ConfigurationError
 from exp_pool.maintenance.scorer_runner import FunctionScorer
 from exp_pool.reuse.verified import VerifiedJudge
@@ -142,7 +142,7 @@ class _Home:
 
     name: str
     conflict: NameConflict
-    source: Source | None
+    source: SourceDigest | None
 
 
 def _decorated(
@@ -159,7 +159,7 @@ def _decorated(
     if home is None:
         conflict = register(spec.name, target) if name is None else NameConflict()
         sources = (target, *([policy.refine.func] if policy.refine else []))
-        home = _Home(spec.name, conflict, Source(*sources) if checked else None)
+        home = _Home(spec.name, conflict, SourceDigest(*sources) if checked else None)
     if isinstance(policy.judge, VerifiedJudge) and isinstance(policy.judge.same, str):
         load_scorer(policy.judge.same)  # or nobody would know until answers are compared
     scored = None if scorer is None else FunctionScorer(load_scorer(scorer), target, policy.codec)

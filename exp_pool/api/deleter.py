@@ -28,27 +28,16 @@ _DELETE_BATCH = 500
 
 @dataclass(kw_only=True, eq=False)
 class Deleter:
-    """Deletes experiences of one pool; see `ExpManager` for what each method does.
+    """Deletes experiences of one pool; see `ExpManager` for what each method does."""
 
-    Attributes:
-        store: where they live.
-        opened: the same as it was opened, which may have files set aside.
-        switches: whether anything may be deleted.
-        namespaces: whose are meant.
-        notices: for what a developer should act on.
-        follower: takes deleted rows from the index.
-        outcomes: forgets what was said about deleted rows.
-        lease_timeout_s: of the journal of changes.
-    """
-
-    store: RecordStore
-    opened: RecordStore
-    switches: PoolSwitches
-    namespaces: Namespaces
-    notices: Notices
-    index_sync: IndexSync
-    outcomes: Outcomes
-    lease_timeout_s: float
+    store: RecordStore  # where they live
+    opened: RecordStore  # the same as it was opened, which may have files set aside
+    switches: PoolSwitches  # whether anything may be deleted
+    namespaces: Namespaces  # whose are meant
+    notices: Notices  # for what a developer should act on
+    index_sync: IndexSync  # takes deleted rows from the index
+    outcomes: Outcomes  # forgets what was said about deleted rows
+    lease_timeout_s: float  # of the journal of changes
 
     def delete(self, id_: str) -> bool:
         """Delete an experience; whether it was there."""

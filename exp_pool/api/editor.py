@@ -12,10 +12,11 @@ from exp_pool.api.namespaces import Namespaces
 from exp_pool.core.contracts.plugs import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.core.contracts.rows import audit_entry, audit_log
 from exp_pool.core.edits import Deed, Edit, batches
-from exp_pool.core.experience import MISSING, Experience, HistoryEntry, Trust
+from exp_pool.core.experience import MISSING, Experience, Trust
 from exp_pool.core.filters import parse_where
 from exp_pool.core.identity.keys import make_key
 from exp_pool.core.record import Record, to_experience, to_record, vouched_for, with_answers_of
+from exp_pool.core.results import HistoryEntry
 from exp_pool.core.values.encoding import from_plain
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.maintenance.judge_training import JudgeTraining
@@ -36,33 +37,19 @@ _TRIES = 5  # of an update that others get in between
 
 @dataclass(kw_only=True, eq=False)
 class ExperienceEditor:
-    """Adds and changes experiences of one pool; see `ExpManager` for what each method does.
+    """Adds and changes experiences of one pool; see `ExpManager` for what each method does."""
 
-    Attributes:
-        store: where they live.
-        switches: whether anything may be changed.
-        namespaces: whose are meant.
-        counters: for `stored`.
-        secret: what keys are made with, if anything.
-        scoring: is told what is to be scored anew.
-        outcomes: takes feedback.
-        verifying: takes feedback, too, about answers that a judge let pass.
-        upkeep: is told that something is owed.
-        stored: is told of rows that were stored by hand.
-        lease_timeout_s: of the journal of changes.
-    """
-
-    store: RecordStore
-    switches: PoolSwitches
-    namespaces: Namespaces
-    counters: Counters
-    secret: bytes | None
-    scoring: PendingScores
-    outcomes: Outcomes
-    verifying: JudgeTraining
-    worker: MaintenanceWorker
-    stored: Callable[[Sequence[Record]], None]
-    lease_timeout_s: float
+    store: RecordStore  # where they live
+    switches: PoolSwitches  # whether anything may be changed
+    namespaces: Namespaces  # whose are meant
+    counters: Counters  # for `stored`
+    secret: bytes | None  # what keys are made with, if anything
+    scoring: PendingScores  # is told what is to be scored anew
+    outcomes: Outcomes  # takes feedback
+    verifying: JudgeTraining  # takes feedback, too, about answers that a judge let pass
+    worker: MaintenanceWorker  # is told that something is owed
+    stored: Callable[[Sequence[Record]], None]  # is told of rows that were stored by hand
+    lease_timeout_s: float  # of the journal of changes
 
     def create_exps(self, experiences: Sequence[Experience]) -> list[str]:
         """Store experiences; their ids."""

@@ -9,8 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 from exp_pool.api.cached_function import Decorated
 from exp_pool.api.prefill import prefill, prefill_async
 from exp_pool.calls.drivers import aio, sync
-from exp_pool.core.experience import Answer, Hit
 from exp_pool.core.record import Match, to_experience
+from exp_pool.core.results import Answer, Hit
 from exp_pool.runtime.counters import CacheInfo
 
 P = ParamSpec("P")

@@ -26,21 +26,13 @@ _BATCH = 500
 
 @dataclass(kw_only=True, eq=False)
 class FunctionRecords:
-    """What is stored of functions, and why nothing stored answers a call; see the methods of decorated functions.
+    """What is stored of functions, and why nothing stored answers a call; see the methods of decorated functions."""
 
-    Attributes:
-        store: where it lives.
-        switches: whether anything may be asked, or changed.
-        namespaces: whose are meant.
-        notices: for what a developer should act on.
-        deleter: deletes what is stored of a function.
-    """
-
-    store: RecordStore
-    switches: PoolSwitches
-    namespaces: Namespaces
-    notices: Notices
-    deleter: Deleter
+    store: RecordStore  # where it lives
+    switches: PoolSwitches  # whether anything may be asked, or changed
+    namespaces: Namespaces  # whose are meant
+    notices: Notices  # for what a developer should act on
+    deleter: Deleter  # deletes what is stored of a function
 
     def namespaces_of(self, function: str, namespace: str | None, *, varying: bool = False) -> list[str]:
         """The namespaces in which what is asked of a function holds: that of the block, else its own, else ours.

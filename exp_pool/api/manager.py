@@ -18,7 +18,8 @@ from exp_pool.api.pool import Pool
 from exp_pool.api.report import Report
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Embedder, Observer, RecordStore, VectorIndex
-from exp_pool.core.experience import Call, Experience
+from exp_pool.core.experience import Experience
+from exp_pool.core.results import Call
 from exp_pool.core.settings import Settings
 from exp_pool.errors import ClosedError, ConfigurationError
 from exp_pool.maintenance.doctor import Diagnosis

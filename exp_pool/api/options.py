@@ -13,8 +13,8 @@ from exp_pool.calls.drivers.stream_buffer import Recording, StreamCodec
 from exp_pool.calls.steps import Policy
 from exp_pool.core.codecs.typed import codec_for
 from exp_pool.core.contracts.plugs import Codec, ContextBuilder, Judge, Scorer
-from exp_pool.core.experience import Call
 from exp_pool.core.record import OWN_METADATA
+from exp_pool.core.results import Call
 from exp_pool.core.ttl import Duration, Ttl
 from exp_pool.core.values.encoding import dumps
 from exp_pool.errors import ConfigurationError, EncodingError

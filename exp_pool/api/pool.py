@@ -17,8 +17,9 @@ from exp_pool.api.registry import load_scorer
 from exp_pool.api.report import Report, report_on
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import RecordQuery, RecordStore, Scorer
-from exp_pool.core.experience import MISSING, Experience, HistoryEntry, Hit
+from exp_pool.core.experience import MISSING, Experience
 from exp_pool.core.filters import parse_where
+from exp_pool.core.results import HistoryEntry, Hit
 from exp_pool.errors import ClosedError, EmbedderError, InvalidInputError
 from exp_pool.maintenance.backfill import ScoringReport, backfill_scores
 from exp_pool.maintenance.doctor import Diagnosis, examine

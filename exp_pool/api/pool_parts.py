@@ -30,7 +30,8 @@ from exp_pool.core.contracts.plugs import (
     RecordStore,
     VectorIndex,
 )
-from exp_pool.core.experience import Call, Experience
+from exp_pool.core.experience import Experience
+from exp_pool.core.results import Call
 from exp_pool.errors import StoreError
 from exp_pool.maintenance.eviction import Eviction
 from exp_pool.maintenance.index_sync import IndexSync

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from exp_pool.core.experience import Answer
+from exp_pool.core.results import Answer
 from exp_pool.errors import InvalidInputError
 from exp_pool.runtime.call_context import carried
 from exp_pool.runtime.progress import bar

@@ -10,10 +10,11 @@ from typing import Any, TypedDict
 
 from exp_pool.api.namespaces import Namespaces
 from exp_pool.core.contracts.plugs import SCAN_ORDERS, Embedder, RecordQuery, RecordStore, VectorIndex
-from exp_pool.core.experience import Experience, Hit, QueryType
+from exp_pool.core.experience import Experience
 from exp_pool.core.filters import Condition, parse_where
 from exp_pool.core.identity.names import function_name
 from exp_pool.core.record import Match, Record, to_experience
+from exp_pool.core.results import Hit, QueryType
 from exp_pool.errors import DecodingError, InvalidInputError
 from exp_pool.maintenance.worker import MaintenanceWorker
 from exp_pool.runtime.call_context import in_namespace
@@ -43,31 +44,18 @@ SEARCH_DEFAULTS: SearchOptions = {"query_type": QueryType.SEMANTIC, "top_k": 5} 
 
 @dataclass(kw_only=True, eq=False)
 class Queries:
-    """Finds experiences of one pool.
+    """Finds experiences of one pool."""
 
-    Attributes:
-        store: where they live.
-        namespaces: whose are meant.
-        counters: for `degraded`.
-        notices: for what a developer should act on.
-        index: the pool's, for the error of one that has none.
-        search: by meaning, by words, by both.
-        embeddings: the embedder, if there is one.
-        upkeep: embeds what is owed before a search.
-        reranking: puts in order what was found.
-        timeout_s: for all of that.
-    """
-
-    store: RecordStore
-    namespaces: Namespaces
-    counters: Counters
-    notices: Notices
-    index: VectorIndex
-    search: Search
-    embeddings: EmbeddingService | None
-    worker: MaintenanceWorker
-    reranking: RerankerRunner
-    timeout_s: float
+    store: RecordStore  # where they live
+    namespaces: Namespaces  # whose are meant
+    counters: Counters  # for `degraded`
+    notices: Notices  # for what a developer should act on
+    index: VectorIndex  # the pool's, for the error of one that has none
+    search: Search  # by meaning, by words, by both
+    embeddings: EmbeddingService | None  # the embedder, if there is one
+    worker: MaintenanceWorker  # embeds what is owed before a search
+    reranking: RerankerRunner  # puts in order what was found
+    timeout_s: float  # for all of that
 
     def find(self, request: str, options: SearchOptions) -> list[Hit]:
         """Experiences whose request is equal (all of them, newest first) or similar (at most `top_k`, best first).

@@ -11,7 +11,7 @@ from exp_pool.calls.drivers import aio, aio_streams, streams, sync
 from exp_pool.calls.drivers.stream_buffer import StreamCodec, Tape
 from exp_pool.calls.request import Memo
 from exp_pool.calls.steps import Ending
-from exp_pool.core.experience import Answer
+from exp_pool.core.results import Answer
 
 if TYPE_CHECKING:
     from typing import Self

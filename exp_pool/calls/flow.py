@@ -64,9 +64,10 @@ from exp_pool.calls.steps import (
 )
 from exp_pool.calls.store_result import accepted, keep, keep_failure
 from exp_pool.core.contracts.plugs import ContextBuilder, Lease, Question, Verdict
-from exp_pool.core.experience import Answer, Experience, Hit
+from exp_pool.core.experience import Experience
 from exp_pool.core.record import Match, Record, to_experience
-from exp_pool.core.values.stamps import read_stamp
+from exp_pool.core.results import Answer, Hit
+from exp_pool.core.values.codec_stamp import read_stamp
 from exp_pool.errors import DecodingError, EncodingError, InvalidInputError, MisfitError, ReplayMissError
 from exp_pool.reuse.selection import InjectedExperiences, selection_of
 from exp_pool.runtime.clock import now_us

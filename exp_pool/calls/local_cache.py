@@ -268,10 +268,10 @@ class WatchedStore(StoreProxy):
         self._hot.forget([(namespace, row.key) for row in evicted])
         return evicted
 
-    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
         """The store's own; afterwards none of these rows answers."""
         try:
-            self._store.bury(namespace, deletions, cutoff)
+            self._store.apply_tombstones(namespace, deletions, cleared_at)
         finally:
             self._hot.forget_ids(namespace, [deletion.id for deletion in deletions])
 

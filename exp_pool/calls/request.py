@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 from exp_pool.calls.call_log import CallLine
 from exp_pool.core.argument_text import named_where_needed, storable
-from exp_pool.core.experience import Call
 from exp_pool.core.identity.arguments import (
     BESIDE,
     CLASS,
@@ -39,6 +38,7 @@ from exp_pool.core.identity.request_text import (
     with_text,
 )
 from exp_pool.core.record import Record, hash_text, measure
+from exp_pool.core.results import Call
 from exp_pool.core.values.encoding import json_dumps
 from exp_pool.core.values.redaction import REDACTED, is_secret_name, redacted, redacted_text
 from exp_pool.errors import ConfigurationError, UnkeyableError

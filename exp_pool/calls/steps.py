@@ -10,9 +10,9 @@ from exp_pool.calls.request import Request
 from exp_pool.core.capture import Capture
 from exp_pool.core.codecs.typed import ResponseCodec
 from exp_pool.core.contracts.plugs import ContextBuilder, Judge, Lease, Question
-from exp_pool.core.experience import Answer, Call
 from exp_pool.core.filters import Condition
 from exp_pool.core.record import Match, Record
+from exp_pool.core.results import Answer, Call
 from exp_pool.core.ttl import Duration, Ttl
 from exp_pool.errors import MisfitError
 from exp_pool.reuse.context import Inject

@@ -14,8 +14,9 @@ from exp_pool.calls.request import Request
 from exp_pool.calls.steps import Ask, Keep, LookUp, Mode, Outcome, Policy, Rate, Story
 from exp_pool.core.capture import cost_of
 from exp_pool.core.contracts.plugs import Lease
-from exp_pool.core.experience import Call, Metric
+from exp_pool.core.experience import Metric
 from exp_pool.core.record import OWN_METADATA, Record
+from exp_pool.core.results import Call
 from exp_pool.core.ttl import Ttl
 from exp_pool.core.values.encoding import dumps, json_dumps
 from exp_pool.core.values.redaction import redacted, redacted_text

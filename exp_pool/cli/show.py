@@ -30,7 +30,8 @@ from exp_pool.cli.output import Column, as_json, err, facts, line, moment, numbe
 from exp_pool.core import ttl
 from exp_pool.core.config import LIMITED_DURATIONS, LIMITED_SIZES, SIZES, TIMEOUTS, ExpPoolConfig, project_root
 from exp_pool.core.contracts.plugs import RecordQuery
-from exp_pool.core.experience import Experience, HistoryEntry, QueryType
+from exp_pool.core.experience import Experience
+from exp_pool.core.results import HistoryEntry, QueryType
 from exp_pool.core.values.encoding import to_plain
 from exp_pool.runtime import sizes
 from exp_pool.runtime.urls import without_password

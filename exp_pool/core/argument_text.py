@@ -1,4 +1,7 @@
-"""What people see of a call's arguments: keys are never made from it, so what JSON cannot hold is only named."""
+"""Display form of a call's arguments, as it is stored for people: what JSON cannot hold is only named.
+
+Keys are never made from it.
+"""
 
 from __future__ import annotations
 

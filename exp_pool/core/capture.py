@@ -1,6 +1,6 @@
-"""What a running call knows about itself: `record` adds to its experience.
+"""Capture: what a running call records about itself by `record`, to be stored with its experience.
 
-It rests on a context variable, so calls in other threads and tasks do not see each other's.
+A context variable holds it, so calls in other threads and tasks do not see each other's.
 """
 
 from __future__ import annotations
@@ -48,6 +48,15 @@ def record(
 
     Money (US dollars) and tokens add up over several calls, steps and metadata are collected, of model and strategy the
     last one counts.
+
+    Args:
+        model: the model that answered.
+        strategy: how it was asked, in words of the caller's own.
+        money_usd: US dollars that this part of the call cost.
+        tokens_in: tokens of the prompt.
+        tokens_out: tokens of the answer.
+        step: one step of the trajectory.
+        metadata: entries for `Experience.metadata`.
 
     Raises:
         InvalidInputError: a negative amount, a step that is none, or metadata that JSON cannot hold or with an entry

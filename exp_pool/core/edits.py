@@ -1,4 +1,4 @@
-"""A change to one row, and how it is undone. Pure. `stores.journal` applies many of them together."""
+"""Edits: a change to one row, and its inverse. Pure. `stores.journal` applies many of them together."""
 
 from __future__ import annotations
 
@@ -78,7 +78,14 @@ def row_of(edit: Edit) -> Record:
 
 
 def no_place(edit: Edit, there: Record | None, answering: Mapping[str, Record | None], cutoff: int | None) -> str:
-    """Why a row cannot be added or restored; ``""`` where it can."""
+    """Why a row cannot be added or restored; ``""`` where it can.
+
+    Args:
+        edit: what is to be done.
+        there: the row that has its id already.
+        answering: the current rows, by key.
+        cutoff: when the namespace was last cleared, in microseconds.
+    """
     row = row_of(edit)
     if there is not None:
         return "its id is taken"

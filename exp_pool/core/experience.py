@@ -1,4 +1,4 @@
-"""The vocabulary: what an experience is, what is said about it, and what callers get back."""
+"""The data model: `Experience` and what it consists of. What calls and queries give back stands in `results`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import functools
 import inspect
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -21,9 +21,7 @@ from exp_pool.core.identity.request_text import request_text, text_of
 from exp_pool.core.values.encoding import from_plain, to_plain
 from exp_pool.errors import InvalidInputError
 from exp_pool.runtime import clock
-from exp_pool.runtime.display import Brief, Pairs, Shown, as_table
-
-T = TypeVar("T")
+from exp_pool.runtime.display import Brief, Pairs, as_table
 
 
 class Missing(Enum):
@@ -64,15 +62,6 @@ class Trust(StrEnum):
 
     TRUSTED = "trusted"
     QUARANTINED = "quarantined"
-
-
-class QueryType(StrEnum):
-    """How `query_exps` and `search` look."""
-
-    EXACT = "exact"  # equal requests
-    SEMANTIC = "semantic"  # near in meaning: embeddings
-    LEXICAL = "lexical"  # words in common: BM25
-    HYBRID = "hybrid"  # both rankings fused
 
 
 _ALWAYS_WRITTEN = ("id", "function", "key", "arguments", "request", "created_at")
@@ -312,9 +301,15 @@ class Experience(_Frozen):
         expected: Any = MISSING,
         exclude: Sequence[str] = (),
     ) -> Experience:
-        """The experience of one call. `func` is the function or its stored name; a name takes `kwargs` only.
+        """The experience of one call. Of a decorated function it is the one that answers this call.
 
-        Of a decorated function it is the experience that answers this call: its options decide, `exclude` is not asked.
+        Args:
+            func: the function, or its stored name.
+            args: positional arguments; none where `func` is a name.
+            kwargs: named arguments.
+            response: what the function gave.
+            expected: what it should have given.
+            exclude: parameters that do not count. A decorated function's own options decide instead.
         """
         given = dict(kwargs or {})
         decorated = getattr(func, "__exp_call__", None)
@@ -404,71 +399,3 @@ def json_form(value: Any) -> Any:
     except RecursionError as err:
         raise ValueError("the value is nested too deeply, or in a circle; at most 200 levels can be stored") from err
     return value
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Hit(Shown):
-    """An experience that was found, how similar its request is (1.0 for an identical one) and how it was found.
-
-    `similarity` is the cosine of the embeddings, -1 to 1; in a lexical search the BM25 score as a share of what the
-    request itself would get, 0 to 1. `found_by` is exact, semantic, lexical or semantic+lexical.
-    """
-
-    experience: Experience
-    similarity: float
-    found_by: str
-
-    def _pairs(self) -> Pairs:
-        yield "request", self.experience.request
-        yield "value", self.experience.value
-        yield "similarity", round(self.similarity, 3)
-        yield "found_by", self.found_by
-        yield "id", self.experience.id
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class HistoryEntry(Shown):
-    """Something that happened to an experience.
-
-    `what` is ``stored`` (one for each answer of its call, earlier and later ones, too: `id` says which, and `detail`
-    has origin, current, trust), ``annotate`` (expected, expected_before, metadata), ``feedback`` (value, reason),
-    ``quarantine`` (reason), ``trust`` (before, after), ``update`` (fields) or ``loaded`` (its state, from a snapshot);
-    or what a curator did with many at once, such as ``apply``, ``merge`` or ``undo`` (change, who, why, deed, fields).
-    """
-
-    at: datetime
-    what: str
-    id: str
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Answer(Shown, Generic[T]):
-    """What a decorated call gave: its value, and where from.
-
-    `id` is that of the experience which answered, or was stored; None if nothing was stored. `found_by` is exact,
-    semantic, lexical, semantic+lexical, feed or coalesced; None for a live call. `parents` are the ids shown to the
-    function.
-    """
-
-    value: T
-    id: str | None = None
-    found_by: str | None = None
-    similarity: float | None = None
-    parents: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Call(Shown):
-    """One call of a decorated function, as namespaces, feeds and conditions see it.
-
-    What was recorded while it ran is there for ``cache_if=`` only, which is asked after the function has run.
-    """
-
-    func: Callable[..., Any]
-    function: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    model: str | None = None
-    strategy: str | None = None
-    metric: Metric | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)

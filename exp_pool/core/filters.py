@@ -1,4 +1,4 @@
-"""``where``: conditions over an allowlist of fields, parsed once: no store ever sees a user's key or operator."""
+"""Filters: ``where=`` parsed into conditions over an allowlist of fields; no store sees a user's key or operator."""
 
 from __future__ import annotations
 

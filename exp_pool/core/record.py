@@ -1,4 +1,4 @@
-"""Rows as stores keep them: plain columns and JSON text, no user objects. And an experience as a row and back."""
+"""Rows as stores keep them: plain columns and JSON text, no user objects; and the mapping to experiences and back."""
 
 from __future__ import annotations
 
@@ -8,22 +8,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from exp_pool.core.experience import (
-    MISSING,
-    Experience,
-    ExperienceKind,
-    Metric,
-    Origin,
-    Score,
-    Step,
-    Trust,
-    json_form,
-)
+from exp_pool.core.experience import MISSING, Experience, ExperienceKind, Metric, Origin, Score, Step, Trust, json_form
 from exp_pool.core.identity.request_text import request_text, reuse_scope
 from exp_pool.core.identity.value_source import AND_ARGUMENTS
 from exp_pool.core.values.annotated import form_of
+from exp_pool.core.values.codec_stamp import ANNOTATED, is_typed, read_stamp
 from exp_pool.core.values.encoding import dumps, json_dumps, loads
-from exp_pool.core.values.stamps import ANNOTATED, is_typed, read_stamp
 from exp_pool.errors import DecodingError
 from exp_pool.runtime.clock import now_us, to_datetime, to_us
 
@@ -161,7 +151,13 @@ def vouched_for(after: Record) -> Record:
 
 
 def to_record(experience: Experience, namespace: str, *, key: str | None = None, secret: bytes | None = None) -> Record:
-    """The row of an experience. `key` replaces the experience's own, and `secret` goes into the scope.
+    """The row of an experience.
+
+    Args:
+        experience: what is to be stored.
+        namespace: whose row it is; the experience's own is not asked.
+        key: replaces the experience's own.
+        secret: of the configuration's `key_secret`; it goes into the reuse scope.
 
     Raises:
         EncodingError: the arguments, the response, the expected answer or the metadata cannot be restored from JSON.
@@ -212,6 +208,11 @@ def with_answers_of(record: Record, seen: Experience, changed: Record) -> Record
     """The changed row with the answers as they were written, where they are still what people saw of them.
 
     What people see is not all that may be written: which fields of a model are set stands beside its JSON form.
+
+    Args:
+        record: the row as it was.
+        seen: its experience, as people saw it.
+        changed: the row of the experience as they changed it.
     """
     kept = {
         name: getattr(record, name)

@@ -1,4 +1,4 @@
-"""The settings of a manager as type checkers and editors see them: fields of `config.ExpPoolConfig`, all optional.
+"""Typed keyword arguments of a manager: fields of `config.ExpPoolConfig`, all optional.
 
 Durations may be text (``"1h"``) or a timedelta, sizes text (``"1GB"``): `config` reads them. What can be a plug as well
 as a URL is a parameter of its own there.

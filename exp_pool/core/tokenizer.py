@@ -1,4 +1,4 @@
-"""The words of a text, for those who look for words: of any script, of code, of version numbers. Pure.
+"""Tokenizer of lexical search: words of any script, names of code, version numbers. Pure.
 
 Chinese, Japanese, Korean, Thai, Lao, Khmer and Burmese do not mark words by spaces, or (Korean) glue particles to them:
 their runs become overlapping pairs of characters, the usual index for them (Nie, Gao, Zhang, Zhou: On the Use of Words

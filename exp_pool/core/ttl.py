@@ -1,4 +1,4 @@
-"""How long an answer stays fresh: seconds, a timedelta, text such as ``"1h"``, or a `Ttl` that says more."""
+"""Time to live of answers: seconds, a timedelta, text such as ``"1h"``, or a `Ttl` that says more."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from exp_pool.core.experience import Experience
 from exp_pool.core.record import Record, sized, to_experience
-from exp_pool.core.values.stamps import read_stamp
+from exp_pool.core.values.codec_stamp import read_stamp
 from exp_pool.curation.bulk_edit import rows_of
 from exp_pool.curation.change_log import commit, undo
 from exp_pool.curation.change_set import Change, planned

@@ -14,9 +14,9 @@ from exp_pool.core.experience import MISSING, Experience, json_form
 from exp_pool.core.filters import parse_where
 from exp_pool.core.identity.arguments import BY_NAME
 from exp_pool.core.record import Record, to_experience
+from exp_pool.core.values.codec_stamp import is_typed
 from exp_pool.core.values.deep_equal import difference
 from exp_pool.core.values.redaction import REDACTED
-from exp_pool.core.values.stamps import is_typed
 from exp_pool.curation.change_set import brief, table
 from exp_pool.curation.frames import settle
 from exp_pool.curation.optional_packages import package

@@ -1,4 +1,4 @@
-"""What two requests do not share, where they share most of what they say: instructions, a template, a document. Pure.
+"""Boilerplate that two requests share (instructions, a template, a document), and what is left without it. Pure.
 
 An embedding is of a whole text: behind 300 letters of instructions "where is my parcel" and "cancel my order" are 0.95
 alike, and alone 0.3. So where most of two texts is one and the same beginning or end, only the rest is compared.

@@ -1,11 +1,11 @@
-"""How many wrong answers there can have been, known from the few that were looked into. Pure.
+"""An upper confidence bound on the number of wrong answers, from the few requests that were explored. Pure.
 
-Of the requests that a stored answer would answer, some are answered live all the same, by the toss of a coin whose odds
-are known. What the coin found out bounds what it did not look at:
+Of the requests that a stored answer would answer, some are explored: they are answered live all the same, by the toss
+of a coin whose odds are known. What was found there bounds what was not explored:
 
-A request is looked into with chance ``e``; ``u`` was predicted as its chance of being wrong. Let ``a > 0`` with
+A request is explored with chance ``e``; ``u`` was predicted as its chance of being wrong. Let ``a > 0`` with
 ``(1 - e) exp(a) <= 1``. If it is answered, add 1 to S if the answer is wrong (nobody sees that), and ``a u`` to W.
-If it is looked into, add ``-ln((1 - (1 - e) exp(a (y - u))) / e)`` to W, where ``y`` is 1 if the stored answer was
+If it is explored, add ``-ln((1 - (1 - e) exp(a (y - u))) / e)`` to W, where ``y`` is 1 if the stored answer was
 wrong, else 0. Either way, whatever ``y`` is, ``exp(a S - W)`` stays the same on average over the coin: it is a
 non-negative martingale that begins at 1, whatever the requests are and in whatever order they come. By Ville's
 inequality (J. Ville, Étude critique de la notion de collectif, 1939) it ever reaches ``1 / alpha`` with probability at
@@ -33,18 +33,18 @@ class _Bet:
 
     @property
     def least_chance(self) -> float:
-        """Of being looked into, for which it is valid, and a little above, where it is not yet ruined by one label."""
+        """The least chance of exploring for which the bet is valid, and a little: one label does not ruin it yet."""
         return -1.1 * math.expm1(-self.a)
 
     def valid(self, chance: float) -> bool:
-        """Whether requests are looked into often enough. Where not, those that are answered all count as wrong.
+        """Whether requests are explored often enough. Where not, those that are answered all count as wrong.
 
         That is no gain for anybody, either, and happens only with what another version of this module decided.
         """
         return self.least_chance <= chance * (1 + 1e-3)  # of rounding
 
     def weight(self, chance: float, predicted: float, *, wrong: bool) -> float:
-        """What a request that was looked into adds to W."""
+        """What a request that was explored adds to W."""
         if not self.valid(chance):
             return 0.0
         return -math.log(-math.expm1(self.a * (wrong - predicted) + math.log1p(-chance)) / chance)
@@ -57,12 +57,12 @@ _BETS = (_Bet(0.4, 0.15), _Bet(0.14, 0.35), _Bet(0.07, 0.35), _Bet(0.03, 0.15))
 
 @dataclass(slots=True)
 class Bound:
-    """What is known of one stream of requests.
+    """What is known of the wrong answers in one stream of requests.
 
     Attributes:
         requests: how many were decided on.
         estimate: about how many wrong answers were given (unbiased).
-        given_up: so many of the bets are not used any more; what is looked into less often than they need is valid.
+        given_up: so many of the bets are not used any more; requests may be explored less often than these need.
         weights: W of each bet.
     """
 
@@ -74,20 +74,20 @@ class Bound:
 
     @property
     def least_chance(self) -> float:
-        """Requests that would be answered must be looked into at least with this chance."""
+        """The least chance with which a request that would be answered must be explored."""
         return _BETS[self.given_up].least_chance
 
     def abstained(self) -> None:
-        """A request was not to be answered."""
+        """A request was not to be answered, so it counts among all requests only."""
         self.requests += 1
 
     def answered(self, count: int, predicted: float, least_chance: float) -> None:
-        """So many requests were answered.
+        """Requests were answered and not explored.
 
         Args:
             count: how many.
             predicted: the sum of their predicted chances of being wrong.
-            least_chance: each could have been looked into with at least this chance.
+            least_chance: each could have been explored with at least this chance.
         """
         self.requests += count
         self.estimate += predicted
@@ -99,7 +99,13 @@ class Bound:
         self._most = {}  # a new one: a caller may be about to write into the old one what it worked out before
 
     def explored(self, chance: float, predicted: float, *, wrong: bool) -> None:
-        """A request that would have been answered was looked into, with this chance."""
+        """A request that would have been answered was explored.
+
+        Args:
+            chance: with which it was.
+            predicted: its predicted chance of being wrong.
+            wrong: whether the stored answer was wrong.
+        """
         self.requests += 1
         self.estimate += (wrong - predicted) * (1 - chance) / chance
         self._give_up(chance)
@@ -112,7 +118,7 @@ class Bound:
             self.given_up += 1
 
     def most_wrong(self, confidence: float) -> float:
-        """The wrong answers given so far are fewer than this, with this confidence, at all times at once."""
+        """The bound: with this confidence fewer wrong answers were given so far, at all times at once."""
         return self._most_from(self.given_up, confidence)
 
     def _most_from(self, place: int, confidence: float) -> float:

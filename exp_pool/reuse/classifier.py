@@ -1,4 +1,4 @@
-"""The chance that a stored answer is wrong for a request, by the words of the two and all else that is known. Pure."""
+"""Classifier of pairs: the chance that a stored answer is wrong for a request. Trees on a model of words. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PairClassifier:
-    """What was learned: of the words, and by the trees from all there is."""
+    """A fitted classifier: the model of words, and the trees that read its log-odds and all other features."""
 
     coefficients: np.ndarray
     trees: boosted_trees.TreeModel

@@ -1,4 +1,4 @@
-"""Context: similar experiences shown to the function, as a parameter or in its request text.
+"""Context: similar experiences shown to the function, as a parameter (`Inject`) or in its request text (builders).
 
 All context builders write the same blocks and differ in where these go. What is stored came from outside: it is quoted
 (`quoted`), capped, said to be data, and never becomes a message of its own, least of all a system message.
@@ -84,7 +84,7 @@ def estimated_tokens(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _BlocksBuilder:
-    """What all context builders of this module write; where it goes, each says itself. See `SimpleContextBuilder`."""
+    """Writes the blocks of experiences. A subclass says where they go in the request. See `SimpleContextBuilder`."""
 
     limit: int = 5
     max_chars: int = 2000

@@ -1,4 +1,4 @@
-"""An alarm for when answers go wrong more often than was predicted. Pure.
+"""Drift detection: an alarm when answers go wrong more often than was predicted. Pure.
 
 Each label is a bet that wrong answers come more often than predicted: while the predictions hold, a better's wealth
 does not grow on average, however the requests are ordered. Wealth that fell below 1 begins again at 1, so the bets are
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 _PATIENCE = 1e6
 _SLACK, _FACTOR = 0.02, 1.3  # predictions that are a little low are no drift: the aim and the bound take care of those
-_RELIED_ON = 0.5  # what is predicted to be wrong is answered by nobody
+_RELIED_ON = 0.5  # pairs that are predicted to be wrong are not answered
 _STAKES = (0.1, 0.3, 0.8)
 
 
 @dataclass(slots=True)
 class Alarm:
-    """Hears of labels one by one."""
+    """The drift alarm of one function. It is told of every label."""
 
     _wealth: list[float] = field(default_factory=lambda: [1.0] * len(_STAKES))
 

@@ -51,7 +51,13 @@ def difference_of_means(shown: Floats, left_out: Floats) -> tuple[Floats, Floats
 
 
 def drawn_to_mean(centre: Floats, error: Floats, among: Bools) -> tuple[Floats, float]:
-    """Estimates drawn to the mean of those among them, as far as they are uncertain (normal, normal); and the mean."""
+    """Estimates shrunken towards their mean, as far as they are uncertain (normal prior and errors); and that mean.
+
+    Args:
+        centre: (n,) estimates.
+        error: (n,) their standard errors.
+        among: (n,) whether an estimate counts for the mean.
+    """
     if not among.any():
         return centre, 0.0
     mean, spread = _moments(centre[among], error[among])
@@ -59,7 +65,7 @@ def drawn_to_mean(centre: Floats, error: Floats, among: Bools) -> tuple[Floats, 
 
 
 def _moments(centre: Floats, error: Floats) -> tuple[float, float]:
-    """Mean and variance of true effects, from estimates and their errors (DerSimonian and Laird's moments)."""
+    """Mean and variance of the true effects, from estimates and their errors (DerSimonian and Laird's moments)."""
     weight = 1 / error**2
     mean = float(weight @ centre / weight.sum())
     excess = float(weight @ (centre - mean) ** 2) - (len(centre) - 1)

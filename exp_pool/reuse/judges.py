@@ -1,4 +1,4 @@
-"""Judges: may a stored experience answer this call? By default only an identical request may.
+"""Judges: whether a stored experience may answer a call. By default only that of an identical request may.
 
 Whoever answers by similarity stands behind the guard (`exp_pool.reuse.guard`): `ThresholdJudge` by itself, a judge of
 your own by `guarded`.
@@ -13,7 +13,7 @@ from itertools import repeat
 from typing import ClassVar, TypeAlias, cast
 
 from exp_pool.core.contracts.plugs import Judge, Question, Verdict
-from exp_pool.core.experience import Hit
+from exp_pool.core.results import Hit
 from exp_pool.errors import ConfigurationError
 from exp_pool.reuse.boilerplate import without_boilerplate
 from exp_pool.runtime.plugs import offers

@@ -1,6 +1,6 @@
-"""Stored text as data within a prompt: whatever it holds, it stays inside the block that marks it as data.
+"""Quoting of stored text in a prompt, against prompt injection: the text stays inside the block that marks it as data.
 
-Three things see to that. Every ``<``, and what looks like one, becomes ``&lt;``, so no stored text can write a tag,
+Three rules ensure that. Every ``<``, and what looks like one, becomes ``&lt;``, so no stored text can write a tag,
 ours or any other. Every line but the first begins with a bar, so none can pass for a label, a number or a heading of
 ours. Characters that nobody sees (controls, directions, tags) are dropped: they can hide instructions from people.
 """

@@ -1,4 +1,4 @@
-"""A quick answer now, a better one later."""
+"""`Refine`: a slower, better function behind the decorated one, whose answer replaces the quick one in the pool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the similar experiences a call is shown, and what is remembered about those it is not."""
+"""Selection of the similar experiences that a call is shown: limit, scores, diversity (MMR) and hold-out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from exp_pool.core.contracts.plugs import ContextBuilder
-from exp_pool.core.experience import Experience, ExperienceKind, Hit, json_form
+from exp_pool.core.experience import Experience, ExperienceKind, json_form
 from exp_pool.core.filters import Condition
 from exp_pool.core.identity.request_text import json_text
+from exp_pool.core.results import Hit
 from exp_pool.errors import ConfigurationError
 
 Where: TypeAlias = tuple[Condition, ...]
@@ -22,7 +23,13 @@ _FAILURE = ExperienceKind.FAILURE.value
 
 @dataclass(frozen=True, slots=True)
 class InjectedExperiences:
-    """What one call is shown, most relevant first; and what was left out at random, None where nothing is."""
+    """The experiences that one call is shown.
+
+    Attributes:
+        experiences: most relevant first.
+        left_out: those left out at random; None where there is no hold-out.
+        holdout: the probability with which each was left out.
+    """
 
     experiences: tuple[Experience, ...] = ()
     left_out: tuple[Experience, ...] | None = None
@@ -113,7 +120,7 @@ class ExperienceSelection:
 
 @runtime_checkable
 class Selective(Protocol):
-    """A context builder, or `Inject`, that says more about what it wants than how many."""
+    """A context builder, or `Inject`, that says which experiences it wants, not only how many."""
 
     @property
     def selection(self) -> ExperienceSelection:
@@ -122,7 +129,7 @@ class Selective(Protocol):
 
 
 def selection_of(wanting: Selective | ContextBuilder) -> ExperienceSelection:
-    """Which experiences it wants; of a builder that only has a `limit`, so many.
+    """The selection of a builder; of one that only has a `limit`, the default one with that limit.
 
     Raises:
         ConfigurationError: its `limit` is no whole number above zero.

@@ -56,7 +56,13 @@ class Answers:
 
 
 def label_entry(example: TrainingExample, *, wrong: bool, warm: bool = False) -> str:
-    """A label as it stands in the log."""
+    """A label as it stands in the log.
+
+    Args:
+        example: what is labelled.
+        wrong: whether its stored answer was wrong.
+        warm: somebody gave the label, no coin.
+    """
     numbers, wording = example.features
     fields: dict[str, object] = {"x": [round(float(value), 5) for value in numbers], "e": round(example.chance, 5)}
     if wording:

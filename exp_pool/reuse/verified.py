@@ -1,4 +1,4 @@
-"""Reuse by similarity with a bound on wrong answers: the judge learns from the calls that it lets run."""
+"""`VerifiedJudge`: reuse by similarity with a bound on wrong answers. It learns from the calls that it lets run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from exp_pool.core.contracts.plugs import Question, Verdict
-from exp_pool.core.experience import Hit
+from exp_pool.core.results import Hit
 from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.reuse.judge_memory import JudgeMemory
 from exp_pool.reuse.pair_features import PairFeatures, pair_features
@@ -92,7 +92,7 @@ class VerifiedJudge:
         return cls(taught=taught, **settings)
 
     def judge(self, question: Question) -> Verdict:
-        """The surest of the hits, if the bound allows it; what is to be learned from the outcome, in any case."""
+        """The hit that is surest to be right, if the bound allows it; in any case an example to be learned from."""
         exact = next((hit for hit in question.hits if hit.found_by == "exact"), None)
         if exact is not None:
             return Verdict(exact, "identical request")

@@ -1,4 +1,4 @@
-"""Which words tell whether a stored answer is wrong for a request, learned from labelled pairs. Pure.
+"""Model of words: which of them tell that a stored answer is wrong, learned from labelled pairs. Pure.
 
 Logistic regression (scikit-learn's liblinear) on the words that two texts share and those that only one has. What it
 says of a pair is one more number for the trees, which cannot learn from thousands of words themselves. On 20,198

@@ -1,4 +1,4 @@
-"""BM25: Robertson, Zaragoza, The Probabilistic Relevance Framework, 2009, with Lucene's inverse document frequency.
+"""BM25 (Robertson, Zaragoza: The Probabilistic Relevance Framework, 2009), with Lucene's inverse document frequency.
 
 A word's part in the score of a text: ``rarity * count / (count + damping)``. Pure.
 """

@@ -1,4 +1,4 @@
-"""Which rows are near a vector: asked of the index as far as it got, and of the store's own vectors for the rest.
+"""Nearest neighbours of a vector: by the index as far as it got, and by exact scan of the store's vectors for the rest.
 
 Answers never stop: an index that is too small to be worth it, being built, damaged or another process's is one that
 covers nothing, and exact scan answers.
@@ -22,7 +22,12 @@ from exp_pool.search.indexes.exact import ExactIndex
 
 
 class Candidates(NamedTuple):
-    """Ids of rows near a vector, and how similar the others are at most; minus infinity: there are no others."""
+    """Rows that may match, before they are joined to the store.
+
+    Attributes:
+        ids: of the rows, none twice.
+        upper_bound: of the similarity of every row that is not among them; minus infinity: there is none.
+    """
 
     ids: list[str]
     upper_bound: float
@@ -30,13 +35,13 @@ class Candidates(NamedTuple):
 
 @reinit_after_fork()
 class NearestNeighbours:
-    """Looks in the index and in what it does not have yet.
+    """Searches the index, and scans what the index does not have yet.
 
     Args:
         store: the authority.
         index: any vector index.
         counters: hears of failures.
-        notices: likewise.
+        notices: warns of them, once.
         scan_bytes: of vectors in memory at most.
     """
 
@@ -52,7 +57,7 @@ class NearestNeighbours:
         self._turns: Counter[IndexPartition] = Counter()  # how often it was uncovered
 
     def cover(self, partition: IndexPartition, position: int) -> None:
-        """From now on the index answers for what the store told up to this position."""
+        """From now on the index answers for the changes of the store's up to this position; the rest is scanned."""
         self._covered[partition] = position
 
     def uncover(self, partition: IndexPartition) -> None:
@@ -61,7 +66,7 @@ class NearestNeighbours:
         self._covered.pop(partition, None)
 
     def covered(self, partition: IndexPartition) -> int | None:
-        """Up to which position the index answers; None: exact scan does."""
+        """The position up to which the index answers; None: exact scan does."""
         return self._covered.get(partition)
 
     def find(self, query: VectorQuery) -> Candidates:
@@ -90,7 +95,7 @@ class NearestNeighbours:
         return _candidates(query, newer, found)
 
     def start_over(self) -> None:
-        """Another store lies there now: nothing that was read from the one before holds."""
+        """Forget what was read: another store lies there now."""
         for partition in list(self._covered):
             self.uncover(partition)
         self.close()
@@ -102,7 +107,7 @@ class NearestNeighbours:
 
 
 def _candidates(query: VectorQuery, *parts: Sequence[Neighbour]) -> Candidates:
-    """What was found in parts of a partition. A part that gave fewer than were asked for has given all that it has."""
+    """The candidates of several searches. One that gave fewer rows than were asked for has given all that it has."""
     ids = dict.fromkeys(neighbour.id for found in parts for neighbour in found)
     bounds = [found[-1].similarity for found in parts if len(found) >= query.limit]
     return Candidates(list(ids), max(bounds, default=-math.inf))

@@ -1,4 +1,4 @@
-"""RerankerRunner: a second look at what a search found, by a model that reads both texts together.
+"""Reranking of what a search found, by a model that reads both texts together (a cross-encoder).
 
 It costs a pass of the model for each row looked at, so nothing here is imported, made or run unless it is asked for;
 decorated calls never ask.
@@ -59,7 +59,13 @@ class RerankerRunner:
     def reordered(
         self, reranker: Reranker | str, request: str, matches: Sequence[Match], timeout_s: float
     ) -> list[Match]:
-        """The matches by falling relevance, equal ones as they were. Nothing is asked about fewer than two.
+        """The matches by falling relevance, equal ones as they were. Fewer than two are not reranked.
+
+        Args:
+            reranker: a callable, or the name or folder of a CrossEncoder.
+            request: the text that was searched for.
+            matches: what was found.
+            timeout_s: for the reranker.
 
         Raises:
             RerankerError: it cannot be had, failed, took too long, or did not give a number for each text.

@@ -116,7 +116,7 @@ def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, d
 def _gone(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
     space = pool.space
     gone = [Gone(id_, deleted_at) for id_, deleted_at in all_deletions(pool.store, space) if deleted_at > 0]
-    if (cutoff := pool.store.cutoff(space)) is not None:
+    if (cutoff := pool.store.cleared_at(space)) is not None:
         gone.append(Gone("", cutoff))
     months: dict[str, list[Gone]] = {}
     for each in sorted(gone, key=lambda each: (each.at, each.id)):

@@ -99,7 +99,7 @@ class Converging:
         buried = [Deletion(id_, at) for id_, at in times.items() if id_ not in kept and ours.get(id_, -1) < at]
         if not buried:
             return 0
-        self._store.bury(self._space, buried)
+        self._store.apply_tombstones(self._space, buried)
         left = [rows[deletion.id] for deletion in buried if deletion.id in rows]
         if left:
             self._store.drop_logs(self._space, [log(row.id) for row in left for log in (audit_log, unscored_log)])
@@ -110,7 +110,7 @@ class Converging:
     def cleared(self, at: int, *, delete: bool) -> tuple[int, int]:
         """Another pool deleted all that was created up to then: how many of ours went, and how many stay."""
         store, space = self._store, self._space
-        store.bury(space, [], at)
+        store.apply_tombstones(space, [], at)
         older = RecordQuery(space, (Condition("created_at", "", "lte", at),), history=True)
         ids = [row.id for row in store.scan(older) if restored_at(self._said(row.id)) <= at]
         return (self.deletions([Gone(id_, at) for id_ in ids]), 0) if delete else (0, len(ids))
@@ -131,7 +131,7 @@ class Converging:
         put = Put(replace(row, embed_due=now if row.is_current else None), PutMode.REPLICATE)
         (status,) = self._store.put_many([put])
         if status is PutStatus.DELETED and (revived := restored_at(entry.said)):
-            cutoff = self._store.cutoff(self._space) or 0
+            cutoff = self._store.cleared_at(self._space) or 0
             if revived > max(buried().get(row.id, -1), cutoff if row.created_at <= cutoff else -1):
                 (status,) = self._store.put_many([replace(put, mode=PutMode.INSERT)])
         if status not in (PutStatus.CURRENT, PutStatus.HISTORY):
@@ -203,7 +203,7 @@ class Converging:
         """
         vectors = self._store.get_vectors(self._space, [row.id for row in rows])
         self._store.append_log(self._space, _PENDING, [json.dumps(asdict(row)) for row in rows])
-        self._store.bury(self._space, [Deletion(row.id, _AWAITED) for row in rows])
+        self._store.apply_tombstones(self._space, [Deletion(row.id, _AWAITED) for row in rows])
         self._store.put_many([
             Put(_due(row, vector is None), PutMode.INSERT, vector if row.is_current else None)
             for row, vector in zip(rows, vectors, strict=True)

@@ -135,7 +135,7 @@ class Moving:
         """Bring over what the target does not have of a namespace."""
         if not self._where:
             for buried in self._unburied(space):
-                self.target.bury(space, buried)
+                self.target.apply_tombstones(space, buried)
                 self._tally["deletions"] += len(buried)
         awaited = frozenset(d.id for d in all_deletions(self.target, space) if d.deleted_at == _AWAITED)
         for page in self._pages(space):
@@ -151,7 +151,7 @@ class Moving:
                 self._tally["logs"] += len(entries)
         cutoff = self._later_cutoff(space)
         if cutoff is not None:
-            self.target.bury(space, [], cutoff)
+            self.target.apply_tombstones(space, [], cutoff)
 
     def verify(self, space: str) -> list[str]:
         """Read everything back; what is wrong, in words, each with some ids."""
@@ -264,7 +264,7 @@ class Moving:
                 more = record.access_count - there.record.access_count
                 touches.append(Touch(record.id, max(0, more), record.last_access or 0))
         if buried:
-            self.target.bury(space, buried)
+            self.target.apply_tombstones(space, buried)
         if touches:
             self.target.touch_many(space, touches)
         if puts:
@@ -343,12 +343,12 @@ class Moving:
 
     def _later_cutoff(self, space: str) -> int | None:
         """The source's, where the target was not cleared as late."""
-        theirs, ours = self._source.cutoff(space), self.target.cutoff(space)
+        theirs, ours = self._source.cleared_at(space), self.target.cleared_at(space)
         return None if self._where or theirs is None or (ours is not None and ours >= theirs) else theirs
 
     def _lost(self, space: str, absent: dict[str, int]) -> list[str]:
         """Of these rows (by id, when they were created) those which the target did not delete."""
-        cutoff = self.target.cutoff(space)
+        cutoff = self.target.cleared_at(space)
         lost = {id_ for id_, created_at in absent.items() if cutoff is None or created_at > cutoff}
         if lost:
             lost -= {id_ for id_, deleted_at in all_deletions(self.target, space) if deleted_at != _AWAITED}
@@ -373,7 +373,7 @@ class Unwritten(StoreProxy):
         """As if it were the first."""
         return len(entries)
 
-    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
         """Nothing."""
 
 

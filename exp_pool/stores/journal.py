@@ -85,7 +85,7 @@ class Journal(ChangeNotes):
     def obstacles(self, edits: Sequence[Edit]) -> dict[str, str]:
         """By their ids: rows that cannot be changed as they should, and why."""
         found: dict[str, str] = {}
-        cutoff = self._store.cutoff(self._namespace)
+        cutoff = self._store.cleared_at(self._namespace)
         for batch in batches(edits):
             there = self._rows([edit.id for edit in batch])
             arriving = [edit for edit in batch if edit.deed in (Deed.ADD, Deed.RESTORE)]

@@ -351,17 +351,17 @@ class MemoryStore:
             found = [Deletion(id_, at) for (space, id_), at in self._tombstones.items() if space == namespace]
         return sorted(deletion for deletion in found if deletion.id > after)[:limit]
 
-    def cutoff(self, namespace: str) -> int | None:
+    def cleared_at(self, namespace: str) -> int | None:
         with self._lock:
             return self._cutoffs.get(namespace)
 
-    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
         with self._lock:
             for deletion in deletions:
                 self._remove(namespace, deletion.id)
                 self._tombstones[namespace, deletion.id] = deletion.deleted_at
-            if cutoff is not None:
-                self._cutoffs[namespace] = max(cutoff, self._cutoffs.get(namespace, cutoff))
+            if cleared_at is not None:
+                self._cutoffs[namespace] = max(cleared_at, self._cutoffs.get(namespace, cleared_at))
 
     def tidy(self, forget_before: int) -> None:
         with self._lock:

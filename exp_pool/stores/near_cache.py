@@ -236,11 +236,11 @@ class NearCacheStore(StoreProxy):
         with self._changing({namespace: keys} if (keys := self._keys(namespace, ids)) else {}):
             return self._store.delete_many(namespace, ids)
 
-    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
         """The store's own; afterwards the front has none of these rows."""
         ids = [deletion.id for deletion in deletions]
         with self._changing({namespace: keys} if (keys := self._keys(namespace, ids)) else {}):
-            self._store.bury(namespace, deletions, cutoff)
+            self._store.apply_tombstones(namespace, deletions, cleared_at)
 
     def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
         """The store's own; afterwards the front has nothing of the namespace."""

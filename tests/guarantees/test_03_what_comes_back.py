@@ -56,9 +56,9 @@ class Money:
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch):
-    from exp_pool.core.values import encoding
+    from exp_pool.core.values import registered_types
 
-    monkeypatch.setattr(encoding, "_REGISTERED", {})
+    monkeypatch.setattr(registered_types, "REGISTERED", {})
     register_type(Money, lambda m: (m.amount, m.currency), lambda c: Money(*c))
 
 

@@ -20,9 +20,8 @@ from exp_pool.calls.drivers.services import Ports
 from exp_pool.calls.drivers.single_flight import Flight
 from exp_pool.calls.steps import Ending, FlowStep, Once, Outcome, Run, Shared, Story
 from exp_pool.core.capture import Capture
-from exp_pool.core.experience import Answer
-from exp_pool.core.values.split import Split
-from exp_pool.core.values.wholes import ApartError, Part, parts_of
+from exp_pool.core.results import Answer
+from exp_pool.core.values.batch_values import ApartError, Part, Split, parts_of
 
 
 @dataclass(slots=True)

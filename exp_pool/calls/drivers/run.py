@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from exp_pool.calls.steps import Outcome
 from exp_pool.core.capture import begin_capture, end_capture
-from exp_pool.core.values.wholes import Part
+from exp_pool.core.values.batch_values import Part
 from exp_pool.runtime.clock import monotonic
 
 

@@ -38,8 +38,9 @@ from exp_pool.calls.steps import (
     Trouble,
 )
 from exp_pool.core.contracts.plugs import Embedder, Event, EventKind, Lease, Observer, Put, PutStatus, RecordStore
-from exp_pool.core.experience import Call, Experience
+from exp_pool.core.experience import Experience
 from exp_pool.core.record import Match, Record, to_experience
+from exp_pool.core.results import Call
 from exp_pool.errors import EncodingError, MisfitError
 from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.background import Background

@@ -21,7 +21,7 @@ from exp_pool.calls.flow import own_exception
 from exp_pool.calls.request import Request
 from exp_pool.calls.steps import Coalesced, Ending, NotFound, Run, Story
 from exp_pool.core.capture import begin_capture
-from exp_pool.core.experience import Answer
+from exp_pool.core.results import Answer
 from exp_pool.runtime.call_context import carried
 from exp_pool.runtime.clock import monotonic
 

@@ -1,4 +1,4 @@
-"""What a function declares to return, and whether a value is that. Pure.
+"""Return annotations: the evaluated type that a function declares, and a check of values against it. Pure.
 
 `fits` looks at values of built-in types, and of classes that the pool knows by themselves; it never converts anything.
 """
@@ -22,6 +22,11 @@ def returned(function: Callable[..., Any], localns: Mapping[str, Any] | None, *,
     """The evaluated annotation of what a call comes to; `NOTHING` where there is none, or it is None.
 
     Only this one: a parameter's may be unknown at run time.
+
+    Args:
+        function: the function, which may be wrapped.
+        localns: names that string annotations may use besides the function's globals.
+        extras: whether what stands in ``Annotated`` is kept.
 
     Raises:
         Exception: it cannot be evaluated.
@@ -87,6 +92,11 @@ def fits(value: Any, annotation: Any, depth: int = 0) -> bool:
     """Whether the value is of the type as it is. An int passes for a float, as type checkers have it; a bool for none.
 
     What cannot be told is no: then the function is asked once more.
+
+    Args:
+        value: a value of a built-in type, or of a class that the pool knows by itself.
+        annotation: the type, evaluated.
+        depth: how many containers it stands in.
     """
     annotation = bare(annotation)
     if says_nothing(annotation):

@@ -1,14 +1,14 @@
-"""Codecs of the user's own, held to what every codec must keep. Pure."""
+"""Wrapper of users' codecs: what they write has to be JSON, and to come back the same, or it is not stored. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from exp_pool.core.codecs.json_lists import decode_json
 from exp_pool.core.contracts.plugs import Codec
 from exp_pool.core.values.annotated import same_text
+from exp_pool.core.values.codec_stamp import ANNOTATED, TYPED, CodecStamp, read_stamp
 from exp_pool.core.values.deep_equal import difference, type_name
-from exp_pool.core.values.stamps import ANNOTATED, TYPED, Stamp, read_stamp
+from exp_pool.core.values.encoding import strict_decoder
 from exp_pool.errors import ConfigurationError, DecodingError, EncodingError
 
 
@@ -60,7 +60,7 @@ class CheckedCodec:
         if type(text) is not str:
             raise EncodingError(f"the codec {self.name!r} gave a {type_name(text)}; encode must give JSON text")
         try:
-            decode_json(text)
+            strict_decoder.decode(text)
             text.encode()  # engines keep no lone surrogates
         except (ValueError, RecursionError) as err:
             raise EncodingError(f"the codec {self.name!r} gave text that is not JSON: {err}") from err
@@ -78,7 +78,7 @@ def valid(codec: Any) -> Codec:
         raise ConfigurationError(f"codec={codec!r} is a class; give an instance of it")
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"codec={codec!r} needs a name: text that is not empty, stored with each record")
-    if read_stamp(name) != Stamp(name) or "[" in name:
+    if read_stamp(name) != CodecStamp(name) or "[" in name:
         raise ConfigurationError(f"codec={codec!r} is named {name!r}: leave out '[' and what stands behind '@'")
     if name in (TYPED, ANNOTATED):
         raise ConfigurationError(f"codec={codec!r} is named {name!r}, as one of the package's own; choose another name")

@@ -1,12 +1,11 @@
-"""JSON lists taken apart: items as values of the package's own encoding, or as the texts that stand there. Pure."""
+"""Parser of JSON lists: their items as values of the package's own encoding, or as the texts that stand there. Pure."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from exp_pool.core.values.deep_equal import type_name
-from exp_pool.core.values.encoding import loads
+from exp_pool.core.values.encoding import loads, strict_decoder
 from exp_pool.errors import DecodingError
 
 
@@ -39,7 +38,7 @@ def split(text: str) -> list[str]:
                 if text[at : at + 1] != ",":
                     raise DecodingError("a list was expected, and the text breaks off")
                 at = _after_space(text, at + 1)
-            _, end = _read_json(text, at)
+            _, end = strict_decoder.raw_decode(text, at)
             items.append(text[at:end])
             at = _after_space(text, end)
         if _after_space(text, at + 1) != len(text):
@@ -57,13 +56,4 @@ def _after_space(text: str, at: int) -> int:
     return at
 
 
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
-
-
-_decoder = json.JSONDecoder(parse_constant=_refuse)
-decode_json = _decoder.decode
-"""Strict: no NaN, no infinity."""
-
-_read_json = _decoder.raw_decode
 _SPACE = (" ", "\n", "\r", "\t")

@@ -1,4 +1,4 @@
-"""The shape of a type: all that decides how its values are written and read. Pure.
+"""Schema fingerprints: a type's shape is all that decides how its values are written and read. Pure.
 
 Two types of one shape read each other's text the same way. Where anything differs (names of fields, their types and
 defaults, aliases, values of enum members, arms of a union, settings of a model), the digest does. It is made of names
@@ -228,17 +228,10 @@ _DECORATORS = (
 )
 # Settings of a model that change nothing about its text and how that is read.
 _OF_NO_EFFECT = frozenset(
-    (
-        *(
-            "title",
-            "json_schema_extra",
-            "json_schema_mode_override",
-            "frozen",
-            "validate_assignment",
-            "alias_generator",
-        ),
-        *("protected_namespaces", "use_attribute_docstrings", "defer_build", "plugin_settings", "hide_input_in_errors"),
-        *("model_title_generator", "field_title_generator", "schema_generator", "cache_strings", "ignored_types"),
-        *("json_schema_serialization_defaults_required", "arbitrary_types_allowed", "experimental_defer_build_mode"),
-    )
-)
+    """
+    title json_schema_extra json_schema_mode_override frozen validate_assignment alias_generator protected_namespaces
+    use_attribute_docstrings defer_build plugin_settings hide_input_in_errors model_title_generator
+    field_title_generator schema_generator cache_strings ignored_types json_schema_serialization_defaults_required
+    arbitrary_types_allowed experimental_defer_build_mode
+    """.split()
+)  # fmt: skip

@@ -23,9 +23,9 @@ from exp_pool.core.codecs.json_lists import split, typed_items
 from exp_pool.core.codecs.shapes import Shape, shape_of
 from exp_pool.core.contracts.plugs import Codec
 from exp_pool.core.values.annotated import REMEDY, AnnotatedCodec, form_of
+from exp_pool.core.values.codec_stamp import ANNOTATED, TYPED, CodecStamp, is_typed, read_stamp
 from exp_pool.core.values.deep_equal import difference, type_name
 from exp_pool.core.values.encoding import dumps, loads
-from exp_pool.core.values.stamps import ANNOTATED, TYPED, Stamp, is_typed, read_stamp
 from exp_pool.errors import DecodingError, EncodingError, MisfitError
 
 
@@ -143,7 +143,7 @@ class ResponseCodec:
     def _stamped(self, codec: Codec, value: Any = ...) -> str:
         if self._declared is NOTHING or (codec.name == TYPED and type(value) in self._exact) or self.shape is None:
             return codec.name
-        return str(Stamp(codec.name, self.shape.digest))
+        return str(CodecStamp(codec.name, self.shape.digest))
 
     def gives(self, name: str) -> bool:
         """Whether what was written under this name may answer at all. Found out once for each name."""
@@ -156,7 +156,7 @@ class ResponseCodec:
             way = self._ways[name] = self._way_of(read_stamp(name))
         return way
 
-    def _way_of(self, stamp: Stamp) -> _Way:
+    def _way_of(self, stamp: CodecStamp) -> _Way:
         codec = self._by_name.get(stamp.codec)
         if codec is None:
             return _Way.NEVER
@@ -264,6 +264,11 @@ class ResponseCodec:
 
     def read_items(self, text: str, name: str, *, given: bool = False) -> list[Any]:
         """The same for a stored text, if the function as it is now would give it; see `read`.
+
+        Args:
+            text: what is stored.
+            name: of the codec that wrote it, as it is stored.
+            given: people wrote it.
 
         Raises:
             MisfitError: it would not.

@@ -1,4 +1,4 @@
-"""What a plug must offer. Whoever writes a store, an index, an embedder, a judge, a scorer or a codec reads this file.
+"""Protocols of plugs: index, embedder, judge, context builder, scorer, codec, observer; stores are in `stores`.
 
 All of it is plain synchronous code. Batches only: a single call is a batch of one. Stores and indexes see rows, never
 user objects, and must be safe to call from several threads at once. Scorers, judges and embedders may be ``def`` or
@@ -34,7 +34,8 @@ from exp_pool.core.contracts.rows import (
     VectorRow,
 )
 from exp_pool.core.contracts.stores import AnnouncingStore, CacheTier, Capabilities, RecordStore, Ticket
-from exp_pool.core.experience import MISSING, Experience, Hit, Score
+from exp_pool.core.experience import MISSING, Experience, Score
+from exp_pool.core.results import Hit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -303,7 +304,13 @@ class Spending:
     money_usd: float = 0.0
 
     def add(self, tokens_in: int = 0, tokens_out: int = 0, money_usd: float = 0.0) -> None:
-        """One call cost so much more."""
+        """One call cost so much more.
+
+        Args:
+            tokens_in: tokens of its prompt.
+            tokens_out: tokens of its answer.
+            money_usd: US dollars.
+        """
         self.tokens_in += tokens_in
         self.tokens_out += tokens_out
         self.money_usd += money_usd

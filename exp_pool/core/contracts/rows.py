@@ -1,4 +1,4 @@
-"""What is said to a record store, and what it says: rows to write, rows to find, and what became of them."""
+"""Data types of the store protocols: rows to write, queries, what became of them, leases, states, logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a record store must offer, and a cache tier before one; `protocols` names all of it, too."""
+"""Protocols of record stores and cache tiers; `protocols` names all of it, too."""
 
 from __future__ import annotations
 
@@ -184,14 +184,14 @@ class RecordStore(Protocol):
         """What is remembered of deleted rows, in the order of their ids, after this one."""
         ...
 
-    def cutoff(self, namespace: str) -> int | None:
+    def cleared_at(self, namespace: str) -> int | None:
         """When the namespace was last cleared (microseconds); None: never."""
         ...
 
-    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
         """Take over what another pool deleted: rows of these ids go, and REPLICATE is refused as after a deletion here.
 
-        A `cutoff` is taken over where it is later than that of this pool; rows that are here stay.
+        A `cleared_at` is taken over where it is later than that of this pool; rows that are here stay.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Binding: from a call's positional and keyword arguments to named arguments, by the signature that really counts.
+"""Argument binding: positional and keyword arguments to named ones, by the signature that really counts.
 
 `functools.wraps` gives a wrapper the signature of the function behind it, but what binds a call is the wrapper's own. A
 wrapper with parameters of its own is bound by these. One that takes ``*args, **kwargs`` may do with them what it likes:
@@ -68,6 +68,12 @@ def bind(
     signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any], exclude: Collection[str] = ()
 ) -> dict[str, Any]:
     """Named arguments with defaults filled in; ``**kwargs`` are merged in under their own names.
+
+    Args:
+        signature: of the function.
+        args: positional arguments.
+        kwargs: keyword arguments.
+        exclude: parameters that are left out.
 
     Raises:
         TypeError: the call does not fit the signature, as calling the function itself would say.

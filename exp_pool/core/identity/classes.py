@@ -1,4 +1,4 @@
-"""Which class is meant: by its name, or, where the name does not lead to it, by what it is made of.
+"""Structural identity of classes whose names do not lead to them; and what objects hold as attributes.
 
 A class statement in a function, ``namedtuple``, ``create_model`` and the like make a new class each time they run, and
 all of them have one name. What tells them apart is what they were made of: bases, attributes, fields, and the plain

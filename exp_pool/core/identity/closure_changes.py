@@ -1,4 +1,4 @@
-"""What a function does with what it closes over, by its byte code: it reads it, or changes a counter, a list, a memo.
+"""Byte-code analysis of closures: which variables a function reads, and which it changes (a counter, a list, a memo).
 
 Read from byte code, since source is not always there. What the versions of Python write differently is evened out, so
 that each of them finds the same: a value is followed from where it is loaded to what takes it off the stack. Where that

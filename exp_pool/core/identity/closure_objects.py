@@ -1,4 +1,4 @@
-"""Which part of a closed-over value goes into the key: not what the function itself changes, nor locks and the like.
+"""The part of a closed-over value that goes into the key: not what the function itself changes, nor locks.
 
 What is written and read counts as it was at first (`first_contents`): of a list that grows, of a memo, of an item. So
 do attributes that hold numbers or containers. Attributes that hold anything else count as they are before the call:
@@ -59,7 +59,13 @@ _COORDINATING = frozenset(
 
 
 def left_of_variable(cell: types.CellType, uses: frozenset[Use], known: Keyed) -> Any:
-    """What counts of a variable; `NOTHING` where nothing of it does, or nothing was assigned yet."""
+    """What counts of a variable; `NOTHING` where nothing of it does, or nothing was assigned yet.
+
+    Args:
+        cell: the variable.
+        uses: what functions do with it.
+        known: gives a value as it can be keyed.
+    """
     try:
         value = cell.cell_contents
     except ValueError:
@@ -75,7 +81,13 @@ def left_of_variable(cell: types.CellType, uses: frozenset[Use], known: Keyed) -
 
 
 def left_of(value: Any, uses: frozenset[Use], known: Keyed) -> Any:
-    """The value without what the function changes of it; `NOTHING` where nothing of it counts."""
+    """The value without what the function changes of it; `NOTHING` where nothing of it counts.
+
+    Args:
+        value: any object.
+        uses: what functions do with it.
+        known: gives a value as it can be keyed.
+    """
     cls = type(value)
     if (coordinates(cls) and not _is_of_threads(cls)) or _collects(value):  # type: ignore[arg-type]
         return NOTHING

@@ -1,7 +1,7 @@
-"""What a function closes over, as far as its answers depend on it: as arguments would, these values make calls differ.
+"""Closures: the closed-over values on which a function's answers depend. As arguments do, they make calls differ.
 
 What the function changes itself (`closure_changes`), and what only coordinates (locks, loggers, the pool), is left out:
-who counts calls or takes turns asks nothing else by it. `closure_objects` says what is left of each value.
+a function that counts calls or takes turns asks nothing else by it. `closure_objects` says what is left of a value.
 
 A function is known by its name, its source, its defaults and what it closes over itself. The function behind a wrapper
 that tells of it (`functools.wraps`) adds only what it closes over: its name is the wrapper's, and its source belongs to
@@ -45,7 +45,7 @@ def closed_over(function: Any, exclude: Collection[str] = ()) -> dict[str, Any]:
     Raises:
         UnkeyableError: a value goes in a circle; `path` names the variable.
     """
-    found = _Closing(frozenset(exclude)).behind(function)
+    found = _ClosedValues(frozenset(exclude)).behind(function)
     return {CLOSURE: found} if found else {}
 
 
@@ -54,8 +54,8 @@ def names_of(function: Any) -> set[str]:
     return {name for one in _chain(function) for name, _ in _cells(one)}
 
 
-class _Closing:
-    """One look at a function's closure. `seen` are the functions that are being looked at, the outermost first."""
+class _ClosedValues:
+    """The values in one function's closure. `_seen` are the functions on the way to a value, the outermost first."""
 
     def __init__(self, exclude: frozenset[str]) -> None:
         self._exclude = exclude

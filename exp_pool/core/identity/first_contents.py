@@ -1,4 +1,4 @@
-"""The first contents of lists, dicts and attributes that functions modify later, so that their writes change no key.
+"""Snapshots of the first content of closed-over containers and attributes: later writes change no key.
 
 A function that grows a list reads what stood in it from the start (the system message of a chat) beside what it put
 there itself (the turns, a count of calls). Only the former tells functions apart. It is noted once for each holder, not

@@ -1,4 +1,4 @@
-"""An object that stands where a function stood: it looks, binds, compares, copies and pickles as the function did.
+"""Function proxy: an object in place of a function that looks, binds, compares, copies and pickles as that did.
 
 It is no function itself: what is asked of a method (``agent.ask.call(...)``) has to be bound as the method is, and
 Python hands the attributes of functions on as they are. Nor does it pass for one (``__class__ = FunctionType``, as

@@ -1,4 +1,4 @@
-"""Keys of calls and reuse scopes: digests of the canonical encoding; and what is said where there is no key.
+"""Keys of calls and reuse scopes: digests of the canonical encoding; and the errors where there is no key.
 
 Keys are stored: a change of what is digested, or how, means a new ``_KEY_FORMAT``.
 """
@@ -22,6 +22,12 @@ _MOST = 8  # attributes that are written out
 def make_key(function: str, version: str, arguments: Mapping[str, Any], secret: bytes | None = None) -> str:
     """The key of a call: 64 hexadecimal digits of SHA-256, or of HMAC-SHA-256 where a secret is configured.
 
+    Args:
+        function: its stored name.
+        version: the decorator's ``version=``.
+        arguments: by name, with what stands beside them (`arguments.BESIDE`).
+        secret: of the configuration's `key_secret`.
+
     Raises:
         UnkeyableError: an argument has no stable identity; ``path`` names it.
     """
@@ -29,7 +35,14 @@ def make_key(function: str, version: str, arguments: Mapping[str, Any], secret: 
 
 
 def make_scope(function: str, version: str, arguments: Mapping[str, Any], secret: bytes | None = None) -> str:
-    """The reuse scope: a digest of everything in the call but the request text (which the caller has left out)."""
+    """The reuse scope: a digest of everything in the call but the request text.
+
+    Args:
+        function: its stored name.
+        version: the decorator's ``version=``.
+        arguments: by name, without the request text.
+        secret: of the configuration's `key_secret`.
+    """
     return _digest(_message(_SCOPE_FORMAT, function, version, arguments), secret)
 
 
@@ -56,7 +69,7 @@ def _message(purpose: bytes, function: str, version: str, arguments: Mapping[str
 
 
 def nobody_said_which_attributes(receiver: Any, parameter: str) -> UnkeyableError:
-    """It has state, and no option says what of it matters."""
+    """`self` has state, and no option says what of it matters."""
     names = tuple(attributes_of(receiver))
     written = repr(names[:_MOST]) if len(names) <= _MOST else f"{repr(names[:_MOST])[:-1]}, ...)"
     return UnkeyableError(
@@ -68,7 +81,13 @@ def nobody_said_which_attributes(receiver: Any, parameter: str) -> UnkeyableErro
 
 
 def receiver_refused(err: UnkeyableError, identity: Any, parameter: str) -> UnkeyableError:
-    """What was taken of it has no stable identity."""
+    """What was taken of `self` has no stable identity.
+
+    Args:
+        err: why not.
+        identity: what was taken: its attributes by name, or what ``__exp_key__`` gave.
+        parameter: the name of `self`.
+    """
     reason = str(err).partition(": ")[2] or str(err)
     for name, value in identity.items() if type(identity) is dict else ():
         try:
@@ -88,7 +107,7 @@ def receiver_refused(err: UnkeyableError, identity: Any, parameter: str) -> Unke
 
 
 def key_refused(err: UnkeyableError) -> UnkeyableError:
-    """What ``key=`` gave has no stable identity, or it gave nothing."""
+    """What ``key=`` gave has no stable identity, or ``key=`` gave nothing."""
     if not str(err).startswith("argument "):
         return err
     return UnkeyableError(f"what key= gave: {str(err).partition(': ')[2]}. Let it give plain values", "key")

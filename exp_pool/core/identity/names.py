@@ -1,4 +1,4 @@
-"""Qualified names of functions and classes: under which one calls are stored, whether it leads there, whose code it is.
+"""Qualified names: under which name calls are stored, whether a name leads to its object, whose code it is.
 
 ``__main__`` is the name of every script and notebook, and one pool serves a whole project.
 
@@ -32,6 +32,7 @@ HEAP_TYPE = 1 << 9  # of type.__flags__: made at run time, by a class statement 
 # Modules by the name that they had when the first keys were made: stored rows are found by it.
 _KEYED_AS = {
     "exp_pool.core.experience": "exp_pool.experience",
+    "exp_pool.core.results": "exp_pool.experience",
     "exp_pool.core.identity.value_source": "exp_pool.closures",
 }
 

@@ -1,4 +1,4 @@
-"""The request text: which argument holds it, and where in a conversation it stands. Pure.
+"""Request text and reuse scope: which argument holds the text, and where in a conversation it stands. Pure.
 
 The text is what similarity compares. It is a text argument, or the last user turn of a message list, whatever the other
 turns look like. Messages are dicts, or objects with fields (pydantic models, dataclasses): those of OpenAI (Chat
@@ -106,6 +106,13 @@ def reuse_scope(
     """Digest of everything in the call but the text of `parameter`; of everything, where no parameter held the text.
 
     So a call without a request parameter, whose text is all its arguments as JSON, is only ever answered exactly.
+
+    Args:
+        function: its stored name.
+        version: the decorator's ``version=``.
+        arguments: by name.
+        parameter: the argument that holds the request text.
+        secret: of the configuration's `key_secret`.
     """
     if parameter is not None:
         arguments = {**arguments, parameter: without_text(arguments[parameter])}

@@ -1,4 +1,4 @@
-"""Digests of the source that values bring along: functions, classes and objects, passed as arguments or closed over.
+"""Source digests of the code that values bring along: functions, classes and objects, as arguments or closed over.
 
 A key has names and contents only. A schema with another field, an edited formatter, a settings object whose method says
 something else now: the key is the same, the answer would not be. So the digest of a row's source names the code in its
@@ -19,14 +19,14 @@ from weakref import WeakKeyDictionary
 
 from exp_pool.core.identity.classes import attributes_of, is_plain
 from exp_pool.core.identity.names import LIBRARIES, is_known_by_name, is_of_library, qualified_name
-from exp_pool.core.identity.source import Source, digest_of_class
+from exp_pool.core.identity.source import SourceDigest, digest_of_class
 
 AND_ARGUMENTS = "+"  # between the digest of the function and that of what its arguments do
 CONTAINERS = (list, tuple, dict, set, frozenset)
 _DATA = frozenset({str, int, float, bool, type(None), bytes, complex})  # has no methods of the project's
 _MOST = 10_000  # objects of one call that are looked at: longer lists are data
 
-_sources: WeakKeyDictionary[types.FunctionType, Source] = WeakKeyDictionary()
+_sources: WeakKeyDictionary[types.FunctionType, SourceDigest] = WeakKeyDictionary()
 _digests: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 
 
@@ -106,7 +106,7 @@ def source_of(function: types.FunctionType) -> str:
         return ""
     known = _sources.get(function)
     if known is None:
-        known = _sources[function] = Source(function)
+        known = _sources[function] = SourceDigest(function)
     return known.current()
 
 

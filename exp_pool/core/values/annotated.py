@@ -1,4 +1,4 @@
-"""The codec of models, dataclasses, enums and the like: their JSON form, by the return annotation. Pure."""
+"""Codec by return annotation: models, dataclasses, enums and the like as their JSON form. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from exp_pool.core.values.codec_stamp import ANNOTATED
 from exp_pool.core.values.deep_equal import difference, iterator_in, type_name
 from exp_pool.core.values.encoding import json_dumps
-from exp_pool.core.values.stamps import ANNOTATED
 from exp_pool.core.values.unset_fields import Tree, take_away, unset_in
 from exp_pool.errors import DecodingError, EncodingError, MisfitError
 

@@ -1,4 +1,4 @@
-"""Numpy arrays and scalars as plain values and back: dtype with its byte order, shape, bytes. Pure.
+"""Serializer of numpy arrays and scalars: dtype with its byte order, shape, bytes. Pure.
 
 Numpy is imported where a value or a stored text needs it, never before. What the bytes alone do not tell is refused:
 objects (pointers), subclasses (masked arrays, memory maps, records), metadata and gaps of a dtype, and

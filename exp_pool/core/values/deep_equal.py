@@ -1,4 +1,4 @@
-"""Whether what comes back is what was given: the same types and the same content at every depth. Pure.
+"""Deep equality of what was given and what comes back: the same types and the same content at every depth. Pure.
 
 Stricter than ``==``, which takes ``1`` for ``1.0`` and for ``True`` and knows nothing of undeclared attributes; and
 milder in two places: NaN is NaN, and the order of a dict's names does not count.
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from exp_pool.core.values import arrays
-from exp_pool.core.values.encoding import is_registered
+from exp_pool.core.values.registered_types import is_registered
 
 # Where (".items[0].price", seen from the value) and what.
 _Difference = tuple[str, str] | None

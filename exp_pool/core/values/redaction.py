@@ -1,4 +1,4 @@
-"""What must not be stored: values under names of secrets, and text in the shape of well-known tokens. Pure.
+"""Redaction of secrets: values under names of secrets, and text in the shape of well-known tokens. Pure.
 
 It is applied to arguments, request texts, metadata, recorded steps and failures, never to a response, which has to
 come back as it was. Keys are made before it, so redacted calls are still told apart.

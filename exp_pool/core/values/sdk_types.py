@@ -1,4 +1,4 @@
-"""Response objects of the OpenAI and Anthropic SDKs as plain values and back. Pure.
+"""Serializer of response objects of the OpenAI and Anthropic SDKs. Pure.
 
 Only the classes listed here, by the SDKs' own models, read the way the SDKs read an answer from the wire
 (`construct`: nothing is validated, unset stays unset, fields that are new to the SDK are kept). Neither SDK is imported

@@ -1,4 +1,4 @@
-"""Tensors of torch as plain values and back: dtype, shape, bytes. Pure.
+"""Serializer of torch tensors: dtype, shape, bytes. Pure.
 
 Torch is never imported for it: a tensor that is to be written shows that it is loaded, and a stored one is read where
 it is. What bytes alone do not tell is refused: tensors on a device, sparse or quantized ones, those that record

@@ -1,7 +1,7 @@
-"""Which fields of models nobody set: what ``model_dump(exclude_unset=True)`` leaves out. Pure.
+"""Unset fields of models: what ``model_dump(exclude_unset=True)`` leaves out, and how it is restored. Pure.
 
-The JSON form of a model has every field, set or not, so that people see the whole answer; who reads it back would
-find them all set. So where some are not, their names are stored beside the form, as a tree that follows the value:
+The JSON form of a model has every field, set or not, so that people see the whole answer; read back, all of them would
+be set. So where some are not, their names are stored beside the form, as a tree that follows the value:
 ``[names, {step: tree}]``, where a step is the name of a field, or the position in a list, a tuple, or a dict's values.
 """
 

@@ -1,4 +1,4 @@
-"""Vectors: unit length, float32; cosine similarity is then one product."""
+"""Vectors of unit length, float32: cosine similarity is then one product."""
 
 from __future__ import annotations
 
@@ -137,7 +137,13 @@ class VectorTable:
     def nearest(
         self, query: np.ndarray, limit: int, labels: Iterable[str | None] = (None, None, None)
     ) -> list[tuple[str, float]]:
-        """The ids most similar to a unit vector among the rows with these labels (None: any), nearest first."""
+        """The ids most similar to a vector, nearest first, with their cosines.
+
+        Args:
+            query: (d,) float32 of unit length.
+            limit: how many at most.
+            labels: function, version and reuse scope that rows must have; None: any.
+        """
         count = len(self._ids)
         if not count or query.size != self._matrix.shape[1]:
             return []

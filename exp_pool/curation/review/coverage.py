@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from exp_pool.core.experience import Experience, Hit
+from exp_pool.core.experience import Experience
 from exp_pool.core.identity.names import function_name
+from exp_pool.core.results import Hit
 from exp_pool.curation.columns import FOUND
 from exp_pool.curation.optional_packages import package
 from exp_pool.curation.review.frame import at_least, one_of, short

@@ -1,7 +1,7 @@
-"""The guard in front of every judge that answers by similarity: texts that differ in a "not" or a number are not the same.
+"""The guard before every judge that answers by similarity: it vetoes pairs that differ in a "not", a number or a name.
 
 Embeddings hardly see a negation, a number or the direction of "from A to B". The guard looks for just these: it compares
-two texts word by word, without a model, and says in which of them they differ. English and Chinese; negation in ten
+two texts word by word, without a model, and says what they differ in. English and Chinese; negation in ten
 other languages, too.
 """
 

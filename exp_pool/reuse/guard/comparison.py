@@ -1,4 +1,4 @@
-"""What two texts differ in. Pure; each rule looks only at the tokens that the other text does not have."""
+"""Comparison of two texts by rules, each of which reads only the tokens that the other text does not have. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What two texts may differ in, and a difference in words for people."""
+"""`Difference`: one thing in which two texts differ, of which kind, and in words for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How languages besides English and Chinese negate. Pure; the words are in ``words/languages.toml``."""
+"""Negation in languages besides English and Chinese. Pure; the words are in ``words/languages.toml``."""
 
 from __future__ import annotations
 
@@ -130,7 +130,13 @@ def is_frequent(token: Token, language: str) -> bool:
 
 
 def says_the_contrary(one: Token, other: Token, language: str) -> bool:
-    """Whether one of two verb forms is the other one's negation: gelir, gelmez."""
+    """Whether one of two verb forms is the other one's negation: gelir, gelmez.
+
+    Args:
+        one: a token of one text.
+        other: a token of the other text.
+        language: of both, by its name in the lists; empty for none of these.
+    """
     return bool(language) and _LANGUAGES[language].inflected and _inflected(one.text.lower(), other.text.lower())
 
 

@@ -1,4 +1,4 @@
-"""What a word is compared by: its stem, or the class and the name of what it means. Pure."""
+"""Stemmer and synonyms: the key by which a word is compared, its stem or the class and name of what it means. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names, classes of things, and identifiers that differ. Pure, and linear in the texts."""
+"""Rules on named entities: names, members of one class such as weekdays, identifiers of code. Pure, linear in the texts."""
 
 from __future__ import annotations
 

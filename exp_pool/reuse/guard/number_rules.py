@@ -1,4 +1,4 @@
-"""Numbers, dates, times, units and quantifiers that differ. Pure, and linear in the texts."""
+"""Rules on amounts: numbers, dates, times, units and quantifiers that differ. Pure, and linear in the texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signs of comparison, arithmetic and logic. Data only."""
+"""Operators of comparison, arithmetic and logic. Data only."""
 
 from __future__ import annotations
 

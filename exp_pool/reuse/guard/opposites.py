@@ -1,4 +1,4 @@
-"""Words that say the contrary of each other: from the lists, and by how they are formed (safe, unsafe; login, logout)."""
+"""Antonyms: from the lists, and by how words are formed (safe, unsafe; login, logout). Pure."""
 
 from __future__ import annotations
 

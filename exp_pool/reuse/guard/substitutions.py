@@ -1,4 +1,4 @@
-"""Signs and small words in the same place: ``a > b`` against ``a < b``, from Bob against to Bob. Pure."""
+"""Rules on operators and small words in one place: ``a > b`` against ``a < b``, from Bob against to Bob. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each of two texts has that the other has not. Pure, and linear in the texts."""
+"""Diff of two tokenized texts: the tokens of each that the other has not. Pure, and linear in the texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A text as the guard reads it: tokens in one spelling, with what is known of each. Pure, and linear in the text.
+"""Tokenizer of the guard: a text as tokens in one spelling, with what is known of each. Pure, and linear in the text.
 
 English words are compared by a light stem, Chinese by the longest known word, else by character.
 """

@@ -1,4 +1,4 @@
-"""Whether two texts have the same words in exchanged places: "from A to B" against "from B to A". Pure."""
+"""Rule on word order: the same words in exchanged places, "from A to B" against "from B to A". Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports a sentence-transformers model to ONNX and compares the two, in a process of its own.
+"""Export of a sentence-transformers model to ONNX, and its comparison with the original, in a process of its own.
 
 ``python -m exp_pool.search.embedders._onnx_export SOURCE FOLDER int8|fp32`` fills the folder as `onnx` describes. Where
 no precision will do, it writes only ``refused.txt``, which says why.
@@ -29,7 +29,12 @@ _BITS, _BLOCK, _INT8_ACTIVATIONS = 8, 32, 4
 
 
 def export(source: Path, folder: Path, precision: str) -> None:
-    """Fill the folder.
+    """Export a model, in the wanted precision or, if that does not agree with the original, in fp32.
+
+    Args:
+        source: the folder of the original.
+        folder: to be filled.
+        precision: ``int8`` or ``fp32``.
 
     Raises:
         EmbedderError: a library is missing, or the exported model does not agree with the original.

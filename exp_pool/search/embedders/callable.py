@@ -1,4 +1,4 @@
-"""Any ``callable(list[str]) -> vectors``, ``def`` or ``async def``, as an embedder."""
+"""`CallableEmbedder`: any ``callable(list[str]) -> vectors``, ``def`` or ``async def``, as an embedder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""An embedder on its way: made once for all managers of a process, on a thread of its own.
+"""Loads an embedder once for all managers of a process, on a thread of its own.
 
-Who needs it waits here, with a bound, on a thread or on an event loop. A model takes seconds to load, or minutes where
+Callers wait here with a deadline, on a thread or on an event loop. A model takes seconds to load, or minutes where
 it comes from the hub; that is no embedding, and counts in no call's time for embedding.
 """
 
@@ -21,7 +21,7 @@ _RETRY_AFTER_S = 30.0  # a model that could not be loaded is not looked for agai
 
 
 class EmbedderLoader:
-    """The making of one embedder. Thread-safe.
+    """Loads one embedder when it is first needed. Thread-safe.
 
     Args:
         make: makes it; called on a thread of its own, once it is needed.
@@ -47,28 +47,28 @@ class EmbedderLoader:
 
     @classmethod
     def of(cls, embedder: Embedder) -> EmbedderLoader:
-        """Of one that is there already."""
+        """The loader of an embedder that is there already."""
         return _ReadyEmbedder(embedder)
 
     @property
     def begun(self) -> bool:
-        """Whether somebody has needed it."""
+        """Whether the loading has begun."""
         return self._made is not None
 
     @property
     def in_progress(self) -> bool:
-        """Whether it is being made now."""
+        """Whether the embedder is being loaded now."""
         made = self._made
         return made is not None and not made.done()
 
     @property
     def ready(self) -> bool:
-        """Whether it is there."""
+        """Whether the embedder is there."""
         made = self._made
         return made is not None and made.done() and made.exception() is None
 
     def begin(self) -> Future[Embedder]:
-        """What it will come to; begun by this, unless it has been. A failure stands for half a minute."""
+        """A future of the embedder; begins the loading unless it has begun. A failure stands for half a minute."""
         made = self._made
         if made is not None and not self._may_retry(made):
             return made
@@ -134,7 +134,7 @@ class EmbedderLoader:
             raise EmbedderError(str(err)) from err.__cause__
 
     def unfinished(self) -> StillLoadingError:
-        """That it is not there yet, and what to do."""
+        """The error that says that the embedder is not there yet, and what to do."""
         return StillLoadingError(
             f"{self.name} is still loading, for {monotonic() - self._began:.0f} s so far; call `await "
             "manager.warm_up()` or `manager.sync.warm_up()` when the program starts, which waits for it"
@@ -164,7 +164,7 @@ class _ReadyEmbedder(EmbedderLoader):
 
 
 async def done_or_late(future: Future[Embedder], timeout_s: float | None) -> None:
-    """Wait on the loop until it has come to something, at most so long. What it came to is not looked at."""
+    """Wait on the event loop until the future is done, or for this time-out; its result is not read."""
     waiting = asyncio.wrap_future(future)
     try:
         await asyncio.wait({waiting}, timeout=timeout_s)

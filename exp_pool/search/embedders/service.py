@@ -1,4 +1,4 @@
-"""Runs the chosen embedder: made at first use (`loader`), on one thread, with deadlines; what it returns is checked.
+"""Runs the chosen embedder, loaded at first use (`loader`), on one thread, with deadlines; checks what it returns.
 
 Callers who wait while others are served are embedded together, and a text embedded a moment ago is not embedded again.
 """
@@ -86,12 +86,12 @@ class EmbeddingService:
 
     @property
     def begun(self) -> bool:
-        """Whether this embedder was needed by somebody in this process."""
+        """Whether the loading of the embedder has begun in this process."""
         return self._source.begun
 
     @property
     def loading(self) -> bool:
-        """Whether the embedder is being made now."""
+        """Whether the embedder is being loaded now."""
         return self._source.in_progress
 
     @property
@@ -100,7 +100,7 @@ class EmbeddingService:
         return self._source.ready
 
     def begin(self) -> Future[Embedder]:
-        """Have the embedder made, if it has not been: what that comes to."""
+        """A future of the embedder; begins the loading unless it has begun."""
         made = self._source.begin()
         if made is not self._told:
             self._told = made
@@ -141,6 +141,11 @@ class EmbeddingService:
         """Vectors of these texts. A lone surrogate, which is no character, is read as U+FFFD.
 
         The embedder is waited for within the time-out, too.
+
+        Args:
+            texts: any texts; one that was embedded a moment ago is not embedded again.
+            timeout_s: for all of it.
+            urgent: a caller waits for this; else it goes behind those, in a batch of its own.
 
         Raises:
             StillLoadingError: the embedder was not there in time.
@@ -234,14 +239,14 @@ class EmbeddingService:
 
 
 class _VectorCache:
-    """Vectors of the texts asked for last. Thread-safe. Texts are known by a digest: none is kept in memory here."""
+    """LRU cache of vectors. Thread-safe. Texts are known by a digest: none is kept in memory here."""
 
     def __init__(self) -> None:
         self._rows: OrderedDict[bytes, _EmbeddedText] = OrderedDict()
         self._access = threading.Lock()
 
     def get(self, texts: Sequence[str]) -> dict[str, _EmbeddedText]:
-        """Those that are known."""
+        """Of these texts those that are known."""
         found = {}
         keys = [_digest(text) for text in texts]
         with self._access:
@@ -253,7 +258,7 @@ class _VectorCache:
         return found
 
     def put(self, rows: Mapping[str, _EmbeddedText]) -> None:
-        """Keep a copy, or the whole batch would live as long as one of it."""
+        """Keep copies, or the whole batch would live as long as one of it."""
         kept = {_digest(text): replace(row, vector=row.vector.copy()) for text, row in rows.items()}
         with self._access:
             self._rows |= kept

@@ -1,4 +1,4 @@
-"""Where a server is: ``scheme://user:password@host:port/path?option=value``, and the same without the password."""
+"""Addresses of servers: ``scheme://user:password@host:port/path?option=value``, read and shown without the password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be found in a Chroma folder, asked in a process of its own: a damaged one kills whoever opens it.
+"""Health check of a Chroma folder, in a process of its own: a damaged one kills the process that opens it.
 
 ``python -m exp_pool.search.indexes._chroma_probe FOLDER`` prints the ids as JSON, or dies.
 """

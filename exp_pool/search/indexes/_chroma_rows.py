@@ -1,4 +1,4 @@
-"""Rows in a collection of Chroma, embedded or on a server."""
+"""Rows of a Chroma collection, in a folder or on a server: written, and found."""
 
 from __future__ import annotations
 
@@ -27,7 +27,15 @@ def upsert(collection: Any, rows: Sequence[VectorRow]) -> None:
 
 
 def nearest(collection: Any, vector: np.ndarray, query: VectorQuery) -> list[Neighbour]:
-    """Filtering is done here, on more than was asked for: by Chroma itself a filter costs 270 ms at 100,000 rows."""
+    """The neighbours of one vector, among the rows in scope.
+
+    Filtering is done here, on more than was asked for: by Chroma itself a filter costs 270 ms at 100,000 rows.
+
+    Args:
+        collection: of Chroma's client.
+        vector: (d,) float32, unit length.
+        query: what restricts the rows, and how many are wanted.
+    """
     wanted = scope(query.function, query.version, query.reuse_scope)
     limit, include = query.limit, ["distances", *(["metadatas"] if wanted else [])]
     one = np.asarray(vector, dtype=np.float32)[None]

@@ -1,7 +1,7 @@
-"""An index in a folder, by a library that survives neither kills nor damage: what every such index has in common.
+"""An index in a folder, by a library that survives neither kills nor damage (Chroma, Milvus Lite).
 
-Each (namespace, embedder) has a folder of its own, which one process owns (`_generations`), and which is opened here
-only if nothing speaks against it. Whatever is wrong, it is rebuilt from the store.
+Each partition (namespace, embedder) has a folder of its own, which one process owns (`_generations`), and which is
+opened here only if nothing speaks against it. Whatever is wrong, it is rebuilt from the store.
 
 The library is loaded and opened by upkeep, never by a caller. One thread of our own talks to it: it may wait for its
 own locks for ever, so whoever waits here has a deadline instead.
@@ -185,7 +185,7 @@ class FolderIndex(ABC):
         return _OpenPartition(partition, Generations(folder, library), self._open)
 
     def _claim_for(self, pool: str) -> None:
-        """Two pools over one folder would take turns in rebuilding it."""
+        """Mark the folder as this pool's: two pools over one folder would take turns in rebuilding it."""
         create_folder(self._path.parent)
         self._path.mkdir(exist_ok=True, mode=0o700)
         mark = self._path / "pool"
@@ -235,11 +235,11 @@ class _OpenPartition:
         self.filling = self.generations.current or self.generations.begin()
 
     def filled(self) -> Engine:
-        """The one being filled."""
+        """The engine of the generation that is being filled."""
         return self._engine(self.filling)
 
     def answering(self) -> Engine:
-        """The one that answers."""
+        """The engine of the generation that answers."""
         return self._engine(self.generations.current or self.filling)
 
     def _engine(self, name: str) -> Engine:
@@ -255,7 +255,7 @@ class _OpenPartition:
         self._protect()
 
     def _protect(self) -> None:
-        """Libraries create their files for everyone to read; vectors tell what was asked."""
+        """Take the files from other users: libraries create them for everyone to read, and vectors tell requests."""
         for folder, _, files in os.walk(self.place):
             os.chmod(folder, 0o700)  # noqa: PTH101  (one call of many in a walk over strings)
             for name in files:

@@ -1,4 +1,4 @@
-"""The folder of one embedded index: who owns it, which generation answers, and whether what lies there is sound.
+"""The folder of one index partition: who owns it, which generation answers, and whether its files are sound.
 
 ::
 

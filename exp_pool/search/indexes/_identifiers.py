@@ -1,4 +1,4 @@
-"""What may be said to another engine: every text as characters that no engine takes for anything else."""
+"""Names and ids for other engines: every text as characters that no engine takes for anything else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ def digest(*texts: str) -> str:
 
 
 def scope(function: str | None, version: str | None, reuse_scope: str | None) -> dict[str, str]:
-    """What rows are filtered by, as digests: engines refuse some texts, and function names are nobody's business."""
+    """The fields that rows are filtered by, as digests; what is None is left out.
+
+    Digests, because engines refuse some texts, and function names are not for them to know.
+
+    Args:
+        function: the name of the function.
+        version: of the function.
+        reuse_scope: the digest of everything in a call but its text.
+    """
     given = {"function": function, "version": version, "scope": reuse_scope}
     return {name: digest(text) for name, text in given.items() if text is not None}
 

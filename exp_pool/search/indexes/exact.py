@@ -1,4 +1,4 @@
-"""``exact://``: brute force over the store's own vectors, kept in memory and brought up to date before each search.
+"""``exact://``: exact scan of the store's own vectors, kept in memory and brought up to date before each search.
 
 It has nothing to damage and misses nothing, so it is also what answers while another index cannot, and faster than any
 other up to some 100,000 vectors (see `docs/durability.md`).
@@ -15,12 +15,13 @@ from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore
 from exp_pool.core.values.vectors import VectorTable
 from exp_pool.errors import StoreError, VectorIndexError
 from exp_pool.runtime.forks import reinit_after_fork
+from exp_pool.search.indexes._underived import UnderivedIndex
 
 _PAGE = 10_000  # 15 MB of 384 dimensions: few round trips, bounded memory
 
 
 @reinit_after_fork()
-class ExactIndex:
+class ExactIndex(UnderivedIndex):
     """Exact cosine similarity by numpy.
 
     Args:
@@ -28,8 +29,6 @@ class ExactIndex:
         max_bytes: of vectors kept in memory. Beyond it the partitions that were searched longest ago are dropped; one
             that is larger alone is read from the store for each search.
     """
-
-    derived = False
 
     def __init__(self, store: RecordStore, max_bytes: int = 2**31) -> None:
         self._store = store
@@ -41,15 +40,6 @@ class ExactIndex:
     def from_url(cls, location: str, config: ExpPoolConfig, store: RecordStore) -> ExactIndex:  # noqa: ARG003
         """The index of ``exact://``."""
         return cls(store, config.scan_bytes)
-
-    def generation(self, partition: IndexPartition, pool: str) -> str:  # noqa: ARG002
-        return ""
-
-    def upsert_many(self, partition: IndexPartition, rows: Sequence[VectorRow]) -> None:
-        """Nothing to do: `search` reads the store."""
-
-    def delete_many(self, partition: IndexPartition, ids: Sequence[str]) -> None:
-        """Nothing to do: `search` reads the store."""
 
     def search(self, query: VectorQuery, start: int = 0) -> list[list[Neighbour]]:
         """See `VectorIndex.search`; with `start`, only among what changed after that position of the store's."""

@@ -1,4 +1,4 @@
-"""Requests by their words: BM25 over one namespace, in memory, brought up to date before each search.
+"""Lexical search: BM25 over the requests of one namespace, in memory, brought up to date before each search.
 
 It follows `RecordStore.requests_after` as `exact` follows the vectors, so it works on every store, with no embedder
 and no vector index, and has nothing to damage.
@@ -30,7 +30,7 @@ _SPARE_DEAD = 1000  # rows that are gone are kept, marked, until they are more t
 
 @dataclass(frozen=True, slots=True)
 class LexicalQuery:
-    """A search for words. What is given restricts the rows before they are ranked."""
+    """A search for words. A field that is not None restricts the rows before they are ranked."""
 
     namespace: str
     text: str
@@ -100,7 +100,7 @@ class LexicalIndex:
 
 
 class _InvertedIndex:
-    """The words of one namespace's requests. Not thread-safe.
+    """The inverted index of one namespace's requests: of each word the rows that have it. Not thread-safe.
 
     Arrays are copied for each search: a view that a traceback keeps alive would keep its array from growing.
     """

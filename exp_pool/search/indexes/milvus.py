@@ -8,6 +8,7 @@ The last part of a collection's name is drawn by lot and names the generation: o
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore, VectorQuery, VectorRow
 from exp_pool.errors import VectorIndexError
 from exp_pool.runtime.forks import reset_in_child
-from exp_pool.search.indexes import _milvus_rows as milvus
+from exp_pool.search.indexes import _milvus_collection as milvus
 from exp_pool.search.indexes._address import parse
 from exp_pool.search.indexes._identifiers import digest
 
@@ -46,8 +47,7 @@ class MilvusIndex:
         self._address = parse(url, port=_PORT, paths=1)
         self._timeout_s = timeout_s
         self._client: Any = None
-        self._names: dict[IndexPartition, str] = {}
-        self._there: set[str] = set()
+        self._collections: dict[IndexPartition, milvus.MilvusCollection] = {}
         self._left_to_parent: list[object] = []
         reset_in_child(self._leave_to_parent)
 
@@ -56,7 +56,7 @@ class MilvusIndex:
         if self._client is not None:
             self._left_to_parent.append(self._client)  # dropping it would close them
         self._client = None
-        self._names, self._there = {}, set()
+        self._collections = {}
 
     @classmethod
     def from_url(cls, url: str, config: ExpPoolConfig, store: RecordStore) -> MilvusIndex:  # noqa: ARG003
@@ -65,64 +65,54 @@ class MilvusIndex:
 
     def generation(self, partition: IndexPartition, pool: str) -> str:
         prefix = f"{_prefix(partition.namespace, pool)}{digest(partition.embedder)}_"
-        found = self._do(lambda client: self._collections(client, prefix))
+        found = self._do(lambda client: self._named(client, prefix))
         name = min(found, default=f"{prefix}{uuid.uuid4().hex[:8]}")
         if found:  # a server that was started again may have let go of it
             self._do(lambda client: client.load_collection(name, timeout=self._timeout_s))
-        self._there = (self._there - {self._names.get(partition)}) | ({name} if found else set())
-        self._names[partition] = name
+        self._collections[partition] = milvus.MilvusCollection(
+            name, _INDEX, self._timeout_s, exists=bool(found), ef=_EF
+        )
         return name
 
     def upsert_many(self, partition: IndexPartition, rows: Sequence[VectorRow]) -> None:
-        name = self._name(partition)
-        if rows and name not in self._there:
-            dimension = len(rows[0].vector.values) // 4 if rows[0].vector else 0
-            self._do(lambda client: milvus.create(client, name, dimension, _INDEX, self._timeout_s))
-            self._there.add(name)
+        collection = self._collection(partition)
         for start in range(0, len(rows), _BATCH):
-            some = rows[start : start + _BATCH]
-            self._do(lambda client, some=some: milvus.upsert(client, name, some, self._timeout_s))  # type: ignore[misc]
+            self._do(functools.partial(collection.upsert, rows=rows[start : start + _BATCH]))
 
     def delete_many(self, partition: IndexPartition, ids: Sequence[str]) -> None:
-        name, unique = self._name(partition), list(dict.fromkeys(ids))
-        if name not in self._there:
-            return
-        for start in range(0, len(unique), _BATCH):
-            some = unique[start : start + _BATCH]
-            self._do(lambda client, some=some: milvus.delete(client, name, some, self._timeout_s))  # type: ignore[misc]
+        collection, unique = self._collection(partition), list(dict.fromkeys(ids))
+        for start in range(0, len(unique) if collection.exists else 0, _BATCH):
+            self._do(functools.partial(collection.delete, ids=unique[start : start + _BATCH]))
 
     def count(self, partition: IndexPartition) -> int:
-        name = self._name(partition)
-        if name not in self._there:
-            return 0
-        return self._do(lambda client: milvus.count(client, name, self._timeout_s))
+        collection = self._collection(partition)
+        return self._do(collection.count) if collection.exists else 0
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:
-        name = self._names.get(IndexPartition(query.namespace, query.embedder))
-        if name is None or name not in self._there:
+        collection = self._collections.get(IndexPartition(query.namespace, query.embedder))
+        if collection is None or not collection.exists:
             return [[] for _ in query.vectors]
-        ef = {"ef": max(_EF, query.limit)}
-        return self._do(lambda client: milvus.nearest(client, name, query.vectors, query, ef, self._timeout_s))
+        return self._do(lambda client: collection.nearest(client, query.vectors, query))
 
     def clear(self, namespace: str, pool: str) -> None:
-        for partition in [partition for partition in self._names if partition.namespace == namespace]:
-            self._there.discard(self._names.pop(partition))
-        for name in self._do(lambda client: self._collections(client, _prefix(namespace, pool))):
+        for partition in [partition for partition in self._collections if partition.namespace == namespace]:
+            self._collections.pop(partition).exists = False
+        for name in self._do(lambda client: self._named(client, _prefix(namespace, pool))):
             self._do(lambda client, name=name: client.drop_collection(name, timeout=self._timeout_s))  # type: ignore[misc]
 
     def close(self) -> None:
         client, self._client = self._client, None
-        self._names, self._there = {}, set()
+        self._collections = {}
         if client is not None:
             client.close()
 
-    def _name(self, partition: IndexPartition) -> str:
-        name = self._names.get(partition)
-        if name is None:
+    def _collection(self, partition: IndexPartition) -> milvus.MilvusCollection:
+        collection = self._collections.get(partition)
+        if collection is None:
             raise VectorIndexError(f"{partition} is not open")
-        return name
+        return collection
 
-    def _collections(self, client: Any, prefix: str) -> list[str]:
+    def _named(self, client: Any, prefix: str) -> list[str]:
         return [name for name in client.list_collections(timeout=self._timeout_s) if name.startswith(prefix)]
 
     def _do(self, job: Callable[[Any], T]) -> T:

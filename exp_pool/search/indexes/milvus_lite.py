@@ -18,7 +18,7 @@ import numpy as np
 
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Neighbour, RecordStore, VectorQuery, VectorRow
-from exp_pool.search.indexes import _milvus_rows as milvus
+from exp_pool.search.indexes import _milvus_collection as milvus
 from exp_pool.search.indexes._folder_index import FolderIndex
 
 _NAME = "vectors"
@@ -66,35 +66,27 @@ class _LiteCollection:
         logging.getLogger("milvus_lite").addHandler(logging.NullHandler())  # or Python shows its warnings itself
         with milvus.quiet():
             self._client: Any = milvus.connect(timeout_s, uri=self._place)
-            self._there = bool(self._client.has_collection(_NAME, timeout=timeout_s))
-            if self._there:
+            exists = bool(self._client.has_collection(_NAME, timeout=timeout_s))
+            self._rows = milvus.MilvusCollection(_NAME, {"index_type": "FLAT"}, timeout_s, exists=exists)
+            if exists:
                 self._client.load_collection(_NAME, timeout=timeout_s)
 
     def upsert(self, rows: Sequence[VectorRow]) -> None:
         with milvus.quiet():
-            if not self._there:
-                dimension = len(rows[0].vector.values) // 4 if rows[0].vector else 0
-                milvus.create(self._client, _NAME, dimension, {"index_type": "FLAT"}, self._timeout_s)
-                self._there = True
-            milvus.upsert(self._client, _NAME, rows, self._timeout_s)
+            self._rows.upsert(self._client, rows)
         self._fresh += len(rows)
 
     def delete(self, ids: Sequence[str]) -> None:
-        if self._there:
-            with milvus.quiet():
-                milvus.delete(self._client, _NAME, ids, self._timeout_s)
+        with milvus.quiet():
+            self._rows.delete(self._client, ids)
 
     def nearest(self, vector: np.ndarray, query: VectorQuery) -> list[Neighbour]:
-        if not self._there:
-            return []
         with milvus.quiet():
-            return milvus.nearest(self._client, _NAME, vector[None], query, {}, self._timeout_s)[0]
+            return self._rows.nearest(self._client, vector[None], query)[0]
 
     def count(self) -> int:
-        if not self._there:
-            return 0
         with milvus.quiet():
-            return milvus.count(self._client, _NAME, self._timeout_s)
+            return self._rows.count(self._client)
 
     def settle(self) -> None:
         if self._fresh >= _FRESH:

@@ -5,15 +5,14 @@ There is nothing to build, to follow or to repair beside the store: what is stor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from exp_pool.core.config import ExpPoolConfig
-from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore, SearchingStore, VectorQuery, VectorRow
+from exp_pool.core.contracts.plugs import Neighbour, RecordStore, SearchingStore, VectorQuery
 from exp_pool.errors import ConfigurationError, StoreError, VectorIndexError
 from exp_pool.runtime.plugs import offers
+from exp_pool.search.indexes._underived import UnderivedIndex
 
 
-class PgVectorIndex:
+class PgVectorIndex(UnderivedIndex):
     """Cosine similarity by pgvector: exact up to `index_from` vectors of a partition, HNSW beyond.
 
     Args:
@@ -23,8 +22,6 @@ class PgVectorIndex:
     Raises:
         ConfigurationError: the store is another one.
     """
-
-    derived = False
 
     def __init__(self, store: RecordStore, index_from: int = 100_000) -> None:
         if not offers(store, SearchingStore):
@@ -40,23 +37,8 @@ class PgVectorIndex:
         """The index of ``pgvector://``: in the database of the store, so it takes no place of its own."""
         return cls(store, config.index_from)
 
-    def generation(self, partition: IndexPartition, pool: str) -> str:  # noqa: ARG002
-        return ""
-
-    def upsert_many(self, partition: IndexPartition, rows: Sequence[VectorRow]) -> None:
-        """Nothing to do: they were stored with their rows."""
-
-    def delete_many(self, partition: IndexPartition, ids: Sequence[str]) -> None:
-        """Nothing to do: they went with their rows."""
-
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:
         try:
             return self._store.search(query)
         except StoreError as err:
             raise VectorIndexError(str(err)) from err
-
-    def clear(self, namespace: str, pool: str) -> None:
-        """Nothing to do: they went with their rows."""
-
-    def close(self) -> None:
-        """Nothing to do: the connections are the store's."""

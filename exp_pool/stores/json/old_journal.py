@@ -41,7 +41,7 @@ def replay_journal(state: Path, connection: Connection, rows: Rows) -> None:
     tables: defaultdict[str, dict[Ref, list[Any]]] = defaultdict(dict)
     for kind, *rest in _lines(state / "journal"):
         if kind == "cutoff":
-            rows.set_cutoff(keep(rest[0]), rest[1])
+            rows.set_cleared_at(keep(rest[0]), rest[1])
             continue
         ref, values = (keep(rest[0]), keep(rest[1])), rest[2:]
         if kind == "gone":
@@ -61,7 +61,7 @@ def replay_journal(state: Path, connection: Connection, rows: Rows) -> None:
             vectors[ref] = (Vector(embedder, values, whole), (keep(function), keep(version), scope))
     rows.set_vectors(vectors)
     for namespace, id_ in tables["tombstone"]:
-        rows.bury(namespace, [(id_, tables["tombstone"][namespace, id_][0])])
+        rows.apply_tombstones(namespace, [(id_, tables["tombstone"][namespace, id_][0])])
     for ref, (value, revision) in tables["state"].items():
         if not ref[1].startswith("index:"):  # how far an index got is counted anew
             connection.execute("INSERT INTO states VALUES (?, ?, ?, ?)", (*ref, keep(value), revision))

@@ -107,9 +107,9 @@ class JsonStore(FolderCache):
         self.get_many(namespace, ids, by="id")
         return super().delete_many(namespace, ids)
 
-    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
         self.get_many(namespace, [deletion.id for deletion in deletions], by="id")
-        super().bury(namespace, deletions, cutoff)
+        super().apply_tombstones(namespace, deletions, cleared_at)
 
     def usage(self, namespace: str) -> Usage:
         self._look()

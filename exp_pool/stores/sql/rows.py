@@ -306,12 +306,12 @@ class Rows:
             self._dialect.announce(self._connection, namespace, [key for _, key in there])
         return [id_ for id_, _ in there]
 
-    def bury(self, namespace: str, deleted: Iterable[tuple[str, int]]) -> None:
+    def apply_tombstones(self, namespace: str, deleted: Iterable[tuple[str, int]]) -> None:
         """Remember that these ids were deleted, and when."""
         statement = self._dialect.upsert("tombstones", ("namespace", "id"), ("deleted_at",))
         self._connection.executemany(statement, [(namespace, id_, at) for id_, at in deleted])
 
-    def set_cutoff(self, namespace: str, at: int) -> None:
+    def set_cleared_at(self, namespace: str, at: int) -> None:
         """Remember when the namespace was cleared, unless it was cleared later."""
         latest = f"{self._dialect.greatest}({{old}}, {{new}})"
         statement = self._dialect.upsert("cutoffs", ("namespace",), ("cleared_at",), cleared_at=latest)

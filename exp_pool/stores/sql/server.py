@@ -73,7 +73,7 @@ class ServerStore(SqlStore, Generic[C]):
 
     @abstractmethod
     def _met_another(self, err: Exception) -> bool:
-        """Whether a transaction was rolled back because of another one (deadlock, serialization); then it is retried."""
+        """Whether a transaction was undone by another one (deadlock, serialization); it is repeated then."""
 
     # What it gets
 

@@ -165,19 +165,19 @@ class SqlSideTables(SqlEngine):
         return [Deletion(restore(id_), at) for id_, at in rows]
 
     @translated
-    def cutoff(self, namespace: str) -> int | None:
+    def cleared_at(self, namespace: str) -> int | None:
         rows = self._all("SELECT cleared_at FROM cutoffs WHERE namespace = ?", (keep(namespace),))
         return int(rows[0][0]) if rows else None
 
     @translated
-    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
         space, deleted = keep(namespace), [(keep(id_), at) for id_, at in deletions]
 
-        def bury(connection: Connection) -> None:
+        def write(connection: Connection) -> None:
             rows = self._rows(connection)
             rows.delete(space, [id_ for id_, _ in deleted])
-            rows.bury(space, deleted)
-            if cutoff is not None:
-                rows.set_cutoff(space, cutoff)
+            rows.apply_tombstones(space, deleted)
+            if cleared_at is not None:
+                rows.set_cleared_at(space, cleared_at)
 
-        self._write(bury)
+        self._write(write)

@@ -110,7 +110,7 @@ class SqlStore(SqlSideTables):
                 rows = self._rows(connection)
                 gone = set(rows.delete(space, list(page)))
                 now = now_us()
-                rows.bury(space, [(id_, now) for id_ in gone])
+                rows.apply_tombstones(space, [(id_, now) for id_ in gone])
                 return [id_ for kept, id_ in page.items() if kept in gone]
 
             deleted += self._write(delete)
@@ -142,7 +142,7 @@ class SqlStore(SqlSideTables):
                 rows.forget_vectors([(space, id_) for (id_,) in held[start : start + _PAGE]])
             deleted = connection.execute("DELETE FROM experiences WHERE namespace = ?", (space,)).rowcount
             connection.execute("DELETE FROM logs WHERE namespace = ?", (space,))
-            rows.set_cutoff(space, now_us())
+            rows.set_cleared_at(space, now_us())
             self._dialect.announce(connection, space, ())
             return deleted
 

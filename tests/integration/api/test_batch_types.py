@@ -18,9 +18,8 @@ import torch
 from pydantic import BaseModel
 from support.ids import named
 
+from exp_pool.core.values.batch_values import parts_of, split
 from exp_pool.core.values.deep_equal import difference
-from exp_pool.core.values.split import split
-from exp_pool.core.values.wholes import parts_of
 from exp_pool.errors import ExpPoolWarning, ReplayMissError
 
 PLAIN = {"index": "none://", "embedder": "none"}
@@ -338,7 +337,7 @@ def test_nothing_to_do(decorate):
 
 
 def test_an_iterator_without_end_and_one_that_fails_are_the_functions_business(decorate, monkeypatch):
-    monkeypatch.setattr("exp_pool.core.values.split._MOST", 100)
+    monkeypatch.setattr("exp_pool.core.values.batch_values._MOST", 100)
     f = decorate(lambda items: list(itertools.islice(items, 3)))
     with pytest.warns(ExpPoolWarning, match="given a itertools.count"):
         assert f(itertools.count()) == [0, 1, 2]
@@ -536,7 +535,7 @@ def test_a_tensor_comes_back_and_is_a_key(make_manager):
 def test_nothing_is_imported_to_take_a_batch_apart():
     script = (
         "import sys\n"
-        "from exp_pool.core.values.split import split\nfrom exp_pool.core.values.wholes import parts_of, put_together\n"
+        "from exp_pool.core.values.batch_values import split\nfrom exp_pool.core.values.batch_values import parts_of, put_together\n"
         "found, _ = split([1, 2])\nparts_of((1, 2), 2, [1, 2]), put_together([1], ['tuple'], [1])\n"
         "print([n for n in ('numpy', 'torch', 'pandas', 'polars') if n in sys.modules])"
     )

@@ -18,8 +18,8 @@ from support.ids import named
 from exp_pool import Experience, exp_cache
 from exp_pool.core.codecs.typed import codec_for
 from exp_pool.core.record import Record
+from exp_pool.core.values.codec_stamp import read_stamp
 from exp_pool.core.values.deep_equal import difference
-from exp_pool.core.values.stamps import read_stamp
 from exp_pool.errors import ExpPoolWarning
 
 PLAIN = {"index": "none://", "embedder": "none"}

@@ -12,7 +12,7 @@ import time
 import pytest
 from support.paths import ROOT
 
-from exp_pool.core.identity.source import Source, digest_of
+from exp_pool.core.identity.source import SourceDigest, digest_of
 
 _numbers = itertools.count()
 MAIN = """
@@ -151,7 +151,7 @@ EDITS = [("'v1'", "'v2'"), ("{'a': 1}", "{'a': 2}"), ("SIGN = '!'", "SIGN = '?'"
 @pytest.mark.parametrize(("old", "new"), EDITS)
 def test_until_it_is_loaded_again_a_saved_file_has_a_digest_of_this_process_alone(modules, old, new):
     main, file = modules(OTHER)
-    source = Source(main.ask)
+    source = SourceDigest(main.ask)
     save(file, old, new)
     here = source.current()
     assert source.current() == here
@@ -171,7 +171,7 @@ def test_what_was_loaded_again_has_the_digest_of_what_it_says_now(modules, old, 
 
 def test_what_is_left_of_a_module_from_before_it_was_loaded_again_is_told_apart(modules):
     main, file = modules(OTHER)
-    source = Source(main.ask)
+    source = SourceDigest(main.ask)
     save(file, "'v1'", "'v2'")
     importlib.reload(main.other)  # main.ask goes on with the function of before
     assert source.current() != digest_of(modules(OTHER.replace("'v1'", "'v2'"))[0].ask)
@@ -187,7 +187,7 @@ def test_what_a_notebook_patches_in_place_has_the_digest_of_what_it_says_now(mod
 
     def asked():
         exec(compile(text, cell, "exec"), space)
-        return Source(space["ask"])
+        return SourceDigest(space["ask"])
 
     try:
         asked()

@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from exp_pool.core.identity.source import Source, digest_of
+from exp_pool.core.identity.source import SourceDigest, digest_of
 
 _numbers = itertools.count()
 APP = "written_found"
@@ -150,7 +150,7 @@ def test_a_class_constant_of_another_module_is_followed(app, prompts):
 @pytest.mark.parametrize(("first", "second"), [("'small'", "big"), ("0.5", 0.7), ("'x'", "")])
 def test_what_another_function_sets_is_noticed_also_where_it_reads_it(app, setter, first, second):
     module = app(f"MODEL = {first}\ndef use(model):\n    global MODEL\n{setter}def ask(q): return MODEL, q\n")
-    source = Source(module.ask)
+    source = SourceDigest(module.ask)
     before = source.current()
     module.use(second)
     assert source.current() != before
@@ -171,7 +171,7 @@ COUNTERS = {
 @pytest.mark.parametrize("what", COUNTERS)
 def test_what_counts_or_is_filled_later_is_no_setting(app, what):
     module = app(COUNTERS[what])
-    source = Source(module.ask)
+    source = SourceDigest(module.ask)
     before = source.current()
     for _ in range(2):
         module.count()
@@ -190,7 +190,7 @@ def test_what_counts_or_is_filled_later_is_no_setting(app, what):
 )
 def test_a_container_that_is_bound_anew_is_noticed(app, literal, other):
     module = app(f"P = {literal}\ndef ask(q): return P, q\n")
-    source = Source(module.ask)
+    source = SourceDigest(module.ask)
     before, token = source.current(), source.token()
     with mock.patch.object(module, "P", other):
         during = source.current()
@@ -214,7 +214,7 @@ def test_a_container_that_was_set_before_the_first_call_is_noticed(app):
 @pytest.mark.parametrize("literal", ["{}", "{'a': 1}", "[]"])
 def test_what_a_container_collects_changes_nothing(app, literal):
     module = app(f"P = {literal}\nN = 'a'\ndef clear():\n    global P\n    P = type(P)()\ndef ask(q): return P, N, q\n")
-    source = Source(module.ask)
+    source = SourceDigest(module.ask)
     before = source.current()
     module.P.update(b=2) if isinstance(module.P, dict) else module.P.append(2)
     assert source.current() == before
@@ -228,7 +228,7 @@ def test_objects_that_are_made_anew_count_by_their_text(app):
     module = app(
         "class Cfg:\n    def __init__(self, m): self.m = m\ncfg = Cfg('small')\ndef ask(q): return cfg.m + q\n"
     )
-    source = Source(module.ask)
+    source = SourceDigest(module.ask)
     before = source.current()
     module.cfg = module.Cfg("big")
     assert source.current() == before
@@ -257,7 +257,7 @@ def test_what_a_program_executes_counts_by_its_value_though_the_program_has_a_fi
 def test_what_is_collected_where_there_is_no_source_changes_nothing():
     space = {"__name__": "__main__"}
     exec("P = ['a']\nN = 'a'\ndef ask(q):\n    P.append(q)\n    return P, N\n", space)
-    source = Source(space["ask"])
+    source = SourceDigest(space["ask"])
     before = source.current()
     space["ask"]("q")
     space["N"] = "b"

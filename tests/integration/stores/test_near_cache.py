@@ -63,13 +63,13 @@ def test_what_was_read_or_written_once_is_not_asked_of_the_store_again(store, ba
         lambda s, r: s.delete_many("n", [r.id]),
         lambda s, r: s.clear("n"),
         lambda s, r: s.evict("n", EvictionOrder.LRU, 5),
-        lambda s, r: s.bury("n", [Deletion(r.id, 1)]),
+        lambda s, r: s.apply_tombstones("n", [Deletion(r.id, 1)]),
         lambda s, r: put(s, replace(r, response='"new"'), mode=PutMode.UPDATE, expected_revision=1),
         lambda s, r: put(s, replace(r, response='"new"', key="other"), mode=PutMode.UPDATE, expected_revision=1),
         lambda s, r: put(s, row(r.request, "new")),
         lambda s, r: s.put_many([Put(row(r.request, "newer")), Put(row(r.request, "new"))]),
     ],
-    ids=["delete", "clear", "evict", "bury", "update", "update-by-id", "supersede", "twice"],
+    ids=["delete", "clear", "evict", "apply_tombstones", "update", "update-by-id", "supersede", "twice"],
 )
 def test_another_process_sees_each_change_at_once(store, back, front_url, change):
     mine = row()

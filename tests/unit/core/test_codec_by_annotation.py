@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from exp_pool.core.codecs.typed import codec_for
-from exp_pool.core.values.stamps import read_stamp
+from exp_pool.core.values.codec_stamp import read_stamp
 from exp_pool.errors import (
     DecodingError,
     EncodingError,

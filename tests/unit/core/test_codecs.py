@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, Pri
 from support.ids import named
 
 from exp_pool.core.codecs.typed import AnnotatedCodec, TypedCodec, codec_for
+from exp_pool.core.values.codec_stamp import read_stamp
 from exp_pool.core.values.deep_equal import difference
 from exp_pool.core.values.encoding import dumps, loads
-from exp_pool.core.values.stamps import read_stamp
 from exp_pool.errors import ConfigurationError, DecodingError, EncodingError
 
 

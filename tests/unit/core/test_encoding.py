@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.ids import named
 
 from exp_pool import register_type
-from exp_pool.core.values import encoding
+from exp_pool.core.values import encoding, registered_types
 from exp_pool.core.values.encoding import dumps, loads
 from exp_pool.errors import ConfigurationError, DecodingError, EncodingError
 
@@ -224,7 +224,7 @@ class Bag:
 
 @pytest.fixture
 def registry(monkeypatch):
-    monkeypatch.setattr(encoding, "_REGISTERED", {})
+    monkeypatch.setattr(registered_types, "REGISTERED", {})
 
 
 def register_money(**options):
@@ -252,7 +252,7 @@ def test_a_subclass_is_another_type(registry):
 def test_a_type_that_nobody_registered_cannot_be_read(registry, monkeypatch):
     register_money()
     text = dumps([Money(1)])
-    monkeypatch.setattr(encoding, "_REGISTERED", {})
+    monkeypatch.setattr(registered_types, "REGISTERED", {})
     with pytest.raises(DecodingError, match=r"Money', which this process has not registered: call .*register_type"):
         loads(text)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from exp_pool.core.identity.source import Source, digest_of
+from exp_pool.core.identity.source import SourceDigest, digest_of
 
 _numbers = itertools.count()
 
@@ -243,7 +243,7 @@ def test_values_that_differ_from_run_to_run_change_nothing(package):
 
 def test_a_literal_that_is_bound_anew_is_noticed(package):
     module = package()
-    source = Source(module.answer)
+    source = SourceDigest(module.answer)
     before, token = source.current(), source.token()
     assert source.token() is token
     module.GREETING = "good day"
@@ -256,7 +256,7 @@ def test_a_literal_that_is_bound_anew_is_noticed(package):
 def test_the_text_counts_that_was_there_when_the_function_was_decorated(package, tmp_path):
     module = package()
     expected = digest_of(module.answer)
-    source = Source(module.answer)
+    source = SourceDigest(module.answer)
     file = Path(module.__file__)
     file.write_text(file.read_text().replace("polite(question)", "polite(question + '!')"))
     assert source.current() == expected
@@ -339,7 +339,7 @@ def test_a_dict_of_another_module_is_noticed(package):
 def test_what_a_loop_binds_counts_by_its_value(package, binding):
     source = binding + "\ndef ask(q): return MODEL + q\n"
     module = package(source.replace("{}", "a"))
-    watched = Source(module.ask)
+    watched = SourceDigest(module.ask)
     first = watched.current()
     module.MODEL = "another"
     assert watched.current() != first
@@ -352,7 +352,7 @@ def test_what_a_setter_binds_is_seen_and_what_a_counter_counts_is_not(package):
             "MODEL, n = 'a', 0", "MODEL = 'a'\nn = 0"
         )
     )
-    source = Source(module.ask)
+    source = SourceDigest(module.ask)
     first = source.current()
     module.ask("q")
     assert source.current() == first
@@ -362,7 +362,7 @@ def test_what_a_setter_binds_is_seen_and_what_a_counter_counts_is_not(package):
 
 def test_a_helper_that_is_replaced_while_the_program_runs_is_noticed(package):
     module = package("def h(q): return q\ndef other(q): return q + q\ndef ask(q): return h(q)\n")
-    source = Source(module.ask)
+    source = SourceDigest(module.ask)
     first, real = source.current(), module.h
     module.h = module.other
     assert source.current() != first
@@ -374,7 +374,7 @@ def test_which_of_two_functions_a_name_stands_for_counts(package):
     module = package(
         "def up(q): return q + 'u'\ndef lo(q): return q\nfor h in (up, lo): pass\ndef ask(q): return h(q)\n"
     )
-    source = Source(module.ask)
+    source = SourceDigest(module.ask)
     first = source.current()
     module.h = module.up
     assert source.current() != first
@@ -418,7 +418,7 @@ def test_a_notebook_notices_what_its_other_cells_bind_anew(notebook):
     notebook("PROMPT = 'one'\nimport time\nSTARTED = time.time()")
     notebook("def helper(q):\n    return PROMPT + q")
     space = notebook("def ask(q):\n    return helper(q) + str(STARTED)")
-    source = Source(space["ask"])
+    source = SourceDigest(space["ask"])
     first = source.current()
     notebook("PROMPT = 'two'")
     second = source.current()

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from exp_pool import Answer, Call, Experience, Hit, Metric, Score, Step
-from exp_pool.core.experience import HistoryEntry
+from exp_pool.core.results import HistoryEntry
 from exp_pool.maintenance.doctor import Diagnosis
 from exp_pool.runtime.counters import CacheInfo, Stats
 from exp_pool.runtime.display import Brief

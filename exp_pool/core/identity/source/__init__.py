@@ -1,10 +1,10 @@
-"""What a function is by its source: a digest that changes when what the function does changes, and only then.
+"""Source digests: the digest of a function changes when what the function does changes, and only then.
 
 Counted are the function's own code, the functions and classes of its module that this names, and the plain constants
 that it reads, transitively. Left out are comments, docstrings, annotations, formatting, ``@exp_cache`` and what stands
 above it. The digest is the same on every version of Python, in a wheel, an editable install and a notebook cell. Where
 no source can be read it is made of the code object, and marked with the version of Python. Where a text was saved after
-it was loaded, the digest is one that no other process has. `names` reads a function and all that it uses.
+it was loaded, the digest is one that no other process has. `dependencies` collects a function and all that it uses.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from exp_pool.core.identity.source.compiled import code_text
-from exp_pool.core.identity.source.edited import look
-from exp_pool.core.identity.source.found import Binding, Found
-from exp_pool.core.identity.source.names import Name, Reader
-from exp_pool.core.identity.source.text import is_cell, text_of, tree_of, typed
+from exp_pool.core.identity.source.dependencies import DependencyCollector, Name
+from exp_pool.core.identity.source.functions import code_text, inner, innermost
+from exp_pool.core.identity.source.lookup import Binding, Findings
+from exp_pool.core.identity.source.modified_files import note_files
+from exp_pool.core.identity.source.text import is_cell, is_interactive, text_of, tree_of
 from exp_pool.core.identity.source.tree import find_function, is_literal
-from exp_pool.core.identity.source.wrapped import inner, innermost
 
 _NOTHING: Any = object()
 _edited_classes = secrets.token_hex(16)  # of this process
 
 
-class Source:
-    """The source of one function, and of what answers in its place (``refine=``).
+class SourceDigest:
+    """The source digest of one function, and of what answers in its place (``refine=``).
 
     Args:
         functions: the functions; what was not written in Python has no source.
@@ -39,10 +38,10 @@ class Source:
     def __init__(self, *functions: Callable[..., Any]) -> None:
         self._functions = [function for function in map(_written_in_python, functions) if function is not None]
         self._texts = {file: text_of(file, space) for f in self._functions for file, space in _files(f)}
-        self._live = any(is_cell(f.__code__.co_filename) or typed(f.__globals__) for f in self._functions)
+        self._live = any(is_cell(f.__code__.co_filename) or is_interactive(f.__globals__) for f in self._functions)
         self._bindings: list[Binding] | None = None
         for function in self._functions:
-            look(function.__globals__)
+            note_files(function.__globals__)
         self._edited = secrets.token_hex(16)
         self._held: dict[Name, tuple[Any, str | None]] = {}
         self._digest = ""
@@ -70,7 +69,7 @@ class Source:
         try:
             found = self._found()
         except Exception:  # a module that does odd things when it is looked at, a stack that is nearly used up
-            found = Found({f"{n} code": code_text(f.__code__) for n, f in enumerate(self._functions)})
+            found = Findings({f"{n} code": code_text(f.__code__) for n, f in enumerate(self._functions)})
         self._digest = found.digest()
         # Of a module's names only literals are looked at again: whoever binds a function anew there does it by
         # importing the module again, which decorates it anew.
@@ -78,13 +77,13 @@ class Source:
         if self._digest != before:
             self._token = object()
 
-    def _found(self) -> Found:
-        every = Found()
+    def _found(self) -> Findings:
+        every = Findings()
         for number, function in enumerate(self._functions):
-            reader = Reader(innermost(function), self._texts, self._held)
+            reader = DependencyCollector(innermost(function), self._texts, self._held)
             reader.function(function, "()")
             if reader.moves & reader.constants:  # what it sets itself is no setting
-                reader = Reader(innermost(function), self._texts, self._held, frozenset(reader.moves))
+                reader = DependencyCollector(innermost(function), self._texts, self._held, frozenset(reader.moves))
                 reader.function(function, "()")
             every.pieces |= {f"{number} {name}": piece for name, piece in reader.found.pieces.items()}
             every.bindings += reader.found.bindings
@@ -93,15 +92,15 @@ class Source:
         return every
 
 
-def _as_it_was(digest: str) -> Source:
-    sent = Source()
+def _as_it_was(digest: str) -> SourceDigest:
+    sent = SourceDigest()
     sent._digest, sent._bindings = digest, []  # noqa: SLF001
     return sent
 
 
 def digest_of(function: Callable[..., Any]) -> str:
     """The digest of a function's source as it is now; "" for what was not written in Python."""
-    return Source(function).current()
+    return SourceDigest(function).current()
 
 
 def digest_of_class(cls: type) -> str:
@@ -110,7 +109,7 @@ def digest_of_class(cls: type) -> str:
     if namespace is None:
         return ""
     nothing: Any = lambda: None  # noqa: E731  (a reader begins at a function of the module)
-    reader = Reader(types.FunctionType(nothing.__code__, namespace), {}, {})
+    reader = DependencyCollector(types.FunctionType(nothing.__code__, namespace), {}, {})
     reader.of_class(cls, namespace)
     if reader.edited:  # as with a function's: no other process has this digest
         reader.found.pieces["edited"] = _edited_classes

@@ -1,4 +1,4 @@
-"""Where the classes of a module stand in its text, and what of them a method asks for. Nothing here is called.
+"""Class statements of a module: the one that made a class, and what of it a method asks for. Nothing is called.
 
 Which classes a class comes from its live bases tell: names in the text may stand for others, or for none.
 """
@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeGuard
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-from exp_pool.core.identity.source.statements import targets_of, top
-from exp_pool.core.identity.source.tree import definitions_in, is_literal, loaded_names, walk_said
-from exp_pool.core.identity.source.wrapped import inner
+from exp_pool.core.identity.source.bindings import bindings_of, targets_of, top
+from exp_pool.core.identity.source.functions import inner
+from exp_pool.core.identity.source.tree import definitions_in, loaded_names, walk_said
 
 Line = list[ast.ClassDef]  # where attributes are looked up, in order
 _ABSENT: Any = object()
 
 
-class Wanted(NamedTuple):
+class AskedOfSelf(NamedTuple):
     """What a method asks of its first parameter: names, names above its class, and whether it may be anything."""
 
     names: set[str]
@@ -26,7 +26,7 @@ class Wanted(NamedTuple):
     whole: bool
 
 
-class _Stands(NamedTuple):
+class _Statement(NamedTuple):
     node: ast.ClassDef
     qualname: str
     local: bool  # in a function, where no name leads to it
@@ -36,16 +36,16 @@ class _Stands(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _classes(tree: ast.Module) -> dict[str, list[_Stands]]:
+def _classes(tree: ast.Module) -> dict[str, list[_Statement]]:
     """The class statements of a module by qualified name; those in functions without ``<locals>``."""
-    found: dict[str, list[_Stands]] = {}
+    found: dict[str, list[_Statement]] = {}
     pending: list[tuple[ast.AST, str, bool]] = [(tree, "", False)]
     while pending:
         node, prefix, local = pending.pop(0)
         for inside in definitions_in(node):
             path = f"{prefix}{inside.name}"
             if isinstance(inside, ast.ClassDef):
-                found.setdefault(path, []).append(_Stands(inside, path, local))
+                found.setdefault(path, []).append(_Statement(inside, path, local))
             pending.append((inside, f"{path}.", local or not isinstance(inside, ast.ClassDef)))
     return found
 
@@ -78,15 +78,8 @@ def _the_one(candidates: list[ast.ClassDef], cls: type) -> ast.ClassDef:
     codes = [getattr(f, "__code__", None) for f in functions]
     lines = [code.co_firstlineno for code in codes if code and code.co_qualname.startswith(f"{cls.__qualname__}.")]
     ran = [one for one in candidates if any(one.lineno <= line <= (one.end_lineno or 0) for line in lines)]
-    ran = ran or [one for one in candidates if all(_holds(cls, *each) for each in _literals(one))]
+    ran = ran or [one for one in candidates if all(_holds(cls, *each) for each in bindings_of(one).literals())]
     return (ran or candidates)[-1]  # a later one takes the name over
-
-
-def _literals(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
-    for name, statements in members(node).items():
-        value = getattr(statements[-1], "value", None)
-        if isinstance(statements[-1], ast.Assign | ast.AnnAssign) and value is not None and is_literal(value):
-            yield name, ast.literal_eval(value)
 
 
 def _holds(cls: type, name: str, value: Any) -> bool:
@@ -103,7 +96,7 @@ def lines_of(trees: Iterable[ast.Module], namespace: Mapping[str, Any], qualname
         qualname: the name of the class.
     """
     trees = [*trees]
-    standing: dict[str, list[_Stands]] = {}
+    standing: dict[str, list[_Statement]] = {}
     for tree in trees:
         standing = _classes(tree) | standing
     path, live = qualname.replace("<locals>.", ""), live_class(namespace, qualname)
@@ -121,7 +114,7 @@ def lines_of(trees: Iterable[ast.Module], namespace: Mapping[str, Any], qualname
     return lines
 
 
-def _line(trees: list[ast.Module], cls: type | None, standing: dict[str, list[_Stands]], path: str) -> Line:
+def _line(trees: list[ast.Module], cls: type | None, standing: dict[str, list[_Statement]], path: str) -> Line:
     if cls is not None:
         bases = (class_statement(trees, base) for base in cls.__mro__ if base.__module__ == cls.__module__)
         return [node for node in bases if node is not None]
@@ -136,7 +129,7 @@ def _line(trees: list[ast.Module], cls: type | None, standing: dict[str, list[_S
     return line
 
 
-def _base(base: ast.expr, qualname: str, standing: dict[str, list[_Stands]]) -> _Stands | None:
+def _base(base: ast.expr, qualname: str, standing: dict[str, list[_Statement]]) -> _Statement | None:
     """What a base in the text stands for: a class beside it, one of the module, or any of that name."""
     node = base.value if isinstance(base, ast.Subscript) else base  # ``Agent[str]``
     if not isinstance(node, ast.Name):
@@ -161,28 +154,35 @@ def members(node: ast.ClassDef) -> dict[str, list[ast.stmt]]:
 # ── What is asked of it: ``self.prompt()``, ``super().prompt()``, ``str(self)`` ───────────────────────────────────────
 
 
-def wanted_of(node: ast.AST) -> Wanted:
+def asked_of_self(node: ast.AST) -> AskedOfSelf:
     """What a method asks of its object or class."""
-    wanted = Wanted(set(), set(), whole=False)
+    wanted = AskedOfSelf(set(), set(), whole=False)
     name = _first_parameter(node)
     if name is None:
         return wanted
     plain: set[int] = set()  # where its use is seen through
     whole = False
     for each in walk_said(node):
-        if isinstance(each, ast.Attribute) and _is_name(each.value, name):
-            plain.add(id(each.value))
-            wanted.names.add(each.attr)
-            whole = whole or (each.attr == "__class__" and id(each) not in plain)
-        elif isinstance(each, ast.Attribute) and _is_class_of(each.value, name):
-            plain |= {id(inside) for inside in ast.walk(each.value)}  # ``type(self).TEMPLATE``
-            wanted.names.add(each.attr)
-        elif isinstance(each, ast.Attribute) and _is_super(each.value):
-            wanted.above.add(each.attr)
-        elif _is_super(each) or _is_call_of(each, "isinstance"):
-            plain |= {id(given) for given in each.args}
-        elif isinstance(each, ast.Name) and each.id == name and isinstance(each.ctx, ast.Load):
-            whole = whole or id(each) not in plain
+        match each:
+            case ast.Attribute(value=ast.Name(id=of) as value, attr=attr) if of == name:
+                plain.add(id(value))
+                wanted.names.add(attr)
+                whole = whole or (attr == "__class__" and id(each) not in plain)
+            case ast.Attribute(
+                value=(
+                    ast.Attribute(value=ast.Name(id=of), attr="__class__")
+                    | ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=of)])
+                ) as value,
+                attr=attr,
+            ) if of == name:  # ``type(self).TEMPLATE``
+                plain |= {id(inside) for inside in ast.walk(value)}
+                wanted.names.add(attr)
+            case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr=attr):
+                wanted.above.add(attr)
+            case ast.Call(func=ast.Name(id="super" | "isinstance"), args=given):
+                plain |= {id(one) for one in given}
+            case ast.Name(id=of, ctx=ast.Load()) if of == name:
+                whole = whole or id(each) not in plain
     return wanted._replace(whole=whole)
 
 
@@ -195,33 +195,13 @@ def _first_parameter(node: ast.AST) -> str | None:
     return parameters[0].arg if parameters else None
 
 
-def _is_name(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name
-
-
-def _is_call_of(node: ast.AST, name: str) -> TypeGuard[ast.Call]:
-    return isinstance(node, ast.Call) and _is_name(node.func, name)
-
-
-def _is_super(node: ast.AST) -> TypeGuard[ast.Call]:
-    return _is_call_of(node, "super")
-
-
-def _is_class_of(node: ast.AST, name: str) -> bool:
-    """``type(self)``, ``self.__class__``."""
-    if isinstance(node, ast.Attribute):
-        return node.attr == "__class__" and _is_name(node.value, name)
-    return _is_call_of(node, "type") and len(node.args) == 1 and _is_name(node.args[0], name)
-
-
-def asked(lines: list[Line], wanted: Wanted) -> list[tuple[ast.ClassDef, str, list[ast.stmt]]]:
+def asked(lines: list[Line], wanted: AskedOfSelf) -> list[tuple[ast.ClassDef, str, list[ast.stmt]]]:
     """What is asked of a class by name, as it has it, and as the classes of its module do that come from it."""
     tables = [[(one, members(one)) for one in line] for line in lines]
     every = {name for table in tables for _, held in table for name in held}
     found: dict[tuple[int, str], tuple[ast.ClassDef, str, list[ast.stmt]]] = {}
-    pending: list[tuple[str, ast.ClassDef | None]] = [
-        (n, None) for n in wanted.names | (every if wanted.whole else set())
-    ]
+    names = wanted.names | (every if wanted.whole else set())
+    pending: list[tuple[str, ast.ClassDef | None]] = [(name, None) for name in names]
     begun = set(pending)
     while pending:
         name, below = pending.pop()
@@ -237,13 +217,11 @@ def asked(lines: list[Line], wanted: Wanted) -> list[tuple[ast.ClassDef, str, li
             more: set[tuple[str, ast.ClassDef | None]] = set()
             for statement in statements:
                 if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-                    asks = wanted_of(statement)
+                    asks = asked_of_self(statement)
                     more |= {(one, None) for one in asks.names | (every if asks.whole else set())}
                     more |= {(one, cls) for one in asks.above}
-                else:
-                    more |= {
-                        (one, None) for one in loaded_names(statement)
-                    }  # ``t = property(_t)``, ``title = P + "!"``
+                else:  # ``t = property(_t)``, ``title = P + "!"``
+                    more |= {(one, None) for one in loaded_names(statement)}
             pending += sorted(more - begun, key=lambda one: one[0])
             begun |= more
     return sorted(found.values(), key=lambda one: (one[0].lineno, one[1]))

@@ -1,4 +1,4 @@
-"""Where the text of a function's source comes from: a file, a notebook's cells, or nowhere.
+"""Source texts and their syntax trees: of a file, of a notebook's cells, or of nothing.
 
 The text is read when a function is decorated, not when it is first called: a file that is edited while an old process
 runs must not pass for what that process executes.
@@ -62,7 +62,7 @@ def trees_of(namespace: Mapping[str, Any], text: str | None = None) -> Iterator[
     tree = None if text is None else tree_of(text)
     if tree is not None:
         yield tree
-    if typed(namespace):
+    if is_interactive(namespace):
         for cell in reversed([name for name in linecache.cache if is_cell(name)]):
             entry = linecache.cache[cell]
             of_cell = tree_of("".join(entry[2])) if len(entry) > 1 else None
@@ -70,13 +70,19 @@ def trees_of(namespace: Mapping[str, Any], text: str | None = None) -> Iterator[
                 yield of_cell
 
 
-def typed(namespace: Mapping[str, Any]) -> bool:
+def is_interactive(namespace: Mapping[str, Any]) -> bool:
     """Whether the module is what somebody types: a notebook, a prompt."""
     return namespace.get("__name__") == "__main__" and not isinstance(namespace.get("__file__"), str)
 
 
 def module_named(name: str, level: int, namespace: Mapping[str, Any]) -> types.ModuleType | None:
-    """The module that ``from .name import`` means in a module; None where it was not imported."""
+    """The module that ``from .name import`` means in a module; None where it was not imported.
+
+    Args:
+        name: what stands behind the dots.
+        level: how many dots.
+        namespace: the globals of the importing module.
+    """
     if level:
         parts = str(namespace.get("__package__") or "").split(".")
         base = ".".join(parts[: len(parts) - level + 1])

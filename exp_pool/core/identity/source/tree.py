@@ -1,4 +1,4 @@
-"""Source code in a normal form: what differs only in comments, formatting, docstrings or annotations is equal. Pure.
+"""Normal form of syntax trees: equal where only comments, formatting, docstrings or annotations differ. Pure.
 
 Comments, formatting, docstrings and annotations say nothing about what a function does. What is left is written in a
 form of our own, since `ast.dump` and `ast.unparse` write the same code in other words from one Python to the next.

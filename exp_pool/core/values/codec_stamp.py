@@ -1,4 +1,4 @@
-"""What a row says of how its answer is to be read: the codec's name, and what stands beside it. Pure.
+"""Codec stamps: the name of the codec that wrote a row's answer, with the shape of the type that it wrote. Pure.
 
 ``annotated@1f2a3b4c5d6e[tuple]`` was written by the codec ``annotated`` for a function whose return type had the shape
 with that digest (`shapes`), as one item of a tuple (`batch=`). Both may be missing: rows of older versions have
@@ -18,7 +18,7 @@ ANNOTATED = "annotated"  # JSON as the return annotation's type writes it
 _STAMPED = re.compile(r"(?P<codec>[^\[]*?)(?:@(?P<shape>[0-9a-f]{12}))?(?:\[(?P<whole>.*)\])?", re.DOTALL)
 
 
-class Stamp(NamedTuple):
+class CodecStamp(NamedTuple):
     """A codec's name as it stands in a row, taken apart."""
 
     codec: str
@@ -30,10 +30,12 @@ class Stamp(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1000)
-def read_stamp(written: str) -> Stamp:
+def read_stamp(written: str) -> CodecStamp:
     """The parts of what stands in a row."""
     found = _STAMPED.fullmatch(written)
-    return Stamp(written) if found is None else Stamp(found["codec"], found["shape"] or "", found["whole"] or "")
+    return (
+        CodecStamp(written) if found is None else CodecStamp(found["codec"], found["shape"] or "", found["whole"] or "")
+    )
 
 
 def is_typed(written: str) -> bool:

@@ -1,29 +1,50 @@
-"""Where the names of modules are bound: in which module, in which text, and whether that is of the project."""
+"""Name lookup: where a name is bound, in which text, and whether that is of the project; and what was found."""
 
 from __future__ import annotations
 
 import ast
+import hashlib
+import sys
 import types
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from exp_pool.core.identity.names import in_library
-from exp_pool.core.identity.source.edited import is_what_runs
-from exp_pool.core.identity.source.found import Binding, Found
-from exp_pool.core.identity.source.statements import (
-    assignments,
-    counts,
-    definitions,
-    imported_from,
-    is_rebound,
-    star_imports,
-)
+from exp_pool.core.identity.source.bindings import bindings_of
+from exp_pool.core.identity.source.functions import BY_CODE
+from exp_pool.core.identity.source.modified_files import is_what_runs
 from exp_pool.core.identity.source.text import module_named, text_of, trees_of
 
 _IMPORTS = 20  # from where it was imported from, and so on
 
 
-class Places:
+class Binding(NamedTuple):
+    """A name of a module, and what it was bound to when it was looked at. `literal`: it is part of the digest."""
+
+    namespace: Mapping[str, Any]
+    name: str
+    value: Any
+    literal: bool
+
+
+@dataclass
+class Findings:
+    """What was found of a function: pieces by names of their own, and the bindings that they depend on."""
+
+    pieces: dict[str, str] = field(default_factory=dict)
+    bindings: list[Binding] = field(default_factory=list)
+
+    def digest(self) -> str:
+        """The digest of the pieces; empty where there are none."""
+        if not self.pieces:
+            return ""
+        told = "\n".join(f"{name}\t{piece}" for name, piece in sorted(self.pieces.items()))
+        mark = f"code{sys.version_info[0]}.{sys.version_info[1]}" if BY_CODE in told else "1"
+        return f"{mark}:{hashlib.sha256(told.encode()).hexdigest()[:32]}"
+
+
+class NameLookup:
     """What is found of one function, and the modules in which its names are looked up.
 
     Args:
@@ -34,7 +55,7 @@ class Places:
     def __init__(self, function: types.FunctionType, texts: Mapping[str, str | None]) -> None:
         self.texts = texts
         self.home = function.__globals__
-        self.found = Found()
+        self.found = Findings()
         self.edited = False  # a text was read that is not what this process runs
         self._compared: set[int] = set()
 
@@ -50,15 +71,15 @@ class Places:
         for _ in range(_IMPORTS):
             module: types.ModuleType | None = None
             for tree in self.trees(namespace):
-                found = assignments(tree, name) + definitions(tree, name)  # a class, a function that became an object
-                imported = imported_from(tree, name)
+                bindings = bindings_of(tree)
+                found, imported = bindings.bound(name), bindings.imported.get(name)
                 if found and (imported is None or imported[2] == ""):
-                    return namespace, found, counts(tree, name), is_rebound(tree, name)
+                    return namespace, found, name in bindings.counted, name in bindings.rebound
                 if imported is not None and imported[2]:
                     module = module_named(imported[0], imported[1], namespace)
                     name = imported[2]
                     break
-                stars = (module_named(of, level, namespace) for of, level in star_imports(tree))
+                stars = (module_named(of, level, namespace) for of, level in bindings.stars)
                 module = next((each for each in stars if each is not None and name in vars(each)), None)
                 if module is not None:
                     break
@@ -69,8 +90,8 @@ class Places:
 
     def is_unexplained(self, name: str, namespace: dict[str, Any]) -> bool:
         """Whether no text says where a name comes from: of ``python -c``, of ``exec``."""
-        trees = [*self.trees(namespace)]
-        return not any(imported_from(t, name) or star_imports(t) or is_rebound(t, name) for t in trees)
+        every = map(bindings_of, self.trees(namespace))
+        return not any(name in each.imported or each.stars or name in each.rebound for each in every)
 
     def trees(self, namespace: dict[str, Any]) -> Iterable[ast.Module]:
         """What a module is written in: its file; of a notebook all cells, the newest first."""
@@ -88,7 +109,14 @@ class Places:
         self.edited = self.edited or not (text is None or is_what_runs(namespace, text, kept=kept is not None))
 
     def bound(self, namespace: dict[str, Any], name: str, value: Any, *, literal: bool = False) -> None:
-        """Remember what a name is bound to now."""
+        """Remember what a name is bound to now.
+
+        Args:
+            namespace: the globals of its module.
+            name: the name.
+            value: what it is bound to.
+            literal: the value is part of the digest.
+        """
         self.found.bindings.append(Binding(namespace, name, value, literal))
 
     def label(self, namespace: Mapping[str, Any], name: str) -> str:

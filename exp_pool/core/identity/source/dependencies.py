@@ -1,4 +1,4 @@
-"""What a function says, with what it names: functions and classes of its module, and plain constants, transitively."""
+"""Dependencies: a function's source with the functions, classes and constants that it names, transitively."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import ast
 import functools
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from exp_pool.core.identity.classes import is_plain
-from exp_pool.core.identity.source.classes import Wanted, asked, class_statement, lines_of, members, wanted_of
-from exp_pool.core.identity.source.compiled import bound_globals, code_text, compiled, names_used, read_globals
-from exp_pool.core.identity.source.edited import is_code_of, is_new
-from exp_pool.core.identity.source.places import Places
-from exp_pool.core.identity.source.statements import (
-    assignments,
-    changed_attributes,
-    declared_global,
-    definitions,
-    imported_from,
-    is_loop,
-    rebinds,
+from exp_pool.core.identity.source.bindings import bindings_of, changed_attributes, declared_global, is_loop
+from exp_pool.core.identity.source.classes import AskedOfSelf, asked, asked_of_self, class_statement, lines_of, members
+from exp_pool.core.identity.source.functions import (
+    cells_of,
+    code_text,
+    compiled,
+    globals_used,
+    inner,
+    innermost,
+    is_pools_own,
+    names_used,
+    normal_form,
 )
+from exp_pool.core.identity.source.lookup import NameLookup
+from exp_pool.core.identity.source.modified_files import is_code_of, is_new
 from exp_pool.core.identity.source.text import text_of, tree_of
 from exp_pool.core.identity.source.tree import (
     below,
@@ -34,7 +36,6 @@ from exp_pool.core.identity.source.tree import (
     written_data,
     written_value,
 )
-from exp_pool.core.identity.source.wrapped import held_in, inner, innermost, is_pools_own, said
 
 Name = tuple[int, str]  # the id of a module's globals, and the name there
 _ABSENT: Any = object()
@@ -45,8 +46,8 @@ _OF_PYTHON = frozenset(
 )
 
 
-class Reader(Places):
-    """Reads one function.
+class DependencyCollector(NameLookup):
+    """Collects one function.
 
     Args:
         function: where it begins; what is of its package, or of no library, is its own project's.
@@ -87,24 +88,23 @@ class Reader(Places):
         if text is not None and is_new(code.co_filename):
             self.compare(namespace)
             self.edited = self.edited or (node is not None and not is_code_of(code, text))
-        self.found.pieces[label] = compiled(function) if node is None else said(node, namespace)
-        self.moves |= {(id(namespace), name) for name in bound_globals(code)}
-        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-            held = held_in(cell)
+        self.found.pieces[label] = compiled(function) if node is None else normal_form(node, namespace)
+        self.moves |= {(id(namespace), name) for name in globals_used(code, "STORE_GLOBAL")}
+        for name, _, held in cells_of(function):
             if issubclass(type(held), type):
                 self.of_class(held, namespace)
             else:
                 self.function(held, f"{label}.{name}")
-        self._names(read_globals(code), namespace)
+        self._names(globals_used(code, "LOAD_GLOBAL", "LOAD_NAME"), namespace)
         if node is not None:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):  # the decorators below
                 below_ours = below(node.decorator_list, lambda decorator: is_pools_own(decorator, namespace))
-                self._names(loaded_names(list(below_ours)), namespace)
+                self._names(loaded_names([*below_ours]), namespace)
             self._names(loaded_names(node.args), namespace)  # the defaults
             self._attributes_of_modules([node], namespace)
             owner = function.__qualname__.rpartition(".")[0]
             if owner and not owner.endswith("<locals>") and code.co_argcount:
-                self._asked_of_class(owner, wanted_of(node), namespace)
+                self._asked_of_class(owner, asked_of_self(node), namespace)
         else:
             self._asked_without_source(function)
 
@@ -117,9 +117,22 @@ class Reader(Places):
                 if getattr(inner(one), "__globals__", None) is home:
                     self.function(one, f"{label}[{cls.__qualname__}]")
 
-    def _moving(self, nodes: Iterable[ast.AST], namespace: dict[str, Any]) -> None:
-        if any(rebinds(tree) for tree in self.trees(namespace)):
+    def _follow(
+        self, nodes: Sequence[ast.AST], namespace: dict[str, Any], without: Collection[str] = (), *, moves: bool = True
+    ) -> None:
+        """What nodes of a module name, and what they bind anew.
+
+        Args:
+            nodes: expressions and statements.
+            namespace: the globals of the module.
+            without: names that are no dependencies: those that the nodes bind.
+            moves: whether they are statements, which may bind names of the module anew.
+        """
+        if moves and any(bindings_of(tree).rebound for tree in self.trees(namespace)):
             self.moves |= {(id(namespace), name) for node in nodes for name in declared_global(node)}
+        self._attributes_of_modules(nodes, namespace)
+        for node in nodes:
+            self._names(loaded_names(node).difference(without), namespace)
 
     # ── What it asks of its class: ``self.prompt()``, ``cls.TEMPLATE`` ────────────────────────────────────────────────
 
@@ -148,7 +161,7 @@ class Reader(Places):
                     self.function(method, label)
                     pending |= names_used(method.__code__)
 
-    def _asked_of_class(self, owner: str, wanted: Wanted, namespace: dict[str, Any]) -> None:
+    def _asked_of_class(self, owner: str, wanted: AskedOfSelf, namespace: dict[str, Any]) -> None:
         """What is asked of a class by name, as it has it, and as the classes of its module do that come from it."""
         lines = lines_of(self.trees(namespace), namespace, owner)
         for name in sorted({one.name for line in lines for one in line} & namespace.keys()):
@@ -171,15 +184,12 @@ class Reader(Places):
 
     def _piece(self, label: str, statements: list[Any], namespace: dict[str, Any]) -> None:
         """Statements of a module, with what they name."""
-        told = "".join(said(statement, namespace) for statement in statements)
+        told = "".join(normal_form(statement, namespace) for statement in statements)
         while self.found.pieces.get(label, told) != told:  # classes of one name in two others
             label += "'"
         self.found.pieces[label] = told
         self._statements |= {id(statement): statement for statement in statements}
-        self._moving(statements, namespace)
-        self._attributes_of_modules(statements, namespace)
-        for statement in statements:
-            self._names(loaded_names(statement), namespace)
+        self._follow(statements, namespace)
 
     # ── What it names ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,15 +217,16 @@ class Reader(Places):
     def _defined_here(self, name: str, namespace: dict[str, Any], label: str) -> None:
         """The definition of what another module's decorator made another function of, without ``functools.wraps``."""
         for tree in self.trees(namespace):
-            found = definitions(tree, name)
-            if found and imported_from(tree, name) is None:
+            bindings = bindings_of(tree)
+            found = bindings.defined.get(name)
+            if found and name not in bindings.imported:
                 self._piece(label, found, namespace)
                 return
 
     def _named(self, name: str, namespace: dict[str, Any], label: str) -> None:
         """How a name comes into its module: what it is imported as, or made by; a function or class says it itself."""
         for tree in self.trees(namespace):
-            imported, made = imported_from(tree, name), assignments(tree, name)
+            imported, made = bindings_of(tree).imported.get(name), bindings_of(tree).assigned.get(name)
             if imported is not None:
                 self.found.pieces[f"import {label}"] = f"{imported[0]} {imported[2]}"
             if made and type(inner(namespace[name])) is types.FunctionType:  # a factory's, a partial
@@ -232,10 +243,8 @@ class Reader(Places):
         self._seen.add(id(cls))
         statement = class_statement(self.trees(namespace), cls)
         if statement is not None:
-            self.found.pieces[f"class {self.label(namespace, cls.__qualname__)}"] = said(statement, namespace)
-            self._moving([statement], namespace)
-            self._names(loaded_names(statement), namespace)
-            self._attributes_of_modules([statement], namespace)
+            self.found.pieces[f"class {self.label(namespace, cls.__qualname__)}"] = normal_form(statement, namespace)
+            self._follow([statement], namespace)
             self._changes_of_class(cls.__qualname__, namespace)
             return
         for name, member in sorted(vars(cls).items()):  # no source: what its functions do, and its plain values
@@ -282,8 +291,7 @@ class Reader(Places):
                     its = f"{label.rpartition('.')[0]}.{other}"
                     if its not in self.found.pieces:
                         self._attribute_of_class(one, other, its, namespace)
-                self._names(beside - held.keys(), home)
-                self._attributes_of_modules(found, home)
+                self._follow(found, home, {name, *held}, moves=False)
             if found:
                 return
 
@@ -298,16 +306,14 @@ class Reader(Places):
             self.found.pieces[label] = written_value(value)
             self.bound(namespace, name, value, literal=True)
             return
-        told = "".join(said(statement, home) for statement in statements)
+        told = "".join(normal_form(statement, home) for statement in statements)
         container = None if counted else _container(value, statements)
         if container is not None or (not statements and self.is_unexplained(name, namespace)):
             told = self._data(name, value, namespace, container, rebound=rebound and home is namespace) or told
         self.found.pieces[label] = told
         if not counted:
             self.bound(namespace, name, value, literal=unset or container is not None)
-        self._attributes_of_modules(statements, home)
-        for statement in statements:
-            self._names(loaded_names(statement) - {name}, home)
+        self._follow(statements, home, {name}, moves=False)
 
     def _data(
         self, name: str, value: Any, namespace: dict[str, Any], literal: str | None, *, rebound: bool

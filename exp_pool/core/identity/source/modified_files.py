@@ -1,4 +1,4 @@
-"""Whether the text of a file is what this process runs: somebody may have saved it since it was loaded.
+"""Files modified since this process loaded them: whether the text of a file is what runs here.
 
 A file that is older than the process is believed. One that was written later is believed where its functions are those
 of the live module, and nothing has happened to it since it was first seen, or the module was loaded anew since. In a
@@ -21,11 +21,10 @@ from typing import Any, NamedTuple
 
 from exp_pool.core.identity.classes import is_plain
 from exp_pool.core.identity.names import in_library
-from exp_pool.core.identity.source.compiled import code_text
-from exp_pool.core.identity.source.statements import assignments, counts, is_rebound
-from exp_pool.core.identity.source.text import text_of, tree_of, typed
-from exp_pool.core.identity.source.tree import DEFINITIONS, canonical, is_literal, written_data
-from exp_pool.core.identity.source.wrapped import inner
+from exp_pool.core.identity.source.bindings import bindings_of
+from exp_pool.core.identity.source.functions import code_text, codes_in, inner
+from exp_pool.core.identity.source.text import is_interactive, text_of, tree_of
+from exp_pool.core.identity.source.tree import DEFINITIONS, canonical, written_data
 
 _COARSE_S = 0.1  # how coarse a file system's clock may be
 _ABSENT: Any = object()
@@ -52,8 +51,8 @@ _seen: dict[str, _Seen] = {}
 _looked_at: dict[str, tuple[set[str], list[str]]] = {}  # by package: the names of modules, and of its project's
 
 
-def look(namespace: Mapping[str, Any]) -> None:
-    """See how a project's files are now: a function of it is being decorated, and what it names was just loaded."""
+def note_files(namespace: Mapping[str, Any]) -> None:
+    """Note the state of a project's files: a function of it is being decorated, and what it names was just loaded."""
     package = str(namespace.get("__name__")).partition(".")[0]
     known, ours = _looked_at.setdefault(package, (set(), []))
     if len(known) != len(sys.modules):
@@ -64,7 +63,7 @@ def look(namespace: Mapping[str, Any]) -> None:
         file = _file_of(name)
         seen = None if file is None else _seen.get(file)
         if file is not None and (seen is None or seen.spec is not vars(sys.modules[name]).get("__spec__")):
-            _see(file, vars(sys.modules[name]), keep=typed(namespace))
+            _see(file, vars(sys.modules[name]), keep=is_interactive(namespace))
 
 
 def _file_of(name: str) -> str | None:
@@ -132,13 +131,11 @@ def _codes(text: str) -> dict[str, set[str]] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pending = [compile(text, "<text>", "exec", dont_inherit=True)]
+            module = compile(text, "<text>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    while pending:
-        code = pending.pop()
+    for code in codes_in(module):
         found.setdefault(code.co_qualname, set()).add(code_text(code))
-        pending += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
     return found
 
 
@@ -182,30 +179,21 @@ def _functions(namespace: Mapping[str, Any], module: str) -> Iterator[types.Func
 
 def _has_its_literals(namespace: Mapping[str, Any], tree: ast.Module) -> bool:
     """Whether the constants that count by a text are those of the module; of what is computed nobody could tell."""
-    for name, value in _literals(tree):
-        if is_plain(value) or not value or counts(tree, name) or is_rebound(tree, name):
+    bindings = bindings_of(tree)
+    for name, value in bindings.literals():
+        if is_plain(value) or not value or name in bindings.counted | bindings.rebound:
             continue  # they count by their value, or collect something
-        held = written_data(namespace.get(name, _ABSENT))
-        if len(assignments(tree, name)) == 1 and held not in (written_data(value), None):
+        if written_data(namespace.get(name, _ABSENT)) not in (written_data(value), None):
             return False
     classes = ((one, namespace.get(one.name)) for one in tree.body if isinstance(one, ast.ClassDef))
     for statement, cls in classes:
         own: Mapping[str, Any] = vars(cls) if isinstance(cls, type) else {}
-        for name, value in _literals(statement):
+        for name, value in bindings_of(statement).literals():
             live = own.get(name, _ABSENT)
             told = live._value_ if issubclass(type(live), enum.Enum) else live
             if written_data(told) not in (written_data(value), None):
                 return False
     return True
-
-
-def _literals(node: ast.Module | ast.ClassDef) -> Iterator[tuple[str, Any]]:
-    for statement in node.body:
-        if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value and is_literal(statement.value):
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            for target in targets:
-                if isinstance(target, ast.Name):
-                    yield target.id, ast.literal_eval(statement.value)
 
 
 def _frame(node: ast.Module | ast.ClassDef) -> list[str]:
