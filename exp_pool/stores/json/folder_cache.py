@@ -290,7 +290,7 @@ class FolderCache(SqliteEngine):
 
     def _write_file(self, row: Record) -> str:
         place, content = place_of(row), write_row(row)
-        self._saw(place, content, self._folder.write(place, content))
+        self._seen[place] = _KnownFile(self._folder.write(place, content), _digest(content), settled=False)
         return place
 
     def _remove_file(self, place: str) -> None:
