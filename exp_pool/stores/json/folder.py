@@ -158,13 +158,8 @@ class Folder:
 
     def links(self) -> list[Path]:
         """Links among the rows' files and folders: what they lead to is not read."""
-        found: list[Path] = []
-        for path, folders, files in os.walk(self.root):
-            names = [*folders, *files]
-            if path == str(self.root):  # other files that stand there are nobody's rows
-                names = folders[:] = [name for name in folders if not name.startswith(".") and name != _CORRUPT]
-            found += [Path(path, name) for name in names if Path(path, name).is_symlink()]
-        return sorted(found)
+        links = (path for path in self.root.rglob("*") if path.is_symlink())
+        return sorted(path for path in links if not path.relative_to(self.root).parts[0].startswith((".", _CORRUPT)))
 
     # Files that are no rows
 
