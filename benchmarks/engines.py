@@ -110,7 +110,7 @@ def measure(managers: dict[str, ExpManager], rounds: int, queries: np.ndarray) -
     for _ in range(rounds):
         for name, manager in managers.items():
             function, pool = functions[name], manager.sync
-            search, identity = pool.ports.search, pool._embeddings.embed(["x"], 60).embedder
+            search, identity = pool.services.search, pool._embeddings.embed(["x"], 60).embedder
 
             def lookup() -> Any:
                 embedded = Embedded(next(turns)[None], [True], identity)  # noqa: B023  (called before the next round)

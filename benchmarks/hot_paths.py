@@ -127,7 +127,7 @@ def semantic(folder: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
         pool = manager.sync
         pool._store.put_many([Put(r, vector=Vector("e", v.tobytes())) for r, v in zip(records, vectors, strict=True)])
         pool._index_sync.run(float("inf"))
-        pool.ports.search.nearest(SearchQuery("default", "", 5), Embedded(queries[:1], [True], "e"))
+        pool.services.search.nearest(SearchQuery("default", "", 5), Embedded(queries[:1], [True], "e"))
         managers[f"exp_pool, {kind}, with the join"] = pool
     for _ in range(rounds):
         turn = iter(itertools.cycle(range(QUERIES)))
@@ -142,7 +142,7 @@ def semantic(folder: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
         for name, pool in managers.items():
             times.setdefault(name, []).append(
                 per_call(
-                    lambda p=pool, t=turn: p.ports.search.nearest(
+                    lambda p=pool, t=turn: p.services.search.nearest(
                         SearchQuery("default", "", 5), Embedded(queries[(i := next(t)) : i + 1], [True], "e")
                     ),
                     QUERIES,

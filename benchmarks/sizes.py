@@ -79,10 +79,10 @@ def lookups(
 ) -> tuple[float, float, list[set[str]]]:
     """Milliseconds for the five nearest with the join, recall of the ten nearest, and these ten."""
     pool = manager.sync
-    find = pool.ports.search.nearest
+    find = pool.services.search.nearest
     find(SearchQuery("default", "", 5), Embedded(queries[:1], [True], "e"))
     taken = median_ms(lambda n: find(SearchQuery("default", "", 5), Embedded(queries[n : n + 1], [True], "e")), QUERIES)
-    near = pool.ports.search._neighbours.find
+    near = pool.services.search._neighbours.find
     found = [set(near(VectorQuery("default", "e", queries[n : n + 1], NEAR)).ids[:NEAR]) for n in range(QUERIES)]
     right = sum(len(ours & true) for ours, true in zip(found, truth or found, strict=True))
     return taken, right / (NEAR * QUERIES), found
@@ -105,7 +105,7 @@ def measure(folder: Path, sizes: list[int]) -> list[list[str]]:
         )
         manager.sync.get_exp("nobody")
         opened = time.perf_counter() - began
-        manager.sync.ports.search.nearest(SearchQuery("default", "", 5), Embedded(queries[:1], [True], "e"))
+        manager.sync.services.search.nearest(SearchQuery("default", "", 5), Embedded(queries[:1], [True], "e"))
         loaded = time.perf_counter() - began
         table = next(iter(manager.sync._index._tables.values()))
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (

@@ -1,6 +1,6 @@
 """An experience pool for LLM agents.
 
-A call of a decorated function goes this way; `exp_pool.calls.flow` tells it whole:
+A call of a decorated function goes this way; `exp_pool.calls.flow` is the whole of it:
 
 1. `api`: the call becomes a request (`calls.request`), with a key (`core.identity.keys`) and a text.
 2. `calls.drivers`: of concurrent identical calls one goes on, the others wait for it and get copies.

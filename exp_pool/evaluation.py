@@ -1,7 +1,7 @@
 """Judges tried on labelled pairs of requests: how many a judge answers, and how many of these wrongly.
 
-Each pair goes through the real story (`flow`): of a pool that shows it only the pair's first request, the second is
-asked. What the judge learns, it learns from what that brings, in the order of the pairs.
+Each pair goes through the real flow (`calls.flow`): of a pool that shows it only the pair's first request, the
+second is asked. What the judge learns, it learns from what that brings, in the order of the pairs.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from exp_pool.api.registry import embedder_loading, load_scorer
-from exp_pool.calls.flow import story
-from exp_pool.calls.request import CallSpec, Request
+from exp_pool.calls.call_spec import CallSpec
+from exp_pool.calls.flow import flow
+from exp_pool.calls.policy import Mode, Policy
+from exp_pool.calls.request import Request, bind_call
 from exp_pool.calls.steps import (
     AskFeeds,
     AskJudge,
     Claim,
     Claimed,
+    Degraded,
     FindSimilar,
     FlowStep,
-    Keep,
-    Learn,
     LookUp,
-    Mode,
     Outcome,
-    Policy,
     Recall,
     Run,
-    Trouble,
+    StoreRow,
+    TrainJudge,
 )
 from exp_pool.core.codecs.typed import codec_for
 from exp_pool.core.config import ExpPoolConfig
@@ -82,7 +82,7 @@ class Evaluation(Tally):
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    call_async: Request
+    asked: Request
     stored: Record
     similarity: float
     whole: bool
@@ -171,16 +171,16 @@ def _prepared(pairs: Sequence[tuple[str, str, bool]], embeddings: EmbeddingServi
     for number, (a, b, same) in enumerate(pairs):
         (of_a, _), (of_b, _) = (vectors[part] for part in compared[number])
         whole = all(vectors[text][1] for text in (a, b, *compared[number]))
-        call_async = spec.request((b,), {}, _NAMESPACE, None)
-        stored = spec.request((a,), {}, _NAMESPACE, None).to_record(f"{number}", f'"{number}"', "json")
+        asked = bind_call(spec, (b,), {}, _NAMESPACE, None)
+        stored = bind_call(spec, (a,), {}, _NAMESPACE, None).to_record(f"{number}", f'"{number}"', "json")
         live = f"{number}" if same else f"not {number}"
-        prepared.append(_Pair(call_async, stored, float(min(of_a @ of_b, 1.0)), whole, live))
+        prepared.append(_Pair(asked, stored, float(min(of_a @ of_b, 1.0)), whole, live))
     return prepared
 
 
 @dataclass(slots=True)
 class _Replay:
-    """Performs the story's steps for one pair."""
+    """Performs the flow's steps for one pair."""
 
     learning: JudgeTraining
     policy: Policy
@@ -189,7 +189,7 @@ class _Replay:
 
     def told(self) -> bool | None:
         """Whether the pool's answer was right; None where it did not answer."""
-        telling = story(self.pair.call_async, self.policy, Mode())
+        telling = flow(self.pair.asked, self.policy, Mode())
         came_of_it: Any = None
         try:
             while True:
@@ -199,7 +199,7 @@ class _Replay:
             return None if answer.found_by is None else bool(answer.value == self.pair.live)
 
     def _perform(self, step: FlowStep) -> Any:
-        identical = self.pair.call_async.key == self.pair.stored.key
+        identical = self.pair.asked.key == self.pair.stored.key
         match step:
             case LookUp():
                 return self.pair.stored if identical else None
@@ -215,11 +215,11 @@ class _Replay:
                 return verdict
             case Run():
                 return Outcome(self.pair.live)
-            case Learn():
+            case TrainJudge():
                 return self.learning.learn(step)
-            case Keep():
+            case StoreRow():
                 return True
-            case Trouble(error=error):
+            case Degraded(error=error):
                 raise error
             case AskFeeds():
                 return ...

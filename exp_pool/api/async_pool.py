@@ -277,7 +277,7 @@ class AsyncPool:
         Raises:
             StillLoadingError: it was not there in time.
         """
-        nothing_to_do = self.sync.closed or self.sync.ports.search.ready
+        nothing_to_do = self.sync.closed or self.sync.services.search.ready
         made = None if nothing_to_do else await self._hop(begin)
         if made is not None:
             await done_or_late(made, timeout_s)

@@ -15,9 +15,11 @@ from exp_pool.api.pool import Pool
 from exp_pool.api.wrappers import AsyncCachedFunction, CachedFunction, answer_of
 from exp_pool.calls.drivers import aio, sync
 from exp_pool.calls.drivers.batch import Batch, Item, drive, drive_in_own_task
-from exp_pool.calls.flow import look, story
+from exp_pool.calls.flow import flow
+from exp_pool.calls.lookup import lookup
+from exp_pool.calls.policy import Mode, Policy
 from exp_pool.calls.request import Memo, Request
-from exp_pool.calls.steps import Ending, Mode, Policy, Story
+from exp_pool.calls.steps import CallResult, Flow
 from exp_pool.core.record import Match
 from exp_pool.core.results import Answer, Hit
 from exp_pool.core.values.batch_values import ApartError, Split, put_together, split
@@ -128,14 +130,14 @@ class _Batched(Decorated[P, R]):
                 item = Item(position)
                 distinct.append(item)
                 if request is not None:
-                    item.key, item.telling = request.key, story(request, policy, mode)
+                    item.key, item.flow = request.key, flow(request, policy, mode)
                     by_key[request.key], request_of[request.key] = item, request
             positions.append(item)
 
-        def again(item: Item) -> Story[Ending]:
-            return story(request_of[item.key], policy, mode)
+        def again(item: Item) -> Flow[CallResult]:
+            return flow(request_of[item.key], policy, mode)
 
-        return _BoundBatch(pool, positions, Batch(distinct, found, pool.ports, again), with_items)
+        return _BoundBatch(pool, positions, Batch(distinct, found, pool.services, again), with_items)
 
     def _done(self, begun: _BoundBatch) -> Answer[Any] | None:
         """What the batch came to; None where the function has to run for all of it."""
@@ -168,15 +170,15 @@ class _Batched(Decorated[P, R]):
         values, found = [], set()
         words: set[str] = set()
         for item in begun.positions:
-            ending = item.ending
-            assert ending is not None
-            answer = answer_of(ending)
-            copied = id(item) in seen and ending.encoded is not None
-            values.append(self._policy.codec.decode(*ending.encoded) if copied and ending.encoded else answer.value)
+            result = item.result
+            assert result is not None
+            answer = answer_of(result)
+            copied = id(item) in seen and result.encoded is not None
+            values.append(self._policy.codec.decode(*result.encoded) if copied and result.encoded else answer.value)
             seen.add(id(item))
             found.add(answer.found_by)
-            if ending.encoded is not None and answer.found_by is not None:
-                words.add(read_stamp(ending.encoded[1]).whole)
+            if result.encoded is not None and answer.found_by is not None:
+                words.add(read_stamp(result.encoded[1]).whole)
         found_by = found.pop() if len(found) == 1 else None
         if batch.covered and batch.word is not None:
             return Answer(batch.result, found_by=found_by)
@@ -215,11 +217,11 @@ class _Batched(Decorated[P, R]):
 
     def _looking_for_items(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[Pool, list[Story[Match | None]]]:
+    ) -> tuple[Pool, list[Flow[Match | None]]]:
         pool = self._binder.pool()
         pool.check_open()
         policy = self._binder.policy_in(pool)
-        return pool, [look(request, policy) for request in self._item_requests(pool, args, kwargs)]
+        return pool, [lookup(request, policy) for request in self._item_requests(pool, args, kwargs)]
 
     def _item_requests(self, pool: Pool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Request]:
         found, with_items, call = self._split(*self._binder.full(self._bound, args, kwargs))
@@ -264,7 +266,7 @@ class CachedBatch(_Batched[P, R], CachedFunction[P, R]):
     def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
         """For each item what would answer it now, or None."""
         pool, found = self._looking_for_items(args, kwargs)
-        return [hit_of(sync.drive(looking, pool.ports, self._function)) for looking in found]
+        return [hit_of(sync.drive(looking, pool.services, self._function)) for looking in found]
 
 
 class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
@@ -284,7 +286,7 @@ class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
                 return answer
             if isinstance(step, _BoundBatch):
                 step.batch.loop = asyncio.get_running_loop()
-                driver = aio.Driver(step.pool.ports, self._function, step.pool.threads)
+                driver = aio.Driver(step.pool.services, self._function, step.pool.threads)
                 run = functools.partial(self._run_items, step)  # gives a coroutine
                 await drive_in_own_task(step.batch, run, driver)
             else:
@@ -293,5 +295,5 @@ class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
     async def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
         """For each item what would answer it now, or None."""
         pool, found = self._looking_for_items(args, kwargs)
-        driver = aio.Driver(pool.ports, self._function, pool.threads)
+        driver = aio.Driver(pool.services, self._function, pool.threads)
         return [hit_of(await driver.drive(looking)) for looking in found]

@@ -11,10 +11,12 @@ from weakref import WeakValueDictionary
 from exp_pool.api.call_binder import CallBinder, DecoratorConfig
 from exp_pool.api.current import current
 from exp_pool.api.pool import Pool
+from exp_pool.calls.call_spec import CallSpec
 from exp_pool.calls.drivers import sync
-from exp_pool.calls.flow import considered, look
-from exp_pool.calls.request import CallSpec, KeyOfCall, Request
-from exp_pool.calls.steps import Policy, Story
+from exp_pool.calls.lookup import judge_only, lookup
+from exp_pool.calls.policy import Policy
+from exp_pool.calls.request import KeyOfCall, Request, bind_call
+from exp_pool.calls.steps import Flow
 from exp_pool.core.identity.function_like import FunctionLike
 from exp_pool.core.identity.names import qualified_name
 from exp_pool.core.record import Match
@@ -89,7 +91,7 @@ class Decorated(FunctionLike, Generic[P, R]):
         manager = self._setup.manager or current.known
         args, kwargs = self._binder.full(self._bound, args, kwargs)
         namespace = self._binder.namespace(args, kwargs)
-        request = self._spec.request(args, kwargs, namespace or "", manager.sync.secret if manager else None)
+        request = bind_call(self._spec, args, kwargs, namespace or "", manager.sync.secret if manager else None)
         fields: dict[str, Any] = {
             "function": request.function,
             "version": request.version,
@@ -140,10 +142,10 @@ class Decorated(FunctionLike, Generic[P, R]):
         pool = pool or self._binder.pool()
         return pool.functions.adopt(self._spec.name, source.current(), self._spaces(pool), progress=progress)
 
-    def _looking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Story[Match | None]]:
+    def _looking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Flow[Match | None]]:
         pool = self._binder.pool()
         pool.check_open()
-        return pool, look(self._request_of(pool, args, kwargs), self._binder.policy_in(pool))
+        return pool, lookup(self._request_of(pool, args, kwargs), self._binder.policy_in(pool))
 
     def _explanation(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         pool = self._binder.pool()
@@ -161,7 +163,7 @@ class Decorated(FunctionLike, Generic[P, R]):
         with suppress(ExpPoolError):  # what was stored a moment ago is compared, too, if it can be embedded now
             pool.queries.catch_up(request.namespace, request.text)
         try:
-            judged = sync.drive(considered(request, policy), pool.ports, self._setup.function)
+            judged = sync.drive(judge_only(request, policy), pool.services, self._setup.function)
         except Exception as err:
             said = pool.functions.explain(request, policy.min_score, misfit=policy.misfit)
             return f"{said}; the judge could not be asked: {err!r}"
@@ -175,7 +177,7 @@ class Decorated(FunctionLike, Generic[P, R]):
 
     def _info(self) -> CacheInfo:
         pool = self._binder.pool()
-        pool.stats()  # counts what the hot tier has not told yet
+        pool.stats()  # counts the hits of the local cache
         count = pool.functions.count(self._spec.name, self._spaces(pool))
         return CacheInfo(*pool.counters.of_function(self._spec.name), count)
 

@@ -13,10 +13,12 @@ from typing import Any
 
 from exp_pool.api.current import HasPool, current
 from exp_pool.api.pool import Pool
-from exp_pool.calls.flow import story
+from exp_pool.calls.call_spec import CallSpec
+from exp_pool.calls.flow import flow
 from exp_pool.calls.local_cache import memo_of
-from exp_pool.calls.request import CallSpec, Memo, Request
-from exp_pool.calls.steps import Ending, Mode, Policy, Story
+from exp_pool.calls.policy import Mode, Policy
+from exp_pool.calls.request import Memo, Request, bind_call
+from exp_pool.calls.steps import CallResult, Flow
 from exp_pool.core.identity.arguments import bind
 from exp_pool.core.identity.function_like import Original
 from exp_pool.core.identity.source import SourceDigest
@@ -78,7 +80,7 @@ class BoundCall:
     pool: Pool
     request: Request
     policy: Policy
-    flow: Story[Ending]
+    flow: Flow[CallResult]
 
 
 class CallBinder:
@@ -106,10 +108,10 @@ class CallBinder:
         """The answer of a moment ago, or `MISS`: never an exception."""
         try:
             pool = (self._manager or current.get()).sync
-            entry = pool.hot.get(memo) if pool.answers_hot() else None
+            entry = pool.local_cache.get(memo) if pool.answers_hot() else None
             if entry is None:
                 return MISS
-            entry.line.write()
+            entry.log_record.write()
             return entry.copy()
         except Exception:
             return MISS  # the flow will say what is wrong
@@ -147,7 +149,7 @@ class CallBinder:
                     raise ConfigurationError(config.refusal)
                 request = self.request(pool, args, kwargs, memo)
                 policy = self.policy_in(pool)
-                return BoundCall(config.function, pool, request, policy, story(request, policy, mode))
+                return BoundCall(config.function, pool, request, policy, flow(request, policy, mode))
         except Exception as err:
             self.say_uncached(pool, args, kwargs, err)
         return UncachedCall(config.function, args, self.spec.complete(args, kwargs))
@@ -225,12 +227,12 @@ class CallBinder:
                     "it namespace=, or take the namespace into its thread with exp_pool.carry(executor)"
                 )
             namespace = pool.config.namespace
-        before = None if memo is None else (memo, pool.hot.writes)
+        before = None if memo is None else (memo, pool.local_cache.writes)
         source = "" if self._source is None else self._source.current()
-        request = self.spec.request(args, kwargs, namespace, pool.secret, before, source)
+        request = bind_call(self.spec, args, kwargs, namespace, pool.secret, before, source)
         if not source:
             return request
-        told = with_arguments(source, self.spec.passed(request))
+        told = with_arguments(source, self.spec.keyed_values(request.named))
         return request if told is source else replace(request, source=told)
 
     def namespace(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:

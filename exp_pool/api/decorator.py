@@ -20,8 +20,8 @@ from exp_pool.api.function_registry import NameConflict, register
 from exp_pool.api.options import DEFAULTS, STREAMS, DecoratorOptions, checks_source, policy_of, with_call
 from exp_pool.api.registry import load_scorer
 from exp_pool.api.wrappers import AsyncCachedFunction, AsyncCachedGenerator, CachedFunction, CachedGenerator
-from exp_pool.calls.request import CallSpec
-from exp_pool.calls.steps import Policy
+from exp_pool.calls.call_spec import CallSpec
+from exp_pool.calls.policy import Policy
 from exp_pool.core.identity.function_like import note_class_body, within
 from exp_pool.core.identity.request_text import REQUEST_PARAMETERS
 from exp_pool.core.identity.source import SourceDigest

@@ -28,7 +28,7 @@ class Blocking(Decorated[P, R]):
     def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> Hit | None:
         """What would answer this call now, or None. Runs nothing, counts nothing; the pool's troubles are raised."""
         pool, looking = self._looking(args, kwargs)
-        return hit_of(sync.drive(looking, pool.ports, self._function))
+        return hit_of(sync.drive(looking, pool.services, self._function))
 
     def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> int:
         """Delete what is stored for this call, its history and its failures too; how many rows."""
@@ -87,7 +87,7 @@ class Awaitable(Decorated[P, R]):
     async def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> Hit | None:
         """What would answer this call now, or None. Runs nothing, counts nothing; the pool's troubles are raised."""
         pool, looking = self._looking(args, kwargs)
-        return hit_of(await aio.Driver(pool.ports, self._function, pool.threads).drive(looking))
+        return hit_of(await aio.Driver(pool.services, self._function, pool.threads).drive(looking))
 
     async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> int:
         """Delete what is stored for this call, its history and its failures too; how many rows."""

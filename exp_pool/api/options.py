@@ -9,8 +9,8 @@ from typing import Any, Literal, TypedDict
 from exp_pool.api.cached_function import Decorated
 from exp_pool.api.current import HasPool, NotSent
 from exp_pool.api.wrappers import AsyncCachedFunction, AsyncCachedGenerator, CachedFunction, CachedGenerator
-from exp_pool.calls.drivers.stream_buffer import Recording, StreamCodec
-from exp_pool.calls.steps import Policy
+from exp_pool.calls.drivers.stream_buffer import CompletedStream, StreamCodec
+from exp_pool.calls.policy import Policy
 from exp_pool.core.codecs.typed import codec_for
 from exp_pool.core.contracts.plugs import Codec, ContextBuilder, Judge, Scorer
 from exp_pool.core.record import OWN_METADATA
@@ -170,7 +170,7 @@ def with_call(option: str, function: Any, *, streams: bool) -> Callable[[Call, A
     alone = _takes_one(function)
 
     def asked(call: Call, value: Any) -> Any:
-        shown = value.chunks if streams and isinstance(value, Recording) else value
+        shown = value.chunks if streams and isinstance(value, CompletedStream) else value
         return function(shown) if alone else function(call, shown)
 
     return asked

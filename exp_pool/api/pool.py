@@ -62,7 +62,7 @@ class Pool(PoolSwitches):
         self.notices: Notices = parts.notices
         self.counters: Counters = parts.counters
         self.background = parts.background
-        self.hot, self.ports = parts.hot, parts.ports
+        self.local_cache, self.services = parts.local_cache, parts.services
         self.editor, self.deleter, self.functions = parts.editor, parts.deleter, parts.functions
         self.queries = parts.queries
         self._namespaces, self._store, self._index = parts.namespaces, parts.store, parts.index
@@ -81,7 +81,7 @@ class Pool(PoolSwitches):
     # Calls
 
     def answers_hot(self) -> bool:
-        """Whether calls may be answered by the hot tier, as far as this pool is asked: each hot hit asks."""
+        """Whether the local cache may answer calls. Each of its hits asks, so this is cheap."""
         return self._plain and self.enabled and self._reads and not self._closed
 
     def threads(self) -> ThreadPoolExecutor:
@@ -272,7 +272,7 @@ class Pool(PoolSwitches):
         deadline = monotonic() + self.config.query_timeout
         embedded = self._embeddings.embed(["warm up"], self.config.query_timeout)
         self._index_sync.run(deadline)
-        self.ports.search.nearest(SearchQuery(self.config.namespace, "warm up", 1), embedded)
+        self.services.search.nearest(SearchQuery(self.config.namespace, "warm up", 1), embedded)
         self._worker.wake()
 
     def reindex(self, progress: Progress | None = None) -> int:
@@ -286,8 +286,8 @@ class Pool(PoolSwitches):
         self.check_open()
         report = examine(self._store, self._index_sync, fix=fix, progress=progress)
         if report.done:
-            self.hot.forget_everything()
-            self.ports.search.start_over()
+            self.local_cache.forget_everything()
+            self.services.search.start_over()
         return report
 
     def vacuum(self) -> None:
@@ -307,9 +307,9 @@ class Pool(PoolSwitches):
             with self._index_sync.another_store():
                 aside: Path | None = self._file_store().restore(source)
         finally:
-            self.hot.forget_everything()
+            self.local_cache.forget_everything()
             self._pending_vectors.start_over()
-            self.ports.search.start_over()
+            self.services.search.start_over()
         return aside
 
     @property
@@ -355,9 +355,9 @@ class Pool(PoolSwitches):
         if self._embeddings is not None:
             self._embeddings.close(0.0)
         self._parts.reranking.close()
-        self.ports.search.start_over()
-        self.hot.close()
-        self.ports.leases.close()
+        self.services.search.start_over()
+        self.local_cache.close()
+        self.services.leases.close()
         for part in (self._index, self._store):
             try:
                 part.close()

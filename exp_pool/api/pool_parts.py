@@ -12,12 +12,13 @@ from exp_pool.api.namespaces import Namespaces
 from exp_pool.api.queries import Queries
 from exp_pool.api.registry import embedder_loading, load_scorer, open_front, open_index, open_store
 from exp_pool.calls.drivers.early_renewal import Renewals
-from exp_pool.calls.drivers.judge import Judging
+from exp_pool.calls.drivers.judge import JudgeRunner
 from exp_pool.calls.drivers.leases import Leases
-from exp_pool.calls.drivers.services import Ports
+from exp_pool.calls.drivers.services import CallServices
 from exp_pool.calls.drivers.single_flight import Flights
 from exp_pool.calls.drivers.stream_buffer import Streams
-from exp_pool.calls.local_cache import Hot, WatchedStore
+from exp_pool.calls.local_cache import LocalCache
+from exp_pool.calls.watched_store import WatchedStore
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import (
     AnnouncingStore,
@@ -120,23 +121,23 @@ class PoolParts:
             notices=notices,
             deleter=self.deleter,
         )
-        self.ports = Ports(
+        self.services = CallServices(
             store=self.store,
             search=self.search,
-            later=self.worker,
+            maintenance=self.worker,
             counters=counters,
             notices=notices,
             embed_timeout_s=config.embed_timeout,
-            judging=Judging(config.judge_timeout),
+            judges=JudgeRunner(config.judge_timeout),
             leases=Leases(self.store, config.lease_timeout),
             flights=Flights(),
-            hot=self.hot,
+            local_cache=self.local_cache,
             background=self.background,
             streams=Streams(),
             renewals=Renewals(self.background),
             explain=self.functions.explain,
-            rate=self.scoring.rated,
-            learning=self.verifying,
+            score=self.scoring.rated,
+            judge_training=self.verifying,
             outdated=self.functions.outdated,
             feeds=tuple(plugs.get("feeds", ())),
             callbacks=tuple(plugs.get("callbacks", ())),
@@ -152,7 +153,7 @@ class PoolParts:
             outcomes=self.outcomes,
             verifying=self.verifying,
             worker=self.worker,
-            stored=lambda records: self.ports.stored(records, by_hand=True),
+            stored=lambda records: self.services.stored(records, by_hand=True),
             lease_timeout_s=config.lease_timeout,
         )
         self.queries = Queries(
@@ -171,13 +172,15 @@ class PoolParts:
     def _open_store(self, config: ExpPoolConfig, given: RecordStore | None) -> None:
         """Open the store behind the local cache and the cache tier; `opened` is it without the local cache."""
         opened = given if given is not None else open_store(config.store, config)
-        self.hot = Hot(config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared)
+        self.local_cache = LocalCache(
+            config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared
+        )
         if config.hot not in (None, "memory://"):
             opened = NearCacheStore(opened, open_front(str(config.hot), config), config.store_timeout, self._hot_failed)
         if config.hot == "memory://" and offers(opened, AnnouncingStore):
-            self.hot.follow(cast("AnnouncingStore", opened))
+            self.local_cache.follow(cast("AnnouncingStore", opened))
         self.opened = opened
-        self.store = WatchedStore(opened, self.hot)
+        self.store = WatchedStore(opened, self.local_cache)
 
     def _make_maintenance(self, config: ExpPoolConfig, neighbours: NearestNeighbours) -> None:
         store, counters, notices = self.store, self.counters, self.notices
@@ -205,7 +208,7 @@ class PoolParts:
 
     def count_hot_uses(self) -> None:
         """Count the hits that the local cache has given since this was last called."""
-        for record, count, last in self.hot.uses():
+        for record, count, last in self.local_cache.uses():
             self.counters.called(record.function, "hits", record.metric, count)
             self.worker.used(record.namespace, record.id, count, last)
 
@@ -219,9 +222,9 @@ class PoolParts:
         )
 
     def _tell_of_building(self, space: IndexPartition, done: int, total: int) -> None:
-        self.ports.tell(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))
+        self.services.notify(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))
 
     def _tell_of_evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
         for row in rows:
-            self.ports.tell(Event(EventKind.EVICT, namespace, row.function, row.key, row.id))
+            self.services.notify(Event(EventKind.EVICT, namespace, row.function, row.key, row.id))
         self.store.drop_logs(namespace, [unscored_log(row.id) for row in rows])

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 from exp_pool.api.call_binder import MISS, BoundCall, UncachedCall
 from exp_pool.api.function_api import Awaitable, Blocking
 from exp_pool.calls.drivers import aio, aio_streams, streams, sync
-from exp_pool.calls.drivers.stream_buffer import StreamCodec, Tape
+from exp_pool.calls.drivers.stream_buffer import StreamBuffer, StreamCodec
 from exp_pool.calls.request import Memo
-from exp_pool.calls.steps import Ending
+from exp_pool.calls.steps import CallResult
 from exp_pool.core.results import Answer
 
 if TYPE_CHECKING:
@@ -26,19 +26,19 @@ S = TypeVar("S")
 MYPY = False
 
 
-def answer_of(ending: Ending) -> Answer[Any]:
+def answer_of(result: CallResult) -> Answer[Any]:
     """The answer.
 
     Raises:
         Exception: the function's own.
     """
-    if ending.error is not None:
-        raise ending.error
-    return ending.answer
+    if result.error is not None:
+        raise result.error
+    return result.answer
 
 
 def _driver(call: BoundCall) -> aio.Driver:
-    return aio.Driver(call.pool.ports, call.function, call.pool.threads)
+    return aio.Driver(call.pool.services, call.function, call.pool.threads)
 
 
 class CachedFunction(Blocking[P, R]):
@@ -60,7 +60,7 @@ class CachedFunction(Blocking[P, R]):
         call = self._binder.bind(self._bound, args, kwargs, fresh=fresh, memo=memo)
         if isinstance(call, UncachedCall):
             return Answer(call.function(*call.args, **call.kwargs))
-        return answer_of(sync.drive(call.flow, call.pool.ports, call.function))
+        return answer_of(sync.drive(call.flow, call.pool.services, call.function))
 
     if not MYPY:
 
@@ -118,10 +118,10 @@ class AsyncCachedFunction(Awaitable[P, R]):
 # ── Streams ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tape(call: BoundCall) -> Tape:
+def _buffer(call: BoundCall) -> StreamBuffer:
     codec = call.policy.codec
     assert isinstance(codec, StreamCodec)
-    return Tape(codec.items, call.pool.config.max_stream_bytes)
+    return StreamBuffer(codec.items, call.pool.config.max_stream_bytes)
 
 
 class CachedGenerator(Blocking[P, R]):
@@ -133,14 +133,16 @@ class CachedGenerator(Blocking[P, R]):
         if isinstance(call, UncachedCall):
             plain: Generator[R, Any, Any] = call.function(*call.args, **call.kwargs)
             return plain
-        return streams.stream(call.flow, call.request, call.pool.ports, call.function, lambda: _tape(call))
+        return streams.stream(call.flow, call.request, call.pool.services, call.function, lambda: _buffer(call))
 
     def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
         call = self._binder.bind(self._bound, args, kwargs, fresh=fresh)
         if isinstance(call, UncachedCall):
             return Answer(list(call.function(*call.args, **call.kwargs)))
-        watched = streams.Watched(call.flow)
-        reading = streams.stream(watched.story(), call.request, call.pool.ports, call.function, lambda: _tape(call))
+        watched = streams.WatchedFlow(call.flow)
+        reading = streams.stream(
+            watched.watched(), call.request, call.pool.services, call.function, lambda: _buffer(call)
+        )
         return watched.answer(list(reading))
 
     if not MYPY:
@@ -169,14 +171,14 @@ class AsyncCachedGenerator(Awaitable[P, R]):
         if isinstance(call, UncachedCall):
             plain: AsyncGenerator[R, Any] = call.function(*call.args, **call.kwargs)
             return plain
-        return aio_streams.stream(call.flow, call.request, _driver(call), lambda: _tape(call))
+        return aio_streams.stream(call.flow, call.request, _driver(call), lambda: _buffer(call))
 
     async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False) -> Answer[Any]:
         call = self._binder.bind(self._bound, args, kwargs, fresh=fresh)
         if isinstance(call, UncachedCall):
             return Answer([chunk async for chunk in call.function(*call.args, **call.kwargs)])
-        watched = streams.Watched(call.flow)
-        reading = aio_streams.stream(watched.story(), call.request, _driver(call), lambda: _tape(call))
+        watched = streams.WatchedFlow(call.flow)
+        reading = aio_streams.stream(watched.watched(), call.request, _driver(call), lambda: _buffer(call))
         return watched.answer([chunk async for chunk in reading])
 
     if not MYPY:

@@ -1,6 +1,6 @@
-"""What the log says of a call: a structured record, written as one line.
+"""The log record of a call: structured, and written as one line of text.
 
-loguru's sinks find the record under ``record["extra"]["exp_pool"]``; the text is made only if somebody listens.
+loguru's sinks find the record under ``record["extra"]["exp_pool"]``; the text is made only if a sink wants it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ _UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class CallLine:
+class CallLogRecord:
     """``name [CACHED|strategy|model] detail``; without ``CACHED|`` where the function ran.
 
     Attributes:
         function: the name under which the call is stored.
         strategy, model: what was recorded of it; None where nothing was.
         cached: whether the pool answered.
-        detail: gives what is to be said besides, in the words of the function's domain; of several lines, each gets the
-            same beginning. Asked only if somebody listens.
+        detail: gives more text, in the words of the function's domain (`describe=`); of several lines, each gets the
+            same beginning. Called only if a sink wants the text.
     """
 
     function: str
@@ -32,7 +32,7 @@ class CallLine:
     detail: Callable[[], str | None] | None = None
 
     def write(self) -> None:
-        """Tell the log, at level DEBUG. Costs half a microsecond where nobody listens."""
+        """Log it at level DEBUG. Costs half a microsecond where no sink listens."""
         logger.debug("{exp_pool}", exp_pool=self)
 
     def __str__(self) -> str:

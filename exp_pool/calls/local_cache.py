@@ -1,9 +1,11 @@
-"""The hot tier: answers of a moment ago, in memory, found by the plain arguments of a call without making its key.
+"""The local cache: answers of a moment ago, in memory, found by a call's plain arguments without making its key.
 
-It stands ahead of the story (`flow`), as a memo stands ahead of a function, and only for calls whose answer the story
-would give without asking anybody: an identical request, no judge, no feeds, no observers, nothing to redact. An entry
-dies when this process writes anything about its key, when its answer expires, and `hot_ttl` after it was read from a
-store that other processes share; unless that store tells what others change (``hot="memory://"``): then when it does.
+It is looked at before the flow begins, and only for calls that the flow would answer without further questions: an
+identical request, no judge, no feeds, no observers, nothing to redact. An entry is dropped when this process writes
+anything about its key, when its answer expires, and `hot_ttl` after it was read from a store that other processes
+share. A store that announces what others change (``hot="memory://"``) has it dropped when that happens, instead.
+
+Users know it as the hot tier (settings `hot_ttl`, `hot_entries`, `hot_bytes`).
 """
 
 from __future__ import annotations
@@ -14,14 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from exp_pool.calls.call_log import CallLine
+from exp_pool.calls.call_log import CallLogRecord
 from exp_pool.calls.request import Memo
-from exp_pool.core.contracts.plugs import AnnouncingStore, Deletion, Evicted, EvictionOrder, Put, PutStatus, RecordStore
+from exp_pool.core.contracts.plugs import AnnouncingStore
 from exp_pool.core.record import Record
 from exp_pool.core.values.encoding import immutable
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.forks import reinit_after_fork
-from exp_pool.stores.store_proxy import StoreProxy
 
 # The key of a memo compares by ==, so only types are let in whose equal values are the same argument: 1.0 == 1 == True
 # are told apart by their types beside them, but (1,) == (True,) and 0.0 == -0.0 could not be.
@@ -38,7 +39,7 @@ class Entry:
     ref: _Ref
     memo: Memo
     record: Record
-    line: CallLine  # what is logged for each hit
+    log_record: CallLogRecord  # of each hit
     until: int  # microseconds
     size: int
     copy: Callable[[], Any]  # the answer, an object of the caller's own
@@ -60,42 +61,50 @@ def memo_of(owner: object, namespace: str | None, args: tuple[Any, ...], kwargs:
     return owner, namespace, types, args, named, tuple(kwargs.items())
 
 
-@reinit_after_fork(keep=("_tells",))
-class Hot:
-    """The hot tier of one manager. It wraps the store, so that nothing is written behind its back."""
+@reinit_after_fork(keep=("_announcing",))
+class LocalCache:
+    """The local cache of one manager. `WatchedStore` invalidates entries at every write.
+
+    Args:
+        ttl_s: how long an entry lasts (seconds), where other processes share the store; 0: there is no local cache.
+        max_entries: the oldest entries are dropped above so many.
+        max_bytes: the oldest entries are dropped above so many bytes of rows.
+        shared: whether other processes share the store.
+    """
 
     def __init__(self, ttl_s: float, max_entries: int, max_bytes: int, *, shared: bool) -> None:
         self._ttl_us = int(ttl_s * 1e6) if shared else _FOR_EVER
-        self._max_entries = max_entries if ttl_s > 0 else 0
+        self.enabled = ttl_s > 0 and max_entries > 0
+        self._max_entries = max_entries
         self._max_bytes = max_bytes
-        self._tells: AnnouncingStore | None = None
+        self._announcing: AnnouncingStore | None = None
         self._lock = threading.Lock()
         self._entries: dict[Memo, Entry] = {}  # the oldest first
         self._of_ref: dict[_Ref, list[Entry]] = {}
         self._ref_of_id: dict[tuple[str, str], _Ref] = {}
         self._bytes = 0
         self._gone: list[Entry] = []  # dead ones whose uses are still to be counted
-        self._hears = False  # of what other processes change
+        self._announced = False  # whether the store announces now what other processes change
         self._stop: Callable[[], None] | None = None
         self.writes = 0  # whoever read before a write must not put in what it read after it
 
     def follow(self, store: AnnouncingStore) -> None:
-        """Hear of the store what other processes change, once there are entries; while this works, these stay."""
-        self._tells = store
+        """Have the store announce what other processes change, once there are entries. While that works, they last."""
+        self._announcing = store
 
-    def _heard(self, namespace: str, keys: Sequence[str] | None) -> None:
+    def _changed(self, namespace: str, keys: Sequence[str] | None) -> None:
         if keys is None:
             self.forget_namespace(namespace)
         else:
             self.forget([(namespace, key) for key in keys])
 
     def _listening(self, works: bool) -> None:
-        self._hears = works
+        self._announced = works
         self.forget_everything()
 
     def close(self) -> None:
-        """Hear nothing any more."""
-        self._tells = None
+        """Stop listening to the store."""
+        self._announcing = None
         if self._stop is not None:
             self._stop()
 
@@ -116,9 +125,9 @@ class Hot:
         memo: Memo,
         record: Record,
         value: Any,
-        line: CallLine,
+        log_record: CallLogRecord,
         writes: int,
-        again: Callable[[], Any],
+        decode: Callable[[], Any],
         until: int | None = None,
     ) -> None:
         """Remember an answer that was read when there had been so many `writes`.
@@ -127,23 +136,23 @@ class Hot:
             memo: what the call is found by.
             record: the row that answered.
             value: its answer, decoded.
-            line: what is logged for each hit.
+            log_record: of each hit.
             writes: the count of writes before the row was read.
-            again: decodes the answer anew, for values that cannot be copied faster.
-            until: when calls are to reach the story again (microseconds).
+            decode: decodes the answer anew, for values that cannot be copied faster.
+            until: when calls are to reach the flow again (microseconds).
         """
-        if not self._max_entries:
+        if not self.enabled:
             return
         size = record.size_bytes + 500
-        lasting = _FOR_EVER if self._hears else now_us() + self._ttl_us
+        lasting = _FOR_EVER if self._announced else now_us() + self._ttl_us
         until = min(lasting, record.expires_at or _FOR_EVER, until or _FOR_EVER)
         ref = (record.namespace, record.key)
-        entry = Entry(ref, memo, record, line, until, size, _copier(value, again), itertools.count(1))
+        entry = Entry(ref, memo, record, log_record, until, size, _copier(value, decode), itertools.count(1))
         with self._lock:
             if writes != self.writes or size > self._max_bytes // 10:
                 return
-            if self._tells is not None and self._stop is None:
-                self._stop = self._tells.changes(self._heard, self._listening)
+            if self._announcing is not None and self._stop is None:
+                self._stop = self._announcing.changes(self._changed, self._listening)
             known = self._entries.get(memo)
             if known is not None:
                 self._kill(known)
@@ -185,7 +194,7 @@ class Hot:
         self.forget([ref for ref in list(self._of_ref) if ref[0] == namespace])
 
     def forget_everything(self) -> None:
-        """Another store lies there now."""
+        """Another store was put in this one's place."""
         self.forget(list(self._of_ref))
 
     def uses(self) -> list[tuple[Record, int, int]]:
@@ -202,14 +211,14 @@ class Hot:
         return found
 
 
-def _copier(value: Any, again: Callable[[], Any]) -> Callable[[], Any]:
+def _copier(value: Any, decode: Callable[[], Any]) -> Callable[[], Any]:
     """What gives each caller an answer of its own, the fastest way there is for this value."""
     if immutable(value):
         return lambda: value
     kind = type(value)
     if (kind is dict and all(map(immutable, value.values()))) or (kind is list and all(map(immutable, value))):
         return value.copy  # type: ignore[no-any-return]
-    return (lambda: _copied(value)) if _built_in(value) else again
+    return (lambda: _copied(value)) if _built_in(value) else decode
 
 
 def _copied(value: Any) -> Any:
@@ -234,50 +243,3 @@ def _built_in(value: Any, depth: int = 0) -> bool:
 
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
 _DEEP = 50
-
-
-class WatchedStore(StoreProxy):
-    """A record store whose writes the local cache hears of. Everything else is the store's own.
-
-    Args:
-        store: the one behind.
-        hot: the local cache.
-    """
-
-    def __init__(self, store: RecordStore, hot: Hot) -> None:
-        super().__init__(store)
-        self._hot = hot
-
-    def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
-        """The store's own; afterwards no earlier answer of these keys is given."""
-        try:
-            return self._store.put_many(puts)
-        finally:
-            self._hot.forget([(put.record.namespace, put.record.key) for put in puts])
-
-    def delete_many(self, namespace: str, ids: Sequence[str]) -> list[str]:
-        """The store's own; afterwards none of these rows answers."""
-        try:
-            return self._store.delete_many(namespace, ids)
-        finally:
-            self._hot.forget_ids(namespace, ids)
-
-    def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
-        """The store's own; afterwards none of these rows answers."""
-        evicted = self._store.evict(namespace, order, count)
-        self._hot.forget([(namespace, row.key) for row in evicted])
-        return evicted
-
-    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
-        """The store's own; afterwards none of these rows answers."""
-        try:
-            self._store.apply_tombstones(namespace, deletions, cleared_at)
-        finally:
-            self._hot.forget_ids(namespace, [deletion.id for deletion in deletions])
-
-    def clear(self, namespace: str) -> int:
-        """The store's own; afterwards nothing of the namespace answers."""
-        try:
-            return self._store.clear(namespace)
-        finally:
-            self._hot.forget_namespace(namespace)

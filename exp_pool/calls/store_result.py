@@ -1,4 +1,4 @@
-"""What the pool keeps of a call, once its function has run: the last part of the story that `flow` tells. Pure."""
+"""Stores what a function returned, or that it failed: the last part of `flow`. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+from exp_pool.calls.degrade import degrades
+from exp_pool.calls.policy import Mode, Policy
 from exp_pool.calls.request import Request
-from exp_pool.calls.steps import Ask, Keep, LookUp, Mode, Outcome, Policy, Rate, Story
+from exp_pool.calls.steps import Ask, Flow, LookUp, Outcome, ScoreRow, StoreRow
 from exp_pool.core.capture import cost_of
 from exp_pool.core.contracts.plugs import Lease
 from exp_pool.core.experience import Metric
@@ -25,17 +27,29 @@ from exp_pool.reuse.selection import InjectedExperiences
 _MICROSECONDS = 1_000_000
 
 
-def keep(
+@degrades("store the answer", default=None)
+def store_result(
     request: Request,
     policy: Policy,
     mode: Mode,
     outcome: Outcome,
-    shown: InjectedExperiences,
+    injected: InjectedExperiences,
     lease: Lease | None,
     answer: str,
     codec: str,
-) -> Story[str | None]:
-    """The new row's id; None where it was not stored."""
+) -> Flow[str | None]:
+    """The new row's id; None where it was not stored.
+
+    Args:
+        request: the call as it was made.
+        policy: the options of the function's decorator.
+        mode: what this call may do with the pool.
+        outcome: the run of the function.
+        injected: the experiences that the function was shown.
+        lease: of the key, where this call holds it.
+        answer: the answer as JSON text.
+        codec: the name of the codec that wrote it.
+    """
     if policy.first_stays and mode.read:  # a call that read nothing was asked to renew it
         first: Record | None = yield LookUp(request)
         if first is not None and policy.lets_answer(first, request.source):
@@ -43,7 +57,9 @@ def keep(
     ttl = policy.ttl
     if callable(ttl):
         ttl = Ttl.of((yield Ask(ttl, (_call_of(request, outcome), outcome.value))))
-    record = _row(request, policy, outcome, shown, answer, codec, origin="refined" if outcome.refined else "automatic")
+    record = _row(
+        request, policy, outcome, injected, answer, codec, origin="refined" if outcome.refined else "automatic"
+    )
     if ttl is not None:
         lasting_s = ttl.after_s * (1 - ttl.jitter * random.random())  # noqa: S311  (it spreads load, it hides nothing)
         record.expires_at = record.created_at + int(lasting_s * _MICROSECONDS)
@@ -51,25 +67,25 @@ def keep(
         record.score_due = record.created_at
         if outcome.refined:
             record = yield from _not_worse(request, record)
-    kept: bool = yield Keep(request, record, lease)
-    return record.id if kept else None
+    stored: bool = yield StoreRow(request, record, lease)
+    return record.id if stored else None
 
 
-def accepted(request: Request, policy: Policy, outcome: Outcome) -> Story[bool]:
+def accepts(request: Request, policy: Policy, outcome: Outcome) -> Flow[bool]:
     """Whether ``cache_if=`` lets the answer be stored."""
     if policy.cache_if is None:
         return True
     return bool((yield Ask(policy.cache_if, (_call_of(request, outcome), outcome.value))))
 
 
-def _not_worse(request: Request, record: Record) -> Story[Record]:
+def _not_worse(request: Request, record: Record) -> Flow[Record]:
     """A better answer that comes when the quick one is stored: scored now; as history, where that scores higher."""
     present: Record | None = yield LookUp(request)
     if present is None or present.annotated:  # nothing to compare with; or nothing that could be replaced
         return record
-    record = yield Rate(request, record)
+    record = yield ScoreRow(request, record)
     if present.score is None:
-        present = yield Rate(request, present)
+        present = yield ScoreRow(request, present)
     if present.score is not None and (record.score is None or record.score < present.score):
         return replace(record, is_current=False, superseded_by=present.id)
     return record
@@ -79,15 +95,15 @@ def _row(
     request: Request,
     policy: Policy,
     outcome: Outcome,
-    shown: InjectedExperiences,
+    injected: InjectedExperiences,
     answer: str,
     codec: str,
     **fields: Any,
 ) -> Record:
     capture = outcome.capture
     metadata = redacted({**policy.metadata, **capture.metadata})
-    if shown.note:
-        metadata = {**metadata, OWN_METADATA: shown.note}
+    if injected.note:
+        metadata = {**metadata, OWN_METADATA: injected.note}
     return request.to_record(
         uuid.uuid4().hex,
         answer,
@@ -97,12 +113,13 @@ def _row(
         metric=json_dumps(cost_of(capture, round(outcome.time_s, 6))),
         trajectory=json_dumps([redacted(step.model_dump(exclude_defaults=True)) for step in capture.steps]),
         metadata=dumps(metadata),
-        parents=json_dumps(shown.parents),
+        parents=json_dumps(injected.parents),
         **fields,
     )
 
 
-def keep_failure(request: Request, policy: Policy, outcome: Outcome, shown: InjectedExperiences) -> Story[None]:
+@degrades("store the failure", default=None)
+def store_failure(request: Request, policy: Policy, outcome: Outcome, injected: InjectedExperiences) -> Flow[None]:
     """A row for curators, under a key of its own: it takes the place of no answer, and no lookup finds it."""
     error = outcome.error
     assert error is not None
@@ -111,9 +128,9 @@ def keep_failure(request: Request, policy: Policy, outcome: Outcome, shown: Inje
     capture = copy.copy(outcome.capture)
     capture.metadata = {**capture.metadata, "traceback": trace}
     described = Outcome(None, None, capture, outcome.time_s)
-    record = _row(request, policy, described, shown, dumps(what), "json", kind="failure")
+    record = _row(request, policy, described, injected, dumps(what), "json", kind="failure")
     record.key = failure_key(request.key)
-    yield Keep(request, record)
+    yield StoreRow(request, record)
 
 
 def failure_key(key: str) -> str:

@@ -1,4 +1,4 @@
-"""The pool in front of an OpenAI client: ``client = cached(OpenAI())``, and everything else stays as it was.
+"""OpenAI client with a cache in front: ``client = cached(OpenAI())``, and everything else stays as it was.
 
 ::
 
@@ -154,7 +154,7 @@ class _CachedAsyncCompletions(AsyncCompletions):
 
 
 def _given(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What was really given: some say explicitly that they do not. Messages may be any iterable."""
+    """The parameters that were given, without the explicit ones for "not given". Messages may be any iterable."""
     given = {name: value for name, value in asked.items() if not isinstance(value, NotGiven | type(omit))}
     if "messages" in given and isinstance(given["messages"], Iterable):
         given["messages"] = list(given["messages"])
@@ -174,8 +174,8 @@ def _for_a_helper(asked: Mapping[str, Any]) -> bool:
 # ── What is decorated: one for each kind of function ──────────────────────────────────────────────────────────────────
 
 
-class _Asking:
-    """What the four have in common. `base_url` is there for the key."""
+class _Recorder:
+    """Records model, tokens and money of a call. Subclasses take `base_url` for the key."""
 
     def __init__(self, create: Callable[..., Any], prices: Prices) -> None:
         self._create, self._prices = create, prices
@@ -201,21 +201,21 @@ def _tokens(usage: Any, name: str) -> int | None:
     return count if type(count) is int and count >= 0 else None
 
 
-class _Whole(_Asking):
+class _Whole(_Recorder):
     def __call__(self, *, base_url: str, **asked: Any) -> Any:  # noqa: ARG002  (the server is part of the question)
         answer = self._create(**asked)
         self._record(asked, answer)
         return answer
 
 
-class _AsyncWhole(_Asking):
+class _AsyncWhole(_Recorder):
     async def __call__(self, *, base_url: str, **asked: Any) -> Any:  # noqa: ARG002
         answer = await self._create(**asked)
         self._record(asked, answer)
         return answer
 
 
-class _Chunks(_Asking):
+class _Chunks(_Recorder):
     def __call__(self, *, base_url: str, **asked: Any) -> Iterator[ChatCompletionChunk]:  # noqa: ARG002
         with self._create(**asked) as chunks:
             for chunk in chunks:
@@ -223,7 +223,7 @@ class _Chunks(_Asking):
                 yield chunk
 
 
-class _AsyncChunks(_Asking):
+class _AsyncChunks(_Recorder):
     async def __call__(self, *, base_url: str, **asked: Any) -> AsyncIterator[ChatCompletionChunk]:  # noqa: ARG002
         async with await self._create(**asked) as chunks:
             async for chunk in chunks:
@@ -231,7 +231,7 @@ class _AsyncChunks(_Asking):
                 yield chunk
 
 
-# ── Streams as the package has them, but for the response, which nobody may have sent ─────────────────────────────────
+# ── Streams as the package has them, but for the response, which no server may have sent ──────────────────────────────
 
 
 class _ReplayedStream(Stream[ChatCompletionChunk]):

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from loguru import logger
 
-from exp_pool.calls.steps import Learn
+from exp_pool.calls.steps import TrainJudge
 from exp_pool.core.contracts.plugs import ScoreContext, Scorer
 from exp_pool.core.experience import MISSING, Score
 from exp_pool.core.record import to_experience
@@ -88,7 +88,7 @@ class AnswerComparison(Generic[T]):
             except Exception as err:  # or nothing would be compared any more
                 logger.opt(exception=err).warning("a comparison of two answers came to nothing: {!r}", err)
 
-    def same(self, judge: VerifiedJudge, step: Learn) -> bool:
+    def same(self, judge: VerifiedJudge, step: TrainJudge) -> bool:
         """Whether the answer that would have been given is as good as the live one.
 
         Raises:

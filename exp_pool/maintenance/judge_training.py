@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from loguru import logger
 
-from exp_pool.calls.steps import Learn, Recall
+from exp_pool.calls.steps import Recall, TrainJudge
 from exp_pool.core.contracts.plugs import RecordStore, Scorer
 from exp_pool.errors import EmbedderError, StoreError
 from exp_pool.maintenance.answer_comparison import AnswerComparison
@@ -57,7 +57,7 @@ class TrainingState:
     chapter: int = -1
     position: int = 0
     taught: bool = False
-    waiting: deque[Learn] = field(default_factory=lambda: deque(maxlen=_QUEUE))
+    waiting: deque[TrainJudge] = field(default_factory=lambda: deque(maxlen=_QUEUE))
     comparing: int = 0  # of those, with the thread that asks the judge's `same`
     unwritten: deque[str] = field(default_factory=lambda: deque(maxlen=_QUEUE))  # labels for the log
     answered: int = 0  # requests, not yet in the log
@@ -74,7 +74,7 @@ class TrainingState:
 
 @reinit_after_fork()
 class JudgeTraining:
-    """See `drivers.services.Learning` for what callers use.
+    """See `drivers.services.JudgeTrainer` for what callers use.
 
     Args:
         owed: tells the worker that there is something to do.
@@ -95,7 +95,7 @@ class JudgeTraining:
         self._counters = counters
         self._notices = notices
         self._owed = owed
-        self._comparing = AnswerComparison[tuple[TrainingState, Learn]](self._compared, load_scorer)
+        self._comparing = AnswerComparison[tuple[TrainingState, TrainJudge]](self._compared, load_scorer)
         self._lock = threading.Lock()
         # A child's own: the bound is void where two processes toss the same. It chooses what is looked into, no more.
         self.coin = random.Random()  # noqa: S311
@@ -111,7 +111,7 @@ class JudgeTraining:
         request = step.request
         return self._of(cast("VerifiedJudge", step.judge), request.namespace, request.function, request.version).memory
 
-    def learn(self, step: Learn) -> None:
+    def learn(self, step: TrainJudge) -> None:
         """Remember this, later."""
         request = step.request
         judge = cast("VerifiedJudge", step.judge)
@@ -271,7 +271,7 @@ class JudgeTraining:
             if (dropped := self._comparing.put((studied, step))) is not None:
                 self._note(dropped[0], None, compared=1)
 
-    def _compared(self, pair: tuple[TrainingState, Learn]) -> None:
+    def _compared(self, pair: tuple[TrainingState, TrainJudge]) -> None:
         studied, step = pair
         entry = None
         try:
@@ -286,7 +286,7 @@ class JudgeTraining:
             if entry is not None:
                 studied.unwritten.append(entry)
 
-    def _labelled(self, studied: TrainingState, step: Learn) -> str | None:
+    def _labelled(self, studied: TrainingState, step: TrainJudge) -> str | None:
         example: TrainingExample = step.example
         try:
             same = self._comparing.same(studied.judge, step)

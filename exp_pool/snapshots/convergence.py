@@ -77,7 +77,7 @@ class Converging:
         for key, facts in unsettled.items():
             self._settle(key, facts)
         if written or unsettled:
-            self._pool.ports.later.stored({space}, by_hand=True)
+            self._pool.services.maintenance.stored({space}, by_hand=True)
         return written
 
     def all_in(self) -> bool:

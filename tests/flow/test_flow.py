@@ -1,4 +1,4 @@
-"""The story, told by feeding it literals: no store, no thread, no mock."""
+"""The flow, driven by sending it literals: no store, no thread, no mock."""
 
 import json
 from dataclasses import replace
@@ -6,31 +6,32 @@ from dataclasses import replace
 import pytest
 
 from exp_pool import Answer, Experience, Inject, PerfectJudge, SimpleContextBuilder, ThresholdJudge
-from exp_pool.calls.flow import look, own_exception, story
-from exp_pool.calls.request import CallSpec
+from exp_pool.calls.call_spec import CallSpec
+from exp_pool.calls.flow import flow, own_exception
+from exp_pool.calls.lookup import lookup
+from exp_pool.calls.policy import Mode, Policy
+from exp_pool.calls.request import bind_call
 from exp_pool.calls.steps import (
     Ask,
     AskFeeds,
     AskJudge,
-    Awaited,
+    CallResult,
     Claim,
     Claimed,
     Coalesced,
-    Ending,
+    Degraded,
     Explain,
     FindSimilar,
     Found,
-    Keep,
+    HasWaiters,
     LookUp,
-    Mode,
     NotFound,
     Once,
     Outcome,
-    Policy,
     Ran,
     Run,
     Shared,
-    Trouble,
+    StoreRow,
 )
 from exp_pool.calls.store_result import failure_key
 from exp_pool.core.capture import Capture
@@ -42,11 +43,11 @@ from exp_pool.protocols import Lease, Verdict
 
 
 def ask(req, model="a", experiences=()):
-    raise AssertionError("the story runs nothing itself")
+    raise AssertionError("the flow runs nothing itself")
 
 
 SPEC = CallSpec(ask, name="ask", inject="experiences")
-REQUEST = SPEC.request(("hi",), {}, "n", None)
+REQUEST = bind_call(SPEC, ("hi",), {}, "n", None)
 ALONE = Policy(codec_for(ask), single_flight=False)
 TOGETHER = Policy(codec_for(ask))
 
@@ -58,18 +59,18 @@ def record(request="hi", answer="hello", **fields):
     return replace(kept, **fields)
 
 
-def tell(telling, *came_of_it):
-    """The steps that the story asks for, given what comes of each in turn, and its end."""
-    steps, answers = [], iter(came_of_it)
+def drive(call, *results):
+    """The steps that the flow yields, given the result of each in turn, and the flow's result."""
+    steps, answers = [], iter(results)
     try:
-        step = next(telling)
+        step = next(call)
         while True:
-            if isinstance(step, Ran):  # for the log; nothing comes of it
-                step = telling.send(None)
+            if isinstance(step, Ran):  # for the log; it has no result
+                step = call.send(None)
                 continue
             steps.append(step)
             given = next(answers)
-            step = telling.throw(given) if isinstance(given, Exception) else telling.send(given)
+            step = call.throw(given) if isinstance(given, Exception) else call.send(given)
     except StopIteration as end:
         assert next(answers, "all used") == "all used"
         return steps, end.value
@@ -80,17 +81,17 @@ def kinds(steps):
 
 
 def test_an_exact_hit_asks_for_nothing_but_the_lookup():
-    steps, ending = tell(story(REQUEST, ALONE), ..., record(), None)
+    steps, result = drive(flow(REQUEST, ALONE), ..., record(), None)
     assert kinds(steps) == [AskFeeds, LookUp, Found]
-    assert (ending.answer.value, ending.answer.found_by, ending.answer.similarity) == ("hello", "exact", 1.0)
+    assert (result.answer.value, result.answer.found_by, result.answer.similarity) == ("hello", "exact", 1.0)
 
 
 def test_a_miss_runs_and_keeps():
     outcome = Outcome("hello", capture=Capture(model="m", strategy="s", tokens_in=3, metadata={"k": 1}), time_s=0.5)
-    steps, ending = tell(
-        story(REQUEST, replace(ALONE, ttl=Ttl(60), metadata={"team": "x"})), ..., None, None, outcome, True
+    steps, result = drive(
+        flow(REQUEST, replace(ALONE, ttl=Ttl(60), metadata={"team": "x"})), ..., None, None, outcome, True
     )
-    assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run, Keep]
+    assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run, StoreRow]
     kept = steps[-1].record
     assert (kept.key, kept.response, kept.codec, kept.model, kept.strategy) == (
         REQUEST.key,
@@ -105,19 +106,19 @@ def test_a_miss_runs_and_keeps():
     assert kept.arguments == '{"req":"hi","model":"a"}'
     assert kept.embed_due is not None
     assert kept.score_due is None
-    assert (ending.answer.value, ending.answer.id, ending.answer.found_by) == ("hello", kept.id, None)
+    assert (result.answer.value, result.answer.id, result.answer.found_by) == ("hello", kept.id, None)
 
 
 def test_an_identical_call_that_was_stored_before_the_function_began_answers():
-    steps, ending = tell(story(REQUEST, ALONE), ..., None, None, None, record(), None)
+    steps, result = drive(flow(REQUEST, ALONE), ..., None, None, None, record(), None)
     assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run, LookUp, Found]
-    assert (ending.answer.value, ending.answer.found_by) == ("hello", "exact")
+    assert (result.answer.value, result.answer.found_by) == ("hello", "exact")
     came = [..., None, None, None, record(expires_at=1), None, OSError("disk"), None, Outcome("live"), True]
-    steps, ending = tell(story(REQUEST, ALONE), *came)
-    assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run, LookUp, Run, LookUp, Trouble, Run, Keep]
-    assert ending.answer.value == "live"
-    steps, ending = tell(story(REQUEST, ALONE, Mode(read=False)), None, None, Outcome("live"), True)
-    assert kinds(steps) == [NotFound, Run, Run, Keep], "who reads nothing does not look again either"
+    steps, result = drive(flow(REQUEST, ALONE), *came)
+    assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run, LookUp, Run, LookUp, Degraded, Run, StoreRow]
+    assert result.answer.value == "live"
+    steps, result = drive(flow(REQUEST, ALONE, Mode(read=False)), None, None, Outcome("live"), True)
+    assert kinds(steps) == [NotFound, Run, Run, StoreRow], "who reads nothing does not look again either"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_an_identical_call_that_was_stored_before_the_function_began_answers():
     ids=str,
 )
 def test_what_may_not_answer_is_a_miss(unusable):
-    telling = story(REQUEST, ALONE, Mode(write=False))
+    call = flow(REQUEST, ALONE, Mode(write=False))
     came = [
         ...,
         record(**unusable),
@@ -142,51 +143,51 @@ def test_what_may_not_answer_is_a_miss(unusable):
         None,
         Outcome("live"),
     ]
-    steps, ending = tell(telling, *came)
-    assert (ending.answer.value, ending.answer.found_by, ending.answer.id) == ("live", None, None)
+    steps, result = drive(call, *came)
+    assert (result.answer.value, result.answer.found_by, result.answer.id) == ("live", None, None)
     assert Found not in kinds(steps)
 
 
 def test_a_correction_answers_instead_of_the_response():
-    _, ending = tell(story(REQUEST, ALONE), ..., record(expected='"right"'), None)
-    assert ending.answer.value == "right"
+    _, result = drive(flow(REQUEST, ALONE), ..., record(expected='"right"'), None)
+    assert result.answer.value == "right"
 
 
 @pytest.mark.parametrize(("score", "answered"), [(None, False), (0.7, False), (0.8, True), (1.0, True)])
 def test_a_least_score(score, answered):
-    _, ending = tell(look(REQUEST, replace(ALONE, min_score=0.8)), record(score=score))
-    assert (ending is not None) == answered
+    _, result = drive(lookup(REQUEST, replace(ALONE, min_score=0.8)), record(score=score))
+    assert (result is not None) == answered
 
 
 def test_a_feed_answers_and_nothing_is_stored():
-    steps, ending = tell(story(REQUEST, ALONE), None)
+    steps, result = drive(flow(REQUEST, ALONE), None)
     assert kinds(steps) == [AskFeeds]
-    assert (ending.answer.value, ending.answer.found_by) == (None, "feed")
+    assert (result.answer.value, result.answer.found_by) == (None, "feed")
 
 
 def test_without_reading_nothing_is_looked_up():
-    steps, _ = tell(story(REQUEST, ALONE, Mode(read=False)), None, Outcome("x"), True)
-    assert kinds(steps) == [NotFound, Run, Keep]
+    steps, _ = drive(flow(REQUEST, ALONE, Mode(read=False)), None, Outcome("x"), True)
+    assert kinds(steps) == [NotFound, Run, StoreRow]
 
 
 def test_without_writing_nothing_is_kept():
-    steps, ending = tell(story(REQUEST, ALONE, Mode(write=False)), ..., None, None, Outcome("x"))
+    steps, result = drive(flow(REQUEST, ALONE, Mode(write=False)), ..., None, None, Outcome("x"))
     assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run]
-    assert ending.answer.id is None
+    assert result.answer.id is None
 
 
 def test_the_functions_exception_is_the_end_and_nothing_is_kept():
     error = ValueError("boom")
-    steps, ending = tell(story(REQUEST, ALONE), ..., None, None, Outcome(error=error))
+    steps, result = drive(flow(REQUEST, ALONE), ..., None, None, Outcome(error=error))
     assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run]
-    assert ending.error is error
+    assert result.error is error
 
 
 def healthy(step):
     match step:
         case AskFeeds():
             return ...
-        case LookUp() | Found() | NotFound() | Trouble():
+        case LookUp() | Found() | NotFound() | Degraded():
             return None
         case FindSimilar():
             return [Match(record("hey"), 0.95, "semantic")]
@@ -194,42 +195,42 @@ def healthy(step):
             return Verdict(None)
         case Run():
             return Outcome("live")
-        case Keep():
+        case StoreRow():
             return True
 
 
 @pytest.mark.parametrize("broken", range(7))
 def test_whatever_step_breaks_the_function_runs_once_and_its_value_is_the_answer(broken):
     policy = replace(ALONE, judge=ThresholdJudge(0.99), inject=Inject("experiences"))
-    telling, steps = story(REQUEST, policy), []
-    step = next(telling)
+    call, steps = flow(REQUEST, policy), []
+    step = next(call)
     with pytest.raises(StopIteration) as end:
         while True:
             steps.append(step)
-            works = isinstance(step, Run | NotFound | Trouble) or len(steps) - 1 != broken
-            step = telling.send(healthy(step)) if works else telling.throw(RuntimeError("broken"))
+            works = isinstance(step, Run | NotFound | Degraded) or len(steps) - 1 != broken
+            step = call.send(healthy(step)) if works else call.throw(RuntimeError("broken"))
     assert kinds(steps).count(Run) == 1
     assert end.value.value.answer.value == "live"
     pool_steps = [AskFeeds, LookUp, FindSimilar, AskJudge, FindSimilar, NotFound, Run]
     expected_trouble = 0 if pool_steps[broken] in (NotFound, Run) else 1
-    assert kinds(steps).count(Trouble) == expected_trouble
+    assert kinds(steps).count(Degraded) == expected_trouble
 
 
 def test_a_store_that_breaks_while_keeping_changes_nothing_for_the_caller():
-    steps, ending = tell(story(REQUEST, ALONE), ..., None, None, Outcome("live"), OSError("disk full"), None)
-    assert kinds(steps)[-2:] == [Keep, Trouble]
-    assert (ending.answer.value, ending.answer.id) == ("live", None)
+    steps, result = drive(flow(REQUEST, ALONE), ..., None, None, Outcome("live"), OSError("disk full"), None)
+    assert kinds(steps)[-2:] == [StoreRow, Degraded]
+    assert (result.answer.value, result.answer.id) == ("live", None)
 
 
 def test_an_answer_that_cannot_be_encoded_is_trouble_not_an_error():
     value = object()
-    steps, ending = tell(story(REQUEST, ALONE), ..., None, None, Outcome(value), None)
-    assert kinds(steps)[-1] is Trouble
-    assert ending.answer.value is value
+    steps, result = drive(flow(REQUEST, ALONE), ..., None, None, Outcome(value), None)
+    assert kinds(steps)[-1] is Degraded
+    assert result.answer.value is value
 
 
 def test_similar_requests_are_only_looked_for_if_the_judge_wants_them():
-    steps, match = tell(look(REQUEST, replace(ALONE, judge=PerfectJudge())), record(score=1.0), Verdict(None))
+    steps, match = drive(lookup(REQUEST, replace(ALONE, judge=PerfectJudge())), record(score=1.0), Verdict(None))
     assert kinds(steps) == [LookUp, AskJudge]
     assert match is None
 
@@ -237,20 +238,20 @@ def test_similar_requests_are_only_looked_for_if_the_judge_wants_them():
 def test_the_judge_decides_among_hits_of_the_scope():
     policy = replace(ALONE, judge=ThresholdJudge(0.9, candidates=3))
     similar = record("hey", "similar")
-    telling = look(REQUEST, policy)
-    assert isinstance(telling.send(None), LookUp)
-    wanted = telling.send(None)
+    call = lookup(REQUEST, policy)
+    assert isinstance(call.send(None), LookUp)
+    wanted = call.send(None)
     assert (type(wanted), wanted.limit, wanted.to_answer) == (FindSimilar, 3, True)
-    asked = telling.send([Match(similar, 0.95, "semantic"), Match(record("x", trust="quarantined"), 0.94, "semantic")])
+    asked = call.send([Match(similar, 0.95, "semantic"), Match(record("x", trust="quarantined"), 0.94, "semantic")])
     assert [hit.similarity for hit in asked.question.hits] == [0.95]
     with pytest.raises(StopIteration) as end:
-        telling.send(asked.judge.judge(asked.question))
+        call.send(asked.judge.judge(asked.question))
     assert end.value.value.record is similar
 
 
 def test_an_exact_match_is_not_searched_beyond():
     policy = replace(ALONE, judge=ThresholdJudge(0.9))
-    steps, _ = tell(look(REQUEST, policy), record(), Verdict(None))
+    steps, _ = drive(lookup(REQUEST, policy), record(), Verdict(None))
     assert kinds(steps) == [LookUp, AskJudge]
 
 
@@ -258,28 +259,28 @@ def test_a_judge_that_names_somebody_elses_hit_has_abstained():
     from exp_pool import Hit
 
     stranger = Hit(Experience(function="ask", request="x", response=1), 1.0, "exact")
-    _, match = tell(look(REQUEST, replace(ALONE, judge=PerfectJudge())), record(), Verdict(stranger))
+    _, match = drive(lookup(REQUEST, replace(ALONE, judge=PerfectJudge())), record(), Verdict(stranger))
     assert match is None
 
 
 def test_injected_experiences_are_parents_and_reach_the_function():
     policy = replace(ALONE, inject=Inject("experiences", top_k=2, min_similarity=0.3))
     similar = record("hey")
-    steps, ending = tell(story(REQUEST, policy), ..., None, [Match(similar, 0.9, "semantic")], None, Outcome("x"), True)
-    assert kinds(steps) == [AskFeeds, LookUp, FindSimilar, NotFound, Run, Keep]
+    steps, result = drive(flow(REQUEST, policy), ..., None, [Match(similar, 0.9, "semantic")], None, Outcome("x"), True)
+    assert kinds(steps) == [AskFeeds, LookUp, FindSimilar, NotFound, Run, StoreRow]
     assert (steps[2].limit, steps[2].min_similarity, steps[2].to_answer) == (2, 0.3, False)
     given = steps[4].request.spec.signature.bind(*steps[4].request.args, **steps[4].request.kwargs).arguments
     assert [e.id for e in given["experiences"]] == [similar.id]
-    assert ending.answer.parents == (similar.id,)
+    assert result.answer.parents == (similar.id,)
     assert steps[5].record.parents == f'["{similar.id}"]'
     assert steps[5].record.key == REQUEST.key
 
 
 def test_a_caller_who_brings_experiences_keeps_them():
-    request = SPEC.request(("hi",), {"experiences": ["mine"]}, "n", None)
+    request = bind_call(SPEC, ("hi",), {"experiences": ["mine"]}, "n", None)
     assert request.key == REQUEST.key
     policy = replace(ALONE, inject=Inject("experiences"))
-    steps, _ = tell(story(request, policy), ..., None, None, Outcome("x"), True)
+    steps, _ = drive(flow(request, policy), ..., None, None, Outcome("x"), True)
     assert FindSimilar not in kinds(steps)
     assert steps[3].request.kwargs == {"experiences": ["mine"]}
 
@@ -287,11 +288,11 @@ def test_a_caller_who_brings_experiences_keeps_them():
 def test_a_context_builder_rewrites_the_text_but_not_what_is_stored():
     policy = replace(ALONE, context_builder=SimpleContextBuilder(limit=1))
     similar = record("hey", "you")
-    steps, ending = tell(story(REQUEST, policy), ..., None, [Match(similar, 0.9, "semantic")], None, Outcome("x"), True)
+    steps, result = drive(flow(REQUEST, policy), ..., None, [Match(similar, 0.9, "semantic")], None, Outcome("x"), True)
     assert steps[4].request.args[0].startswith("hi\n")
     assert "hey" in steps[4].request.args[0]
     assert steps[5].record.request == "hi"
-    assert ending.answer.parents == (similar.id,)
+    assert result.answer.parents == (similar.id,)
 
 
 def test_what_is_left_out_by_chance_is_kept_with_the_answer(monkeypatch):
@@ -300,14 +301,14 @@ def test_what_is_left_out_by_chance_is_kept_with_the_answer(monkeypatch):
     policy = replace(ALONE, inject=Inject("experiences", top_k=3, holdout=0.1), metadata={"team": "x"})
     found = [Match(record(f"hey {n}"), 0.9 - n / 10, "semantic") for n in range(3)]
     ids = [match.record.id for match in found]
-    steps, ending = tell(story(REQUEST, policy), ..., None, found, None, Outcome("x"), True)
-    assert ending.answer.parents == (ids[1], ids[2])
+    steps, result = drive(flow(REQUEST, policy), ..., None, found, None, Outcome("x"), True)
+    assert result.answer.parents == (ids[1], ids[2])
     assert json.loads(steps[5].record.metadata) == {"team": "x", "exp_pool": {"holdout": 0.1, "left_out": [ids[0]]}}
 
 
 def test_answers_are_looked_for_and_failures_where_asked():
     def searches(inject):
-        steps, _ = tell(story(REQUEST, replace(ALONE, inject=inject)), ..., None, *came, None, Outcome("x"), True)
+        steps, _ = drive(flow(REQUEST, replace(ALONE, inject=inject)), ..., None, *came, None, Outcome("x"), True)
         return [[(c.field, c.operator, c.value) for c in step.where] for step in steps if type(step) is FindSimilar]
 
     came = [[]]
@@ -325,18 +326,18 @@ def test_answers_are_looked_for_and_failures_where_asked():
 def test_with_both_the_builder_writes_of_what_is_injected():
     policy = replace(ALONE, inject=Inject("experiences", top_k=2), context_builder=SimpleContextBuilder(limit=1))
     found = [Match(record("hey", "you"), 0.9, "semantic"), Match(record("ho", "there"), 0.8, "semantic")]
-    steps, ending = tell(story(REQUEST, policy), ..., None, found, None, Outcome("x"), True)
+    steps, result = drive(flow(REQUEST, policy), ..., None, found, None, Outcome("x"), True)
     assert steps[2].limit == 2
     given = steps[4].request.spec.signature.bind(*steps[4].request.args, **steps[4].request.kwargs).arguments
     assert [e.request for e in given["experiences"]] == ["hey", "ho"]
     assert "you" in given["req"]
     assert "there" not in given["req"]
-    assert ending.answer.parents == tuple(match.record.id for match in found)
+    assert result.answer.parents == tuple(match.record.id for match in found)
 
 
 def test_with_nothing_found_the_call_is_unchanged():
     policy = replace(ALONE, context_builder=SimpleContextBuilder())
-    steps, _ = tell(story(REQUEST, policy), ..., None, [], None, Outcome("x"), True)
+    steps, _ = drive(flow(REQUEST, policy), ..., None, [], None, Outcome("x"), True)
     assert steps[4].request.args == ("hi",)
 
 
@@ -345,48 +346,48 @@ def test_with_nothing_found_the_call_is_unchanged():
 LEASE = Lease("n", REQUEST.key, "me", 1, 0)
 
 
-def test_of_identical_calls_one_tells_the_story_and_the_others_get_copies():
-    steps, ending = tell(
-        story(REQUEST, TOGETHER), ..., Shared(Ending(Answer([1], "id"), encoded=("[1]", "json")), led=False), None
+def test_of_identical_calls_one_drives_the_flow_and_the_others_get_copies():
+    steps, result = drive(
+        flow(REQUEST, TOGETHER), ..., Shared(CallResult(Answer([1], "id"), encoded=("[1]", "json")), led=False), None
     )
     assert kinds(steps) == [AskFeeds, Once, Coalesced]
-    assert (ending.answer.value, ending.answer.id, ending.answer.found_by) == ([1], "id", "coalesced")
-    led = Ending(Answer([1]))
-    _, ending = tell(story(REQUEST, TOGETHER), ..., Shared(led, led=True))
-    assert ending is led
+    assert (result.answer.value, result.answer.id, result.answer.found_by) == ([1], "id", "coalesced")
+    led = CallResult(Answer([1]))
+    _, result = drive(flow(REQUEST, TOGETHER), ..., Shared(led, led=True))
+    assert result is led
 
 
-def test_the_part_told_once_claims_the_key_and_writes_under_the_lease():
-    telling = story(REQUEST, TOGETHER)
-    assert isinstance(telling.send(None), AskFeeds)
-    once = telling.send(...)
-    steps, ending = tell(once.part(), Claimed(lease=LEASE), None, Outcome("x"), True)
-    assert kinds(steps) == [Claim, NotFound, Run, Keep]
+def test_the_part_driven_once_claims_the_key_and_writes_under_the_lease():
+    call = flow(REQUEST, TOGETHER)
+    assert isinstance(call.send(None), AskFeeds)
+    once = call.send(...)
+    steps, result = drive(once.part(), Claimed(lease=LEASE), None, Outcome("x"), True)
+    assert kinds(steps) == [Claim, NotFound, Run, StoreRow]
     assert steps[-1].lease is LEASE
-    assert ending.encoded == ('"x"', "json")
-    steps, ending = tell(once.part(), Claimed(record()), None)
+    assert result.encoded == ('"x"', "json")
+    steps, result = drive(once.part(), Claimed(record()), None)
     assert kinds(steps) == [Claim, Found]
 
 
-@pytest.mark.parametrize("shared", [None, Shared(Ending(Answer(object())), led=False)], ids=["alone", "no copy"])
+@pytest.mark.parametrize("shared", [None, Shared(CallResult(Answer(object())), led=False)], ids=["alone", "no copy"])
 def test_who_cannot_share_goes_alone_without_a_lease(shared):
-    steps, ending = tell(story(REQUEST, TOGETHER), ..., shared, None, None, Outcome("x"), True)
-    assert kinds(steps) == [AskFeeds, Once, LookUp, NotFound, Run, Keep]
+    steps, result = drive(flow(REQUEST, TOGETHER), ..., shared, None, None, Outcome("x"), True)
+    assert kinds(steps) == [AskFeeds, Once, LookUp, NotFound, Run, StoreRow]
     assert steps[-1].lease is None
-    assert ending.answer.value == "x"
+    assert result.answer.value == "x"
 
 
 def test_a_copy_that_cannot_be_read_is_trouble_and_the_call_goes_alone():
-    broken = Shared(Ending(Answer(1), encoded=("{", "json")), led=False)
-    steps, _ = tell(story(REQUEST, TOGETHER), ..., broken, None, None, None, Outcome("x"), True)
-    assert kinds(steps) == [AskFeeds, Once, Trouble, LookUp, NotFound, Run, Keep]
+    broken = Shared(CallResult(Answer(1), encoded=("{", "json")), led=False)
+    steps, _ = drive(flow(REQUEST, TOGETHER), ..., broken, None, None, None, Outcome("x"), True)
+    assert kinds(steps) == [AskFeeds, Once, Degraded, LookUp, NotFound, Run, StoreRow]
 
 
 def test_an_exception_reaches_those_who_wait_as_their_own():
     error = ValueError("boom")
-    _, ending = tell(story(REQUEST, TOGETHER), ..., Shared(Ending(Answer(None), error), led=False), None)
-    assert (type(ending.error), ending.error.args) == (ValueError, ("boom",))
-    assert ending.error is not error
+    _, result = drive(flow(REQUEST, TOGETHER), ..., Shared(CallResult(Answer(None), error), led=False), None)
+    assert (type(result.error), result.error.args) == (ValueError, ("boom",))
+    assert result.error is not error
 
 
 def test_an_exception_that_cannot_be_copied_is_shared():
@@ -401,10 +402,10 @@ def test_an_exception_that_cannot_be_copied_is_shared():
 def test_a_row_of_another_type_counts_as_if_it_were_not_there():
     """So that processes which share the store run the function once for all of them."""
     other = record(codec="json@0123456789ab", origin="automatic", id="other")
-    telling = story(REQUEST, replace(TOGETHER, codec=OfModels()))
-    next(telling)
-    steps, ending = tell(telling.send(...).part(), Claimed(other), Claimed(lease=LEASE), None, Outcome(5), True)
-    assert kinds(steps) == [Claim, Claim, NotFound, Run, Keep]
+    call = flow(REQUEST, replace(TOGETHER, codec=OfModels()))
+    next(call)
+    steps, result = drive(call.send(...).part(), Claimed(other), Claimed(lease=LEASE), None, Outcome(5), True)
+    assert kinds(steps) == [Claim, Claim, NotFound, Run, StoreRow]
     assert steps[1].passing == "other"
     assert steps[-1].lease is LEASE
 
@@ -421,70 +422,70 @@ class OfModels(ResponseCodec):
 
 def test_an_answer_that_is_not_to_be_stored_still_reaches_those_who_wait():
     policy = replace(TOGETHER, cache_if=lambda call, value: False)
-    telling = story(REQUEST, policy)
-    next(telling)
-    part = telling.send(...).part
-    steps, ending = tell(part(), Claimed(lease=LEASE), None, Outcome("x"), False, True)
-    assert kinds(steps) == [Claim, NotFound, Run, Ask, Awaited]
-    assert (ending.answer.id, ending.encoded) == (None, ('"x"', "json"))
-    steps, ending = tell(part(), Claimed(lease=LEASE), None, Outcome("x"), False, False)
-    assert (ending.answer.value, ending.encoded) == ("x", None), "there is nobody to encode it for"
+    call = flow(REQUEST, policy)
+    next(call)
+    part = call.send(...).part
+    steps, result = drive(part(), Claimed(lease=LEASE), None, Outcome("x"), False, True)
+    assert kinds(steps) == [Claim, NotFound, Run, Ask, HasWaiters]
+    assert (result.answer.id, result.encoded) == (None, ('"x"', "json"))
+    steps, result = drive(part(), Claimed(lease=LEASE), None, Outcome("x"), False, False)
+    assert (result.answer.value, result.encoded) == ("x", None), "there is nobody to encode it for"
 
 
 def test_stale_is_served_while_somebody_renews_it_here_or_in_another_process():
     policy = replace(TOGETHER, ttl=Ttl(60, stale="1w"))
     old = record(expires_at=record().created_at)
-    steps, ending = tell(story(REQUEST, policy), ..., None, old, None)
+    steps, result = drive(flow(REQUEST, policy), ..., None, old, None)
     assert kinds(steps) == [AskFeeds, Once, LookUp, Found]
     assert not steps[1].wait
-    assert ending.answer.value == "hello"
-    telling = story(REQUEST, policy)
-    next(telling)
-    steps, ending = tell(telling.send(...).part(), Claimed(busy=True), old, None)
+    assert result.answer.value == "hello"
+    call = flow(REQUEST, policy)
+    next(call)
+    steps, result = drive(call.send(...).part(), Claimed(busy=True), old, None)
     assert kinds(steps) == [Claim, LookUp, Found]
 
 
 def test_too_stale_is_waited_for():
     policy = replace(TOGETHER, ttl=Ttl(60, stale=1))
     old = record(expires_at=1)
-    shared = Shared(Ending(Answer(1), encoded=("1", "json")), led=False)
-    steps, ending = tell(story(REQUEST, policy), ..., None, old, shared, None)
+    shared = Shared(CallResult(Answer(1), encoded=("1", "json")), led=False)
+    steps, result = drive(flow(REQUEST, policy), ..., None, old, shared, None)
     assert kinds(steps) == [AskFeeds, Once, LookUp, Once, Coalesced]
-    assert ending.answer.value == 1
+    assert result.answer.value == 1
 
 
 def test_what_has_expired_answers_in_place_of_an_exception_where_that_is_allowed():
     old, error = record(expires_at=record().created_at), ValueError("down")
     policy = replace(ALONE, ttl=Ttl(60, if_error="1w"))
-    steps, ending = tell(story(REQUEST, policy), ..., old, None, Outcome(error=error), old, None, None)
-    assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run, LookUp, Found, Trouble]
-    assert (ending.answer.value, ending.error) == ("hello", None)
-    steps, ending = tell(story(REQUEST, policy), ..., None, None, Outcome(error=error), record(expires_at=1))
-    assert ending.error is error
+    steps, result = drive(flow(REQUEST, policy), ..., old, None, Outcome(error=error), old, None, None)
+    assert kinds(steps) == [AskFeeds, LookUp, NotFound, Run, LookUp, Found, Degraded]
+    assert (result.answer.value, result.error) == ("hello", None)
+    steps, result = drive(flow(REQUEST, policy), ..., None, None, Outcome(error=error), record(expires_at=1))
+    assert result.error is error
 
 
 def test_a_failure_is_kept_under_a_key_of_its_own():
     policy = replace(ALONE, record_failures=True)
     error = ValueError("no sk-abcdefghijklmnopqrstuvwxyz0123")
-    steps, ending = tell(story(REQUEST, policy), ..., None, None, Outcome(error=error), True)
+    steps, result = drive(flow(REQUEST, policy), ..., None, None, Outcome(error=error), True)
     kept = steps[-1].record
     assert (kept.kind, kept.key) == ("failure", failure_key(REQUEST.key))
     assert kept.response == '{"error":"ValueError","message":"no [redacted]"}'
     assert "sk-abc" not in kept.metadata
-    assert ending.error is error
+    assert result.error is error
 
 
 def test_in_replay_a_miss_is_an_error_and_nothing_runs():
-    steps, ending = tell(story(REQUEST, ALONE, Mode(replay=True)), ..., None, "the model differs")
+    steps, result = drive(flow(REQUEST, ALONE, Mode(replay=True)), ..., None, "the model differs")
     assert kinds(steps) == [AskFeeds, LookUp, Explain]
-    assert isinstance(ending.error, ReplayMissError)
-    assert "the model differs" in str(ending.error)
+    assert isinstance(result.error, ReplayMissError)
+    assert "the model differs" in str(result.error)
 
 
 def test_the_ttl_may_depend_on_the_response():
     policy = replace(ALONE, ttl=lambda value: "1m" if value == "x" else None)
-    steps, _ = tell(story(REQUEST, policy), ..., None, None, Outcome("x"), "1m", True)
-    assert kinds(steps)[-2:] == [Ask, Keep]
+    steps, _ = drive(flow(REQUEST, policy), ..., None, None, Outcome("x"), "1m", True)
+    assert kinds(steps)[-2:] == [Ask, StoreRow]
     assert steps[-1].record.expires_at - steps[-1].record.created_at == 60_000_000
 
 
@@ -492,7 +493,7 @@ def test_jitter_shortens_only():
     policy = replace(ALONE, ttl=Ttl(100, jitter=0.5))
     lasting = set()
     for _ in range(20):
-        steps, _ = tell(story(REQUEST, policy), ..., None, None, Outcome("x"), True)
+        steps, _ = drive(flow(REQUEST, policy), ..., None, None, Outcome("x"), True)
         lasting.add(steps[-1].record.expires_at - steps[-1].record.created_at)
     assert len(lasting) > 1
     assert all(50_000_000 <= us <= 100_000_000 for us in lasting)
@@ -507,7 +508,7 @@ def test_jitter_shortens_only():
     ],
 )
 def test_what_another_functions_judge_found_is_not_taken_over(policy, found_by):
-    reused = Ending(Answer(1, "id", found_by), encoded=("1", "json"))
-    steps, ending = tell(story(REQUEST, policy), ..., Shared(reused, led=False), None, None, Outcome("x"), True)
-    assert kinds(steps) == [AskFeeds, Once, LookUp, NotFound, Run, Keep]
-    assert ending.answer.value == "x"
+    reused = CallResult(Answer(1, "id", found_by), encoded=("1", "json"))
+    steps, result = drive(flow(REQUEST, policy), ..., Shared(reused, led=False), None, None, Outcome("x"), True)
+    assert kinds(steps) == [AskFeeds, Once, LookUp, NotFound, Run, StoreRow]
+    assert result.answer.value == "x"

@@ -139,8 +139,8 @@ def test_streams_of_several_loops_share_one_run(manager):
         return await asyncio.gather(*(read() for _ in range(50)))
 
     def readers():
-        running = manager.sync.ports.streams._running
-        return sum(len(stream.tape.readers) for stream in running.values())
+        running = manager.sync.services.streams._running
+        return sum(len(stream.buffer.readers) for stream in running.values())
 
     with ThreadPoolExecutor(4) as threads:
         loops = [threads.submit(asyncio.run, crowd()) for _ in range(4)]
@@ -197,7 +197,7 @@ def test_the_last_caller_who_goes_cancels_the_function_and_sees_it_out(manager):
 
     asyncio.run(main())
     assert seen == ["entered", "cleaned up"]
-    assert manager.sync.ports.flights._flights == {}
+    assert manager.sync.services.flights._flights == {}
 
 
 def test_a_function_that_swallows_its_cancellation_is_heard(manager):
@@ -279,7 +279,7 @@ def test_a_thousand_random_schedules(make_manager):
                 assert result == {"q": "q"} or (isinstance(result, ValueError) and seen["failures"])
         # A flight whose callers all went is a failed one, too.
         assert seen["runs"] <= 1 + seen["failures"] + len(asked_to_go)
-        assert manager.sync.ports.flights._flights == {}
+        assert manager.sync.services.flights._flights == {}
         return seen["runs"]
 
     async def main():
@@ -469,7 +469,7 @@ def test_a_call_that_may_not_write_gives_back_no_lease_of_others(tmp_path, make_
     assert entered.wait(30)
     with bypass(read=False):
         assert ask("q") == "answer"
-    assert len(manager.sync.ports.leases._held) == 1
+    assert len(manager.sync.services.leases._held) == 1
     gate.set()
     writer.join(30)
     assert manager.stats().stored == 1

@@ -1,7 +1,7 @@
-"""Performs the story for a coroutine function.
+"""The driver of coroutine functions: performs steps on the event loop, and those that may wait for I/O on a thread.
 
-What may wait for I/O is done by a thread. From the moment that the function runs, the rest of the story is a task of
-its own: a caller who is cancelled takes nothing from others who wait for the same call, and the last one cancels it.
+From the moment that the function runs, the rest of the flow is a task of its own: a caller who is cancelled takes
+nothing from others who wait for the same call, and the last one cancels it.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from typing import Any, TypeVar
 
 from exp_pool.calls.drivers import single_flight
 from exp_pool.calls.drivers.refinement import refine_as_task
-from exp_pool.calls.drivers.run import Running
-from exp_pool.calls.drivers.services import Ports
+from exp_pool.calls.drivers.run import FunctionRun
+from exp_pool.calls.drivers.services import CallServices
 from exp_pool.calls.drivers.single_flight import Flight
 from exp_pool.calls.steps import (
     Ask,
+    CallResult,
     Claim,
     Claimed,
-    Ending,
     FindSimilar,
+    Flow,
     FlowStep,
-    Improve,
     NotFound,
     Once,
     Outcome,
     Renew,
     Run,
     Shared,
-    Story,
+    StartRefinement,
 )
 from exp_pool.runtime.call_context import carried
 from exp_pool.search.embedders.loader import done_or_late
@@ -44,58 +44,61 @@ _UNSET = object()
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The end of a story."""
+    """The result of a flow that was driven to its end."""
 
     value: Any
 
 
 class Driver:
-    """Performs stories of one coroutine function.
+    """Drives flows of one coroutine function.
 
     Args:
-        ports: the parts of the pool.
+        services: the parts of the pool.
         function: what `Run` runs.
         threads: where blocking work is done.
     """
 
-    def __init__(self, ports: Ports, function: Callable[..., Any], threads: Callable[[], Executor]) -> None:
-        self.ports = ports
+    def __init__(self, services: CallServices, function: Callable[..., Any], threads: Callable[[], Executor]) -> None:
+        self.services = services
         self.function = function
         self.threads = threads
 
-    async def drive(self, telling: Story[T]) -> T:
-        """The story's end. A cancelled caller ends the story; a write already under way is finished by its thread."""
+    async def drive(self, flow: Flow[T]) -> T:
+        """The flow's result. A cancelled caller ends the flow; its thread finishes a write that is under way."""
         try:
-            end = await self.tell(telling)
+            end = await self.advance(flow)
             assert isinstance(end, End)
-            ending: T = end.value
-            return ending
+            result: T = end.value
+            return result
         finally:
-            telling.close()
+            flow.close()
 
-    async def tell(self, telling: Story[Any], *, came_of_it: Any = None, until_run: bool = False) -> Any:
-        """Tell the story from what the last step came to (None at its beginning) to its `End`.
+    async def advance(self, flow: Flow[Any], *, result: Any = None, until_run: bool = False) -> Any:
+        """Drive the flow to its `End`; with `until_run` at most up to the step `Run`, which is returned then.
 
-        With `until_run` up to the step `Run`, which is returned, and silent about the call being a miss.
+        Args:
+            flow: the flow.
+            result: of the step that the flow has yielded; None at its beginning.
+            until_run: stop at `Run`, and do not say yet that the call is a miss.
         """
         try:
-            step = telling.send(came_of_it)
+            step = flow.send(result)
             while not (until_run and isinstance(step, Run)):
                 if until_run and isinstance(step, NotFound):
-                    step = telling.send(None)
+                    step = flow.send(None)
                     continue
                 try:
-                    came_of_it = await self.perform(step)
+                    result = await self.perform(step)
                 except Exception as err:
-                    step = telling.throw(err)
+                    step = flow.throw(err)
                 else:
-                    step = telling.send(came_of_it)
+                    step = flow.send(result)
             return step
         except StopIteration as end:  # a coroutine must not raise it
             return End(end.value)
 
     async def perform(self, step: FlowStep) -> Any:
-        """What one step comes to."""
+        """One step's result."""
         match step:
             case Run():
                 return await self._run(step)
@@ -103,39 +106,39 @@ class Driver:
                 return await self._once(step)
             case Claim():
                 return await self._claim(step)
-            case Improve(request):
-                better, task = refine_as_task(step, self.drive)
-                self.ports.background.refine(task, f"refine {request.function}")
-                return better
+            case StartRefinement(request):
+                refinement, task = refine_as_task(step, self.drive)
+                self.services.background.refine(task, f"refine {request.function}")
+                return refinement
             case Renew():
-                return self.ports.renewals.as_task(step, self.drive)
+                return self.services.renewals.as_task(step, self.drive)
             case Ask(question, arguments):
                 answer = question(*arguments)
                 return await answer if inspect.isawaitable(answer) else answer
             case FindSimilar():
                 return await self._find_similar(step)
-            case _ if self.ports.quick(step):
-                return self.ports.perform(step)
+            case _ if self.services.quick(step):
+                return self.services.perform(step)
             case _:
-                return await hop(self.threads, self.ports.perform, step)
+                return await hop(self.threads, self.services.perform, step)
 
     async def _run(self, step: Run) -> Outcome:
-        with Running() as run:
+        with FunctionRun() as run:
             running = self.function(*step.request.args, **step.request.kwargs)
-            run.value = await (running if step.better is None else step.better.overtaking(running))
+            run.value = await (running if step.refinement is None else step.refinement.race_against(running))
         return run.outcome
 
     async def _find_similar(self, step: FindSimilar) -> Any:
-        """A model on its way is waited for here: on a thread, a few such calls would keep all others from theirs."""
-        search = self.ports.search
-        if not search.ready and (made := await hop(self.threads, self.ports.loading, step)) is not None:
+        """Wait here for a model that is being loaded: on threads, a few such calls would leave none to other calls."""
+        search = self.services.search
+        if not search.ready and (made := await hop(self.threads, self.services.loading, step)) is not None:
             await done_or_late(made, search.patience())
-        return await hop(self.threads, self.ports.perform, step)
+        return await hop(self.threads, self.services.perform, step)
 
     async def _claim(self, step: Claim) -> Claimed:
         claimed = await self._look(step)
         if claimed.busy and step.wait:
-            for seconds in self.ports.leases.waits(nested=len(single_flight.inside()) > 1):
+            for seconds in self.services.leases.waits(nested=len(single_flight.inside()) > 1):
                 await asyncio.sleep(seconds)
                 claimed = await self._look(step)
                 if not claimed.busy:
@@ -143,63 +146,63 @@ class Driver:
         return claimed
 
     async def _look(self, step: Claim) -> Claimed:
-        if self.ports.quick(step):
-            quick: Claimed = self.ports.perform(step)
+        if self.services.quick(step):
+            quick: Claimed = self.services.perform(step)
             return quick
-        return await hop(self.threads, self.ports.perform, step)
+        return await hop(self.threads, self.services.perform, step)
 
-    # One call, once
+    # Single flight
 
     async def _once(self, step: Once) -> Shared | None:
         while True:
-            flight, leads = self.ports.flights.board(step, asyncio.get_running_loop())
+            flight, leads = self.services.flights.join(step, asyncio.get_running_loop())
             if leads:
                 return Shared(await self._lead(step, flight), led=True)
             try:
                 with single_flight.waiting_for(flight, blocking=False) as may_wait:
                     if not (may_wait and step.wait):
                         return None
-                    ending = await single_flight.wait_async(flight)
+                    result = await single_flight.wait_async(flight)
             finally:
-                if self.ports.flights.leave(step, flight):
+                if self.services.flights.leave(step, flight):
                     single_flight.cancel(flight)
-            if ending is not None:
-                return Shared(ending, led=False)
+            if result is not None:
+                return Shared(result, led=False)
 
-    async def _lead(self, step: Once, flight: Flight) -> Ending:
-        """Tell the part: up to the function as the caller, from there on as a task that others depend on, too."""
-        telling, task = step.part(), None
-        ending: Ending | None = None
+    async def _lead(self, step: Once, flight: Flight) -> CallResult:
+        """Drive the part: up to the function as the caller, from there on as a task that others depend on, too."""
+        flow, task = step.part(), None
+        result: CallResult | None = None
         try:
             with single_flight.leading(flight):
-                run = await self.tell(telling, until_run=True)
+                run = await self.advance(flow, until_run=True)
                 if isinstance(run, End):
-                    ending = told = run.value
-                    assert isinstance(told, Ending)
-                    return told
-                self.ports.perform(NotFound(step.request))
-                task = InOwnTask(self._fly(step, flight, telling, run), lambda: self.ports.flights.leave(step, flight))
+                    result = returned = run.value
+                    assert isinstance(returned, CallResult)
+                    return returned
+                self.services.perform(NotFound(step.request))
+                task = InOwnTask(self._fly(step, flight, flow, run), lambda: self.services.flights.leave(step, flight))
                 # Also where it is cancelled before its first step, and so never runs at all.
-                task.add_done_callback(lambda: self._over(step, flight, telling, None))
+                task.add_done_callback(lambda: self._over(step, flight, flow, None))
                 flight.when_empty = task.cancel
         finally:
             if task is None:
-                self._over(step, flight, telling, ending)
-        landed: Ending = await task.result()
-        return landed
+                self._over(step, flight, flow, result)
+        shared: CallResult = await task.result()
+        return shared
 
-    async def _fly(self, step: Once, flight: Flight, telling: Story[Ending], run: Run) -> Ending:
-        ending: Ending | None = None
+    async def _fly(self, step: Once, flight: Flight, flow: Flow[CallResult], run: Run) -> CallResult:
+        result: CallResult | None = None
         try:
-            ending = told = (await self.tell(telling, came_of_it=await self._run(run))).value
-            assert isinstance(told, Ending)
-            return told
+            result = returned = (await self.advance(flow, result=await self._run(run))).value
+            assert isinstance(returned, CallResult)
+            return returned
         finally:
-            self._over(step, flight, telling, ending)
+            self._over(step, flight, flow, result)
 
-    def _over(self, step: Once, flight: Flight, telling: Story[Ending], ending: Ending | None) -> None:
-        telling.close()
-        self.ports.land(step, flight, ending)
+    def _over(self, step: Once, flight: Flight, flow: Flow[CallResult], result: CallResult | None) -> None:
+        flow.close()
+        self.services.complete(step, flight, result)
 
 
 class InOwnTask:
@@ -207,7 +210,7 @@ class InOwnTask:
 
     Args:
         work: what is done, in a copy of the caller's context.
-        leave: called when the caller is cancelled; whether nobody else depends on the work.
+        leave: called when the caller is cancelled; returns whether no other caller depends on the work.
     """
 
     def __init__(self, work: Coroutine[Any, Any, Any], leave: Callable[[], bool]) -> None:
@@ -217,17 +220,17 @@ class InOwnTask:
         self._task = asyncio.create_task(work, context=self._context)
 
     def cancel(self) -> None:
-        """Cancel it."""
+        """Cancel the work."""
         self._task.cancel()
 
     def add_done_callback(self, call: Callable[[], None]) -> None:
-        """Call this when it has ended, however it has."""
+        """Call this when the work has ended, however it has."""
         self._task.add_done_callback(lambda _: call())
 
     async def result(self) -> Any:
-        """What it comes to. Cancelled: leave it; the last one takes it down, and sees it out.
+        """The work's result. A cancelled caller leaves the work; the last one cancels it, and waits for its end.
 
-        What it set in context variables is set for the caller, as if it had been done in the caller's own task.
+        Context variables that the work has set are set for the caller, as if the work had run in the caller's own task.
         """
         task = self._task
         try:
@@ -250,7 +253,13 @@ class InOwnTask:
 
 
 async def hop(threads: Callable[[], Executor], job: Callable[..., T], *args: Any) -> T:
-    """The job's result, done by a thread, with the caller's context variables."""
+    """The job's result. A thread does the job, with the caller's context variables.
+
+    Args:
+        threads: gives the executor.
+        job: what the thread calls.
+        args: the job's arguments.
+    """
     context = carried()
 
     def work() -> T:

@@ -1,4 +1,4 @@
-"""The same as `streams` for async generator functions.
+"""The driver of async generator functions; what `streams` is for plain ones.
 
 The function's generator lives in a task of its own from its first chunk to its end, because what it opens (time-outs,
 connections) belongs to a task. The task reads a chunk when a reader wants it, on the loop of the reader who began.
@@ -14,11 +14,11 @@ from typing import Any
 
 from exp_pool.calls.drivers.aio import Driver, End
 from exp_pool.calls.drivers.single_flight import Flight, lead_in, soon, waiting_for
-from exp_pool.calls.drivers.stream_buffer import Reader, SameCall, Tape
+from exp_pool.calls.drivers.stream_buffer import Reader, SameCall, StreamBuffer
 from exp_pool.calls.drivers.streams import GoAlone
 from exp_pool.calls.flow import own_exception
 from exp_pool.calls.request import Request
-from exp_pool.calls.steps import Coalesced, Ending, NotFound, Run, Story
+from exp_pool.calls.steps import CallResult, Coalesced, Flow, NotFound, Run
 from exp_pool.core.capture import begin_capture
 from exp_pool.runtime.call_context import carried
 from exp_pool.runtime.clock import monotonic
@@ -27,28 +27,35 @@ _LOOK_S = 1.0  # how often a reader looks whether the loop that its stream runs 
 
 
 async def stream(
-    telling: Story[Ending], request: Request, driver: Driver, tape: Callable[[], Tape]
+    flow: Flow[CallResult], request: Request, driver: Driver, new_buffer: Callable[[], StreamBuffer]
 ) -> AsyncGenerator[Any, Any]:
-    """The chunks: replayed, or of the function's own generator, perhaps together with others."""
-    ports, joined = driver.ports, None
-    look = ports.streams.look(request, AsyncStream)
+    """The chunks: of a stored answer, or of the function's own generator, perhaps shared with other readers.
+
+    Args:
+        flow: the flow of this call.
+        request: the call.
+        driver: performs steps for the function.
+        new_buffer: makes the buffer of a new stream.
+    """
+    services, joined = driver.services, None
+    look = services.streams.look(request, AsyncStream)
     while joined is None:
-        told = await driver.tell(telling, until_run=True)
-        if isinstance(told, End):
+        reached = await driver.advance(flow, until_run=True)
+        if isinstance(reached, End):
             break
-        joined = ports.streams.join(look, functools.partial(AsyncStream, telling, told, driver, tape()))
+        joined = services.streams.join(look, functools.partial(AsyncStream, flow, reached, driver, new_buffer()))
     if joined is None:
-        ending: Ending = told.value
-        if ending.error is not None:
-            raise ending.error
-        chunks = _replayed(ending.answer.value, request, driver.function)
+        result: CallResult = reached.value
+        if result.error is not None:
+            raise result.error
+        chunks = _replayed(result.answer.value, request, driver.function)
     else:
         shared, reader = joined
         if reader.leads:
-            ports.perform(NotFound(request))
+            services.perform(NotFound(request))
         else:
-            telling.close()
-            ports.perform(Coalesced(request))
+            flow.close()
+            services.perform(Coalesced(request))
         chunks = _read(shared, reader, request, driver.function)
     # What `yield from` does for plain generators.
     try:
@@ -121,12 +128,12 @@ async def _read(
 class AsyncStream:
     """One run of an async generator function, in its own task, in the context of who began it."""
 
-    def __init__(self, telling: Story[Ending], run: Run, driver: Driver, tape: Tape, same: SameCall) -> None:
-        self.tape = tape
+    def __init__(self, flow: Flow[CallResult], run: Run, driver: Driver, buffer: StreamBuffer, same: SameCall) -> None:
+        self.buffer = buffer
         self._same = same
         self._loop = asyncio.get_running_loop()
         self.flight = Flight(self._loop)
-        self._telling = telling
+        self._flow = flow
         self._driver = driver
         self._lock = threading.Lock()  # readers come from any loop
         self._wanted = 0  # chunks that somebody wants to have come
@@ -142,23 +149,23 @@ class AsyncStream:
     @property
     def open(self) -> bool:
         """Whether anybody may still join."""
-        return self.tape.whole and not self.tape.over and not self.flight.lost
+        return self.buffer.whole and not self.buffer.over and not self.flight.lost
 
     def join(self) -> Reader | None:
         """A reader at the beginning; None where the beginning is gone, or the caller is inside of it."""
         with self._lock, waiting_for(self.flight, blocking=False) as may_wait:
-            return self.tape.join() if may_wait and self.open else None
+            return self.buffer.join() if may_wait and self.open else None
 
     def read(self, reader: Reader) -> Any:
         """The reader's next chunk, after `advance` said that there is one."""
         with self._lock:
-            return self.tape.read(reader)
+            return self.buffer.read(reader)
 
     async def leave(self, reader: Reader) -> None:
         """The reader reads no more; after the last one the task is cancelled, and seen out."""
         with self._lock:
-            abandoned = self.tape.leave(reader) and not self.tape.over
-            self.tape.over = self.tape.over or abandoned
+            abandoned = self.buffer.leave(reader) and not self.buffer.over
+            self.buffer.over = self.buffer.over or abandoned
         if not abandoned:
             return
         if asyncio.get_running_loop() is not self._loop:
@@ -179,12 +186,12 @@ class AsyncStream:
             while True:
                 with self._lock:
                     if sent is not None or thrown is not None:
-                        if not self.tape.sole(reader):
+                        if not self.buffer.sole(reader):
                             raise GoAlone
                         self._sent, self._thrown, sent, thrown = sent, thrown, None, None
-                    if reader.position < self.tape.length:
+                    if reader.position < self.buffer.length:
                         return True
-                    if self.tape.over:
+                    if self.buffer.over:
                         return self._end(reader)
                     if not may_wait or self.flight.lost:
                         raise GoAlone
@@ -199,7 +206,7 @@ class AsyncStream:
                     continue
 
     def _end(self, reader: Reader) -> bool:
-        error = self.tape.error
+        error = self.buffer.error
         if error is None:
             return False
         if reader.leads:
@@ -208,7 +215,7 @@ class AsyncStream:
             raise own_exception(error)
         raise GoAlone  # a cancellation that was not meant for this reader
 
-    def _tell_news(self) -> None:
+    def _publish_news(self) -> None:
         news, self._news = self._news, []
         for loop, event in news:
             soon(loop, event.set)
@@ -224,25 +231,25 @@ class AsyncStream:
                 while True:
                     await self._want.wait()
                     self._want.clear()
-                    while self.tape.length < self._wanted:
+                    while self.buffer.length < self._wanted:
                         began = monotonic()
                         chunk = await self._next(source)
                         time_s += monotonic() - began
                         with self._lock:
-                            self.tape.add(chunk)
-                            self._tell_news()
+                            self.buffer.add(chunk)
+                            self._publish_news()
             except StopAsyncIteration:
                 pass
             except BaseException as err:
                 error = err
-            outcome = self.tape.outcome(error, self._capture, time_s) if self.tape.readers else None
+            outcome = self.buffer.outcome(error, self._capture, time_s) if self.buffer.readers else None
             if outcome is not None:
-                self._same.tell((await self._driver.tell(self._telling, came_of_it=outcome)).value)
+                self._same.finished((await self._driver.advance(self._flow, result=outcome)).value)
         finally:
-            self._telling.close()
+            self._flow.close()
             with self._lock:
-                self.tape.over, self.tape.error = True, error
-                self._tell_news()
+                self.buffer.over, self.buffer.error = True, error
+                self._publish_news()
             await source.aclose()
         if error is not None and not isinstance(error, Exception):
             raise error

@@ -1,7 +1,7 @@
-"""Performs the stories of a batch: each item is a call of its own, and the function runs once for all that is missing.
+"""The drivers of batches: each item is a call with a flow of its own, and the function runs once for all that miss.
 
-`Batch.tell` is one generator for both kinds of drivers. It yields steps, `RunAll` and `WaitFor`; the drivers at the end
-of this file perform them.
+`Batch.flow` is one generator for plain and for coroutine functions. It yields the steps of its items' flows, and steps
+of its own (`RunAll`, `WaitFor`, `RunAlone`); `drive` and `drive_async` perform them.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from exp_pool.calls.drivers import single_flight, sync
 from exp_pool.calls.drivers.aio import Driver, InOwnTask
-from exp_pool.calls.drivers.run import Running
-from exp_pool.calls.drivers.services import Ports
+from exp_pool.calls.drivers.run import FunctionRun
+from exp_pool.calls.drivers.services import CallServices
 from exp_pool.calls.drivers.single_flight import Flight
-from exp_pool.calls.steps import Ending, FlowStep, Once, Outcome, Run, Shared, Story
+from exp_pool.calls.steps import CallResult, Flow, FlowStep, Once, Outcome, Run, Shared
 from exp_pool.core.capture import Capture
 from exp_pool.core.results import Answer
 from exp_pool.core.values.batch_values import ApartError, Part, Split, parts_of
@@ -26,21 +26,21 @@ from exp_pool.core.values.batch_values import ApartError, Part, Split, parts_of
 
 @dataclass(slots=True)
 class Item:
-    """One distinct item: where it first stands, and its story; no story where it cannot be told from others."""
+    """One distinct item: its first position in the batch, and its flow; no flow where the item cannot be keyed."""
 
     position: int
     key: str = ""
-    telling: Story[Ending] | None = None
-    outer: Story[Ending] | None = None  # while `wording_model` is the part that is told once
+    flow: Flow[CallResult] | None = None
+    outer: Flow[CallResult] | None = None  # while `flow` is a part of it that is driven once
     once: Once | None = None
     flight: Flight | None = None
     waits: bool = False
-    ending: Ending | None = None
+    result: CallResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunAll:
-    """Run the function on this part of its batch. Comes to one `Outcome`, whose value is what the function returned."""
+    """Run the function on this part of its batch. Result: one `Outcome`, whose value is what the function returned."""
 
     passed: Any
     flights: list[Flight]
@@ -48,19 +48,19 @@ class RunAll:
 
 @dataclass(frozen=True, slots=True)
 class WaitFor:
-    """Wait for somebody else's flight. Comes to its `Ending`, or to None."""
+    """Wait for a flight that another call leads. Result: its `CallResult`, or None."""
 
     flight: Flight
 
 
 @dataclass(frozen=True, slots=True)
-class Straggler:
-    """Tell one item's story by itself: whoever computed it came to nothing. Comes to its `Ending`."""
+class RunAlone:
+    """Drive one item's flow by itself, because the call that computed it has no result. Result: its `CallResult`."""
 
     item: Item
 
 
-Telling: TypeAlias = Generator[FlowStep | RunAll | WaitFor | Straggler, Any, None]
+BatchFlow: TypeAlias = Generator[FlowStep | RunAll | WaitFor | RunAlone, Any, None]
 
 
 @dataclass(slots=True)
@@ -73,8 +73,8 @@ class Batch:
 
     items: list[Item]
     split: Split
-    ports: Ports
-    again: Callable[[Item], Story[Ending]]  # an item's story from its beginning
+    services: CallServices
+    again: Callable[[Item], Flow[CallResult]]  # a new flow of an item
     loop: asyncio.AbstractEventLoop | None = None
     missing: list[Item] = field(default_factory=list)
     when_empty: Callable[[], object] | None = None
@@ -85,16 +85,18 @@ class Batch:
 
     @property
     def led(self) -> list[tuple[Once, Flight]]:
-        """The flights that this batch leads and that have not landed."""
-        return [(i.once, i.flight) for i in self.items if i.once and i.flight and not i.waits and not i.flight.landed]
+        """The flights that this batch leads and that have not completed."""
+        return [
+            (i.once, i.flight) for i in self.items if i.once and i.flight and not i.waits and not i.flight.completed
+        ]
 
-    def tell(self) -> Telling:
-        """Every item's story, as far as the function; the function; the rest."""
+    def flow(self) -> BatchFlow:
+        """Every item's flow, as far as the function; the function; the rest of the flows."""
         try:
             # By key, so that two batches that claim the same keys never wait for each other in a circle.
             for item in sorted(self.items, key=lambda item: item.key):
                 yield from self._look(item)
-            self.missing = [item for item in self.items if item.ending is None and not item.waits]
+            self.missing = [item for item in self.items if item.result is None and not item.waits]
             if self.missing:
                 yield from self._run()
             if not self.apart:
@@ -106,20 +108,20 @@ class Batch:
             for item in self.items:
                 self._close(item)
 
-    def _look(self, item: Item) -> Telling:
-        """Tell the story until the function is to run, or somebody else runs it, or the end."""
-        if item.telling is None:
+    def _look(self, item: Item) -> BatchFlow:
+        """Drive the flow until the function is to run, or another call runs it, or the end."""
+        if item.flow is None:
             return
-        step = next(item.telling)
+        step = next(item.flow)
         while not isinstance(step, Run):
             if isinstance(step, Once):
-                flight, leads = self.ports.flights.board(step, self.loop)
+                flight, leads = self.services.flights.join(step, self.loop)
                 if not leads:
                     item.once, item.flight, item.waits = step, flight, True
                     return
-                item.once, item.flight, item.outer, item.telling = step, flight, item.telling, step.part()
+                item.once, item.flight, item.outer, item.flow = step, flight, item.flow, step.part()
                 flight.when_empty = self.when_empty
-                step = next(item.telling)
+                step = next(item.flow)
                 continue
             following = yield from self._advance(item, step)
             if following is None:
@@ -128,28 +130,28 @@ class Batch:
 
     def _advance(self, item: Item, step: FlowStep) -> Generator[FlowStep, Any, FlowStep | None]:
         """Have one step performed and give the next one; None at the end, which the item then has."""
-        assert item.telling is not None
+        assert item.flow is not None
         try:
             try:
-                came_of_it = yield step
+                result = yield step
             except Exception as err:
-                return item.telling.throw(err)
-            return item.telling.send(came_of_it)
+                return item.flow.throw(err)
+            return item.flow.send(result)
         except StopIteration as end:
             return self._ended(item, end.value)
 
-    def _ended(self, item: Item, ending: Ending) -> FlowStep | None:
+    def _ended(self, item: Item, result: CallResult) -> FlowStep | None:
         if item.outer is None:
-            item.ending = ending
+            item.result = result
             return None
         assert item.once is not None
         assert item.flight is not None
-        self.ports.land(item.once, item.flight, ending)
+        self.services.complete(item.once, item.flight, result)
         self._close(item)
-        item.ending = ending
+        item.result = result
         return None
 
-    def _run(self) -> Telling:
+    def _run(self) -> BatchFlow:
         flights = [item.flight for item in self.missing if item.flight is not None]
         passed, positions = self.split.some([item.position for item in self.missing])
         outcome: Outcome = yield RunAll(passed, flights)
@@ -157,20 +159,20 @@ class Batch:
         self.covered = len(positions) == len(self.split.items)
         for item in self.missing:
             own = outcomes.get(item.position)
-            if own is None:  # its story has no end; whoever waits for it sees for himself
+            if own is None:  # its flow has no result; calls that wait for it see for themselves
                 continue
-            if item.telling is None:
-                item.ending = Ending(Answer(own.value), own.error)
+            if item.flow is None:
+                item.result = CallResult(Answer(own.value), own.error)
                 continue
             try:
-                step: FlowStep | None = item.telling.send(own)
+                step: FlowStep | None = item.flow.send(own)
             except StopIteration as end:
                 step = self._ended(item, end.value)
             while step is not None:
                 step = yield from self._advance(item, step)
 
     def _one_each(self, outcome: Outcome, passed: Any, positions: list[int]) -> dict[int, Outcome]:
-        """What it came to for each position; nothing where the result cannot be taken apart."""
+        """The outcome for each position; empty where the result cannot be taken apart."""
         if outcome.error is not None:
             return dict.fromkeys(positions, replace(outcome, value=None))
         parts, word, self.result = parts_of(outcome.value, len(positions), passed)
@@ -200,37 +202,37 @@ class Batch:
 
         return passed, taken
 
-    def _wait(self, item: Item) -> Telling:
-        assert item.telling is not None
+    def _wait(self, item: Item) -> BatchFlow:
+        assert item.flow is not None
         assert item.flight is not None
-        ending = yield WaitFor(item.flight)
-        if ending is None:
-            item.telling.close()
-            item.ending = yield Straggler(replace(item, telling=self.again(item)))
+        result = yield WaitFor(item.flight)
+        if result is None:
+            item.flow.close()
+            item.result = yield RunAlone(replace(item, flow=self.again(item)))
             return
         try:
-            step: FlowStep | None = item.telling.send(Shared(ending, led=False))
+            step: FlowStep | None = item.flow.send(Shared(result, led=False))
         except StopIteration as end:
-            item.ending = end.value
+            item.result = end.value
             return
         while step is not None and not isinstance(step, Once | Run):
             step = yield from self._advance(item, step)
         if step is not None:  # there is no copy to be had
-            item.telling.close()
-            item.ending = yield Straggler(replace(item, telling=self.again(item)))
+            item.flow.close()
+            item.result = yield RunAlone(replace(item, flow=self.again(item)))
 
     def _close(self, item: Item) -> None:
-        """Whatever happened: nobody waits for this item any more."""
-        for telling in (item.telling, item.outer):
-            if telling is not None:
-                telling.close()
+        """End the item's flow and flight, whatever happened."""
+        for flow in (item.flow, item.outer):
+            if flow is not None:
+                flow.close()
         if item.flight is None or item.once is None:
             return
         if item.waits:
-            if self.ports.flights.leave(item.once, item.flight):
+            if self.services.flights.leave(item.once, item.flight):
                 single_flight.cancel(item.flight)
         else:
-            self.ports.land(item.once, item.flight, None)
+            self.services.complete(item.once, item.flight, None)
         item.flight = None
 
 
@@ -260,88 +262,99 @@ def _leading(flights: list[Flight]) -> Iterator[None]:
         yield
 
 
+class _Exchange:
+    """Iterates over a flow's steps. What a ``with`` block sets as `result`, or raises, is sent back for the step."""
+
+    def __init__(self, flow: BatchFlow) -> None:
+        self._flow = flow
+        self._error: Exception | None = None
+        self.result: Any = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> FlowStep | RunAll | WaitFor | RunAlone:
+        result, error, self.result, self._error = self.result, self._error, None, None
+        return self._flow.send(result) if error is None else self._flow.throw(error)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, err: BaseException | None, __: object) -> bool:
+        self._error = err if isinstance(err, Exception) else None
+        return self._error is not None
+
+
 def drive(batch: Batch, function: Callable[[Any], Any]) -> None:
-    """Perform it on the caller's thread. `function` takes a part of the batch."""
-    telling = batch.tell()
-    came_of_it: Any = None
-    error: Exception | None = None
-    try:
-        while True:
-            step = telling.send(came_of_it) if error is None else telling.throw(error)
-            came_of_it, error = None, None
-            try:
+    """Drive the batch on the caller's thread. `function` takes a part of the batch."""
+
+    def run_one(item: Item, *_: Any, **__: Any) -> Any:
+        passed, taken = batch.single(item)
+        return taken(function(passed))
+
+    with closing(batch.flow()) as flow:
+        for step in (steps := _Exchange(flow)):
+            with steps:
                 match step:
                     case RunAll(passed, flights):
-                        with Running() as run, _leading(flights):
+                        with FunctionRun() as run, _leading(flights):
                             run.value = function(passed)
-                        came_of_it = run.outcome
+                        steps.result = run.outcome
                     case WaitFor(flight):
                         with single_flight.waiting_for(flight, blocking=True) as may_wait:
-                            came_of_it = single_flight.wait(flight) if may_wait else None
-                    case Straggler(item):
-                        assert item.telling is not None
-                        alone = functools.partial(_single, batch, function, item)
-                        came_of_it = sync.drive(item.telling, batch.ports, alone)
+                            steps.result = single_flight.wait(flight) if may_wait else None
+                    case RunAlone(item):
+                        assert item.flow is not None
+                        steps.result = sync.drive(item.flow, batch.services, functools.partial(run_one, item))
                     case _:
-                        came_of_it = sync.perform(step, batch.ports, function)
-            except Exception as err:
-                error = err
-    except StopIteration:
-        return
-    finally:
-        telling.close()
-
-
-def _single(batch: Batch, function: Callable[[Any], Any], item: Item, *_: Any, **__: Any) -> Any:
-    passed, taken = batch.single(item)
-    return taken(function(passed))
+                        steps.result = sync.perform(step, batch.services, function)
 
 
 async def drive_async(batch: Batch, function: Callable[[Any], Any], driver: Driver) -> None:
-    """The same for a coroutine function."""
-    telling = batch.tell()
-    came_of_it: Any = None
-    error: Exception | None = None
+    """Drive the batch in the caller's task.
 
-    async def single(item: Item, *_: Any, **__: Any) -> Any:
+    Args:
+        batch: the items.
+        function: takes a part of the batch.
+        driver: performs the steps of the items' flows.
+    """
+
+    async def run_one(item: Item, *_: Any, **__: Any) -> Any:
         passed, taken = batch.single(item)
         return taken(await function(passed))
 
-    try:
-        while True:
-            step = telling.send(came_of_it) if error is None else telling.throw(error)
-            came_of_it, error = None, None
-            try:
+    with closing(batch.flow()) as flow:
+        for step in (steps := _Exchange(flow)):
+            with steps:
                 match step:
                     case RunAll(passed, flights):
-                        with Running() as run, _leading(flights):
+                        with FunctionRun() as run, _leading(flights):
                             run.value = await function(passed)
-                        came_of_it = run.outcome
+                        steps.result = run.outcome
                     case WaitFor(flight):
                         with single_flight.waiting_for(flight, blocking=False) as may_wait:
-                            came_of_it = await single_flight.wait_async(flight) if may_wait else None
-                    case Straggler(item):
-                        assert item.telling is not None
-                        alone = functools.partial(single, item)
-                        came_of_it = await Driver(driver.ports, alone, driver.threads).drive(item.telling)
+                            steps.result = await single_flight.wait_async(flight) if may_wait else None
+                    case RunAlone(item):
+                        assert item.flow is not None
+                        alone = Driver(driver.services, functools.partial(run_one, item), driver.threads)
+                        steps.result = await alone.drive(item.flow)
                     case _:
-                        came_of_it = await driver.perform(step)
-            except Exception as err:
-                error = err
-    except StopIteration:
-        return
-    finally:
-        telling.close()
+                        steps.result = await driver.perform(step)
 
 
 async def drive_in_own_task(batch: Batch, function: Callable[[Any], Any], driver: Driver) -> None:
-    """The same in a task of its own: a cancelled caller takes no item from others who wait for it."""
+    """Drive the batch in a task of its own, so that a cancelled caller takes no item from others who wait for it.
+
+    Args:
+        batch: the items.
+        function: takes a part of the batch.
+        driver: performs the steps of the items' flows.
+    """
 
     def leave() -> bool:
-        return all([batch.ports.flights.leave(once, flight) for once, flight in batch.led])  # noqa: C419  (each one)
+        return all([batch.services.flights.leave(once, flight) for once, flight in batch.led])  # noqa: C419  (each one)
 
     def cancel_if_empty() -> None:
-        if not any(flight.aboard for _, flight in batch.led):
+        if not any(flight.waiters for _, flight in batch.led):
             task.cancel()
 
     batch.when_empty = cancel_if_empty

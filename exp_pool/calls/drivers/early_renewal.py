@@ -19,15 +19,15 @@ from exp_pool.runtime.notices import log_with_trace
 
 @reinit_after_fork()
 class Renewals:
-    """Which keys are being renewed in this process: each by one story at a time. Other processes may do the same."""
+    """The keys that are being renewed in this process, each by one flow. Other processes may renew the same keys."""
 
     def __init__(self, background: Background) -> None:
         self._background = background
         self._lock = threading.Lock()
         self._runs: set[tuple[str, str, str]] = set()
 
-    def on_thread(self, step: Renew, tell: Callable[[Any], Any]) -> None:
-        """Begin on a thread of its own, unless it is under way."""
+    def on_thread(self, step: Renew, drive: Callable[[Any], Any]) -> None:
+        """Begin on a thread of its own, unless the key is being renewed; `drive` drives a flow."""
         if not self._begin(step):
             return
         ended = Future[None]()
@@ -35,7 +35,7 @@ class Renewals:
 
         def work() -> None:
             try:
-                _log(step, tell(step.telling()).error)
+                _log(step, drive(step.flow()).error)
             except Exception as err:
                 _log(step, err)
             finally:
@@ -46,14 +46,14 @@ class Renewals:
         context = carried()
         threading.Thread(target=context.run, args=(work,), name="exp_pool-renew", daemon=True).start()
 
-    def as_task(self, step: Renew, tell: Callable[[Any], Any]) -> None:
-        """Begin as a task of the running loop, unless it is under way."""
+    def as_task(self, step: Renew, drive: Callable[[Any], Any]) -> None:
+        """Begin as a task of the running loop, unless the key is being renewed; `drive` is a coroutine function."""
         if not self._begin(step):
             return
 
         async def work() -> None:
             try:
-                _log(step, (await tell(step.telling())).error)
+                _log(step, (await drive(step.flow())).error)
             except Exception as err:
                 _log(step, err)
 

@@ -1,4 +1,4 @@
-"""How a judge is asked: it may raise, hang or lie, and costs the call at most its time-out."""
+"""Asks judges with a time-out: a judge that raises or hangs costs the call at most that long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_HUNG = 4  # threads that one judge may keep busy after it was given up on;
 
 
 @reinit_after_fork()
-class Judging:
+class JudgeRunner:
     """Asks judges for their verdict. Thread-safe.
 
     A judge that says of itself that it is `pure` is asked on the caller's thread. One whose ``judge`` is ``async def``

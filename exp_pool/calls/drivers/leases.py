@@ -1,8 +1,8 @@
-"""Leases on keys of a shared store: how processes agree who computes an answer.
+"""Leases on keys of a shared store, by which processes agree on who computes an answer.
 
-Who holds a lease has its heart beat for it: one thread renews all leases of a manager, a third of `lease_timeout`
-apart. A process that dies stops renewing, and after `lease_timeout` the next one that asks takes over; the fencing
-token then keeps the late write of the first out of the store.
+One thread (the heartbeat) renews all leases of a manager, a third of `lease_timeout` apart. A process that dies stops
+renewing, and after `lease_timeout` the next one that asks takes the lease over; the fencing token then keeps a late
+write of the first out of the store.
 """
 
 from __future__ import annotations
@@ -42,7 +42,13 @@ class Leases:
         self._stopping = False
 
     def claim(self, namespace: str, key: str, passing: str | None) -> Claimed:
-        """The row of the key, or the right to compute it; `busy` where another process has that right."""
+        """The row of the key, or the lease to compute it; `busy` where another process has the lease.
+
+        Args:
+            namespace: of the key.
+            key: what is to be computed.
+            passing: the id of a row that does not answer the call, though it is fresh; the store treats it as absent.
+        """
         if not self._usable:
             (record,) = self._store.get_many(namespace, [key])
             return Claimed(None if record is not None and record.id == passing else record)
@@ -54,10 +60,10 @@ class Leases:
         return Claimed(claim.record, claim.lease, busy=claim.record is None and claim.lease is None)
 
     def waits(self, *, nested: bool) -> Iterator[float]:
-        """How long to wait between looks at what another process is computing; ends where one is to go alone.
+        """Seconds to wait between looks at a key that another process computes; ends where the call is to go alone.
 
         A call made inside another one waits no longer than the time-out: two processes may each wait for what the
-        other is computing, and neither could know. Other calls wait as long as the heart beats.
+        other is computing, and neither could know. Other calls wait as long as the other process renews its lease.
         """
         wait, waited = _FIRST_WAIT_S, 0.0
         while not nested or waited < self._timeout_s:
@@ -66,14 +72,14 @@ class Leases:
             wait = min(wait * 1.5, _LONGEST_WAIT_S)
 
     def settle(self, lease: Lease) -> None:
-        """The answer was stored, and the store has taken the lease back with it."""
+        """The answer was stored, and the lease was released in the same transaction."""
         ref = (lease.namespace, lease.key)
         with self._changed:
             if ref in self._held and self._held[ref][0].token == lease.token:
                 del self._held[ref]
 
     def give_back(self, namespace: str, key: str) -> None:
-        """Nothing was stored: let others try. Done by the heart's thread, not by the caller."""
+        """Nothing was stored: have the heartbeat thread, not the caller, release the lease, so that others may try."""
         if not self._held:
             return
         with self._changed:
@@ -114,7 +120,7 @@ class Leases:
         with self._changed:
             ref = (lease.namespace, lease.key)
             if ref in self._held and self._held[ref][0].token == lease.token:
-                if renewed is None:  # somebody took over: the store will refuse this row
+                if renewed is None:  # another process took over: the store will refuse this row
                     del self._held[ref]
                 else:
                     self._held[ref] = (renewed, monotonic())

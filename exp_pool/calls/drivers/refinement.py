@@ -1,7 +1,8 @@
-"""Runs the slower, better function beside the quick one.
+"""Runs the slower, better function of `refine=` beside the quick one.
 
-A coroutine function that is overtaken is cancelled: the better answer is the caller's at once. A plain function is on
-its caller's thread, where nothing can end it: its caller waits for it, and has the better answer then.
+Where the better answer comes first, a quick coroutine function is cancelled, and its caller has the better answer at
+once. A plain function runs on its caller's thread, where nothing can end it: the caller waits for its end, and has the
+better answer then.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from typing import Any, TypeVar
 
 from loguru import logger
 
-from exp_pool.calls.drivers.single_flight import soon
-from exp_pool.calls.steps import Improve, Outcome
+from exp_pool.calls.steps import Outcome, StartRefinement
 from exp_pool.core.capture import begin_capture
 from exp_pool.runtime.call_context import carried, in_namespace
 from exp_pool.runtime.clock import monotonic
@@ -24,73 +24,60 @@ from exp_pool.runtime.notices import log_with_trace
 T = TypeVar("T")
 
 
-class Refinement:
-    """The better answer on its way. The story looks whether it is there, and in the end says what to do with it."""
+class RunningRefinement:
+    """A better answer being computed. The flow asks for it, and decides in the end what is done with it."""
 
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
-        self._said = threading.Event()
-        self._woken: list[Callable[[], None]] = []
-        self._lock = threading.Lock()
-        self._keep: Callable[[Outcome], Any] | None = None
-        self._overtake: Callable[[], None] | None = None
+        self._decision: Future[Callable[[Outcome], Any] | None] = Future()
+        self._end_race: Callable[[], None] | None = None
 
     def arrive(self, outcome: Outcome) -> None:
-        """The better answer is there."""
+        """Set the better answer, and end the race."""
         self.outcome = outcome
-        if self._overtake is not None:
-            self._overtake()
+        if self._end_race is not None:
+            self._end_race()
 
-    async def overtaking(self, quick: Awaitable[T]) -> T | None:
-        """See `steps.Better`. Cancels as `asyncio.timeout` does: in this task, and nothing but the quick function."""
+    async def race_against(self, quick: Awaitable[T]) -> T | None:
+        """See `steps.Refinement`. As `asyncio.timeout` does, it cancels the quick function only, in this task."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as limit:
-                self._overtake = lambda: limit.reschedule(loop.time())
+                self._end_race = lambda: limit.reschedule(loop.time())
                 if self.outcome is not None:
-                    self._overtake()
+                    self._end_race()
                 return await quick
         except TimeoutError:
             if not limit.expired():
                 raise
             return None
         finally:
-            self._overtake = None
+            self._end_race = None
 
-    def decide(self, keep: Callable[[Outcome], Any] | None) -> None:
-        """The call is over: tell this story with the outcome; None where it has been used."""
-        with self._lock:
-            self._keep = keep
-            self._said.set()
-            woken, self._woken = self._woken, []
-        for wake in woken:
-            wake()
+    def decide(self, finish: Callable[[Outcome], Any] | None) -> None:
+        """The call is over. `finish` makes the flow to drive with the outcome; None where the outcome was used."""
+        self._decision.set_result(finish)
 
     def wait(self, timeout_s: float) -> Callable[[Outcome], Any] | None:
-        """What was decided. Blocks the thread."""
-        self._said.wait(timeout_s)
-        return self._keep
-
-    async def wait_async(self, timeout_s: float) -> Callable[[Outcome], Any] | None:
-        """What was decided."""
-        loop, said = asyncio.get_running_loop(), asyncio.Event()
-        with self._lock:
-            if self._said.is_set():
-                return self._keep
-            self._woken.append(lambda: soon(loop, said.set))
+        """What was decided; None if nothing was within the time-out (seconds). Blocks the thread."""
         try:
-            async with asyncio.timeout(timeout_s):
-                await said.wait()
+            return self._decision.result(timeout_s)
         except TimeoutError:
             return None
-        return self._keep
+
+    async def wait_async(self, timeout_s: float) -> Callable[[Outcome], Any] | None:
+        """What was decided; None if nothing was within the time-out (seconds)."""
+        try:
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._decision)), timeout_s)
+        except TimeoutError:
+            return None
 
 
 # ── On a thread ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Given(Future[None]):
-    """The end of a refinement on a thread: of its work, or of the patience with it. What comes later is dropped."""
+class _ThreadEnd(Future[None]):
+    """Done when a refinement's thread has ended, or was given up; what comes later is dropped."""
 
     def __init__(self, function: str) -> None:
         super().__init__()
@@ -98,8 +85,8 @@ class _Given(Future[None]):
         self._ending = threading.Lock()
         self.set_running_or_notify_cancel()
 
-    def end(self) -> bool:
-        """End it; whether it had not ended yet."""
+    def set_done(self) -> bool:
+        """Set it done; whether it was not done yet."""
         with self._ending:
             if self.done():
                 return False
@@ -107,19 +94,19 @@ class _Given(Future[None]):
             return True
 
     def cancel(self) -> bool:
-        """Give it up. Its thread, which nobody can end, goes on to the end of its function."""
-        ended = self.end()
+        """Give the refinement up. Nothing can end its thread, which goes on to the end of its function."""
+        ended = self.set_done()
         if ended:
             logger.info("{}: the refinement was cancelled, the quick answer stays", self._function)
         return ended
 
 
-def refine_on_thread(step: Improve, tell: Callable[[Any], Any]) -> tuple[Refinement, Future[None]]:
-    """Begin on a thread of its own; `tell` tells a story to its end."""
-    better, given = Refinement(), _Given(step.request.function)
+def refine_on_thread(step: StartRefinement, drive: Callable[[Any], Any]) -> tuple[RunningRefinement, Future[None]]:
+    """Begin on a thread of its own; `drive` drives a flow to its end."""
+    refinement, end = RunningRefinement(), _ThreadEnd(step.request.function)
 
     def give_up() -> None:
-        if given.end():
+        if end.set_done():
             _too_late(step)
 
     def work() -> None:
@@ -129,25 +116,25 @@ def refine_on_thread(step: Improve, tell: Callable[[Any], Any]) -> tuple[Refinem
         try:
             outcome = _run(step)
             timer.cancel()
-            if given.done() or not tell(step.accepts(outcome)):
+            if end.done() or not drive(step.accepts(outcome)):
                 return
-            better.arrive(outcome)
-            keep = better.wait(step.timeout_s)
-            if keep is not None and not given.done():
-                tell(keep(outcome))
+            refinement.arrive(outcome)
+            finish = refinement.wait(step.timeout_s)
+            if finish is not None and not end.done():
+                drive(finish(outcome))
         except Exception as err:
-            if not given.done():
+            if not end.done():
                 _failed(step, err)
         finally:
             timer.cancel()
-            given.end()
+            end.set_done()
 
     context = carried()
     threading.Thread(target=context.run, args=(work,), name="exp_pool-refine", daemon=True).start()
-    return better, given
+    return refinement, end
 
 
-def _run(step: Improve) -> Outcome:
+def _run(step: StartRefinement) -> Outcome:
     capture, _ = begin_capture()
     began = monotonic()
     with in_namespace(step.request.namespace):
@@ -158,15 +145,15 @@ def _run(step: Improve) -> Outcome:
 # ── As a task ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def refine_as_task(step: Improve, tell: Callable[[Any], Any]) -> tuple[Refinement, asyncio.Task[None]]:
-    """Begin as a task of the running loop; `tell` is a coroutine function that tells a story to its end."""
-    better = Refinement()
-    return better, asyncio.create_task(
-        _refine(step, better, tell), name=f"refine {step.request.function}", context=carried()
+def refine_as_task(step: StartRefinement, drive: Callable[[Any], Any]) -> tuple[RunningRefinement, asyncio.Task[None]]:
+    """Begin as a task of the running loop; `drive` is a coroutine function that drives a flow to its end."""
+    refinement = RunningRefinement()
+    return refinement, asyncio.create_task(
+        _refine(step, refinement, drive), name=f"refine {step.request.function}", context=carried()
     )
 
 
-async def _refine(step: Improve, better: Refinement, tell: Callable[[Any], Any]) -> None:
+async def _refine(step: StartRefinement, refinement: RunningRefinement, drive: Callable[[Any], Any]) -> None:
     request = step.request
     capture, _ = begin_capture()
     began = monotonic()
@@ -175,12 +162,12 @@ async def _refine(step: Improve, better: Refinement, tell: Callable[[Any], Any])
             with in_namespace(request.namespace):
                 value = await step.function(*request.args, **request.kwargs)
         outcome = Outcome(value, None, capture, monotonic() - began, refined=True)
-        if not await tell(step.accepts(outcome)):
+        if not await drive(step.accepts(outcome)):
             return
-        better.arrive(outcome)
-        keep = await better.wait_async(step.timeout_s)
-        if keep is not None:
-            await tell(keep(outcome))
+        refinement.arrive(outcome)
+        finish = await refinement.wait_async(step.timeout_s)
+        if finish is not None:
+            await drive(finish(outcome))
     except asyncio.CancelledError:
         logger.info("{}: the refinement was cancelled, the quick answer stays", request.function)
         raise
@@ -194,11 +181,11 @@ async def _refine(step: Improve, better: Refinement, tell: Callable[[Any], Any])
 # ── What the log says ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _too_late(step: Improve) -> None:
+def _too_late(step: StartRefinement) -> None:
     logger.warning("{}: not refined within {:g} s, the quick answer stays", step.request.function, step.timeout_s)
 
 
-def _failed(step: Improve, err: Exception) -> None:
+def _failed(step: StartRefinement, err: Exception) -> None:
     message = f"{step.request.function}: the refinement failed, the quick answer stays: {err!r}"
     logger.warning("{}", message)
     log_with_trace("DEBUG", message, err)

@@ -1,4 +1,4 @@
-"""The function's own run: what it returns or raises, what it records meanwhile, and how long it takes."""
+"""One run of the user's function: its result or exception, what it records meanwhile, and how long it takes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from exp_pool.core.values.batch_values import Part
 from exp_pool.runtime.clock import monotonic
 
 
-class Running:
-    """``with Running() as run: run.value = function()``; afterwards `outcome` has the value, or the exception.
+class FunctionRun:
+    """``with FunctionRun() as run: run.value = function()``; afterwards `outcome` has the value, or the exception.
 
     What ends a process or a task (no `Exception`) goes through.
     """

@@ -1,4 +1,4 @@
-"""Of identical calls that run at once in this process one does the work (the leader), the others wait for its result.
+"""Single flight: of identical calls that run at once in this process, one computes the result and the others wait.
 
 Calls come from threads and from any number of event loops. Nobody waits for a leader that is gone (its thread ended,
 its loop closed), nor where waiting would close a circle: for a call that it is itself inside of, or for one that, over
@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import TypeAlias
 
 from exp_pool.calls.request import Request
-from exp_pool.calls.steps import Ending, Once
+from exp_pool.calls.steps import CallResult, Once
 from exp_pool.runtime.forks import reinit_after_fork
 
 _LOOK_S = 1.0  # how often those who wait look whether the leader is still there
@@ -24,44 +24,59 @@ Ref: TypeAlias = tuple[tuple[str, str, str], bool]  # the run (`Request.run`), a
 
 
 class Flight:
-    """A call that is being computed, and who waits for it. Lands on an `Ending`, or on None: it came to none."""
+    """A call that is being computed by its leader, and the callers who want its result.
 
-    # Every call makes one, most of them for nobody else: what only those who wait need is made when one does.
-    __slots__ = ("_heard", "_lock", "aboard", "ending", "landed", "loop", "thread", "waits_for", "when_empty")
+    It completes with a `CallResult`, or with None where it has no result.
+    """
+
+    # Every call makes one, and most have no waiters: what only waiters need is made when one comes.
+    __slots__ = (
+        "_lock",
+        "_to_call",
+        "completed",
+        "loop",
+        "result",
+        "thread",
+        "waiters",
+        "waits_for",
+        "when_empty",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        self.landed = False
-        self.ending: Ending | None = None
+        self.completed = False
+        self.result: CallResult | None = None
         self.loop = loop  # of the task that leads; None where a thread does
         self.thread = threading.current_thread()
-        self.when_empty: Callable[[], object] | None = None  # on the loop: nobody is interested any more
-        self.aboard = 1  # callers who are still interested, the leader's among them
+        self.when_empty: Callable[[], object] | None = (
+            None  # called on the loop when no caller wants the result any more
+        )
+        self.waiters = 1  # callers who want the result, the leader's among them
         self.waits_for: dict[Flight, int] = {}
         self._lock = threading.Lock()
-        self._heard: list[Callable[[], None]] = []
+        self._to_call: list[Callable[[], None]] = []
 
     @property
     def lost(self) -> bool:
-        """Whether the leader can no longer land."""
+        """Whether the leader is gone and can no longer complete it."""
         return not self.thread.is_alive() or (self.loop is not None and self.loop.is_closed())
 
-    def land(self, ending: Ending | None) -> None:
-        """Tell everybody; the second time nothing happens."""
+    def complete(self, result: CallResult | None) -> None:
+        """Give the result to all waiters. Idempotent."""
         with self._lock:
-            if self.landed:
+            if self.completed:
                 return
-            self.ending, self.landed = ending, True
-            heard, self._heard = self._heard, []
-        for tell in heard:
-            tell()
+            self.result, self.completed = result, True
+            calls, self._to_call = self._to_call, []
+        for call in calls:
+            call()
 
-    def when_landed(self, tell: Callable[[], None]) -> None:
-        """Call this when it has landed; at once if it has."""
+    def when_completed(self, call: Callable[[], None]) -> None:
+        """Call this when it has completed; at once if it has."""
         with self._lock:
-            if not self.landed:
-                self._heard.append(tell)
+            if not self.completed:
+                self._to_call.append(call)
                 return
-        tell()
+        call()
 
 
 # The flights that this context is inside of, outermost first: what runs there must not wait for them.
@@ -78,8 +93,8 @@ def lead_in(flight: Flight) -> None:
     _inside.set((*_inside.get(), flight))
 
 
-class leading:  # noqa: N801  (used as one writes a function; a generator would cost every call 2 us)
-    """What runs here is inside of the flight."""
+class leading:  # noqa: N801  (used like a function; a generator would cost every call 2 us)
+    """Context manager: its body runs inside of the flight."""
 
     __slots__ = ("_flight", "_token")
 
@@ -101,40 +116,46 @@ class Flights:
         self._lock = threading.Lock()
         self._flights: dict[Ref, Flight] = {}
 
-    def board(self, step: Once, loop: asyncio.AbstractEventLoop | None = None) -> tuple[Flight, bool]:
-        """The flight of this call, and whether the caller leads it. Who follows has to `leave` it in the end."""
+    def join(self, step: Once, loop: asyncio.AbstractEventLoop | None = None) -> tuple[Flight, bool]:
+        """The flight of this call, and whether the caller leads it. Whoever does not has to `leave` it in the end."""
         ref = (step.request.run, step.write)
         with self._lock:
             flight = self._flights.get(ref)
             if flight is None or flight.lost:
                 flight = self._flights[ref] = Flight(loop)
                 return flight, True
-            flight.aboard += 1
+            flight.waiters += 1
             return flight, False
 
-    def awaited(self, request: Request) -> bool:
-        """Whether somebody besides its leader is aboard of the flight of a call that may write."""
+    def has_waiters(self, request: Request) -> bool:
+        """Whether anybody besides its leader waits for the flight of a call that may write."""
         with self._lock:
             flight = self._flights.get((request.run, True))
-            return flight is not None and flight.aboard > 1
+            return flight is not None and flight.waiters > 1
 
     def leave(self, step: Once, flight: Flight) -> bool:
-        """The caller is no longer interested; whether it was the last one. Nobody boards after the last."""
+        """The caller no longer wants the result; whether it was the last one. Nobody joins after the last."""
         ref = (step.request.run, step.write)
         with self._lock:
-            flight.aboard -= 1
-            last = flight.aboard == 0
+            flight.waiters -= 1
+            last = flight.waiters == 0
             if last and self._flights.get(ref) is flight:
                 del self._flights[ref]
         return last
 
-    def land(self, step: Once, flight: Flight, ending: Ending | None) -> None:
-        """Everybody aboard gets the ending; None: they are to see for themselves."""
+    def complete(self, step: Once, flight: Flight, result: CallResult | None) -> None:
+        """End a flight and give its result to all waiters.
+
+        Args:
+            step: the section that the flight has driven.
+            flight: the flight, led by the caller.
+            result: None where it has none, and waiters have to see for themselves.
+        """
         ref = (step.request.run, step.write)
         with self._lock:
             if self._flights.get(ref) is flight:
                 del self._flights[ref]
-        flight.land(ending)
+        flight.complete(result)
 
 
 _graph = threading.Lock()  # over all managers: calls of one may be made inside calls of another
@@ -142,9 +163,11 @@ _graph = threading.Lock()  # over all managers: calls of one may be made inside 
 
 @contextmanager
 def waiting_for(flight: Flight, *, blocking: bool) -> Iterator[bool]:
-    """Note that the caller waits for a flight; comes to False where it must not.
+    """Register that the caller waits for a flight; gives False where that would be a deadlock.
 
-    `blocking`: the caller's thread waits, with everything else that runs on it.
+    Args:
+        flight: what is waited for.
+        blocking: whether the caller's thread waits, with everything else that runs on it.
     """
     around = _inside.get()
     here = threading.current_thread() is flight.thread
@@ -176,40 +199,40 @@ def _reaches(start: Flight, targets: set[Flight]) -> bool:
     return False
 
 
-def wait(flight: Flight) -> Ending | None:
-    """Where the flight landed; None: it came to nothing, or its leader is gone. Blocks the thread."""
-    landed = threading.Event()
-    flight.when_landed(landed.set)
-    while not landed.wait(_LOOK_S):
+def wait(flight: Flight) -> CallResult | None:
+    """The flight's result; None where it has none, or its leader is gone. Blocks the thread."""
+    completed = threading.Event()
+    flight.when_completed(completed.set)
+    while not completed.wait(_LOOK_S):
         if flight.lost:
             return None
-    return flight.ending
+    return flight.result
 
 
-async def wait_async(flight: Flight) -> Ending | None:
+async def wait_async(flight: Flight) -> CallResult | None:
     """The same for a coroutine, on any loop."""
     loop = asyncio.get_running_loop()
-    landed = asyncio.Event()
-    flight.when_landed(lambda: soon(loop, landed.set))
-    while not flight.landed:
+    completed = asyncio.Event()
+    flight.when_completed(lambda: soon(loop, completed.set))
+    while not flight.completed:
         try:
             async with asyncio.timeout(_LOOK_S):
-                await landed.wait()
+                await completed.wait()
         except TimeoutError:
             if flight.lost:
                 return None
-    return flight.ending
+    return flight.result
 
 
 def cancel(flight: Flight) -> None:
-    """Nobody waits any more: the function is cancelled."""
+    """Cancel the function, because no caller wants its result any more."""
     if flight.when_empty is not None and flight.loop is not None:
         soon(flight.loop, flight.when_empty)
 
 
 def soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
-    """Let a loop, of this thread or of another one, make a call; nothing happens where it was closed."""
+    """Have a loop, of this thread or of another one, make a call; nothing happens where the loop was closed."""
     try:
         loop.call_soon_threadsafe(call)
-    except RuntimeError:  # the loop was closed meanwhile: nobody there waits any more
+    except RuntimeError:  # the loop was closed meanwhile, and its waiters with it
         return

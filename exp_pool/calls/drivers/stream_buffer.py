@@ -1,4 +1,4 @@
-"""What has been read of a running stream, for those who read it together and for the store."""
+"""What has been read of a running stream: for its readers, and for the store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from exp_pool.calls.request import Request
-from exp_pool.calls.steps import Ending, Outcome
+from exp_pool.calls.steps import CallResult, Outcome
 from exp_pool.core.capture import Capture
 from exp_pool.core.codecs.typed import ResponseCodec
 from exp_pool.errors import EncodingError
@@ -19,7 +19,7 @@ from exp_pool.runtime.forks import reinit_after_fork
 class Shareable(Protocol):
     """A running stream."""
 
-    tape: Tape
+    buffer: StreamBuffer
 
     @property
     def open(self) -> bool:
@@ -46,17 +46,17 @@ class _Chunk:
 
 @dataclass(slots=True)
 class Reader:
-    """One reader's place on the tape. `leads`: it began the stream."""
+    """One reader's position in the buffer. `leads`: this reader began the stream."""
 
     position: int = 0
     leads: bool = False
 
 
-class Tape:
+class StreamBuffer:
     """The chunks of one stream, encoded as they come: what a reader does to its chunk changes nothing here.
 
-    It holds the whole stream until that outgrows `max_bytes` (of JSON text), or a chunk cannot be encoded, or somebody
-    steers the stream by ``send``. From then on it holds what its readers have not read yet, nobody may join, and
+    It holds the whole stream until that outgrows `max_bytes` (of JSON text), or a chunk cannot be encoded, or a reader
+    steers the stream by ``send``. From then on it holds what its readers have not read yet, no reader may join, and
     nothing will be stored. Not thread-safe: the stream's lock is held.
     """
 
@@ -137,16 +137,16 @@ class Tape:
         return True
 
     def outcome(self, error: BaseException | None, capture: Capture, time_s: float) -> Outcome | None:
-        """What the stream came to, for the story; None where that is not to be told: steered, or interrupted."""
+        """The outcome of the stream, for the flow; None where the stream was steered or interrupted."""
         if self._steered or not (error is None or isinstance(error, Exception)):
             return None
         if self.returned is not None:
             self.give_up(EncodingError("what a generator returns (not yields) could not be restored"))
         parts = [chunk.encoded for chunk in self._chunks if chunk.encoded is not None] if self.whole else []
-        return Outcome(Recording(self._codec, parts, self.refusal), error, capture, time_s)
+        return Outcome(CompletedStream(self._codec, parts, self.refusal), error, capture, time_s)
 
 
-class Recording:
+class CompletedStream:
     """A stream that has finished. `chunks` are its own copies, for those who decide about storing it."""
 
     def __init__(self, codec: ResponseCodec, parts: list[tuple[str, str]], refusal: EncodingError | None) -> None:
@@ -171,13 +171,13 @@ class Recording:
 
 
 class StreamCodec(ResponseCodec):
-    """The codec of a generator function: `encode` takes a `Recording`, `decode` gives the list of chunks."""
+    """The codec of a generator function: `encode` takes a `CompletedStream`, `decode` gives the list of chunks."""
 
     def __init__(self, items: ResponseCodec) -> None:
         self.items = items
 
-    def encode(self, value: Recording) -> tuple[str, str]:
-        """What `Recording.encode` gives."""
+    def encode(self, value: CompletedStream) -> tuple[str, str]:
+        """What `CompletedStream.encode` gives."""
         return value.encode()
 
     def decode(self, text: str, name: str) -> list[Any]:
@@ -206,9 +206,9 @@ class SameCall:
     def __init__(self) -> None:
         self.stored: object = None  # another object after each stream that was stored
 
-    def tell(self, ending: Ending) -> None:
-        """How one of the streams ended; to be told before it is over."""
-        if ending.answer.id is not None:
+    def finished(self, result: CallResult) -> None:
+        """The flow of one of the streams has this result; called before that stream is over."""
+        if result.answer.id is not None:
             self.stored = object()
 
 
@@ -256,4 +256,4 @@ class Streams:
                 return None
             stream = begin(look.same)
             self._running.setdefault(ref, stream)  # a stream that calls itself: the outer one stays
-            return stream, stream.tape.join(leads=True)
+            return stream, stream.buffer.join(leads=True)

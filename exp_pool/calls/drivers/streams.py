@@ -1,8 +1,8 @@
-"""Performs the story for generator functions, and shares a running stream between its readers.
+"""The driver of generator functions, which shares a running stream between its readers.
 
-As with `itertools.tee`, whoever needs the next chunk pulls it, and the others read it from the tape. The story pauses
-where the function runs and goes on when the stream has finished, whoever read it to its end. A stream that everybody
-left before its end, or that somebody drove by ``send`` or ``throw``, is never stored.
+As with `itertools.tee`, whoever needs the next chunk pulls it, and the others read it from the buffer. The flow pauses
+where the function runs and goes on when the stream has finished, whoever read it to its end. A stream that all readers
+left before its end, or that one steered by ``send`` or ``throw``, is never stored.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 from exp_pool.calls.drivers import sync
-from exp_pool.calls.drivers.services import Ports
+from exp_pool.calls.drivers.services import CallServices
 from exp_pool.calls.drivers.single_flight import Flight, lead_in, waiting_for
-from exp_pool.calls.drivers.stream_buffer import Reader, SameCall, Tape
+from exp_pool.calls.drivers.stream_buffer import Reader, SameCall, StreamBuffer
 from exp_pool.calls.flow import own_exception
 from exp_pool.calls.request import Request
-from exp_pool.calls.steps import Coalesced, Ending, NotFound, Run, Story
+from exp_pool.calls.steps import CallResult, Coalesced, Flow, NotFound, Run
 from exp_pool.core.capture import begin_capture
 from exp_pool.core.results import Answer
 from exp_pool.runtime.call_context import carried
@@ -33,34 +33,46 @@ class GoAlone(Exception):  # noqa: N818  (no error: it never leaves this package
 
 
 def stream(
-    telling: Story[Ending], request: Request, ports: Ports, function: Callable[..., Any], tape: Callable[[], Tape]
+    flow: Flow[CallResult],
+    request: Request,
+    services: CallServices,
+    function: Callable[..., Any],
+    new_buffer: Callable[[], StreamBuffer],
 ) -> Generator[Any, Any, Any]:
-    """The chunks: replayed, or of the function's own generator, perhaps together with others."""
-    look = ports.streams.look(request, Stream)
+    """The chunks: of a stored answer, or of the function's own generator, perhaps shared with other readers.
+
+    Args:
+        flow: the flow of this call.
+        request: the call.
+        services: the parts of the pool.
+        function: the generator function.
+        new_buffer: makes the buffer of a new stream.
+    """
+    look = services.streams.look(request, Stream)
     joined = None
     try:
         while joined is None:
-            run = _up_to_run(telling, ports, function)
-            joined = ports.streams.join(look, functools.partial(Stream, telling, run, ports, function, tape()))
+            run = _up_to_run(flow, services, function)
+            joined = services.streams.join(look, functools.partial(Stream, flow, run, services, function, new_buffer()))
     except StopIteration as end:
-        ending: Ending = end.value
-        if ending.error is not None:
-            raise ending.error from None
-        return (yield from _replayed(ending.answer.value, request, function))
+        result: CallResult = end.value
+        if result.error is not None:
+            raise result.error from None
+        return (yield from _replayed(result.answer.value, request, function))
     shared, reader = joined
     if reader.leads:
-        ports.perform(NotFound(request))
+        services.perform(NotFound(request))
     else:
-        telling.close()
-        ports.perform(Coalesced(request))
+        flow.close()
+        services.perform(Coalesced(request))
     return (yield from _read(shared, reader, request, function))
 
 
-def _up_to_run(telling: Story[Ending], ports: Ports, function: Callable[..., Any]) -> Run:
-    """Perform steps until the function is to run; whether that is a miss is said later, for it may join others."""
-    step = telling.send(None)
+def _up_to_run(flow: Flow[CallResult], services: CallServices, function: Callable[..., Any]) -> Run:
+    """Perform steps until the function is to run. It is no miss yet, because the call may join a running stream."""
+    step = flow.send(None)
     while not isinstance(step, Run):
-        step = telling.send(None) if isinstance(step, NotFound) else sync.advance(telling, step, ports, function)
+        step = flow.send(None) if isinstance(step, NotFound) else sync.advance(flow, step, services, function)
     return step
 
 
@@ -98,7 +110,7 @@ def _read(shared: Stream, reader: Reader, request: Request, function: Callable[.
                 raise
             except BaseException as err:
                 thrown = err
-        return shared.tape.returned
+        return shared.buffer.returned
     except GoAlone:
         if thrown is not None:
             raise thrown from None
@@ -107,26 +119,26 @@ def _read(shared: Stream, reader: Reader, request: Request, function: Callable[.
     return (yield from _alone(request, function, reader.position, sent))
 
 
-class Watched:
-    """A story whose end is kept, for those who ask where the chunks came from."""
+class WatchedFlow:
+    """A flow whose result is remembered, to tell where the chunks came from."""
 
-    def __init__(self, telling: Story[Ending]) -> None:
-        self._telling = telling
-        self._ending: Ending | None = None
+    def __init__(self, flow: Flow[CallResult]) -> None:
+        self._flow = flow
+        self._result: CallResult | None = None
 
-    def story(self) -> Story[Ending]:
-        """The same story."""
+    def watched(self) -> Flow[CallResult]:
+        """The same flow."""
         try:
-            self._ending = yield from self._telling
-            return self._ending
+            self._result = yield from self._flow
+            return self._result
         finally:
-            self._telling.close()
+            self._flow.close()
 
     def answer(self, chunks: list[Any]) -> Answer[list[Any]]:
-        """The chunks with where they came from; a story that was not told to its end left them to another's."""
-        if self._ending is None:
+        """The chunks with where they came from: where the flow has no result, this call joined another one's stream."""
+        if self._result is None:
             return Answer(chunks, found_by="coalesced")
-        return replace(self._ending.answer, value=chunks)
+        return replace(self._result.answer, value=chunks)
 
 
 class Stream:
@@ -134,18 +146,18 @@ class Stream:
 
     def __init__(
         self,
-        telling: Story[Ending],
+        flow: Flow[CallResult],
         run: Run,
-        ports: Ports,
+        services: CallServices,
         function: Callable[..., Any],
-        tape: Tape,
+        buffer: StreamBuffer,
         same: SameCall,
     ) -> None:
-        self.tape = tape
+        self.buffer = buffer
         self._same = same
         self.flight = Flight(None)
-        self._telling = telling
-        self._ports = ports
+        self._flow = flow
+        self._services = services
         self._function = function
         self._turn = threading.Condition()
         self._pulling = False
@@ -158,30 +170,30 @@ class Stream:
     def join(self) -> Reader | None:
         """A reader at the beginning; None where the beginning is gone, or the caller is inside of it."""
         with self._turn, waiting_for(self.flight, blocking=True) as may_wait:
-            if (self._pulling and not may_wait) or not self.tape.whole or self.tape.over:
+            if (self._pulling and not may_wait) or not self.buffer.whole or self.buffer.over:
                 return None
-            return self.tape.join()
+            return self.buffer.join()
 
     @property
     def open(self) -> bool:
         """Whether anybody may still join."""
-        return self.tape.whole and not self.tape.over
+        return self.buffer.whole and not self.buffer.over
 
     def read(self, reader: Reader) -> Any:
         """The reader's next chunk, after `advance` said that there is one."""
         with self._turn:
-            return self.tape.read(reader)
+            return self.buffer.read(reader)
 
     def leave(self, reader: Reader) -> None:
         """The reader reads no more; after the last one the function's generator is closed."""
         with self._turn:
-            abandoned = self.tape.leave(reader) and not self.tape.over
-            self.tape.over = self.tape.over or abandoned
+            abandoned = self.buffer.leave(reader) and not self.buffer.over
+            self.buffer.over = self.buffer.over or abandoned
         if abandoned:
             try:
                 self._context.run(self._source.close)
             finally:
-                self._telling.close()
+                self._flow.close()
 
     def advance(self, reader: Reader, sent: Any = None, thrown: BaseException | None = None) -> bool:
         """Wait for the reader's next chunk, or pull it; whether there is one.
@@ -190,12 +202,12 @@ class Stream:
             GoAlone: the reader has to run the function itself, from its position.
         """
         with self._turn:
-            if (sent is not None or thrown is not None) and not self.tape.sole(reader):
+            if (sent is not None or thrown is not None) and not self.buffer.sole(reader):
                 raise GoAlone
             while True:
-                if reader.position < self.tape.length:
+                if reader.position < self.buffer.length:
                     return True
-                if self.tape.over:
+                if self.buffer.over:
                     return self._end()
                 if not self._pulling:
                     self._pulling, self.flight.thread = True, threading.current_thread()
@@ -207,7 +219,7 @@ class Stream:
         return self._pull(sent, thrown)
 
     def _end(self) -> bool:
-        error = self.tape.error
+        error = self.buffer.error
         if error is None:
             return False
         if isinstance(error, Exception):
@@ -215,13 +227,13 @@ class Stream:
         raise GoAlone  # whoever pulled was interrupted; that was not meant for this reader
 
     def _pull(self, sent: Any, thrown: BaseException | None) -> bool:
-        """One chunk onto the tape; or the end, after what is to be stored is stored."""
+        """Read one chunk into the buffer; at the end store the answer, before readers see the end. Whether one came."""
         began, chunk, error, over = monotonic(), None, None, False
         try:
             step = self._source.send if thrown is None else self._source.throw
             chunk = self._context.run(step, sent if thrown is None else thrown)
         except StopIteration as end:
-            self.tape.returned, over = end.value, True
+            self.buffer.returned, over = end.value, True
         except BaseException as err:
             error, over = err, True
         self._time_s += monotonic() - began
@@ -231,9 +243,9 @@ class Stream:
         finally:
             with self._turn:
                 if over:
-                    self.tape.over, self.tape.error = True, error
+                    self.buffer.over, self.buffer.error = True, error
                 else:
-                    self.tape.add(chunk)
+                    self.buffer.add(chunk)
                 self._pulling = False
                 self._turn.notify_all()
         if error is not None:
@@ -241,14 +253,14 @@ class Stream:
         return not over
 
     def _finish(self, error: BaseException | None) -> None:
-        """Tell the story to its end."""
-        outcome = self.tape.outcome(error, self._capture, self._time_s)
+        """Drive the flow to its end."""
+        outcome = self.buffer.outcome(error, self._capture, self._time_s)
         try:
             if outcome is not None:
-                step = self._telling.send(outcome)
+                step = self._flow.send(outcome)
                 while True:
-                    step = sync.advance(self._telling, step, self._ports, self._function)
+                    step = sync.advance(self._flow, step, self._services, self._function)
         except StopIteration as end:
-            self._same.tell(end.value)
+            self._same.finished(end.value)
         finally:
-            self._telling.close()
+            self._flow.close()

@@ -1,4 +1,4 @@
-"""Performs the story for a plain function: every step on the caller's thread."""
+"""The driver of plain functions: performs every step on the caller's thread."""
 
 from __future__ import annotations
 
@@ -8,54 +8,74 @@ from typing import Any, TypeVar
 
 from exp_pool.calls.drivers import single_flight
 from exp_pool.calls.drivers.refinement import refine_on_thread
-from exp_pool.calls.drivers.run import Running
-from exp_pool.calls.drivers.services import Ports
-from exp_pool.calls.steps import Ask, Claim, Claimed, FlowStep, Improve, Once, Outcome, Renew, Run, Shared, Story
+from exp_pool.calls.drivers.run import FunctionRun
+from exp_pool.calls.drivers.services import CallServices
+from exp_pool.calls.steps import (
+    Ask,
+    Claim,
+    Claimed,
+    Flow,
+    FlowStep,
+    Once,
+    Renew,
+    Run,
+    Shared,
+    StartRefinement,
+)
 from exp_pool.runtime.async_bridge import resolve
 
 T = TypeVar("T")
 
+_PERFORMED_HERE = frozenset({Claim, StartRefinement, Renew, Ask})
 
-def drive(telling: Story[T], ports: Ports, function: Callable[..., Any]) -> T:
-    """The story's end. What the pool's parts raise is told to the story; what ends a process is not.
 
-    The function is run from here, and what it is told once for all who ask the same is told here, too: a function that
-    calls itself pays for each frame that stands in between. With one for each of these things it came 82 calls deep.
+def drive(flow: Flow[T], services: CallServices, function: Callable[..., Any]) -> T:
+    """The flow's result. What a step raises is thrown into the flow, unless it ends the process.
+
+    Run and the parts of Once are performed in this frame, not by functions of their own: a function that calls itself
+    pays for each frame that stands in between. With one frame for each of them, recursion came 82 calls deep.
+
+    Args:
+        flow: the flow, not begun yet.
+        services: the parts of the pool.
+        function: what `Run` runs.
     """
-    now: Story[Any] = telling  # the story, or the part of it that is being told
+    now: Flow[Any] = flow  # the flow, or the part of it that is being driven
     parts: list[_Part] = []  # the innermost last
-    came_of_it: Any = None
+    result: Any = None
     raised: Exception | None = None
     try:
         while True:
             ended: StopIteration | Exception | None = None
             try:
-                step = now.send(came_of_it) if raised is None else now.throw(raised)
+                step = now.send(result) if raised is None else now.throw(raised)
             except StopIteration as end:
                 if not parts:
-                    ending: T = end.value
-                    return ending
+                    returned: T = end.value
+                    return returned
                 ended = end
             except Exception as err:
                 if not parts:
                     raise
                 ended = err
-            came_of_it, raised = None, None
+            result, raised = None, None
             try:
                 if ended is not None:
                     now = parts[-1].around
-                    came_of_it = parts.pop().end(ports, ended)
+                    result = parts.pop().end(services, ended)
                 elif type(step) is Run:
-                    with Running() as run:
+                    with FunctionRun() as run:
                         run.value = function(*step.request.args, **step.request.kwargs)
-                    came_of_it = run.outcome
+                    result = run.outcome
                 elif type(step) is Once:
-                    came_of_it = _board(step, ports)
-                    if isinstance(came_of_it, single_flight.Flight):
-                        parts.append(_Part(now, step, came_of_it))
-                        now, came_of_it = step.part(), None
+                    result = _join(step, services)
+                    if isinstance(result, single_flight.Flight):
+                        parts.append(_Part(now, step, result))
+                        now, result = step.part(), None
+                elif type(step) in _PERFORMED_HERE:
+                    result = perform(step, services, function)
                 else:
-                    came_of_it = perform(step, ports, function)
+                    result = services.perform(step)
             except Exception as err:
                 raised = err
     finally:
@@ -63,93 +83,98 @@ def drive(telling: Story[T], ports: Ports, function: Callable[..., Any]) -> T:
         while parts:
             now.close()
             now = parts[-1].around
-            parts.pop().end(ports, None)
+            parts.pop().end(services, None)
         now.close()
 
 
 class _Part:
-    """A part of a story that is told once for all who ask the same; `around` is the story that waits for its end."""
+    """A part of a flow that this call drives for all identical ones; `around` is the flow that waits for its result."""
 
     __slots__ = ("_flight", "_leading", "_step", "around")
 
-    def __init__(self, around: Story[Any], step: Once, flight: single_flight.Flight) -> None:
+    def __init__(self, around: Flow[Any], step: Once, flight: single_flight.Flight) -> None:
         self.around, self._step, self._flight = around, step, flight
         self._leading = single_flight.leading(flight)
         self._leading.__enter__()
 
-    def end(self, ports: Ports, ended: StopIteration | Exception | None) -> Shared:
-        """Tell those who wait what it came to.
+    def end(self, services: CallServices, ended: StopIteration | Exception | None) -> Shared:
+        """Give the result to those who wait.
 
         Raises:
-            Exception: what it ended with.
+            Exception: what the part ended with.
         """
         self._leading.__exit__()
-        ending: Any = ended.value if isinstance(ended, StopIteration) else None
-        ports.land(self._step, self._flight, ending)
+        result: Any = ended.value if isinstance(ended, StopIteration) else None
+        services.complete(self._step, self._flight, result)
         if ended is not None and not isinstance(ended, StopIteration):
             raise ended
-        return Shared(ending, led=True)
+        return Shared(result, led=True)
 
 
-def advance(telling: Story[Any], step: FlowStep, ports: Ports, function: Callable[..., Any]) -> FlowStep:
-    """Perform one step and give the next one. Raises StopIteration at the story's end."""
+def advance(flow: Flow[Any], step: FlowStep, services: CallServices, function: Callable[..., Any]) -> FlowStep:
+    """Perform one step and return the next one. Raises StopIteration at the flow's end.
+
+    Args:
+        flow: the flow that has yielded the step.
+        step: what is performed; neither `Run` nor `Once`.
+        services: the parts of the pool.
+        function: what the flow of a refinement or renewal runs.
+    """
     try:
-        came_of_it = perform(step, ports, function)
+        result = perform(step, services, function)
     except Exception as err:
-        return telling.throw(err)
-    return telling.send(came_of_it)
+        return flow.throw(err)
+    return flow.send(result)
 
 
-def perform(step: FlowStep, ports: Ports, function: Callable[..., Any]) -> Any:
-    """What one step comes to."""
+def perform(step: FlowStep, services: CallServices, function: Callable[..., Any]) -> Any:
+    """One step's result.
+
+    Args:
+        step: what is performed; neither `Run` nor `Once`.
+        services: the parts of the pool.
+        function: what the flow of a refinement or renewal runs.
+    """
     match step:
-        case Run():
-            return _run(function, step)
         case Claim():
-            return _claim(step, ports)
-        case Improve(request):
-            better, ended = refine_on_thread(step, lambda telling: drive(telling, ports, function))
-            ports.background.refine(ended, f"refine {request.function}")
-            return better
+            return _claim(step, services)
+        case StartRefinement(request):
+            refinement, ended = refine_on_thread(step, lambda flow: drive(flow, services, function))
+            services.background.refine(ended, f"refine {request.function}")
+            return refinement
         case Renew():
-            return ports.renewals.on_thread(step, lambda telling: drive(telling, ports, function))
+            return services.renewals.on_thread(step, lambda flow: drive(flow, services, function))
         case Ask(question, arguments):
             return resolve(question(*arguments))
         case _:
-            return ports.perform(step)
+            return services.perform(step)
 
 
-def _run(function: Callable[..., Any], step: Run) -> Outcome:
-    with Running() as run:
-        run.value = function(*step.request.args, **step.request.kwargs)
-    return run.outcome
-
-
-def _board(step: Once, ports: Ports) -> single_flight.Flight | Shared | None:
-    """The flight that this call leads; else how the same call ended elsewhere, None where it must not wait."""
+def _join(step: Once, services: CallServices) -> single_flight.Flight | Shared | None:
+    """The flight that this call leads; else the result of the identical call, or None where it must not wait."""
     while True:
-        flight, leads = ports.flights.board(step)
+        flight, leads = services.flights.join(step)
         if leads:
             return flight
-        ending = None
+        result = None
         try:
             with single_flight.waiting_for(flight, blocking=True) as may_wait:
                 if not (may_wait and step.wait):
                     return None
-                ending = single_flight.wait(flight)
+                result = single_flight.wait(flight)
         finally:
-            if ports.flights.leave(step, flight):
+            if services.flights.leave(step, flight):
                 single_flight.cancel(flight)
-        if ending is not None:
-            return Shared(ending, led=False)
+        if result is not None:
+            return Shared(result, led=False)
 
 
-def _claim(step: Claim, ports: Ports) -> Claimed:
-    claimed: Claimed = ports.perform(step)
+def _claim(step: Claim, services: CallServices) -> Claimed:
+    claimed: Claimed = services.perform(step)
     if claimed.busy and step.wait:
-        for seconds in ports.leases.waits(nested=len(single_flight.inside()) > 1):
+        for seconds in services.leases.waits(nested=len(single_flight.inside()) > 1):
             time.sleep(seconds)
-            claimed = ports.perform(step)
+            claimed = services.perform(step)
             if not claimed.busy:
                 break
     return claimed

@@ -121,7 +121,7 @@ class BringingIn:
         for row in logs:
             self._append_log(space, row)
         if puts:
-            self._pool.ports.later.stored({space}, by_hand=True)
+            self._pool.services.maintenance.stored({space}, by_hand=True)
 
     def _count_statuses(self, placed: Sequence[str], statuses: Sequence[PutStatus]) -> None:
         for where, status in zip(placed, statuses, strict=True):

@@ -6,7 +6,6 @@ same round trip; where there are any, they are recovered and the listing is read
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -83,19 +82,11 @@ class RowReader:
         now = now_us()
         handles: Iterable[bytes] = self.handles(query, now, descending=descending)
         if order_by != "created_at":
-            found = (
-                (order_of(getattr(row, order_by)), place, handle)
-                for place, (handle, row) in enumerate(self._matching(sorted(handles, key=_place), query, now))
-            )
-            if descending:
-                key = lambda item: (item[0], -item[1])  # noqa: E731
-                ordered = sorted(found, key=key, reverse=True) if limit is None else heapq.nlargest(limit, found, key)
-            else:
-                ordered = sorted(found) if limit is None else heapq.nsmallest(limit, found)
-            handles = iter([handle for _, _, handle in ordered])
-        for count, (_, row) in enumerate(self._matching(handles, query, now)):
-            if limit is not None and count >= limit:
-                return
+            rows = self._matching(sorted(handles, key=_place), query, now)
+            found = [(order_of(getattr(row, order_by)), handle) for handle, row in rows]
+            found.sort(key=lambda pair: pair[0], reverse=descending)  # ties stay in the order of insertion
+            handles = [handle for _, handle in found[:limit]]
+        for _, row in itertools.islice(self._matching(handles, query, now), limit):
             yield row
 
     def count(self, query: RecordQuery, limit: int | None) -> int:
@@ -104,12 +95,7 @@ class RowReader:
             listing = self._keys.listing(query.namespace)
             (found,) = self.ask(query.namespace, ("ZCARD", listing.rows if query.history else listing.current))
             return int(found) if limit is None else min(int(found), limit)
-        now, count = now_us(), 0
-        for _ in self._matching(self.handles(query, now), query, now):
-            count += 1
-            if count == limit:
-                break
-        return count
+        return sum(1 for _ in itertools.islice(self.matching(query), limit))
 
     def matching(self, query: RecordQuery) -> Iterator[tuple[bytes, Record]]:
         """Rows that the query finds, and where they stand; in the order of their creation."""
@@ -127,7 +113,13 @@ class RowReader:
                 return
 
     def handles(self, query: RecordQuery, now: int, *, descending: bool = False) -> Iterator[bytes]:
-        """Where rows may stand that the query finds, by creation, ties in the order of insertion."""
+        """Where rows may stand that the query finds, by creation, ties in the order of insertion.
+
+        Args:
+            query: narrows the listing where it names ids, keys, requests or a task.
+            now: microseconds.
+            descending: the newest first; ties stay in the order of insertion.
+        """
         spaces = self.namespaces() if query.namespace is None else [query.namespace]
         if query.pending is not None:  # of all namespaces at once: the worker asks this every second
             due = "embed" if query.pending is TaskKind.EMBED else "score"

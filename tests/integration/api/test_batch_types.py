@@ -436,7 +436,7 @@ def test_who_waits_for_an_item_of_a_result_that_cannot_be_taken_apart_is_answere
         return {item: -item for item in items}
 
     def aboard():
-        return sum(flight.aboard for flight in manager.sync.ports.flights._flights.values())
+        return sum(flight.waiters for flight in manager.sync.services.flights._flights.values())
 
     if kind == "sync":
         go = threading.Event()
@@ -472,7 +472,7 @@ def test_who_waits_for_an_item_of_a_result_that_cannot_be_taken_apart_is_answere
 
         answers = asyncio.run(asyncio.wait_for(main(), 30))
     assert answers == [{1: -1, 2: -2}, {2: -2}]
-    assert manager.sync.ports.flights._flights == {}
+    assert manager.sync.services.flights._flights == {}
     assert manager.sync.get_exps_count() == 0
 
 
@@ -487,11 +487,11 @@ def test_who_waits_for_an_item_of_an_array_gets_an_array(manager):
 
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(f, [1, 2])
-        flights = manager.sync.ports.flights._flights
-        while sum(flight.aboard for flight in list(flights.values())) < 2:
+        flights = manager.sync.services.flights._flights
+        while sum(flight.waiters for flight in list(flights.values())) < 2:
             pass
         second = threads.submit(f, [2])
-        while sum(flight.aboard for flight in list(flights.values())) < 3:
+        while sum(flight.waiters for flight in list(flights.values())) < 3:
             pass
         go.set()
         same(first.result(30), np.array([[1, 1], [2, 2]], "<f4"))

@@ -148,8 +148,8 @@ def test_a_store_that_fails_points_at_the_line_that_called(manager, monkeypatch)
     def calling():
         ask("hi"); lines.append(here())  # fmt: skip  # noqa: E702
 
-    monkeypatch.setattr(manager.sync.ports.store, "get_many", broken)
-    monkeypatch.setattr(manager.sync.ports.store, "claim", broken, raising=False)
+    monkeypatch.setattr(manager.sync.services.store, "get_many", broken)
+    monkeypatch.setattr(manager.sync.services.store, "claim", broken, raising=False)
     lines = []
     warned = told(calling)
     assert {(warning.filename, warning.lineno) for warning in warned} == {(__file__, lines[0])}

@@ -227,7 +227,7 @@ def test_another_process_s_write_is_seen_when_hot_ttl_is_over(tmp_path, make_man
 def test_hot_ttl_zero_keeps_nothing_in_memory(tmp_path, make_manager):
     manager = make_manager(store=f"sqlite:///{tmp_path}/pool.db", hot_ttl=0, **PLAIN)
     warm(manager.exp_cache(flat), "q")
-    assert manager.sync.hot._entries == {}
+    assert manager.sync.local_cache._entries == {}
 
 
 @pytest.mark.parametrize("limit", [{"hot_entries": 10}, {"hot_bytes": 20_000}], ids=str)
@@ -236,10 +236,14 @@ def test_memory_is_bounded(make_manager, limit):
     cached = manager.exp_cache(flat)
     for n in range(100):
         warm(cached, n)
-    assert 5 < len(manager.sync.hot._entries) <= 40
-    assert manager.sync.hot._bytes <= limit.get("hot_bytes", 1 << 30)
+    assert 5 < len(manager.sync.local_cache._entries) <= 40
+    assert manager.sync.local_cache._bytes <= limit.get("hot_bytes", 1 << 30)
     assert warm(cached, "x" * 5000) == {"q": "x" * 5000}, "one answer that is too large for it"
-    assert len(manager.sync.hot._of_ref) == len(manager.sync.hot._ref_of_id) == len(manager.sync.hot._entries)
+    assert (
+        len(manager.sync.local_cache._of_ref)
+        == len(manager.sync.local_cache._ref_of_id)
+        == len(manager.sync.local_cache._entries)
+    )
     assert manager.stats().hits == 101
 
 
@@ -251,7 +255,7 @@ def test_memory_is_bounded(make_manager, limit):
 def test_calls_that_ask_somebody_are_not_answered_from_memory(make_manager, options):
     manager = make_manager()
     warm(manager.exp_cache(**options)(flat), "q")
-    assert manager.sync.hot._entries == {}
+    assert manager.sync.local_cache._entries == {}
 
 
 def test_feeds_and_observers_are_asked_each_time(make_manager):
@@ -272,14 +276,14 @@ def test_a_score_that_comes_later_reaches_memory(manager):
     cached = manager.exp_cache(scorer=lambda context: Score(value=0.1), min_score=None)(flat)
     warm(cached, "q")
     manager.sync.flush()
-    assert manager.sync.hot._entries == {}, "the row was written, so it is read again"
+    assert manager.sync.local_cache._entries == {}, "the row was written, so it is read again"
 
 
 def test_a_write_between_reading_and_remembering_wins(manager, monkeypatch):
     """Whoever read before a write must not put in what it read after it."""
     cached = manager.exp_cache(flat)
     cached("q")
-    real = manager.sync.ports.later.used
+    real = manager.sync.services.maintenance.used
 
     def meanwhile(*args, **kwargs):
         if not done:
@@ -288,7 +292,7 @@ def test_a_write_between_reading_and_remembering_wins(manager, monkeypatch):
         return real(*args, **kwargs)
 
     done = []
-    monkeypatch.setattr(manager.sync.ports.later, "used", meanwhile)
+    monkeypatch.setattr(manager.sync.services.maintenance, "used", meanwhile)
     assert cached("q") == {"q": "q"}, "read before it was corrected"
     assert cached("q") == "right"
 
@@ -309,4 +313,4 @@ def test_a_default_that_changes_makes_other_calls(manager):
     collecting.__defaults__[0].clear()
     cached = manager.exp_cache(collecting)
     assert [cached("q"), cached("q"), cached("q")] == [1, 2, 3]
-    assert manager.sync.hot._entries == {}
+    assert manager.sync.local_cache._entries == {}

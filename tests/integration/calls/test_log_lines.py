@@ -7,7 +7,7 @@ import pytest
 from loguru import logger
 
 from exp_pool import Experience, Refine, exp_cache, record
-from exp_pool.calls.call_log import CallLine
+from exp_pool.calls.call_log import CallLogRecord
 from exp_pool.errors import ConfigurationError
 
 PLAIN = {"index": "none://", "embedder": "none"}
@@ -20,7 +20,7 @@ def said():
 
     def sink(message):
         line = message.record["extra"].get("exp_pool")
-        if isinstance(line, CallLine):
+        if isinstance(line, CallLogRecord):
             records.append((message.record["level"].name, line, message.record["message"]))
 
     logger.enable("exp_pool")

@@ -73,8 +73,8 @@ def test_a_cancelled_reader_cancels_no_other_reader(manager):
     async def main():
         gate["open"] = asyncio.Event()
         first, second = asyncio.create_task(read()), asyncio.create_task(read())
-        running = manager.sync.ports.streams._running
-        while not running or len(next(iter(running.values())).tape.readers) < 2:
+        running = manager.sync.services.streams._running
+        while not running or len(next(iter(running.values())).buffer.readers) < 2:
             await asyncio.sleep(0)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):

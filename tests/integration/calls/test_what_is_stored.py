@@ -137,8 +137,8 @@ def test_what_is_refused_reaches_those_who_wait(manager):
         first = threads.submit(slow, "q")
         assert began.wait(30)
         others = [threads.submit(slow, "q") for _ in range(3)]
-        flights = manager.sync.ports.flights
-        while sum(flight.aboard for flight in flights._flights.values()) < 4:
+        flights = manager.sync.services.flights
+        while sum(flight.waiters for flight in flights._flights.values()) < 4:
             pass
         go.set()
         assert [each.result() for each in (first, *others)] == [{"q": "q"}] * 4

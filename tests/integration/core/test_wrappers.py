@@ -6,7 +6,8 @@ import pytest
 
 from exp_pool import ThresholdJudge, exp_cache, set_exp_manager
 from exp_pool.api import function_registry
-from exp_pool.calls.request import CallSpec
+from exp_pool.calls.call_spec import CallSpec
+from exp_pool.calls.request import bind_call
 from exp_pool.errors import ConfigurationError
 
 
@@ -198,5 +199,5 @@ def test_calls_of_another_order_are_no_similar_calls(make_manager):
 
 def test_keys_of_keywords_in_the_order_of_the_alphabet_are_those_of_before():
     spec = CallSpec(many, name="f")
-    assert "<by name>" not in spec.request(("x",), {"a": 1, "b": 2}, "n", None).named
-    assert spec.request(("x",), {"b": 2, "a": 1}, "n", None).named["<by name>"] == ["b", "a"]
+    assert "<by name>" not in bind_call(spec, ("x",), {"a": 1, "b": 2}, "n", None).named
+    assert bind_call(spec, ("x",), {"b": 2, "a": 1}, "n", None).named["<by name>"] == ["b", "a"]

@@ -179,7 +179,7 @@ def test_an_evicted_answer_is_not_given_from_memory_either(make):
     for i in range(10, 20):
         cached(i), cached(i)
     manager.sync.flush()
-    assert len(manager.sync.hot._entries) <= 2
+    assert len(manager.sync.local_cache._entries) <= 2
     assert manager.sync.get_exps_count() == 2
 
 

@@ -252,7 +252,7 @@ def test_what_another_process_writes_is_found(make_manager, tmp_path, url):
 def test_a_child_process_searches_for_itself(make_manager, tmp_path):
     pool = make_manager(store=f"sqlite:///{tmp_path}/pool.db", index="none://", embedder="none").sync
     pool.create_exp(exp("written before"))
-    lexical = pool.ports.search._lexical
+    lexical = pool.services.search._lexical
     with lexical._lock:  # as another thread may have it at that moment
         child = os.fork()
         if child == 0:
@@ -310,7 +310,7 @@ def test_dead_rows_are_dropped_from_memory(make_manager, monkeypatch):
     pool.delete_exps({"request": {"ne": "request 7"}})
     assert found(pool, "request 7", top_k=50) == ["request 7"]
     assert found(pool, "request") == ["request 7"]
-    assert len(pool.ports.search._lexical._tables["default"]._ids) == 1
+    assert len(pool.services.search._lexical._tables["default"]._ids) == 1
 
 
 @pytest.mark.parametrize("method", ["requests_after", "get_many"])

@@ -78,7 +78,7 @@ def test_hybrid_is_no_worse_than_the_better_of_words_and_meaning(pool, asked):
     """By at most 2 points of recall@5, on the same questions asked in other words."""
     urls, _ = pool
     with ExpManager(**{**urls, "index": "exact://"}) as manager:
-        search, found = manager.sync.ports.search, Counter()
+        search, found = manager.sync.services.search, Counter()
         one, vectors = embedded(manager, [b for _, b in asked])
         for n, (a, b) in enumerate(asked):
             wanted, vector = SearchQuery("default", b, 5), replace(one, vectors=vectors[n : n + 1])

@@ -398,8 +398,8 @@ def test_memory_in_front_hears_of_other_processes_through_postgresql(postgres_ur
     with one, two:
         for f in functions:
             f(1), f(1)
-        hot = two.sync.hot
-        until(lambda: hot._hears, "PostgreSQL is listened to")
+        hot = two.sync.local_cache
+        until(lambda: hot._announced, "PostgreSQL is listened to")
         assert functions[1](1) == functions[1](1) == "live"
         (entry,) = hot._entries.values()
         assert entry.until > 2**61  # it stays until something changes

@@ -2,7 +2,8 @@ import inspect
 
 import pytest
 
-from exp_pool.calls.request import CallSpec
+from exp_pool.calls.call_spec import CallSpec
+from exp_pool.calls.request import bind_call
 from exp_pool.core.identity.arguments import CLOSURE, Binder, bind
 from exp_pool.core.identity.closures import closed_over
 from exp_pool.core.identity.names import function_name
@@ -11,7 +12,7 @@ from exp_pool.errors import ConfigurationError, InvalidInputError, UnkeyableErro
 
 
 def request(function, *args, spec=None, **kwargs):
-    return CallSpec(function, **(spec or {})).request(args, kwargs, "n", None)
+    return bind_call(CallSpec(function, **(spec or {})), args, kwargs, "n", None)
 
 
 def ask(req, model="a", **more): ...

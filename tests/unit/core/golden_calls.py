@@ -22,7 +22,8 @@ from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 import numpy as np
 from pydantic import BaseModel, PrivateAttr
 
-from exp_pool.calls.request import CallSpec
+from exp_pool.calls.call_spec import CallSpec
+from exp_pool.calls.request import bind_call
 
 
 class Colour(enum.Enum):
@@ -82,7 +83,7 @@ class Keyed:
         self.spec, self.secret = CallSpec(function, **options), secret
 
     def __call__(self, *args, **kwargs):
-        return self.spec.request(args, kwargs, "a namespace", self.secret).key
+        return bind_call(self.spec, args, kwargs, "a namespace", self.secret).key
 
 
 f = Keyed(lambda a, b=None, *args, c=1, **kwargs: None, name="f")
