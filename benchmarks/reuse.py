@@ -3,7 +3,7 @@
 ``python benchmarks/reuse.py [--orders 20] [--rates 0.01,0.02,0.05] [--pairs N] [--adversarial] [--plot FILE]
 [--results FILE]``, or ``make bench-reuse``. Every labelled pair (a, b) is replayed: of a pool that
 holds a, b is asked, in random orders (seeds 0, 1, ...), one judge learning as it goes. The shares are of
-all requests; what was looked into counts as not answered. ``hindsight``: the best threshold of the similarity for
+all requests; what was explored counts as not answered. ``hindsight``: the best threshold of the similarity for
 the same half, chosen with its labels. ``offline``: logistic regression on the judge's own features, five-fold, its
 threshold in hindsight, too. The vectors of the real model are computed once, and kept in the virtual environment.
 """
@@ -142,7 +142,7 @@ def offline(pairs: Sequence[tuple[str, str, bool]], vectors: dict[str, np.ndarra
 
 def table_of(results: Sequence[dict[str, Any]], baseline: dict[float, float]) -> Table:
     table = Table("order", "allowed", "hindsight, 2nd half", "offline", title="answered, of all requests; medians")
-    for name in ("1st half", "2nd half", "2nd / hindsight", "looked into", "wrong / allowed", "2nd half (worst)"):
+    for name in ("1st half", "2nd half", "2nd / hindsight", "explored", "wrong / allowed", "2nd half (worst)"):
         table.add_column(name, justify="right")
     table.add_column("over", justify="right")
     for kind, rate in dict.fromkeys((result["kind"], result["rate"]) for result in results):

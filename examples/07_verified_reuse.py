@@ -40,7 +40,7 @@ class Once:
 
 
 def told(name: str, run: Evaluation) -> None:
-    shares = f"answered {run.answered_share:6.1%}   wrong {run.error_rate:6.2%} of all   looked into {run.explored}"
+    shares = f"answered {run.answered_share:6.1%}   wrong {run.error_rate:6.2%} of all   explored {run.explored}"
     print(f"{name:<38} {shares}")
 
 

@@ -82,7 +82,7 @@ class Evaluation(Tally):
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    asked: Request
+    call_async: Request
     stored: Record
     similarity: float
     whole: bool
@@ -171,10 +171,10 @@ def _prepared(pairs: Sequence[tuple[str, str, bool]], embeddings: EmbeddingServi
     for number, (a, b, same) in enumerate(pairs):
         (of_a, _), (of_b, _) = (vectors[part] for part in compared[number])
         whole = all(vectors[text][1] for text in (a, b, *compared[number]))
-        asked = bind_call(spec, (b,), {}, _NAMESPACE, None)
+        call_async = bind_call(spec, (b,), {}, _NAMESPACE, None)
         stored = bind_call(spec, (a,), {}, _NAMESPACE, None).to_record(f"{number}", f'"{number}"', "json")
         live = f"{number}" if same else f"not {number}"
-        prepared.append(_Pair(asked, stored, float(min(of_a @ of_b, 1.0)), whole, live))
+        prepared.append(_Pair(call_async, stored, float(min(of_a @ of_b, 1.0)), whole, live))
     return prepared
 
 
@@ -187,9 +187,9 @@ class _Replay:
     pair: _Pair
     explored: bool = False
 
-    def told(self) -> bool | None:
+    def answered_right(self) -> bool | None:
         """Whether the pool's answer was right; None where it did not answer."""
-        telling = flow(self.pair.asked, self.policy, Mode())
+        telling = flow(self.pair.call_async, self.policy, Mode())
         came_of_it: Any = None
         try:
             while True:
@@ -199,7 +199,7 @@ class _Replay:
             return None if answer.found_by is None else bool(answer.value == self.pair.live)
 
     def _perform(self, step: FlowStep) -> Any:
-        identical = self.pair.asked.key == self.pair.stored.key
+        identical = self.pair.call_async.key == self.pair.stored.key
         match step:
             case LookUp():
                 return self.pair.stored if identical else None
@@ -238,7 +238,7 @@ def _replayed(
     alarms: list[int] = []
     for place in order:
         replay = _Replay(learning, policy, pairs[place])
-        right = replay.told()
+        right = replay.answered_right()
         outcomes.append((right, replay.explored))
         if learns:
             learning.run()

@@ -38,7 +38,7 @@ class AsyncPool:
     # Experiences
 
     async def create_exp(self, experience: Experience) -> str:
-        """Store one experience; its id. It becomes the one that answers its call.
+        """Store one experience and return its id. It becomes the one that answers its call.
 
         Raises:
             ReadOnlyError: `is_writable` is off. So for everything below that changes what is stored.
@@ -48,7 +48,7 @@ class AsyncPool:
         return await self._hop(self.sync.create_exp, experience)
 
     async def create_exps(self, experiences: Sequence[Experience]) -> list[str]:
-        """Store experiences; their ids. Those whose id is taken are refused after the others are stored.
+        """Store experiences and return their ids. Those whose id is taken are refused after the others are stored.
 
         Raises:
             ConflictError: some ids are taken; the message says how many.
@@ -61,7 +61,7 @@ class AsyncPool:
         return await self._hop(self.sync.get_exp, id_)
 
     async def update_exp(self, id_: str, **changes: Any) -> Experience:
-        """Change fields of an experience; the changed one. What it is found by cannot change: see `Experience.clone`.
+        """Change fields of an experience and return it. What it is found by cannot change: see `Experience.clone`.
 
         Raises:
             NotFoundError: there is none of this id.
@@ -113,11 +113,11 @@ class AsyncPool:
         return await self._hop(self.sync.history, id_)
 
     async def delete_exp(self, id_: str) -> bool:
-        """Delete an experience; whether it was there. Its call misses from now on: history is not promoted."""
+        """Delete an experience. Returns whether it was there. Its call misses from now on: history is not promoted."""
         return await self._hop(self.sync.delete_exp, id_)
 
     async def delete_exps(self, where: Mapping[str, Any]) -> int:
-        """Delete the current experiences that meet all conditions; how many.
+        """Delete the current experiences that meet all conditions. Returns how many.
 
         Raises:
             InvalidInputError: no condition, or an unknown field or operator.
@@ -125,11 +125,11 @@ class AsyncPool:
         return await self._hop(self.sync.delete_exps, where)
 
     async def delete_all_exps(self) -> int:
-        """Delete everything in this namespace, history too; how many rows."""
+        """Delete everything in this namespace, history too. Returns the number of rows."""
         return await self._hop(self.sync.delete_all_exps)
 
     async def erase(self, where: Mapping[str, Any]) -> int:
-        """Delete what meets all conditions, history too, and leave no byte of it on disk; how many rows.
+        """Delete what meets all conditions, history too, and leave no byte of it on disk. Returns how many rows.
 
         The store is written anew without it, and so is the index; what changes (`exp_pool.curation`) deleted and could
         restore goes from their journals. Copies made before (backups, snapshots) are yours.
@@ -142,21 +142,23 @@ class AsyncPool:
         return await self._hop(self.sync.erase, where)
 
     async def clear_expired(self) -> int:
-        """Delete what has expired; how many."""
+        """Delete what has expired. Returns how many."""
         return await self._hop(self.sync.clear_expired)
 
     async def clear_by_key(self, key: str) -> int:
-        """Delete what is stored under a key (see ``.key()`` of a decorated function), its history too.
-
-        How many rows.
-        """
+        """Delete what is stored under a key (``.key()`` of a decorated function), history too. Returns how many."""
         return await self._hop(self.sync.clear_by_key, key)
 
     # Queries
 
     @lists(SearchOptions, SEARCH_DEFAULTS)
     async def query_exps(self, request: str, **options: Unpack[SearchOptions]) -> list[Experience]:
-        """The experiences of `search`, which says what the options mean."""
+        """The experiences of `search`.
+
+        Args:
+            request: the text.
+            options: those of `search`, which says what they mean.
+        """
         return [hit.experience for hit in await self.search(request, **options)]
 
     @lists(SearchOptions, SEARCH_DEFAULTS)
@@ -190,7 +192,7 @@ class AsyncPool:
             StoreError: the store failed.
         """
         given = complete("search", SearchOptions, SEARCH_DEFAULTS, options)
-        begin = functools.partial(self.sync.queries.loading_for, given["namespace"] or self.sync.space, given)
+        begin = functools.partial(self.sync.queries.loading_for, given["namespace"] or self.sync.namespace, given)
         await self._loaded(begin, self.sync.config.query_timeout)
         return await self._hop(self.sync.search, request, **options)
 
@@ -245,7 +247,7 @@ class AsyncPool:
         again: bool = False,
         concurrency: int | None = None,
     ) -> ScoringReport:
-        """Score experiences with a scorer, whatever their functions are decorated with; what came of it, and its cost.
+        """Score experiences with a scorer, whatever their functions are decorated with. Returns what came of it.
 
         Current ones of this namespace, without failures unless `where` names a `kind`. Those that have a score of this
         scorer and version are skipped, so what was interrupted is gone on with by the same call. What fails is

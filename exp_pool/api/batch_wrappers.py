@@ -48,7 +48,7 @@ class _BoundBatch:
 
 
 class _Batched(Decorated[P, R]):
-    """How a call with many items becomes a call for each of them."""
+    """What both kinds of batch functions have in common: a call with many items becomes a call for each of them."""
 
     def _split(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Split | None, Any, _Call]:
         """The items, what makes the arguments of a call for some of them, and the call, once it was looked at."""
@@ -201,7 +201,7 @@ class _Batched(Decorated[P, R]):
         answer = self._done(begun)
         if answer is not None:
             return answer
-        if begun.pool.replay and begun.pool.switches().read:
+        if begun.pool.replay and begun.pool.access().read:
             raise ReplayMissError(
                 f"{self._spec.name}: the stored answers of these items cannot be put together. Replay is on, so it "
                 "does not run: record it first"

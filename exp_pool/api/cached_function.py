@@ -73,7 +73,7 @@ class Decorated(FunctionLike, Generic[P, R]):
         return f"<exp_cache of {self._spec.name}>"
 
     def _request_of(self, pool: Pool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
-        """What a call with these arguments would ask."""
+        """The request of a call with these arguments."""
         return self._binder.request(pool, *self._binder.full(self._bound, args, kwargs))
 
     def key(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
@@ -116,7 +116,7 @@ class Decorated(FunctionLike, Generic[P, R]):
             return self._policy.codec.encode(value)[1]
         return "json"
 
-    def _spaces(self, pool: Pool) -> list[str]:
+    def _namespaces(self, pool: Pool) -> list[str]:
         """The namespaces in which what is asked of the function, not of one call, holds."""
         wanted = self._setup.namespace
         return pool.functions.namespaces_of(
@@ -125,7 +125,7 @@ class Decorated(FunctionLike, Generic[P, R]):
 
     def _clear(self) -> int:
         pool = self._binder.pool()
-        return pool.functions.clear(self._spec.name, self._spaces(pool))
+        return pool.functions.clear(self._spec.name, self._namespaces(pool))
 
     def adopt_in(self, pool: Pool | None = None, *, progress: bool = True) -> int:
         """What `adopt` does, blocking, in the function's own pool or in another one.
@@ -140,7 +140,7 @@ class Decorated(FunctionLike, Generic[P, R]):
                 "nothing to adopt"
             )
         pool = pool or self._binder.pool()
-        return pool.functions.adopt(self._spec.name, source.current(), self._spaces(pool), progress=progress)
+        return pool.functions.adopt(self._spec.name, source.current(), self._namespaces(pool), progress=progress)
 
     def _looking(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pool, Flow[Match | None]]:
         pool = self._binder.pool()
@@ -178,7 +178,7 @@ class Decorated(FunctionLike, Generic[P, R]):
     def _info(self) -> CacheInfo:
         pool = self._binder.pool()
         pool.stats()  # counts the hits of the local cache
-        count = pool.functions.count(self._spec.name, self._spaces(pool))
+        count = pool.functions.count(self._spec.name, self._namespaces(pool))
         return CacheInfo(*pool.counters.of_function(self._spec.name), count)
 
     def _invalidate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:

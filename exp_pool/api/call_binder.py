@@ -171,7 +171,7 @@ class CallBinder:
 
     def mode(self, pool: Pool, *, fresh: bool = False) -> Mode | None:
         """What the call may do with the pool; None where it runs without."""
-        switches = pool.switches()
+        switches = pool.access()
         if not (switches.read or switches.write):
             return None
         config, name = self.config, self.spec.name
@@ -193,12 +193,12 @@ class CallBinder:
                 config.function,
             )
         replay = pool.replay and switches.read and not fresh
-        return Mode(switches.read and not fresh, switches.write, replay, pool.remedy)
+        return Mode(switches.read and not fresh, switches.write, replay, pool.replay_remedy)
 
     def policy_in(self, pool: Pool) -> Policy:
         """The policy under this manager's settings."""
         policy = self.config.policy
-        if pool.recording:
+        if pool.keeps_forever:
             return replace(policy, ttl=None, min_score=None)
         if policy.ttl is None and pool.config.default_ttl is not None:
             return replace(policy, ttl=Ttl(pool.config.default_ttl))

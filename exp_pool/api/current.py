@@ -1,4 +1,4 @@
-"""The process's one manager, made at first use. It knows managers by protocol only: no import runs in a circle."""
+"""Singleton manager of the process, made at first use. Managers are known by protocol only: no import circle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HasPool(Protocol):
         ...
 
 
-class Current:
+class CurrentManager:
     """Holds the manager. After a fork the child makes its own: the parent's goes on with its files and threads."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Current:
         self._given = False
         # Managers go along where decorated functions are sent: those of this process, and those that came.
         self.by_token: WeakValueDictionary[str, HasPool] = WeakValueDictionary()
-        self._arrived: dict[str, HasPool] = {}  # kept, since the same function is sent again and again
+        self._unpickled: dict[str, HasPool] = {}  # kept, since the same function is sent again and again
         reset_in_child(self._in_child)
 
     def _in_child(self) -> None:
@@ -63,7 +63,7 @@ class Current:
         assert self.make is not None
         return self.make(*args, **kwargs)
 
-    def arrived(self, token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str) -> HasPool:
+    def unpickle(self, token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str) -> HasPool:
         """The manager that was sent: itself in its own process, elsewhere one that opens the same pool.
 
         Args:
@@ -73,25 +73,25 @@ class Current:
             objects: names of what else it was given, which cannot.
         """
         with self._lock:
-            found = self.by_token.get(token, self._arrived.get(token))
+            found = self.by_token.get(token, self._unpickled.get(token))
             if found is None:
-                found = _not_sent(objects) if objects else self._make(config, **functions)
-                self._arrived[token] = found
+                found = _unavailable(objects) if objects else self._make(config, **functions)
+                self._unpickled[token] = found
             return found
 
     def replace(self, manager: HasPool | None) -> HasPool | None:
-        """Hold this one; what was held before."""
+        """Make this the current manager and return the one before."""
         return self.put(manager, given=manager is not None)[0]
 
     def put(self, manager: HasPool | None, *, given: bool) -> tuple[HasPool | None, bool]:
-        """Hold this one, which somebody gave or which was made at first use; the same of what was held before."""
+        """Make this the current manager and return the one before, each with whether somebody gave it."""
         with self._lock:
             before = self._manager, self._given
             self._manager, self._given = manager, given
         return before
 
 
-class NotSent:
+class UnavailableManager:
     """Stands for a manager that could not be sent here: the function runs uncached, and says why."""
 
     def __init__(self, why: str) -> None:
@@ -99,7 +99,7 @@ class NotSent:
 
     @property
     def sync(self) -> NoReturn:
-        """Nothing.
+        """Raise: there is no pool.
 
         Raises:
             ConfigurationError: always.
@@ -107,16 +107,16 @@ class NotSent:
         raise ConfigurationError(self._why)
 
 
-def _not_sent(objects: str) -> NotSent:
-    return NotSent(
+def _unavailable(objects: str) -> UnavailableManager:
+    return UnavailableManager(
         f"its manager cannot be opened in this process, because it was made with objects ({objects}); give URLs "
         "instead, or leave the manager out and let each process set its own with set_exp_manager"
     )
 
 
-current = Current()
+current = CurrentManager()
 
 
-def arrived(token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str) -> HasPool:
-    """See `Current.arrived`; what a pickled manager calls."""
-    return current.arrived(token, config, functions, objects)
+def unpickle_manager(token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str) -> HasPool:
+    """What a pickled manager calls; see `CurrentManager.unpickle`."""
+    return current.unpickle(token, config, functions, objects)

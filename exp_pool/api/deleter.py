@@ -12,12 +12,11 @@ from exp_pool.api.namespaces import Namespaces
 from exp_pool.calls.request import KeyOfCall
 from exp_pool.calls.store_result import failure_key
 from exp_pool.core.contracts.plugs import RecordQuery, RecordStore
-from exp_pool.core.contracts.rows import audit_log
+from exp_pool.core.contracts.rows import logs_of
 from exp_pool.core.filters import Condition, parse_where
 from exp_pool.errors import InvalidInputError, StoreError, VectorIndexError
 from exp_pool.maintenance.index_sync import IndexSync
 from exp_pool.maintenance.outcomes import Outcomes
-from exp_pool.maintenance.scorer_runner import unscored_log
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.notices import Notices
 from exp_pool.runtime.switches import PoolSwitches
@@ -40,17 +39,17 @@ class Deleter:
     lease_timeout_s: float  # of the journal of changes
 
     def delete(self, id_: str) -> bool:
-        """Delete an experience; whether it was there."""
+        """Delete an experience. Returns whether it was there."""
         return bool(self._delete([id_]))
 
     def delete_where(self, where: Mapping[str, Any]) -> int:
-        """Delete the current experiences that meet all conditions; how many."""
+        """Delete the current experiences that meet all conditions. Returns how many."""
         if not where:
             raise InvalidInputError("delete_exps needs conditions; delete_all_exps() deletes everything")
         return self.delete_matching(RecordQuery(self.namespaces.of(), parse_where(where)))
 
     def delete_all(self) -> int:
-        """Delete everything in the manager's namespace, history too; how many rows."""
+        """Delete everything in the manager's namespace, history too. Returns the number of rows."""
         self.switches.check_writable()
         space = self.namespaces.of()
         deleted = self.store.clear(space)
@@ -62,7 +61,7 @@ class Deleter:
         return deleted
 
     def erase(self, where: Mapping[str, Any]) -> int:
-        """Delete what meets all conditions, history too, and leave no byte of it on disk; how many rows."""
+        """Delete what meets all conditions, history too, and leave no byte of it on disk. Returns how many rows."""
         if not where:
             raise InvalidInputError("erase needs conditions, such as {'function': 'ask'} or {'id': '...'}")
         conditions = parse_where(where)
@@ -94,32 +93,29 @@ class Deleter:
             )
 
     def delete_expired(self) -> int:
-        """Delete what has expired; how many."""
+        """Delete what has expired. Returns how many."""
         due = Condition("expires_at", "", "lte", now_us())
         return self.delete_matching(RecordQuery(self.namespaces.of(), (due,), history=True))
 
     def delete_by_key(self, key: str) -> int:
-        """Delete what is stored under a key (see ``.key()`` of a decorated function), its history too.
-
-        How many rows.
-        """
+        """Delete what is stored under a key (``.key()`` of a decorated function), history too. Returns how many."""
         space = key.namespace if isinstance(key, KeyOfCall) else self.namespaces.of()
         return self.delete_matching(RecordQuery(space, parse_where({"key": str(key)}), history=True))
 
     def delete_call(self, namespace: str, key: str) -> int:
-        """Delete what is stored of a call in its own namespace, its history and its failures too; how many rows."""
+        """Delete what is stored of a call in its namespace, history and failures too. Returns the number of rows."""
         both = parse_where({"key": {"in": [key, failure_key(key)]}})
         return self.delete_matching(RecordQuery(namespace, both, history=True))
 
     def forget_change(self, id_: str) -> int:
-        """Drop what a change needs to be undone; how many deleted experiences are gone for good by that."""
+        """Drop what a change needs to be undone. Returns how many deleted experiences are gone for good."""
         self.switches.check_writable()
         gone = self._journal().forget(id_)
         self._drop_logs(self.namespaces.of(), gone)
         return len(gone)
 
     def delete_matching(self, query: RecordQuery) -> int:
-        """Delete the rows that a query finds; how many."""
+        """Delete the rows that a query finds. Returns how many."""
         self.switches.check_writable()
         assert query.namespace is not None
         ids = [record.id for record in self.store.scan(query)]
@@ -140,4 +136,4 @@ class Deleter:
 
     def _drop_logs(self, space: str, ids: Sequence[str]) -> None:
         if ids:
-            self.store.drop_logs(space, [log(id_) for id_ in ids for log in (audit_log, unscored_log)])
+            self.store.drop_logs(space, logs_of(ids))

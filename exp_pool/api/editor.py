@@ -44,15 +44,15 @@ class ExperienceEditor:
     namespaces: Namespaces  # whose are meant
     counters: Counters  # for `stored`
     secret: bytes | None  # what keys are made with, if anything
-    scoring: PendingScores  # is told what is to be scored anew
+    pending_scores: PendingScores  # is told what is to be scored anew
     outcomes: Outcomes  # takes feedback
-    verifying: JudgeTraining  # takes feedback, too, about answers that a judge let pass
-    worker: MaintenanceWorker  # is told that something is owed
+    judge_training: JudgeTraining  # takes feedback, too, about answers that a judge let pass
+    worker: MaintenanceWorker  # is woken where a task is pending
     stored: Callable[[Sequence[Record]], None]  # is told of rows that were stored by hand
     lease_timeout_s: float  # of the journal of changes
 
     def create_exps(self, experiences: Sequence[Experience]) -> list[str]:
-        """Store experiences; their ids."""
+        """Store experiences and return their ids."""
         self.switches.check_writable()
         records = []
         for experience in experiences:
@@ -93,7 +93,7 @@ class ExperienceEditor:
         return None if record is None else to_experience(record)
 
     def update_exp(self, id_: str, changes: Mapping[str, Any]) -> Experience:
-        """Change fields of an experience; the changed one."""
+        """Change fields of an experience and return the changed one."""
         self.switches.check_writable()
         fixed = sorted(changes.keys() & _FIXED)
         if fixed:
@@ -114,12 +114,12 @@ class ExperienceEditor:
         return after
 
     def annotate(self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None) -> Experience:
-        """Say what the answer should be (by default: the one it gave); from now on that answers. Audited."""
+        """Set the expected answer (default: the response). Later calls get it. Recorded in `history`."""
         self.switches.check_writable()
         before, after = self._change(id_, lambda experience: experience.annotate(expected=expected, metadata=metadata))
         replaced = {"expected_before": before.expected} if before.annotated else {}
         self._audit("annotate", id_, metadata=dict(metadata or {}), **replaced, expected=after.expected)
-        self._owe_score(id_, after.function)
+        self._score_anew(id_, after.function)
         return after
 
     def change(self, note: ChangeNote, edits: Sequence[Edit]) -> ChangeNote:
@@ -136,11 +136,11 @@ class ExperienceEditor:
         return kept
 
     def follow(self, before: Record, after: Record) -> None:
-        """What follows from an edit: evidence against what is trusted again counts anew; scores are owed."""
+        """Follow up an edit: outcomes of a row that is trusted again count anew; a changed answer is scored anew."""
         if before.trust != after.trust == Trust.TRUSTED:
-            self.outcomes.cleared(after.namespace, after.function, after.id)
+            self.outcomes.trusted_again(after)
         if before.answer != after.answer:
-            self._owe_score(after.id, after.function)
+            self._score_anew(after.id, after.function)
 
     @property
     def journal(self) -> Journal:
@@ -160,8 +160,8 @@ class ExperienceEditor:
             raise InvalidInputError(f"reason={reason!r:.80} must be text")
         record = self._there(id_)
         self.outcomes.add(record, float(value), reason)
-        self.verifying.told(record.namespace, id_, float(value))
-        self._owe_score(id_, record.function)
+        self.judge_training.add_feedback(record.namespace, id_, float(value))
+        self._score_anew(id_, record.function)
         self.worker.wake()
 
     def history(self, id_: str) -> list[HistoryEntry]:
@@ -181,9 +181,9 @@ class ExperienceEditor:
                 entries.append(HistoryEntry(datetime.fromisoformat(at), what, about, entry))
         return sorted(entries, key=lambda entry: entry.at)
 
-    def _owe_score(self, id_: str, function: str) -> None:
-        """It was annotated or rated: a scorer may say something else now."""
-        if self.scoring.enqueue(self.namespaces.of(), id_, function):
+    def _score_anew(self, id_: str, function: str) -> None:
+        """Have an experience scored anew that was annotated or rated."""
+        if self.pending_scores.enqueue(self.namespaces.of(), id_, function):
             self.worker.wake()
 
     def _change(

@@ -31,7 +31,7 @@ class Blocking(Decorated[P, R]):
         return hit_of(sync.drive(looking, pool.services, self._function))
 
     def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> int:
-        """Delete what is stored for this call, its history and its failures too; how many rows."""
+        """Delete what is stored for this call, its history and its failures too. Returns the number of rows."""
         return self._invalidate(args, kwargs)
 
     def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
@@ -43,11 +43,13 @@ class Blocking(Decorated[P, R]):
         return self._info()
 
     def cache_clear(self) -> int:
-        """Delete everything that is stored for this function, its history too; how many rows."""
+        """Delete everything that is stored for this function, its history too. Returns the number of rows."""
         return self._clear()
 
     def adopt(self, *, progress: bool = True) -> int:
-        """Let answers of the function's earlier source answer again, after a change that makes no difference; how many.
+        """Let answers of the function's earlier source answer again, after a change that makes no difference.
+
+        Returns how many answers.
 
         Raises:
             InvalidInputError: the function does not look at its source.
@@ -67,7 +69,7 @@ class Blocking(Decorated[P, R]):
         return self._answer(args, kwargs, fresh=True)
 
     def prefill(self, items: Iterable[Any], *, concurrency: int = 1, progress: bool = True) -> int:
-        """Run these calls where the pool has no answer yet; how many ran. Interrupted, the same call goes on.
+        """Run these calls where the pool has no answer yet. Returns how many ran. Interrupted, the same call goes on.
 
         Args:
             items: a tuple of positional arguments, a dict of named ones, or the only argument.
@@ -90,7 +92,7 @@ class Awaitable(Decorated[P, R]):
         return hit_of(await aio.Driver(pool.services, self._function, pool.threads).drive(looking))
 
     async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> int:
-        """Delete what is stored for this call, its history and its failures too; how many rows."""
+        """Delete what is stored for this call, its history and its failures too. Returns the number of rows."""
         return await aio.hop(self._binder.pool().threads, self._invalidate, args, kwargs)
 
     async def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
@@ -102,11 +104,13 @@ class Awaitable(Decorated[P, R]):
         return await aio.hop(self._binder.pool().threads, self._info)
 
     async def cache_clear(self) -> int:
-        """Delete everything that is stored for this function, its history too; how many rows."""
+        """Delete everything that is stored for this function, its history too. Returns the number of rows."""
         return await aio.hop(self._binder.pool().threads, self._clear)
 
     async def adopt(self, *, progress: bool = True) -> int:
-        """Let answers of the function's earlier source answer again, after a change that makes no difference; how many.
+        """Let answers of the function's earlier source answer again, after a change that makes no difference.
+
+        Returns how many answers.
 
         Raises:
             InvalidInputError: the function does not look at its source.
@@ -126,7 +130,7 @@ class Awaitable(Decorated[P, R]):
         return await self._answer(args, kwargs, fresh=True)
 
     async def prefill(self, items: Iterable[Any], *, concurrency: int = 1, progress: bool = True) -> int:
-        """Run these calls where the pool has no answer yet; how many ran. Interrupted, the same call goes on.
+        """Run these calls where the pool has no answer yet. Returns how many ran. Interrupted, the same call goes on.
 
         Args:
             items: a tuple of positional arguments, a dict of named ones, or the only argument.

@@ -48,14 +48,17 @@ class FunctionRecords:
             return [self.namespaces.of(namespace)]
         return [space for space in self.store.namespaces() if self.count(function, [space])]
 
-    def clear(self, function: str, spaces: Sequence[str]) -> int:
-        """Delete everything of a function, its history too; how many rows."""
-        return sum(self.deleter.delete_matching(RecordQuery(space, _of(function), history=True)) for space in spaces)
+    def clear(self, function: str, namespaces: Sequence[str]) -> int:
+        """Delete everything of a function, its history too. Returns the number of rows."""
+        return sum(
+            self.deleter.delete_matching(RecordQuery(namespace, _of(function), history=True))
+            for namespace in namespaces
+        )
 
-    def count(self, function: str, spaces: Sequence[str]) -> int:
+    def count(self, function: str, namespaces: Sequence[str]) -> int:
         """How many answers of a function are stored."""
         self.switches.check_open()
-        return sum(self.store.count(RecordQuery(space, _of(function))) for space in spaces)
+        return sum(self.store.count(RecordQuery(namespace, _of(function))) for namespace in namespaces)
 
     def explain(
         self,
@@ -103,21 +106,25 @@ class FunctionRecords:
             request.spec.function,
         )
 
-    def adopt(self, function: str, source: str, spaces: Sequence[str], *, progress: bool = True) -> int:
-        """Let what earlier source of a function answered answer for this one (a digest; "": for any); how many rows.
+    def adopt(self, function: str, source: str, namespaces: Sequence[str], *, progress: bool = True) -> int:
+        """Let answers of a function's earlier source answer again. Returns the number of rows.
 
         What the functions and classes among their arguments did then does not count any more, either.
         Each row is changed by itself; interrupted, the same call goes on where this one ended.
 
         Args:
             function: its name.
-            source: the digest of its source now.
-            spaces: the namespaces of the rows.
+            source: the digest of its source now; "": for any.
+            namespaces: those of the rows.
             progress: show a bar, in a terminal or a notebook.
         """
         self.switches.check_writable()
         whatever = f"{source}{AND_ARGUMENTS}{ANY_ARGUMENTS}" if source else ""
-        outdated = (row for space in spaces for row in self.store.scan(RecordQuery(space, _outdated(function, source))))
+        outdated = (
+            row
+            for namespace in namespaces
+            for row in self.store.scan(RecordQuery(namespace, _outdated(function, source)))
+        )
         found = [row for row in outdated if row.source != whatever]
         adopted = 0
         with bar(f"adopting answers of {function}", -(-len(found) // _BATCH), show=progress) as done:

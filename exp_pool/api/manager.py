@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from exp_pool.api.async_pool import AsyncPool
-from exp_pool.api.current import arrived, current
+from exp_pool.api.current import current, unpickle_manager
 from exp_pool.api.decorator import ExpCache, exp_cache
 from exp_pool.api.pool import Pool
 from exp_pool.api.report import Report
@@ -26,9 +26,8 @@ from exp_pool.maintenance.doctor import Diagnosis
 from exp_pool.maintenance.index_sync import Progress
 from exp_pool.runtime.background import Background
 from exp_pool.runtime.counters import Stats
-from exp_pool.runtime.display import Pairs, as_table, one_line
+from exp_pool.runtime.display import Pairs, as_table, one_line, without_password
 from exp_pool.runtime.plugs import checked_listeners, offers
-from exp_pool.runtime.urls import without_password
 from exp_pool.search.rerank import Reranker
 
 
@@ -106,11 +105,11 @@ class ExpManager(AsyncPool):
             if not all(isinstance(one, types.FunctionType) for one in each)
         ]
         functions = {} if objects else given
-        return arrived, (self._token, self.config, functions, ", ".join(objects))
+        return unpickle_manager, (self._token, self.config, functions, ", ".join(objects))
 
     @functools.cached_property
     def sync(self) -> Pool:  # type: ignore[override]
-        """The same, blocking: a pool. Normally there from the beginning."""
+        """The pool, blocking: the same methods without ``await``."""
         return self._opened(None)
 
     def _opened(self, before: Pool | None) -> Pool:
@@ -122,7 +121,7 @@ class ExpManager(AsyncPool):
         )
 
     def _opened_again(self) -> None:
-        """Open it, if it was closed: a web application's lifespan may come more than once in a process."""
+        """Open the pool again if it was closed: a web application may start more than once in a process."""
         if not self.sync.closed:
             return
         given = [name for name in ("store", "index") if name in self._plugs and current.stand_in is None]
@@ -189,11 +188,11 @@ class ExpManager(AsyncPool):
 
     @property
     def background(self) -> Background:
-        """What goes on beside the calls: refinements, and tasks that you register."""
+        """Background tasks: refinements, and those that you register."""
         return self.sync.background
 
     async def flush(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  (a bound on work, not on waiting)
-        """Wait for refinements and do what is owed: embed, index, score, count; at most so many seconds for each."""
+        """Wait for refinements, then do pending maintenance (embed, index, score, count): `timeout` seconds each."""
         await self.background.refined(timeout)
         await self._hop(self.sync.flush, timeout)
 
@@ -211,7 +210,7 @@ class ExpManager(AsyncPool):
         await self._hop(self.sync.warm_up)
 
     async def reindex(self, progress: Progress | None = None) -> int:
-        """Build the index anew from the store, beside the old one, which answers meanwhile; how many rows it has.
+        """Build the index anew from the store, beside the old one, which answers meanwhile. Returns its number of rows.
 
         Args:
             progress: called with the number of rows done and of all rows.
@@ -222,7 +221,7 @@ class ExpManager(AsyncPool):
         return await self._hop(self.sync.reindex, progress)
 
     async def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Diagnosis:
-        """What is there, what is owed, what is damaged; with `fix`, mend it.
+        """Report what is stored, pending and damaged; with `fix`, repair it.
 
         Only what is derived is repaired in place: of a damaged store, what can be read is kept, and the file set aside.
         """
@@ -242,7 +241,7 @@ class ExpManager(AsyncPool):
         await self._hop(self.sync.backup, path)
 
     async def restore(self, source: str | Path) -> Path | None:
-        """Put a copy of a backup in the place of the store, and set the present one aside; where it is now.
+        """Put a copy of a backup in the place of the store, and set the present one aside. Returns where it is now.
 
         Raises:
             StoreError: the backup is damaged, or another process has the store open. Nothing was changed.
@@ -264,13 +263,13 @@ class ExpManager(AsyncPool):
         return self.sync.stats()
 
     async def close(self) -> None:
-        """End what goes on and release everything. What upkeep owes stays owed. Closing twice is fine.
+        """End what goes on and release everything. Pending maintenance stays pending. Closing twice is fine.
 
         From then on calls run uncached, with one warning, and everything else raises `ClosedError`; ``with manager:``
         and ``async with manager:`` open it again.
 
-        Background tasks are waited for, then cancelled (`background.shutdown`); upkeep ends after the batch in hand.
-        Each has `exit_timeout` seconds.
+        Background tasks are waited for, then cancelled (`background.shutdown`). Maintenance ends after the batch in
+        hand. Each has `exit_timeout` seconds.
         """
         if not self.sync.closed:
             await self.background.shutdown(self.config.exit_timeout)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypedDict
 
 from exp_pool.api.cached_function import Decorated
-from exp_pool.api.current import HasPool, NotSent
+from exp_pool.api.current import HasPool, UnavailableManager
 from exp_pool.api.wrappers import AsyncCachedFunction, AsyncCachedGenerator, CachedFunction, CachedGenerator
 from exp_pool.calls.drivers.stream_buffer import CompletedStream, StreamCodec
 from exp_pool.calls.policy import Policy
@@ -134,7 +134,7 @@ def _check(options: DecoratorOptions) -> None:
         raise ConfigurationError(f"context_builder={context_builder!r} needs a limit and build(request, experiences)")
     if context_builder is not None:
         selection_of(context_builder)
-    if manager is not None and not isinstance(manager, NotSent) and not hasattr(manager, "sync"):
+    if manager is not None and not isinstance(manager, UnavailableManager) and not hasattr(manager, "sync"):
         raise ConfigurationError(f"manager={manager!r} is no ExpManager")
     for option, value in (("record_failures", options["record_failures"]), ("single_flight", options["single_flight"])):
         if not isinstance(value, bool):

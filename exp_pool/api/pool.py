@@ -28,12 +28,11 @@ from exp_pool.maintenance.pending_scores import reasons
 from exp_pool.maintenance.scorer_runner import FunctionScorer
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters, Stats
-from exp_pool.runtime.display import one_line
+from exp_pool.runtime.display import one_line, without_password
 from exp_pool.runtime.forks import reset_in_child
 from exp_pool.runtime.keyword_options import complete, lists
 from exp_pool.runtime.notices import Notices, log_with_trace
 from exp_pool.runtime.switches import PoolSwitches
-from exp_pool.runtime.urls import without_password
 from exp_pool.search.embedders.service import Embedded
 from exp_pool.search.search import SearchQuery
 from exp_pool.stores.journal import Journal
@@ -66,8 +65,16 @@ class Pool(PoolSwitches):
         self.editor, self.deleter, self.functions = parts.editor, parts.deleter, parts.functions
         self.queries = parts.queries
         self._namespaces, self._store, self._index = parts.namespaces, parts.store, parts.index
-        self._embeddings, self._pending_vectors, self._index_sync = parts.embeddings, parts.embedding, parts.index_sync
-        self._pending_scores, self._judge_training, self._outcomes = parts.scoring, parts.verifying, parts.outcomes
+        self._embeddings, self._pending_vectors, self._index_sync = (
+            parts.embeddings,
+            parts.pending_vectors,
+            parts.index_sync,
+        )
+        self._pending_scores, self._judge_training, self._outcomes = (
+            parts.pending_scores,
+            parts.judge_training,
+            parts.outcomes,
+        )
         self._worker = parts.worker
         # Whether nobody wants to hear of a hit before or while it is given.
         self._plain = not (plugs.get("feeds") or plugs.get("observers"))
@@ -93,11 +100,11 @@ class Pool(PoolSwitches):
 
     @property
     def scorers(self) -> dict[str, FunctionScorer]:
-        """What decides about the experiences of a function, by its name."""
+        """The scorer of each function, by the name of the function."""
         return self._pending_scores.functions
 
     def uncached(self, function: str, err: Exception, about: Callable[..., Any]) -> None:
-        """A call could not be made a request: it runs without the pool, which is said once."""
+        """Count a call that runs without the pool because it could not be bound, and warn once."""
         self.counters.add("uncached")
         message = f"{function} runs uncached: {err}"
         log_with_trace("DEBUG", message, err)
@@ -111,7 +118,7 @@ class Pool(PoolSwitches):
         return self._store
 
     @property
-    def space(self) -> str:
+    def namespace(self) -> str:
         """The namespace that surrounds the call, else the manager's."""
         return self._namespaces.of()
 
@@ -123,11 +130,11 @@ class Pool(PoolSwitches):
     # Experiences
 
     def create_exp(self, experience: Experience) -> str:
-        """Store one experience; its id."""
+        """Store one experience and return its id."""
         return self.editor.create_exps([experience])[0]
 
     def create_exps(self, experiences: Sequence[Experience]) -> list[str]:
-        """Store experiences; their ids."""
+        """Store experiences and return their ids."""
         return self.editor.create_exps(experiences)
 
     def get_exp(self, id_: str) -> Experience | None:
@@ -135,7 +142,7 @@ class Pool(PoolSwitches):
         return self.editor.get_exp(id_)
 
     def update_exp(self, id_: str, **changes: Any) -> Experience:
-        """Change fields of an experience; the changed one."""
+        """Change fields of an experience and return the changed one."""
         return self.editor.update_exp(id_, changes)
 
     def annotate(self, id_: str, *, expected: Any = MISSING, metadata: Mapping[str, Any] | None = None) -> Experience:
@@ -153,30 +160,30 @@ class Pool(PoolSwitches):
     def why_unscored(self, id_: str) -> list[str]:
         """Why scorers gave an experience no score, the oldest reason first; empty where nothing went wrong."""
         self.check_open()
-        return reasons(self._store, self.space, id_)
+        return reasons(self._store, self.namespace, id_)
 
     def delete_exp(self, id_: str) -> bool:
-        """Delete an experience; whether it was there."""
+        """Delete an experience. Returns whether it was there."""
         return self.deleter.delete(id_)
 
     def delete_exps(self, where: Mapping[str, Any]) -> int:
-        """Delete the current experiences that meet all conditions; how many."""
+        """Delete the current experiences that meet all conditions. Returns how many."""
         return self.deleter.delete_where(where)
 
     def delete_all_exps(self) -> int:
-        """Delete everything in this namespace, history too; how many rows."""
+        """Delete everything in this namespace, history too. Returns the number of rows."""
         return self.deleter.delete_all()
 
     def erase(self, where: Mapping[str, Any]) -> int:
-        """Delete what meets all conditions, history too, and leave no byte of it on disk; how many rows."""
+        """Delete what meets all conditions, history too, and leave no byte of it on disk. Returns how many rows."""
         return self.deleter.erase(where)
 
     def clear_expired(self) -> int:
-        """Delete what has expired; how many."""
+        """Delete what has expired. Returns how many."""
         return self.deleter.delete_expired()
 
     def clear_by_key(self, key: str) -> int:
-        """Delete what is stored under a key (see ``.key()`` of a decorated function), history too; how many rows."""
+        """Delete what is stored under a key (``.key()`` of a decorated function), history too. Returns how many."""
         return self.deleter.delete_by_key(key)
 
     # Queries
@@ -229,19 +236,19 @@ class Pool(PoolSwitches):
         )
 
     def embed_owed(self) -> None:
-        """Make the vectors that this namespace is owed, if there is an embedder; nothing is embedded anew."""
+        """Embed the rows of this namespace that wait for it, if there is an embedder; nothing is embedded anew."""
         self.check_open()
-        self._pending_vectors.run(self.space, float("inf"))
+        self._pending_vectors.run(self.namespace, float("inf"))
 
     def report(self) -> Report:
         """What experiences did to the outcomes of calls, and how answers were reused, for each function."""
         self.check_open()
-        return report_on(self.space, self._outcomes, self._judge_training, self._store)
+        return report_on(self.namespace, self._outcomes, self._judge_training, self._store)
 
     # Upkeep
 
     def flush(self, timeout: float | None = None) -> None:
-        """Do what is owed: embed, index, score, count; at most so many seconds. What cannot be done stays owed."""
+        """Do pending maintenance (embed, index, score, count), at most so many seconds. The rest stays pending."""
         self.check_open()
         deadline = float("inf") if timeout is None else monotonic() + timeout
         self.background.wait_for_refinements(deadline)
@@ -257,7 +264,7 @@ class Pool(PoolSwitches):
     ) -> ScoringReport:
         """Score the current experiences that meet all conditions, and have no score of this scorer and version yet."""
         self.check_writable()
-        query = RecordQuery(self.space, parse_where(where))
+        query = RecordQuery(self.namespace, parse_where(where))
         return backfill_scores(
             self._store, self._pending_scores, load_scorer(scorer), query, again=again, concurrency=concurrency
         )
@@ -276,13 +283,13 @@ class Pool(PoolSwitches):
         self._worker.wake()
 
     def reindex(self, progress: Progress | None = None) -> int:
-        """Build the index anew from the store, beside the old one, which answers meanwhile; how many rows it has."""
+        """Build the index anew from the store, while the old one answers. Returns its number of rows."""
         self.check_open()
         self._worker.run_once(float("inf"))
         return self._index_sync.rebuild(progress)
 
     def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> Diagnosis:
-        """What is there, what is owed, what is damaged; with `fix`, mend it."""
+        """Report what is stored, pending and damaged; with `fix`, repair it."""
         self.check_open()
         report = examine(self._store, self._index_sync, fix=fix, progress=progress)
         if report.done:
@@ -301,14 +308,14 @@ class Pool(PoolSwitches):
         self._file_store().backup(path)
 
     def restore(self, source: str | Path) -> Path | None:
-        """Put a copy of a backup in the place of the store, and set the present one aside; where it is now."""
+        """Put a copy of a backup in the place of the store, and set the present one aside. Returns where it is now."""
         self.check_open()
         try:
-            with self._index_sync.another_store():
+            with self._index_sync.store_replaced():
                 aside: Path | None = self._file_store().restore(source)
         finally:
             self.local_cache.forget_everything()
-            self._pending_vectors.start_over()
+            self._pending_vectors.store_replaced()
             self.services.search.start_over()
         return aside
 
@@ -335,13 +342,13 @@ class Pool(PoolSwitches):
         return self.counters.snapshot()
 
     def close(self) -> None:
-        """End background tasks, then upkeep after the batch in hand, and release everything; see `ExpManager.close`."""
+        """End background tasks, then maintenance after its batch, and release everything; see `ExpManager.close`."""
         if not self._closed:
             self.background.shutdown_blocking(self.config.exit_timeout)
             self.release()
 
     def release(self) -> None:
-        """Close without a look at background tasks, for who has ended them: refinements need what is released here."""
+        """Close without ending background tasks, which the caller has done: refinements need what is released here."""
         if self._closed:
             return
         self._closed = True

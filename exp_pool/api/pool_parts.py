@@ -40,7 +40,6 @@ from exp_pool.maintenance.judge_training import JudgeTraining
 from exp_pool.maintenance.outcomes import Outcomes
 from exp_pool.maintenance.pending_scores import PendingScores
 from exp_pool.maintenance.pending_vectors import PendingVectors
-from exp_pool.maintenance.scorer_runner import unscored_log
 from exp_pool.maintenance.worker import MaintenanceWorker
 from exp_pool.runtime.background import Background
 from exp_pool.runtime.counters import Counters
@@ -136,8 +135,8 @@ class PoolParts:
             streams=Streams(),
             renewals=Renewals(self.background),
             explain=self.functions.explain,
-            score=self.scoring.rated,
-            judge_training=self.verifying,
+            score=self.pending_scores.scored,
+            judge_training=self.judge_training,
             outdated=self.functions.outdated,
             feeds=tuple(plugs.get("feeds", ())),
             callbacks=tuple(plugs.get("callbacks", ())),
@@ -149,9 +148,9 @@ class PoolParts:
             namespaces=self.namespaces,
             counters=counters,
             secret=self.secret,
-            scoring=self.scoring,
+            pending_scores=self.pending_scores,
             outcomes=self.outcomes,
-            verifying=self.verifying,
+            judge_training=self.judge_training,
             worker=self.worker,
             stored=lambda records: self.services.stored(records, by_hand=True),
             lease_timeout_s=config.lease_timeout,
@@ -164,7 +163,7 @@ class PoolParts:
             index=self.index,
             search=self.search,
             embeddings=self.embeddings,
-            worker=self.worker,
+            pending_vectors=self.pending_vectors,
             reranking=self.reranking,
             timeout_s=config.query_timeout,
         )
@@ -185,23 +184,23 @@ class PoolParts:
     def _make_maintenance(self, config: ExpPoolConfig, neighbours: NearestNeighbours) -> None:
         store, counters, notices = self.store, self.counters, self.notices
         self.outcomes = Outcomes(store, notices, quarantine=config.quarantine, confidence=config.quarantine_confidence)
-        self.scoring = PendingScores(store, counters, notices, feedback=self.outcomes.values)
-        self.verifying = JudgeTraining(store, self.embeddings, counters, notices, self._owed, load_scorer)
-        self.embedding = PendingVectors(store, self.embeddings, counters, notices, config.query_timeout)
+        self.pending_scores = PendingScores(store, counters, notices, feedback=self.outcomes.values)
+        self.judge_training = JudgeTraining(store, self.embeddings, counters, notices, self._owed, load_scorer)
+        self.pending_vectors = PendingVectors(store, self.embeddings, counters, notices, config.query_timeout)
         self.index_sync = IndexSync(
             store, self.index, neighbours, counters, notices, config.index_from, self._tell_of_building
         )
         self.worker = MaintenanceWorker(
-            store,
-            self.embedding,
-            self.index_sync,
-            self.scoring,
-            self.verifying,
-            notices,
-            Eviction(store, config, counters, notices, self._tell_of_evicted),
-            self.outcomes,
-            self.count_hot_uses,
-            config.tombstone_retention,
+            store=store,
+            eviction=Eviction(store, config, counters, notices, self._tell_of_evicted),
+            outcomes=self.outcomes,
+            judge_training=self.judge_training,
+            pending_scores=self.pending_scores,
+            pending_vectors=self.pending_vectors,
+            index_sync=self.index_sync,
+            notices=notices,
+            count_hot_uses=self.count_hot_uses,
+            remember_s=config.tombstone_retention,
         )
 
     # Who tells whom
@@ -227,4 +226,3 @@ class PoolParts:
     def _tell_of_evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
         for row in rows:
             self.services.notify(Event(EventKind.EVICT, namespace, row.function, row.key, row.id))
-        self.store.drop_logs(namespace, [unscored_log(row.id) for row in rows])

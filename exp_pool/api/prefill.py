@@ -1,7 +1,4 @@
-"""Filling a pool before it is needed: many calls, of which those run that the pool has no answer for.
-
-So what was interrupted is gone on with by the same call.
-"""
+"""Prefill: make many calls, of which those run that the pool has no answer for. Repeated, it resumes."""
 
 from __future__ import annotations
 
@@ -33,14 +30,21 @@ def as_call(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def prefill(name: str, ask: Ask, items: Iterable[Any], concurrency: int, *, progress: bool) -> int:
-    """Make these calls; how many ran. With a concurrency, on threads, where what surrounds this call surrounds them.
+    """Make these calls and return how many ran. More than one at a time run on threads, in the caller's context.
+
+    Args:
+        name: of the function, for people.
+        ask: makes one call.
+        items: of each call its only argument, a tuple of its positional ones, or a dict of its named ones.
+        concurrency: how many at a time.
+        progress: show a bar.
 
     Raises:
         InvalidInputError: `items` is no iterable of calls, or the concurrency not at least 1.
         ExceptionGroup: what was raised, after all other calls were made.
     """
     _check(items, concurrency)
-    with _tally(name, items, progress=progress) as tally:
+    with _counting(name, items, progress=progress) as tally:
         if concurrency == 1:
             for item in items:
                 with tally.one(item):
@@ -75,10 +79,10 @@ async def prefill_async(
     *,
     progress: bool,
 ) -> int:
-    """The same for a coroutine function, in tasks."""
+    """The same for a coroutine function, in tasks; see `prefill`."""
     _check(items, concurrency)
     coming = iter(items)
-    with _tally(name, items, progress=progress) as tally:
+    with _counting(name, items, progress=progress) as tally:
 
         async def work() -> None:
             for item in coming:
@@ -105,8 +109,8 @@ def _check(items: Any, concurrency: Any) -> None:
         raise InvalidInputError(f"prefill(concurrency={concurrency!r}) must be a whole number of at least 1")
 
 
-class _Tally:
-    """What has come of the calls so far."""
+class _PrefillCount:
+    """Counts of the calls so far."""
 
     def __init__(self, done: Callable[[str], None]) -> None:
         self.ran = self.failed = 0
@@ -130,9 +134,9 @@ class _Tally:
 
 
 @contextmanager
-def _tally(name: str, items: Iterable[Any], *, progress: bool) -> Iterator[_Tally]:
+def _counting(name: str, items: Iterable[Any], *, progress: bool) -> Iterator[_PrefillCount]:
     with bar(name, len(items) if isinstance(items, Sized) else None, show=progress) as done:
-        tally = _Tally(done)
+        tally = _PrefillCount(done)
         yield tally
     if tally.errors:
         kept = "" if tally.failed == len(tally.errors) else f", the first {len(tally.errors)} of them here"

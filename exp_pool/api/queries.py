@@ -16,7 +16,7 @@ from exp_pool.core.identity.names import function_name
 from exp_pool.core.record import Match, Record, to_experience
 from exp_pool.core.results import Hit, QueryType
 from exp_pool.errors import DecodingError, InvalidInputError
-from exp_pool.maintenance.worker import MaintenanceWorker
+from exp_pool.maintenance.pending_vectors import PendingVectors
 from exp_pool.runtime.call_context import in_namespace
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.counters import Counters
@@ -53,7 +53,7 @@ class Queries:
     index: VectorIndex  # the pool's, for the error of one that has none
     search: Search  # by meaning, by words, by both
     embeddings: EmbeddingService | None  # the embedder, if there is one
-    worker: MaintenanceWorker  # embeds what is owed before a search
+    pending_vectors: PendingVectors  # embeds pending rows before a search
     reranking: RerankerRunner  # puts in order what was found
     timeout_s: float  # for all of that
 
@@ -132,7 +132,7 @@ class Queries:
             return self.reranking.reordered(chosen, request, matches, self.timeout_s)[:top_k]
 
     def catch_up(self, namespace: str, text: str) -> None:
-        """Embed what is still owed there, as a query does, for somebody who is going to look around that text.
+        """Embed the rows that wait for it, as a query does, before the neighbours of that text are looked at.
 
         Raises:
             EmbedderError: it cannot be embedded, or not in time.
@@ -140,16 +140,18 @@ class Queries:
         """
         if self.embeddings is not None:
             deadline = monotonic() + self.timeout_s
-            self.worker.catch_up(namespace, self.embeddings.embed([text], self.timeout_s).embedder, deadline)
+            self.pending_vectors.run(
+                namespace, deadline, embedder=self.embeddings.embed([text], self.timeout_s).embedder
+            )
 
     # The model
 
     def begin_loading(self) -> Future[Embedder] | None:
-        """Have the model loaded; what that comes to, unless there is nothing to be waited for."""
+        """Begin to load the model. Returns a future to wait for; None: there is nothing to wait for."""
         return None if self.embeddings is None else self.embeddings.begin()
 
     def loading_for(self, namespace: str, options: SearchOptions) -> Future[Embedder] | None:
-        """What a query of this namespace is going to wait for."""
+        """A future that a query of this namespace has to wait for; None: it need not wait."""
         if options["query_type"] not in (QueryType.SEMANTIC, QueryType.HYBRID):
             return None
         return self.search.loading(SearchQuery(namespace, "", 1, function=_name_of(options["function"])))
@@ -184,7 +186,7 @@ class Queries:
         if not self.search.anything(wanted):
             return []
         embedded = self.embeddings.embed([wanted.text], self.timeout_s)
-        self.worker.catch_up(wanted.namespace, embedded.embedder, deadline)
+        self.pending_vectors.run(wanted.namespace, deadline, embedder=embedded.embedder)
         if kind is QueryType.HYBRID:
             return self.search.by_both(wanted, embedded)
         return self.search.nearest(wanted, embedded)

@@ -1,4 +1,4 @@
-"""Several calls at once, and the first answer that is good enough."""
+"""Race: several calls at once, and the first answer that is accepted."""
 
 from __future__ import annotations
 

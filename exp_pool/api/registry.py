@@ -1,4 +1,4 @@
-"""From a URL or a name to a plug. Each is one line here and one file elsewhere, imported only when it is named."""
+"""Registry of plugs by URL or name. Each is one line here and one file elsewhere, imported only when it is named."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import CacheTier, Embedder, RecordStore, Scorer, VectorIndex
 from exp_pool.errors import ConfigurationError
 from exp_pool.maintenance.scorer_runner import ScorerSettings
+from exp_pool.runtime.display import without_password
 from exp_pool.runtime.plugs import offers
-from exp_pool.runtime.urls import without_password
 from exp_pool.search.embedders.callable import CallableEmbedder
 from exp_pool.search.embedders.loader import EmbedderLoader
 

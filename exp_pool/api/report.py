@@ -11,7 +11,7 @@ from typing import Any
 from exp_pool.core.contracts.plugs import RecordStore
 from exp_pool.core.record import Record
 from exp_pool.maintenance.judge_training import JudgeTraining, TrainingState
-from exp_pool.maintenance.outcomes import Folded, Outcomes
+from exp_pool.maintenance.outcomes import FunctionOutcomes, Outcomes
 from exp_pool.reuse.lift import Contrast, Effect, EffectVerdict, LiftTable
 
 _JOINED_AT_ONCE = 500
@@ -65,7 +65,7 @@ class Reuse:
         answered: of these, from the pool.
         explored: run live although they would have been answered.
         abstained: the rest.
-        error_rate: about how many of all requests were answered wrongly: those looked into, for those that were not.
+        error_rate: about how many of all requests were answered wrongly: those explored stand for those that were not.
         at_most: with confidence it was less than this, at any time (`exp_pool.reuse.bound`).
         allowed: the judge's `max_error_rate`; None where this process has not asked the judge.
         confidence: of `at_most`.
@@ -142,21 +142,23 @@ class Report:
         return "".join(_as_html(function) for function in self.functions)
 
 
-def report_on(namespace: str, outcomes: Outcomes, verifying: JudgeTraining, store: RecordStore) -> Report:
+def report_on(namespace: str, outcomes: Outcomes, judge_training: JudgeTraining, store: RecordStore) -> Report:
     """What is known now.
 
     Raises:
         StoreError: the store failed.
     """
     reuse: dict[str, list[Reuse]] = {}
-    for known in verifying.all(namespace):
+    for known in judge_training.all(namespace):
         reuse.setdefault(known.function, []).append(_reuse(known))
     folded = {known.function: known for known in outcomes.all(namespace)}
     names = sorted({*reuse, *folded})
     return Report(
         namespace,
         tuple(
-            _function(namespace, folded.get(name) or Folded(name, LiftTable(), "", 0), reuse.get(name, []), store)
+            _function(
+                namespace, folded.get(name) or FunctionOutcomes(name, LiftTable(), "", 0), reuse.get(name, []), store
+            )
             for name in names
         ),
     )
@@ -185,7 +187,7 @@ def _reuse(studied: TrainingState) -> Reuse:
     )
 
 
-def _function(namespace: str, folded: Folded, reuse: list[Reuse], store: RecordStore) -> FunctionReport:
+def _function(namespace: str, folded: FunctionOutcomes, reuse: list[Reuse], store: RecordStore) -> FunctionReport:
     effects = folded.lifts.effects()
     lifts: list[Lift] = []
     for start in range(0, len(effects), _JOINED_AT_ONCE):
@@ -264,7 +266,7 @@ def _sentences(report: FunctionReport) -> list[str]:
         allowed = "" if reuse.allowed is None else f", {reuse.allowed:.1%} allowed"
         said.append(
             f"{which}{reuse.requests:,} requests: {reuse.answered / reuse.requests:.1%} answered from the pool, "
-            f"{reuse.explored / reuse.requests:.1%} looked into; wrong about {reuse.error_rate:.2%} of all, "
+            f"{reuse.explored / reuse.requests:.1%} explored; wrong about {reuse.error_rate:.2%} of all, "
             f"at most {reuse.at_most:.2%} ({reuse.confidence:.0%} confidence{allowed})"
         )
         if reuse.drifts:

@@ -1,6 +1,6 @@
 """``exp-pool``, or ``python -m exp_pool``: a pool from the command line.
 
-One file for each group of commands: `show`, `edit`, `transfer` (files in and out), `snapshot`, `jobs`
+One file for each group of commands: `stats`, `show`, `edit`, `transfer` (files in and out), `snapshot`, `jobs`
 (long work: scoring, filling, measuring) and `maintain`. What they share is `common` (a manager, and errors as messages)
 and `output` (tables, JSON, pages).
 
@@ -18,8 +18,8 @@ from typing import Annotated
 import typer
 
 from exp_pool import __version__
-from exp_pool.cli import edit, jobs, maintain, show, snapshot, transfer
-from exp_pool.cli.common import speak_of
+from exp_pool.cli import edit, jobs, maintain, show, snapshot, stats, transfer
+from exp_pool.cli.common import set_option_names
 from exp_pool.cli.output import stop_writing
 
 app = typer.Typer(
@@ -48,16 +48,16 @@ def of_all(
     """Options that belong to no command."""
     del version  # its callback has ended the program
     if context.invoked_subcommand is not None:
-        speak_of(getattr(context.command, "commands", {}).get(context.invoked_subcommand))
+        set_option_names(getattr(context.command, "commands", {}).get(context.invoked_subcommand))
 
 
-for group in (show, edit, transfer, jobs, maintain):
+for group in (stats, show, edit, transfer, jobs, maintain):
     app.registered_commands += group.app.registered_commands
 app.add_typer(snapshot.app, name="snapshot")
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     if sys.stdout is None:  # it was started with its output closed
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (as long as the process)
     try:

@@ -1,22 +1,24 @@
-"""What commands share: their options, how a manager is opened, how errors become messages, how people are asked."""
+"""What commands share: options, opening a manager, errors as messages, confirmation, a progress bar."""
 
 from __future__ import annotations
 
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import Annotated, Any
+from inspect import Signature, signature
+from itertools import chain, islice
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from exp_pool.api.manager import ExpManager
-from exp_pool.cli.output import err, note
+from exp_pool.cli.output import TableColumn, as_json, err, line, note, table
 from exp_pool.core.ttl import to_seconds
 from exp_pool.errors import (
     ConfigurationError,
@@ -29,54 +31,145 @@ from exp_pool.errors import (
 from exp_pool.runtime import clock
 from exp_pool.runtime.call_context import in_namespace
 
+T = TypeVar("T")
+
+
+def _conditions(text: str) -> dict[str, Any]:
+    """Conditions of --where."""
+    try:
+        where = json.loads(text)
+        if not isinstance(where, dict):
+            raise TypeError("it is no JSON object")
+        return where
+    except (ValueError, TypeError, RecursionError) as error:
+        example = """'{"function": "f", "created_at": {"gte": "2026-01-31"}}'"""
+        raise typer.BadParameter(f"{error}; write JSON such as {example}", param_hint="--where") from error
+
+
+def json_value(text: str, option: str | None = None) -> Any:
+    """JSON value of an option."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{error}; text needs quotes in JSON", param_hint=option) from error
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """JSON object of an option."""
+    value = json_value(text)
+    if not isinstance(value, dict):
+        raise typer.BadParameter("it must be a JSON object")
+    return value
+
+
 StoreOption = Annotated[str | None, typer.Option(help="URL of the store, such as sqlite:///.exp_pool/pool.db.")]
 IndexOption = Annotated[str | None, typer.Option(help="URL of the index, such as chroma:///.exp_pool/chroma.")]
 NamespaceOption = Annotated[
     str | None, typer.Option(help="Whose experiences; by default the namespace of the settings.")
 ]
 WhereOption = Annotated[
-    str | None,
-    typer.Option(metavar="JSON", help="""Only experiences that match, such as '{"score": {"gte": 0.8}}'."""),
+    dict[str, Any] | None,
+    typer.Option(
+        parser=_conditions, metavar="JSON", help="""Only experiences that match, such as '{"score": {"gte": 0.8}}'."""
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The experience's id, or its end, where that is enough.")]
 
+_USUAL = ("store", "namespace", "json")
 SHORTEST = 4  # characters of an id's end
 _NAMED = 5
 _options: dict[str, str] = {}  # of the command that is running: by the name of an argument how it is written here
 
 
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """The options that most commands share: which pool, whose experiences, and how the command prints its result."""
+
+    store: StoreOption = None
+    index: IndexOption = None
+    namespace: NamespaceOption = None
+    json: JsonOption = False
+
+    @contextmanager
+    def opened(self, *, index: bool = False, by_meaning: bool = False, existing: bool = True) -> Iterator[ExpManager]:
+        """Open the manager of these options; by default one that embeds nothing and needs no index.
+
+        Args:
+            index: with the index of the options or settings.
+            by_meaning: with that index, and the embedder of the settings.
+            existing: the pool must be there already.
+        """
+        given = {"store": self.store, "namespace": self.namespace}
+        given |= {"index": self.index if index or by_meaning else "none://"}
+        given |= {"embedder": None if by_meaning else "none"}
+        settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        within = in_namespace(self.namespace) if self.namespace else nullcontext()
+        with error_messages(), within, ExpManager(**settings) as manager:
+            place = manager.sync.place
+            if existing and place is not None and not place.exists():
+                raise ConfigurationError(f"there is no pool at {place}; say where it is with --store")
+            yield manager
+
+    def answer(self, value: Any, *text: str) -> None:
+        """Print the result of a command: the value for scripts, lines of text for people."""
+        if self.json:
+            as_json(value)
+        for each in () if self.json else text:
+            line(each)
+
+    def answer_rows(
+        self,
+        columns: Sequence[TableColumn],
+        items: Iterable[T],
+        plain: Callable[[T], Any],
+        cells: Callable[[T], Sequence[str]],
+        none: str,
+    ) -> None:
+        """Print many results: one JSON value in each line for scripts, a table for people.
+
+        Args:
+            columns: of the table.
+            items: the results.
+            plain: makes the JSON value of one.
+            cells: makes its row of the table.
+            none: what people are told where there are no results.
+        """
+        if self.json:
+            for each in items:
+                as_json(plain(each), lines=True)
+            return
+        rows = map(cells, items)
+        first = next(rows, None)
+        if first is None:
+            line(none)
+        else:
+            table(columns, chain([first], rows))
+
+
+def with_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command these shared options, by default `_USUAL`, after its own; it takes them as `options`."""
+    every = signature(PoolOptions, eval_str=True).parameters
+    shared = [option for name, option in every.items() if name in (names or _USUAL)]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [each for each in signature(command, eval_str=True).parameters.values() if each.name != "options"]
+
+        def run(**given: Any) -> None:
+            command(PoolOptions(**{each.name: given.pop(each.name) for each in shared}), **given)
+
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__annotations__ = {each.name: each.annotation for each in (*own, *shared)}
+        run.__signature__ = Signature([*own, *shared])  # type: ignore[attr-defined]  # what typer makes options of
+        return run
+
+    return decorate
+
+
 @contextmanager
-def opened(
-    store: str | None,
-    namespace: str | None = None,
-    *,
-    index: str | None = "none://",
-    embedder: str | None = "none",
-    existing: bool = True,
-) -> Iterator[ExpManager]:
-    """A manager; by default one that embeds nothing and needs no index.
-
-    Args:
-        store: the URL; None: as set.
-        namespace: None: as set.
-        index: None: as set.
-        embedder: None: as set.
-        existing: the pool must be there already.
-    """
-    given = {"store": store, "namespace": namespace, "index": index, "embedder": embedder}
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    with said(), in_namespace(namespace) if namespace else nullcontext(), ExpManager(**settings) as manager:
-        place = manager.sync.place
-        if existing and place is not None and not place.exists():
-            raise ConfigurationError(f"there is no pool at {place}; say where it is with --store")
-        yield manager
-
-
-@contextmanager
-def said() -> Iterator[None]:
-    """What goes wrong becomes a message and an exit code; warnings become messages."""
+def error_messages() -> Iterator[None]:
+    """Turn errors into messages and an exit code, and warnings into messages."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", ExpPoolWarning)
         warnings.showwarning = lambda message, *_args, **_more: note("warning", str(message), "yellow")
@@ -102,8 +195,8 @@ def said() -> Iterator[None]:
             raise typer.Exit(1) from error
 
 
-def speak_of(command: Any) -> None:
-    """From now on messages use the words of this command, or group of commands."""
+def set_option_names(command: Any) -> None:
+    """Use the option names of this command, or group of commands, in messages from now on."""
     _options.clear()
     for each in (command, *getattr(command, "commands", {}).values()):
         for parameter in each.params:
@@ -112,7 +205,7 @@ def speak_of(command: Any) -> None:
 
 
 def _in_options(message: str) -> str:
-    """What the library says of arguments, in the words of the command: ``--overwrite``, not ``overwrite=True``."""
+    """Message of the library in terms of options: ``--overwrite``, not ``overwrite=True``."""
     for name, option in _options.items():
         if option:
             message = re.sub(rf"\b{name}=(True\b)?", f"{option} ", message)
@@ -120,22 +213,8 @@ def _in_options(message: str) -> str:
     return message
 
 
-def conditions(text: str | None) -> dict[str, Any] | None:
-    """JSON as `where`."""
-    if text is None:
-        return None
-    try:
-        where = json.loads(text)
-        if not isinstance(where, dict):
-            raise TypeError("it is no JSON object")
-        return where
-    except (ValueError, TypeError, RecursionError) as error:
-        example = """'{"function": "f", "created_at": {"gte": "2026-01-31"}}'"""
-        raise typer.BadParameter(f"{error}; write JSON such as {example}", param_hint="--where") from error
-
-
-def moment_of(text: str, option: str) -> datetime:
-    """A time: ISO 8601 text, in UTC where it names no zone; or how long ago, such as ``2d``."""
+def parse_moment(text: str, option: str) -> datetime:
+    """Time: ISO 8601 text, in UTC where it names no zone; or how long ago, such as ``2d``."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -147,24 +226,8 @@ def moment_of(text: str, option: str) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def value_of(text: str, option: str) -> Any:
-    """The JSON value of an option."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"{error}; text needs quotes in JSON", param_hint=option) from error
-
-
-def object_of(text: str | None, option: str) -> dict[str, Any] | None:
-    """The JSON object of an option."""
-    value = None if text is None else value_of(text, option)
-    if value is not None and not isinstance(value, dict):
-        raise typer.BadParameter("it must be a JSON object", param_hint=option)
-    return value
-
-
-def whole_id(manager: ExpManager, part: str) -> str:
-    """The id that a person means.
+def resolve_id(manager: ExpManager, part: str) -> str:
+    """Whole id of an id or its end.
 
     Raises:
         NotFoundError: there is none.
@@ -180,13 +243,13 @@ def whole_id(manager: ExpManager, part: str) -> str:
         if found:
             raise InvalidInputError(f"several ids end in {part!r}: {', '.join(found)}; write more of it")
     raise NotFoundError(
-        f"no experience {part!r} in namespace {manager.sync.space!r}: give a whole id, or its end of at least "
+        f"no experience {part!r} in namespace {manager.sync.namespace!r}: give a whole id, or its end of at least "
         f"{SHORTEST} characters"
     )
 
 
 def confirm(what: str, *, yes: bool) -> None:
-    """Ask before anything is destroyed; `what` says how much. Nobody answers: it is not done.
+    """Ask before something is destroyed. Without an answer it is not done.
 
     Raises:
         typer.Exit: the answer was no.
@@ -206,7 +269,7 @@ def confirm(what: str, *, yes: bool) -> None:
 
 @contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on the terminal's error stream, shown from the first news on."""
+    """Progress bar on the error stream, shown from the first step on."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as shown:
         tasks: list[Any] = []

@@ -1,4 +1,4 @@
-"""Commands for long work: score, prefill, adopt, bench."""
+"""Long-running commands: score, prefill, adopt, bench."""
 
 from __future__ import annotations
 
@@ -13,17 +13,8 @@ import typer
 from exp_pool import snapshots
 from exp_pool.api.manager import ExpManager
 from exp_pool.api.registry import made_scorer
-from exp_pool.cli.common import (
-    JsonOption,
-    NamespaceOption,
-    StoreOption,
-    WhereOption,
-    conditions,
-    object_of,
-    opened,
-    said,
-)
-from exp_pool.cli.output import Column, as_json, line, note, table
+from exp_pool.cli.common import PoolOptions, WhereOption, error_messages, json_object, with_options
+from exp_pool.cli.output import TableColumn, as_json, line, note, table
 from exp_pool.cli.prefill import decorated_function, prefill_from
 from exp_pool.cli.snapshot import (
     Cache,
@@ -45,29 +36,31 @@ _THREADS = 8  # of --cache multi
 
 
 @app.command()
+@with_options()
 def score(
+    options: PoolOptions,
     scorer: Annotated[
         str, typer.Argument(help="The name of an installed scorer, such as exact or llm; or module:scorer of your own.")
     ],
     settings: Annotated[
-        str | None,
-        typer.Option(metavar="JSON", help="""What it is made with: '{"model": "gpt-5", "rubric": "..."}'."""),
+        dict[str, Any] | None,
+        typer.Option(
+            parser=json_object, metavar="JSON", help="""What it is made with: '{"model": "gpt-5", "rubric": "..."}'."""
+        ),
     ] = None,
     where: WhereOption = None,
     again: Annotated[bool, typer.Option("--again", help="Also what has a score of this scorer and version.")] = False,
     concurrency: Annotated[int | None, typer.Option(min=1, help="How many at a time.")] = None,
-    store: StoreOption = None,
-    namespace: NamespaceOption = None,
-    json_: JsonOption = False,
 ) -> None:
     """Score experiences. What was interrupted is gone on with. Exit code 1: some could not be scored.
 
     Example: exp-pool score llm --settings '{"model": "gpt-5", "rubric": "Is it true?"}' --where '{"annotated": true}'
     """
-    wanted, given = conditions(where), object_of(settings, "--settings") or {}
-    with opened(store, namespace) as manager:
-        report = manager.sync.score_exps(made_scorer(scorer, given), wanted, again=again, concurrency=concurrency)
-    if json_:
+    with options.opened() as manager:
+        report = manager.sync.score_exps(
+            made_scorer(scorer, settings or {}), where, again=again, concurrency=concurrency
+        )
+    if options.json:
         names = "scored skipped failed stopped tokens_in tokens_out money_usd time_s".split()
         as_json({name: getattr(report, name) for name in names})
     else:
@@ -79,7 +72,9 @@ def score(
 
 
 @app.command()
+@with_options("json")
 def prefill(
+    options: PoolOptions,
     function: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="A decorated function, as imported here.")],
     items: Annotated[
         Path,
@@ -90,7 +85,6 @@ def prefill(
     ],
     concurrency: Annotated[int, typer.Option(help="Calls at a time.")] = 1,
     namespace: Annotated[str | None, typer.Option(help="Whose pool; by default the function's.")] = None,
-    json_: JsonOption = False,
 ) -> None:
     """Make calls of a function that the pool has no answer for yet. Interrupted, the same command goes on.
 
@@ -98,16 +92,15 @@ def prefill(
 
     Example: exp-pool prefill app.agents:answer questions.jsonl
     """
-    with said(), in_namespace(namespace) if namespace else nullcontext():
+    with error_messages(), in_namespace(namespace) if namespace else nullcontext():
         ran = prefill_from(decorated_function(function), items, concurrency=concurrency)
-    if json_:
-        as_json({"ran": ran})
-    else:
-        line(f"{counted(ran, 'call')} of {function} ran; the pool had the answers of all others")
+    options.answer({"ran": ran}, f"{counted(ran, 'call')} of {function} ran; the pool had the answers of all others")
 
 
 @app.command()
+@with_options("json")
 def adopt(
+    options: PoolOptions,
     name: Annotated[
         str,
         typer.Argument(
@@ -118,7 +111,6 @@ def adopt(
     store: Annotated[
         str | None, typer.Option(help="URL of the store, such as that of a recording; by default the function's own.")
     ] = None,
-    json_: JsonOption = False,
 ) -> None:
     """Let what earlier source of a function answered answer again, after a change that makes no difference.
 
@@ -128,7 +120,7 @@ def adopt(
     Example: exp-pool adopt app.agents:answer
     """
     of_a_module = ":" in name and not name.partition(":")[0].endswith(".py")  # which stands in scripts' names
-    with opened(store, namespace) if store or not of_a_module else said() as manager:
+    with PoolOptions(store, namespace=namespace).opened() if store or not of_a_module else error_messages() as manager:
         pool = manager.sync if manager is not None else None
         if of_a_module or pool is None:
             with in_namespace(namespace) if namespace else nullcontext():
@@ -140,13 +132,10 @@ def adopt(
                     f"nothing is stored under {name!r} in namespace {spaces[0]!r}: `exp-pool stats` names what is"
                 )
             adopted = pool.functions.adopt(name, "", spaces)
-    if json_:
-        as_json({"adopted": adopted})
-    else:
-        line(_adopted(adopted, name, whatever=not of_a_module))
+    options.answer({"adopted": adopted}, _adoption_text(adopted, name, whatever=not of_a_module))
 
 
-def _adopted(count: int, name: str, *, whatever: bool) -> str:
+def _adoption_text(count: int, name: str, *, whatever: bool) -> str:
     if not count:
         return f"{name} has no answers of earlier source"
     again = f"{counted(count, 'answer')} of {name} {'answers' if count == 1 else 'answer'} again"
@@ -156,7 +145,9 @@ def _adopted(count: int, name: str, *, whatever: bool) -> str:
 
 
 @app.command()
+@with_options("json")
 def bench(
+    options: PoolOptions,
     cache: CacheOption = Cache.SINGLE,
     persist: PersistOption = False,
     eviction: EvictionOption = EvictionOrder.LRU,
@@ -166,7 +157,6 @@ def bench(
     calls: Annotated[int, typer.Option(min=1, help="How many calls.")] = 20_000,
     tools: Annotated[int, typer.Option(min=1, help="How many different calls there are.")] = 2_000,
     seed: Annotated[int, typer.Option(help="Which calls.")] = 0,
-    json_: JsonOption = False,
 ) -> None:
     """Measure a cache of tool calls in memory, with RL-Factory's options: some calls come often, most seldom.
 
@@ -177,7 +167,7 @@ def bench(
     chance = random.Random(seed)  # noqa: S311  (a workload, no secret)
     numbers = chance.choices(range(tools), weights=[1 / (rank + 1) for rank in range(tools)], k=calls)
     settings: dict[str, Any] = {"store": "memory://", "index": "none://", "embedder": "none"}
-    with said(), ExpManager(**settings, max_entries=max_size, eviction=eviction.value) as manager:
+    with error_messages(), ExpManager(**settings, max_entries=max_size, eviction=eviction.value) as manager:
         loaded = sum(snapshots.load(manager, source) for source in load_cache or [])
 
         @manager.exp_cache(name="exp_pool.bench.tool", ttl="1h" if eviction is EvictionOrder.TTL else None)
@@ -185,7 +175,7 @@ def bench(
             return {"number": number, "text": "x" * 200}
 
         began = monotonic()
-        times = _asked(tool, numbers, threads=_THREADS if cache is Cache.MULTI else 1)
+        times = _timed_calls(tool, numbers, threads=_THREADS if cache is Cache.MULTI else 1)
         took = monotonic() - began
         manager.sync.flush()
         counted = manager.stats()
@@ -205,14 +195,17 @@ def bench(
         "loaded": loaded,
         "files": len(files),
     }
-    if json_:
+    if options.json:
         as_json(result)
     else:
-        table((Column("what"), Column("value", right=True)), ([name, f"{value:,}"] for name, value in result.items()))
+        table(
+            (TableColumn("what"), TableColumn("value", right=True)),
+            ([name, f"{value:,}"] for name, value in result.items()),
+        )
 
 
-def _asked(tool: Any, numbers: list[int], *, threads: int) -> list[float]:
-    """How long each call took, in seconds."""
+def _timed_calls(tool: Any, numbers: list[int], *, threads: int) -> list[float]:
+    """Duration of each call, in seconds."""
 
     def ask(mine: list[int]) -> list[float]:
         times = []

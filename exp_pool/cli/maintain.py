@@ -1,4 +1,4 @@
-"""Commands that look after a pool: doctor, reindex, backup, restore, vacuum, migrate."""
+"""Maintenance commands: doctor, reindex, backup, restore, vacuum, migrate."""
 
 from __future__ import annotations
 
@@ -7,30 +7,28 @@ from typing import Annotated
 
 import typer
 
-from exp_pool.cli.common import IndexOption, JsonOption, StoreOption, WhereOption, bar, conditions, opened, said
+from exp_pool.cli.common import PoolOptions, WhereOption, bar, error_messages, with_options
 from exp_pool.cli.output import as_json, facts, line
-from exp_pool.runtime.urls import without_password
+from exp_pool.runtime.display import without_password
 from exp_pool.snapshots.migration import migrate as move
 
 app = typer.Typer()
 
 
 @app.command()
+@with_options("store", "index", "json")
 def doctor(
-    store: StoreOption = None,
-    index: IndexOption = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend it: see above.")] = False,
-    json_: JsonOption = False,
+    options: PoolOptions, fix: Annotated[bool, typer.Option("--fix", help="Mend it: see above.")] = False
 ) -> None:
     """Say what is there, what is owed and what is damaged. Exit code 1: something is damaged.
 
     With --fix, a damaged index is built anew from the store. A damaged store is set aside under another name, beside a
     new one that holds whatever could be read.
     """
-    with opened(store, index=index) as manager, bar("building the index") as progress:
+    with options.opened(index=True) as manager, bar("building the index") as progress:
         report = manager.sync.doctor(fix=fix, progress=progress)
     places = {"store": without_password(manager.config.store), "index": without_password(manager.config.index)}
-    if json_:
+    if options.json:
         facts_ = {**places, **report.facts}
         told = {"facts": facts_, "namespaces": report.counts, "done": report.done, "problems": report.problems}
         as_json({"sound": report.sound, **told})
@@ -47,9 +45,10 @@ def doctor(
 
 
 @app.command()
-def reindex(store: StoreOption = None, index: IndexOption = None) -> None:
+@with_options("store", "index")
+def reindex(options: PoolOptions) -> None:
     """Build the index anew from the store, beside the old one, which answers meanwhile."""
-    with opened(store, index=index) as manager, bar("building the index") as progress:
+    with options.opened(index=True) as manager, bar("building the index") as progress:
         rows = manager.sync.reindex(progress)
         least = manager.config.index_from
     if rows:
@@ -59,22 +58,23 @@ def reindex(store: StoreOption = None, index: IndexOption = None) -> None:
 
 
 @app.command()
+@with_options("store")
 def backup(
-    target: Annotated[Path, typer.Argument(help="The file to write; it must not be there yet.")],
-    store: StoreOption = None,
+    options: PoolOptions, target: Annotated[Path, typer.Argument(help="The file to write; it must not be there yet.")]
 ) -> None:
     """Copy the pool's store to a file, as it is at one moment, while others go on using it."""
-    with opened(store) as manager:
+    with options.opened() as manager:
         manager.sync.backup(target)
     line(f"copied to {target}")
 
 
 @app.command()
+@with_options("store")
 def restore(
-    source: Annotated[Path, typer.Argument(help="A file that was written by backup.")], store: StoreOption = None
+    options: PoolOptions, source: Annotated[Path, typer.Argument(help="A file that was written by backup.")]
 ) -> None:
     """Put a copy of a backup in the place of the pool's store; the present one is set aside, not overwritten."""
-    with opened(store, index=None, existing=False) as manager:
+    with options.opened(index=True, existing=False) as manager:
         aside = manager.sync.restore(source)
     line(f"restored from {source}")
     if aside is not None:
@@ -82,9 +82,10 @@ def restore(
 
 
 @app.command()
-def vacuum(store: StoreOption = None) -> None:
+@with_options("store")
+def vacuum(options: PoolOptions) -> None:
     """Give the space of what was deleted back to the disk. Others wait meanwhile."""
-    with opened(store) as manager:
+    with options.opened() as manager:
         place = manager.sync.place
         before = place.stat().st_size if place and place.is_file() else 0
         manager.sync.vacuum()
@@ -108,9 +109,8 @@ def migrate(
 
     Started again it continues. Relative paths are relative to the project's root.
     """
-    wanted = conditions(where)
-    with said():
-        moved = move(source, target, wanted, namespace=namespace, dry_run=dry_run)
+    with error_messages():
+        moved = move(source, target, where, namespace=namespace, dry_run=dry_run)
     if moved.before:
         line(f"the target held {moved.before:,} rows before")
     line(f"{without_password(source)} -> {without_password(target)}: {moved}")

@@ -1,4 +1,4 @@
-"""How commands print: tables in a terminal, lines with tabs in a pipe, JSON for scripts, pages where it is long.
+"""Output of commands: tables in a terminal, tab-separated lines in a pipe, JSON for scripts, a pager for long tables.
 
 What is stored is shown as text: control characters are escaped, so that nothing stored moves the cursor, clears the
 screen or changes the colours of whoever looks at it.
@@ -25,7 +25,7 @@ _CUT_OFF = 141  # the exit code that a shell gives a program which SIGPIPE has e
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Whoever read it, such as `head`, has stopped."""
+        """Stop: the reader, such as `head`, has closed the pipe."""
         stop_writing()
 
 
@@ -37,8 +37,8 @@ _SHORT_ID = 8  # of an id: its end, because ids of one time begin alike
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table. `least`: terminals narrower than this go without it; `flexible`: it gives way to others."""
+class TableColumn:
+    """Column of a table. `least`: narrower terminals leave it out; `flexible`: it gives way to others."""
 
     name: str
     right: bool = False
@@ -47,17 +47,23 @@ class Column:
 
 
 def line(text: str, style: str | None = None) -> None:
-    """A line of text."""
+    """Print a line of text."""
     out.print(Text(_encodable(text), style=style or ""))
 
 
 def note(kind: str, text: str, style: str) -> None:
-    """A line on the error stream that says first what it is."""
+    """Print a line on the error stream that begins with its kind.
+
+    Args:
+        kind: such as ``error``.
+        text: the message.
+        style: of the kind, as rich names it.
+    """
     err.print(Text.assemble((kind, style), ": ", _encodable(escaped(text, lines=True))))
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Rows of text: a table that fits the terminal, through a pager if it is long; in a pipe, whole lines with tabs."""
+def table(columns: Sequence[TableColumn], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows: a table that fits the terminal, with a pager if it is long; whole lines with tabs in a pipe."""
     if not out.is_terminal:
         _write("\t".join(column.name for column in columns))
         for row in rows:
@@ -82,7 +88,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
-    """Names and values, one under the other."""
+    """Print names and values, one under the other."""
     listed = list(pairs)
     width = max((len(name) for name, _ in listed), default=0)
     for name, value in listed:
@@ -90,7 +96,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
 
 
 def as_json(value: Any, *, lines: bool = False) -> None:
-    """A value as JSON: indented, or in one line of many.
+    """Print a value as JSON: indented, or in one line of many.
 
     Characters that the output cannot write (lone surrogates; all but ASCII in some terminals) are escaped as JSON does.
     """
@@ -104,14 +110,14 @@ def as_json(value: Any, *, lines: bool = False) -> None:
 
 
 def stop_writing() -> NoReturn:
-    """Nobody reads the output any more: no traceback, and what is still to be written goes nowhere."""
+    """End the program without a traceback when nobody reads its output any more."""
     with suppress(OSError, ValueError):  # an output without a file behind it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(_CUT_OFF)
 
 
 def _write(text: str) -> None:
-    """A line as it is; rich would make spaces of tabs."""
+    """Print a line unchanged; rich would turn tabs into spaces."""
     try:
         sys.stdout.write(text + "\n")
     except BrokenPipeError:
@@ -130,12 +136,12 @@ def _escape(char: str) -> str:
 
 
 def brief(text: str) -> str:
-    """The beginning of a text, in one line."""
+    """Beginning of a text, in one line."""
     return escaped(" ".join(text[: 2 * _BRIEF].split()))[:_BRIEF]
 
 
 def shown(value: Any) -> str:
-    """A value as people read it: text as it is, the rest as JSON where it can be."""
+    """Value as people read it: text as it is, the rest as JSON where it can be."""
     if isinstance(value, str):
         return value
     try:
@@ -145,17 +151,17 @@ def shown(value: Any) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """A time, in UTC."""
+    """Time in UTC."""
     return "" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def number(value: float | None) -> str:
-    """A score."""
+    """Score with two digits."""
     return "" if value is None else f"{value:.2f}"
 
 
-def short(id_: str) -> str:
-    """An id: in a terminal its end, which commands understand."""
+def short_id(id_: str) -> str:
+    """End of an id in a terminal; commands accept it."""
     return id_[-_SHORT_ID:] if out.is_terminal else id_
 
 

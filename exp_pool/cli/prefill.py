@@ -1,4 +1,4 @@
-"""Calls from a file: what ``exp-pool prefill`` does, and how other commands find a decorated function."""
+"""Calls from a file for ``exp-pool prefill``, and importing a decorated function by its name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from exp_pool.errors import InvalidInputError
 
 
 def decorated_function(name: str) -> Any:
-    """The decorated function that is called ``module:function``, or ``module:Class.method``; imported from here.
+    """Import the decorated function ``module:function`` or ``module:Class.method`` from the current folder.
 
     Raises:
         InvalidInputError: there is none, or it is not decorated.
@@ -39,7 +39,13 @@ def decorated_function(name: str) -> Any:
 
 
 def prefill_from(function: Any, items: Path, *, concurrency: int = 1, progress: bool = True) -> int:
-    """Make the calls of a file, one JSON value in a line; how many ran. The file is read as far as needed.
+    """Make the calls of a file, one JSON value in a line, and return how many ran. The file is read as far as needed.
+
+    Args:
+        function: the decorated function.
+        items: the file.
+        concurrency: calls at a time.
+        progress: whether to show a bar.
 
     Raises:
         InvalidInputError: a line is no JSON.
@@ -51,7 +57,7 @@ def prefill_from(function: Any, items: Path, *, concurrency: int = 1, progress: 
 
 
 def _calls(path: Path) -> Iterator[Any]:
-    """An array is a call's positional arguments."""
+    """Calls of the file. An array holds the positional arguments."""
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():

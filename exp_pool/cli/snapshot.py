@@ -1,4 +1,4 @@
-"""``exp-pool snapshot``: pools as files. Alone, RL-Factory's cycle with its options: files in, evicted, files out."""
+"""``exp-pool snapshot``: save, load and merge pools as files. Without a command: RL-Factory's cycle and its options."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import typer
 
 from exp_pool import snapshots
 from exp_pool.api.manager import ExpManager
-from exp_pool.cli.common import JsonOption, NamespaceOption, StoreOption, opened, said
-from exp_pool.cli.output import as_json, line
+from exp_pool.cli.common import PoolOptions, error_messages, with_options
+from exp_pool.cli.output import line
 from exp_pool.core.contracts.plugs import EvictionOrder
 from exp_pool.errors import InvalidInputError
 
@@ -38,7 +38,9 @@ PartitionOption = Annotated[int, typer.Option(min=1, help="Entries in one file a
 
 
 @app.callback()
+@with_options("json")
 def cycle(
+    options: PoolOptions,
     context: typer.Context,
     cache: CacheOption = Cache.SINGLE,
     persist: PersistOption = False,
@@ -46,7 +48,6 @@ def cycle(
     max_size: MaxSizeOption = 1000,
     persist_dir: PersistDirOption = Path("./cache"),
     load_cache: LoadCacheOption = None,
-    json_: JsonOption = False,
 ) -> None:
     """Pools as files that nodes exchange. Without a command: put files together, evict, write.
 
@@ -57,7 +58,7 @@ def cycle(
     if context.invoked_subcommand is not None:
         return
     sources = load_cache or []
-    with said():
+    with error_messages():
         if cache is Cache.SINGLE and len(sources) > 1:
             raise InvalidInputError(f"--cache single takes one --load-cache, not {len(sources)}; say --cache multi")
         settings = {"store": "memory://", "index": "none://", "embedder": "none"}
@@ -66,27 +67,26 @@ def cycle(
             manager.sync.flush()
             kept = sum(1 for _ in manager.sync.iter_exps(history=True))
             paths = snapshots.save(manager, persist_dir) if persist else []
-    if json_:
-        as_json({"loaded": loaded, "kept": kept, "files": [str(path) for path in paths]})
-    else:
-        where = f"; {len(paths):,} files in {persist_dir}" if persist else "; say --persist to write it"
-        line(f"{loaded:,} rows loaded, {kept:,} kept ({eviction.value}, at most {max_size:,}){where}")
+    where = f"; {len(paths):,} files in {persist_dir}" if persist else "; say --persist to write it"
+    options.answer(
+        {"loaded": loaded, "kept": kept, "files": [str(path) for path in paths]},
+        f"{loaded:,} rows loaded, {kept:,} kept ({eviction.value}, at most {max_size:,}){where}",
+    )
 
 
 @app.command()
+@with_options()
 def save(
+    options: PoolOptions,
     folder: Annotated[Path, typer.Argument(help="The folder; made where it is not there.")] = Path("./cache"),
     partition_size: PartitionOption = 10_000,
     every: Annotated[str | None, typer.Option(help="Go on and save every so often, such as 10m, until Ctrl-C.")] = None,
-    store: StoreOption = None,
-    namespace: NamespaceOption = None,
-    json_: JsonOption = False,
 ) -> None:
     """Write the pool, history and deletions too, as files.
 
     Example: exp-pool snapshot save ./cache
     """
-    with opened(store, namespace) as manager:
+    with options.opened() as manager:
         if every is not None:
             try:
                 with snapshots.saving(manager, folder, every, partition_size=partition_size):
@@ -97,14 +97,13 @@ def save(
                 line(f"saved to {folder}")
                 return
         paths = snapshots.save(manager, folder, partition_size)
-    if json_:
-        as_json([str(path) for path in paths])
-    else:
-        line(f"{len(paths):,} files in {folder}")
+    options.answer([str(path) for path in paths], f"{len(paths):,} files in {folder}")
 
 
 @app.command()
+@with_options()
 def load(
+    options: PoolOptions,
     path: Annotated[Path, typer.Argument(help="A file, or a folder that save wrote.")],
     incremental: Annotated[
         bool, typer.Option("--incremental", help="Only what is not there yet, and deletions.")
@@ -112,20 +111,14 @@ def load(
     clear: Annotated[
         bool, typer.Option("--clear", help="Delete what is as old as what the other pool cleared.")
     ] = False,
-    store: StoreOption = None,
-    namespace: NamespaceOption = None,
-    json_: JsonOption = False,
 ) -> None:
     """Bring files into the pool. Rows that were deleted where they were saved are deleted here, too.
 
     Example: exp-pool snapshot load ./cache
     """
-    with opened(store, namespace, existing=False) as manager:
+    with options.opened(existing=False) as manager:
         written = snapshots.load(manager, path, incremental, clear=clear)
-    if json_:
-        as_json({"written": written})
-    else:
-        line(f"{written:,} rows written")
+    options.answer({"written": written}, f"{written:,} rows written")
 
 
 @app.command()
@@ -137,5 +130,5 @@ def merge(
 
     Example: exp-pool snapshot merge a.cache b.cache --out both.cache
     """
-    with said():
+    with error_messages():
         line(f"written to {snapshots.merge(paths, out)}")

@@ -1,4 +1,4 @@
-"""Commands for files in and out: import, export."""
+"""Commands for files: import, export."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from exp_pool.cli.common import JsonOption, NamespaceOption, StoreOption, WhereOption, conditions, object_of, opened
+from exp_pool.cli.common import PoolOptions, WhereOption, json_object, with_options
 from exp_pool.cli.output import as_json, line, note
 from exp_pool.core.experience import Trust
 from exp_pool.curation.importers.report import ImportReport
@@ -19,7 +19,7 @@ app = typer.Typer()
 
 
 class Include(StrEnum):
-    """What is exported only if it is asked for."""
+    """What is exported only on request."""
 
     QUARANTINED = "quarantined"
     EXPIRED = "expired"
@@ -27,22 +27,23 @@ class Include(StrEnum):
 
 
 @app.command("import")
+@with_options()
 def import_(
+    options: PoolOptions,
     path: Annotated[Path, typer.Argument(help="A file, or a folder of files.")],
     format_: Annotated[str | None, typer.Option("--format", "-f", help="By default what it looks like.")] = None,
     function: Annotated[str | None, typer.Option(help="The name under which all of it is stored.")] = None,
     trust: Annotated[Trust, typer.Option(help="trusted: it may be used at once.")] = Trust.QUARANTINED,
     columns: Annotated[
-        str | None,
-        typer.Option(metavar="JSON", help="""Of tables and JSON lines: '{"request": "question"}'."""),
+        dict[str, Any] | None,
+        typer.Option(
+            parser=json_object, metavar="JSON", help="""Of tables and JSON lines: '{"request": "question"}'."""
+        ),
     ] = None,
     requests: Annotated[Path | None, typer.Option(help="Of OpenAI's batch output the file of the requests.")] = None,
     keep_namespaces: Annotated[bool, typer.Option(help="Rows of exported pools stay in their namespaces.")] = False,
     revive: Annotated[bool, typer.Option(help="Bring in what was deleted from this pool, too.")] = False,
     skip_damaged: Annotated[bool, typer.Option(help="Go on behind what cannot be read.")] = False,
-    store: StoreOption = None,
-    namespace: NamespaceOption = None,
-    json_: JsonOption = False,
 ) -> None:
     """Bring in experiences of others: logs, traces, caches, tables. Quarantined, until they are promoted.
 
@@ -52,8 +53,7 @@ def import_(
     """
     from exp_pool.curation import importers
 
-    names = object_of(columns, "--columns")
-    with opened(store, namespace, existing=False) as manager:
+    with options.opened(existing=False) as manager:
         try:
             report = importers.load(
                 manager,
@@ -61,7 +61,7 @@ def import_(
                 format_,
                 function=function,
                 trust=trust,
-                columns=names,
+                columns=columns,
                 requests=requests,
                 keep_namespaces=keep_namespaces,
                 revive=revive,
@@ -71,7 +71,7 @@ def import_(
             if err.report is not None:
                 note("imported before that", str(err.report), "yellow")
             raise
-    if json_:
+    if options.json:
         as_json({name: value for name, value in _plain(report).items() if name != "behind"})
     else:
         line(str(report))
@@ -82,7 +82,9 @@ def import_(
 
 
 @app.command()
+@with_options()
 def export(
+    options: PoolOptions,
     path: Annotated[Path, typer.Argument(help="The file or folder to write.")],
     format_: Annotated[
         str, typer.Option("--format", "-f", help="jsonl, parquet, sft, dpo, dspy, datasets or markdown.")
@@ -96,9 +98,6 @@ def export(
     seed: Annotated[int, typer.Option(help="Which ones go to which side.")] = 0,
     min_gap: Annotated[float, typer.Option(help="Of dpo: by how much scores differ at least.")] = 0.2,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export there.")] = False,
-    store: StoreOption = None,
-    namespace: NamespaceOption = None,
-    json_: JsonOption = False,
 ) -> None:
     """Write experiences to a file: to be imported again, to be read, or to train on. Without secrets.
 
@@ -106,13 +105,12 @@ def export(
     """
     from exp_pool.curation import exporters
 
-    wanted = conditions(where)
-    with opened(store, namespace) as manager:
+    with options.opened() as manager:
         manifest = exporters.save(
             manager,
             path,
             format_,
-            where=wanted,
+            where=where,
             include=[each.value for each in include or []],
             history=history,
             deduplicate=deduplicate,
@@ -122,10 +120,7 @@ def export(
             min_gap=min_gap,
             overwrite=overwrite,
         )
-    if json_:
-        as_json(_plain(manifest))
-    else:
-        line(str(manifest))
+    options.answer(_plain(manifest), str(manifest))
 
 
 def _plain(report: Any) -> dict[str, Any]:

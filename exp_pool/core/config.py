@@ -22,10 +22,10 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from exp_pool.core.ttl import to_seconds
 from exp_pool.errors import ConfigurationError
+from exp_pool.runtime.display import without_password
 from exp_pool.runtime.files import root_above
 from exp_pool.runtime.notices import Notices
 from exp_pool.runtime.sizes import to_bytes
-from exp_pool.runtime.urls import without_password
 
 _PREFIX = "EXP_POOL_"
 # Read elsewhere: where exported models lie, and what the project's own tests are told.

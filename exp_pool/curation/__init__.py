@@ -1,4 +1,4 @@
-"""Curation: experiences as frames, edited, compared, applied and undone; found, merged, distilled, verified.
+"""Curation: edit experiences as data frames, apply and undo changes, find duplicates, merge, distill, verify.
 
 ::
 

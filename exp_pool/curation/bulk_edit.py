@@ -1,4 +1,4 @@
-"""What a curator does to some experiences: other labels, out of use, into use again. Each can be undone."""
+"""Bulk edits of chosen experiences: relabel, quarantine, promote. Each can be undone."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from exp_pool.core.record import Record, vouched_for
 from exp_pool.curation.cells import EMPTY, read_cell
 from exp_pool.curation.change_log import commit
 from exp_pool.curation.change_set import Change, planned
-from exp_pool.curation.columns import DELETED, Row, column
-from exp_pool.curation.frame_diff import edited_row
-from exp_pool.curation.frames import settle
+from exp_pool.curation.columns import DELETED, ParsedRecord, column
+from exp_pool.curation.edited_row import edited_row
+from exp_pool.curation.frames import recover_unfinished
 from exp_pool.errors import InvalidInputError, NotFoundError
 from exp_pool.stores.lineage import descended
 
@@ -33,7 +33,7 @@ def relabel(
     who: str | None = None,
     why: str = "",
 ) -> Change:
-    """Give these experiences the same labels: what they should have answered, their kind, metadata, a score.
+    """Set the same labels on these experiences: expected answer, kind, metadata, a score.
 
     Args:
         manager: whose pool.
@@ -57,7 +57,7 @@ def relabel(
             )
     pairs: list[tuple[Record | None, Record | None]] = []
     for record in rows_of(pool, experiences):
-        row = Row(record)
+        row = ParsedRecord(record)
         said = {
             name: read_cell(each, cells[name], each.read(row), json=False, floats=False) for name, each in how.items()
         }
@@ -66,7 +66,7 @@ def relabel(
                 f"{empty[0]!r} is null: say MISSING to take the value away, or curation.NONE for None"
             )
         pairs.append((record, edited_row(pool, record, said)))
-    return commit(pool, planned(pool.space, "relabel", pairs), who=who, why=why)
+    return commit(pool, planned(pool.namespace, "relabel", pairs), who=who, why=why)
 
 
 def quarantine(
@@ -77,7 +77,7 @@ def quarantine(
     descendants: bool = False,
     who: str | None = None,
 ) -> Change:
-    """Take experiences out of use: they are kept, and seen by curators, but answer nothing and are shown to nobody.
+    """Quarantine experiences: curators see them, but they answer nothing and are shown to no function.
 
     What is drawn from them from now on is quarantined as they are.
 
@@ -97,7 +97,7 @@ def quarantine(
         raise InvalidInputError(f"reason={reason!r} must say why; whoever looks at them later will want to know")
     pool, records = manager.sync, rows_of(manager.sync, experiences)
     if descendants:
-        rows = pool.store.scan(RecordQuery(pool.space, history=True))
+        rows = pool.store.scan(RecordQuery(pool.namespace, history=True))
         records += rows_of(pool, descended(rows, [record.id for record in records]))
     return _trust(pool, "quarantine", records, Trust.QUARANTINED, who=who, why=reason)
 
@@ -105,7 +105,13 @@ def quarantine(
 def promote(
     manager: ExpManager, experiences: Iterable[str | Experience], *, who: str | None = None, why: str = ""
 ) -> Change:
-    """Take quarantined experiences into use again; what outcomes said against them before does not count any more.
+    """Trust quarantined experiences again. Outcomes recorded before do not count against them any more.
+
+    Args:
+        manager: whose pool.
+        experiences: which, or their ids.
+        who: for `history`; by default the user of this machine.
+        why: likewise.
 
     Raises:
         NotFoundError: one is not in this namespace.
@@ -118,25 +124,25 @@ def _trust(pool: Pool, what: str, records: Sequence[Record], trust: Trust, *, wh
     pairs = [(record, replace(record, trust=trust.value)) for record in records]
     if trust is Trust.TRUSTED:
         pairs = [(before, vouched_for(after)) for before, after in pairs]
-    return commit(pool, planned(pool.space, what, pairs), who=who, why=why)
+    return commit(pool, planned(pool.namespace, what, pairs), who=who, why=why)
 
 
 def rows_of(pool: Pool, experiences: Iterable[str | Experience]) -> list[Record]:
-    """The rows of these experiences, each once.
+    """Rows of these experiences, each once.
 
     Raises:
         NotFoundError: one is not in this namespace.
     """
-    settle(pool)
+    recover_unfinished(pool)
     ids = ids_of(experiences)
-    found = pool.store.get_many(pool.space, ids, by="id")
+    found = pool.store.get_many(pool.namespace, ids, by="id")
     if unknown := [id_ for id_, record in zip(ids, found, strict=True) if record is None]:
-        raise NotFoundError(f"no experience {', '.join(map(repr, unknown[:_NAMED]))} in namespace {pool.space!r}")
+        raise NotFoundError(f"no experience {', '.join(map(repr, unknown[:_NAMED]))} in namespace {pool.namespace!r}")
     return [record for record in found if record is not None]
 
 
 def ids_of(experiences: Iterable[str | Experience]) -> list[str]:
-    """The ids of these experiences, each once.
+    """Ids of these experiences, each once.
 
     Raises:
         InvalidInputError: one is neither an experience nor an id.

@@ -1,8 +1,9 @@
-"""What an edited cell says, whatever the kind of frame: pandas makes integers floats, and has four sorts of nothing."""
+"""Reading edited cells: pandas turns integers into floats, and has four kinds of null."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 from exp_pool.core.experience import MISSING
 from exp_pool.core.values.deep_equal import difference
 from exp_pool.core.values.encoding import loads
-from exp_pool.curation.columns import METADATA, Column, Kind
+from exp_pool.curation.columns import METADATA, CellKind, FrameColumn
 from exp_pool.curation.frames import SHOWN, as_text
 from exp_pool.errors import DecodingError, InvalidInputError
 from exp_pool.runtime.clock import to_us
@@ -35,8 +36,8 @@ EMPTY: Final = Nothing.EMPTY
 """The cell is null where there is a value."""
 
 
-def read_cell(column: Column, cell: Any, present: Any, *, json: bool, floats: bool) -> Any:
-    """The value that a cell says, in the form of `columns`; `present` itself where it says nothing else.
+def read_cell(column: FrameColumn, cell: Any, present: Any, *, json: bool, floats: bool) -> Any:
+    """Value of an edited cell, in the form of `columns`; `present` itself where the cell was not edited.
 
     Args:
         column: which.
@@ -54,9 +55,9 @@ def read_cell(column: Column, cell: Any, present: Any, *, json: bool, floats: bo
         return None
     if cell is MISSING:
         return MISSING
-    if json and column.kind is Kind.VALUE and not column.name.startswith(METADATA):
+    if json and column.kind is CellKind.VALUE and not column.name.startswith(METADATA):
         value = _read_json(cell, present)
-    elif json and column.kind is Kind.TEXT and present is not MISSING and cell == as_text(present):
+    elif json and column.kind is CellKind.TEXT and present is not MISSING and cell == as_text(present):
         value = present
     else:
         value = _READERS[column.kind](cell, present, floats)
@@ -64,12 +65,12 @@ def read_cell(column: Column, cell: Any, present: Any, *, json: bool, floats: bo
 
 
 def is_null(cell: Any) -> bool:
-    """Whether a cell holds nothing: None, NaN, or what pandas has for it (told by name, so as not to import it)."""
+    """Whether a cell is null: None, NaN, or a null of pandas (known by name, so that pandas is not imported)."""
     return cell is None or (isinstance(cell, float) and math.isnan(cell)) or type(cell).__name__ in _PANDAS_NOTHING
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are the same, types too."""
+    """Whether two values are equal, types too."""
     if type(one) is not type(other):
         return False
     if type(one) in (str, int, bool):
@@ -82,7 +83,7 @@ def _read_json(cell: Any, present: Any) -> Any:
         raise InvalidInputError(f"{cell!r:.80} must be JSON text in an Arrow or Polars frame")
     if cell == MISSING.value:
         return MISSING
-    if cell == SHOWN[Kind.VALUE](present):
+    if cell == SHOWN[CellKind.VALUE](present):
         return present
     try:
         return loads(cell)
@@ -98,25 +99,17 @@ def _read_text(cell: Any, _present: Any, _floats: bool) -> str:
     return cell.value if isinstance(cell, Enum) else str(cell)
 
 
-def _read_integer(cell: Any, _present: Any, _floats: bool) -> int:
-    number = _plain(cell)
-    if isinstance(number, bool) or not isinstance(number, int | float) or number != int(number):
-        raise InvalidInputError(f"{cell!r:.80} must be a whole number")
-    return int(number)
+def _plain_reader(types: Any, convert: Callable[[Any], Any], wanted: str) -> Callable[[Any, Any, bool], Any]:
+    """Reader of a cell that holds one of these types; of an integer also a float without a fraction."""
 
+    def read(cell: Any, _present: Any, _floats: bool) -> Any:
+        value = _plain(cell)
+        wrong_type = isinstance(value, bool) != (convert is bool) or not isinstance(value, types)
+        if wrong_type or (convert is int and value != int(value)):
+            raise InvalidInputError(f"{cell!r:.80} must be {wanted}")
+        return convert(value)
 
-def _read_number(cell: Any, _present: Any, _floats: bool) -> float:
-    number = _plain(cell)
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise InvalidInputError(f"{cell!r:.80} must be a number")
-    return float(number)
-
-
-def _read_flag(cell: Any, _present: Any, _floats: bool) -> bool:
-    flag = _plain(cell)
-    if not isinstance(flag, bool):
-        raise InvalidInputError(f"{cell!r:.80} must be True or False")
-    return flag
+    return read
 
 
 def _read_time(cell: Any, _present: Any, _floats: bool) -> int:
@@ -138,7 +131,7 @@ def _read_value(cell: Any, present: Any, floats: bool) -> Any:
 
 
 def _plain(cell: Any) -> Any:
-    """Python's own for a scalar of numpy or pandas."""
+    """Python value of a scalar of numpy or pandas."""
     if hasattr(cell, "to_pydatetime"):
         return cell.to_pydatetime(warn=False)
     if type(cell).__module__ == "numpy" and hasattr(cell, "item") and getattr(cell, "ndim", 0) == 0:
@@ -147,10 +140,10 @@ def _plain(cell: Any) -> Any:
 
 
 _READERS = {
-    Kind.TEXT: _read_text,
-    Kind.INTEGER: _read_integer,
-    Kind.NUMBER: _read_number,
-    Kind.FLAG: _read_flag,
-    Kind.TIME: _read_time,
-    Kind.VALUE: _read_value,
+    CellKind.TEXT: _read_text,
+    CellKind.INTEGER: _plain_reader(int | float, int, "a whole number"),
+    CellKind.NUMBER: _plain_reader(int | float, float, "a number"),
+    CellKind.FLAG: _plain_reader(bool, bool, "True or False"),
+    CellKind.TIME: _read_time,
+    CellKind.VALUE: _read_value,
 }

@@ -1,4 +1,4 @@
-"""Changes made, undone, looked back on and forgotten. `exp_pool.stores.journal` makes a change all or nothing."""
+"""Change log: apply a change, undo it, list changes, forget them. `stores.journal` makes a change all or nothing."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from exp_pool.core.experience import new_id
 from exp_pool.core.record import Record
 from exp_pool.curation.change_set import Change, planned
 from exp_pool.curation.frame_diff import diff
-from exp_pool.curation.frames import settle
+from exp_pool.curation.frames import recover_unfinished
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.runtime.clock import now, now_us
 from exp_pool.stores.change_notes import ChangeNote, ChangeStatus
 from exp_pool.stores.journal import some
+from exp_pool.stores.pages import rows_by_id
 
 if TYPE_CHECKING:
     from exp_pool.api.manager import ExpManager
     from exp_pool.api.pool import Pool
 
-_BATCH = 500
 # What people say of an experience: one that was added and then changed there is not simply deleted again.
 _SAID = "response expected kind trust metric trajectory model strategy parents metadata expires_at".split()
 
@@ -36,7 +36,7 @@ def apply_frame(
     why: str = "",
     delete_missing: bool = False,
 ) -> Change:
-    """Make the pool what an edited frame says: all of it or nothing. By default only say what that would be.
+    """Apply an edited frame, all of it or nothing. By default only return what would change.
 
     Args:
         manager: whose pool.
@@ -65,7 +65,7 @@ def apply_frame(
 
 
 def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: str = "", partly: bool = False) -> Change:
-    """Take an applied change back: what it changed is as it was, byte for byte, but for revisions, which go up.
+    """Undo an applied change: rows are restored byte for byte, but revisions go up.
 
     What others changed since about other columns of the same experiences stays. It is a change itself, with an id, and
     can be undone.
@@ -84,7 +84,7 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
         StoreError: the store failed; the message says what became of it.
     """
     pool = manager.sync
-    settle(pool)
+    recover_unfinished(pool)
     note = _note(pool, change_id)
     if note.standing is not ChangeStatus.APPLIED:
         raise ConflictError(f"the change {change_id} cannot be undone: it is {note.standing}")
@@ -96,7 +96,7 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
         trouble[f"{erased} of its experiences"] = "erased since"
     pairs = list(_reversed(pool, note, edits, trouble))
     restored = frozenset(edit.id for edit in edits if edit.deed is Deed.DELETE)
-    change = planned(pool.space, "undo", pairs, restored=restored)
+    change = planned(pool.namespace, "undo", pairs, restored=restored)
     trouble |= pool.journal.obstacles(change.edits)
     if trouble and not partly:
         raise ConflictError(
@@ -104,7 +104,7 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
             "leave these out with partly=True"
         )
     possible = [(before, after) for before, after in pairs if (before or after).id not in trouble]  # type: ignore[union-attr]
-    change = planned(pool.space, "undo", possible, restored=restored)
+    change = planned(pool.namespace, "undo", possible, restored=restored)
     return commit(pool, change, who=who, why=why, of=change_id)
 
 
@@ -118,31 +118,29 @@ def _reversed(
             chain.add(each.id)
     undone = {each.id for each in notes if each.standing is ChangeStatus.UNDONE}
     undone |= {each.id for each in notes if each.of in undone}  # and what undid them: both together are nothing
-    for start in range(0, len(edits), _BATCH):
-        batch = edits[start : start + _BATCH]
-        rows = pool.store.get_many(pool.space, [edit.id for edit in batch], by="id")
-        for edit, row in zip(batch, rows, strict=True):
-            if edit.deed is Deed.DELETE:
-                was = Record(**(edit.before or {}))
-                due = now_us() if was.is_current else None
-                yield None, replace(was, revision=was.revision + 2, embed_due=due, embed_tries=0)
-            elif row is None:
-                trouble[edit.id] = "it was deleted since"
-            elif edit.deed is Deed.EDIT:
-                was, theirs = taken_back(row, edit)
-                if theirs:
-                    trouble[edit.id] = f"others changed {', '.join(sorted(theirs))} since"
-                elif (
-                    was.trust != row.trust
-                    and row.revision > edit.revision + 1  # a change raises it by one, so that others were here since
-                    and _judged_since(pool, edit.id, chain, undone)
-                ):
-                    trouble[edit.id] = "others decided on its trust since"
-                yield row, was
-            else:
-                if theirs := [name for name in _SAID if getattr(row, name) != (edit.after or {})[name]]:
-                    trouble[edit.id] = f"it was added, and others changed {', '.join(theirs)} since"
-                yield row, None
+    rows = rows_by_id(pool.store, pool.namespace, [edit.id for edit in edits])
+    for edit, (_, row) in zip(edits, rows, strict=True):
+        if edit.deed is Deed.DELETE:
+            was = Record(**(edit.before or {}))
+            due = now_us() if was.is_current else None
+            yield None, replace(was, revision=was.revision + 2, embed_due=due, embed_tries=0)
+        elif row is None:
+            trouble[edit.id] = "it was deleted since"
+        elif edit.deed is Deed.EDIT:
+            was, theirs = taken_back(row, edit)
+            if theirs:
+                trouble[edit.id] = f"others changed {', '.join(sorted(theirs))} since"
+            elif (
+                was.trust != row.trust
+                and row.revision > edit.revision + 1  # a change raises it by one, so that others were here since
+                and _judged_since(pool, edit.id, chain, undone)
+            ):
+                trouble[edit.id] = "others decided on its trust since"
+            yield row, was
+        else:
+            if theirs := [name for name in _SAID if getattr(row, name) != (edit.after or {})[name]]:
+                trouble[edit.id] = f"it was added, and others changed {', '.join(theirs)} since"
+            yield row, None
 
 
 def _judged_since(pool: Pool, id_: str, chain: set[str], undone: set[str]) -> bool:
@@ -160,7 +158,7 @@ def _judged_since(pool: Pool, id_: str, chain: set[str], undone: set[str]) -> bo
 
 
 def history(manager: ExpManager) -> list[ChangeNote]:
-    """Every change of the namespace, the oldest first: who, when, why, how many, and what became of it (`standing`).
+    """Changes of the namespace, the oldest first: who, when, why, how many, and what became of each (`standing`).
 
     One that is ``unfinished`` is being applied just now, or its process died: the next call of this package takes it
     back or finishes it.
@@ -169,7 +167,7 @@ def history(manager: ExpManager) -> list[ChangeNote]:
 
 
 def recover(manager: ExpManager) -> ChangeNote | None:
-    """End a change that a killed process left unfinished; what became of it. Every call here does that, but `history`.
+    """Finish or take back a change that a killed process left unfinished. All functions here but `history` do it first.
 
     Raises:
         ConflictError: another process is at work.
@@ -178,7 +176,7 @@ def recover(manager: ExpManager) -> ChangeNote | None:
 
 
 def forget(manager: ExpManager, change_id: str) -> int:
-    """Drop what a change needs to be undone; how many experiences that it deleted are gone for good by that.
+    """Drop the data that undoing a change needs; return how many deleted experiences are gone for good by that.
 
     `history` goes on to tell of it. (An experience that a change deleted is kept in its journal, for `undo`, until it
     is forgotten or erased.)
@@ -187,13 +185,20 @@ def forget(manager: ExpManager, change_id: str) -> int:
         NotFoundError: there is no such change.
     """
     pool = manager.sync
-    settle(pool)
+    recover_unfinished(pool)
     _note(pool, change_id)
     return pool.deleter.forget_change(change_id)
 
 
 def commit(pool: Pool, change: Change, *, who: str | None, why: str, of: str | None = None) -> Change:
-    """Apply a change; the change with its id. One that does nothing is given back as it is.
+    """Apply a change, and return it with its id. A change without edits is returned as it is.
+
+    Args:
+        pool: the pool of the change's namespace.
+        change: what `diff` or `planned` made.
+        who: for `history`; None: the user of this machine.
+        why: likewise.
+        of: the id of the change that this one undoes.
 
     Raises:
         ConflictError: it is stale, applied already, or another namespace's.
@@ -201,8 +206,8 @@ def commit(pool: Pool, change: Change, *, who: str | None, why: str, of: str | N
     """
     if change.id is not None:
         raise ConflictError(f"the change {change.id} is applied already; take a new frame")
-    if change.namespace != pool.space:
-        raise InvalidInputError(f"the change is of namespace {change.namespace!r}, and this is {pool.space!r}")
+    if change.namespace != pool.namespace:
+        raise InvalidInputError(f"the change is of namespace {change.namespace!r}, and this is {pool.namespace!r}")
     if change.stale:
         raise ConflictError(
             f"nothing is changed: {len(change.stale):,} experiences were changed by others since the frame was taken: "
@@ -237,5 +242,5 @@ def _user() -> str:
 def _note(pool: Pool, change_id: str) -> ChangeNote:
     note = next((note for note in pool.journal.notes() if note.id == change_id), None)
     if note is None:
-        raise NotFoundError(f"no change {change_id!r} in namespace {pool.space!r}; history(manager) lists them")
+        raise NotFoundError(f"no change {change_id!r} in namespace {pool.namespace!r}; history(manager) lists them")
     return note

@@ -1,4 +1,4 @@
-"""A change set: what would become, or became, of which experiences; readable, field by field."""
+"""Change set: what a change adds, edits and deletes, field by field, readable before and after it is applied."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from exp_pool.core.edits import Deed, Edit, added, deleted, edit_of
 from exp_pool.core.experience import MISSING, Experience
 from exp_pool.core.record import Record, to_experience
 from exp_pool.core.values.deep_equal import difference
-from exp_pool.curation.columns import Kind, column, editable_cells
+from exp_pool.curation.columns import CellKind, column, editable_cells
 from exp_pool.runtime.clock import to_datetime
 
 _SHOWN = 20  # rows of each sort, when it is printed
@@ -24,7 +24,7 @@ _brief.maxdict = _brief.maxlist = _brief.maxset = _brief.maxtuple = 4
 
 @dataclass(frozen=True)
 class Change:
-    """What an edited frame, or a curator's step, does to a namespace. Falsy where it does nothing.
+    """Change of a namespace by an edited frame or a step of curation. Falsy if it does nothing.
 
     Attributes:
         namespace: whose.
@@ -90,7 +90,7 @@ class Change:
         yield from _more(self.stale)
 
     def _repr_html_(self) -> str:
-        """For notebooks. What is stored is text here, whatever it holds."""
+        """HTML for notebooks. Stored text is escaped."""
         rows: list[tuple[str, ...]] = []
         rows += [("added", e.id, _asked(e), "", "", brief(e.value)) for e in islice(self.added, _SHOWN)]
         for id_, fields in islice(self.changed.items(), _SHOWN):
@@ -118,7 +118,15 @@ def planned(
     stale: Mapping[str, str] | None = None,
     restored: frozenset[str] = frozenset(),
 ) -> Change:
-    """The change that turns rows into others: none into one is added (or restored), one into none deleted."""
+    """Change that turns rows into others.
+
+    Args:
+        namespace: whose rows.
+        what: the step: apply, undo, merge, distill, relabel, quarantine, promote.
+        pairs: of each row the state before and after; None before: it is added, None after: it is deleted.
+        stale: by id, why a row of the frame cannot be changed.
+        restored: ids of added rows that existed before: `Deed.RESTORE`.
+    """
     edits: list[Edit] = []
     new, gone = [], []
     changed: dict[str, Mapping[str, tuple[Any, Any]]] = {}
@@ -148,11 +156,11 @@ def _fields(before: Record, after: Record) -> dict[str, tuple[Any, Any]]:
 
 
 def _shown(name: str, cell: Any) -> Any:
-    return to_datetime(cell) if cell is not MISSING and column(name).kind is Kind.TIME else cell
+    return to_datetime(cell) if cell is not MISSING and column(name).kind is CellKind.TIME else cell
 
 
 def brief(value: Any) -> str:
-    """A value in a few words."""
+    """Beginning of a value."""
     return _brief.repr(value)
 
 
@@ -166,7 +174,7 @@ def _more(rows: Any) -> Iterator[str]:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Rows of text as an HTML table, escaped. Notebooks set every cell to the right, which suits numbers only."""
+    """HTML table of rows of text, escaped. Notebooks align every cell right, which suits only numbers."""
     left = 'style="text-align: left"'
     cells = "".join(f"<th {left}>{html.escape(name)}</th>" for name in head)
     body = "".join("<tr>" + "".join(f"<td {left}>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)

@@ -1,4 +1,4 @@
-"""What the columns of a frame are: what a cell of each holds, where it comes from, and whether it can be edited.
+"""Columns of a frame: what a cell of each holds, where its value comes from, and whether it may be edited.
 
 In a cell `MISSING` is nothing, and None is the value None; times are microseconds. How a kind of frame shows them is
 said in `frames`, how an edited cell is read in `cells`.
@@ -20,8 +20,8 @@ from exp_pool.core.values.encoding import loads
 from exp_pool.errors import InvalidInputError
 
 
-class Kind(Enum):
-    """What the cells of a column hold."""
+class CellKind(Enum):
+    """Type of the cells of a column."""
 
     TEXT = auto()
     INTEGER = auto()
@@ -32,18 +32,18 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """One column: where its cells come from, and whether people may edit them."""
+class FrameColumn:
+    """Column of a frame: where its values come from, and whether people may edit them."""
 
     name: str
-    kind: Kind
-    read: Callable[[Row], Any]
+    kind: CellKind
+    read: Callable[[ParsedRecord], Any]
     editable: bool = False
     field: str = ""  # of the record, where the cell is just that
 
 
-class Row:
-    """A record whose JSON is read once, where a column asks for it."""
+class ParsedRecord:
+    """Record whose JSON columns are parsed once, when a column needs them."""
 
     __slots__ = ("_metadata", "_metric", "_scores", "record")
 
@@ -55,7 +55,7 @@ class Row:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Without what is the package's own."""
+        """Metadata without the package's own entry."""
         if self._metadata is None:
             self._metadata = loads(self.record.metadata)
             self._metadata.pop(OWN_METADATA, None)
@@ -77,27 +77,27 @@ class Row:
 
 
 def _loads(text: str) -> Any:
-    """What most rows have nothing in need not be parsed."""
+    """Parse JSON; most rows hold an empty list or object, which is not parsed."""
     return [] if text == "[]" else {} if text == "{}" else json.loads(text)
 
 
-def _plain(name: str, kind: Kind, *, editable: bool = False) -> Column:
-    def read(row: Row) -> Any:
+def _plain(name: str, kind: CellKind, *, editable: bool = False) -> FrameColumn:
+    def read(row: ParsedRecord) -> Any:
         found = getattr(row.record, name)
         return MISSING if found is None else found
 
-    return Column(name, kind, read, editable, name)
+    return FrameColumn(name, kind, read, editable, name)
 
 
-def _of_metric(name: str) -> Callable[[Row], Any]:
+def _of_metric(name: str) -> Callable[[ParsedRecord], Any]:
     return lambda row: row.metric.get(name, MISSING)
 
 
-def _of_score(name: str) -> Callable[[Row], Any]:
+def _of_score(name: str) -> Callable[[ParsedRecord], Any]:
     return lambda row: row.scores[name]["value"] if name in row.scores else MISSING
 
 
-def _of_metadata(name: str) -> Callable[[Row], Any]:
+def _of_metadata(name: str) -> Callable[[ParsedRecord], Any]:
     return lambda row: row.metadata.get(name, MISSING)
 
 
@@ -105,49 +105,58 @@ SCORE, METADATA, METADATA_JSON, METRIC = "score.", "metadata.", "metadata_json."
 DELETED = "deleted"
 FOUND = "found."  # columns of what `review` says of rows; passed over when a frame is applied
 _FAMILIES = (SCORE, METADATA, METADATA_JSON)
-_METRICS = {"time_s": Kind.NUMBER, "money_usd": Kind.NUMBER, "tokens_in": Kind.INTEGER, "tokens_out": Kind.INTEGER}
+_METRICS = {
+    "time_s": CellKind.NUMBER,
+    "money_usd": CellKind.NUMBER,
+    "tokens_in": CellKind.INTEGER,
+    "tokens_out": CellKind.INTEGER,
+}
 
-_FIXED: dict[str, Column] = {
+_FIXED: dict[str, FrameColumn] = {
     column.name: column
     for column in (
-        _plain("id", Kind.TEXT),
-        _plain("function", Kind.TEXT),
-        _plain("version", Kind.TEXT),
-        _plain("request", Kind.TEXT),
-        Column("arguments", Kind.VALUE, lambda row: loads(row.record.arguments)),
-        Column("response", Kind.VALUE, lambda row: read_answer(row.record.response, row.record.codec), editable=True),
-        Column("expected", Kind.VALUE, lambda row: read_answer(row.record.expected, row.record.codec), editable=True),
-        _plain("annotated", Kind.FLAG),
-        _plain("kind", Kind.TEXT, editable=True),
-        _plain("origin", Kind.TEXT, editable=True),
-        _plain("trust", Kind.TEXT, editable=True),
-        _plain("score", Kind.NUMBER),
-        _plain("model", Kind.TEXT, editable=True),
-        _plain("strategy", Kind.TEXT, editable=True),
-        *(Column(METRIC + name, kind, _of_metric(name), editable=True) for name, kind in _METRICS.items()),
-        Column("trajectory", Kind.VALUE, lambda row: _loads(row.record.trajectory), editable=True),
-        Column("parents", Kind.VALUE, lambda row: _loads(row.record.parents), editable=True),
-        _plain("created_at", Kind.TIME),
-        _plain("expires_at", Kind.TIME, editable=True),
-        _plain("last_access", Kind.TIME),
-        _plain("access_count", Kind.INTEGER),
-        _plain("key", Kind.TEXT),
-        _plain("codec", Kind.TEXT),
-        _plain("size_bytes", Kind.INTEGER),
-        _plain("schema_version", Kind.INTEGER),
-        _plain("is_current", Kind.FLAG),
-        _plain("superseded_by", Kind.TEXT),
-        _plain("namespace", Kind.TEXT),
-        _plain("revision", Kind.INTEGER),
-        Column(DELETED, Kind.FLAG, lambda _: False, editable=True),
+        _plain("id", CellKind.TEXT),
+        _plain("function", CellKind.TEXT),
+        _plain("version", CellKind.TEXT),
+        _plain("request", CellKind.TEXT),
+        FrameColumn("arguments", CellKind.VALUE, lambda row: loads(row.record.arguments)),
+        FrameColumn(
+            "response", CellKind.VALUE, lambda row: read_answer(row.record.response, row.record.codec), editable=True
+        ),
+        FrameColumn(
+            "expected", CellKind.VALUE, lambda row: read_answer(row.record.expected, row.record.codec), editable=True
+        ),
+        _plain("annotated", CellKind.FLAG),
+        _plain("kind", CellKind.TEXT, editable=True),
+        _plain("origin", CellKind.TEXT, editable=True),
+        _plain("trust", CellKind.TEXT, editable=True),
+        _plain("score", CellKind.NUMBER),
+        _plain("model", CellKind.TEXT, editable=True),
+        _plain("strategy", CellKind.TEXT, editable=True),
+        *(FrameColumn(METRIC + name, kind, _of_metric(name), editable=True) for name, kind in _METRICS.items()),
+        FrameColumn("trajectory", CellKind.VALUE, lambda row: _loads(row.record.trajectory), editable=True),
+        FrameColumn("parents", CellKind.VALUE, lambda row: _loads(row.record.parents), editable=True),
+        _plain("created_at", CellKind.TIME),
+        _plain("expires_at", CellKind.TIME, editable=True),
+        _plain("last_access", CellKind.TIME),
+        _plain("access_count", CellKind.INTEGER),
+        _plain("key", CellKind.TEXT),
+        _plain("codec", CellKind.TEXT),
+        _plain("size_bytes", CellKind.INTEGER),
+        _plain("schema_version", CellKind.INTEGER),
+        _plain("is_current", CellKind.FLAG),
+        _plain("superseded_by", CellKind.TEXT),
+        _plain("namespace", CellKind.TEXT),
+        _plain("revision", CellKind.INTEGER),
+        FrameColumn(DELETED, CellKind.FLAG, lambda _: False, editable=True),
     )
 }
 ALWAYS = ("id", "revision")  # without these nothing can be applied
 _AFTER = {SCORE: "score", METADATA: "parents"}  # where the columns of a family stand
 
 
-def column(name: str) -> Column:
-    """The column of a name.
+def column(name: str) -> FrameColumn:
+    """Column of a name.
 
     Raises:
         InvalidInputError: there is no such column; the message names the nearest one.
@@ -156,13 +165,13 @@ def column(name: str) -> Column:
         return _FIXED[name]
     if isinstance(name, str):
         for family, kind, read in (
-            (SCORE, Kind.NUMBER, _of_score),
-            (METADATA, Kind.VALUE, _of_metadata),
-            (METADATA_JSON, Kind.VALUE, _of_metadata),
+            (SCORE, CellKind.NUMBER, _of_score),
+            (METADATA, CellKind.VALUE, _of_metadata),
+            (METADATA_JSON, CellKind.VALUE, _of_metadata),
         ):
             if name.startswith(family):
                 member = name.removeprefix(family)
-                return Column(name, kind, read(member), editable=family == SCORE or member != OWN_METADATA)
+                return FrameColumn(name, kind, read(member), editable=family == SCORE or member != OWN_METADATA)
     close = difflib.get_close_matches(str(name), [*_FIXED, *_FAMILIES], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise InvalidInputError(
@@ -172,15 +181,15 @@ def column(name: str) -> Column:
 
 
 def editable_cells(record: Record) -> dict[str, Any]:
-    """What people may edit about a record, by column."""
-    row = Row(record)
+    """Values of a record that people may edit, by column."""
+    row = ParsedRecord(record)
     cells = {name: column.read(row) for name, column in _FIXED.items() if column.editable and name != DELETED}
     cells |= {SCORE + scorer: score["value"] for scorer, score in row.scores.items()}
     return cells | {METADATA + key: value for key, value in row.metadata.items()}
 
 
-class Wanted:
-    """The columns that were asked for: by name, ``score.*`` and ``metadata.*`` for all of a family, None for all."""
+class ColumnSelection:
+    """Selected columns: by name, ``score.*`` and ``metadata.*`` for all of a family, None for all."""
 
     def __init__(self, columns: Sequence[str] | None) -> None:
         if isinstance(columns, str):
@@ -196,7 +205,7 @@ class Wanted:
     def cells(
         self, records: Iterable[Record], unreadable: Callable[[Record, Exception], object]
     ) -> dict[str, Sequence[Any]]:
-        """The cells of these records, by column, in order; a record that cannot be read is left out and told of.
+        """Cells of these records by column, in order. A record that cannot be read is left out and reported.
 
         A time, text or number that is not there is None, which costs nothing; None among values is the value.
         """
@@ -205,7 +214,7 @@ class Wanted:
         made: list[list[Any]] = []
         members: dict[str, list[Any]] = {}
         for record in records:
-            row = Row(record)
+            row = ParsedRecord(record)
             try:
                 found = [each.read(row) for each in self._made]
                 more = self._members(row)
@@ -228,7 +237,7 @@ class Wanted:
         }
         return self._in_order(fixed, members)
 
-    def _members(self, row: Row) -> dict[str, Any]:
+    def _members(self, row: ParsedRecord) -> dict[str, Any]:
         more: dict[str, Any] = {}
         if SCORE in self._families:
             more |= {SCORE + scorer: score["value"] for scorer, score in row.scores.items()}
@@ -237,7 +246,7 @@ class Wanted:
         return more
 
     def _in_order(self, fixed: dict[str, Sequence[Any]], members: dict[str, list[Any]]) -> dict[str, Sequence[Any]]:
-        """Families stand after the column that they are about, sorted, so that two frames of one pool are alike."""
+        """Put families behind the column that they belong to, sorted, so that two frames of one pool are alike."""
         ordered: dict[str, Sequence[Any]] = {}
         left = sorted(name for name in members if name not in fixed)
         for name, cells in fixed.items():

@@ -1,4 +1,4 @@
-"""Experiences of one meaning, answered one and the same way: the best answer, for every request of theirs."""
+"""Merging: experiences of the same meaning get one answer, the best, for all their requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from exp_pool.curation.bulk_edit import rows_of
 from exp_pool.curation.change_log import commit, undo
 from exp_pool.curation.change_set import Change, planned
 from exp_pool.curation.columns import METADATA
-from exp_pool.curation.frame_diff import edited_row
+from exp_pool.curation.edited_row import edited_row
 from exp_pool.errors import ConflictError, InvalidInputError
 from exp_pool.runtime.async_bridge import resolve
 from exp_pool.runtime.clock import now_us
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MERGED_INTO = "merged_into"
 
-Rate = Callable[[str, Any], float | Awaitable[float]]
+RateAnswer = Callable[[str, Any], float | Awaitable[float]]
 """How good an answer is to a request, 0 to 1."""
 
 
@@ -32,11 +32,11 @@ def merge(
     experiences: Iterable[str | Experience],
     *,
     keep: str | Experience | None = None,
-    rate: Rate | None = None,
+    rate: RateAnswer | None = None,
     who: str | None = None,
     why: str = "",
 ) -> Change:
-    """Let experiences of the same meaning give the same answer, the best one; every request stays answered.
+    """Merge experiences of the same meaning: all requests are answered by the best answer.
 
     The best is what a person annotated, else, where all have a deciding score, what has the best one. The others get
     its answer as `expected` and its id as ``metadata["merged_into"]``: their own response stays beneath it, and `undo`
@@ -78,9 +78,9 @@ def merge(
         for row in others
     )
     pairs = [(row, sized(to)) for row, to in zip(others, merged, strict=True)]
-    change = commit(pool, planned(pool.space, "merge", pairs), who=who, why=why)
+    change = commit(pool, planned(pool.namespace, "merge", pairs), who=who, why=why)
     now, keys = now_us(), [row.key for row in rows if not row.expired(now_us())]
-    for key, found in zip(keys, pool.store.get_many(pool.space, keys), strict=True):
+    for key, found in zip(keys, pool.store.get_many(pool.namespace, keys), strict=True):
         if found is None or found.answer != best.answer or found.trust != "trusted" or found.expired(now):
             if change.id is not None:
                 undo(manager, change.id, why="the replay got worse", partly=True)
@@ -114,7 +114,7 @@ def _check(rows: Sequence[Record], now: int) -> None:
 
 
 def _earlier(row: Record, best: Record) -> int | None:
-    """An answer lives no longer for another request than for its own."""
+    """Earlier expiry of the two: an answer lives no longer for another request than for its own."""
     return min((at for at in (row.expires_at, best.expires_at) if at is not None), default=None)
 
 
@@ -137,15 +137,15 @@ def _best(rows: Sequence[Record], keep: str | None) -> Record:
     return max(leaders or rows, key=lambda row: (row.score or 0.0, row.created_at))
 
 
-def _worse(row: Record, best: Record, rate: Rate | None) -> str:
-    """Why this request would be answered worse by the best answer; ``""`` where it would not."""
+def _worse(row: Record, best: Record, rate: RateAnswer | None) -> str:
+    """Reason why the best answer is worse for this request; ``""``: it is not."""
     if row.answer == best.answer:
         return ""
     if row.annotated:
         return f"a person said that {row.request!r:.80} ({row.id}) is to be answered otherwise; see `annotate`"
     if rate is not None:
         old, new = (
-            _rated(rate, row.request, to_experience(replace(row, response=text, expected=None)).response)
+            _rating(rate, row.request, to_experience(replace(row, response=text, expected=None)).response)
             for text in (row.answer, best.answer)
         )
         if new < old:
@@ -155,7 +155,7 @@ def _worse(row: Record, best: Record, rate: Rate | None) -> str:
     return ""
 
 
-def _rated(rate: Rate, request: str, answer: Any) -> float:
+def _rating(rate: RateAnswer, request: str, answer: Any) -> float:
     found = resolve(rate(request, answer))
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:
         raise InvalidInputError(f"rate gave {found!r:.80} for {request!r:.80}; it must give a number of 0 to 1")

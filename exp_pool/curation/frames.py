@@ -1,6 +1,6 @@
-"""Experiences as frames: pandas, Arrow and Polars, whole or piece by piece.
+"""Data frames of experiences: pandas, Arrow and Polars, whole or in pieces.
 
-A frame says by itself what it was taken from (`Selection`), in pandas in ``frame.attrs``, in Arrow in the schema's
+A frame says by itself what it was taken from (`FrameOrigin`), in pandas in ``frame.attrs``, in Arrow in the schema's
 metadata, so that edits of it can be told from what others changed meanwhile. It is text: pandas copies it for
 nothing, and Parquet keeps it.
 
@@ -24,7 +24,7 @@ from exp_pool.core.experience import MISSING
 from exp_pool.core.filters import parse_where
 from exp_pool.core.record import Record
 from exp_pool.core.values.encoding import dumps, loads
-from exp_pool.curation.columns import METADATA, METADATA_JSON, Kind, Wanted, column
+from exp_pool.curation.columns import METADATA, METADATA_JSON, CellKind, ColumnSelection, column
 from exp_pool.curation.optional_packages import package
 from exp_pool.errors import ConflictError, DecodingError, InvalidInputError
 
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
     from exp_pool.api.manager import ExpManager
     from exp_pool.api.pool import Pool
 
-SELECTION = "exp_pool"  # the entry of attrs, and of a schema's metadata
+FRAME_ORIGIN = "exp_pool"  # the entry of attrs, and of a schema's metadata
 _Cells: TypeAlias = dict[str, Sequence[Any]]
 _LARGEST = 2**63
 _NO_TIME = -(2**63)  # numpy's NaT
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """What a frame was taken from: namespace, columns, and of each row revision, access count and last access."""
+class FrameOrigin:
+    """Origin of a frame: namespace, columns, and of each row revision, access count and last access."""
 
     namespace: str
     columns: frozenset[str]
@@ -55,15 +55,15 @@ class Selection:
         return dumps({"namespace": self.namespace, "columns": sorted(self.columns), "rows": rows})
 
     @classmethod
-    def parse(cls, text: Any) -> Selection:
-        """The selection of what `str` gave."""
+    def parse(cls, text: Any) -> FrameOrigin:
+        """Origin from the text that `str` gave."""
         try:
             value = loads(text)
             rows = {row[0]: (row[1], row[2], row[3]) for row in value["rows"]}
             return cls(value["namespace"], frozenset(value["columns"]), rows)
         except (DecodingError, LookupError, TypeError) as err:
             raise InvalidInputError(
-                f"the frame's {SELECTION!r} entry cannot be read ({err}); take a new frame with to_frame"
+                f"the frame's {FRAME_ORIGIN!r} entry cannot be read ({err}); take a new frame with to_frame"
             ) from err
 
 
@@ -74,7 +74,7 @@ def to_frame(
     *,
     history: bool = False,
 ) -> pd.DataFrame:
-    """The namespace's experiences as a pandas frame: edit it, look at the `diff`, and `apply_frame` it.
+    """Pandas frame of the namespace's experiences: edit it, look at the `diff`, and `apply_frame` it.
 
     One row for each experience, by `created_at`, expired and quarantined ones too. Flat columns: scores as
     ``score.<scorer>``, metadata as ``metadata.<key>`` (all after the first dot is the key). Times are aware UTC,
@@ -101,9 +101,15 @@ def to_arrow(
     *,
     history: bool = False,
 ) -> pa.Table:
-    """`to_frame` as an Arrow table. Columns of any type hold JSON text, as the module says.
+    """Arrow table of experiences, like `to_frame`. Columns of any type hold JSON text, as the module says.
 
     A lone surrogate, which Arrow cannot hold, is shown as ``?`` in texts; the store keeps it.
+
+    Args:
+        manager: whose pool.
+        where: conditions, as in queries.
+        columns: only these, as for `to_frame`.
+        history: earlier answers, too.
     """
     return _whole(manager, where, columns, history, _arrow)
 
@@ -115,7 +121,14 @@ def to_polars(
     *,
     history: bool = False,
 ) -> pl.DataFrame:
-    """`to_arrow` as a Polars frame, which does not remember what it was taken from: see `diff`."""
+    """Polars frame of experiences, like `to_arrow`. It does not remember what it was taken from: see `diff`.
+
+    Args:
+        manager: whose pool.
+        where: conditions, as in queries.
+        columns: only these, as for `to_frame`.
+        history: earlier answers, too.
+    """
     return _whole(manager, where, columns, history, _polars)
 
 
@@ -150,8 +163,14 @@ def iter_frames(
 
 
 def frame_of(pool: Pool, records: Iterable[Record], columns: Sequence[str]) -> pd.DataFrame:
-    """These rows as a frame, like one of `to_frame`."""
-    return _pandas(*_taken(pool, pool.space, records, Wanted(columns)))
+    """Pandas frame of these rows, like one of `to_frame`.
+
+    Args:
+        pool: where they are.
+        records: the rows.
+        columns: names of columns.
+    """
+    return _pandas(*_piece(pool, pool.namespace, records, ColumnSelection(columns)))
 
 
 def _whole(
@@ -159,15 +178,15 @@ def _whole(
     where: Mapping[str, Any] | None,
     columns: Sequence[str] | None,
     history: bool,
-    kind: Callable[[_Cells, Selection], Any],
+    kind: Callable[[_Cells, FrameOrigin], Any],
 ) -> Any:
-    with _nothing_collected():
+    with _without_garbage_collection():
         return kind(*next(_pieces(manager, where, columns, history=history, rows=None)))
 
 
 @contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """Millions of objects are made and none is garbage: looking for it again and again doubles the time of a frame."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Pause garbage collection: of millions of new objects none is garbage, and collecting doubles the time."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -184,22 +203,22 @@ def _pieces(
     *,
     history: bool,
     rows: int | None,
-) -> Iterator[tuple[_Cells, Selection]]:
-    """The first piece even where it is empty."""
-    pool, wanted = manager.sync, Wanted(columns)
-    space, conditions = pool.space, parse_where(where)  # now: a generator may run on under another namespace
-    settle(pool)
+) -> Iterator[tuple[_Cells, FrameOrigin]]:
+    """Pieces of a frame, at least one, even if it is empty."""
+    pool, wanted = manager.sync, ColumnSelection(columns)
+    space, conditions = pool.namespace, parse_where(where)  # now: a generator may run on under another namespace
+    recover_unfinished(pool)
 
-    def read() -> Iterator[tuple[_Cells, Selection]]:
+    def read() -> Iterator[tuple[_Cells, FrameOrigin]]:
         records = pool.store.scan(RecordQuery(space, conditions, history=history))
-        yield _taken(pool, space, islice(records, rows), wanted)
+        yield _piece(pool, space, islice(records, rows), wanted)
         for record in records:
-            yield _taken(pool, space, chain((record,), islice(records, rows and rows - 1)), wanted)
+            yield _piece(pool, space, chain((record,), islice(records, rows and rows - 1)), wanted)
 
     return read()
 
 
-def _taken(pool: Pool, space: str, records: Iterable[Record], wanted: Wanted) -> tuple[_Cells, Selection]:
+def _piece(pool: Pool, space: str, records: Iterable[Record], wanted: ColumnSelection) -> tuple[_Cells, FrameOrigin]:
     rows: dict[str, tuple[int, int, int | None]] = {}
 
     def noted() -> Iterator[Record]:
@@ -212,81 +231,81 @@ def _taken(pool: Pool, space: str, records: Iterable[Record], wanted: Wanted) ->
         pool.notices.warn_once(f"unreadable:{record.id}", f"left out of the frame: {record.id} cannot be read: {err}")
 
     cells = wanted.cells(noted(), unreadable)
-    return cells, Selection(space, frozenset(cells), rows)
+    return cells, FrameOrigin(space, frozenset(cells), rows)
 
 
 # ── Kinds of frames ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _pandas(cells: _Cells, selection: Selection) -> pd.DataFrame:
+def _pandas(cells: _Cells, origin: FrameOrigin) -> pd.DataFrame:
     pandas = package("pandas", "curation")
     frame: pd.DataFrame = pandas.DataFrame({name: _series(pandas, name, found) for name, found in cells.items()})
-    frame.attrs[SELECTION] = str(selection)
+    frame.attrs[FRAME_ORIGIN] = str(origin)
     return frame
 
 
 def _series(pandas: Any, name: str, cells: Sequence[Any]) -> Any:
     kind = _kind(name, cells)
-    if kind is Kind.TIME:
+    if kind is CellKind.TIME:
         import numpy as np
 
         times = np.array([_NO_TIME if cell is None else cell for cell in cells], dtype=np.int64)
         return pandas.Series(times.view("datetime64[us]")).dt.tz_localize("UTC")
-    if kind is Kind.VALUE:
+    if kind is CellKind.VALUE:
         return pandas.Series([pandas.NA if cell is MISSING else cell for cell in cells], dtype=object)
     plain = [None if cell is MISSING else cell for cell in cells]
     gaps = None in plain
     try:
         match kind:
-            case Kind.TEXT:
+            case CellKind.TEXT:
                 return pandas.Series(plain, dtype="str")
-            case Kind.INTEGER:
+            case CellKind.INTEGER:
                 return pandas.Series(plain, dtype="Int64" if gaps else "int64")
-            case Kind.NUMBER:
+            case CellKind.NUMBER:
                 return pandas.Series(plain, dtype="float64")
-            case Kind.FLAG:
+            case CellKind.FLAG:
                 return pandas.Series(plain, dtype="boolean" if gaps else "bool")
     except (UnicodeEncodeError, OverflowError):  # a lone surrogate; an integer of more than 64 bits
         pass
     return pandas.Series([pandas.NA if cell is None else cell for cell in plain], dtype=object)
 
 
-def _arrow(cells: _Cells, selection: Selection) -> pa.Table:
+def _arrow(cells: _Cells, origin: FrameOrigin) -> pa.Table:
     arrow = package("pyarrow", "curation")
     arrays: dict[str, Any] = {}
     for name, found in cells.items():
         kind = _kind(name, found)
-        if kind is Kind.VALUE and name.startswith(METADATA):
+        if kind is CellKind.VALUE and name.startswith(METADATA):
             arrays[METADATA_JSON + name.removeprefix(METADATA)] = arrow.array(map(as_json, found), arrow.large_string())
-        elif kind is Kind.INTEGER and any(abs(cell or 0) >= _LARGEST for cell in found):
+        elif kind is CellKind.INTEGER and any(abs(cell or 0) >= _LARGEST for cell in found):
             raise InvalidInputError(f"column {name!r} holds an integer of more than 64 bits; leave it out of columns=")
         else:
             arrays[name] = arrow.array([SHOWN[kind](cell) for cell in found], _arrow_type(arrow, kind))
     table: pa.Table = arrow.table(arrays)
-    return table.replace_schema_metadata({SELECTION: str(selection)})
+    return table.replace_schema_metadata({FRAME_ORIGIN: str(origin)})
 
 
-def _arrow_type(arrow: Any, kind: Kind) -> Any:
+def _arrow_type(arrow: Any, kind: CellKind) -> Any:
     match kind:
-        case Kind.INTEGER:
+        case CellKind.INTEGER:
             return arrow.int64()
-        case Kind.NUMBER:
+        case CellKind.NUMBER:
             return arrow.float64()
-        case Kind.FLAG:
+        case CellKind.FLAG:
             return arrow.bool_()
-        case Kind.TIME:
+        case CellKind.TIME:
             return arrow.timestamp("us", "UTC")
         case _:
             return arrow.large_string()
 
 
 def as_json(cell: Any) -> str | None:
-    """A cell of any type as JSON text, as Arrow frames show it."""
+    """JSON text of a cell of any type, as Arrow frames show it."""
     return None if cell is MISSING else dumps(cell)
 
 
 def as_text(cell: Any) -> str | None:
-    """A text as Arrow frames show it."""
+    """Text as Arrow frames show it."""
     return None if cell is MISSING or cell is None else cell.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -294,46 +313,48 @@ def _as_is(cell: Any) -> Any:
     return None if cell is MISSING else cell
 
 
-SHOWN: Mapping[Kind, Callable[[Any], Any]] = {
-    **dict.fromkeys(Kind, _as_is),
-    Kind.TEXT: as_text,
-    Kind.VALUE: as_json,
+SHOWN: Mapping[CellKind, Callable[[Any], Any]] = {
+    **dict.fromkeys(CellKind, _as_is),
+    CellKind.TEXT: as_text,
+    CellKind.VALUE: as_json,
 }
 
 
-def _polars(cells: _Cells, selection: Selection) -> pl.DataFrame:
+def _polars(cells: _Cells, origin: FrameOrigin) -> pl.DataFrame:
     polars = package("polars", "polars")
-    frame: pl.DataFrame = polars.from_arrow(_arrow(cells, selection))
+    frame: pl.DataFrame = polars.from_arrow(_arrow(cells, origin))
     return frame
 
 
-def _kind(name: str, cells: Sequence[Any]) -> Kind:
-    """What the cells of a column hold; of metadata, the plain type that all of them have."""
+def _kind(name: str, cells: Sequence[Any]) -> CellKind:
+    """Type of the cells of a column; of metadata the plain type that all cells have."""
     kind = column(name).kind
-    if kind is not Kind.VALUE or not name.startswith(METADATA):
+    if kind is not CellKind.VALUE or not name.startswith(METADATA):
         return kind
     types = {type(cell) for cell in cells if cell is not MISSING}
     plain = _PLAIN.get(types.pop()) if len(types) == 1 else None
-    if plain is Kind.INTEGER and any(cell is not MISSING and abs(cell) >= _LARGEST for cell in cells):
+    if plain is CellKind.INTEGER and any(cell is not MISSING and abs(cell) >= _LARGEST for cell in cells):
         plain = None
-    if plain is Kind.NUMBER and any(cell is not MISSING and math.isnan(cell) for cell in cells):  # taken for nothing
+    if plain is CellKind.NUMBER and any(
+        cell is not MISSING and math.isnan(cell) for cell in cells
+    ):  # taken for nothing
         plain = None
-    if plain is Kind.TEXT and any(cell is not MISSING and not _is_utf8(cell) for cell in cells):
+    if plain is CellKind.TEXT and any(cell is not MISSING and not _is_utf8(cell) for cell in cells):
         plain = None
-    return plain or Kind.VALUE
+    return plain or CellKind.VALUE
 
 
-_PLAIN = {str: Kind.TEXT, int: Kind.INTEGER, float: Kind.NUMBER, bool: Kind.FLAG}
+_PLAIN = {str: CellKind.TEXT, int: CellKind.INTEGER, float: CellKind.NUMBER, bool: CellKind.FLAG}
 
 
 def _is_utf8(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-_KINDS: dict[str, Callable[[_Cells, Selection], Any]] = {"pandas": _pandas, "arrow": _arrow, "polars": _polars}
+_KINDS: dict[str, Callable[[_Cells, FrameOrigin], Any]] = {"pandas": _pandas, "arrow": _arrow, "polars": _polars}
 
 
-def settle(pool: Pool) -> None:
-    """End what a killed process left unfinished; whoever is at work now may go on."""
+def recover_unfinished(pool: Pool) -> None:
+    """Finish what a killed process left unfinished; a change that another process is making goes on."""
     with suppress(ConflictError):
         pool.journal.recover()

@@ -1,4 +1,4 @@
-"""What several experiences teach together, as one that names them."""
+"""Insights: one experience that says what several teach, and names them as its parents."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def distill(
     who: str | None = None,
     why: str = "",
 ) -> Change:
-    """Make an insight of experiences. They stay as they are; the insight names them as its `parents`.
+    """Make an insight from experiences. They stay as they are; the insight names them as its `parents`.
 
     An insight (`kind`) is found and shown like other experiences of its function, answers no call, and is never
     evicted. It is trusted no more than its sources: of a quarantined one comes a quarantined insight. `undo` takes it
@@ -74,7 +74,7 @@ def distill(
                 f"{rows[0].version!r}; an insight belongs to one function and version: distill them apart"
             )
     sources = [to_experience(row) for row in rows]
-    said, model = _said(using, sources)
+    said, model = _insight_of(using, sources)
     if said is None or (isinstance(said, str) and not said.strip()):
         raise InvalidInputError(f"nothing came of {len(sources)} experiences: {said!r}")
     ids = [source.id for source in sources]
@@ -92,14 +92,14 @@ def distill(
         model=model,
     )
     (row,) = with_inherited_trust(pool.store, [pool.editor.record_of(insight)])
-    return commit(pool, planned(pool.space, "distill", [(None, row)]), who=who, why=why)
+    return commit(pool, planned(pool.namespace, "distill", [(None, row)]), who=who, why=why)
 
 
-def _said(using: Using, sources: list[Experience]) -> Any:
-    """The insight, and the model that wrote it."""
+def _insight_of(using: Using, sources: list[Experience]) -> Any:
+    """Insight, and the model that wrote it."""
     answer: Any
     if hasattr(using, "route_request"):
-        answer = _routed(using, sources)
+        answer = _ask_router(using, sources)
         return resolve(answer)
     if not callable(using):
         from exp_pool.routing import ModelEndpoint
@@ -108,19 +108,19 @@ def _said(using: Using, sources: list[Experience]) -> Any:
             raise ConfigurationError(
                 f"using={using!r:.80} is neither a callable nor a ModelEndpoint or ConcurrentRouter"
             )
-        answer = _asked(using, sources)
+        answer = _ask_endpoint(using, sources)
         return resolve(answer)
     return resolve(using(sources)), None
 
 
-async def _asked(endpoint: ModelEndpoint, sources: Sequence[Experience]) -> tuple[str, str]:
+async def _ask_endpoint(endpoint: ModelEndpoint, sources: Sequence[Experience]) -> tuple[str, str]:
     from exp_pool.routing import ConcurrentRouter
 
     async with ConcurrentRouter([endpoint]) as router:
-        return await _routed(router, sources)
+        return await _ask_router(router, sources)
 
 
-async def _routed(router: Any, sources: Sequence[Experience]) -> tuple[str, str]:
+async def _ask_router(router: Any, sources: Sequence[Experience]) -> tuple[str, str]:
     prompt = SimpleContextBuilder(limit=len(sources)).build(_ASKED, sources)
     answer = await router.route_request(prompt)
     return answer["response"].strip(), answer["model"]

@@ -1,4 +1,4 @@
-"""Packages that only some formats need, imported when these are asked for."""
+"""Optional packages, imported when a format needs them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from exp_pool.errors import ConfigurationError
 from exp_pool.runtime.plugs import to_install
 
 
-def package(name: str, extra: str) -> Any:
-    """The module.
+def package(name: str, extra: str, command: str | None = None) -> Any:
+    """Import a module.
+
+    Args:
+        name: of the module.
+        extra: of this package that brings it.
+        command: how to install it, where no extra brings it.
 
     Raises:
         ConfigurationError: it is not installed; the message says how to install it.
@@ -19,5 +24,5 @@ def package(name: str, extra: str) -> Any:
         return importlib.import_module(name)
     except ImportError as err:
         raise ConfigurationError(
-            f"this needs {name.partition('.')[0]}, which cannot be imported ({err}); {to_install(extra)}"
+            f"this needs {name.partition('.')[0]}, which cannot be imported ({err}); {command or to_install(extra)}"
         ) from err

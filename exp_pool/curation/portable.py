@@ -1,4 +1,4 @@
-"""One row of a pool as a JSON object, and back: what JSON lines and Parquet files of a pool hold.
+"""Portable row: a row of a pool as a JSON object and back, for JSON lines and Parquet.
 
 The object is what `Experience.to_dict` writes, and a member ``exp_pool`` with what an experience does not say of
 itself: whether it is current, what was said and changed about it, and its key where that cannot be made from the
@@ -28,8 +28,8 @@ _MEMBER = "exp_pool"
 _OF_A_CALL = ("function", "version", "arguments", "request")
 
 
-class Row(NamedTuple):
-    """A row, what was said and changed about it (`rows.audit_entry`), and whether its answer is not as it was."""
+class PortableRow(NamedTuple):
+    """Row, entries of its audit log (`rows.audit_entry`), and whether its answer was redacted."""
 
     record: Record
     log: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
 
 def to_line(record: Record, log: Sequence[str], secret: bytes | None, *, redact: bool) -> dict[str, Any]:
-    """A row of the pool as a JSON object.
+    """JSON object of a row of the pool.
 
     Args:
         record: the row.
@@ -54,7 +54,7 @@ def to_line(record: Record, log: Sequence[str], secret: bytes | None, *, redact:
     for name in ("namespace", "key", "schema_version"):
         line.pop(name, None)
     ours: dict[str, Any] = {"format": FORMAT, "namespace": record.namespace}
-    if _made_again(shown, secret) != (record.key, record.reuse_scope):
+    if _derived_identity(shown, secret) != (record.key, record.reuse_scope):
         ours |= {"key": record.key, "reuse_scope": record.reuse_scope, "of": _digest(line)}
     if shown.response is not whole.response or shown.expected is not whole.expected:
         ours["answer_redacted"] = True
@@ -69,8 +69,8 @@ def to_line(record: Record, log: Sequence[str], secret: bytes | None, *, redact:
     return {**line, _MEMBER: ours}
 
 
-def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None, *, believe_key: bool) -> Row:
-    """The row of a JSON object.
+def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None, *, believe_key: bool) -> PortableRow:
+    """Row of a JSON object.
 
     Args:
         line: what `to_line` gave; one without the member ``exp_pool`` is what `Experience.to_dict` gives.
@@ -93,22 +93,22 @@ def from_line(line: Mapping[str, Any], namespace: str, secret: bytes | None, *, 
         record = replace(to_record(experience, namespace, secret=secret), **identity)
     else:
         experience = Experience.from_dict(given)
-        record = to_record(experience, namespace, key=made_key(experience, secret), secret=secret)
+        record = to_record(experience, namespace, key=derived_key(experience, secret), secret=secret)
     record = replace(record, **_columns(ours, "source", "principal"))
     if ours.get("is_current") is False:
         record = replace(record, **_columns(ours, "superseded_by"), is_current=False, embed_due=None)
-    return Row(record, _log(ours.get("log", []), record.id), bool(ours.get("answer_redacted", False)))
+    return PortableRow(record, _log(ours.get("log", []), record.id), bool(ours.get("answer_redacted", False)))
 
 
 def namespace_of(line: Mapping[str, Any]) -> str | None:
-    """The namespace that a line was written from."""
+    """Namespace from which a line was exported."""
     ours = line.get(_MEMBER)
     found = ours.get("namespace") if isinstance(ours, Mapping) else line.get("namespace")
     return found if isinstance(found, str) and found else None
 
 
 def without_secrets(experience: Experience) -> Experience:
-    """The experience without secrets (`redaction`), in its answer, too: it leaves the pool."""
+    """Experience without secrets (`redaction`), also in its answer: it leaves the pool."""
     texts: dict[str, Any] = {
         name: _without_secrets(getattr(experience, name))
         for name in ("request", "arguments", "response", "expected", "metadata", "model", "strategy")
@@ -121,7 +121,7 @@ def without_secrets(experience: Experience) -> Experience:
 
 
 def _without_secrets(value: Any) -> Any:
-    """The value without secrets; itself where there was none. What sets and the like hold shows in their JSON form."""
+    """Value without secrets; the same object where there were none. Sets are searched in their JSON form."""
     if value is MISSING or value is None:
         return value
     once = redacted(value)
@@ -130,8 +130,8 @@ def _without_secrets(value: Any) -> Any:
     return once if shown is plain else from_plain(shown)
 
 
-def made_key(experience: Experience, secret: bytes | None) -> str:
-    """The key that the experience's arguments make, under this secret; of a failure one that answers no call.
+def derived_key(experience: Experience, secret: bytes | None) -> str:
+    """Key that the arguments of an experience make under this secret; of a failure a key that answers no call.
 
     Raises:
         UnkeyableError: an argument has no stable identity.
@@ -140,10 +140,10 @@ def made_key(experience: Experience, secret: bytes | None) -> str:
     return failure_key(key) if experience.kind is ExperienceKind.FAILURE else key
 
 
-def _made_again(experience: Experience, secret: bytes | None) -> tuple[str, str] | None:
-    """The key and the reuse scope as they are made from the experience alone; None where they cannot be."""
+def _derived_identity(experience: Experience, secret: bytes | None) -> tuple[str, str] | None:
+    """Key and reuse scope made from the experience alone; None where they cannot be."""
     try:
-        record = to_record(experience, "", key=made_key(experience, secret), secret=secret)
+        record = to_record(experience, "", key=derived_key(experience, secret), secret=secret)
     except (UnkeyableError, EncodingError):
         return None
     return record.key, record.reuse_scope

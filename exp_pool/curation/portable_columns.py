@@ -1,4 +1,4 @@
-"""How a row of a pool stands in the columns of a table: Parquet, for those who read it with other tools.
+"""Portable row in the columns of a table, for Parquet that other tools read.
 
 Texts, times and numbers have columns of their own; what has members is JSON text. UTF-8, which Parquet wants, has no
 form for lone surrogates: a row that holds some has the exact texts in `exact`, and a sign in their place elsewhere.
@@ -22,7 +22,7 @@ OWN = frozenset({"id", "function", "arguments", "request", "exp_pool"})
 
 
 def to_columns(line: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of what `portable.to_line` gave; `score` and `is_current` are there for queries, too."""
+    """Columns of a line of `portable.to_line`; `score` and `is_current` are added for queries."""
     columns: dict[str, Any] = {name: line.get(name) for name in (*TEXTS, *NUMBERS)}
     columns |= {name: json_dumps(line[name]) if name in line else None for name in JSON}
     columns |= {name: datetime.fromisoformat(line[name]) if name in line else None for name in TIMES}
@@ -36,7 +36,7 @@ def to_columns(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """What `portable.from_line` reads.
+    """Line for `portable.from_line`.
 
     Raises:
         ValueError, LookupError, TypeError, AttributeError: they are not what `to_columns` gave.

@@ -1,4 +1,4 @@
-"""Does the function still do what people said it should? Annotated experiences, run again: `verify`."""
+"""Regression test of functions: annotated experiences are run again and compared with the expected answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from exp_pool.core.values.codec_stamp import is_typed
 from exp_pool.core.values.deep_equal import difference
 from exp_pool.core.values.redaction import REDACTED
 from exp_pool.curation.change_set import brief, table
-from exp_pool.curation.frames import settle
+from exp_pool.curation.frames import recover_unfinished
 from exp_pool.curation.optional_packages import package
 from exp_pool.errors import ExpPoolError, InvalidInputError
 from exp_pool.runtime.async_bridge import resolve
@@ -36,7 +36,7 @@ _SHOWN = 50  # rows, when it is printed
 
 
 class Outcome(StrEnum):
-    """What came of running one experience again."""
+    """Result of running one experience again."""
 
     PASSED = "passed"
     FAILED = "failed"  # it gave something else
@@ -46,7 +46,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """One experience that was run again. `difference` says what differs, or why there is nothing to compare."""
+    """One experience that was run again. `difference`: what differs, or why it could not be compared."""
 
     id: str
     function: str
@@ -58,10 +58,10 @@ class Verified:
 
 
 class Verification(list[Verified]):
-    """What came of all of them, as a table. Truthy if there are some and each passed."""
+    """Results of `verify` as a table. Truthy if there are some and each passed."""
 
     def count(self, outcome: Outcome | str) -> int:  # type: ignore[override]
-        """How many have this outcome."""
+        """Number of results with this outcome."""
         return sum(row.outcome == outcome for row in self)
 
     def __bool__(self) -> bool:
@@ -76,7 +76,7 @@ class Verification(list[Verified]):
         return "\n".join([self._headline(), *lines])
 
     def _repr_html_(self) -> str:
-        """For notebooks. What is stored is text here, whatever it holds."""
+        """HTML for notebooks. Stored text is escaped."""
         rows = (
             (*(row.outcome, row.id, row.function), *map(brief, (row.request, row.expected, row.actual)), row.difference)
             for row in self._worst_first()
@@ -110,7 +110,7 @@ def verify(
     *,
     same: Same | None = None,
 ) -> Verification:
-    """Run the function of every annotated experience again, without the pool, and compare with what people expect.
+    """Run the function of every annotated experience again, without the pool, and compare with the expected answer.
 
     Nothing is stored, and nothing is imported because a stored record names it: a function is run if it is decorated
     in this process, or given here. What was redacted or left out when the call was stored cannot be run again: skipped.
@@ -131,9 +131,9 @@ def verify(
         StoreError: the store failed.
     """
     pool = manager.sync
-    settle(pool)
+    recover_unfinished(pool)
     known = _known(functions)
-    query = RecordQuery(pool.space, parse_where({**(where or {}), "annotated": True}))
+    query = RecordQuery(pool.namespace, parse_where({**(where or {}), "annotated": True}))
     found = Verification()
     with bar("verifying", pool.store.count(query)) as done:
         for record in pool.store.scan(query):
@@ -173,14 +173,14 @@ def _verified(record: Record, function: Callable[..., Any] | None, same: Same | 
     except (ExpPoolError, TypeError, ValueError) as err:
         return row(Outcome.SKIPPED, why=f"it cannot be called again: {err}")
     try:
-        actual = _collected(call())
+        actual = _result_of(call())
     except Exception as err:  # whatever the function raises is what came of it
         return row(Outcome.RAISED, why=repr(err))
     try:
         if isinstance(function, Decorated) and not is_typed(record.codec):
-            expected = _typed(function, record, streamed=isinstance(actual, _Chunks))
+            expected = _typed(function, record, streamed=isinstance(actual, _RerunChunks))
         else:
-            actual = json_form(list(actual) if isinstance(actual, _Chunks) else actual)
+            actual = json_form(list(actual) if isinstance(actual, _RerunChunks) else actual)
         differs = difference(expected, actual)
         if same is not None:
             differs = None if resolve(same(expected, actual)) else (differs or "same() says it differs")
@@ -190,7 +190,7 @@ def _verified(record: Record, function: Callable[..., Any] | None, same: Same | 
 
 
 def _call_of(function: Callable[..., Any], experience: Experience) -> Callable[[], Any]:
-    """The call that was stored, without the pool.
+    """Call that was stored, without the pool.
 
     Raises:
         TypeError: the arguments do not fit, or are not all of them.
@@ -202,7 +202,7 @@ def _call_of(function: Callable[..., Any], experience: Experience) -> Callable[[
         batched = function._setup.batch  # noqa: SLF001
         if batched:
             bound.arguments[batched] = [bound.arguments[batched]]
-            return lambda: _only(_collected(original(*bound.args, **bound.kwargs)))
+            return lambda: _only(_result_of(original(*bound.args, **bound.kwargs)))
         if function.key(*bound.args, **bound.kwargs) != experience.key:
             raise TypeError("not all of what was asked is stored (redacted, or made by key=), or its version differs")
     return lambda: original(*bound.args, **bound.kwargs)
@@ -230,18 +230,18 @@ def _bound(signature: inspect.Signature, arguments: Mapping[str, Any]) -> inspec
     return signature.bind(*args, **{name: kwargs[name] for name in (*ordered, *kwargs)})
 
 
-def _collected(result: Any) -> Any:
-    """What a coroutine or a generator comes to."""
+def _result_of(result: Any) -> Any:
+    """Result of a coroutine, or the chunks of a generator."""
     if inspect.isawaitable(result):
         return resolve(result)
     if isinstance(result, AsyncIterable):
         chunks: Any = _all(result)
-        return _Chunks(resolve(chunks))
-    return _Chunks(result) if isinstance(result, Iterator) else result
+        return _RerunChunks(resolve(chunks))
+    return _RerunChunks(result) if isinstance(result, Iterator) else result
 
 
-class _Chunks(list[Any]):
-    """What a stream gave."""
+class _RerunChunks(list[Any]):
+    """Chunks of a stream."""
 
 
 async def _all(chunks: AsyncIterable[Any]) -> list[Any]:
@@ -258,4 +258,4 @@ def _typed(function: Decorated[..., Any], record: Record, *, streamed: bool) -> 
     codec = function._policy.codec  # noqa: SLF001
     text = record.expected or "null"
     value = codec.read(text, record.codec, given=True)
-    return _Chunks(value) if streamed else value
+    return _RerunChunks(value) if streamed else value

@@ -20,8 +20,8 @@ from exp_pool.api.options import with_call
 from exp_pool.core.capture import record
 from exp_pool.core.values.redaction import redacted
 from exp_pool.errors import ConfigurationError
+from exp_pool.runtime.display import without_password
 from exp_pool.runtime.plugs import to_install
-from exp_pool.runtime.urls import without_password
 
 try:
     from openai import AsyncOpenAI, AsyncStream, NotGiven, OpenAI, Stream, omit

@@ -1,7 +1,7 @@
-"""Whether a stored answer and a live one are the same, which a judge's `same` may say: it is the user's, and may hang.
+"""Comparison of stored answers with live ones, by a judge's `same`, which is the user's code and may hang.
 
-So it is asked on a thread of its own, one pair after the other, in the order in which they came. Upkeep, which embeds
-and scores for every function, waits for none of it.
+So `same` is called on a thread of its own, for one pair after the other, in the order in which they came. The worker,
+which embeds and scores for every function, never waits for it.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _FULL_WIDTH = {code + 0xFEE0: code for code in range(0x21, 0x7F)} | {0x3000: 0x2
 
 @reinit_after_fork()
 class AnswerComparison(Generic[T]):
-    """A queue of pairs, and the thread that takes from it.
+    """A queue of pairs, and the thread that compares them.
 
     Args:
-        compared: told of each pair what it was put in with.
-        load_scorer: a scorer by its name, for judges whose `same` is one.
+        compare: called on the thread with each pair.
+        load_scorer: gives a scorer by its name, for judges whose `same` is one.
     """
 
-    def __init__(self, compared: Callable[[T], object], load_scorer: Callable[[str], Scorer]) -> None:
-        self._compared = compared
+    def __init__(self, compare: Callable[[T], object], load_scorer: Callable[[str], Scorer]) -> None:
+        self._compare = compare
         self._load_scorer = load_scorer
-        self._asking = SingleThreadExecutor("exp_pool-same")
+        self._executor = SingleThreadExecutor("exp_pool-same")
         self._lock = threading.Lock()
         self._queue: deque[T] = deque()
         self._thread: threading.Thread | None = None
@@ -55,7 +55,7 @@ class AnswerComparison(Generic[T]):
         self._idle.set()
 
     def put(self, pair: T) -> T | None:
-        """Compare it later; the pair that is dropped for it, where too many wait."""
+        """Compare a pair later; the pair that is dropped for it, where too many wait."""
         with self._lock:
             dropped = self._queue.popleft() if len(self._queue) >= _QUEUE else None
             self._queue.append(pair)
@@ -66,14 +66,14 @@ class AnswerComparison(Generic[T]):
         return dropped
 
     def wait(self, deadline: float) -> None:
-        """Until everything that was put in is compared, or the deadline (`clock.monotonic`)."""
+        """Wait until all pairs are compared, at most until the deadline (`clock.monotonic`)."""
         self._idle.wait(min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX))
 
     def stop(self) -> None:
-        """What waits is not compared any more; a comparison that hangs is left behind."""
+        """Drop the pairs that wait; a comparison that hangs is left behind."""
         with self._lock:
             self._queue.clear()
-        self._asking.stop(0.0)
+        self._executor.stop(0.0)
 
     def _work(self) -> None:
         while True:
@@ -84,15 +84,17 @@ class AnswerComparison(Generic[T]):
                     return
                 pair = self._queue.popleft()
             try:
-                self._compared(pair)
-            except Exception as err:  # or nothing would be compared any more
+                self._compare(pair)
+            except Exception as err:  # else the thread would end, and no pair be compared any more
                 logger.opt(exception=err).warning("a comparison of two answers came to nothing: {!r}", err)
 
     def same(self, judge: VerifiedJudge, step: TrainJudge) -> bool:
-        """Whether the answer that would have been given is as good as the live one.
+        """Whether the stored answer, which would have been given, is as good as the live one.
 
         Raises:
-            Exception: whatever the judge's `same` raises; it hangs; it says what is no answer to that.
+            Exception: whatever the judge's `same` raises.
+            TimeoutError: `same` hangs.
+            TypeError: `same` gives neither a boolean nor a score.
         """
         assert step.live is not None
         if step.considered.answer is None:
@@ -105,13 +107,13 @@ class AnswerComparison(Generic[T]):
         if callable(judge.same):
             same = judge.same
             with in_namespace(step.request.namespace):  # what it asks of the pool is the same tenant's
-                said = self._asking.run(lambda: resolve(same(stored, live)), _TIMEOUT_S)
+                said = self._executor.run(lambda: resolve(same(stored, live)), _TIMEOUT_S)
         else:
             rated = to_experience(step.considered)
             rated = rated.model_copy(update={"response": stored, "expected": live})
             scorer = self._load_scorer(judge.same)
             with in_namespace(step.request.namespace):
-                said = self._asking.run(lambda: resolve(scorer(ScoreContext(rated, None, stored))), _TIMEOUT_S)
+                said = self._executor.run(lambda: resolve(scorer(ScoreContext(rated, None, stored))), _TIMEOUT_S)
         value = said.value if isinstance(said, Score) else said
         if value is MISSING or not isinstance(value, bool | int | float) or not 0 <= value <= 1:
             raise TypeError(f"same= gave {said!r:.80}; it must give True or False, or a score from 0 to 1")
@@ -119,7 +121,7 @@ class AnswerComparison(Generic[T]):
 
 
 def equal_answers(stored: Any, live: Any) -> bool:
-    """Equal; texts but for case, spaces, and punctuation at their end."""
+    """Whether two answers are equal; texts: but for case, spaces, and punctuation at their end."""
     if isinstance(stored, str) and isinstance(live, str):
         return _plain(stored) == _plain(live)
     return type(stored) is type(live) and bool(stored == live)

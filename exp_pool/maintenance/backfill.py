@@ -1,4 +1,4 @@
-"""Scores what is there already, with a scorer that somebody chose: `ExpManager.score_exps`."""
+"""Backfill of scores: `ExpManager.score_exps` scores stored rows with a scorer that the caller chooses."""
 
 from __future__ import annotations
 
@@ -63,24 +63,32 @@ def backfill_scores(
     again: bool,
     concurrency: int | None,
 ) -> ScoringReport:
-    """Score the rows of a query; each score is written when it is there, so that it can be gone on with later.
+    """Score the rows of a query. Each score is written at once, so an interrupted backfill can be continued.
+
+    Args:
+        store: where the rows are.
+        scoring: knows the functions' own scorers and codecs.
+        scorer: which scores the rows.
+        query: which rows.
+        again: also rows that have a score of this scorer and version.
+        concurrency: how many rows at a time; by default as the scorer says.
 
     Raises:
         StoreError: the store failed.
-        ConfigurationError: `concurrency`, or one of the scorer's attributes, cannot be.
+        ConfigurationError: `concurrency`, or one of the scorer's attributes, has a value that it cannot have.
     """
     report, began = ScoringReport(), monotonic()
-    rating = ScorerRunner(scorer, scoring.feedback, concurrency)
+    runner = ScorerRunner(scorer, scoring.feedback, concurrency)
     # Rows that come meanwhile are left out: a scorer whose calls the pool caches makes one for each row.
     until_now = Condition("created_at", "", "lte", now_us())
     failures = () if any(c.field == "kind" for c in query.where) else (Condition("kind", "", "ne", "failure"),)
     query = replace(query, where=(*query.where, until_now, _OWN_CALLS, *failures))
     deciding: dict[str, str | None] = {}
-    with bar(f"scoring with {rating.name}", store.count(query)) as done:
+    with bar(f"scoring with {runner.name}", store.count(query)) as done:
 
         def wanted() -> Iterator[Record]:
             for record in store.scan(query):
-                if not again and has_score(record, rating.name, rating.version):
+                if not again and has_score(record, runner.name, runner.version):
                     report.skipped += 1
                     done(report.cost)
                     continue
@@ -88,25 +96,25 @@ def backfill_scores(
                     deciding[record.function] = scoring.deciding(record.function)
                 yield record
 
-        rated = rating.rate(wanted(), lambda record: scoring.functions.get(record.function))
+        results = runner.run(wanted(), lambda record: scoring.functions.get(record.function))
         try:
-            for each in rated:
-                _take(store, report, each, deciding[each.record.function])
+            for result in results:
+                _write(store, report, result, deciding[result.record.function])
                 done(report.cost)
-            if rating.stopped:
+            if runner.stopped:
                 report.stopped = next(reversed(report.failed.values()))
         finally:
-            rated.close()
-            rating.close()
+            results.close()
+            runner.close()
             report.time_s = round(monotonic() - began, 3)
     return report
 
 
-def _take(store: RecordStore, report: ScoringReport, rated: ScoringResult, deciding: str | None) -> None:
-    record, outcome = rated.record, rated.outcome
-    report.tokens_in += rated.spending.tokens_in
-    report.tokens_out += rated.spending.tokens_out
-    report.money_usd += rated.spending.money_usd
+def _write(store: RecordStore, report: ScoringReport, result: ScoringResult, deciding: str | None) -> None:
+    record, outcome = result.record, result.outcome
+    report.tokens_in += result.spending.tokens_in
+    report.tokens_out += result.spending.tokens_out
+    report.money_usd += result.spending.money_usd
     if not isinstance(outcome, Score):
         report.failed[record.id] = str(outcome) or repr(outcome)
         return

@@ -1,4 +1,7 @@
-"""What is there, what is owed, what is damaged; and mending it: the index built anew, the store's damage set aside."""
+"""Doctor of a pool: counts what is there and what is pending, finds damage, and repairs it.
+
+Repair rebuilds the index, which is derived. Of a damaged store it keeps what can be read, and sets the rest aside.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,14 @@ _LEASE_S = 10.0  # of whoever ends an unfinished change
 
 @dataclass(repr=False)
 class Diagnosis(Shown):
-    """What the doctor found.
+    """The doctor's report.
 
     Attributes:
         facts: what is there, by name, in the order in which people want to read it.
         counts: of each namespace the same as numbers: experiences, history, expired, quarantined, bytes, vectors,
-            unembedded, unscored (what is owed by now).
+            unembedded, unscored (pending by now).
         problems: what is damaged or cannot be used, each with what to do.
-        done: what was mended.
+        done: what was repaired.
     """
 
     facts: dict[str, str] = field(default_factory=dict)
@@ -43,35 +46,39 @@ class Diagnosis(Shown):
 
     @property
     def sound(self) -> bool:
-        """Nothing is damaged (any more)."""
+        """Whether nothing is damaged (any more)."""
         return not self.problems
 
 
 def examine(
     store: RecordStore, index_sync: IndexSync, *, fix: bool = False, progress: Progress | None = None
 ) -> Diagnosis:
-    """Look at a pool; with `fix`, mend it.
+    """Examine a pool.
 
-    Only what is derived is repaired in place. Of a damaged store, what can be read is kept, and the rest set aside.
+    Args:
+        store: its record store.
+        index_sync: knows its index.
+        fix: also repair what is damaged.
+        progress: called while the index is built anew, with the numbers of rows done and of all rows.
     """
     report = Diagnosis()
-    with _noting(report):
+    with _collecting_errors(report):
         problems = store.check()
         if problems and fix:
-            with index_sync.another_store():
+            with index_sync.store_replaced():
                 report.done += store.repair()
             problems = store.check()
         report.problems += problems
     if not _readable(store, report):
         return report
-    with _noting(report):
-        _look_at_the_front(store, report)
-    with _noting(report):
+    with _collecting_errors(report):
+        _check_front_tier(store, report)
+    with _collecting_errors(report):
         _count(store, report)
     for namespace in store.namespaces():
-        with _noting(report):
-            _look_for_changes(store, namespace, report, fix=fix)
-    with _noting(report):
+        with _collecting_errors(report):
+            _check_changes(store, namespace, report, fix=fix)
+    with _collecting_errors(report):
         problems = index_sync.check()
         if fix and (problems or not index_sync.complete()):
             report.done += index_sync.mend(progress)
@@ -82,7 +89,7 @@ def examine(
 
 
 def _readable(store: RecordStore, report: Diagnosis) -> bool:
-    """Whether there is more to say: a store that cannot be opened has said it already."""
+    """Whether the store can be opened; if not, the report says so."""
     try:
         store.namespaces()
     except ExpPoolError as err:
@@ -93,14 +100,14 @@ def _readable(store: RecordStore, report: Diagnosis) -> bool:
 
 
 @contextmanager
-def _noting(report: Diagnosis) -> Iterator[None]:
+def _collecting_errors(report: Diagnosis) -> Iterator[None]:
     try:
         yield
     except ExpPoolError as err:
         report.problems.append(str(err))
 
 
-def _look_at_the_front(store: RecordStore, report: Diagnosis) -> None:
+def _check_front_tier(store: RecordStore, report: Diagnosis) -> None:
     trouble: Callable[[], str] | None = getattr(store, "front_trouble", None)
     if trouble is None:
         return
@@ -110,7 +117,7 @@ def _look_at_the_front(store: RecordStore, report: Diagnosis) -> None:
         report.facts["hot tier"] = "it answers"
 
 
-def _look_for_changes(store: RecordStore, namespace: str, report: Diagnosis, *, fix: bool) -> None:
+def _check_changes(store: RecordStore, namespace: str, report: Diagnosis, *, fix: bool) -> None:
     journal = Journal(store, namespace, _LEASE_S)
     note = journal.unfinished()
     if note is None:
@@ -151,5 +158,5 @@ def _count(store: RecordStore, report: Diagnosis) -> None:
     copies: list[Path] = getattr(store, "set_aside", list)()
     if copies:
         report.facts["set aside"] = ", ".join(f"{path} ({path.stat().st_size:,} bytes)" for path in copies)
-    owed = {duty: store.count(RecordQuery(None, pending=duty)) for duty in TaskKind}
-    report.facts["owed"] = ", ".join(f"{count} to {duty}" for duty, count in owed.items())
+    pending = {task: store.count(RecordQuery(None, pending=task)) for task in TaskKind}
+    report.facts["owed"] = ", ".join(f"{count} to {task}" for task, count in pending.items())

@@ -1,7 +1,8 @@
-"""Keeps a namespace within `max_entries` and `max_bytes`. Off every caller's path: a pool may exceed them for a moment.
+"""Eviction: deletes rows of a namespace that is larger than `max_entries` or `max_bytes`.
 
-Limits count every row of the namespace, history too, or history would grow without bound. What has expired goes first,
-then history, then what the policy says; what people annotated or added by hand, and insights, never go.
+Eviction runs in maintenance, off every caller's path, so a pool may exceed its limits for a moment. The limits count
+every row of the namespace, history too, or history would grow without bound. Expired rows go first, then history, then
+what the policy says. What people annotated or added by hand, and insights, never go.
 """
 
 from __future__ import annotations
@@ -13,16 +14,24 @@ from loguru import logger
 
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Evicted, EvictionOrder, RecordStore
-from exp_pool.core.contracts.rows import audit_log
+from exp_pool.core.contracts.rows import logs_of
 from exp_pool.runtime.counters import Counters
 from exp_pool.runtime.notices import Notices
 
 _BATCH = 500  # rows deleted at once: what other writers wait for
-_SPARE = 100  # it goes below a limit by a hundredth, so that not every new row makes it sort them all
+_SPARE = 100  # eviction goes below a limit by a hundredth, so that not every new row makes the store sort all rows
 
 
 class Eviction:
-    """Deletes what is too much."""
+    """Brings namespaces below the limits of a pool.
+
+    Args:
+        store: where the rows are.
+        config: `eviction`, `max_entries` and `max_bytes` of it.
+        counters: counts `evicted`.
+        notices: warns once of a namespace where nothing more may be evicted.
+        evicted: called with a namespace and the rows that were evicted from it.
+    """
 
     def __init__(
         self,
@@ -30,18 +39,18 @@ class Eviction:
         config: ExpPoolConfig,
         counters: Counters,
         notices: Notices,
-        gone: Callable[[str, list[Evicted]], None],
+        evicted: Callable[[str, list[Evicted]], None],
     ) -> None:
         self._store = store
         self._order = EvictionOrder(config.eviction)
         self._max_rows, self._max_bytes = config.max_entries, config.max_bytes
         self._counters = counters
         self._notices = notices
-        self._gone = gone
+        self._evicted = evicted
 
     @property
-    def wanted(self) -> bool:
-        """Whether there is a limit."""
+    def enabled(self) -> bool:
+        """Whether the pool has a limit."""
         return self._max_rows is not None or self._max_bytes is not None
 
     def run(self, namespaces: Iterable[str]) -> None:
@@ -58,9 +67,9 @@ class Eviction:
         rows, size = usage.rows, usage.bytes
         if not _over(rows, self._max_rows) and not _over(size, self._max_bytes):
             return
-        least_rows, least_bytes = _below(self._max_rows), _below(self._max_bytes)
-        while (too_many := max(rows - least_rows, _rows_in(size - least_bytes, size, rows))) > 0:
-            evicted = self._store.evict(namespace, self._order, min(math.ceil(too_many), _BATCH))
+        target_rows, target_bytes = _target(self._max_rows), _target(self._max_bytes)
+        while (excess := max(rows - target_rows, _rows_in(size - target_bytes, size, rows))) > 0:
+            evicted = self._store.evict(namespace, self._order, min(math.ceil(excess), _BATCH))
             if not evicted:
                 self._notices.warn_once(
                     f"protected:{namespace}",
@@ -68,11 +77,11 @@ class Eviction:
                     "annotated, added by hand or insights, which are never evicted; raise max_entries or max_bytes",
                 )
                 return
-            self._store.drop_logs(namespace, [audit_log(row.id) for row in evicted])
+            self._store.drop_logs(namespace, logs_of(row.id for row in evicted))
             rows -= len(evicted)
             size -= sum(row.size_bytes for row in evicted)
             self._counters.add("evicted", len(evicted))
-            self._gone(namespace, evicted)
+            self._evicted(namespace, evicted)
         logger.info("{}: evicted {} of {} experiences", namespace, usage.rows - rows, usage.rows)
 
 
@@ -80,10 +89,16 @@ def _over(used: int, limit: int | None) -> bool:
     return limit is not None and used > limit
 
 
-def _below(limit: int | None) -> float:
+def _target(limit: int | None) -> float:
     return math.inf if limit is None else limit - limit // _SPARE
 
 
 def _rows_in(size: float, total: int, rows: int) -> float:
-    """About how many rows have so many bytes."""
+    """About how many of the namespace's rows have `size` bytes together.
+
+    Args:
+        size: bytes; not above zero: no rows.
+        total: bytes of all rows.
+        rows: how many rows there are.
+    """
     return 0 if size <= 0 or not rows else max(1.0, size / max(total / rows, 1))

@@ -1,12 +1,12 @@
-"""Hands a derived index what changed about the store's vectors, and has it rebuilt where it is in doubt.
+"""Synchronises a derived index with the store: hands it changed vectors, and has it rebuilt where it is in doubt.
 
-How far it got stands in the store, one position for each partition and generation of the index. So whatever happens to
-either, the two meet again: an index that lost its files is a new generation, of which nothing is known, and gets all
-of it; one that was killed gets again what it may not have kept.
+The store keeps how far the index got: one position for each partition and generation of the index. So whatever happens
+to either, the two meet again. An index that lost its files is a new generation, which has no position and gets all
+vectors; an index that was killed gets those again that it may not have kept.
 
-An index that several processes share is fed by one of them at a time, which holds a lease in the store for as long:
-what one had read before a change, and handed over after another had handed over the change, would stay. The others use
-what they know to be there, and scan the rest.
+An index that several processes share is fed by one of them at a time, which holds a lease in the store for as long.
+Else a process that has read a vector before a change could hand it over after another process had handed over the
+change, and the old vector would stay. The other processes search what they know to be in the index, and scan the rest.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from exp_pool.search.nearest import NearestNeighbours
 
 _PAGE = 2000  # rows handed over at once, 0.5 s of Chroma: what closing waits for
 _POOL_STATE = "pool"  # in no namespace: who this pool is, so that another's index is noticed
-_FEEDING_S = 60.0  # after which a process that feeds a shared index and gives no sign of life is given up
+_FEEDING_S = 60.0  # the lease of a process that feeds a shared index: one that was killed keeps others out for so long
 _KNOWN_GENERATIONS = 2  # the one that answers, and the one being built
 
 Progress: TypeAlias = Callable[[int, int], object]
@@ -41,71 +41,72 @@ Progress: TypeAlias = Callable[[int, int], object]
 
 @reinit_after_fork()
 class IndexSync:
-    """Keeps a derived index up to date. Thread-safe: one thread follows at a time.
+    """Keeps a derived index up to date with the store. Thread-safe: one thread at a time.
 
     Args:
-        store: whose vectors.
-        index: which gets them.
-        neighbours: who is told how far the index got.
-        counters: hears of failures and repairs.
-        notices: likewise.
-        index_from: vectors from which a partition is worth an index.
-        building: told of a partition that is being built in the background, how many rows are done, and of how many.
+        store: has the vectors.
+        index: gets them.
+        nearest: is told which vectors the index has, so that it scans the rest.
+        counters: counts `indexed`, `repaired` and `degraded`.
+        notices: warns once of an index that fails.
+        index_from: number of vectors from which a partition is indexed; a smaller one is scanned.
+        report_building: called while a partition is built in the background, with the partition, the number of rows
+            done, and the number of all rows.
     """
 
     def __init__(
         self,
         store: RecordStore,
         index: VectorIndex,
-        neighbours: NearestNeighbours,
+        nearest: NearestNeighbours,
         counters: Counters,
         notices: Notices,
         index_from: int,
-        building: Callable[[IndexPartition, int, int], object],
+        report_building: Callable[[IndexPartition, int, int], object],
     ) -> None:
         self._store = store
         self._index = index
         self._renewable: RenewableIndex | None = index if offers(index, RenewableIndex) else None  # type: ignore[assignment]
         self._count: Callable[[IndexPartition], int] | None = getattr(index, "count", None)
-        self._neighbours = neighbours
+        self._nearest = nearest
         self._counters = counters
         self._notices = notices
         self._index_from = index_from
-        self._building = building
+        self._report_building = report_building
         self._stopped = False
         self._checked: set[tuple[IndexPartition, str]] = set()  # whether it has as many rows as it should: asked once
         self._turn = threading.Lock()
         self._owner = uuid.uuid4().hex
 
     def stop(self) -> None:
-        """No further page begins."""
+        """Hand over no further page."""
         self._stopped = True
 
     @contextmanager
-    def another_store(self) -> Iterator[None]:
-        """Nothing is followed meanwhile; afterwards nothing holds that was known of the store and the index.
+    def store_replaced(self) -> Iterator[None]:
+        """``with`` this, replace the store's file: the index waits, and forgets all that it knew of the store.
 
-        Positions may have been given out before, to other rows.
+        The new file may use positions again that the old one has given to other rows.
         """
         with self._turn:
             try:
                 yield
             finally:
-                self._neighbours.start_over()
+                self._nearest.start_over()
                 self._checked.clear()
 
     def run(self, deadline: float) -> None:
-        """Bring the index up to date for every partition that is large enough, until the deadline (`clock.monotonic`).
+        """Bring every indexed partition up to date, until the deadline (`clock.monotonic`).
 
         Raises:
             StoreError: the store failed.
         """
-        for partition, count in self._wanted().items():
+        for partition, count in self._indexed().items():
             try:
                 with self._turn:
-                    self._follow(partition, count, deadline)
+                    self._sync(partition, count, deadline)
             except IndexOwnedError as err:  # as it should be where several processes use a pool
-                self._neighbours.uncover(partition)
+                self._nearest.uncover(partition)
                 logger.debug("exact scan answers: {}", err)
             except VectorIndexError as err:
                 self._failed(partition, err)
@@ -115,23 +116,23 @@ class IndexSync:
 
         Raises:
             StoreError: the store failed.
-            VectorIndexError: it cannot; deleted rows stay in its files, and are dropped when they are found.
+            VectorIndexError: the index cannot be written; deleted rows stay in its files, and searches drop them.
         """
         with self._turn:
             for partition in self._store.partitions(namespace):
-                self._neighbours.uncover(partition)
+                self._nearest.uncover(partition)
             self._index.clear(namespace, self._pool())
 
     def rebuild(self, progress: Progress | None = None) -> int:
-        """Build the index of every partition that is large enough anew, beside the old one; how many rows it has then.
+        """Build the index of every indexed partition anew, beside the old one; how many rows it has then.
 
         Raises:
             StoreError: the store failed.
             VectorIndexError: the index cannot be written; the old one goes on answering.
         """
-        wanted = self._wanted()
-        done, total = 0, sum(wanted.values())
-        for partition, count in wanted.items():
+        indexed = self._indexed()
+        done, total = 0, sum(indexed.values())
+        for partition, count in indexed.items():
             with self._turn:
                 generation = self._generation(partition)
                 if self._renewable is not None:
@@ -141,23 +142,23 @@ class IndexSync:
         return done
 
     def check(self) -> list[str]:
-        """What is wrong with the index, in words, each with what to do.
+        """What is wrong with the index: sentences that say what to do.
 
         Raises:
             StoreError: the store failed.
         """
         problems = []
-        for partition, count in self._wanted().items():
+        for partition, count in self._indexed().items():
             try:
                 with self._turn:
-                    problems += self._problems(partition, count)
+                    problems += self._problems_of(partition, count)
             except IndexOwnedError:
-                continue  # who has it open looks after it
+                continue  # the process that has it open looks after it
             except VectorIndexError as err:
                 problems.append(f"the index of {partition.namespace!r}: {err}; exact scan answers")
         return problems
 
-    def _problems(self, partition: IndexPartition, count: int) -> list[str]:
+    def _problems_of(self, partition: IndexPartition, count: int) -> list[str]:
         generation = self._generation(partition)
         if self._count is None:
             return []
@@ -174,15 +175,15 @@ class IndexSync:
 
     def complete(self) -> bool:
         """Whether the index has everything that it should have."""
-        return all(self._behind(partition) == 0 for partition in self._wanted())
+        return all(self._behind(partition) == 0 for partition in self._indexed())
 
     def facts(self) -> dict[str, str]:
-        """What there is of an index, by name, for people."""
+        """How much of each partition is indexed, for people."""
         if not self._index.derived:
             return {}
-        wanted, found = self._wanted(), {}
+        indexed, found = self._indexed(), {}
         for partition, count in self._store.partitions().items():
-            if partition in wanted:
+            if partition in indexed:
                 rest = "the rest is scanned meanwhile" if self._behind(partition) else "all of them"
                 fact = f"{count - self._behind(partition)} of {count} vectors; {rest}"
             else:
@@ -191,7 +192,7 @@ class IndexSync:
         return found
 
     def _behind(self, partition: IndexPartition) -> int:
-        """How many vectors it does not have yet."""
+        """How many vectors the index does not have yet."""
         try:
             with self._turn:
                 position = self._position(partition, self._generation(partition))
@@ -214,24 +215,24 @@ class IndexSync:
         repaired = self._counters.snapshot().repaired - before
         return ["the index was built anew" if repaired else "the index was looked at, is sound and up to date"]
 
-    def _wanted(self) -> dict[IndexPartition, int]:
+    def _indexed(self) -> dict[IndexPartition, int]:
         if not self._index.derived:
             return {}
         return {partition: count for partition, count in self._store.partitions().items() if count >= self._index_from}
 
     def _failed(self, partition: IndexPartition, err: VectorIndexError) -> None:
-        self._neighbours.uncover(partition)
+        self._nearest.uncover(partition)
         self._counters.add("degraded")
         logger.warning("exact scan answers, because the index cannot be kept up to date: {}", err)
         self._notices.warn_once("index", f"the index cannot be used, exact scan answers: {err}")
 
-    def _follow(self, partition: IndexPartition, count: int, deadline: float) -> None:
+    def _sync(self, partition: IndexPartition, count: int, deadline: float) -> None:
         generation, progress = self._generation(partition), None
-        if self._neighbours.covered(partition) is None:
+        if self._nearest.covered(partition) is None:
             self._checked.discard((partition, generation))
             if self._renewable is not None:
                 generation = self._sound(self._renewable, partition, generation)
-            progress = _within(functools.partial(self._building, partition), 0, count)
+            progress = _within(functools.partial(self._report_building, partition), 0, count)
         if self._fill(partition, generation, deadline, progress) and self._count is not None:
             self._check_count(self._count, partition, generation)
 
@@ -248,7 +249,7 @@ class IndexSync:
     # Doubt
 
     def _sound(self, index: RenewableIndex, partition: IndexPartition, generation: str) -> str:
-        """The generation to be filled: this one if it is sound, else a new one."""
+        """The generation to fill: this one if the index finds all its rows, else a new one."""
         doubt = index.doubt(partition)
         if not doubt:
             return generation
@@ -257,40 +258,43 @@ class IndexSync:
         if findable is None:
             logger.warning("the index is damaged and built anew: {}", doubt)
             self._counters.add("repaired")
-            return self._begin_anew(index, partition)
+            return self._renew(index, partition)
         position = self._position(partition, generation)
         rows = [row for page in self._pages(partition, 0) for row in page if row.vector is not None]
         missing = sum(row.position <= position and row.id not in findable for row in rows)
         if missing:
             logger.warning("the index does not find {} of its rows and is built anew: {}", missing, doubt)
             self._counters.add("repaired")
-            return self._begin_anew(index, partition)
+            return self._renew(index, partition)
         index.believe(partition)
         index.delete_many(partition, sorted(findable - {row.id for row in rows}))
         return generation
 
-    def _begin_anew(self, index: RenewableIndex, partition: IndexPartition) -> str:
-        self._neighbours.uncover(partition)
+    def _renew(self, index: RenewableIndex, partition: IndexPartition) -> str:
+        self._nearest.uncover(partition)
         return index.renew(partition)
 
     def _check_count(self, count: Callable[[IndexPartition], int], partition: IndexPartition, generation: str) -> None:
-        """Once for each generation: a store that was put back from a copy may have rows that this index has dropped."""
+        """Compare the number of rows, once for each generation.
+
+        A store that was put back from a copy may have rows that this index has dropped.
+        """
         if (partition, generation) in self._checked:
             return
         there, expected = count(partition), self._store.partitions(partition.namespace).get(partition, 0)
         if self._store.vectors_after(*partition, self._position(partition, generation), 1):
-            return  # they are not to be compared while rows come; another time
+            return  # while rows come, the numbers differ; another time
         self._checked.add((partition, generation))
         if self._lacks(there, expected):
             logger.warning("the index has {} rows, the store {}: it is built anew", there, expected)
             self._counters.add("repaired")
             if self._renewable is not None:
-                generation = self._begin_anew(self._renewable, partition)
+                generation = self._renew(self._renewable, partition)
                 self._checked.add((partition, generation))
             self._fill(partition, generation, float("inf"), anew=True)
 
     def _lacks(self, there: int, expected: int) -> bool:
-        """Whether it has too few rows, or too many where that is nobody's doing: a shared one may have dead ones."""
+        """Whether the index has too few rows, or (one of our own, without dead rows) too many."""
         return there < expected or (there != expected and self._renewable is not None)
 
     # Positions
@@ -304,12 +308,12 @@ class IndexSync:
         *,
         anew: bool = False,
     ) -> bool:
-        """Hand over what changed since the last time (`anew`: everything); whether all of it was."""
+        """Hand over vectors that changed since the last time (`anew`: all); whether it came to the last of them."""
         with self._feeding(partition) as may_feed:
             position = self._position(partition, generation)
             if not may_feed():
-                if position:  # what another process has handed over answers here, too
-                    self._neighbours.cover(partition, position)
+                if position:  # what another process has handed over is searched here, too
+                    self._nearest.cover(partition, position)
                 return False
             return self._hand_over(partition, generation, 0 if anew else position, deadline, progress, may_feed)
 
@@ -328,7 +332,7 @@ class IndexSync:
                 return False
             gone = [row.id for row in rows if row.vector is None]
             new = [row for row in rows if row.vector is not None]
-            if gone:  # first: a row that was forgotten and came back is in both
+            if gone:  # first: a row that was deleted and came back is in both
                 self._index.delete_many(partition, gone)
             if new:
                 self._index.upsert_many(partition, new)
@@ -340,12 +344,12 @@ class IndexSync:
                 progress(done)
         if self._renewable is not None:
             self._renewable.complete(partition)
-        self._neighbours.cover(partition, position)
+        self._nearest.cover(partition, position)
         return True
 
     @contextmanager
     def _feeding(self, partition: IndexPartition) -> Iterator[Callable[[], bool]]:
-        """What tells, before each page, whether this process may (still) hand rows over."""
+        """Give a function that tells, before each page, whether this process may (still) hand rows over."""
         if self._renewable is not None or not self._store.capabilities.leases:
             yield lambda: True
             return

@@ -1,16 +1,15 @@
-"""Outcomes of calls: kept append-only, folded into lifts, and the rule that takes out of use what demonstrably hurts.
+"""Outcomes of calls: logs of feedback, folded into lifts; quarantines experiences that demonstrably hurt.
 
-Of each function that got feedback a namespace keeps
+For each function that got feedback the store keeps, in each namespace,
 
-- logs ``outcomes:HASH:0``, ``:1``, ...: one entry for each feedback, with ids and numbers only, and one for each thing
-  that the rule or a person decided. Positions are never stored, so that all of it may be moved to another store.
-- the state ``outcomes:HASH``: the function's name, and which log is written now. After `_SEGMENT` entries the next is.
-- the state ``lifts:HASH``: the sums of the logs up to some number. These logs are dropped, `_GRACE_S` after the next
-  one was begun: a writer who had read the state before has long appended.
+- logs ``outcomes:HASH:0``, ``:1``, ...: one entry for each feedback, with ids and numbers only, and one for each
+  decision of the rule or of a person. Positions are never stored, so that all of this may be moved to another store.
+- the state ``outcomes:HASH``: the function's name, and which log is written now: a new one after `_SEGMENT` entries.
+- the state ``lifts:HASH``: the sums of the logs up to some number. These logs are dropped `_GRACE_S` after the next log
+  was begun: a writer that had read the state before has long appended.
 
 So what is kept does not grow with the calls: a row of sums for each experience, and the entries of two logs, of
-`_SEGMENT` or of an hour, whichever are more.
-Every process folds for itself, from the sums on; nobody waits for another.
+`_SEGMENT` or of an hour, whichever are more. Every process folds for itself, starting from the sums.
 """
 
 from __future__ import annotations
@@ -35,31 +34,32 @@ from exp_pool.reuse.lift import CallOutcome, Effect, LiftTable
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices
+from exp_pool.stores.pages import audit_entries
 
 _POINTER, _SUMS = "outcomes:", "lifts:"
 _SEGMENT = 10_000  # entries of a log, of about 300 bytes: read in a tenth of a second when a process begins
 _GRACE_S = 3600.0
 _PAGE = 1000
 _TRIES = 5
-_REMEMBERED = 10_000  # experiences whose last feedback need not be looked for
+_REMEMBERED = 10_000  # experiences whose last feedback need not be read from their log
 
 
 @dataclass(slots=True)
-class _Read:
+class _ReadPosition:
     position: int = 0
     entries: int = 0
 
 
 @dataclass(slots=True)
-class Folded:
-    """What this process has read of one function's outcomes."""
+class FunctionOutcomes:
+    """The outcomes of one function in one namespace, as far as this process has read them."""
 
     function: str
     lifts: LiftTable
     generation: str
     known: int  # the last log that was added up, as the state said
-    through: int = -1  # the last log that is in the sums it began with
-    read: dict[int, _Read] = field(default_factory=dict)  # how far, by log
+    through: int = -1  # the last log that is in the stored sums
+    read: dict[int, _ReadPosition] = field(default_factory=dict)  # how far, by log
     last: dict[str, float] = field(default_factory=dict)  # outcomes of the calls in these logs
 
 
@@ -68,34 +68,46 @@ class _Pointer:
     function: str
     generation: str
     segment: int = 0  # the log that is written now
-    since: int = 0  # when it was begun, microseconds
+    since: int = 0  # when that log was begun, microseconds
     through: int = -1  # the last log that was added up
 
 
 @reinit_after_fork()
 class Outcomes:
-    """Keeps, folds and acts on the outcomes of calls. Thread-safe."""
+    """Stores outcomes of calls, folds them into lifts, and quarantines what hurts. Thread-safe.
+
+    Args:
+        store: where logs and sums stand.
+        notices: warns once of what was quarantined together.
+        quarantine: whether experiences that hurt are quarantined.
+        confidence: how sure that must be.
+    """
 
     def __init__(self, store: RecordStore, notices: Notices, *, quarantine: bool, confidence: float) -> None:
         self._store = store
         self._notices = notices
         self._quarantine, self._confidence = quarantine, confidence
         self._lock = threading.RLock()
-        self._folded: dict[tuple[str, str], Folded] = {}
+        self._folded: dict[tuple[str, str], FunctionOutcomes] = {}
         self._due: set[tuple[str, str]] = set()
-        self._said: dict[tuple[str, str], tuple[int, float | None]] = {}
+        self._feedback: dict[tuple[str, str], tuple[int, float | None]] = {}
 
-    # Told
+    # Feedback
 
     def add(self, record: Record, value: float, reason: str) -> None:
-        """A call whose answer is this row went so well.
+        """Store how well the call went whose answer is this row.
 
-        The reason, which is text, stands with the experience only, and goes when that does.
+        The reason, which is text, stands in the experience's log only, and is deleted with it.
+
+        Args:
+            record: the row.
+            value: 0 to 1.
+            reason: for people.
 
         Raises:
-            StoreError: it could not be kept. Saying it again does no harm: the last word on a call counts.
+            StoreError: it could not be stored. Storing it again does no harm: the last feedback on a call counts.
         """
-        before = self._said_before(record.namespace, record.id)
+        before = self._last_feedback(record.namespace, record.id)
         shown = {"at": now_us(), "id": record.id, "value": value, "shown": json.loads(record.parents)}
         earlier = {} if before is None else {"before": before}
         self._append(record.namespace, record.function, shown | earlier | _held_out(record))
@@ -110,16 +122,12 @@ class Outcomes:
         Raises:
             StoreError: the store failed.
         """
-        values, position = [], 0
-        while page := self._store.read_log(record.namespace, audit_log(record.id), after=position):
-            position = page[-1].position
-            said = (loads(text) for _, text in page)
-            values += [entry["value"] for entry in said if entry["what"] == "feedback"]
-        return values
+        entries = map(loads, audit_entries(self._store, record.namespace, record.id))
+        return [entry["value"] for entry in entries if entry["what"] == "feedback"]
 
-    def _said_before(self, namespace: str, id_: str) -> float | None:
-        """The last feedback on an experience; an answer that is reused may have had many, which are read once."""
-        position, value = self._said.get((namespace, id_), (0, None))
+    def _last_feedback(self, namespace: str, id_: str) -> float | None:
+        """The last feedback on an experience. Its log, which may be long, is read once."""
+        position, value = self._feedback.get((namespace, id_), (0, None))
         while page := self._store.read_log(namespace, audit_log(id_), after=position, limit=_PAGE):
             position = page[-1].position
             for _, text in page:
@@ -130,22 +138,22 @@ class Outcomes:
 
     def _remember(self, namespace: str, id_: str, position: int, value: float | None) -> None:
         with self._lock:
-            self._said.pop((namespace, id_), None)
-            self._said[namespace, id_] = (position, value)
-            if len(self._said) > _REMEMBERED:
-                del self._said[next(iter(self._said))]
+            self._feedback.pop((namespace, id_), None)
+            self._feedback[namespace, id_] = (position, value)
+            if len(self._feedback) > _REMEMBERED:
+                del self._feedback[next(iter(self._feedback))]
 
-    def cleared(self, namespace: str, function: str, id_: str) -> None:
-        """A person trusts this quarantined experience again: evidence about it counts anew.
+    def trusted_again(self, record: Record) -> None:
+        """Count evidence about a quarantined row anew, because a person trusts it again.
 
         Raises:
-            StoreError: it could not be kept.
+            StoreError: that could not be stored.
         """
-        if self._pointer(namespace, _hash(function)) is not None:
-            self._append(namespace, function, {"at": now_us(), "cleared": id_})
+        if self._pointer(record.namespace, _hash(record.function)) is not None:
+            self._append(record.namespace, record.function, {"at": now_us(), "cleared": record.id})
 
     def forget(self, namespace: str) -> None:
-        """Everything in the namespace was deleted, and with it the logs: the sums go, too.
+        """Delete the sums of a namespace, everything else of which was deleted.
 
         Raises:
             StoreError: the store failed.
@@ -156,13 +164,13 @@ class Outcomes:
                 if state is not None and state.value:
                     self._store.write_state(namespace, name, "", state.revision)
 
-    # Done later
+    # Rounds
 
     def run(self) -> None:
-        """Fold what came since, and take out of use what hurts.
+        """Fold feedback that came since the last round, and quarantine what hurts.
 
         Raises:
-            StoreError: the store failed; what was not done is done the next time.
+            StoreError: the store failed; the next round goes on.
         """
         while self._due:
             namespace, function = place = self._due.pop()
@@ -172,13 +180,13 @@ class Outcomes:
                     if folded is not None and self._quarantine:
                         self._decide(namespace, folded)
                     if folded is not None:
-                        self._settle(namespace, folded)
+                        self._compact(namespace, folded)
             except ExpPoolError:
                 self._due.add(place)
                 raise
 
-    def all(self, namespace: str) -> list[Folded]:
-        """What is known of each function of the namespace that got feedback, up to now.
+    def all(self, namespace: str) -> list[FunctionOutcomes]:
+        """The outcomes of each function of the namespace that got feedback, up to now.
 
         Raises:
             StoreError: the store failed.
@@ -191,8 +199,8 @@ class Outcomes:
 
     # Folding
 
-    def _fold(self, namespace: str, function: str) -> Folded | None:
-        """The function's sums, with everything that was appended up to now; None where there is nothing."""
+    def _fold(self, namespace: str, function: str) -> FunctionOutcomes | None:
+        """The function's outcomes, with everything that was appended up to now; None where there are none."""
         pointer = self._pointer(namespace, _hash(function))
         if pointer is None:
             self._folded.pop((namespace, function), None)
@@ -205,9 +213,9 @@ class Outcomes:
             self._read(namespace, segment, folded)
         return folded
 
-    def _stored(self, namespace: str, function: str, pointer: _Pointer) -> Folded:
+    def _stored(self, namespace: str, function: str, pointer: _Pointer) -> FunctionOutcomes:
         """The sums as they are stored."""
-        folded = Folded(function, LiftTable(), pointer.generation, pointer.through)
+        folded = FunctionOutcomes(function, LiftTable(), pointer.generation, pointer.through)
         state = self._store.read_state(namespace, _SUMS + _hash(function))
         with suppress(LookupError, TypeError, ValueError):  # damaged: what was added up is lost, the logs are not
             stored = json.loads(state.value) if state is not None and state.value else {}
@@ -215,15 +223,15 @@ class Outcomes:
                 folded.lifts, folded.through = LiftTable.from_dict(stored["lifts"]), stored["through"]
         return folded
 
-    def _read(self, namespace: str, segment: int, folded: Folded) -> None:
+    def _read(self, namespace: str, segment: int, folded: FunctionOutcomes) -> None:
         """Fold what was appended to one log since."""
-        read = folded.read.setdefault(segment, _Read())
+        read = folded.read.setdefault(segment, _ReadPosition())
         while page := self._store.read_log(namespace, _log(folded.function, segment), after=read.position, limit=_PAGE):
-            _take_in(folded, [entry for _, entry in page])
+            _fold_entries(folded, [entry for _, entry in page])
             read.position, read.entries = page[-1].position, read.entries + len(page)
 
-    def _settle(self, namespace: str, folded: Folded) -> None:
-        """Begin the next log where this one is long; add up and drop logs that nobody writes any more."""
+    def _compact(self, namespace: str, folded: FunctionOutcomes) -> None:
+        """Begin the next log where this one is long; add up and drop logs that no process writes any more."""
         hashed = _hash(folded.function)
         state = self._store.read_state(namespace, _POINTER + hashed)
         pointer = self._pointer(namespace, hashed)
@@ -232,7 +240,7 @@ class Outcomes:
         closed, read = pointer.segment - 1, folded.read.get(pointer.segment)
         if closed <= pointer.through:
             if read is not None and read.entries >= _SEGMENT:
-                # Again: who added it up may have been killed before it was dropped.
+                # Again: the process that added it up may have been killed before it dropped it.
                 self._store.drop_logs(namespace, [_log(folded.function, pointer.through)])
                 following = replace(pointer, segment=pointer.segment + 1, since=now_us())
                 self._store.write_state(namespace, _POINTER + hashed, json_dumps(asdict(following)), state.revision)
@@ -240,12 +248,12 @@ class Outcomes:
         if now_us() - pointer.since < _GRACE_S * 1e6:
             return
         before = self._store.read_state(namespace, _SUMS + hashed)
-        settled = self._stored(namespace, folded.function, pointer)
-        settling = range(settled.through + 1, closed + 1)
-        for segment in settling:
-            self._read(namespace, segment, settled)
-        sums = {"generation": pointer.generation, "through": closed, "lifts": settled.lifts.to_dict()}
-        if settling and not self._store.write_state(
+        added = self._stored(namespace, folded.function, pointer)
+        segments = range(added.through + 1, closed + 1)
+        for segment in segments:
+            self._read(namespace, segment, added)
+        sums = {"generation": pointer.generation, "through": closed, "lifts": added.lifts.to_dict()}
+        if segments and not self._store.write_state(
             namespace, _SUMS + hashed, json_dumps(sums), before.revision if before else None
         ):
             return  # another process does it
@@ -256,8 +264,8 @@ class Outcomes:
 
     # Deciding
 
-    def _decide(self, namespace: str, folded: Folded) -> None:
-        """Take out of use what demonstrably hurts, by itself or as a whole."""
+    def _decide(self, namespace: str, folded: FunctionOutcomes) -> None:
+        """Quarantine experiences that demonstrably hurt, each by itself or all together."""
         lifts = folded.lifts
         alone = lifts.hurting(self._confidence)
         together = [id_ for id_ in lifts.suspects(self._confidence) if id_ not in alone]
@@ -265,10 +273,10 @@ class Outcomes:
             return
         effects = {effect.id: effect for effect in lifts.effects()}
         whole = lifts.added_up()
-        out = [id_ for id_ in alone if self._take_out(namespace, id_, _said_of_one(effects[id_]))]
+        out = [id_ for id_ in alone if self._quarantine_one(namespace, id_, _reason_alone(effects[id_]))]
         evidence = lifts.pooled()
-        said = ((id_, _said_of_all(folded.function, whole, evidence, effects[id_])) for id_ in together)
-        out += [id_ for id_, reason in said if self._take_out(namespace, id_, reason)]
+        reasons = ((id_, _reason_together(folded.function, whole, evidence, effects[id_])) for id_ in together)
+        out += [id_ for id_, reason in reasons if self._quarantine_one(namespace, id_, reason)]
         entry: dict[str, Any] = {"at": now_us(), "out": out}
         if together:
             entry["alarm"] = lifts.alarms
@@ -282,8 +290,8 @@ class Outcomes:
                 "them are quarantined; manager.report() says more, and update_exp(id, trust='trusted') takes one back",
             )
 
-    def _take_out(self, namespace: str, id_: str, reason: str) -> bool:
-        """Quarantine one; whether it is out of use now. What a person annotated stays: that answer is theirs."""
+    def _quarantine_one(self, namespace: str, id_: str, reason: str) -> bool:
+        """Quarantine a row unless a person annotated it; whether it is out of use now."""
         for _ in range(_TRIES):
             (row,) = self._store.get_many(namespace, [id_], by="id")
             if row is None or row.trust != "trusted":
@@ -319,7 +327,7 @@ class Outcomes:
         raise StoreError(f"the state {_POINTER + hashed!r} cannot be written")
 
     def _pointer(self, namespace: str, hashed: str) -> _Pointer | None:
-        """What is written now; None where nothing is, or it cannot be read: then it begins anew."""
+        """Which log is written now; None where there is none, or the state cannot be read: then outcomes begin anew."""
         state = self._store.read_state(namespace, _POINTER + hashed)
         with suppress(TypeError, ValueError):
             return _Pointer(**json.loads(state.value)) if state is not None and state.value else None
@@ -327,7 +335,7 @@ class Outcomes:
         return None
 
 
-def _take_in(folded: Folded, entries: Iterable[str]) -> None:
+def _fold_entries(folded: FunctionOutcomes, entries: Iterable[str]) -> None:
     """Fold entries of a log in their order."""
     lifts, outcomes = folded.lifts, list[CallOutcome]()
     for text in entries:
@@ -354,7 +362,7 @@ def _take_in(folded: Folded, entries: Iterable[str]) -> None:
 
 
 def _held_out(record: Record) -> dict[str, Any]:
-    """What the call left out at random, as `Inject(holdout=)` wrote it down; nothing where it cannot be read."""
+    """What the call held out at random, as `Inject(holdout=)` noted in the row; empty where that cannot be read."""
     try:
         noted = loads(record.metadata).get("exp_pool", {})
         holdout, left_out = float(noted["holdout"]), [str(id_) for id_ in noted["left_out"]]
@@ -363,7 +371,7 @@ def _held_out(record: Record) -> dict[str, Any]:
     return {"holdout": holdout, "left_out": left_out} if 0 < holdout < 1 else {}
 
 
-def _said_of_one(effect: Effect) -> str:
+def _reason_alone(effect: Effect) -> str:
     return (
         f"where it was shown ({effect.shown} calls) outcomes were lower by {-effect.lift:.2f} than where it was left "
         f"out at random ({effect.held_out} calls), between {-effect.high:.2f} and {-effect.low:.2f}; evidence that it "
@@ -371,7 +379,7 @@ def _said_of_one(effect: Effect) -> str:
     )
 
 
-def _said_of_all(function: str, whole: tuple[float, float, float], evidence: float, effect: Effect) -> str:
+def _reason_together(function: str, whole: tuple[float, float, float], evidence: float, effect: Effect) -> str:
     change, low, high = whole
     return (
         f"what {function} is shown changes its outcomes by {change:+.2f} in all (between {low:+.2f} and {high:+.2f}; "
@@ -380,7 +388,7 @@ def _said_of_all(function: str, whole: tuple[float, float, float], evidence: flo
 
 
 def _hash(function: str) -> str:
-    """The function in the name of a state or a log: any function's name fits."""
+    """A function's name, of any length and characters, as part of the name of a state or a log."""
     return hashlib.sha256(function.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

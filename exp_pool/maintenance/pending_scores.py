@@ -1,8 +1,9 @@
-"""Runs the scorers that decorated functions were given, on what is owed a score; on a thread of its own.
+"""Scores rows with a pending score, with the scorers that decorated functions were given, on a thread of its own.
 
-So a scorer that is slow, or hangs, keeps nothing from being embedded. What fails is tried again later, ever less often,
-and is given up after twelve times (some two hours); what cannot be scored at all for the time being (no connection, a
-refused key) is left as it is, and tried for one row now and then. Why stands in a log of each experience.
+So a scorer that is slow, or hangs, keeps no row from being embedded. A row whose scoring fails is tried again later,
+ever less often, and given up after twelve tries (some two hours). While a scorer is unavailable (no connection, a
+refused key), its rows stay pending, and one of them is tried now and then. The reason stands in a log of each
+experience.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
 
 from exp_pool.core.contracts.plugs import Completion, RecordQuery, RecordStore
+from exp_pool.core.contracts.rows import unscored_log
 from exp_pool.core.experience import Score
 from exp_pool.core.filters import Condition
 from exp_pool.core.record import Record, TaskKind
 from exp_pool.core.values.redaction import redacted_text
 from exp_pool.errors import ExpPoolError, NotScorableError
+from exp_pool.maintenance.retries import postpone, wait_s
 from exp_pool.maintenance.scorer_runner import (
     FunctionScorer,
     ScorerRunner,
@@ -28,7 +31,6 @@ from exp_pool.maintenance.scorer_runner import (
     apply_score,
     scorer_name,
     unavailable,
-    unscored_log,
     write_score,
 )
 from exp_pool.runtime.clock import monotonic, now_us, to_datetime
@@ -36,7 +38,6 @@ from exp_pool.runtime.counters import Counters
 from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices, log_with_trace
 
-_BACKOFF_S, _LONGEST_BACKOFF_S = 2.0, 3600.0
 _TRIES = 12
 _EVERYWHERE = ""  # which scorer a function has is the code's business, not a tenant's
 _REASON = 500  # characters
@@ -44,13 +45,13 @@ _REASON = 500  # characters
 
 @reinit_after_fork(keep=("functions",))
 class PendingScores:
-    """Settles SCORE. Rows of functions that this process has not decorated stay owed.
+    """Completes tasks of the kind SCORE. Rows of functions that this process has not decorated stay pending.
 
     Args:
         store: where rows and reasons stand.
-        counters: for `scored` and `unscored`.
-        notices: for what a developer should act on.
-        feedback: gives the values that a row's experience got.
+        counters: counts `scored` and `unscored`.
+        notices: warns once of a scorer that fails.
+        feedback: gives the values that people gave a row's experience.
     """
 
     def __init__(
@@ -69,12 +70,12 @@ class PendingScores:
         self._thread: threading.Thread | None = None
         self._next: Future[None] | None = None  # the round that has not begun
         self._stopping = threading.Event()
-        self._ratings: dict[str, ScorerRunner] = {}
+        self._runners: dict[str, ScorerRunner] = {}  # by function
         self._pauses: dict[str, tuple[int, float]] = {}  # how often in a row it was unavailable, until when to wait
         self._remembered: dict[str, str] = {}
 
     def deciding(self, function: str) -> str | None:
-        """The name of the scorer that decides about a function: configured here, or last by another process.
+        """The name of the scorer whose score decides about a function: configured here, or last by another process.
 
         Raises:
             StoreError: the store failed.
@@ -85,7 +86,15 @@ class PendingScores:
         return None if state is None else state.value
 
     def enqueue(self, namespace: str, id_: str, function: str) -> bool:
-        """An experience was annotated or rated: where its function has a scorer, it is scored anew, and this is True.
+        """Score an experience anew that was annotated or rated, if its function has a scorer.
+
+        Args:
+            namespace: of the experience.
+            id_: of the experience.
+            function: its name.
+
+        Returns:
+            Whether a score is pending now.
 
         Raises:
             StoreError: the store failed.
@@ -94,8 +103,8 @@ class PendingScores:
             return False
         return self._store.enqueue(RecordQuery(namespace, (Condition("id", "", "eq", id_),)), TaskKind.SCORE) > 0
 
-    def rated(self, record: Record) -> Record:
-        """The row with the score of its function's scorer, asked now; as it is where it cannot be scored yet.
+    def scored(self, record: Record) -> Record:
+        """The row with a score that its function's scorer gives now; the same row where it cannot be scored yet.
 
         Nothing is written.
 
@@ -105,20 +114,23 @@ class PendingScores:
         scored = self.functions.get(record.function)
         if scored is None:
             return record
-        rating = self._rating(record.function, scored)
-        (rated,) = rating.rate([record], lambda _: scored)
-        if isinstance(rated.outcome, Score):
-            return replace(apply_score(record, rated.outcome, rating.name), score_due=None)
-        if isinstance(rated.outcome, NotScorableError):
+        runner = self._runner(record.function, scored)
+        (result,) = runner.run([record], lambda _: scored)
+        if isinstance(result.outcome, Score):
+            return replace(apply_score(record, result.outcome, runner.name), score_due=None)
+        if isinstance(result.outcome, NotScorableError):
             return record
-        raise rated.outcome
+        raise result.outcome
 
     # Rounds
 
     def begin(self) -> Future[None]:
-        """Begin to score everything that is due now; what comes of it. While one round goes on, one more follows it."""
+        """Begin a round, which scores everything that is due now; the future of the round.
+
+        Where a round goes on already, another one follows it.
+        """
         with self._lock:
-            if self._stopping.is_set():  # nobody would end it
+            if self._stopping.is_set():  # no thread would end the round
                 nothing: Future[None] = Future()
                 nothing.set_result(None)
                 return nothing
@@ -130,7 +142,7 @@ class PendingScores:
             return self._next
 
     def run(self, deadline: float) -> None:
-        """Score everything due now, or until the deadline (`clock.monotonic`); what is not done then goes on.
+        """Wait for a round, at most until the deadline (`clock.monotonic`); a round that takes longer goes on.
 
         Raises:
             StoreError: the store failed.
@@ -143,7 +155,7 @@ class PendingScores:
             return
 
     def stop(self, timeout_s: float) -> None:
-        """Write nothing any more; wait at most so long for what is being written."""
+        """Write nothing any more; wait at most `timeout_s` for what is being written."""
         with self._lock:  # a thread that is there has been started
             self._stopping.set()
             thread = self._thread
@@ -165,8 +177,8 @@ class PendingScores:
                 this.set_result(None)
 
     def _round(self) -> None:
-        owing = Condition("function", "", "in", tuple(self.functions))
-        if not owing.value or not self._store.count(RecordQuery(None, (owing,), pending=TaskKind.SCORE), limit=1):
+        of_these = Condition("function", "", "in", tuple(self.functions))
+        if not of_these.value or not self._store.count(RecordQuery(None, (of_these,), pending=TaskKind.SCORE), limit=1):
             return
         for function, scored in list(self.functions.items()):
             if self._stopping.is_set():
@@ -180,90 +192,89 @@ class PendingScores:
         first = next(rows, None)
         if first is None:
             return
-        rating = self._rating(function, scored)
-        self._remember(function, rating.name)
-        rated = rating.rate(itertools.chain([first], rows), lambda _: scored)
+        runner = self._runner(function, scored)
+        self._remember(function, runner.name)
+        results = runner.run(itertools.chain([first], rows), lambda _: scored)
         try:
-            for each in rated:
+            for result in results:
                 if self._stopping.is_set():  # the store may be closed and its folder gone: using it would make it anew
                     return
-                self._settle(each, rating)
+                self._write(result, runner)
         finally:
-            rated.close()
+            results.close()
 
-    def _rating(self, function: str, scored: FunctionScorer) -> ScorerRunner:
-        rating = self._ratings.get(function)
-        if rating is None or rating.scorer is not scored.scorer:
-            if rating is not None:
-                rating.close()
-            rating = self._ratings[function] = ScorerRunner(scored.scorer, self.feedback)
-        return rating
+    def _runner(self, function: str, scored: FunctionScorer) -> ScorerRunner:
+        runner = self._runners.get(function)
+        if runner is None or runner.scorer is not scored.scorer:
+            if runner is not None:
+                runner.close()
+            runner = self._runners[function] = ScorerRunner(scored.scorer, self.feedback)
+        return runner
 
     def _remember(self, function: str, name: str) -> None:
-        """For processes that score with other scorers, and do not have the function."""
+        """Store which scorer decides, for processes that do not have the function."""
         if self._remembered.get(function) != name:
             state = self._store.read_state(_EVERYWHERE, _state_of(function))
             if state is None or state.value != name:
                 self._store.write_state(_EVERYWHERE, _state_of(function), name, state.revision if state else None)
             self._remembered[function] = name
 
-    # What came of it
+    # Results
 
-    def _settle(self, rated: ScoringResult, rating: ScorerRunner) -> None:
-        record, outcome = rated.record, rated.outcome
+    def _write(self, result: ScoringResult, runner: ScorerRunner) -> None:
+        record, outcome = result.record, result.outcome
         if isinstance(outcome, Score):
             self._pauses.pop(record.function, None)
-            if write_score(self._store, record, outcome, rating.name):  # else it stays owed, for what it is now
+            # Else the score of what the row is now stays pending.
+            if write_score(self._store, record, outcome, runner.name):
                 self._done(record)
                 self._counters.add("scored")
                 forget_reasons(self._store, record)
             return
         self._counters.add("unscored")
-        if isinstance(outcome, NotScorableError):  # owed again once somebody annotates or rates it
-            self._note(record, rating, outcome, None)
+        if isinstance(outcome, NotScorableError):  # pending again once somebody annotates or rates it
+            self._note(record, runner, outcome, None)
             self._done(record)
         elif unavailable(outcome):
-            self._pause(record, rating, outcome)
+            self._pause(record, runner, outcome)
         else:
-            self._failed(record, rating, outcome)
+            self._failed(record, runner, outcome)
 
-    def _pause(self, record: Record, rating: ScorerRunner, err: Exception) -> None:
+    def _pause(self, record: Record, runner: ScorerRunner, err: Exception) -> None:
         times, until = self._pauses.get(record.function, (0, 0.0))
-        wait = _backoff(times)
+        wait = wait_s(times)
         if isinstance(err, TimeoutError):  # perhaps only this row takes so long
-            self._failed(record, rating, err)
+            self._failed(record, runner, err)
         elif not times:
-            self._note(record, rating, err, now_us() + int(wait * 1e6))
+            self._note(record, runner, err, now_us() + int(wait * 1e6))
         if monotonic() >= until:  # one outage counts once, whatever was under way
             self._pauses[record.function] = times + 1, monotonic() + wait
         log_with_trace("WARNING", f"{record.function}: not scored, tried again in {wait:g} s: {err!r}", err)
         self._notices.warn_once(f"score:{record.function}", f"{record.function}: cannot be scored now: {err}")
 
-    def _failed(self, record: Record, rating: ScorerRunner, err: Exception) -> None:
+    def _failed(self, record: Record, runner: ScorerRunner, err: Exception) -> None:
         if record.score_tries + 1 >= _TRIES:
             given_up = f"given up after {_TRIES} tries, score_exps() tries it again; {_words(err)}"
-            self._note(record, rating, given_up, None)
+            self._note(record, runner, given_up, None)
             self._done(record)
             self._notices.warn_once(f"score-given-up:{record.function}", f"{record.function}: scoring {given_up}")
             return
-        wait = _backoff(record.score_tries)
-        retry_at = now_us() + int(wait * 1e6)
+        wait = wait_s(record.score_tries)
+        postponed = postpone(record, TaskKind.SCORE, wait)
         log_with_trace("WARNING", f"{record.function}: not scored, tried again in {wait:g} s: {err!r}", err)
         failed = f"{record.function}: its scorer failed, so it is unscored: {err!r}"
         self._notices.warn_once(f"score:{record.function}", failed)
-        self._note(record, rating, err, retry_at)
-        self._store.complete_many(
-            [Completion(record.namespace, record.id, TaskKind.SCORE, done=False, retry_at=retry_at)]
-        )
+        self._note(record, runner, err, postponed.retry_at)
+        self._store.complete_many([postponed])
 
     def _done(self, record: Record) -> None:
         self._store.complete_many([Completion(record.namespace, record.id, TaskKind.SCORE)])
 
-    def _note(self, record: Record, rating: ScorerRunner, why: Exception | str, retry_at: int | None) -> None:
+    def _note(self, record: Record, runner: ScorerRunner, why: Exception | str, retry_at: int | None) -> None:
         entry = {
             "at": to_datetime(now_us()).isoformat(timespec="seconds"),
-            "scorer": rating.name,
-            "version": rating.version or "",
+            "scorer": runner.name,
+            "version": runner.version or "",
             "reason": why if isinstance(why, str) else _words(why),
             "retry_at": None if retry_at is None else to_datetime(retry_at).isoformat(timespec="seconds"),
         }
@@ -271,7 +282,12 @@ class PendingScores:
 
 
 def reasons(store: RecordStore, namespace: str, id_: str) -> list[str]:
-    """Why an experience has no score, oldest first; empty where nothing went wrong, or it has one now.
+    """Why an experience has no score, the oldest reason first; empty where nothing went wrong, or it has one now.
+
+    Args:
+        store: where the log is.
+        namespace: of the experience.
+        id_: of the experience.
 
     Raises:
         StoreError: the store failed.
@@ -286,14 +302,10 @@ def reasons(store: RecordStore, namespace: str, id_: str) -> list[str]:
 
 
 def forget_reasons(store: RecordStore, record: Record) -> None:
-    """It has its score now."""
+    """Drop the log of why the experience had no score: it has one now."""
     log = unscored_log(record.id)
     if store.read_log(record.namespace, log, limit=1):  # mostly there is none, and reading is cheaper than a write
         store.drop_logs(record.namespace, [log])
-
-
-def _backoff(times: int) -> float:
-    return min(_BACKOFF_S * 2.0 ** min(times, 30), _LONGEST_BACKOFF_S)
 
 
 def _state_of(function: str) -> str:

@@ -1,4 +1,4 @@
-"""Asks a scorer, as it wants to be asked, and files what it says. Off every caller's path."""
+"""Runs one scorer on rows: several at a time, each with a time-out; and writes scores into rows."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from exp_pool.runtime.call_context import in_namespace
 from exp_pool.runtime.single_thread import SingleThreadExecutor
 
 _TIMEOUT_S = 60.0
-_TRIES = 5  # of a write that others get in between
-_IN_A_ROW = 3  # unavailable so often, and the others are left for later: each would cost a time-out, or money
-_AT = "@"  # between a scorer's name and an earlier version of it
+_TRIES = 5  # of a write, where others change the row meanwhile
+_IN_A_ROW = 3  # unavailable so often, and the other rows are left for later: each would cost a time-out, or money
+_AT = "@"  # between a scorer's name and an earlier version of that scorer
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionScorer:
-    """A function that has a scorer."""
+    """The scorer of a decorated function, and what it needs to read the function's answers."""
 
     scorer: Scorer
     function: Callable[..., Any]
@@ -35,7 +35,7 @@ class FunctionScorer:
 
 @dataclass(frozen=True, slots=True)
 class ScoringResult:
-    """What a scorer said of a row: a score or an error, and what that cost."""
+    """The outcome of one call of a scorer: a score or an error, and what the call cost."""
 
     record: Record
     outcome: Score | Exception
@@ -44,7 +44,7 @@ class ScoringResult:
 
 @dataclass(frozen=True, slots=True)
 class ScorerSettings:
-    """What a scorer says of itself, by attributes; see `protocols.Scorer`."""
+    """How a scorer wants to be called: attributes of the scorer, or defaults. See `protocols.Scorer`."""
 
     name: str
     version: str | None
@@ -53,10 +53,10 @@ class ScorerSettings:
 
     @classmethod
     def of(cls, scorer: Any) -> ScorerSettings:
-        """Those of a scorer.
+        """Read the attributes of a scorer.
 
         Raises:
-            ConfigurationError: an attribute cannot be; the message names it.
+            ConfigurationError: an attribute has a value that it cannot have; the message names it.
         """
         name, version = scorer_name(scorer), getattr(scorer, "version", None)
         if not name or _AT in name:
@@ -71,48 +71,56 @@ class ScorerSettings:
 
 
 class ScorerRunner:
-    """One scorer, asked on threads of its own, so many at a time, each with a time-out: one that hangs blocks nobody.
+    """Calls one scorer on workers of its own. A call that hangs blocks nobody but its worker.
 
-    A plain function that hangs cannot be ended: its thread is lost, and once all of them are, the scorer is
+    A plain function that hangs cannot be ended: its worker is lost, and once all workers are lost, the scorer is
     unavailable.
 
     Args:
-        scorer: whom to ask.
-        feedback: the values that a row's experience got.
-        concurrency: how many at a time; by default the scorer's own `concurrency`, else 1.
+        scorer: what to call.
+        feedback: gives the values that people gave a row's experience.
+        concurrency: how many calls at a time; by default the scorer's own `concurrency`, else 1.
 
     Raises:
-        ConfigurationError: `concurrency`, or one of the scorer's attributes, cannot be.
+        ConfigurationError: `concurrency`, or one of the scorer's attributes, has a value that it cannot have.
+
+    Attributes:
+        stopped: whether the last `run` left rows out, because the scorer is unavailable.
     """
 
     def __init__(
         self, scorer: Scorer, feedback: Callable[[Record], Sequence[float]], concurrency: int | None = None
     ) -> None:
-        says = ScorerSettings.of(scorer)
+        settings = ScorerSettings.of(scorer)
         self.scorer = scorer
-        self.name, self.version, self._timeout_s = says.name, says.version, says.timeout_s
+        self.name, self.version, self._timeout_s = settings.name, settings.version, settings.timeout_s
         self._feedback = feedback
-        self.stopped = False  # whether the last `rate` left rows out, because it is unavailable
-        at_once = says.concurrency if concurrency is None else _at_least_one("concurrency", concurrency)
-        self._lanes = [SingleThreadExecutor(f"exp_pool-scorer-{self.name}") for _ in range(at_once)]
+        self.stopped = False
+        count = settings.concurrency if concurrency is None else _at_least_one("concurrency", concurrency)
+        self._workers = [SingleThreadExecutor(f"exp_pool-scorer-{self.name}") for _ in range(count)]
 
-    def rate(
+    def run(
         self, records: Iterable[Record], scored: Callable[[Record], FunctionScorer | None]
     ) -> Generator[ScoringResult, None, None]:
-        """What it says of each row, in the order in which it comes.
+        """Yield the result of each row, in the order in which results come.
 
-        It is asked no further after three rows in a row found it unavailable. Rows are read, and what comes is to be
-        written, by the calling thread.
+        The run stops after three results in a row that found the scorer unavailable. The calling thread reads the rows
+        and is to write the scores.
+
+        Args:
+            records: the rows to score.
+            scored: gives the scorer of a row's function, whose codec reads the answer; None: there is none.
         """
         todo: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
         done: queue.SimpleQueue[ScoringResult] = queue.SimpleQueue()
 
-        def work(lane: SingleThreadExecutor) -> None:
+        def work(worker: SingleThreadExecutor) -> None:
             while (record := todo.get()) is not None:
-                done.put(self._rated(lane, record, scored(record)))
+                done.put(self._result(worker, record, scored(record)))
 
         threads = [
-            threading.Thread(target=work, args=(lane,), name="exp_pool-rating", daemon=True) for lane in self._lanes
+            threading.Thread(target=work, args=(worker,), name="exp_pool-rating", daemon=True)
+            for worker in self._workers
         ]
         for thread in threads:
             thread.start()
@@ -129,30 +137,30 @@ class ScorerRunner:
                 if not under_way:
                     self.stopped = in_a_row >= _IN_A_ROW
                     return
-                rated = done.get()
+                result = done.get()
                 under_way -= 1
-                in_a_row = in_a_row + 1 if unavailable(rated.outcome) else 0
-                yield rated
+                in_a_row = in_a_row + 1 if unavailable(result.outcome) else 0
+                yield result
         finally:
             for _ in threads:
                 todo.put(None)
 
     def close(self) -> None:
-        """Let its threads end."""
-        for lane in self._lanes:
-            lane.stop(0.0)
+        """Let the workers end."""
+        for worker in self._workers:
+            worker.stop(0.0)
 
-    def _rated(self, lane: SingleThreadExecutor, record: Record, scored: FunctionScorer | None) -> ScoringResult:
+    def _result(self, worker: SingleThreadExecutor, record: Record, scored: FunctionScorer | None) -> ScoringResult:
         spending = Spending()
         try:
-            return ScoringResult(record, self._score(lane, record, scored, spending), spending)
+            return ScoringResult(record, self._score(worker, record, scored, spending), spending)
         except Exception as err:
             return ScoringResult(record, err, spending)
 
     def _score(
-        self, lane: SingleThreadExecutor, record: Record, scored: FunctionScorer | None, spending: Spending
+        self, worker: SingleThreadExecutor, record: Record, scored: FunctionScorer | None, spending: Spending
     ) -> Score:
-        if lane.stuck:
+        if worker.stuck:
             raise ScorerUnavailableError(
                 f"{self.name} hangs: a call of it has not come back; give it a time limit of its own, or make it async"
             )
@@ -166,7 +174,7 @@ class ScorerRunner:
         context = ScoreContext(experience, function, value, self._feedback(record), spending)
         try:
             with in_namespace(record.namespace):  # what it asks of the pool is the same tenant's
-                score = resolve(lane.run(lambda: self.scorer(context), self._timeout_s), self._timeout_s)
+                score = resolve(worker.run(lambda: self.scorer(context), self._timeout_s), self._timeout_s)
         except TimeoutError as err:
             raise TimeoutError(f"{self.name} gave no score within {self._timeout_s:g} s ({err})") from err
         return self._labelled(score)
@@ -188,26 +196,37 @@ def _at_least_one(what: str, count: Any) -> int:
 
 
 def unavailable(outcome: Score | Exception) -> bool:
-    """Whether the scorer, not the row, is to blame: the next row would fare no better."""
+    """Whether the error is the scorer's and not the row's, so that the next row would fare no better."""
     return isinstance(outcome, TimeoutError | ConnectionError | ConfigurationError | ScorerUnavailableError)
 
 
 def scorer_name(scorer: Any) -> str:
-    """What its scores are filed under: its `name`, else that of the function or class."""
+    """The name under which a scorer's scores are stored: its `name`, else that of the function or class."""
     name = getattr(scorer, "name", None) or getattr(scorer, "__name__", None) or type(scorer).__name__
     return str(name)
 
 
 def has_score(record: Record, name: str, version: str | None) -> bool:
-    """Whether the row has a score of this scorer in this version; None: in any."""
+    """Whether the row has a score of this scorer.
+
+    Args:
+        record: the row.
+        name: the scorer's name.
+        version: of the scorer; None: any version.
+    """
     score = read_scores(record.scores).get(name)
     return score is not None and version in (None, score.version)
 
 
 def apply_score(record: Record, score: Score, deciding: str | None = None) -> Record:
-    """The row with this score. The last one decides: that of the scorer `deciding`, else this one.
+    """The row with this score. The last score in the row decides.
 
-    Of another version of the scorer the score stays, as ``name@version``, ahead of the others: it never decides.
+    A score of another version of the scorer stays, as ``name@version``, ahead of the others: it never decides.
+
+    Args:
+        record: the row.
+        score: the new score.
+        deciding: name of the scorer whose score decides, if the row has one; else the new score decides.
     """
     scores = read_scores(record.scores)
     before = scores.pop(score.scorer, None)
@@ -223,7 +242,16 @@ def apply_score(record: Record, score: Score, deciding: str | None = None) -> Re
 
 
 def write_score(store: RecordStore, record: Record, score: Score, deciding: str | None) -> bool:
-    """Store a score, again if others change the row meanwhile; False where it is gone, or has another answer now.
+    """Store a score; try again if others change the row meanwhile.
+
+    Args:
+        store: where the row is.
+        record: the row as it was scored.
+        score: the new score.
+        deciding: see `apply_score`.
+
+    Returns:
+        False where the row is gone, or has another answer than the one that was scored.
 
     Raises:
         StoreError: the store failed.
@@ -240,8 +268,3 @@ def write_score(store: RecordStore, record: Record, score: Score, deciding: str 
             return False
         record = now
     raise ScorerError(f"the experience {record.id} is being changed by others all the time; score it again")
-
-
-def unscored_log(id_: str) -> str:
-    """The log of why an experience has no score. It goes when it gets one, or is deleted."""
-    return f"unscored:{id_}"

@@ -1,7 +1,7 @@
-"""The background worker of a manager: it does what rows are owed, off every caller's path; scores, on another thread.
+"""The background worker of a manager: does the pending tasks of rows, off every caller's path.
 
-What is owed stands in the rows themselves, so a killed process loses nothing: the next one finds it. What stands only
-in memory are use counts; closing writes them.
+Which tasks are pending stands in the rows themselves, so a killed process loses none: the next process finds them. Only
+use counts stand in memory; closing writes them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 from loguru import logger
 
@@ -24,39 +25,29 @@ from exp_pool.runtime.clock import monotonic, now_us
 from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import Notices, log_with_trace
 
-# Between the first row that is owed something and the work on it: rows that come together are done together, and a
-# short script ends before the model is loaded in vain.
+# Between the first row with a pending task and the work on it: rows that come together are done together, and a short
+# script ends before the model is loaded in vain.
 _LINGER_S = 0.5
-_AGAIN_S = 30.0  # how often rows whose retry has come are looked for
+_AGAIN_S = 30.0  # how often the worker looks for rows whose next try has come
 
 
 @reinit_after_fork()
+@dataclass(kw_only=True, eq=False)
 class MaintenanceWorker:
-    """Evicts, weighs outcomes, scores, embeds, feeds the index, counts use; `flow` says who calls `owed` and `used`."""
+    """Does all maintenance of one pool, on a thread of its own that starts when there is something to do."""
 
-    def __init__(
-        self,
-        store: RecordStore,
-        embedding: PendingVectors,
-        index_sync: IndexSync,
-        scoring: PendingScores,
-        verifying: JudgeTraining,
-        notices: Notices,
-        eviction: Eviction,
-        outcomes: Outcomes,
-        count_hot_uses: Callable[[], None],
-        remember_s: float,
-    ) -> None:
-        self._remember_us = int(remember_s * 1e6)
-        self._eviction = eviction
-        self._outcomes = outcomes
-        self._count_hot_uses = count_hot_uses
-        self._store = store
-        self._pending_vectors = embedding
-        self._index_sync = index_sync
-        self._pending_scores = scoring
-        self._judge_training = verifying
-        self._notices = notices
+    store: RecordStore  # where rows, uses and logs stand
+    eviction: Eviction  # comes first, then `outcomes` and `judge_training`
+    outcomes: Outcomes  # weighs feedback
+    judge_training: JudgeTraining  # learns from labels
+    pending_scores: PendingScores  # scores, on another thread
+    pending_vectors: PendingVectors  # embeds
+    index_sync: IndexSync  # hands vectors to the index
+    notices: Notices  # warns once of what fails
+    count_hot_uses: Callable[[], None]  # passes on the uses that the local cache has counted, by `used`
+    remember_s: float  # for how long tombstones are kept
+
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._turn = threading.RLock()
         self._wake = threading.Event()
@@ -65,28 +56,37 @@ class MaintenanceWorker:
         self._touches: dict[tuple[str, str], Touch] = {}
         self._grown: set[str] = set()
 
-    # Told by callers; never waits for I/O
+    # Called by callers; never waits for I/O
 
     def stored(self, namespaces: Iterable[str], *, by_hand: bool = False) -> None:
-        """Rows were stored there: something is owed to them, and they may be too many.
+        """Wake up, because rows were stored: tasks are pending on them, and there may be too many of them.
 
-        By hand: people put them in, so the next call is to find them.
+        Args:
+            namespaces: of the rows.
+            by_hand: people added them, so the next call is to find them.
         """
         if by_hand:
-            self._pending_vectors.put_in(namespaces)
-        if self._eviction.wanted:
+            self.pending_vectors.added_by_hand(namespaces)
+        if self.eviction.enabled:
             self._grown.update(namespaces)
         self.wake()
 
     def wake(self) -> None:
-        """Something is to be done."""
+        """Start a round soon, because there is something to do."""
         if not self._wake.is_set():
             self._wake.set()
         if self._thread is None or not self._thread.is_alive():
             self._start()
 
     def used(self, namespace: str, id_: str, count: int = 1, at: int | None = None) -> None:
-        """A row answered a call, or so many, the last one then (microseconds)."""
+        """Count uses of a row that answered calls.
+
+        Args:
+            namespace: of the row.
+            id_: of the row.
+            count: of calls.
+            at: when the last call was, microseconds; None: now.
+        """
         self._remember(namespace, [Touch(id_, count, now_us() if at is None else at)])
         self.wake()
 
@@ -101,25 +101,25 @@ class MaintenanceWorker:
     # The work
 
     def run_once(self, deadline: float) -> None:
-        """Everything that is due now, on the calling thread, until the deadline (`clock.monotonic`).
+        """Do everything that is due now, on the calling thread, until the deadline (`clock.monotonic`).
 
         Scores are made on a thread of their own, and waited for.
 
         Raises:
-            StoreError: the store failed; what was not done stays owed.
+            StoreError: the store failed; tasks that were not done stay pending.
         """
-        self._judge_training.compare(deadline)
-        self._tend()
-        self._pending_scores.run(deadline)
-        self._embed_and_index(lambda: self._pending_vectors.run(None, deadline), deadline)
+        self.judge_training.compare(deadline)
+        self._do_quick_work()
+        self.pending_scores.run(deadline)
+        self._embed_and_index(lambda: self.pending_vectors.run(None, deadline), deadline)
 
-    def _tend(self) -> None:
-        self._count_hot_uses()
+    def _do_quick_work(self) -> None:
+        self.count_hot_uses()
         with self._turn:  # or the worker and a flush would count half of the uses each
             self._write_touches()  # before eviction, which goes by them
             self._evict()
-            self._outcomes.run()
-            self._judge_training.run()
+            self.outcomes.run()
+            self.judge_training.run()
 
     def _embed_and_index(self, embed: Callable[[], None], deadline: float) -> None:
         failed: EmbedderError | None = None
@@ -129,25 +129,28 @@ class MaintenanceWorker:
             failed = err
         if self._stopping.is_set():  # the store may be closed and its folder gone: using it would make it anew
             return
-        self._index_sync.run(deadline)
+        self.index_sync.run(deadline)
         if self._stopping.is_set():
             return
-        self._store.tidy(now_us() - self._remember_us)
+        self.store.tidy(now_us() - int(self.remember_s * 1e6))
         if failed is not None:
             raise failed
 
-    def catch_up(self, namespace: str, embedder: str, deadline: float) -> None:
-        """Embed what is owed in one namespace: what was written there is found."""
-        self._pending_vectors.run(namespace, deadline, embedder=embedder)
-
     def catch_up_for_call(self, namespace: str, function: str, embedder: str, deadline: float) -> None:
-        """Embed what is owed to a function, where a call is to find it; see `Embedding.catch_up_for_call`."""
-        self._pending_vectors.catch_up_for_call(namespace, function, embedder, deadline)
+        """Embed a function's pending rows before a call looks for similar ones; see `PendingVectors.catch_up_for_call`.
+
+        Args:
+            namespace: of the call.
+            function: its name.
+            embedder: the name of the embedder that embedded the call.
+            deadline: when to stop (`clock.monotonic`).
+        """
+        self.pending_vectors.catch_up_for_call(namespace, function, embedder, deadline)
 
     def _evict(self) -> None:
         grown, self._grown = self._grown, set()
         try:
-            self._eviction.run(grown)
+            self.eviction.run(grown)
         except ExpPoolError:
             self._grown |= grown
             raise
@@ -161,7 +164,7 @@ class MaintenanceWorker:
         while by_namespace:
             namespace, batch = by_namespace.popitem()
             try:
-                self._store.touch_many(namespace, batch)
+                self.store.touch_many(namespace, batch)
             except BaseException:  # counted another time: a store that failed after it wrote counts them twice
                 for space, left in [(namespace, batch), *by_namespace.items()]:
                     self._remember(space, left)
@@ -184,36 +187,36 @@ class MaintenanceWorker:
                 return
             self._wake.clear()
             try:
-                self._tend()
-                if self._pending_scores.functions:  # nobody waits for scorers: they may be slow, and may hang
-                    self._pending_scores.begin().add_done_callback(self._say)
-                self._embed_and_index(self._pending_vectors.run_aside, float("inf"))
+                self._do_quick_work()
+                if self.pending_scores.functions:  # on another thread: scorers may be slow, and may hang
+                    self.pending_scores.begin().add_done_callback(self._report_scoring)
+                self._embed_and_index(self.pending_vectors.run_in_background, float("inf"))
             except BaseException as err:
-                self._trouble(err)
+                self._report(err)
 
-    def _say(self, scored: Future[None]) -> None:
+    def _report_scoring(self, scored: Future[None]) -> None:
         if (err := scored.exception()) is not None:
-            self._trouble(err)
+            self._report(err)
 
-    def _trouble(self, err: BaseException) -> None:
+    def _report(self, err: BaseException) -> None:
         log_with_trace("WARNING", f"upkeep failed and will try again: {err}", err)
         detail = str(err) if isinstance(err, ExpPoolError) else repr(err)
-        self._notices.warn_once(f"upkeep:{type(err).__name__}", f"upkeep failed and will try again: {detail}")
+        self.notices.warn_once(f"upkeep:{type(err).__name__}", f"upkeep failed and will try again: {detail}")
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread after the batch in hand, waiting at most the time-out; write what stands only in memory."""
+        """End the thread after the batch in hand, waiting at most `timeout_s`; write what stands only in memory."""
         self._stopping.set()
-        self._pending_vectors.stop()
-        self._index_sync.stop()
+        self.pending_vectors.stop()
+        self.index_sync.stop()
         self._wake.set()
         deadline = monotonic() + timeout_s
-        self._pending_scores.stop(timeout_s)
+        self.pending_scores.stop(timeout_s)
         with self._lock:  # or it might be one that another thread is just starting
             thread = self._thread
         if thread is not None:
             thread.join(max(0.0, deadline - monotonic()))
-        self._count_hot_uses()
-        # A round takes milliseconds. Where the thread hangs in one, what it has in hand is its to write.
+        self.count_hot_uses()
+        # Quick work takes milliseconds. Where the thread hangs in it, the counts that it has taken are its to write.
         if not self._turn.acquire(timeout=max(_LINGER_S, deadline - monotonic())):
             logger.warning("upkeep did not end in time: what was counted in the last moments is not written")
             return
@@ -222,5 +225,5 @@ class MaintenanceWorker:
         except ExpPoolError as err:
             logger.warning("use counts of the last moments were not written: {}", err)
         finally:
-            self._judge_training.close()
+            self.judge_training.close()
             self._turn.release()

@@ -16,12 +16,8 @@ from exp_pool.core.contracts.plugs import Judge, Question, Verdict
 from exp_pool.core.results import Hit
 from exp_pool.errors import ConfigurationError
 from exp_pool.reuse.boilerplate import without_boilerplate
+from exp_pool.reuse.option_checks import check_number
 from exp_pool.runtime.plugs import offers
-
-
-def _check_share(name: str, value: float, low: float = 0.0) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= 1:
-        raise ConfigurationError(f"{name}={value!r} must be between {low:g} and 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +45,7 @@ class PerfectJudge:
     pure: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_share("min_score", self.min_score)
+        check_number("min_score", self.min_score)
 
     def judge(self, question: Question) -> Verdict:
         """The identical request's answer, if it is good enough; one without a score is not."""
@@ -85,9 +81,9 @@ class ThresholdJudge:
     pure: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_share("min_similarity", self.min_similarity)
+        check_number("min_similarity", self.min_similarity)
         if self.min_score is not None:
-            _check_share("min_score", self.min_score)
+            check_number("min_score", self.min_score)
         if not isinstance(self.candidates, int) or self.candidates < 1:
             raise ConfigurationError(
                 f"candidates={self.candidates!r} must be at least 1; for identical requests use ExactJudge()"

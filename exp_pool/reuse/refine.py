@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exp_pool.errors import ConfigurationError
+from exp_pool.reuse.option_checks import is_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,5 +36,5 @@ class Refine:
     def __post_init__(self) -> None:
         if not callable(self.func):
             raise ConfigurationError(f"refine={self.func!r} must be a function of the decorated one's signature")
-        if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float) or not self.timeout > 0:
+        if not is_number(self.timeout) or not self.timeout > 0:
             raise ConfigurationError(f"Refine(timeout={self.timeout!r}) must be seconds above zero")

@@ -12,6 +12,7 @@ from exp_pool.core.filters import Condition
 from exp_pool.core.identity.request_text import json_text
 from exp_pool.core.results import Hit
 from exp_pool.errors import ConfigurationError
+from exp_pool.reuse.option_checks import check_bool, check_count, check_number
 
 Where: TypeAlias = tuple[Condition, ...]
 
@@ -76,15 +77,14 @@ class ExperienceSelection:
 
     def __post_init__(self) -> None:
         check_count("limit", self.limit)
-        _check_number("min_similarity", self.min_similarity, -1)
+        check_number("min_similarity", self.min_similarity, -1)
         if self.min_score is not None:
-            _check_number("min_score", self.min_score, 0)
-        _check_number("holdout", self.holdout, 0)
+            check_number("min_score", self.min_score)
+        check_number("holdout", self.holdout)
         if self.holdout == 1:
             raise ConfigurationError("holdout=1 would never show anything, so nothing could be compared; try 0.1")
-        _check_number("diversity", self.diversity, 0)
-        if not isinstance(self.failures, bool):
-            raise ConfigurationError(f"failures={self.failures!r} must be True or False")
+        check_number("diversity", self.diversity)
+        check_bool("failures", self.failures)
 
     @property
     def candidates(self) -> int:
@@ -135,17 +135,6 @@ def selection_of(wanting: Selective | ContextBuilder) -> ExperienceSelection:
         ConfigurationError: its `limit` is no whole number above zero.
     """
     return wanting.selection if isinstance(wanting, Selective) else ExperienceSelection(wanting.limit)
-
-
-def check_count(name: str, value: object) -> None:
-    """Raise `ConfigurationError` unless it is a whole number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{name}={value!r} must be a whole number, at least 1")
-
-
-def _check_number(name: str, value: object, low: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= 1:
-        raise ConfigurationError(f"{name}={value!r} must be between {low:g} and 1")
 
 
 def diverse(ranked: Sequence[Hit], limit: int, diversity: float) -> list[Hit]:

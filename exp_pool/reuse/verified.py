@@ -10,6 +10,7 @@ from exp_pool.core.contracts.plugs import Question, Verdict
 from exp_pool.core.results import Hit
 from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.reuse.judge_memory import JudgeMemory
+from exp_pool.reuse.option_checks import check_count, is_number
 from exp_pool.reuse.pair_features import PairFeatures, pair_features
 from exp_pool.reuse.training_examples import TrainingExample
 
@@ -59,17 +60,16 @@ class VerifiedJudge:
 
     def __post_init__(self) -> None:
         rate, confidence = self.max_error_rate, self.confidence
-        if not _number(rate) or not 0 < rate <= _LARGEST_RATE:
+        if not is_number(rate) or not 0 < rate <= _LARGEST_RATE:
             raise ConfigurationError(
                 f"max_error_rate={rate!r} must be above 0 and at most 0.5: the share of all requests that may be "
                 "answered wrongly, such as 0.02"
             )
-        if not _number(confidence) or not 0.5 < confidence < 1:  # noqa: PLR2004
+        if not is_number(confidence) or not 0.5 < confidence < 1:  # noqa: PLR2004
             raise ConfigurationError(f"confidence={confidence!r} must be above 0.5 and below 1, such as 0.95")
         if not (self.same is None or callable(self.same) or (isinstance(self.same, str) and self.same)):
             raise ConfigurationError(f"same={self.same!r} must be a callable(stored, live) or the name of a scorer")
-        if isinstance(self.candidates, bool) or not isinstance(self.candidates, int) or self.candidates < 1:
-            raise ConfigurationError(f"candidates={self.candidates!r} must be at least 1")
+        check_count("candidates", self.candidates)
 
     @classmethod
     def fit(cls, pairs: Iterable[tuple[str, str, Any]], **settings: Any) -> Self:
@@ -123,7 +123,7 @@ def _verdict(memory: JudgeMemory, hit: Hit, pair: PairFeatures, predicted: float
         return Verdict(None, why, hit, TrainingExample(pair, predicted, 1.0))
     example = TrainingExample(pair, predicted, chance)
     if memory.coin.random() < chance:
-        return Verdict(hit, f"looked into, as is one in {1 / chance:.0f} like it", hit, example, live=True)
+        return Verdict(hit, f"explored, as is one in {1 / chance:.0f} like it", hit, example, live=True)
     return Verdict(hit, f"chance of being wrong {predicted:.3f}", hit, example)
 
 
@@ -143,7 +143,3 @@ def labelled(pairs: Iterable[tuple[str, str, Any]]) -> list[tuple[str, str, bool
             case _:
                 raise InvalidInputError(f"{pair!r:.120} is no labelled pair: (request, other request, True or False)")
     return checked
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -13,7 +13,7 @@ from exp_pool.core.values.redaction import is_secret_name, redacted_text
 from exp_pool.errors import ConfigurationError
 from exp_pool.routing.adapters import adapter_for
 from exp_pool.routing.adapters.contract import Adapter
-from exp_pool.runtime.urls import without_password
+from exp_pool.runtime.display import without_password
 
 _FROM_ENVIRONMENT = "env:"
 

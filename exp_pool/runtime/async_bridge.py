@@ -1,6 +1,7 @@
-"""Plugs may be ``def`` or ``async def``; who calls them is on a thread. One background loop awaits for all of them.
+"""Bridge between threads and coroutines: calls plugs that may be ``def`` or ``async def``.
 
-Never the caller's own loop: a notebook's is always running, and nothing here patches loops.
+From a thread, what a plug gives is awaited on one background loop, never on the caller's own: a notebook's is always
+running, and nothing here patches loops.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ T = TypeVar("T")
 
 _NAME = "exp_pool-awaiting"
 _starting = ForkSafeLock()
-_loops: dict[int, asyncio.AbstractEventLoop] = {}  # by thread of a process: after a fork the child starts its own
+_loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: after a fork the child starts its own
 
 
 def resolve(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
-    """The result itself, or what it comes to when awaited on the background loop.
+    """The result, or where it is awaitable, what the background loop gets from it.
 
     Raises:
-        TimeoutError: it did not come within the time-out; it is cancelled.
+        TimeoutError: the awaitable took longer than `timeout_s`; it is cancelled.
     """
     if not inspect.isawaitable(result):
         return result
     if threading.current_thread().name == _NAME:  # a plug that is being awaited called one itself: this loop is busy
-        with ThreadPoolExecutor(1) as another:
-            nested: Future[T] = another.submit(asyncio.run, _awaited_within(result, timeout_s))
+        with ThreadPoolExecutor(1) as executor:
+            nested: Future[T] = executor.submit(asyncio.run, _awaited_within(result, timeout_s))
             return nested.result()
     future: Future[T] = asyncio.run_coroutine_threadsafe(_awaited(result), _loop())
     try:
@@ -43,12 +44,12 @@ def resolve(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
 
 
 async def call_async(function: Callable[..., Any], *args: Any) -> Any:
-    """What it returns, without keeping this event loop from others: a ``def`` runs on a thread."""
+    """Call a function without blocking this event loop: a coroutine function is awaited, another runs on a thread."""
     call = getattr(function, "__call__", None)  # noqa: B004  (of a callable object, which may be an async one)
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
         return await function(*args)
-    said = await asyncio.to_thread(function, *args)
-    return await said if inspect.isawaitable(said) else said
+    result = await asyncio.to_thread(function, *args)
+    return await result if inspect.isawaitable(result) else result
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

@@ -1,4 +1,4 @@
-"""Work that goes on beside the calls: refinements of quick answers, and tasks that users register."""
+"""Background tasks of a manager: refinements of quick answers, and tasks that users register."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ from exp_pool.runtime.notices import Notices
 
 Work: TypeAlias = "asyncio.Task[Any] | Future[Any]"
 
-_MANY = 10  # tasks at once, above which somebody ought to look
+_LIMIT = 10  # tasks at once, above which a warning asks whether they end
 _GRACE_S = 1.0  # for what was cancelled to clean up
 
 
 @reinit_after_fork(keep=("limit",))
 class Background:
-    """What runs in the background of one manager. What has ended is forgotten by itself.
+    """The background tasks of one manager. A task that has ended is dropped by itself.
+
+    Args:
+        notices: warns once of too many tasks.
 
     Attributes:
-        limit: how many may run at once before a warning asks, once, whether they end.
+        limit: how many tasks may run at once before a warning asks, once, whether they end.
     """
 
     def __init__(self, notices: Notices) -> None:
-        self.limit = _MANY
+        self.limit = _LIMIT
         self._notices = notices
         self._lock = threading.Lock()
         self._running: dict[Work, tuple[str, bool]] = {}  # its name, and whether it is a refinement
@@ -45,19 +48,19 @@ class Background:
 
     @property
     def names(self) -> list[str]:
-        """What they were registered as."""
+        """The names of the tasks that are running."""
         with self._lock:
             return [name for name, _ in self._running.values()]
 
     def register(self, task: Work, name: str) -> None:
-        """Let the manager look after a task of yours: `shutdown` waits for it, and so does closing the manager.
+        """Register a task of yours: `shutdown`, and closing the manager, wait for it.
 
         Args:
             task: an ``asyncio.Task``, or a future of ``concurrent.futures``.
             name: for logs.
 
         Raises:
-            InvalidInputError: it is neither.
+            InvalidInputError: `task` is neither.
         """
         if not isinstance(task, asyncio.Future | Future):
             raise InvalidInputError(
@@ -67,7 +70,7 @@ class Background:
         self._add(task, name, refines=False)
 
     def refine(self, task: Work, name: str) -> None:
-        """The same for a refinement, which `flush` waits for, too."""
+        """Register a refinement, which `flush` waits for, too."""
         self._add(task, name, refines=True)
 
     def _add(self, task: Work, name: str, *, refines: bool) -> None:
@@ -93,7 +96,7 @@ class Background:
     # Waiting for the end
 
     def wait_for_refinements(self, deadline: float) -> None:
-        """Wait, on a thread, until those that run now have ended, at most until the deadline (`clock.monotonic`)."""
+        """Wait, on a thread, until the refinements that run now have ended, or the deadline (`clock.monotonic`)."""
         _wait(self._now(refinements=True), deadline)
 
     async def refined(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  (a bound on waiting for others)
@@ -101,9 +104,9 @@ class Background:
         await _wait_async(self._now(refinements=True), float("inf") if timeout is None else monotonic() + timeout)
 
     async def shutdown(self, timeout: float = 30.0) -> list[str]:  # noqa: ASYNC109
-        """Wait for everything, then cancel what is left, and wait a second for that; the names of what goes on even so.
+        """Wait for all tasks, cancel those that are left, and wait a second for them; the names of those that go on.
 
-        Closing the manager does the same, within `exit_timeout`. A registered task may ask for it: it is left alone.
+        Closing the manager does the same, within `exit_timeout`. A registered task that calls this is left alone.
         """
         me = asyncio.current_task()
         for tasks, deadline in self._ending(timeout, lambda task: task is not me and _goes_on(task)):
@@ -111,13 +114,13 @@ class Background:
         return self._left(lambda task: task is not me)
 
     def shutdown_blocking(self, timeout: float = 30.0) -> list[str]:
-        """The same for callers that await nothing. Tasks of a loop that runs on this thread are cancelled at once."""
+        """`shutdown` for a thread. Tasks of a loop that runs on this thread are cancelled at once."""
         for tasks, deadline in self._ending(timeout, _goes_on_elsewhere):
             _wait(tasks, deadline)
         return self._left(_goes_on_elsewhere)
 
     def _ending(self, timeout: float, may_end: Callable[[Work], bool]) -> Iterator[tuple[list[Work], float]]:
-        """What to wait for, and until when: what runs, also what is begun meanwhile; then, cancelled, what is left."""
+        """Yield tasks and when to stop waiting: those that run or begin meanwhile, then those left, cancelled."""
         deadline = monotonic() + timeout
         while (running := list(filter(may_end, self._now()))) and monotonic() < deadline:
             yield running, deadline
@@ -136,7 +139,7 @@ class Background:
         return names
 
 
-# A task ends while its loop runs; and not while that is blocked by who waits.
+# A task of a loop can only end while its loop runs, and while no waiting thread blocks the loop.
 
 
 def _goes_on(task: Work) -> bool:
@@ -148,7 +151,7 @@ def _goes_on_elsewhere(task: Work) -> bool:
 
 
 def _is_over(task: Work) -> bool:
-    """Whether it can never end, because its loop was closed."""
+    """Whether the task can never end, because its loop was closed."""
     return not isinstance(task, Future) and task.get_loop().is_closed()
 
 
@@ -166,7 +169,7 @@ async def _wait_async(tasks: Iterable[Work], deadline: float) -> None:
 
 
 def _ends(tasks: Iterable[Work], running: asyncio.AbstractEventLoop | None) -> list[Future[None]]:
-    """For each task what tells its end: the loop of a task tells that, where it is another than the running one."""
+    """A future for each task that is done when the task ends. Another loop than the running one is asked to set it."""
     ends = []
     for task in tasks:
         ended: Future[None] = Future()
@@ -206,7 +209,7 @@ def _cancel(task: Work) -> None:
 
 
 def _on(task: asyncio.Task[Any], do: Callable[[], Any]) -> bool:
-    """Have it done by the task's loop; whether that is still open."""
+    """Have the task's loop call a function; False if that loop is closed."""
     try:
         task.get_loop().call_soon_threadsafe(do)
     except RuntimeError:  # the loop is closed, and the task with it

@@ -1,6 +1,6 @@
-"""A server that is away is not waited for by every caller: one asks now and then, the others hear at once.
+"""Circuit breaker: while a server is away, one caller tries it now and then, and the others fail at once.
 
-The circuit breaker of M. Nygard, Release It! (2007), without a count: one lost connection is reason enough.
+The pattern of M. Nygard, Release It! (2007), without a count: one lost connection is reason enough.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ _GROWTH = 2.0
 
 @reinit_after_fork()
 class Breaker:
-    """Thread-safe.
+    """The circuit breaker of one server. Thread-safe.
 
     Args:
-        longest_s: between two tries at most. The first comes after a tenth of a second, each next one after twice that.
+        longest_s: the longest wait between two tries, in seconds. The first wait is a tenth of a second, each next one
+            twice as long.
     """
 
     def __init__(self, longest_s: float) -> None:
@@ -31,7 +32,10 @@ class Breaker:
         self._trying = False
 
     def trouble(self) -> str:
-        """Why nothing should be tried now; ``""``: try, and say how it went. One caller at a time is told to try."""
+        """Why the server is not to be tried now; ``""``: try it, then call `failed` or `succeeded`.
+
+        One caller at a time is told to try.
+        """
         if not self._trouble:
             return ""
         with self._lock:
@@ -42,7 +46,7 @@ class Breaker:
             return ""
 
     def failed(self, why: str) -> None:
-        """The server could not be reached, or has not answered."""
+        """Note that the server could not be reached, or has not answered."""
         with self._lock:
             if self._trouble and not self._trying:  # one of many callers that the same outage met
                 return
@@ -51,7 +55,7 @@ class Breaker:
             self._until = monotonic() + self._pause_s
 
     def succeeded(self) -> None:
-        """It answers."""
+        """Note that the server answers."""
         if self._trouble:
             with self._lock:
                 self._trouble, self._pause_s, self._trying = "", 0.0, False

@@ -1,15 +1,15 @@
-"""What surrounds a call: `in_namespace` and `bypass`.
+"""The context of a call: the blocks `in_namespace` and `bypass` around it.
 
-They rest on a context variable, so tasks get what surrounds the line that made them, and threads get nothing unless
-somebody takes it there (`carry`). Generators are what context variables are wrong about: one that is suspended
-inside a block leaves it in its caller's context, and two of them that take turns would find each other's. So a block
-that a generator entered belongs to that generator:
+They rest on a context variable, so a task gets the blocks around the line that made it, and a thread gets none unless
+`carry` takes them there. Context variables are wrong about generators: one that is suspended inside a block leaves the
+block in its caller's context, and two generators that take turns would find each other's. So a block that a generator
+entered belongs to that generator:
 
-- What the generator runs is inside of its block, whoever asks for the next item, and on whichever thread.
-- While it is suspended its caller is inside, too, as ever: this is what makes ``@contextmanager`` and fixtures work.
-- Where two suspended generators have the caller in different namespaces nobody can know which one is meant: that is
-  an error for who asks.
-- However blocks are left, in whatever order and context, nothing is left behind.
+- What the generator runs is inside its block, whoever asks for the next item, and on whichever thread.
+- While it is suspended its caller is inside, too: this is what makes ``@contextmanager`` and fixtures work.
+- Where two suspended generators have the caller in different namespaces, which one is meant cannot be known: asking for
+  the namespace raises an error.
+- In whatever order and context blocks are left, none is left behind.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Whether the pool may be read and written."""
+    """Whether a call may read the pool, and write to it."""
 
     read: bool = True
     write: bool = True
 
 
 class _Generator:
-    """A generator that has entered blocks. Contexts know it by this: they live long, and its frame holds much."""
+    """Stands for a generator that has entered blocks. Contexts live long, so they hold this and not its frame."""
 
     __slots__ = ("entries",)
 
@@ -66,28 +66,28 @@ class _Entry:
 
 
 class Around:
-    """All that surrounds a call, the innermost last.
+    """All blocks around a call, the innermost last.
 
     Args:
         entries: the blocks.
-        known: whether it is known to be in all of them; else it may be that suspended generators left some here.
+        known: whether the call is known to be in all of them; else suspended generators may have left some here.
     """
 
-    __slots__ = ("entries", "lets_read", "namespace", "switches", "unclear")
+    __slots__ = ("access", "entries", "lets_read", "namespace", "unclear")
 
     def __init__(self, entries: tuple[_Entry, ...], *, known: bool = False) -> None:
         self.entries = entries
         naming = [entry for entry in entries if entry.block.namespace is not None]
         self.namespace = naming[-1].block.namespace if naming else None
-        self.switches = Access(all(e.block.read for e in entries), all(e.block.write for e in entries))
+        self.access = Access(all(e.block.read for e in entries), all(e.block.write for e in entries))
         self.unclear = () if known else _rivals(naming)
-        self.lets_read = self.switches.read and not self.unclear
+        self.lets_read = self.access.read and not self.unclear
 
 
 def _rivals(naming: list[_Entry]) -> tuple[str, ...]:
-    """The namespaces among which nobody can choose: those of suspended generators that are not inside each other."""
+    """Namespaces of suspended generators that are not inside each other: which of them is meant cannot be known."""
     suspended: list[_Entry] = []
-    for entry in naming:  # a block of somebody who is no generator is around what runs now, and inside of all before
+    for entry in naming:  # a block that no generator entered is around what runs now, and inside all blocks before it
         suspended = [*suspended, entry] if entry.by is not None else []
     if len(suspended) < 2:  # noqa: PLR2004
         return ()
@@ -104,17 +104,23 @@ def _rivals(naming: list[_Entry]) -> tuple[str, ...]:
 _order = itertools.count()
 _NOTHING = Around(())
 _around: ContextVar[Around] = ContextVar("exp_pool_around", default=_NOTHING)
-_generators: dict[FrameType, _Generator] = {}  # those that are in a block
+_generators: dict[FrameType, _Generator] = {}  # by frame, while the generator is in a block
 _some_left_elsewhere = False
 
 
 class Block:
-    """``with`` this: what is called inside is surrounded by it. On a function: whatever it calls is.
+    """A block that is entered by ``with``; or a decorator that puts a function's calls inside the block.
+
+    Args:
+        said: the code that makes it, for errors and `repr`.
+        namespace: see the attribute.
+        read: see the attribute.
+        write: see the attribute.
 
     Attributes:
-        namespace: the namespace of what is inside; None: this is about something else.
-        read: whether the pool may be read.
-        write: whether the pool may be written.
+        namespace: the namespace of calls inside; None: the block sets none.
+        read: whether calls inside may read the pool.
+        write: whether calls inside may write to the pool.
     """
 
     def __init__(self, said: str, namespace: str | None = None, *, read: bool = True, write: bool = True) -> None:
@@ -140,11 +146,11 @@ class Block:
         _leave(entry, here)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """The function inside of the block, each time it is called."""
+        """The function, each call of which is inside the block."""
         later = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
         if any(is_later(function) for is_later in later):
             raise ConfigurationError(
-                f"@{self._said} would end before {function!r} begins: write `with {self._said}:` inside of it"
+                f"@{self._said} would end before {function!r} begins: write `with {self._said}:` inside it"
             )
 
         @wraps(function)
@@ -180,7 +186,7 @@ def bypass(*, read: bool = True, write: bool = True) -> Block:
 
 
 def surroundings() -> Around:
-    """What surrounds this call. Each hot hit asks, so it costs a look at a context variable where no generator does."""
+    """The blocks around this call. Each local hit asks: without generators it costs one context variable."""
     if _generators or _some_left_elsewhere:
         generator = _running(sys._getframe(1))  # noqa: SLF001
         return _tidied(_around.get()) if generator is None else _inside(generator)
@@ -188,15 +194,15 @@ def surroundings() -> Around:
 
 
 def current_access() -> Access:
-    """Whether what surrounds this call lets the pool be read and written."""
-    return surroundings().switches
+    """Whether the blocks around this call let it read and write."""
+    return surroundings().access
 
 
 def current_namespace() -> str | None:
-    """The namespace that surrounds this call, if one does.
+    """The namespace of the innermost block around this call; None where no block sets one.
 
     Raises:
-        NamespaceError: suspended generators left several, and nobody can know which one is meant.
+        NamespaceError: suspended generators left several, and which one is meant cannot be known.
     """
     around = surroundings()
     if around.unclear:
@@ -209,7 +215,7 @@ def current_namespace() -> str | None:
 
 
 def carried() -> Context:
-    """A copy of this context for another thread or task, surrounded there by what surrounds this line."""
+    """A copy of this context for another thread or task, with the blocks around this line."""
     context = contextvars.copy_context()
     if _generators and (generator := _running(sys._getframe(1))) is not None:  # noqa: SLF001
         context.run(_around.set, _inside(generator))  # there the generator is not to be seen
@@ -217,15 +223,15 @@ def carried() -> Context:
 
 
 def forget_surroundings() -> None:
-    """From here on nothing surrounds this context's calls."""
+    """Take all blocks off this context."""
     _around.set(_NOTHING)
 
 
 def _in_child() -> None:
-    """A process of `multiprocessing` belongs to nobody, however it is started.
+    """Take all blocks off a process that `multiprocessing` has forked, as it has none if it is spawned.
 
-    Else a pool's worker that is forked inside a block would be that tenant's for ever. Who forks by hand goes on in
-    the block.
+    Else a worker of a process pool that is forked inside a block would be in that namespace for ever. A process forked
+    by `os.fork` stays inside the block.
     """
     _generators.clear()
     frame: FrameType | None = sys._getframe()  # noqa: SLF001
@@ -241,7 +247,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _entering() -> tuple[FrameType | None, _Generator | None]:
-    """The frame of the generator that enters a block, and the one on whose behalf it does; None: no generator."""
+    """The frame of the generator that enters a block, and the generator that this one runs for; None: there is none."""
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001
     while frame is not None and _of_contextlib(frame):  # ExitStack
         frame = frame.f_back
@@ -266,7 +272,7 @@ def _running(frame: FrameType | None) -> _Generator | None:
 
 
 def _inside(generator: _Generator) -> Around:
-    """What surrounds what this generator runs: not what others, suspended since, left in the context."""
+    """The blocks around what this generator runs, without those that other generators left in the context since."""
     own = generator.entries
     if not own:  # left just now, by another thread
         return _around.get()
@@ -298,7 +304,7 @@ def _leave(entry: _Entry, here: Around) -> None:
 
 
 def _tidied(around: Around) -> Around:
-    """Without what was entered in this context and left in another. A copy of it, such as a task's, keeps it."""
+    """The same without blocks that were entered in this context and left in another one."""
     for entry in around.entries:
         if entry.left_elsewhere and entry.token is not None:
             try:

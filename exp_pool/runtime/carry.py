@@ -1,4 +1,4 @@
-"""`carry`: what surrounds a call, taken into the threads and processes of an executor."""
+"""`carry`: takes the context of a call into the threads and processes of an executor."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ R = TypeVar("R")
 
 
 def carry(executor: Executor) -> Executor:
-    """The executor, for work that belongs to where it is submitted.
+    """An executor whose work runs in the context of the line that submits it.
 
-    On a thread, it finds all context variables of that line, as with ``asyncio.to_thread``: the namespace of
+    On a thread, the work finds all context variables of that line, as with ``asyncio.to_thread``: the namespace of
     `in_namespace`, `bypass`, and the call to which `record` adds (until that call has returned). In another process it
     finds the namespace and the bypass; `record` cannot reach the call from there. Without this, threads and processes
     are in no namespace at all. Also for ``loop.run_in_executor(carry(executor), ...)``.
 
     Args:
-        executor: of `concurrent.futures`, or one that is like those. It is used, not copied: shutting down either of
-            them shuts down both.
+        executor: of `concurrent.futures`, or one that is like those. It is used, not copied: shutting down either
+            shuts down both.
 
     Raises:
-        InvalidInputError: it has no ``submit``.
+        InvalidInputError: `executor` has no ``submit``.
     """
     if isinstance(executor, _Carrying):
         return executor
@@ -73,13 +73,13 @@ class _Carried:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         self._context = carried()
-        self._namespace, self._switches = current_namespace(), current_access()
+        self._namespace, self._access = current_namespace(), current_access()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._context.copy().run(self._function, *args, **kwargs)  # one context runs on one thread at a time
 
     def __reduce__(self) -> Any:
-        return _surrounded, (self._function, self._namespace, self._switches.read, self._switches.write)
+        return _surrounded, (self._function, self._namespace, self._access.read, self._access.write)
 
 
 def _surrounded(function: Callable[..., Any], namespace: str | None, read: bool, write: bool) -> Callable[..., Any]:

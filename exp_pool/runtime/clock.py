@@ -1,4 +1,4 @@
-"""The only clock of the package: tests replace it, so that nothing has to be waited for."""
+"""Clock of the package, the only one: tests replace it, so that they need not wait."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def monotonic() -> float:
 
 
 def now() -> datetime:
-    """The present as an aware UTC datetime, exact to the microsecond."""
+    """Now, as an aware UTC datetime, exact to the microsecond."""
     return to_datetime(now_us())
 
 

@@ -1,4 +1,4 @@
-"""What has happened in this process since the manager was made: plain numbers, in memory."""
+"""Counters of one manager: what has happened in this process since it was made, in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from exp_pool.runtime.forks import reinit_after_fork
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Stats(Shown):
-    """A moment's numbers.
+    """The numbers of `manager.stats()`, at one moment.
 
     `hits`: calls answered from the pool. `misses`: calls that ran the function with the pool in use. `coalesced`: calls
     that were given the answer of an identical one that was running. `uncached`: calls that could not be told from
@@ -53,7 +53,7 @@ class CacheInfo(Shown):
 
 @reinit_after_fork(keep=("_counts", "_of_function"))
 class Counters:
-    """Counts from any thread."""
+    """Counts. Thread-safe."""
 
     def __init__(self) -> None:
         self._counts: dict[str, float] = {field.name: 0 for field in fields(Stats)}
@@ -61,12 +61,19 @@ class Counters:
         self._lock = threading.Lock()  # another thread of the parent may have held it
 
     def add(self, name: str, count: int = 1) -> None:
-        """Count up."""
+        """Add to one of the counts of `Stats`."""
         with self._lock:
             self._counts[name] += count
 
     def called(self, function: str, how: str, metric: str = "{}", count: int = 1) -> None:
-        """Calls of the function ended as `hits`, `misses` or `coalesced`; an answer that cost so much was reused."""
+        """Count calls of a function.
+
+        Args:
+            function: its name.
+            how: how they ended: ``"hits"``, ``"misses"`` or ``"coalesced"``.
+            metric: JSON of what the reused answer has cost when it was made, for `saved_...`.
+            count: how many calls.
+        """
         with self._lock:
             self._counts[how] += count
             self._of_function[function, how] = self._of_function.get((function, how), 0) + count

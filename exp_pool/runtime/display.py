@@ -1,20 +1,24 @@
-"""How values look where people meet them: one line at a prompt, the same in rich, a small table in a notebook."""
+"""Values as users see them: a `repr` in one line, a small table in a notebook, URLs without passwords."""
 
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields
 from typing import Any, TypeAlias
 
 Pairs: TypeAlias = Iterator[tuple[str, Any]]
-"""What is worth seeing of a value, by name, in the order in which people want to read it."""
+"""Names and values that a `repr` shows, in the order in which people want to read them."""
 
 _LONGEST = 60  # characters of one value
+# To the last @: a password may hold an @ or a slash that was not escaped, and a host hidden too much does no harm.
+_PASSWORD = re.compile(r"(?<=://)([^:@/?#]*):.*@", re.DOTALL)
+_SECRET_OPTION = re.compile(r"([?&][^=&#]*(?:password|passwd|pwd|secret|token|api_?key)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
 
 class Brief:
-    """A value that shows as at most so many characters of its `repr`."""
+    """A value whose `repr` is cut to `_LONGEST` characters."""
 
     __slots__ = ("_value",)
 
@@ -27,7 +31,7 @@ class Brief:
 
 
 def _start(value: Any) -> str:
-    """The start of a `repr`: of a long text the rest is not even escaped."""
+    """The start of a `repr`. The rest of a long text is not even escaped."""
     try:
         return repr(value[: 2 * _LONGEST] if type(value) is str else value)
     except Exception:  # a class's own code: showing a value must not fail
@@ -35,7 +39,7 @@ def _start(value: Any) -> str:
 
 
 class Shown:
-    """A dataclass that shows what differs from its defaults, and of that the beginning."""
+    """Mixin for dataclasses: `repr` shows fields that differ from their defaults, each cut to `_LONGEST` characters."""
 
     __slots__ = ()
 
@@ -62,12 +66,12 @@ def counted(count: int, noun: str) -> str:
 
 
 def one_line(name: str, pairs: Iterable[tuple[str, Any]]) -> str:
-    """``Name(a=1, b='two')``, each value at most so long."""
+    """``Name(a=1, b='two')``, each value cut to `_LONGEST` characters."""
     return f"{name}({', '.join(f'{field}={Brief(value)!r}' for field, value in pairs)})"
 
 
 def as_table(name: str, pairs: Iterable[tuple[str, Any]]) -> str:
-    """A table of names and values, escaped: what is stored is text here, whatever it holds."""
+    """An HTML table of names and values, all of them escaped: stored text may hold anything."""
     cell = '<td style="text-align: left">'
     rows = "".join(
         f"<tr>{cell}{html.escape(field)}</td>{cell}{html.escape(_cell(value))}</td></tr>" for field, value in pairs
@@ -78,3 +82,8 @@ def as_table(name: str, pairs: Iterable[tuple[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     text = value if isinstance(value, str) else _start(value)
     return text if len(text) <= _LONGEST * 8 else f"{text[: _LONGEST * 8]}…"
+
+
+def without_password(url: str) -> str:
+    """The URL with ``***`` in the place of its password, in the address or among its options."""
+    return _SECRET_OPTION.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url))

@@ -1,4 +1,4 @@
-"""Files for this user only, and files replaced as a whole: what a pool writes beside its database."""
+"""Files and folders for this user only, atomic replacement of files, and the root of a project."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def _is_there(path: Path) -> bool:
 
 
 def create_folder(path: Path) -> None:
-    """Make the folder, if it is not there, for this user only; it keeps itself out of git.
+    """Create the folder if it is not there, for this user only, with a ``.gitignore`` of its own.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     if path.exists():
         return
@@ -33,16 +33,16 @@ def create_folder(path: Path) -> None:
 
 
 def create_file(path: Path) -> None:
-    """Make the file, empty, if it is not there, for this user only.
+    """Create the file, empty, if it is not there, for this user only.
 
     Raises:
-        OSError: it cannot be made, or not be written to.
+        OSError: it cannot be created or written to.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write the file so that whoever reads it, also after a power cut, finds the old content or the new.
+    """Replace the content of a file atomically: readers, also after a power cut, find the old content or the new.
 
     Raises:
         OSError: it cannot be written; the old content stays.
@@ -61,7 +61,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make what was created, renamed and removed in the folder survive a power cut, where the system can."""
+    """Make created, renamed and removed files of the folder survive a power cut, where the system can."""
     try:
         folder = os.open(path, os.O_RDONLY)
     except OSError:  # not on Windows

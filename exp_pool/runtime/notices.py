@@ -1,4 +1,4 @@
-"""What a developer must act on is said once: a Python warning, and a log line for those who read logs."""
+"""Warnings for developers, each given once: a Python warning and a log line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from loguru import logger
 from exp_pool.errors import ExpPoolWarning
 
 _OWN = "exp_pool"
-_IN_BETWEEN = {_OWN, "contextlib", "functools"}  # whoever called through these
+_IN_BETWEEN = {_OWN, "contextlib", "functools"}  # frames between the warning and the user's line
 _CALLS_LATER = {"asyncio", "concurrent", "threading", "multiprocessing", "anyio", "uvloop", "queue"}
 
 
 def log_with_trace(level: str, message: str, err: BaseException) -> None:
-    """Log where an error came from, formatted only if somebody listens.
+    """Log an error with its traceback, which is formatted only if a sink takes the line.
 
     Not loguru's own form, which may show the values of variables: requests and answers.
+
+    Args:
+        level: of the log line.
+        message: what comes before the traceback.
+        err: the error.
     """
     logger.opt(lazy=True, depth=1).log(
         level, "{}\n{}", lambda: message, lambda: "".join(traceback.format_exception(err))
@@ -29,16 +34,16 @@ def log_with_trace(level: str, message: str, err: BaseException) -> None:
 
 
 def warn(message: str, about: Callable[..., Any] | None = None) -> None:
-    """A Python warning and a log line.
+    """Give a Python warning and a log line.
 
-    The warning points at the line of the user's that led here: the first one outside of this package. Where there is
-    none, because a thread, a pool or an event loop called, it points at the function that it is about, and says so.
+    The warning points at the user's line that led here: the first one outside this package. Where there is none,
+    because a thread, an executor or an event loop called, it points at the function that it is about, and says so.
 
     Under ``-W error`` a warning is an exception; it must not fail the call that the pool stands in front of.
 
     Args:
-        message: what to say.
-        about: the user's function that it is about, if it is about one.
+        message: of the warning.
+        about: the user's function that the warning is about, if there is one.
     """
     try:
         code = getattr(inspect.unwrap(about), "__code__", None) if about is not None else None
@@ -60,7 +65,7 @@ def warn(message: str, about: Callable[..., Any] | None = None) -> None:
 
 
 def _users_line() -> int | None:
-    """How far up, for `warnings.warn` in `warn`, the first line outside of this package stands; None: nobody's."""
+    """The `stacklevel`, for `warnings.warn` in `warn`, of the first line outside this package; None: there is none."""
     level, frame = 1, sys._getframe(1)  # noqa: SLF001
     while frame is not None:
         root = str(frame.f_globals.get("__name__", "")).partition(".")[0]
@@ -73,17 +78,23 @@ def _users_line() -> int | None:
 
 
 class Notices:
-    """Remembers what has been said. Thread-safe: a set's ``add`` is, and saying a thing twice would do no harm."""
+    """Remembers which warnings were given. Thread-safe: a set's ``add`` is, and warning twice would do no harm."""
 
     def __init__(self) -> None:
-        self._said: set[str] = set()
+        self._topics: set[str] = set()
 
     def was_warned(self, topic: str) -> bool:
         """Whether this topic has been warned about."""
-        return topic in self._said
+        return topic in self._topics
 
     def warn_once(self, topic: str, message: str, about: Callable[..., Any] | None = None) -> None:
-        """Warn, unless this topic has been warned about; `about` is the user's function that it is about."""
-        if topic not in self._said:
-            self._said.add(topic)
+        """Warn, unless this topic has been warned about.
+
+        Args:
+            topic: what is warned about once.
+            message: see `warn`.
+            about: see `warn`.
+        """
+        if topic not in self._topics:
+            self._topics.add(topic)
             warn(message, about)

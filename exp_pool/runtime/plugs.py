@@ -1,4 +1,4 @@
-"""Whether an object can be plugged in."""
+"""Checks of plugs that users pass, and what to install for those that are missing."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from exp_pool.errors import ConfigurationError
 
 
 def offers(plug: object, contract: type) -> bool:
-    """Whether an object (no class) has everything that a contract of `protocols` names.
+    """Whether an object (no class) has all members that a contract of `protocols` names.
 
-    ``isinstance`` does not do: from Python 3.12 on it overlooks what a wrapper hands on by ``__getattr__``.
+    ``isinstance`` does not do: from Python 3.12 on it overlooks what a wrapper passes on by ``__getattr__``.
     """
     members = {name for name in (*vars(contract), *contract.__annotations__) if not name.startswith("_")}
     return not isinstance(plug, type) and all(hasattr(plug, name) for name in members)
 
 
 def checked_listeners(name: str, given: Any, wanted: str, fits: Callable[[Any], bool]) -> tuple[Any, ...]:
-    """What a manager is given to call, as a tuple.
+    """Check callbacks, feeds or observers that a manager is given.
 
     Args:
-        name: the parameter.
-        given: what was passed for it.
-        wanted: what each must be, for the error.
-        fits: whether one is that.
+        name: of the parameter.
+        given: its value.
+        wanted: what each of them must be, for the error.
+        fits: whether one of them is that.
 
     Raises:
-        ConfigurationError: `given` is one instead of a list, or one of them does not fit.
+        ConfigurationError: `given` is no list, or one of the list does not fit.
     """
     if not isinstance(given, Iterable) or isinstance(given, str | bytes):
         raise ConfigurationError(f"{name}={given!r}: give a list, each of it {wanted}")
@@ -42,9 +42,9 @@ def checked_listeners(name: str, given: Any, wanted: str, fits: Callable[[Any], 
 
 
 def to_install(extra: str) -> str:
-    """The command that installs what an extra of this package brings.
+    """The command that installs the packages of an extra of this package.
 
-    Its packages by their names: this package may come from a folder, and then no index knows of its extras.
+    It names the packages: this package may be installed from a folder, and then no index knows its extras.
     """
     packages = _packages(extra) or [f"exp_pool[{extra}]"]
     return f"pip install {' '.join(map(shlex.quote, packages))}"

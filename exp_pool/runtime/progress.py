@@ -1,4 +1,4 @@
-"""A progress bar for those who watch: where there is much to do, in a terminal or a notebook."""
+"""Progress bars, shown in a terminal or a notebook where there is much to do."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ _WORTH_A_BAR = 10  # things
 
 
 def progress(items: Iterable[Any], what: str) -> Iterator[Any]:
-    """The items; with a progress bar where there are many and somebody watches."""
+    """The items; with a progress bar where there are many, in a terminal or a notebook."""
     listed = list(items)
     yield from watched(listed, what, len(listed))
 
 
 def watched(items: Iterable[Any], what: str, total: int) -> Iterator[Any]:
-    """The items, of which there are so many, as they come; with a progress bar as `progress` shows it."""
+    """The items as they come; with a progress bar as `progress` shows it.
+
+    Args:
+        items: to go through.
+        what: is done with them.
+        total: how many there are.
+    """
     with bar(what, total) as done:
         for item in items:
             yield item
@@ -29,17 +35,19 @@ def watched(items: Iterable[Any], what: str, total: int) -> Iterator[Any]:
 
 
 @contextmanager
-def bar(what: str, total: int | None, *, show: bool = True) -> Iterator[Callable[[str], None]]:
-    """Gives what is to be called after each thing done, with a note to be shown, such as what it has cost so far.
+def bar(what: str, total: float | None, *, show: bool = True) -> Iterator[Callable[..., None]]:
+    """Show a bar; gives the function to call after each step, with a note to show, such as the cost so far.
+
+    A second argument of that function says how many steps were done.
 
     Args:
         what: is done.
-        total: how many things; None where nobody knows.
-        show: whether there is to be a bar at all.
+        total: how many steps; None where that is unknown.
+        show: False: no bar in any case.
     """
     console = _console() if show and (total is None or total >= _WORTH_A_BAR) else None
     if console is None:
-        yield lambda _note: None
+        yield lambda _note, _count=1: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -47,7 +55,7 @@ def bar(what: str, total: int | None, *, show: bool = True) -> Iterator[Callable
     note = TextColumn("{task.fields[note]}")
     with Progress(*columns, note, console=console, transient=True) as shown:
         task = shown.add_task(what, total=total, note="")
-        yield lambda said: shown.update(task, advance=1, note=said)
+        yield lambda said, count=1: shown.update(task, advance=count, note=said)
 
 
 def _console() -> Console | None:

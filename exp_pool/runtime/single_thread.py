@@ -1,8 +1,8 @@
-"""One daemon thread that does jobs one at a time, for parts that must be used by one thread, or may hang.
+"""Executor with one daemon thread, for libraries that must be used by one thread, and for code that may hang.
 
-Whoever waits has a deadline; the job itself cannot be stopped. While a job runs on that somebody has given up on,
-others who would wait no longer than it has run already are refused at once: a hung model costs its time-out once, not
-per call.
+A caller waits for its job with a time-out; the job itself cannot be stopped. While a job runs on that its caller has
+given up on, callers who would wait no longer than it has run already fail at once: a hung model costs its time-out
+once, not once per call.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ _STOP = 99  # after every waiting job
 
 @reinit_after_fork()
 class SingleThreadExecutor:
-    """Runs jobs on a thread of its own, in order of priority, then of submission.
+    """Runs jobs on a thread of its own, in the order of priority, then of submission.
 
-    The thread starts with the first job. Each job finds the context variables of who wants it done.
+    The thread starts with the first job. Each job runs with the context variables of its caller.
+
+    Args:
+        name: of the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -42,14 +45,20 @@ class SingleThreadExecutor:
 
     @property
     def stuck(self) -> bool:
-        """Whether a job is still running that somebody has given up on."""
+        """Whether a job is still running that its caller has given up on."""
         return self._given_up is not None and not self._given_up.done()
 
     def run(self, job: Callable[[], T], timeout_s: float, *, priority: int = 0) -> T:
-        """The job's result, or what it raised. Lower priorities go first.
+        """Run a job and wait for its result.
+
+        Args:
+            job: what to run.
+            timeout_s: how long to wait, for earlier jobs and this one.
+            priority: a job with a lower one runs first.
 
         Raises:
             TimeoutError: no result within the time-out. A job that had not begun is dropped; one that had runs on.
+            Exception: what the job raised.
         """
         given_up = self._given_up
         if given_up is not None and not given_up.done() and monotonic() - self._began >= timeout_s:
@@ -61,17 +70,14 @@ class SingleThreadExecutor:
         try:
             return future.result(timeout_s)
         except FutureTimeoutError:
-            if future.done():  # it finished just now, or raised a time-out of its own
+            if future.done():  # the job finished just now, or raised a time-out of its own
                 return future.result()
             if not future.cancel():
                 self._given_up = future
             raise TimeoutError(f"{self._name} gave no result within {timeout_s:g} s") from None
 
     def stop(self, timeout_s: float) -> None:
-        """Let what waits be done, then end the thread.
-
-        Wait for that at most the time-out. A later job starts a new one.
-        """
+        """End the thread after all waiting jobs; wait for that at most `timeout_s`. A later job starts a new thread."""
         with self._starting:
             thread, self._thread = self._thread, None
         if thread is not None and thread.is_alive():

@@ -1,4 +1,8 @@
-"""How large something may be: bytes, or text such as ``"200MB"``."""
+"""Sizes in bytes, read from text such as ``"200MB"``, and written as such.
+
+Not pydantic's `ByteSize`, which reads ``"1,000MB"`` and ``"1.MB"`` as 1 byte, ``True`` as 1, ``"8kbit"`` as 1000, and
+zero: an `int` of the same value for every text that is valid here, but no error for those that are not.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,12 @@ _TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 def to_bytes(size: object, name: str = "max_bytes") -> int | None:
     """The size in bytes; None stays None (no limit).
 
+    Args:
+        size: a number of bytes, or text with a unit.
+        name: of the setting, for errors.
+
     Raises:
-        ConfigurationError: the value is no size, or not above zero.
+        ConfigurationError: `size` is no size, or not above zero.
     """
     if size is None:
         return None
@@ -32,7 +40,7 @@ def to_bytes(size: object, name: str = "max_bytes") -> int | None:
 
 
 def as_text(size: int) -> str:
-    """As `to_bytes` reads it, in the largest unit of which it is a whole number: ``"64MiB"``, ``"200MB"``."""
+    """The size in the largest unit of which it is a whole number, as `to_bytes` reads it: ``"64MiB"``, ``"200MB"``."""
     units = sorted((factor, unit) for unit, factor in _UNITS.items() if factor > 1)
     for factor, unit in reversed(units):
         if size and size % factor == 0:

@@ -1,4 +1,4 @@
-"""What a pool lets calls and people do: its switches, and whether it is open at all."""
+"""Switches of a pool: whether it is open, enabled, readable, writable, replaying."""
 
 from __future__ import annotations
 
@@ -12,23 +12,30 @@ CLOSED = (
 
 
 class PoolSwitches:
-    """The switches of one pool; each may be set at any time, and counts from the next call on.
+    """The switches of one pool. Each may be set at any time, and holds from the next call on.
+
+    Args:
+        enabled: see the attribute.
+        read: whether calls are answered.
+        write: whether answers are stored, and people may add, change and delete.
 
     Attributes:
         enabled: the main switch: off, every call runs the function, and nothing is stored, by calls or by hand.
-        replay: whether a call that the pool cannot answer is an error instead of running.
-        remedy: what to do then, for the error.
-        recording: whether what is stored is to answer for ever, whatever its function's ttl and `min_score`.
+        replay: whether a call that the pool cannot answer raises an error instead of running the function.
+        replay_remedy: what that error says is to be done.
+        keeps_forever: whether answers are stored to be given for ever, whatever the function's ttl and `min_score`.
+        replaced_by: what stands in for this pool at present, for the error of those who use it; ``""``: nothing.
+        at_exit: whether it was closed by the end of the process: then calls run uncached, without an error.
     """
 
     def __init__(self, *, enabled: bool, read: bool, write: bool) -> None:
         self.enabled, self._reads, self._writes = enabled, read, write
         self.replay = False
-        self.remedy = "record it first"
-        self.recording = False
+        self.replay_remedy = "record it first"
+        self.keeps_forever = False
         self._closed = False
-        self.aside = ""  # what stands in its place for the time being
-        self.at_exit = False  # closed by the end of the process: nobody is to be told
+        self.replaced_by = ""
+        self.at_exit = False
 
     @property
     def is_readable(self) -> bool:
@@ -54,15 +61,16 @@ class PoolSwitches:
         return self._closed
 
     def copy_from(self, before: PoolSwitches) -> None:
-        """Take over the switches of a pool that this one is in the place of."""
+        """Set the switches as they are in the pool that this one replaces."""
         self.enabled, self._reads, self._writes = before.enabled, before._reads, before._writes
-        self.replay, self.remedy, self.recording = before.replay, before.remedy, before.recording
+        self.replay, self.replay_remedy = before.replay, before.replay_remedy
+        self.keeps_forever = before.keeps_forever
 
-    def switches(self) -> Access:
-        """Whether this call may read and write, by these switches and by what surrounds the call.
+    def access(self) -> Access:
+        """Whether a call made here may read and write: by these switches, and by `bypass` around the call.
 
         Raises:
-            ClosedError: it might, but for being closed.
+            ClosedError: the pool is closed, and the call might read or write otherwise.
         """
         around = current_access()
         reads, writes = self.enabled and self._reads and around.read, self.enabled and self._writes and around.write
@@ -73,7 +81,7 @@ class PoolSwitches:
         return Access(reads, writes)
 
     def why_unanswered(self) -> str | None:
-        """Why no call at all is answered from the pool now; None: calls are."""
+        """Why calls made here are not answered from the pool; None: they are."""
         if self._closed:
             return CLOSED
         if not self.enabled:
@@ -83,20 +91,20 @@ class PoolSwitches:
         return None if current_access().read else "it is made inside `with bypass():`"
 
     def check_open(self) -> None:
-        """See that it is.
+        """Check that the pool is open.
 
         Raises:
-            ClosedError: it is not.
+            ClosedError: it was closed, or something else stands in for it.
         """
-        if self._closed or self.aside:
-            raise ClosedError(self.aside or CLOSED)
+        if self._closed or self.replaced_by:
+            raise ClosedError(self.replaced_by or CLOSED)
 
     def check_writable(self) -> None:
-        """See that people may add, change and delete.
+        """Check that people may add, change and delete.
 
         Raises:
-            ClosedError: it is closed.
-            ReadOnlyError: they may not.
+            ClosedError: the pool is closed.
+            ReadOnlyError: a switch forbids it.
         """
         self.check_open()
         if not self.is_writable:

@@ -1,4 +1,4 @@
-"""A pool as files that nodes exchange: ``YYYY-MM/<function hash>_<date>_<partition>.cache``.
+"""Snapshots: a pool as files that nodes exchange, ``YYYY-MM/<function hash>_<date>_<partition>.cache``.
 
 Each file is gzip JSON, an object of entries by their ids: ``{"result": ..., "metadata": {...}}``. Nothing in it is ever
 executed. The format carries what a record holds and what was said about it, so ids, scores, annotations and history
@@ -30,10 +30,10 @@ from exp_pool.errors import ConfigurationError, InvalidInputError, SourceError
 from exp_pool.runtime.clock import to_datetime
 from exp_pool.runtime.progress import progress
 from exp_pool.snapshots import files
-from exp_pool.snapshots.convergence import Converging
-from exp_pool.snapshots.entries import Entry, Gone, untold_trust
-from exp_pool.snapshots.format import fingerprint, later, read, secret_of, write_gone, write_row
-from exp_pool.snapshots.ownership import refuse_to_lose, remember
+from exp_pool.snapshots.convergence import SnapshotLoader
+from exp_pool.snapshots.entries import SnapshotDeletion, SnapshotEntry, missing_trust_entry
+from exp_pool.snapshots.format import fingerprint, merge_entries, read, secret_of, write_deletion, write_row
+from exp_pool.snapshots.ownership import check_replaceable, remember_files
 from exp_pool.stores.pages import all_deletions, audit_entries
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _NAME = re.compile(r"\d{4}-\d{2}/[0-9a-f]{16}_\d{8}_\d+\.cache")
 
 
 def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) -> list[Path]:
-    """Write the manager's namespace, history and deletions too, as partition files; their paths, in order.
+    """Write the manager's namespace as partition files, with history and deletions, and return their paths in order.
 
     Files of the folder that are no longer needed are removed when the new ones are there, if this pool has what they
     say: it saved them, or loaded them as they are. Files that say the same are left as they are. A namespace that never
@@ -68,7 +68,7 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
     pool, root = manager.sync, Path(folder)
     if root.exists() and not root.is_dir():
         raise ConfigurationError(f"{root} is a file; name a folder")
-    Converging(pool)  # ends what a killed process left half done
+    SnapshotLoader(pool)  # ends what a killed process left half done
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     staged: list[files.Staged] = []
     try:
@@ -78,12 +78,12 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
         if earlier and not staged:
             pool.notices.warn_once(
                 f"snapshot:{root}",
-                f"namespace {pool.space!r} never had anything, so the {len(earlier):,} files in {root} are another "
+                f"namespace {pool.namespace!r} never had anything, so the {len(earlier):,} files in {root} are another "
                 "one's, or of an earlier process, and stay. Load them first, or name another folder",
             )
             return []
-        refuse_to_lose(pool, root, sorted(earlier), staged)
-        remember(pool, [each.digest for each in staged])
+        check_replaceable(pool, root, sorted(earlier), staged)
+        remember_files(pool, [each.digest for each in staged])
         for each in staged:
             each.put()
     finally:
@@ -95,7 +95,7 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
 
 
 def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    space, secret = pool.space, fingerprint(pool.secret)
+    space, secret = pool.namespace, fingerprint(pool.secret)
     logs = set(pool.store.names(space).logs)
     groups: dict[tuple[str, str], list[str]] = {}
     for record in pool.store.scan(RecordQuery(space, history=True)):
@@ -106,25 +106,25 @@ def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, d
             rows = [row for row in part if row is not None]
             entries = {}
             for row in rows:
-                said = audit_entries(pool.store, space, row.id) if audit_log(row.id) in logs else []
-                if untold := untold_trust(row, said):
+                log = audit_entries(pool.store, space, row.id) if audit_log(row.id) in logs else []
+                if untold := missing_trust_entry(row, log):
                     pool.store.append_log(space, audit_log(row.id), untold)
-                entries[row.id] = write_row(row, [*said, *untold], secret)
+                entries[row.id] = write_row(row, [*log, *untold], secret)
             yield _path(root, month, function, rows[0].created_at if rows else 0, partition), entries
 
 
 def _gone(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    space = pool.space
-    gone = [Gone(id_, deleted_at) for id_, deleted_at in all_deletions(pool.store, space) if deleted_at > 0]
+    space = pool.namespace
+    gone = [SnapshotDeletion(id_, deleted_at) for id_, deleted_at in all_deletions(pool.store, space) if deleted_at > 0]
     if (cutoff := pool.store.cleared_at(space)) is not None:
-        gone.append(Gone("", cutoff))
-    months: dict[str, list[Gone]] = {}
+        gone.append(SnapshotDeletion("", cutoff))
+    months: dict[str, list[SnapshotDeletion]] = {}
     for each in sorted(gone, key=lambda each: (each.at, each.id)):
         months.setdefault(f"{to_datetime(each.at):%Y-%m}", []).append(each)
     for month, listed in months.items():
         for partition, start in enumerate(range(0, len(listed), partition_size)):
             part = listed[start : start + partition_size]
-            yield _path(root, month, "", part[0].at, partition), {each.id: write_gone(each) for each in part}
+            yield _path(root, month, "", part[0].at, partition), {each.id: write_deletion(each) for each in part}
 
 
 def _path(root: Path, month: str, function: str, first_at: int, partition: int) -> Path:
@@ -133,14 +133,14 @@ def _path(root: Path, month: str, function: str, first_at: int, partition: int) 
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """The partition files of a folder, in order."""
+    """Partition files of a folder, in order."""
     for path in sorted(root.glob(f"*/*{_SUFFIX}")):
         if _NAME.fullmatch(path.relative_to(root).as_posix()) and not path.parent.is_symlink():
             yield path
 
 
 def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, clear: bool = False) -> int:
-    """Read one file, or every partition file of a folder, into the manager's namespace; how many rows were written.
+    """Load one file, or every partition file of a folder, into the namespace; return how many rows were written.
 
     Rows that were deleted where it was saved are deleted here, and counted, too. A damaged file of a folder, or entry
     of a file, is reported (a warning that names it) and skipped.
@@ -162,7 +162,7 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
     if not root.exists() and not root.is_symlink():
         raise ConfigurationError(f"{root} is not there; give a folder that snapshots.save wrote, or one of its files")
     folder = root.is_dir()
-    here = Converging(pool)
+    here = SnapshotLoader(pool)
     written, whole = 0, []
     for file in progress(sorted(root.glob(f"*/*{_SUFFIX}")) if folder else [root], "loading"):
         try:
@@ -173,22 +173,24 @@ def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, cl
             pool.notices.warn_once(f"snapshot:{file}", f"a file was skipped, the other files are loaded: {err}")
             continue
         found = _readable(pool, file, entries)
-        _same_secret(pool, file, {id_: entries[id_] for id_, each in found.items() if isinstance(each, Entry)})
+        _same_secret(pool, file, {id_: entries[id_] for id_, each in found.items() if isinstance(each, SnapshotEntry)})
         rest = iter(found.values())
         while batch := list(islice(rest, _BATCH)):
-            gone = [each for each in batch if isinstance(each, Gone)]
+            gone = [each for each in batch if isinstance(each, SnapshotDeletion)]
             written += here.deletions(gone)
             for each in gone:
                 written += 0 if each.id else _clear(pool, here, file, each.at, delete=clear)
-            written += here.rows([each for each in batch if isinstance(each, Entry)], changed_too=not incremental)
+            written += here.rows(
+                [each for each in batch if isinstance(each, SnapshotEntry)], changed_too=not incremental
+            )
         if here.all_in() and len(found) == len(entries) and not incremental:
             whole.append(digest)
     if whole:
-        remember(pool, whole)
+        remember_files(pool, whole)
     return written
 
 
-def _clear(pool: Pool, here: Converging, file: Path, at: int, *, delete: bool) -> int:
+def _clear(pool: Pool, here: SnapshotLoader, file: Path, at: int, *, delete: bool) -> int:
     went, stay = here.cleared(at, delete=delete)
     if stay:
         pool.notices.warn_once(
@@ -210,8 +212,8 @@ def _same_secret(pool: Pool, file: Path, rows: Mapping[str, Any]) -> None:
             )
 
 
-def _readable(pool: Pool, file: Path, entries: Mapping[str, Any]) -> dict[str, Entry | Gone]:
-    found: dict[str, Entry | Gone] = {}
+def _readable(pool: Pool, file: Path, entries: Mapping[str, Any]) -> dict[str, SnapshotEntry | SnapshotDeletion]:
+    found: dict[str, SnapshotEntry | SnapshotDeletion] = {}
     for id_, entry in entries.items():
         try:
             found[id_] = read(id_, entry)
@@ -222,7 +224,7 @@ def _readable(pool: Pool, file: Path, entries: Mapping[str, Any]) -> dict[str, E
 
 
 def merge(paths: Sequence[str | Path], out: str | Path) -> Path:
-    """Put the entries of several files into one; of two with one id the later state, or the deletion. Its path.
+    """Merge several files into one and return its path. Of two entries with one id the later one stays.
 
     A folder stands for all partition files in it.
 
@@ -238,9 +240,9 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Path:
     for path in _each_file(paths):
         try:
             for id_, entry in files.read(path, path.parent)[0].items():
-                if isinstance(read(id_, entry), Entry):
+                if isinstance(read(id_, entry), SnapshotEntry):
                     secrets.setdefault(secret_of(entry), path)
-                entries[id_] = later(entries[id_], entry, id_) if id_ in entries else entry
+                entries[id_] = merge_entries(entries[id_], entry, id_) if id_ in entries else entry
         except (SourceError, ValueError, TypeError, RecursionError) as err:
             raise ConfigurationError(f"{path} cannot be merged: {err}") from err
     if len(secrets) > 1:
@@ -270,7 +272,7 @@ def saving(
     partition_size: int = 10_000,
     saved: Callable[[list[Path]], object] | None = None,
 ) -> Iterator[None]:
-    """Save every so often while the block runs, by a thread of its own, and once more at its end.
+    """Save periodically while the block runs, in a background thread, and once more at its end.
 
     A save that fails is logged and tried again the next time; the one at the end raises as `save` does.
 

@@ -1,7 +1,7 @@
-"""What a file says, brought into a pool so that nodes agree, whatever the order in which they load from each other.
+"""Convergence: snapshot entries brought into a pool so that nodes agree, whatever the order of loading.
 
 - A row that both have is in its later state (`entries.rank`), and trusted or not by what was said of that last
-  (`entries.settled_trust`); what was said about it is put together.
+  (`entries.merged_trust`); what was said about it is put together.
 - A deletion holds, unless it was undone later.
 - Of the answers of one call that no later call replaced, one is current on every node (`_precedence`). The others wait
   behind it, as history that no row has superseded, and may take its place when it is deleted.
@@ -16,21 +16,20 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from exp_pool.core.contracts.plugs import Deletion, Put, PutMode, PutStatus, RecordQuery
-from exp_pool.core.contracts.rows import audit_log
+from exp_pool.core.contracts.rows import audit_log, logs_of
 from exp_pool.core.filters import Condition
 from exp_pool.core.record import Record
-from exp_pool.maintenance.scorer_runner import unscored_log
 from exp_pool.runtime.clock import now_us
 from exp_pool.snapshots.entries import (
     CHANGEABLE,
-    Entry,
-    Gone,
-    loaded,
+    SnapshotDeletion,
+    SnapshotEntry,
+    loaded_entry,
+    merged_trust,
+    missing_trust_entry,
     rank,
     restored_at,
     revision_of,
-    settled_trust,
-    untold_trust,
 )
 from exp_pool.stores.pages import all_deletions, audit_entries, log_entries
 
@@ -38,20 +37,20 @@ if TYPE_CHECKING:
     from exp_pool.api.pool import Pool
 
 _PENDING = "snapshots:pending"  # rows that are being put anew, until they are there again
-_AWAITED = 0  # a row buried at this time is put anew; as `store_copy` does
+_AWAITED = 0  # a row buried at this time is put anew; as `store_copier` does
 
 
-class Converging:
-    """Brings entries into a pool's namespace. What a killed process left half done is ended first."""
+class SnapshotLoader:
+    """Loads entries into a pool's namespace. It first finishes what a killed process left half done."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool, self._store, self._space = pool, pool.store, pool.space
+        self._pool, self._store, self._space = pool, pool.store, pool.namespace
         self._logs = set(self._store.names(self._space).logs)
         self._refused: list[str] = []
         self._put_back()
 
-    def rows(self, entries: Sequence[Entry], *, changed_too: bool) -> int:
-        """Rows of another pool; how many were written."""
+    def rows(self, entries: Sequence[SnapshotEntry], *, changed_too: bool) -> int:
+        """Load rows of another pool; return how many were written."""
         store, space = self._store, self._space
         records = [entry.record for entry in entries]
         known = {r.id: r for r in store.get_many(space, [r.id for r in records], by="id") if r is not None}
@@ -81,45 +80,45 @@ class Converging:
         return written
 
     def all_in(self) -> bool:
-        """Whether something here stands for every row since the last time of asking: the row, or its own deletion.
+        """Whether, since the last call, each row found its place here: as the row, or as a deletion of this pool.
 
         Nothing does where the namespace was cleared since, or somebody changed the row this moment.
         """
         refused, self._refused = self._refused, []
         return not refused or self._tombstones().keys() >= set(refused)
 
-    def deletions(self, gone: Sequence[Gone]) -> int:
-        """Deletions of another pool; how many rows went."""
+    def deletions(self, gone: Sequence[SnapshotDeletion]) -> int:
+        """Load deletions of another pool; return how many rows were deleted."""
         times = {deletion.id: deletion.at for deletion in gone if deletion.id}
         if not times:
             return 0
         ours = self._tombstones()
         rows = {r.id: r for r in self._store.get_many(self._space, list(times), by="id") if r is not None}
-        kept = {id_ for id_ in rows if restored_at(self._said(id_)) > times[id_]}
+        kept = {id_ for id_ in rows if restored_at(self._audit_log(id_)) > times[id_]}
         buried = [Deletion(id_, at) for id_, at in times.items() if id_ not in kept and ours.get(id_, -1) < at]
         if not buried:
             return 0
         self._store.apply_tombstones(self._space, buried)
         left = [rows[deletion.id] for deletion in buried if deletion.id in rows]
         if left:
-            self._store.drop_logs(self._space, [log(row.id) for row in left for log in (audit_log, unscored_log)])
+            self._store.drop_logs(self._space, logs_of(row.id for row in left))
             for key in {row.key for row in left if row.is_current}:
                 self._settle(key, {})
         return len(left)
 
     def cleared(self, at: int, *, delete: bool) -> tuple[int, int]:
-        """Another pool deleted all that was created up to then: how many of ours went, and how many stay."""
+        """Apply the cut-off of a pool that was cleared; return how many rows were deleted here and how many stay."""
         store, space = self._store, self._space
         store.apply_tombstones(space, [], at)
         older = RecordQuery(space, (Condition("created_at", "", "lte", at),), history=True)
-        ids = [row.id for row in store.scan(older) if restored_at(self._said(row.id)) <= at]
-        return (self.deletions([Gone(id_, at) for id_ in ids]), 0) if delete else (0, len(ids))
+        ids = [row.id for row in store.scan(older) if restored_at(self._audit_log(row.id)) <= at]
+        return (self.deletions([SnapshotDeletion(id_, at) for id_ in ids]), 0) if delete else (0, len(ids))
 
     # Rows
 
     def _add(
         self,
-        entry: Entry,
+        entry: SnapshotEntry,
         unsettled: dict[str, dict[str, str]],
         taken: set[str],
         buried: Callable[[], Mapping[str, int]],
@@ -130,7 +129,7 @@ class Converging:
         row = replace(row, is_current=row.superseded_by is None and not waits)
         put = Put(replace(row, embed_due=now if row.is_current else None), PutMode.REPLICATE)
         (status,) = self._store.put_many([put])
-        if status is PutStatus.DELETED and (revived := restored_at(entry.said)):
+        if status is PutStatus.DELETED and (revived := restored_at(entry.log)):
             cutoff = self._store.cleared_at(self._space) or 0
             if revived > max(buried().get(row.id, -1), cutoff if row.created_at <= cutoff else -1):
                 (status,) = self._store.put_many([replace(put, mode=PutMode.INSERT)])
@@ -141,18 +140,18 @@ class Converging:
             taken.add(row.key)
         if waits or (row.annotated and row.superseded_by is not None):
             unsettled.setdefault(row.key, {})
-        if said := self._said(row.id):  # a curator deleted it here, who might take that back
-            self._hear(row.id, [loaded(row.id, entry.record.revision, row.revision)])
-        self._hear(row.id, [text for text in entry.said if text not in set(said)])
+        if log := self._audit_log(row.id):  # a curator deleted it here, who might take that back
+            self._append_log(row.id, [loaded_entry(row.id, entry.record.revision, row.revision)])
+        self._append_log(row.id, [text for text in entry.log if text not in set(log)])
         return True
 
-    def _update(self, here: Record, entry: Entry) -> bool:
-        """Give the row the later state, if that is the file's; whether it changed."""
-        said = self._said(here.id)
-        said += (untold := untold_trust(here, said))
-        news = [*untold] + [text for text in entry.said if text not in set(said)]
-        ours, theirs = rank(here, said, revision_of(here, said)), entry.rank
-        state: dict[str, Any] = {"trust": settled_trust([*said, *news], here.trust, entry.record.trust)}
+    def _update(self, here: Record, entry: SnapshotEntry) -> bool:
+        """Give the row the later state if the file has it; return whether the row changed."""
+        log = self._audit_log(here.id)
+        log += (untold := missing_trust_entry(here, log))
+        news = [*untold] + [text for text in entry.log if text not in set(log)]
+        ours, theirs = rank(here, log, revision_of(here, log)), entry.rank
+        state: dict[str, Any] = {"trust": merged_trust([*log, *news], here.trust, entry.record.trust)}
         if theirs > ours and theirs.content != ours.content:  # equal content may be written otherwise
             others = {*CHANGEABLE, "size_bytes"} - {"trust"}
             state |= {name: getattr(entry.record, name) for name in others}
@@ -165,22 +164,22 @@ class Converging:
                 return False
             self._pool.editor.follow(here, later)
         if (revision := max(ours, theirs).revision) != ours.revision + changed:
-            news.append(loaded(here.id, revision, here.revision + changed))
-        self._hear(here.id, news)
+            news.append(loaded_entry(here.id, revision, here.revision + changed))
+        self._append_log(here.id, news)
         return changed
 
-    def _said(self, id_: str) -> list[str]:
+    def _audit_log(self, id_: str) -> list[str]:
         return audit_entries(self._store, self._space, id_) if audit_log(id_) in self._logs else []
 
-    def _hear(self, id_: str, said: Sequence[str]) -> None:
-        if said:
-            self._store.append_log(self._space, audit_log(id_), said)
+    def _append_log(self, id_: str, log: Sequence[str]) -> None:
+        if log:
+            self._store.append_log(self._space, audit_log(id_), log)
             self._logs.add(audit_log(id_))
 
     # Which answer of a call is current
 
     def _settle(self, key: str, superseded: dict[str, str]) -> None:
-        """Make that row of a key current which is so on every node that knows the same rows."""
+        """Choose the current row of a key, the same on every node that knows the same rows."""
         same_call = RecordQuery(self._space, (Condition("key", "", "eq", key),), history=True)
         rows = list(self._store.scan(same_call))
         origins = {row.id: row.origin for row in rows if not row.annotated}
@@ -197,7 +196,7 @@ class Converging:
             self._put_anew(changed)
 
     def _put_anew(self, rows: Sequence[Record]) -> None:
-        """Take rows out and put them back with another currency, which nothing short of this changes.
+        """Delete and insert rows to change which one is current; a store offers no other way.
 
         They are written down before, so that a killed process loses none.
         """

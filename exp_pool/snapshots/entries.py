@@ -1,4 +1,4 @@
-"""What a snapshot says of one experience, or of one that was deleted; and which of two states of it is the later one.
+"""Snapshot entries: the state of one row, or a deletion; and which of two states is the later one.
 
 `snapshots.format` says how an entry stands in a file.
 """
@@ -25,7 +25,7 @@ CHANGEABLE = (
 
 
 class Rank(NamedTuple):
-    """See `rank`. In the order in which they decide."""
+    """Rank of a state (see `rank`); earlier fields decide first."""
 
     edited_at: int
     annotated: bool
@@ -35,40 +35,45 @@ class Rank(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A row as it stands in a file.
+class SnapshotEntry:
+    """State of a row in a file.
 
     Attributes:
         record: without a namespace; its `revision` is that of the state, which all nodes count alike.
-        said: what people and rules said and changed about it, as audit logs keep it, oldest first.
+        log: what people and rules said and changed about it, as audit logs keep it, oldest first.
     """
 
     record: Record
-    said: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
 
     @property
     def rank(self) -> Rank:
-        """See `rank`."""
-        return rank(self.record, self.said, self.record.revision)
+        """Rank of the state, see `rank`."""
+        return rank(self.record, self.log, self.record.revision)
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
-    """A row that was deleted; `id` ``""``: everything that was created up to then."""
+class SnapshotDeletion:
+    """Deletion of a row; `id` ``""``: of everything that was created up to then."""
 
     id: str
     at: int  # microseconds
 
 
-def rank(record: Record, said: Sequence[str], revision: int) -> Rank:
-    """Which of two states of one row is the later one: a total order that no journey between nodes changes.
+def rank(record: Record, log: Sequence[str], revision: int) -> Rank:
+    """Rank of a state of a row. Of two states the higher one is later: a total order that is the same on all nodes.
 
     What a person changed last is the latest, then what a person annotated, what more scorers scored, what was changed
-    more often. Trust has no part in it (see `settled_trust`), but for the last: it raises revisions like scores do.
+    more often. Trust has no part in it (see `merged_trust`), but for the last: it raises revisions like scores do.
+
+    Args:
+        record: the state.
+        log: entries of its audit log, oldest first.
+        revision: of the state, counted on all nodes.
     """
     content = json.dumps([_plain(record, name) for name in CHANGEABLE if name != "trust"], separators=(",", ":"))
     return Rank(
-        last(said, _by_a_person),
+        last(log, _by_a_person),
         record.annotated,
         len(json.loads(record.scores)),
         revision,
@@ -77,58 +82,64 @@ def rank(record: Record, said: Sequence[str], revision: int) -> Rank:
 
 
 def _plain(record: Record, name: str) -> Any:
-    """A column; of the response the JSON value, because a file does not keep how its text was written."""
+    """Value of a column; of the response the JSON value, because a file does not keep how its text was written."""
     value = getattr(record, name)
     return json.loads(value) if name == "response" and value is not None else value
 
 
-def revision_of(record: Record, said: Sequence[str]) -> int:
-    """How often a row of this pool was changed, on all nodes: a state that came from another one was counted there."""
-    for text in reversed(said):
+def revision_of(record: Record, log: Sequence[str]) -> int:
+    """Revision of a row as counted on all nodes. A state that came from another node was counted there."""
+    for text in reversed(log):
         entry = json.loads(text)
         if entry["what"] == LOADED:
             return int(entry["revision"]) + record.revision - int(entry["here"])
     return record.revision
 
 
-def loaded(id_: str, revision: int, here: int) -> str:
-    """The entry of the audit log which says that the row's state, `here` of that revision, came from another node."""
+def loaded_entry(id_: str, revision: int, here: int) -> str:
+    """Audit entry which says that the state of a row came from another node.
+
+    Args:
+        id_: of the row.
+        revision: of the state, counted on all nodes.
+        here: its revision in this store.
+    """
     return audit_entry(LOADED, id_, revision=revision, here=here)
 
 
-def settled_trust(said: Iterable[str], *trusts: str) -> str:
-    """Whether states of a row are trusted, together: what was said of its trust last, whoever changed what else since.
+def merged_trust(log: Iterable[str], *trusts: str) -> str:
+    """Trust of a row that has several states: what was said about its trust last, whoever changed other fields since.
 
     An edit of other fields on one node would otherwise lift the quarantine that another one set meanwhile. Where nobody
     said anything, one state that is not trusted is enough.
     """
     words = [
         (datetime.fromisoformat(entry["at"]), entry["trust"] != Trust.TRUSTED)
-        for entry in map(json.loads, said)
+        for entry in map(json.loads, log)
         if "trust" in entry
     ]
     out_of_use = max(words)[1] if words else any(trust != Trust.TRUSTED for trust in trusts)
     return (Trust.QUARANTINED if out_of_use else Trust.TRUSTED).value
 
 
-def untold_trust(record: Record, said: Sequence[str]) -> list[str]:
-    """The word that is missing where a row's trust is not what was said of it last.
+def missing_trust_entry(record: Record, log: Sequence[str]) -> list[str]:
+    """Audit entry that is missing where a row's trust is not what was said about it last.
 
     A process died between the change and its word, or trust was inherited from new parents.
     """
-    if not any("trust" in json.loads(text) for text in said) or settled_trust(said) == record.trust:
+    if not any("trust" in json.loads(text) for text in log) or merged_trust(log) == record.trust:
         return []
     return [audit_entry("trust", record.id, trust=record.trust)]
 
 
-def restored_at(said: Sequence[str]) -> int:
-    """When a deletion of the row was undone last (microseconds), 0 if never."""
-    return last(said, lambda entry: entry.get("deed") == "restore")
+def restored_at(log: Sequence[str]) -> int:
+    """When a deletion of the row was last undone (microseconds); 0: never."""
+    return last(log, lambda entry: entry.get("deed") == "restore")
 
 
-def last(said: Sequence[str], which: Any) -> int:
-    """When one of these entries was written last (microseconds), 0 if there is none."""
-    moments = (datetime.fromisoformat(entry["at"]) for entry in map(json.loads, said) if which(entry))
+def last(log: Sequence[str], which: Any) -> int:
+    """When the last of these entries was written (microseconds); 0: there is none."""
+    moments = (datetime.fromisoformat(entry["at"]) for entry in map(json.loads, log) if which(entry))
     return max(map(to_us, moments), default=0)
 
 

@@ -1,4 +1,4 @@
-"""Files of snapshots: written whole or not at all, read as what strangers may have sent."""
+"""Snapshot files: written atomically, read as untrusted input."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DIGEST = 16  # digits
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A file that is written, and not in its place yet.
+    """Staged file: written beside its place, not moved there yet.
 
     Attributes:
         path: its place.
@@ -38,18 +38,18 @@ class Staged:
     _part: Path | None  # None: the file in its place says the same
 
     def put(self) -> None:
-        """Replace what is in its place as a whole: whoever reads it sees the old file or the new one."""
+        """Move the file to its place atomically: a reader sees the old file or the new one."""
         if self._part is not None:
             self._part.replace(self.path)
 
     def discard(self) -> None:
-        """Leave nothing behind of a file that was not put."""
+        """Remove the staged file if it was not moved."""
         if self._part is not None:
             self._part.unlink(missing_ok=True)
 
 
 def stage(path: Path, entries: dict[str, Any]) -> Staged:
-    """Write a file beside its place. Equal content is equal bytes.
+    """Write a file beside its place. Equal content gives equal bytes.
 
     Raises:
         ConfigurationError: the folder is a link: what it leads to is somewhere else.
@@ -78,7 +78,7 @@ def stage(path: Path, entries: dict[str, Any]) -> Staged:
 
 
 def write(path: Path, entries: dict[str, Any]) -> None:
-    """Replace a file as a whole; see `stage`."""
+    """Replace a file atomically; see `stage`."""
     staged = stage(path, entries)
     try:
         staged.put()
@@ -87,7 +87,7 @@ def write(path: Path, entries: dict[str, Any]) -> None:
 
 
 def digest(path: Path) -> str:
-    """What tells the content of a file from others.
+    """Digest of the content of a file.
 
     Raises:
         OSError: it cannot be read.
@@ -97,7 +97,7 @@ def digest(path: Path) -> str:
 
 
 def read(path: Path, root: Path) -> tuple[dict[str, Any], str]:
-    """The entries of a file below `root`, not looked at yet, and its digest.
+    """Read the entries of a file below `root`, unchecked, and its digest.
 
     Raises:
         SourceError: it is a link, a device or a pipe, damaged, or larger than such a file can be.

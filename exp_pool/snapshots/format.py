@@ -1,4 +1,4 @@
-"""An entry in a file: written, read as what strangers may have sent, and put together with another of the same id.
+"""JSON form of a snapshot entry: written, read as untrusted input, and merged with another one of the same id.
 
 ``{"result": ..., "metadata": {...}}``, with a format version and a checksum of its own, so that files can be taken
 apart and merged. Vectors, leases and what is owed are not in it: they are made anew.
@@ -20,7 +20,7 @@ from exp_pool.core.record import Record, sized, to_experience
 from exp_pool.core.record_fields import FIELD_KINDS, FieldKind, audit_texts, fits_field
 from exp_pool.errors import DecodingError
 from exp_pool.runtime.clock import now_us, to_us
-from exp_pool.snapshots.entries import LOADED, Entry, Gone, restored_at, revision_of, settled_trust
+from exp_pool.snapshots.entries import LOADED, SnapshotDeletion, SnapshotEntry, merged_trust, restored_at, revision_of
 
 FORMAT = 2
 _OWED = frozenset(f"{duty}_{what}" for duty in ("embed", "score") for what in ("due", "tries"))
@@ -32,38 +32,44 @@ _AHEAD_US = 24 * 3600 * 10**6  # what a clock may be wrong by: what is said from
 
 
 def fingerprint(secret: bytes | None) -> str | None:
-    """What tells key secrets apart without saying what they are; None where there is none."""
+    """Fingerprint of a key secret, which does not give it away; None where there is none."""
     return hmac.new(secret, b"exp_pool snapshots", hashlib.sha256).hexdigest()[:16] if secret else None
 
 
-def write_row(record: Record, said: Sequence[str], secret: str | None) -> dict[str, Any]:
-    """A row of this pool. The response stands apart, for those who read the files."""
+def write_row(record: Record, log: Sequence[str], secret: str | None) -> dict[str, Any]:
+    """Entry of a row of this pool. The response stands apart, for people who read the files.
+
+    Args:
+        record: the row.
+        log: entries of its audit log, oldest first.
+        secret: the fingerprint of the key secret; None: there is none.
+    """
     metadata = {name: value for name, value in asdict(record).items() if name not in _LEFT_OUT}
-    metadata["revision"] = max(1, revision_of(record, said))
+    metadata["revision"] = max(1, revision_of(record, log))
     if record.response is None:
         metadata["no_result"] = True
     if secret is not None:
         metadata["key_secret"] = secret
-    told = [entry for entry in map(json.loads, said) if entry["what"] != LOADED]
+    told = [entry for entry in map(json.loads, log) if entry["what"] != LOADED]
     if told:
         metadata["said"] = told
     return _sealed(None if record.response is None else json.loads(record.response), metadata)
 
 
-def write_gone(gone: Gone) -> dict[str, Any]:
-    """A deletion."""
+def write_deletion(gone: SnapshotDeletion) -> dict[str, Any]:
+    """Entry of a deletion."""
     return _sealed(None, {"deleted_at": gone.at})
 
 
 def secret_of(entry: Any) -> str | None:
-    """The fingerprint of the key secret under which a row's key was made."""
+    """Fingerprint of the key secret that made the key of an entry's row."""
     metadata = entry.get("metadata") if isinstance(entry, dict) else None
     found = metadata.get("key_secret") if isinstance(metadata, dict) else None
     return found if isinstance(found, str) else None
 
 
-def read(id_: str, entry: Any) -> Entry | Gone:
-    """What an entry says.
+def read(id_: str, entry: Any) -> SnapshotEntry | SnapshotDeletion:
+    """Read and check an entry.
 
     Raises:
         ValueError: it is damaged, or of another version.
@@ -78,10 +84,10 @@ def read(id_: str, entry: Any) -> Entry | Gone:
     del metadata["format"]
     if metadata.keys() == {"deleted_at"}:
         _check("created_at", metadata["deleted_at"], "deleted_at")
-        return Gone(id_, _past("deleted_at", metadata["deleted_at"]))
+        return SnapshotDeletion(id_, _past("deleted_at", metadata["deleted_at"]))
     metadata.pop("key_secret", None)
     metadata.setdefault("source", "")  # what earlier versions wrote does not say
-    said = audit_texts(metadata.pop("said", []), _check_entry)
+    log = audit_texts(metadata.pop("said", []), _check_entry)
     response = None if metadata.pop("no_result", False) else json.dumps(entry["result"], separators=(",", ":"))
     if metadata.keys() != _FIELDS or metadata["id"] != id_ or not id_:
         raise ValueError("its fields are not those of a record")
@@ -96,32 +102,37 @@ def read(id_: str, entry: Any) -> Entry | Gone:
         raise ValueError("it is no experience: its function, arguments or metadata cannot be")
     if not isinstance(experience.parents, list) or not all(isinstance(parent, str) for parent in experience.parents):
         raise ValueError(f"its parents are {record.parents:.40}")
-    return Entry(record, said)
+    return SnapshotEntry(record, log)
 
 
-def later(one: Any, other: Any, id_: str) -> Any:
-    """Of two entries of one id what counts: the later state, with all that was said, or a deletion not undone since.
+def merge_entries(one: Any, other: Any, id_: str) -> Any:
+    """Merge two entries of one id: the later state with the audit logs of both, or a deletion that was not undone.
+
+    Args:
+        one: an entry.
+        other: likewise.
+        id_: of both.
 
     Raises:
         ValueError: one of them is damaged.
     """
     first, second = read(id_, one), read(id_, other)
     match first, second:
-        case Gone(), Gone():
+        case SnapshotDeletion(), SnapshotDeletion():
             return one if first.at >= second.at else other
-        case Gone(), Entry():
-            return one if first.at >= restored_at(second.said) else other
-        case Entry(), Gone():
-            return other if second.at >= restored_at(first.said) else one
-        case Entry(), Entry():
+        case SnapshotDeletion(), SnapshotEntry():
+            return one if first.at >= restored_at(second.log) else other
+        case SnapshotEntry(), SnapshotDeletion():
+            return other if second.at >= restored_at(first.log) else one
+        case SnapshotEntry(), SnapshotEntry():
             state = one if first.rank >= second.rank else other
-            said = sorted({*first.said, *second.said}, key=lambda text: (json.loads(text)["at"], text))
+            log = sorted({*first.log, *second.log}, key=lambda text: (json.loads(text)["at"], text))
             metadata = {name: value for name, value in state["metadata"].items() if name not in ("format", "checksum")}
             superseded_by = {first.record.superseded_by, second.record.superseded_by} - {None}
             metadata["superseded_by"] = max(map(str, superseded_by), default=None)
-            metadata["trust"] = settled_trust(said, first.record.trust, second.record.trust)
-            if said:
-                metadata["said"] = list(map(json.loads, said))
+            metadata["trust"] = merged_trust(log, first.record.trust, second.record.trust)
+            if log:
+                metadata["said"] = list(map(json.loads, log))
             return _sealed(state["result"], metadata)
 
 
@@ -160,7 +171,7 @@ def _check_entry(entry: Mapping[str, Any], moment: datetime) -> None:
 
 
 def _means_something(entry: Mapping[str, Any]) -> bool:
-    """Whether what others reckon with can be: feedback is a number of 0 to 1, trust one of its words."""
+    """Whether an entry can be used: feedback is a number of 0 to 1, trust one of its words."""
     value = entry.get("value")
     rated = isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1
     return (rated or entry["what"] != "feedback") and entry.get("trust", Trust.TRUSTED) in {t.value for t in Trust}

@@ -1,4 +1,4 @@
-"""`migrate`: everything that a store keeps, to another store of whatever kind.
+"""Migration (`migrate`): everything that a store keeps, into a store of any engine.
 
 Namespace by namespace: deletions, rows with their vectors (history too), named states, logs, and the cut-off last,
 because it refuses what is older. Nothing is noted down anywhere: what is there already is found by its id, a page at a
@@ -9,10 +9,9 @@ What belongs to a place stays there: leases, how far an index got, the identity 
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,15 +22,16 @@ from exp_pool.core.contracts.plugs import RecordQuery, RecordStore
 from exp_pool.core.filters import parse_where
 from exp_pool.errors import ConfigurationError, InvalidInputError, MigrationError
 from exp_pool.runtime.clock import monotonic
+from exp_pool.runtime.display import without_password
 from exp_pool.runtime.plugs import offers
-from exp_pool.runtime.urls import without_password
-from exp_pool.snapshots.store_copy import Moving, Unwritten
+from exp_pool.runtime.progress import bar
+from exp_pool.snapshots.store_copier import StoreCopier
 from exp_pool.stores.null import NullStore
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """What `migrate` did; what was there already is in `skipped`, and in none of the others.
+class MigrationReport:
+    """Result of `migrate`. What the target had already is in `skipped`, and in none of the others.
 
     Attributes:
         rows: current rows that were written.
@@ -94,8 +94,8 @@ def migrate(
     *,
     namespace: str | None = None,
     dry_run: bool = False,
-) -> Moved:
-    """Move what a store keeps to another one, and verify it. The source is not changed.
+) -> MigrationReport:
+    """Copy everything that a store keeps into another store, and verify it. The source is not changed.
 
     Ids, times, scores, annotations, use, what is owed, and which row of a key is current come out as they were. What
     the target has of its own stays. A row of both is brought up to date where the source has the later state: the
@@ -136,17 +136,17 @@ def migrate(
             spaces = [namespace]
         tally: Counter[str] = Counter()
         total = sum(old.count(RecordQuery(space, conditions, history=True)) for space in spaces)
-        with _bar(total if dry_run else 2 * total) as advance:
-            moving = Moving(old, Unwritten(new) if dry_run else new, conditions, tally, advance)
+        with bar("moving and verifying", total if dry_run else 2 * total) as advance:
+            copier = StoreCopier(old, new, conditions, tally, advance, dry_run=dry_run)
             for space in spaces:
                 tally["before"] += new.count(RecordQuery(space, history=True))
-                moving.move(space)
+                copier.copy(space)
             if dry_run:
-                return replace(Moved(), **cast("dict[str, Any]", tally), dry_run=True)
+                return replace(MigrationReport(), **cast("dict[str, Any]", tally), dry_run=True)
             if isinstance(target, str):  # what is read back was written: nothing of it comes from this store's memory
                 new.close()
-                moving.target = _open(opened, target, "target")
-            problems = [problem for space in spaces for problem in moving.verify(space)]
+                copier.target = _open(opened, target, "target")
+            problems = [problem for space in spaces for problem in copier.verify(space)]
         if namespace is None and not conditions:
             problems += [f"source: {damage}" for damage in old.check()]
         if problems:
@@ -158,7 +158,7 @@ def migrate(
                 problems,
             )
         counts = cast("dict[str, Any]", tally)
-        return replace(Moved(), **counts, checksum=f"{moving.checksum:032x}", seconds=monotonic() - began)
+        return replace(MigrationReport(), **counts, checksum=f"{copier.checksum:032x}", seconds=monotonic() - began)
 
 
 def _open_both(
@@ -199,19 +199,3 @@ def _place(store: RecordStore) -> Path | None:
 
 def _name(given: str | RecordStore) -> str:
     return without_password(given) if isinstance(given, str) else type(given).__name__
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar where there is something to do, and a terminal or a notebook to show it in."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not total or not (sys.stderr.isatty() or console.is_jupyter):
-        yield lambda _: None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("moving and verifying", total=total)
-        yield lambda count: bar.advance(task, count)

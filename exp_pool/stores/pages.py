@@ -1,23 +1,27 @@
-"""Pagination: the entries of a log, or the deletions of a namespace, as one iterator."""
+"""Pages of a store as one iterator: rows by their ids, the entries of a log, the deletions of a namespace."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from exp_pool.core.contracts.plugs import Deletion, RecordStore
 from exp_pool.core.contracts.rows import audit_log
+from exp_pool.core.record import Record
 
+_ROWS = 500
 _PAGE = 100  # entries; an audit log holds what was edited, so that they may be long
 
 
-def log_entries(store: RecordStore, namespace: str, name: str) -> Iterator[str]:
-    """All entries of a log, the oldest first.
+def rows_by_id(store: RecordStore, namespace: str, ids: Iterable[str]) -> Iterator[tuple[str, Record | None]]:
+    """Each id with its row, None where there is none; in order."""
+    left = iter(ids)
+    while page := list(islice(left, _ROWS)):
+        yield from zip(page, store.get_many(namespace, page, by="id"), strict=True)
 
-    Args:
-        store: the store.
-        namespace: whose log.
-        name: of the log.
-    """
+
+def log_entries(store: RecordStore, namespace: str, name: str) -> Iterator[str]:
+    """All entries of a log, the oldest first."""
     page = store.read_log(namespace, name, limit=_PAGE)
     while page:
         yield from (entry for _, entry in page)
@@ -25,13 +29,7 @@ def log_entries(store: RecordStore, namespace: str, name: str) -> Iterator[str]:
 
 
 def audit_entries(store: RecordStore, namespace: str, id_: str) -> list[str]:
-    """The audit log of an experience, the oldest entry first.
-
-    Args:
-        store: the store.
-        namespace: of the experience.
-        id_: of the experience.
-    """
+    """What people and rules said and changed about an experience, the oldest first."""
     return list(log_entries(store, namespace, audit_log(id_)))
 
 

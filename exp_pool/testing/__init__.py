@@ -1,4 +1,4 @@
-"""For those who test what they build: on the pool (the pytest plugin), or for it (contracts for plugs, faults).
+"""Test kit: a pytest plugin for code that uses a pool, contracts and a faulty store for authors of plugs.
 
 ``RecordStoreContract``, ``VectorIndexContract``, ``CodecContract``: subclass one, give the fixtures, and pytest runs
 everything that `exp_pool.core.contracts.plugs` promises. ``FaultyStore`` fails where you say.
@@ -27,7 +27,7 @@ __all__ = [
     "every",
 ]
 
-_CONTRACTS = ("codec", "record_store", "vector_index", "_writes", "_queries", "_upkeep", "_migration")
+_CONTRACTS = ("codec", "record_store", "vector_index", "_writes", "_queries", "_maintenance", "_migration")
 _PLACES = {
     "CodecContract": "codec",
     "Fault": "faults",
@@ -46,7 +46,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Loaded when asked for: the pytest plugin, which is loaded by every test run, lies in this package too."""
+    """Import on first use: every test run loads the pytest plugin, which lies in this package too."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if _PLACES[name] in _CONTRACTS:

@@ -1,4 +1,4 @@
-"""What a record store must tell so that everything in it can be moved elsewhere, or looked through for words."""
+"""Contract of a record store about migration: names, deletions and requests can all be read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from exp_pool.runtime import clock
 from exp_pool.testing.factories import NASTY_TEXTS, put, row
 
 
-class MovingRules:
-    """Nothing that is kept is hidden, and what another pool deleted stays deleted."""
+class MigrationRules:
+    """Everything that is kept can be read, and what another pool deleted stays deleted."""
 
     def test_readers_of_requests_hear_of_new_rows_in_order(self, store: RecordStore) -> None:
         rows = [row(f"r{i}", function="g", version="v") for i in range(5)]

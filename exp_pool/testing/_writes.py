@@ -1,4 +1,4 @@
-"""What a record store must do with rows: write, update, delete, evict."""
+"""Contract of a record store about writes: insert, update, delete, evict."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from exp_pool.runtime import clock
 from exp_pool.testing.factories import NASTY_TEXTS, put, row, vector
 
 
-class WritingRules:
+class WriteRules:
     """Rows come back as they were, one is current, and what was deleted stays so."""
 
     # Rows

@@ -1,4 +1,4 @@
-"""`CodecContract`: what every codec must do. Its test subclasses it and gives the codec and some values."""
+"""Contract of codecs: `CodecContract`. A test subclasses it and gives the codec and some values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class CodecContract:
     """Texts that this codec did not write."""
 
     def same(self, before: Any, after: Any) -> bool:
-        """Whether a value came back as it was; for values without ``==``, override it."""
+        """Whether a value came back unchanged; override it for values without ``==``."""
         return type(before) is type(after) and bool(before == after)
 
     def test_it_is_a_codec(self, codec: Codec) -> None:

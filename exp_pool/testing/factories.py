@@ -1,4 +1,4 @@
-"""Rows and vectors to put into a store or an index that is tested."""
+"""Rows and vectors for tests of stores and indexes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,14 @@ NASTY_TEXTS = [
 
 
 def row(request: str = "r", response: Any = "a", namespace: str = "n", **fields: Any) -> Record:
-    """A row of the function f; fields of Record replace what an Experience makes of it."""
+    """Row of the function f for a test.
+
+    Args:
+        request: its text.
+        response: the answer.
+        namespace: where it belongs.
+        fields: columns that replace what an Experience makes of them.
+    """
     fields = {"origin": "automatic", **fields}
     of_exp = {
         k: fields.pop(k)
@@ -43,12 +50,12 @@ def row(request: str = "r", response: Any = "a", namespace: str = "n", **fields:
 
 
 def put(store: RecordStore, *rows: Record, **how: Any) -> list[PutStatus]:
-    """Put rows; the statuses."""
+    """Put rows and return their statuses."""
     return store.put_many([Put(r, **how) for r in rows])
 
 
 def vector(*values: float, embedder: str = "e", whole: bool = True) -> Vector:
-    """A vector of these values."""
+    """Vector of these values."""
     return Vector(embedder, to_bytes(np.asarray(values)), whole)
 
 

@@ -1,4 +1,4 @@
-"""`FaultyStore`: a record store that fails where a plan says, for testing what stands in front of one.
+"""Fault injection: `FaultyStore`, a record store that fails where a plan says.
 
 ::
 
@@ -20,7 +20,7 @@ from exp_pool.errors import StoreError
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one call.
+    """Failure of one call.
 
     Args:
         error: raised; None: nothing is.
@@ -38,19 +38,31 @@ Plan: TypeAlias = Callable[[str, int], Fault | None]
 
 
 def at(number: int, error: BaseException | None = None, *, after: bool = False) -> Plan:
-    """The call of this number fails: run a scenario for 1, 2, ... until `FaultyStore.calls` stays below."""
+    """Fail the call of this number. Run a scenario for 1, 2, ... until `FaultyStore.calls` stays below it.
+
+    Args:
+        number: from 1 on.
+        error: what is raised.
+        after: the call was done before it fails.
+    """
     fault = Fault(error or StoreError(f"call {number} was made to fail"), after=after)
     return lambda _, count: fault if count == number else None
 
 
 def every(method: str, error: BaseException | None = None, *, after: bool = False) -> Plan:
-    """Every call of this method fails; ``"*"``: of any method."""
+    """Fail every call of a method.
+
+    Args:
+        method: its name; ``"*"``: any method.
+        error: what is raised.
+        after: the call was done before it fails.
+    """
     fault = Fault(error or StoreError(f"{method} was made to fail"), after=after)
     return lambda name, _: fault if method in (name, "*") else None
 
 
 class FaultyStore:
-    """A record store that hands everything on to another one, but for what its plan says.
+    """Record store that passes calls on to another one, except those that its plan fails.
 
     Attributes:
         calls: the methods called, in order.
@@ -68,7 +80,7 @@ class FaultyStore:
                 setattr(self, name, self._faulty(name, getattr(store, name)))
 
     def __getattr__(self, name: str) -> Any:
-        """What only this store offers, such as `backup`."""
+        """Members that only the other store has, such as `backup`."""
         return getattr(self._store, name)
 
     def _faulty(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""A pytest plugin: agents are tested against recorded answers, without a model.
+"""Pytest plugin: agents are tested against recorded answers, without a model.
 
 The fixture ``exp_pool`` takes over every manager for one test. ``pytest --exp-pool=record`` runs the
 functions and records their answers beside the test file; from then on they are replayed, and a call that was not
@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """The mode, where it is not the usual one."""
+    """Mode, where it is not the default."""
     mode = config.getoption("--exp-pool")
     return None if mode == "replay" else f"exp_pool: {mode}"
 
@@ -76,6 +76,6 @@ def exp_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ExpMana
 
 
 def _test_id(request: pytest.FixtureRequest) -> str:
-    """The test as pytest would be asked for it in the folder where it was started."""
+    """Test id as pytest would take it in the folder where it was started."""
     _, separator, name = request.node.nodeid.partition("::")
     return f"{os.path.relpath(request.path, request.config.invocation_params.dir)}{separator}{name}"

@@ -1,4 +1,4 @@
-"""`RecordStoreContract`: what every record store must do. A store's test subclasses it and gives the store."""
+"""Contract of record stores: `RecordStoreContract`. A test subclasses it and gives the store."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from exp_pool.core.contracts.plugs import (
 )
 from exp_pool.core.record import TaskKind
 from exp_pool.runtime import clock
-from exp_pool.testing._migration import MovingRules
-from exp_pool.testing._queries import FindingRules
-from exp_pool.testing._upkeep import UpkeepRules
-from exp_pool.testing._writes import WritingRules
+from exp_pool.testing._maintenance import MaintenanceRules
+from exp_pool.testing._migration import MigrationRules
+from exp_pool.testing._queries import QueryRules
+from exp_pool.testing._writes import WriteRules
 from exp_pool.testing.factories import put, row
 
 
 class RecordStoreShape:
-    """What holds even for a store that keeps nothing: every method takes and gives what `RecordStore` says."""
+    """Contract even for a store that keeps nothing: every method takes and gives what `RecordStore` says."""
 
     def test_it_is_a_record_store(self, store: RecordStore) -> None:
         assert isinstance(store, RecordStore)
@@ -83,7 +83,7 @@ class RecordStoreShape:
         store.close()
 
 
-class RecordStoreContract(RecordStoreShape, WritingRules, FindingRules, UpkeepRules, MovingRules):
+class RecordStoreContract(RecordStoreShape, WriteRules, QueryRules, MaintenanceRules, MigrationRules):
     """Everything that `exp_pool.core.contracts.plugs.RecordStore` promises.
 
     ::

@@ -1,4 +1,4 @@
-"""One store in the place of every manager's own, for the time of a test."""
+"""Store takeover: one store replaces every manager's own for the time of a test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ALIKE: dict[str, Any] = {
 
 
 class TakenOver:
-    """``with`` this: each manager that exists, or is made meanwhile, works on one store; its own is not touched.
+    """Context in which every manager works on one store instead of its own.
 
     Each keeps its callbacks, feeds and observers, its namespace where the code gave it one, and being closed: what one
     closes is open for the others. Afterwards each has its own pool again; that of a manager that was made meanwhile is
@@ -63,7 +63,9 @@ class TakenOver:
             self._own.append((manager, pool))
             manager.sync = self._stand_in(manager)
             if pool is not None:
-                pool.aside = "this is the pool that the pytest fixture exp_pool stands in for: ask the manager itself"
+                pool.replaced_by = (
+                    "this is the pool that the pytest fixture exp_pool stands in for: ask the manager itself"
+                )
         return self
 
     def __exit__(
@@ -74,7 +76,7 @@ class TakenOver:
         for manager in _managers():
             pool = own.get(id(manager))
             if pool is not None:
-                manager.sync, pool.aside = pool, ""
+                manager.sync, pool.replaced_by = pool, ""
             else:
                 vars(manager).pop("sync", None)  # it opens its own when it is used
         current.put(self._before[0], given=self._before[1])
@@ -87,7 +89,12 @@ class TakenOver:
         given = own.namespace != ExpPoolConfig.model_fields["namespace"].default and not _of_environment(own.namespace)
         config = own.model_copy(update={**_ALIKE, "store": self._url, "namespace": own.namespace if given else _TESTS})
         pool = Pool(config, store=_Shared(self._store), **manager._listeners)  # noqa: SLF001
-        pool.replay, pool.is_readable, pool.remedy, pool.recording = self._replay, self._read, self._remedy, True
+        pool.replay, pool.is_readable, pool.replay_remedy, pool.keeps_forever = (
+            self._replay,
+            self._read,
+            self._remedy,
+            True,
+        )
         self._pools.append(pool)
         return pool
 
@@ -97,12 +104,12 @@ def _managers() -> list[ExpManager]:
 
 
 def _of_environment(namespace: str) -> bool:
-    """Whether this machine's environment says so: a recording is for others, too."""
+    """Whether the environment set this: a recording must also work for others."""
     return any(name.upper() == "EXP_POOL_NAMESPACE" and value == namespace for name, value in os.environ.items())
 
 
 class _Shared(StoreProxy):
-    """A store that several pools have, and none of them closes."""
+    """Store that several pools share and none of them closes."""
 
     def close(self) -> None:
-        """Nothing: others have it."""
+        """Do nothing: other pools use it."""

@@ -1,4 +1,4 @@
-"""`VectorIndexContract`: what every vector index must do. Its test subclasses it and gives the index and a store."""
+"""Contract of vector indexes: `VectorIndexContract`. A test subclasses it and gives the index and a store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POOL = "a pool"
 
 
 class VectorIndexShape:
-    """What holds even for an index that finds nothing."""
+    """Contract even for an index that finds nothing."""
 
     def fill(
         self,
@@ -37,7 +37,17 @@ class VectorIndexShape:
         embedder: str = "e",
         **fields: Any,
     ) -> list[Record]:
-        """Put rows into the store and hand them to the index."""
+        """Put rows into the store and hand them to the index.
+
+        Args:
+            store: the store.
+            index: the index.
+            count: of rows.
+            namespace: of the rows.
+            seed: of the random vectors.
+            embedder: whose vectors they are.
+            fields: of the rows, as for `factories.row`.
+        """
         partition = IndexPartition(namespace, embedder)
         index.generation(partition, POOL)
         rows = [row(f"r{i}", namespace=namespace, id=f"{namespace}-{i}", **fields) for i in range(count)]
@@ -54,7 +64,7 @@ class VectorIndexShape:
         return rows
 
     def complete(self, index: VectorIndex, partition: IndexPartition) -> None:
-        """Everything was handed over."""
+        """Mark that everything was handed over."""
         if isinstance(index, RenewableIndex):
             index.complete(partition)
 
@@ -67,7 +77,16 @@ class VectorIndexShape:
         embedder: str = "e",
         **scope: Any,
     ) -> list[list[Neighbour]]:
-        """Search."""
+        """Search the index.
+
+        Args:
+            index: the index.
+            vectors: (n, d) queries.
+            limit: hits for each.
+            namespace: where to search.
+            embedder: whose vectors they are.
+            scope: other fields of `VectorQuery`.
+        """
         return index.search(VectorQuery(namespace, embedder, vectors, limit, **scope))
 
     def test_it_is_a_vector_index(self, index: VectorIndex) -> None:

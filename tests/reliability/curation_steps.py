@@ -63,7 +63,9 @@ def mixed(pool):
     rows = [pool.editor.record(exp.id) for exp in pool.iter_exps()]
     edited = [(row, sized(replace(row, expected='"said"', strategy="s"))) for row in rows[:4]]
     new = Experience(id="new", function="ask", request="new", response="r", created_at=datetime(2026, 2, 1, tzinfo=UTC))
-    return planned(pool.space, "apply", [*edited, (rows[5], None), (rows[6], None), (None, pool.editor.record_of(new))])
+    return planned(
+        pool.namespace, "apply", [*edited, (rows[5], None), (rows[6], None), (None, pool.editor.record_of(new))]
+    )
 
 
 def do(operation, pool):

@@ -49,7 +49,7 @@ class World:
         rows = [self.pool.editor.record(exp.id) for exp in self.pool.iter_exps()]
         edited = [(row, sized(replace(row, expected='"said"', strategy="s"))) for row in rows[:4]]
         new = self.pool.editor.record_of(Experience(id="new", function="ask", request="new", response="r"))
-        self.change = planned(self.pool.space, "apply", [*edited, (rows[5], None), (rows[6], None), (None, new)])
+        self.change = planned(self.pool.namespace, "apply", [*edited, (rows[5], None), (rows[6], None), (None, new)])
         self.before = contents(self.pool)
 
     def apply(self):

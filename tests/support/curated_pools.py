@@ -62,7 +62,7 @@ def contents(pool, use=True):
 
     Without `use` also how often they were used, and when, which the worker counts a moment later.
     """
-    rows = {row.id: row for row in pool.store.scan(RecordQuery(pool.space, history=True))}
+    rows = {row.id: row for row in pool.store.scan(RecordQuery(pool.namespace, history=True))}
     experiences = {exp.id: exp.to_dict() for exp in pool.iter_exps(history=True)}
     if not use:
         rows = {id_: replace(row, access_count=0) for id_, row in rows.items()}
@@ -80,7 +80,7 @@ def contents(pool, use=True):
 
 
 def revisions(pool):
-    return {row.id: row.revision for row in pool.store.scan(RecordQuery(pool.space, history=True))}
+    return {row.id: row.revision for row in pool.store.scan(RecordQuery(pool.namespace, history=True))}
 
 
 def filled(manager):

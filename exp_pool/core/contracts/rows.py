@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -188,6 +189,16 @@ class State(NamedTuple):
 def audit_log(id_: str) -> str:
     """The log of what people and rules said and changed about an experience. It goes when the experience does."""
     return f"audit:{id_}"
+
+
+def unscored_log(id_: str) -> str:
+    """The log of why an experience has no score. It goes when the experience gets one, or is deleted."""
+    return f"unscored:{id_}"
+
+
+def logs_of(ids: Iterable[str]) -> list[str]:
+    """The names of all logs of these experiences: what is to be dropped when they are deleted."""
+    return [log(id_) for id_ in ids for log in (audit_log, unscored_log)]
 
 
 def audit_entry(what: str, id_: str, **detail: Any) -> str:

@@ -1,4 +1,4 @@
-"""A pool's experiences for others: ``exporters.save(manager, path, format="sft", where={"score": {"gte": 0.8}})``.
+"""Exporters: experiences to files, ``exporters.save(manager, path, format="sft", where={"score": {"gte": 0.8}})``.
 
 A format is one file here and one line in `FORMATS`. What goes out is chosen in one place (`selection`): never what is
 quarantined, expired or failed unless it is asked for, never a secret, and of an annotated experience the answer that it
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from exp_pool.core.filters import parse_where
 from exp_pool.curation.exporters.output import Manifest, ManifestFile, Output, verify
-from exp_pool.curation.exporters.selection import INCLUDABLE, Selection
+from exp_pool.curation.exporters.selection import INCLUDABLE, ExportSelection
 from exp_pool.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -32,15 +32,15 @@ FORMATS = {
 
 
 class Exporter(Protocol):
-    """A format, as a module."""
+    """Export format, as a module."""
 
     FOLDER: bool
     """It is a folder even where it is not split."""
     TRAINING: bool
     """It holds questions and answers to learn from, not rows of a pool: no insights, no history, nothing twice."""
 
-    def write(self, selection: Selection, output: Output) -> None:
-        """Write what is selected.
+    def write(self, selection: ExportSelection, output: Output) -> None:
+        """Write the selected rows.
 
         Raises:
             ConfigurationError: a package that it needs is not installed.
@@ -63,7 +63,7 @@ def save(
     min_gap: float = 0.2,
     overwrite: bool = False,
 ) -> Manifest:
-    """Write experiences of the namespace to a file, or a folder where the format or a split needs one.
+    """Export experiences of the namespace to a file, or to a folder where the format or a split needs one.
 
     Of an annotated experience the answer is `expected`. Secrets are redacted in everything, answers too; an answer in
     which something was redacted comes back quarantined when it is imported.
@@ -101,9 +101,9 @@ def save(
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise InvalidInputError(f"{name}={value!r} must be a number of 0 to 1")
     exporter = cast("Exporter", importlib.import_module(FORMATS[format]))
-    selection = Selection(
-        manager.sync,
-        parse_where(where),
+    selection = ExportSelection(
+        pool=manager.sync,
+        where=parse_where(where),
         include=frozenset(include),
         history=not exporter.TRAINING if history is None else history,
         deduplicate=exporter.TRAINING if deduplicate is None else deduplicate,

@@ -1,4 +1,4 @@
-"""An experience as messages of a chat."""
+"""Chat messages of an experience: the prompt, and the answer of the assistant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROLES = {"human": "user", "ai": "assistant"}  # LangChain's words
 
 
 def prompt_messages(experience: Experience) -> list[dict[str, Any]]:
-    """What was asked: the messages of the call, where it has some, else its request as one of the user's."""
+    """Prompt: the messages of the call where it has some, else its request as a message of the user."""
     for name in REQUEST_PARAMETERS:
         value = experience.arguments.get(name)
         if isinstance(value, list | tuple) and _is_chat(value) and text_of(value) is not None:
@@ -28,14 +28,14 @@ def _is_chat(value: Any) -> bool:
 
 
 def answer_message(value: Any) -> dict[str, Any]:
-    """The answer as the assistant's message: text as it is, a message as it is, anything else as JSON."""
+    """Answer as the assistant's message: text and messages as they are, anything else as JSON."""
     if isinstance(value, Mapping) and value.get("role") == "assistant":
         return _message(value)
     return {"role": "assistant", "content": as_text(value)}
 
 
 def as_text(value: Any) -> str:
-    """A value as people and models read it."""
+    """Value as text; JSON where it is none."""
     return value if isinstance(value, str) else json_text(to_plain(value))
 
 

@@ -1,4 +1,4 @@
-"""A Hugging Face dataset on disk (``datasets.load_from_disk``): chats to train on, as in `sft`, with their origin.
+"""Hugging Face dataset on disk (``datasets.load_from_disk``): chats to train on, as in `sft`, with their origin.
 
 Columns: ``messages`` (role, content), ``id``, ``function``, ``score``, ``annotated``. A split gives a `DatasetDict`
 with ``train`` and ``test``.
@@ -13,21 +13,21 @@ from typing import Any
 
 from exp_pool.curation.exporters.chats import answer_message, as_text, prompt_messages
 from exp_pool.curation.exporters.output import Output
-from exp_pool.curation.exporters.selection import Selection
+from exp_pool.curation.exporters.selection import ExportSelection
 from exp_pool.curation.optional_packages import package
 
 FOLDER = True
 TRAINING = True
 
 
-def write(selection: Selection, output: Output) -> None:
+def write(selection: ExportSelection, output: Output) -> None:
     """One row for each experience."""
     datasets = package("datasets", "datasets")
     with _without_its_bars(datasets):
         _write(datasets, selection, output)
 
 
-def _write(datasets: Any, selection: Selection, output: Output) -> None:
+def _write(datasets: Any, selection: ExportSelection, output: Output) -> None:
     text = datasets.Value("string")
     features = datasets.Features(
         messages=[{"role": text, "content": text}],
@@ -36,7 +36,7 @@ def _write(datasets: Any, selection: Selection, output: Output) -> None:
         score=datasets.Value("float64"),
         annotated=datasets.Value("bool"),
     )
-    beside = output.place("_rows/")  # else a copy would stay in the user's cache
+    beside = output.path_of("_rows/")  # else a copy would stay in the user's cache
     splits = {
         side: datasets.Dataset.from_generator(
             _rows,
@@ -51,10 +51,10 @@ def _write(datasets: Any, selection: Selection, output: Output) -> None:
     one_file = 1 if None in splits else dict.fromkeys(splits, 1)
     whole.save_to_disk(str(output.root), num_shards=one_file)
     shutil.rmtree(beside)
-    for name in output.unnoted():
+    for name in output.uncounted():
         side = None if None in splits else name.partition("/")[0]
         of_rows = name.endswith(".arrow")
-        output.note(name, splits[side].num_rows if of_rows else 0, side if of_rows else None)
+        output.count_file(name, splits[side].num_rows if of_rows else 0, side if of_rows else None)
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def _without_its_bars(datasets: Any) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _rows(selection: Selection, side: str | None) -> Iterator[dict[str, Any]]:
+def _rows(selection: ExportSelection, side: str | None) -> Iterator[dict[str, Any]]:
     for experience in selection.experiences(side):
         messages = [*prompt_messages(experience), answer_message(experience.value)]
         yield {

@@ -1,4 +1,4 @@
-"""Pairs of a better and a worse answer to one call (direct preference optimisation; the conversational form of TRL).
+"""Preference pairs (direct preference optimisation): a chosen and a rejected answer to one call, in the form of TRL.
 
 ``{"prompt": [...], "chosen": [...], "rejected": [...]}``. What decides, in this order: a person (an annotated answer is
 better than what was answered, then and at other times), else scores that differ by at least `min_gap`. Conflicts that
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from exp_pool.core.experience import MISSING, Experience
 from exp_pool.curation.exporters.chats import answer_message, as_text, prompt_messages
 from exp_pool.curation.exporters.output import Output
-from exp_pool.curation.exporters.selection import Selection
+from exp_pool.curation.exporters.selection import ExportSelection
 
 FOLDER = False
 TRAINING = True
@@ -26,7 +26,7 @@ class _Candidate(NamedTuple):
     score: float | None
 
 
-def write(selection: Selection, output: Output) -> None:
+def write(selection: ExportSelection, output: Output) -> None:
     """One line for each pair."""
     for side in selection.sides:
         with output.file(f"{side}.jsonl", side) as file:
@@ -38,8 +38,8 @@ def write(selection: Selection, output: Output) -> None:
                     )
 
 
-def _calls(selection: Selection, side: str | None) -> Iterator[list[Experience]]:
-    """The experiences of each call that has several answers. Versions of a function are asked the same."""
+def _calls(selection: ExportSelection, side: str | None) -> Iterator[list[Experience]]:
+    """Experiences of each call that has several answers; versions of a function count as one."""
     ids: dict[bytes, list[str]] = {}
     several: set[bytes] = set()
     for record in selection.records(side, all_answers=True):
@@ -55,7 +55,7 @@ def _calls(selection: Selection, side: str | None) -> Iterator[list[Experience]]
                 yield experiences
 
 
-def _pairs(selection: Selection, call: Sequence[Experience]) -> Iterator[tuple[Any, Any]]:
+def _pairs(selection: ExportSelection, call: Sequence[Experience]) -> Iterator[tuple[Any, Any]]:
     candidates: dict[str, _Candidate] = {}  # by text: the best that is said of an answer counts
     for experience in call:
         score = None if experience.score is None else experience.score.value

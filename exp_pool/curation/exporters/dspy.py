@@ -1,4 +1,4 @@
-"""Demonstrations for DSPy: a JSON object with the examples of each function.
+"""DSPy demonstrations: a JSON object with the examples of each function.
 
 ``{"app.answer": {"inputs": ["question"], "outputs": ["answer"], "demos": [{"question": ..., "answer": ...}]}}``. To
 use them: ``dspy.Example(**demo).with_inputs(*inputs)``, or ``predictor.demos = demos``.
@@ -12,14 +12,14 @@ from exp_pool.core.experience import Experience
 from exp_pool.core.identity.arguments import BESIDE
 from exp_pool.core.values.encoding import to_plain
 from exp_pool.curation.exporters.output import Output, as_json
-from exp_pool.curation.exporters.selection import Selection
+from exp_pool.curation.exporters.selection import ExportSelection
 
 FOLDER = False
 TRAINING = True
 _ANSWER = "answer"
 
 
-def write(selection: Selection, output: Output) -> None:
+def write(selection: ExportSelection, output: Output) -> None:
     """One demo for each experience. Inputs are the arguments; a dict as answer gives an output for each member."""
     for side in selection.sides:
         functions: dict[str, dict[str, Any]] = {}

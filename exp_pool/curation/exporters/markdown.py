@@ -1,4 +1,4 @@
-"""A report for people, in Markdown: how much there is of each function, how good it is, and what it looks like."""
+"""Markdown report: how many experiences each function has, how they score, and its best examples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from exp_pool.core.experience import Experience
 from exp_pool.curation.exporters.chats import as_text
 from exp_pool.curation.exporters.output import Output
-from exp_pool.curation.exporters.selection import Selection
+from exp_pool.curation.exporters.selection import ExportSelection
 from exp_pool.runtime.clock import now
 
 FOLDER = False
@@ -43,7 +43,7 @@ class _Function:
         self.best = sorted([*self.best, (rank, experience.id, experience)], key=lambda each: each[:2])[-_SHOWN:]
 
 
-def write(selection: Selection, output: Output) -> None:
+def write(selection: ExportSelection, output: Output) -> None:
     """A table of functions, and the best examples of each."""
     for side in selection.sides:
         functions: dict[str, _Function] = {}
@@ -54,7 +54,7 @@ def write(selection: Selection, output: Output) -> None:
             file.rows = sum(told.rows for told in functions.values())
 
 
-def _page(selection: Selection, functions: dict[str, _Function]) -> str:
+def _page(selection: ExportSelection, functions: dict[str, _Function]) -> str:
     rows = sum(told.rows for told in functions.values())
     lines = [
         f"# Experiences of `{_inline(selection.namespace)}`",

@@ -1,4 +1,4 @@
-"""What an export writes: files for this user only, whole or not at all, and a manifest that says what they hold."""
+"""Output of an export: files for this user only, written whole or not at all, and a manifest of counts and hashes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ManifestFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an export wrote; also a file, ``_manifest.json`` in a folder, ``NAME.manifest.json`` beside a file.
+    """Manifest of an export: ``_manifest.json`` in a folder, ``NAME.manifest.json`` beside a file.
 
     Attributes:
         format: one of `FORMATS`.
@@ -64,7 +64,7 @@ class Manifest:
 
 
 def verify(path: str | Path) -> list[str]:
-    """What of an export is not as its manifest says, in words; empty where all is well.
+    """Compare an export with its manifest; return the differences in words.
 
     Raises:
         ConfigurationError: there is no manifest, or it cannot be read.
@@ -88,8 +88,8 @@ def _read_manifest(root: Path) -> list[ManifestFile]:
         raise ConfigurationError(f"{root} has no manifest that can be read: {err}") from err
 
 
-class Writing:
-    """One file that is being written: bytes and rows are counted."""
+class ExportFile:
+    """File of an export while it is written; counts rows and bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._hash, self.rows, self.bytes = file, hashlib.sha256(), 0, 0
@@ -107,21 +107,21 @@ class Writing:
         self.rows += 1
 
     def flush(self) -> None:
-        """For those who take it for a file."""
+        """Flush; writers of other packages call it."""
         self._file.flush()
 
     def tell(self) -> int:
-        """For those who take it for a file."""
+        """Bytes so far; writers of other packages ask for it."""
         return self.bytes
 
     @property
     def sha256(self) -> str:
-        """Of what was written."""
+        """Digest of what was written."""
         return self._hash.hexdigest()
 
 
 class Output:
-    """A file or folder that appears when everything is written, and not at all where something goes wrong."""
+    """File or folder of an export. It appears when everything is written, and not at all if something fails."""
 
     def __init__(self, path: Path, format_: str, *, folder: bool, overwrite: bool) -> None:
         self.path, self._format, self.folder = path, format_, folder
@@ -142,46 +142,52 @@ class Output:
 
     @property
     def root(self) -> Path:
-        """Where it all stands until it is finished, for somebody else's code to write to; then `note` it."""
+        """Folder for unfinished files; code of another package writes here, then `count_file` counts its files."""
         return self._unfinished
 
-    def place(self, name: str) -> Path:
-        """Where a file stands until it is finished."""
+    def path_of(self, name: str) -> Path:
+        """Path of a file until the export is finished."""
         path = self._unfinished / name
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
 
-    def unnoted(self) -> list[str]:
-        """The files that somebody else's code has written, in order."""
+    def uncounted(self) -> list[str]:
+        """Files that code of another package wrote and `count_file` has not counted, in order."""
         noted = {file.path for file in self._files}
         there = (_within(path, self._unfinished) for path in sorted(self._unfinished.rglob("*")) if path.is_file())
         return [name for name in there if name not in noted]
 
     @contextmanager
-    def file(self, name: str, side: str | None = None) -> Iterator[Writing]:
-        """One file; its name is of use in a folder only."""
-        path = self.place(name if self.folder else self.path.name)
+    def file(self, name: str, side: str | None = None) -> Iterator[ExportFile]:
+        """Open a file for writing; its name matters in a folder only."""
+        path = self.path_of(name if self.folder else self.path.name)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            writing = Writing(file)
+            writing = ExportFile(file)
             yield writing
             file.flush()
             os.fsync(file.fileno())
-        self._note(ManifestFile(_within(path, self._unfinished), writing.rows, writing.bytes, writing.sha256), side)
+        self._count(ManifestFile(_within(path, self._unfinished), writing.rows, writing.bytes, writing.sha256), side)
 
-    def note(self, name: str, rows: int, side: str | None = None) -> None:
-        """Count a file that somebody else's code has written."""
+    def count_file(self, name: str, rows: int, side: str | None = None) -> None:
+        """Count a file that the code of another package has written.
+
+        Args:
+            name: its path in the folder.
+            rows: of the pool in it.
+            side: of the split; None: no split.
+        """
         path = self._unfinished / name
         path.parent.chmod(0o700)
         path.chmod(0o600)
-        self._note(ManifestFile(name, rows, path.stat().st_size, _digest(path)), side)
+        self._count(ManifestFile(name, rows, path.stat().st_size, _digest(path)), side)
 
-    def _note(self, file: ManifestFile, side: str | None) -> None:
+    def _count(self, file: ManifestFile, side: str | None) -> None:
         self._files.append(file)
         if side is not None:
             self._sides[side] = self._sides.get(side, 0) + file.rows
 
     def finish(self, left_out: Mapping[str, int], said: Mapping[str, Any]) -> Manifest:
-        """Put everything in its place; what was written."""
+        """Move everything to its place and return the manifest."""
         rows = sum(file.rows for file in self._files)
         manifest = Manifest(
             self._format,
@@ -214,7 +220,7 @@ class Output:
 
     @contextmanager
     def file_of_manifest(self) -> Iterator[BinaryIO]:
-        """Where the manifest is written."""
+        """Open the file of the manifest."""
         name = _IN_FOLDER if self.folder else _manifest_of(self.path).name
         descriptor = os.open(self._unfinished / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -222,7 +228,7 @@ class Output:
 
 
 def as_json(value: Any) -> bytes:
-    """JSON in UTF-8; lone surrogates, which UTF-8 has no form for, as escapes."""
+    """JSON as UTF-8; lone surrogates, which UTF-8 cannot hold, as escapes."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         return text.encode()
@@ -235,7 +241,7 @@ def _manifest_of(path: Path) -> Path:
 
 
 def _refuse_to_replace(path: Path, *, folder: bool, overwrite: bool) -> None:
-    """Only what an export wrote is ever replaced, and only where that is asked for."""
+    """Refuse to replace a path unless `overwrite` is set and an export wrote it."""
     if not (path.exists() or path.is_symlink()):
         return
     if not overwrite:

@@ -1,4 +1,4 @@
-"""Parquet that can be imported again, in folders of months (``month=2026-11/part-0.parquet``).
+"""Parquet of a pool, in folders of months (``month=2026-11/part-0.parquet``). It can be imported again.
 
 DuckDB, Spark and Ray read the folder as one table (``read_parquet('folder/**/*.parquet')``), in which the month is a
 column and so is the side of a split. `columns` says what stands where.
@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from exp_pool.curation.exporters.output import Output
-from exp_pool.curation.exporters.selection import Selection
+from exp_pool.curation.exporters.selection import ExportSelection
 from exp_pool.curation.optional_packages import package
 from exp_pool.curation.portable_columns import JSON, NUMBERS, TEXTS, TIMES, to_columns
 from exp_pool.runtime.clock import to_datetime
@@ -22,7 +22,7 @@ _GROUP, _GROUP_BYTES = 5000, 32 * 2**20  # rows of a row group, whichever comes 
 _PART = 100  # row groups of a file
 
 
-def write(selection: Selection, output: Output) -> None:
+def write(selection: ExportSelection, output: Output) -> None:
     """One table, in files of one month each at most."""
     pyarrow, parquet = package("pyarrow", "curation"), package("pyarrow.parquet", "curation")
     types = {
@@ -47,7 +47,7 @@ def write(selection: Selection, output: Output) -> None:
                         file.rows += len(rows)
 
 
-def _groups(selection: Selection, side: str | None) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def _groups(selection: ExportSelection, side: str | None) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Rows of one month; rows come in the order of their creation."""
     for month, lines in groupby(selection.lines(side), key=lambda line: f"{to_datetime(line[0].created_at):%Y-%m}"):
         rows: list[dict[str, Any]] = []

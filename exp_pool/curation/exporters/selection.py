@@ -1,10 +1,11 @@
-"""What goes out: chosen, without secrets, without doubles, and each on its side of a split."""
+"""Selection for an export: filtered, without secrets or duplicates, each row on its side of a split."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from exp_pool.core.contracts.plugs import RecordQuery, RecordStore
@@ -26,59 +27,59 @@ INCLUDABLE = frozenset({"quarantined", "expired", "failures"})
 TRAIN, TEST = "train", "test"
 
 
-class Selection:
-    """The rows that meet the conditions.
+@dataclass(kw_only=True, eq=False)
+class ExportSelection:
+    """Rows to export.
 
     Attributes:
-        min_gap: by how much scores differ at least that decide between two answers.
+        pool: whose rows; `namespace` is its namespace when the selection is made.
+        where: conditions.
+        include: of `INCLUDABLE`.
+        history, deduplicate, redact, test_share, seed, min_gap: see `exporters.save`.
+        training: the rows become training data.
         left_out: how many were left out, by reason.
-        said: what else was found out.
+        said: counts of clusters.
     """
 
-    def __init__(
-        self,
-        pool: Pool,
-        where: tuple[Condition, ...],
-        *,
-        include: frozenset[str],
-        history: bool,
-        deduplicate: bool,
-        redact: bool,
-        training: bool,
-        test_share: float,
-        seed: int,
-        min_gap: float,
-    ) -> None:
-        self.namespace = pool.space  # now: whoever is asked for rows later may stand in another one
-        self._pool, self._where, self._include, self._history = pool, where, include, history
-        self._deduplicate, self._redact, self._training = deduplicate, redact, training
-        self._test_share, self._seed, self.min_gap = test_share, seed, min_gap
-        self._now = now_us()
-        self._test: frozenset[str] | None = None
-        self.left_out: Counter[str] = Counter()
-        self.said: dict[str, Any] = {}
+    pool: Pool
+    where: tuple[Condition, ...]
+    include: frozenset[str]
+    history: bool
+    deduplicate: bool
+    redact: bool
+    training: bool
+    test_share: float
+    seed: int
+    min_gap: float
+    left_out: Counter[str] = field(default_factory=Counter)
+    said: dict[str, Any] = field(default_factory=dict)
+    _now: int = field(default_factory=now_us)
+    _test: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        self.namespace = self.pool.namespace  # now: whoever is asked for rows later may stand in another one
 
     @property
     def store(self) -> RecordStore:
-        """Where the rows are."""
-        return self._pool.store
+        """Store of the rows."""
+        return self.pool.store
 
     @property
     def sides(self) -> tuple[str | None, ...]:
-        """The sides that there are; None where it is not split."""
-        return (TRAIN, TEST) if self._test_share > 0 else (None,)
+        """Sides of the split; a single None without one."""
+        return (TRAIN, TEST) if self.test_share > 0 else (None,)
 
     def records(self, side: str | None = None, *, all_answers: bool = False) -> Iterator[Record]:
-        """The rows of a side, in the order of their creation; what is left out is counted once.
+        """Rows of a side in the order of their creation; what is left out is counted once.
 
         With `all_answers` history and doubles, too, whatever was asked for.
         """
         seen: set[bytes] = set()
         first = self.sides[0] == side
-        query = RecordQuery(self.namespace, self._where, history=self._history or all_answers)
+        query = RecordQuery(self.namespace, self.where, history=self.history or all_answers)
         for record in watched(self.store.scan(query), f"exporting {side or ''}".strip(), self.store.count(query)):
-            why = self._why_not(record)
-            if why is None and self._deduplicate and not all_answers:
+            why = self._reason_to_leave_out(record)
+            if why is None and self.deduplicate and not all_answers:
                 content = _content(record)
                 why = "twice" if content in seen else None
                 seen.add(content)
@@ -88,57 +89,57 @@ class Selection:
                 yield record
 
     def experiences(self, side: str | None = None) -> Iterator[Experience]:
-        """The experiences of a side, without secrets."""
+        """Experiences of a side, without secrets."""
         for record in self.records(side):
             experience = self.experience(record)
             if experience is not None:
                 yield experience
 
     def experience(self, record: Record) -> Experience | None:
-        """One of them without secrets; None, and counted, if it cannot be read."""
+        """Experience of a row, without secrets; None, and counted, if it cannot be read."""
         try:
             experience = to_experience(record)
         except DecodingError:
             self.left_out["unreadable"] += 1
             return None
-        return without_secrets(experience) if self._redact else experience
+        return without_secrets(experience) if self.redact else experience
 
     def lines(self, side: str | None = None) -> Iterator[tuple[Record, dict[str, Any]]]:
-        """The rows of a side with what is written of them so that they can be imported again."""
+        """Rows of a side with their portable form."""
         logs = frozenset(self.store.names(self.namespace).logs)  # few rows have one, and asking for each takes time
         for record in self.records(side):
             has_log = audit_log(record.id) in logs
             log = audit_entries(self.store, self.namespace, record.id) if has_log else []
             try:
-                yield record, to_line(record, log, self._pool.secret, redact=self._redact)
+                yield record, to_line(record, log, self.pool.secret, redact=self.redact)
             except DecodingError:
                 self.left_out["unreadable"] += 1
 
-    def _why_not(self, record: Record) -> str | None:
-        if record.trust != "trusted" and "quarantined" not in self._include:
+    def _reason_to_leave_out(self, record: Record) -> str | None:
+        if record.trust != "trusted" and "quarantined" not in self.include:
             return "quarantined"
-        if record.expired(self._now) and "expired" not in self._include:
+        if record.expired(self._now) and "expired" not in self.include:
             return "expired"
-        if record.kind == "failure" and "failures" not in self._include:
+        if record.kind == "failure" and "failures" not in self.include:
             return "failure"
-        if self._training and record.kind == "insight":
+        if self.training and record.kind == "insight":
             return "insight"
-        if self._training and record.answer is None:
+        if self.training and record.answer is None:
             return "no answer"
         return None
 
     def _test_ids(self) -> frozenset[str]:
-        """What is on the test side; found out once, over everything that is there, so that it is the same for all."""
+        """Ids of the test side, computed once over all rows, so that the split is the same for all readers."""
         if self._test is None:
             clusters = Clusters(self.store, self.namespace)
-            for record in self.store.scan(RecordQuery(self.namespace, self._where, history=True)):
-                if self._why_not(record) is None:
+            for record in self.store.scan(RecordQuery(self.namespace, self.where, history=True)):
+                if self._reason_to_leave_out(record) is None:
                     clusters.add(record)
-            self._test, self.said = clusters.split(self._test_share, self._seed)
+            self._test, self.said = clusters.split(self.test_share, self.seed)
         return self._test
 
 
 def _content(record: Record) -> bytes:
-    """The same for rows that say the same, but for case and spaces."""
+    """Digest that is equal for rows with the same request and answer, but for case and spaces."""
     texts = (" ".join(text.casefold().split()) for text in (record.request, record.answer or ""))
     return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""Chats to train on (supervised fine-tuning): ``{"messages": [...]}`` in each line, the last message is the answer.
+"""Supervised fine-tuning data: one chat in each line, ``{"messages": [...]}``, the last message is the answer.
 
 The form that OpenAI's fine-tuning, TRL's `SFTTrainer` and most others read.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from exp_pool.curation.exporters.chats import answer_message, prompt_messages
 from exp_pool.curation.exporters.output import Output
-from exp_pool.curation.exporters.selection import Selection
+from exp_pool.curation.exporters.selection import ExportSelection
 
 FOLDER = False
 TRAINING = True
 
 
-def write(selection: Selection, output: Output) -> None:
+def write(selection: ExportSelection, output: Output) -> None:
     """One chat for each experience."""
     for side in selection.sides:
         with output.file(f"{side}.jsonl", side) as file:

@@ -1,4 +1,4 @@
-"""Experiences of others brought into a pool: ``importers.load(manager, path, format="metagpt")``.
+"""Importers: experiences from other systems into a pool, ``importers.load(manager, path, format="metagpt")``.
 
 A format is one file here and one line in `FORMATS`. `load` tells the story: a source is read piece by piece
 (`safe_files`), each format makes experiences of its items (`types` says what it has to offer), and these are written a
@@ -8,17 +8,17 @@ batch at a time (`ingest`), so that memory stays flat and what was killed goes o
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from exp_pool.core.experience import Trust
-from exp_pool.curation.importers.ingest import BringingIn
+from exp_pool.curation.importers.ingest import Ingester
 from exp_pool.curation.importers.report import ImportReport, Skipped
-from exp_pool.curation.importers.safe_files import Items, Source, first_value
-from exp_pool.curation.importers.types import Importer, Made, Options, Peek
+from exp_pool.curation.importers.safe_files import ImportSource, Items, first_value
+from exp_pool.curation.importers.types import Imported, Importer, ImportOptions, Peek
 from exp_pool.errors import ExpPoolError, InvalidInputError, SourceError
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.progress import bar
@@ -46,7 +46,7 @@ FORMATS = {
 _MB = 2**20
 _HEAD = 2**16  # bytes by which a format is recognised
 _LOOKED_AT = 10  # files of a folder, for that
-_BAD = (
+_BAD_INPUT = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -69,7 +69,7 @@ def load(
     revive: bool = False,
     skip_damaged: bool = False,
 ) -> ImportReport:
-    """Bring the experiences of a file, or of a folder of files, into the namespace (see `in_namespace`).
+    """Import the experiences of a file, or of a folder of files, into the namespace (see `in_namespace`).
 
     They have ``origin="imported"`` and are quarantined, seen by curators only, until a person promotes them
     (``update_exp(id, trust="trusted")``), unless `trust` says otherwise. What a source says twice is stored once, and
@@ -102,33 +102,33 @@ def load(
     """
     root = Path(path)
     started, pool = monotonic(), manager.sync
-    wanted = _trust(trust)
+    wanted = _checked_trust(trust)
     if function is not None and (not isinstance(function, str) or not function.strip()):
         raise InvalidInputError(f"function={function!r} must be the name under which calls are stored, not empty")
     report = ImportReport(path=str(root))
-    source = Source(root, skip_damaged=skip_damaged, skipped=report.skip)
+    source = ImportSource(root, skip_damaged=skip_damaged, skipped=report.skip)
     if format is None and columns and root.name.removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json")):
         format = "jsonl"  # noqa: A001  (who says which member is which does not need it to look like one of ours)
     name, importer = _importer(format, source)
     report.format = name
     if importer.NEEDS_FUNCTION and function is None:
         raise InvalidInputError(f"{name} files do not say whose calls they hold; say so with function=")
-    options = Options(
+    options = ImportOptions(
         function,
         dict(columns or {}),
         None if requests is None else Path(requests),
         datetime.fromtimestamp(root.lstat().st_mtime, UTC),
-        pool.space,
+        pool.namespace,
         pool.secret,
         wanted is Trust.TRUSTED,
     )
-    writing = BringingIn(pool, report, wanted, revive=revive, keep_namespaces=keep_namespaces)
+    writing = Ingester(pool, report, wanted, revive=revive, keep_namespaces=keep_namespaces)
     with bar(f"importing {root.name}", source.size() // _MB) as advance:
-        source.hear(_Megabytes(lambda: advance(f"{report.read:,} read")))
+        source.report_bytes_to(lambda read: advance(f"{report.read:,} read", read / _MB))
         try:
             for where, item in _items(importer, source, options):
                 report.read += 1
-                for made in _made(importer, where, item, options, report):
+                for made in _experiences_of(importer, where, item, options, report):
                     writing.add(where, made)
         except SourceError as err:
             err.report = report
@@ -139,24 +139,26 @@ def load(
     return report
 
 
-def _items(importer: Importer, source: Source, options: Options) -> Items:
-    """What stands in the source; what the importer stumbles over ends it as damage does."""
+def _items(importer: Importer, source: ImportSource, options: ImportOptions) -> Items:
+    """Items of the source. An error of the importer ends them, as damage does."""
     try:
         yield from importer.items(source, options)
     except ExpPoolError:
         raise
-    except (*_BAD, OSError) as err:
+    except (*_BAD_INPUT, OSError) as err:
         raise SourceError(
-            f"{source.path} is not what was expected: {_said(err)}; what stood before is imported"
+            f"{source.path} is not what was expected: {_reason(err)}; what stood before is imported"
         ) from err
 
 
-def _made(importer: Importer, where: str, item: Any, options: Options, report: ImportReport) -> list[Made]:
-    """What there is to import of one item; what cannot be imported is reported."""
+def _experiences_of(
+    importer: Importer, where: str, item: Any, options: ImportOptions, report: ImportReport
+) -> list[Imported]:
+    """Experiences of one item; what cannot be imported is reported."""
     try:
         return list(importer.experiences(item, options))
-    except _BAD as err:
-        report.skip(where, _said(err))
+    except _BAD_INPUT as err:
+        report.skip(where, _reason(err))
         return []
 
 
@@ -166,12 +168,12 @@ def recognise(path: str | Path) -> str | None:
     Raises:
         SourceError: there is no such file, or it is a link, a device or a pipe.
     """
-    return _recognised(Source(Path(path)))
+    return _format_of(ImportSource(Path(path)))
 
 
-def _importer(format_: str | None, source: Source) -> tuple[str, Importer]:
+def _importer(format_: str | None, source: ImportSource) -> tuple[str, Importer]:
     # What of a folder is damaged is told when it is imported, not twice.
-    name = _recognised(Source(source.path, skip_damaged=source.is_folder)) if format_ is None else format_
+    name = _format_of(ImportSource(source.path, skip_damaged=source.is_folder)) if format_ is None else format_
     if name is None:
         raise SourceError(
             f"{source.path} looks like no known format; say which: {', '.join(sorted(FORMATS))}; or, of "
@@ -186,8 +188,8 @@ def _module(name: str) -> Importer:
     return cast("Importer", importlib.import_module(FORMATS[name]))
 
 
-def _recognised(source: Source) -> str | None:
-    """By the first file that looks like something: a folder may hold a page about its files, too."""
+def _format_of(source: ImportSource) -> str | None:
+    """Format of the first file that is recognised: a folder may also hold a page about its files."""
     for file in islice(source.files(), _LOOKED_AT):
         peek = _peek(source, file)
         for name in FORMATS:
@@ -196,38 +198,26 @@ def _recognised(source: Source) -> str | None:
     return None
 
 
-def _peek(source: Source, first: Path) -> Peek:
+def _peek(source: ImportSource, first: Path) -> Peek:
     head = next(source.chunks(first), b"")[:_HEAD]
     return Peek(first.name, head, first_value(head))
 
 
-def _trust(trust: Trust | str) -> Trust:
+def _checked_trust(trust: Trust | str) -> Trust:
     try:
         return Trust(trust)
     except ValueError as err:
         raise InvalidInputError(f"trust={trust!r:.80} must be 'quarantined' or 'trusted'") from err
 
 
-def _said(err: Exception) -> str:
-    """Why something was left out, in one line. Of pydantic's errors the first one says it."""
+def _reason(err: Exception) -> str:
+    """Reason why something was left out, in one line; of pydantic errors the first."""
     errors = getattr(err, "errors", None)
     if callable(errors) and (listed := errors()):
         return f"{'.'.join(map(str, listed[0]['loc'])) or 'it'}: {listed[0]['msg'].removeprefix('Value error, ')}"
     if isinstance(err, LookupError) and not isinstance(err, InvalidInputError):
         return f"it has no {err.args[0]!r}" if err.args else "something is missing"
     return str(err) or type(err).__name__
-
-
-class _Megabytes:
-    """Counts bytes, and tells of each whole megabyte."""
-
-    def __init__(self, one_more: Callable[[], None]) -> None:
-        self._one_more, self._bytes = one_more, 0
-
-    def __call__(self, read: int) -> None:
-        before, self._bytes = self._bytes, self._bytes + read
-        for _ in range(self._bytes // _MB - before // _MB):
-            self._one_more()
 
 
 __all__ = ["FORMATS", "ImportReport", "Skipped", "load", "recognise"]

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.safe_files import ImportSource, Items
 from exp_pool.curation.importers.turns import Turn, turn_call
-from exp_pool.curation.importers.types import Made, Options, Peek
+from exp_pool.curation.importers.types import Imported, ImportOptions, Peek
 
 NEEDS_FUNCTION = False
 _FUNCTION = "claude-code"
@@ -31,7 +31,7 @@ def recognise(peek: Peek) -> bool:
     )
 
 
-def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG001
     """One for each turn."""
     for file in source.files(".jsonl", ".jsonl.gz"):
         turn = None
@@ -39,23 +39,23 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
             message = line.get("message") if isinstance(line, dict) else None
             if not isinstance(message, Mapping) or line.get("isSidechain") or line.get("isMeta"):
                 continue
-            if line.get("type") == "user" and (text := _said(message)) is not None:
+            if line.get("type") == "user" and (text := _user_text(message)) is not None:
                 if turn is not None:
                     yield turn.where, turn
                 turn = Turn(where, text, line.get("uuid"), line.get("timestamp"), line.get("sessionId"))
             elif turn is not None:
-                _follow(turn, line, message)
+                _add_to_turn(turn, line, message)
         if turn is not None:
             yield turn.where, turn
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The turn, if it was answered."""
     yield turn_call(item, options, "claude-code", _FUNCTION)
 
 
-def _said(message: Mapping[str, Any]) -> str | None:
-    """What the person wrote; None for results of tools and what the program wrote."""
+def _user_text(message: Mapping[str, Any]) -> str | None:
+    """Text that the person wrote; None for results of tools and messages of the program."""
     content = message.get("content")
     if isinstance(content, list):
         if any(part.get("type") == "tool_result" for part in content):
@@ -66,8 +66,8 @@ def _said(message: Mapping[str, Any]) -> str | None:
     return content
 
 
-def _follow(turn: Turn, line: Mapping[str, Any], message: Mapping[str, Any]) -> None:
-    """What was done and said after it."""
+def _add_to_turn(turn: Turn, line: Mapping[str, Any], message: Mapping[str, Any]) -> None:
+    """Add to the turn what the agent did and said."""
     content = message.get("content")
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     if line.get("type") == "assistant":

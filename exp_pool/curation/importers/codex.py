@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.safe_files import ImportSource, Items
 from exp_pool.curation.importers.turns import Turn, turn_call
-from exp_pool.curation.importers.types import Made, Options, Peek
+from exp_pool.curation.importers.types import Imported, ImportOptions, Peek
 
 NEEDS_FUNCTION = False
 _FUNCTION = "codex"
@@ -23,7 +23,7 @@ def recognise(peek: Peek) -> bool:
     return isinstance(value, dict) and value.get("type") == "session_meta" and "payload" in value
 
 
-def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG001
     """One for each turn."""
     for file in source.files(".jsonl", ".jsonl.gz"):
         turn = session = model = None
@@ -38,24 +38,24 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
                 model = payload.get("model") or model
                 if turn is not None:
                     turn.model = model
-            elif kind == "response_item" and (text := _said(payload)) is not None:
+            elif kind == "response_item" and (text := _user_text(payload)) is not None:
                 if turn is not None:
                     yield turn.where, turn
                 turn = Turn(where, text, None, at, session, model=model)
             elif turn is not None:
-                _follow(turn, kind, payload)
+                _add_to_turn(turn, kind, payload)
                 turn.ended_at = at or turn.ended_at
         if turn is not None:
             yield turn.where, turn
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The turn, if it was answered."""
     yield turn_call(item, options, "codex", _FUNCTION)
 
 
-def _said(payload: Mapping[str, Any]) -> str | None:
-    """What the person wrote; None for everything else, and for what the program wrote in the person's name."""
+def _user_text(payload: Mapping[str, Any]) -> str | None:
+    """Text that the person wrote; None for anything else, also for messages of the program in the person's name."""
     if payload.get("type") != "message" or payload.get("role") != "user":
         return None
     text = _text(payload.get("content"))
@@ -69,8 +69,8 @@ def _text(content: Any) -> str:
     return "\n".join(part["text"] for part in parts if isinstance(part.get("text"), str))
 
 
-def _follow(turn: Turn, kind: Any, payload: Mapping[str, Any]) -> None:
-    """What was done and said after it."""
+def _add_to_turn(turn: Turn, kind: Any, payload: Mapping[str, Any]) -> None:
+    """Add to the turn what the agent did and said."""
     match kind, payload.get("type"):
         case "response_item", "message" if payload.get("role") == "assistant":
             turn.say(_text(payload.get("content")))

@@ -1,4 +1,4 @@
-"""CSV with a line of names: comma, semicolon, tab or bar between the cells; ``columns=`` says which is which."""
+"""CSV with a header line; comma, semicolon, tab or bar separate the cells. ``columns=`` maps them to fields."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from exp_pool.curation.importers import tables
-from exp_pool.curation.importers.safe_files import MAX_VALUE, Items, Source
-from exp_pool.curation.importers.types import Made, Options, Peek
+from exp_pool.curation.importers.safe_files import MAX_VALUE, ImportSource, Items
+from exp_pool.curation.importers.types import Imported, ImportOptions, Peek
 
 NEEDS_FUNCTION = False
 _SEPARATORS = ",;\t|"
@@ -20,7 +20,7 @@ def recognise(peek: Peek) -> bool:
     return peek.name.removesuffix(".gz").endswith((".csv", ".tsv"))
 
 
-def items(source: Source, options: Options) -> Items:
+def items(source: ImportSource, options: ImportOptions) -> Items:
     """One for each row."""
     tables.mapping(options)
     csv.field_size_limit(max(csv.field_size_limit(), MAX_VALUE))  # of the process; it is 128 KB, answers may have more
@@ -28,12 +28,12 @@ def items(source: Source, options: Options) -> Items:
         yield from _rows(source, file)
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The one of the row."""
     yield tables.experience(item, options, "csv")
 
 
-def _rows(source: Source, file: Path) -> Items:
+def _rows(source: ImportSource, file: Path) -> Items:
     lines = _texts(source, file)
     head = next(lines, None)
     if head is None:
@@ -60,7 +60,7 @@ def _rows(source: Source, file: Path) -> Items:
             yield where, dict(zip(names, row, strict=True))
 
 
-def _texts(source: Source, file: Path) -> Iterator[str]:
+def _texts(source: ImportSource, file: Path) -> Iterator[str]:
     for number, line in source.lines(file, blank=True):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from exp_pool.curation.importers import sqlite
-from exp_pool.curation.importers.safe_files import Items, Source
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, call, moment
+from exp_pool.curation.importers.safe_files import ImportSource, Items
+from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek, imported_call, parse_time
 
 NEEDS_FUNCTION = True
 _QUESTIONS, _ANSWERS = "gptcache_question", "gptcache_answer"
@@ -19,7 +19,7 @@ def recognise(peek: Peek) -> bool:
     return peek.head.startswith(sqlite.MAGIC) and _QUESTIONS.encode() in peek.head
 
 
-def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG001
     """One for each answer, with its question. Both tables are read side by side, by the question's number."""
     for file in source.files(".db", ".sqlite"):
         questions = sqlite.rows(source, file, _QUESTIONS, ("id", "question", "create_on", "deleted"), "id")
@@ -32,7 +32,7 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
             yield f"{source.name(file)} answer {answer['id']}", (question if same else None, answer)
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """What was not deleted, and is text."""
     question, answer = item
     if question is None:
@@ -41,7 +41,7 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
         raise LeftOutError("GPTCache has marked it as deleted")
     if answer["answer_type"] != _TEXT:
         raise LeftOutError("its answer is no text")
-    yield call(
+    yield imported_call(
         options,
         "gptcache",
         None,
@@ -49,5 +49,5 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
         answer["answer"],
         request=question["question"],
         source_id=question["id"],
-        created_at=moment(question["create_on"]),
+        created_at=parse_time(question["create_on"]),
     )

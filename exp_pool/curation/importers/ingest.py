@@ -1,4 +1,4 @@
-"""Experiences into a store, a batch at a time: what is new is written, what the pool has stays."""
+"""Batched writes of imported experiences: new ones are inserted, what the pool has stays."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from exp_pool.core.record import Record, to_record
 from exp_pool.core.values.encoding import json_dumps
 from exp_pool.core.values.redaction import redacted
 from exp_pool.curation.importers.report import ImportReport
-from exp_pool.curation.importers.types import Made
-from exp_pool.curation.portable import Row, made_key
+from exp_pool.curation.importers.types import Imported
+from exp_pool.curation.portable import PortableRow, derived_key
 from exp_pool.errors import ExpPoolError
 from exp_pool.stores.lineage import with_inherited_trust
 from exp_pool.stores.pages import audit_entries
@@ -29,27 +29,27 @@ _OF_CONTENT = ("response", "expected", "kind", "model")  # with the key: what ma
 _SUBSTANCE = (*_OF_CONTENT, "function", "version", "key", "arguments", "request", "codec", "metadata")
 
 
-class _Waiting(NamedTuple):
+class _PendingRow(NamedTuple):
     where: str
-    row: Row
+    row: PortableRow
     of_a_pool: bool
 
 
-class BringingIn:
-    """Writes what was made of a source into the pool's namespace. `finish` writes the rest."""
+class Ingester:
+    """Writes imported experiences into the pool's namespace, in batches. `finish` writes the rest."""
 
     def __init__(self, pool: Pool, report: ImportReport, trust: Trust, *, revive: bool, keep_namespaces: bool) -> None:
-        self._pool, self._report, self._trust, self._space = pool, report, trust, pool.space
+        self._pool, self._report, self._trust, self._space = pool, report, trust, pool.namespace
         self._mode = PutMode.INSERT if revive else PutMode.REPLICATE
         self._keep_namespaces = keep_namespaces
-        self._waiting: dict[str, list[_Waiting]] = {}  # by namespace
+        self._waiting: dict[str, list[_PendingRow]] = {}  # by namespace
         self._size = self._count = 0
 
-    def add(self, where: str, made: Made) -> None:
-        """Write this, with the next batch. What cannot be stored is reported."""
-        of_a_pool = isinstance(made, Row)
+    def add(self, where: str, made: Imported) -> None:
+        """Add to the batch. What cannot be stored is reported."""
+        of_a_pool = isinstance(made, PortableRow)
         try:
-            row = made if isinstance(made, Row) else Row(self._record(made))
+            row = made if isinstance(made, PortableRow) else PortableRow(self._record(made))
         except (ExpPoolError, ValueError) as err:
             self._report.skip(where, str(err))
             return
@@ -59,25 +59,25 @@ class BringingIn:
         if self._trust is not Trust.TRUSTED or row.answer_redacted:
             record.trust = Trust.QUARANTINED.value
         record.origin = Origin.IMPORTED.value
-        self._waiting.setdefault(record.namespace, []).append(_Waiting(where, row, of_a_pool))
+        self._waiting.setdefault(record.namespace, []).append(_PendingRow(where, row, of_a_pool))
         self._count += 1
         self._size += record.size_bytes
         if self._count >= _BATCH or self._size >= _BATCH_BYTES:
             self.finish()
 
     def finish(self) -> None:
-        """Write what was not written yet."""
+        """Write the rest of the batch."""
         waiting, self._waiting, self._count, self._size = self._waiting, {}, 0, 0
         for space, batch in waiting.items():
             self._write(space, batch)
 
     def _record(self, experience: Experience) -> Record:
-        """The row of a stranger's experience: without secrets, and with an id that its content makes.
+        """Row of a foreign experience: without secrets, with an id made from its content.
 
         The key is made before secrets are left out, so that calls which differ in them stay apart.
         """
         space, secret = self._space, self._pool.secret
-        record = to_record(experience, space, key=made_key(experience, secret), secret=secret)
+        record = to_record(experience, space, key=derived_key(experience, secret), secret=secret)
         texts = {name: redacted(getattr(experience, name)) for name in ("request", "arguments", "metadata")}
         texts["trajectory"] = [step.model_copy(update=redacted(step.model_dump())) for step in experience.trajectory]
         if any(texts[name] != getattr(experience, name) for name in texts):
@@ -87,7 +87,7 @@ class BringingIn:
         record.id = hashlib.sha256(json_dumps(content).encode()).hexdigest()[:32]
         return record
 
-    def _write(self, space: str, batch: Sequence[_Waiting]) -> None:
+    def _write(self, space: str, batch: Sequence[_PendingRow]) -> None:
         self._pool.check_writable()
         store, report = self._pool.store, self._report
         found = store.get_many(space, [each.row.record.id for each in batch], by="id")
@@ -95,7 +95,7 @@ class BringingIn:
         current = {row.key: row for row in store.get_many(space, [w.row.record.key for w in batch]) if row is not None}
         puts: list[Put] = []
         placed: list[str] = []
-        logs: list[Row] = []
+        logs: list[PortableRow] = []
         trusted = with_inherited_trust(store, [each.row.record for each in batch])
         for (where, row, of_a_pool), record in zip(batch, trusted, strict=True):
             there = known.get(record.id)
@@ -135,8 +135,8 @@ class BringingIn:
                 case _:  # somebody else is importing it, too
                     self._report.known += 1
 
-    def _append_log(self, space: str, row: Row) -> None:
-        """What the log of the row does not have yet: also of a row that an import which was killed left without."""
+    def _append_log(self, space: str, row: PortableRow) -> None:
+        """Append entries that the log of the row lacks, also after an import that was killed."""
         (there,) = self._pool.store.get_many(space, [row.record.id], by="id")
         if there is None:
             return
@@ -150,7 +150,7 @@ def _same(one: Record, other: Record, names: Sequence[str]) -> bool:
 
 
 def _why_it_stays(current: Record, new: Record) -> str | None:
-    """Why the pool's own answer of the call stays current; None if the new one may take its place."""
+    """Reason why the pool's own answer of the call stays current; None if the new one may replace it."""
     if current.trust == Trust.TRUSTED and new.trust != Trust.TRUSTED:
         return "the pool's own answer of this call is trusted, and stays"
     if current.kind == ExperienceKind.SUCCESS and new.kind != ExperienceKind.SUCCESS:

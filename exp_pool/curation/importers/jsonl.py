@@ -10,8 +10,8 @@ from typing import Any
 
 from exp_pool.core.experience import Experience
 from exp_pool.curation.importers import tables
-from exp_pool.curation.importers.safe_files import Items, Source
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek
+from exp_pool.curation.importers.safe_files import ImportSource, Items
+from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek
 from exp_pool.curation.portable import from_line, namespace_of
 
 NEEDS_FUNCTION = False
@@ -23,14 +23,14 @@ def recognise(peek: Peek) -> bool:
     return "function" in names and bool({"request", "arguments"} & names) and bool({"response", "expected"} & names)
 
 
-def items(source: Source, options: Options) -> Items:
+def items(source: ImportSource, options: ImportOptions) -> Items:
     """One for each line."""
     tables.mapping(options)
     for file in source.files(".jsonl", ".jsonl.gz", ".json"):
         yield from source.values(file)
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The row of the line; where it has no id, it was written by hand, and gets one from its content."""
     if not isinstance(item, dict):
         raise LeftOutError("it is no experience: an object is needed")
@@ -46,7 +46,7 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
 
 
 def _flat(item: dict[str, Any], columns: Iterable[str]) -> dict[str, Any]:
-    """The members that are asked for; ``message.content`` is one of an object inside, unless a name has the dot."""
+    """Selected members of a line; ``message.content`` is a member of an inner object, unless a name has the dot."""
     found: dict[str, Any] = {}
     for column in columns:
         value: Any = item.get(column, item)

@@ -11,8 +11,17 @@ from typing import Any
 
 from exp_pool.core.experience import MISSING, Metric
 from exp_pool.curation.importers import sqlite
-from exp_pool.curation.importers.safe_files import Items, Source
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, asked, call, count, from_json
+from exp_pool.curation.importers.safe_files import ImportSource, Items
+from exp_pool.curation.importers.types import (
+    Imported,
+    ImportOptions,
+    LeftOutError,
+    Peek,
+    arguments_of,
+    from_json,
+    imported_call,
+    token_count,
+)
 
 NEEDS_FUNCTION = True
 _TABLE = "full_llm_cache"
@@ -24,7 +33,7 @@ def recognise(peek: Peek) -> bool:
     return peek.head.startswith(sqlite.MAGIC) and _TABLE.encode() in peek.head
 
 
-def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG001
     """One for each generation."""
     for file in source.files(".db", ".sqlite"):
         columns = ("prompt", "llm", "idx", "response")
@@ -32,7 +41,7 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
             yield f"{source.name(file)} row {number}", row
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The generation. The model with its settings (`llm`) is an argument: under other settings it is another call."""
     prompt, generation = from_json(item["prompt"]), from_json(item["response"])
     if isinstance(prompt, list):
@@ -45,14 +54,18 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
         message, answer = {}, generation if isinstance(generation, str) and generation else MISSING
     used = message.get("usage_metadata") or {}
     told = message.get("response_metadata") or {}
-    yield call(
+    yield imported_call(
         options,
         "langchain",
         None,
-        {**asked(prompt), "llm": item["llm"]} if isinstance(prompt, list) else {"prompt": prompt, "llm": item["llm"]},
+        {**arguments_of(prompt), "llm": item["llm"]}
+        if isinstance(prompt, list)
+        else {"prompt": prompt, "llm": item["llm"]},
         answer,
         model=told.get("model_name"),
-        metric=Metric(tokens_in=count(used.get("input_tokens")), tokens_out=count(used.get("output_tokens"))),
+        metric=Metric(
+            tokens_in=token_count(used.get("input_tokens")), tokens_out=token_count(used.get("output_tokens"))
+        ),
     )
 
 

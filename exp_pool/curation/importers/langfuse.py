@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from exp_pool.curation.importers.openai import answer_of
-from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.safe_files import ImportSource, Items
 from exp_pool.curation.importers.spans import SpanMapping, find, model_answer, scores_of
-from exp_pool.curation.importers.types import Made, Options, Peek, asked, from_json
+from exp_pool.curation.importers.types import Imported, ImportOptions, Peek, arguments_of, from_json
 
 NEEDS_FUNCTION = False
 _MAPPING = SpanMapping(  # some exports write names with underscores
@@ -33,7 +33,7 @@ def recognise(peek: Peek) -> bool:
     return bool({"observations", "traceId", "trace_id", "latency"} & value.keys())
 
 
-def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG001
     """One for each trace and observation, with the scores that are its own."""
     for file in source.files(".json", ".jsonl", ".jsonl.gz"):
         for where, value in source.values(file):
@@ -51,13 +51,13 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
                     yield f"{where} observation {number}", (observation, mine)
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The call of a trace or an observation; numeric scores of 0 to 1 are its scores."""
     value, scores = item
     given, output = from_json(value.get("input")), from_json(value.get("output"))
     model, settings = find(value, _MAPPING.model), from_json(find(value, "modelParameters|model_parameters"))
     if model is not None and given is not None:
-        given = {**(settings if isinstance(settings, dict) else {}), "model": model, **asked(given)}
+        given = {**(settings if isinstance(settings, dict) else {}), "model": model, **arguments_of(given)}
     message = isinstance(output, Mapping) and output.get("role") == "assistant"
     answer = answer_of(output) if message else model_answer(output)
     rated = ((each.get("name"), each.get("value"), each.get("comment")) for each in scores)

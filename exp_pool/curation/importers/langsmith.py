@@ -7,7 +7,7 @@ from typing import Any
 
 from exp_pool.curation.importers.safe_files import values_of_files
 from exp_pool.curation.importers.spans import SpanMapping, find, model_answer, scores_of
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, from_json
+from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek, from_json
 
 NEEDS_FUNCTION = False
 items = values_of_files(".json", ".jsonl", ".jsonl.gz")
@@ -28,7 +28,7 @@ def recognise(peek: Peek) -> bool:
     return isinstance(peek.value, dict) and {"run_type", "inputs"} <= peek.value.keys()
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The call of a run, with feedback (0 to 1, averages) as scores."""
     if item.get("error"):
         raise LeftOutError("it failed")

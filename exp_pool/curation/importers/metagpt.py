@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from exp_pool.core.experience import Experience
-from exp_pool.curation.importers.safe_files import Items, Source, parse
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, from_json
+from exp_pool.curation.importers.safe_files import ImportSource, Items, parse
+from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek, from_json
 
 NEEDS_FUNCTION = False
 _IN_LOGS = "New experience: "
@@ -27,7 +27,7 @@ def recognise(peek: Peek) -> bool:
     return isinstance(peek.value, dict) and {"req", "resp"} <= peek.value.keys()
 
 
-def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG001
     """One for each experience."""
     for file in source.files():
         _, first = next(source.lines(file), (0, b""))
@@ -37,7 +37,7 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
             yield from _logged(source, file)
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """What `Experience.from_metagpt` reads; MetaGPT's own id is in ``metadata.source_id``."""
     if not isinstance(item, dict):
         raise LeftOutError("it is no experience: an object with req and resp is needed")
@@ -50,7 +50,7 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
     yield found.model_copy(update={"metadata": metadata, "created_at": created_at})
 
 
-def _logged(source: Source, file: Path) -> Items:
+def _logged(source: ImportSource, file: Path) -> Items:
     for number, line in source.lines(file):
         _, announced, text = line.partition(_IN_LOGS.encode())
         if not announced:

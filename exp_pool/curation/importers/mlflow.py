@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.safe_files import ImportSource, Items
 from exp_pool.curation.importers.spans import SpanMapping, find, model_answer, scores_of
-from exp_pool.curation.importers.types import Made, Options, Peek, from_json
+from exp_pool.curation.importers.types import Imported, ImportOptions, Peek, from_json
 
 NEEDS_FUNCTION = False
 _MODELS = ("LLM", "CHAT_MODEL")
@@ -33,7 +33,7 @@ def recognise(peek: Peek) -> bool:
     )
 
 
-def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG001
     """One for each span, with what people said of its trace."""
     for file in source.files(".json", ".jsonl", ".jsonl.gz"):
         for where, trace in source.values(file):
@@ -41,7 +41,7 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
                 yield f"{where} span {number}", (find(trace, "info") or {}, span)
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The call of a span. Feedback on a trace (0 to 1, or yes and no) is a score of its first span, the whole of it."""
     info, span = item
     attributes = {name: from_json(value) for name, value in span.get("attributes", {}).items()}

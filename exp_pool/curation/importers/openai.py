@@ -1,4 +1,4 @@
-"""OpenAI's requests and responses: logged as pairs, written by the batch API, or as chats to train on.
+"""OpenAI requests and responses: logged pairs, output of the batch API, or chats for fine-tuning.
 
 A line is ``{"request": {...}, "response": {...}}`` (chat completions or responses, also of the many services that
 speak the same), a line of batch output (its request stands in another file: ``requests=``), or ``{"messages": [...]}``
@@ -7,13 +7,21 @@ with the answer last, as for fine-tuning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from exp_pool.core.experience import MISSING, Metric
-from exp_pool.curation.importers.safe_files import Items, Source, parse
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, call, count, moment
+from exp_pool.curation.importers.safe_files import ImportSource, Items
+from exp_pool.curation.importers.types import (
+    Imported,
+    ImportOptions,
+    LeftOutError,
+    Peek,
+    imported_call,
+    parse_time,
+    token_count,
+)
 from exp_pool.errors import InvalidInputError
 
 NEEDS_FUNCTION = True
@@ -32,9 +40,9 @@ def recognise(peek: Peek) -> bool:
     return {"request", "response"} <= value.keys() or {"custom_id", "response"} <= value.keys() or "messages" in value
 
 
-def items(source: Source, options: Options) -> Items:
+def items(source: ImportSource, options: ImportOptions) -> Items:
     """One for each line, batch output with its request."""
-    requests = None if options.requests is None else _Requests(options.requests)
+    requests = None if options.requests is None else _requests(options.requests)
     for file in source.files(".jsonl", ".json", ".jsonl.gz"):
         for where, value in source.values(file):
             if isinstance(value, dict) and "custom_id" in value and "request" not in value:
@@ -42,11 +50,11 @@ def items(source: Source, options: Options) -> Items:
                     raise InvalidInputError(
                         "batch output does not hold what was asked; say where that is with requests="
                     )
-                value = {**value, "request": requests.find(value["custom_id"])}  # noqa: PLW2901
+                value = {**value, "request": requests.get(str(value["custom_id"]))}  # noqa: PLW2901
             yield where, value
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The pair, if there is an answer in it."""
     if not isinstance(item, dict):
         raise LeftOutError("it is no object")
@@ -55,7 +63,7 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
         if not isinstance(last, Mapping) or last.get("role") != "assistant":
             raise LeftOutError("its last message is not the assistant's")
         rest = {name: value for name, value in item.items() if name != "messages"}
-        yield call(options, "openai", None, {"messages": prompt, **rest}, answer_of(last))
+        yield imported_call(options, "openai", None, {"messages": prompt, **rest}, answer_of(last))
         return
     body, got = item.get("request"), item.get("response")
     if isinstance(got, Mapping) and "status_code" in got:
@@ -67,24 +75,24 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
     if not isinstance(body, Mapping) or not isinstance(got, Mapping):
         raise LeftOutError("its request or its response is not there")
     used = got.get("usage") or {}
-    yield call(
+    yield imported_call(
         options,
         "openai",
         None,
         {name: value for name, value in body.items() if name not in _BESIDE},
         answer_in(got),
         source_id=item.get("custom_id") or got.get("id"),
-        created_at=moment(got.get("created") or got.get("created_at")),
+        created_at=parse_time(got.get("created") or got.get("created_at")),
         model=got.get("model"),
         metric=Metric(
-            tokens_in=count(used.get("prompt_tokens", used.get("input_tokens"))),
-            tokens_out=count(used.get("completion_tokens", used.get("output_tokens"))),
+            tokens_in=token_count(used.get("prompt_tokens", used.get("input_tokens"))),
+            tokens_out=token_count(used.get("completion_tokens", used.get("output_tokens"))),
         ),
     )
 
 
 def answer_in(response: Mapping[str, Any]) -> Any:
-    """What a model answered, in a chat completion, a response, or an old completion; MISSING if nothing."""
+    """Answer in a chat completion, a response, or an old completion; MISSING if there is none."""
     if response.get("choices"):
         choice = response["choices"][0]
         return answer_of(choice["message"]) if "message" in choice else choice.get("text", MISSING)
@@ -99,7 +107,7 @@ def answer_in(response: Mapping[str, Any]) -> Any:
 
 
 def answer_of(message: Mapping[str, Any]) -> Any:
-    """The text of an assistant's message; the message itself where it calls tools or holds more than text."""
+    """Text of an assistant's message; the message itself where it calls tools or holds more than text."""
     content = message.get("content")
     if message.get("tool_calls") or not isinstance(content, str):
         told = {name: value for name, value in message.items() if value is not None}
@@ -107,30 +115,8 @@ def answer_of(message: Mapping[str, Any]) -> Any:
     return content
 
 
-class _Requests:
-    """The bodies of a batch's requests by their `custom_id`: where each stands is remembered, not what it says."""
-
-    def __init__(self, path: Path) -> None:
-        self._source = Source(path)
-        self._path = path
-        self._at = {custom_id: (start, size) for custom_id, start, size in self._positions()}
-
-    def _positions(self) -> Iterator[tuple[str, int, int]]:
-        start = 0
-        for number, line in self._source.lines(self._path, blank=True):
-            try:
-                value = parse(line) if line.strip() else {}
-                if isinstance(value, dict) and isinstance(value.get("custom_id"), str):
-                    yield value["custom_id"], start, len(line)
-            except ValueError as err:
-                self._source.damaged(f"{self._path.name} line {number}", str(err))
-            start += len(line) + 1
-
-    def find(self, custom_id: Any) -> Any:
-        """What was asked; None if it does not say."""
-        if not isinstance(custom_id, str) or custom_id not in self._at:
-            return None
-        start, size = self._at[custom_id]
-        with self._source.open(self._path) as file:
-            file.seek(start)
-            return parse(file.read(size)).get("body")
+def _requests(path: Path) -> dict[str, Any]:
+    """The bodies of a batch's requests by their `custom_id`; OpenAI takes 200 MB of them at most."""
+    source = ImportSource(path)
+    values = (value for _, value in source.values(path) if isinstance(value, dict))
+    return {value["custom_id"]: value.get("body") for value in values if isinstance(value.get("custom_id"), str)}

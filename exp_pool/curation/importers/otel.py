@@ -13,9 +13,9 @@ from typing import Any
 
 from exp_pool.core.experience import MISSING
 from exp_pool.curation.importers.openai import answer_of
-from exp_pool.curation.importers.safe_files import Items, Source
+from exp_pool.curation.importers.safe_files import ImportSource, Items
 from exp_pool.curation.importers.spans import SpanMapping
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, Peek, asked, from_json
+from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek, arguments_of, from_json
 
 NEEDS_FUNCTION = False
 _RESOURCES = ("resourceSpans", "resource_spans")
@@ -48,7 +48,7 @@ def recognise(peek: Peek) -> bool:
     return begins or (isinstance(peek.value, dict) and any(name in peek.value for name in _RESOURCES))
 
 
-def items(source: Source, options: Options) -> Items:  # noqa: ARG001
+def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG001
     """One for each span."""
     for file in source.files(".json", ".jsonl", ".jsonl.gz", ".json.gz"):
         for where, export in source.values(file):
@@ -56,7 +56,7 @@ def items(source: Source, options: Options) -> Items:  # noqa: ARG001
                 yield f"{where} span {number}", span
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The call of a span, if it is one of a kind that holds what was asked and answered."""
     attributes = {each["key"]: _value(each.get("value", {})) for each in item.get("attributes", [])}
     if "openinference.span.kind" in attributes:
@@ -76,7 +76,7 @@ def _spans(export: Any) -> Iterable[Any]:
 
 
 def _value(value: Any, depth: int = 0) -> Any:
-    """OTLP names the type of each value."""
+    """Value of an attribute; OTLP names its type."""
     if depth > _DEEPEST:
         raise LeftOutError(f"an attribute is nested deeper than {_DEEPEST} levels")
     if "arrayValue" in value:
@@ -91,7 +91,7 @@ def _value(value: Any, depth: int = 0) -> Any:
 
 
 def _genai(attributes: Mapping[str, Any]) -> tuple[dict[str, Any] | None, Any]:
-    """What was asked with which settings, and the answer."""
+    """Arguments with settings, and the answer, of a GenAI span."""
     messages = from_json(attributes.get("gen_ai.input.messages")) or _unflattened(attributes, "gen_ai.prompt")
     answers = from_json(attributes.get("gen_ai.output.messages")) or _unflattened(attributes, "gen_ai.completion")
     if not isinstance(messages, list) or not isinstance(answers, list) or not messages or not answers:
@@ -103,7 +103,7 @@ def _genai(attributes: Mapping[str, Any]) -> tuple[dict[str, Any] | None, Any]:
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message of parts in the form in which models are asked."""
+    """Message of parts as a chat message."""
     if "parts" not in message:
         return {"role": message.get("role", "assistant"), "content": message.get("content")}
     parts = message["parts"]
@@ -129,7 +129,7 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _openinference(attributes: Mapping[str, Any]) -> tuple[dict[str, Any] | None, Any]:
-    """What was asked, and the answer: messages where it is a model's, else the values."""
+    """Arguments and answer of an OpenInference span: messages of a model, else values."""
     messages = [each.get("message", {}) for each in _unflattened(attributes, "llm.input_messages")]
     answers = [each.get("message", {}) for each in _unflattened(attributes, "llm.output_messages")]
     if messages and answers:
@@ -137,11 +137,11 @@ def _openinference(attributes: Mapping[str, Any]) -> tuple[dict[str, Any] | None
         return {**(settings if isinstance(settings, dict) else {}), "messages": messages}, answer_of(answers[0])
     if "input.value" not in attributes or "output.value" not in attributes:
         return None, MISSING
-    return asked(from_json(attributes["input.value"])), from_json(attributes["output.value"])
+    return arguments_of(from_json(attributes["input.value"])), from_json(attributes["output.value"])
 
 
 def _unflattened(attributes: Mapping[str, Any], prefix: str) -> list[dict[str, Any]]:
-    """What stands under ``PREFIX.0.a.b`` as a list of objects, in the order of the numbers."""
+    """List of objects that stand under ``PREFIX.0.a.b``, in the order of the numbers."""
     found: dict[int, dict[str, Any]] = {}
     for name, value in attributes.items():
         number, _, path = name.removeprefix(f"{prefix}.").partition(".")

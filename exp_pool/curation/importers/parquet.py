@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from exp_pool.curation.importers import jsonl, tables
-from exp_pool.curation.importers.safe_files import Items, Source
-from exp_pool.curation.importers.types import Made, Options, Peek
+from exp_pool.curation.importers.safe_files import ImportSource, Items
+from exp_pool.curation.importers.types import Imported, ImportOptions, Peek
 from exp_pool.curation.optional_packages import package
 from exp_pool.curation.portable_columns import OWN, from_columns
 
@@ -23,7 +23,7 @@ def recognise(peek: Peek) -> bool:
     return peek.head.startswith(_MAGIC)
 
 
-def items(source: Source, options: Options) -> Items:
+def items(source: ImportSource, options: ImportOptions) -> Items:
     """One for each row."""
     tables.mapping(options)
     parquet, pyarrow = package("pyarrow.parquet", "curation"), package("pyarrow", "curation")
@@ -37,7 +37,7 @@ def items(source: Source, options: Options) -> Items:
             source.damaged(f"{name} row {number + 1}", f"it cannot be read on: {err}")
 
 
-def experiences(item: Any, options: Options) -> Iterable[Made]:
+def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     """The one of the row."""
     if item.keys() >= OWN:
         yield from jsonl.experiences(from_columns(item), options)
@@ -45,7 +45,7 @@ def experiences(item: Any, options: Options) -> Iterable[Made]:
         yield tables.experience(item, options, "parquet")
 
 
-def _rows(source: Source, path: Path, parquet: Any, pyarrow: Any) -> Iterable[dict[str, Any]]:
+def _rows(source: ImportSource, path: Path, parquet: Any, pyarrow: Any) -> Iterable[dict[str, Any]]:
     with source.open(path) as file:
         schema = parquet.read_schema(file)
         # Dictionaries stay packed: a gigabyte of one text over and over takes a few bytes.

@@ -1,4 +1,4 @@
-"""What came of an import, for people."""
+"""Report of an import: counts, and what was left out and why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN = 5  # reasons, the commonest first
 
 
 class Skipped(NamedTuple):
-    """Something that was not imported, or not as the current answer of its call."""
+    """Item that was not imported, or not as the current answer of its call."""
 
     where: str
     why: str
@@ -22,7 +22,7 @@ class Skipped(NamedTuple):
 
 @dataclass(slots=True)
 class ImportReport:
-    """What an import did; printed, it says so in words.
+    """Report of an import; its text says it in words.
 
     Attributes:
         path: the source.
@@ -49,13 +49,13 @@ class ImportReport:
     seconds: float = 0.0
 
     def skip(self, where: str, why: str) -> None:
-        """Something was left out."""
+        """Count an item that was left out."""
         self.reasons[why if why in self.reasons or len(self.reasons) < _KEPT else _OTHER] += 1
         if len(self.skipped) < _KEPT:
             self.skipped.append(Skipped(where, why))
 
     def put_behind(self, where: str, why: str) -> None:
-        """Something became history, because of what the pool has."""
+        """Count an item that became history because of an answer of the pool."""
         if len(self.behind) < _KEPT:
             self.behind.append(Skipped(where, why))
 

@@ -1,4 +1,4 @@
-"""Files of strangers, read safely: nothing is followed, executed or held as a whole.
+"""Safe reading of untrusted files: no links followed, no pipes, bounded sizes, one value in memory at a time.
 
 A source is one file or a folder of files. Links, devices and pipes are refused, gzip is unpacked as it is read and
 watched for bombs, and a line or value of more than `MAX_VALUE` bytes ends before it is in memory. JSON is taken
@@ -36,8 +36,8 @@ Items = Iterator[tuple[str, Any]]
 """What stands in a source, each with where: ``line 3``, ``a/b.json``."""
 
 
-class Source:
-    """One file, or all files of a folder.
+class ImportSource:
+    """Source of an import: one file, or all files of a folder.
 
     Args:
         path: the file or folder; no link.
@@ -49,11 +49,7 @@ class Source:
     """
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        skip_damaged: bool = False,
-        skipped: Callable[[str, str], None] = lambda _where, _why: None,
+        self, path: Path, *, skip_damaged: bool = False, skipped: Callable[[str, str], None] = lambda _where, _why: None
     ) -> None:
         self.path, self._skip_damaged, self._skipped = path, skip_damaged, skipped
         self._consumed: Callable[[int], None] = lambda _bytes: None
@@ -64,12 +60,12 @@ class Source:
         _refuse_strange(path, mode, folders=True)
         self.is_folder = stat.S_ISDIR(mode)
 
-    def hear(self, consumed: Callable[[int], None]) -> None:
-        """From now on `consumed` hears how many bytes of files were read."""
+    def report_bytes_to(self, consumed: Callable[[int], None]) -> None:
+        """Report bytes read to `consumed` from now on."""
         self._consumed = consumed
 
     def files(self, *suffixes: str) -> Iterator[Path]:
-        """The file; of a folder those with one of these endings (all, where none is given), in order, at any depth."""
+        """Files with one of these endings (all, if none is given), in order, at any depth of the folder."""
         if not self.is_folder:
             yield self.path
             return
@@ -100,18 +96,18 @@ class Source:
                 yield path
 
     def size(self) -> int:
-        """Bytes of all files, as they lie there; 0 where that cannot be found out."""
+        """Bytes of all files on disk; 0 where that is unknown."""
         try:
-            return sum(path.lstat().st_size for path in Source(self.path, skip_damaged=True).files())
+            return sum(path.lstat().st_size for path in ImportSource(self.path, skip_damaged=True).files())
         except OSError:
             return 0
 
     def name(self, path: Path) -> str:
-        """A file's name in messages: from the folder on."""
+        """Name of a file in messages: its path in the folder."""
         return path.relative_to(self.path).as_posix() if self.is_folder else path.name
 
     def damaged(self, where: str, why: str) -> None:
-        """Something cannot be read: the end of the import, or a line in its report.
+        """Report damage: it ends the import, or is skipped and listed in the report.
 
         Raises:
             SourceError: unless damage is skipped.
@@ -122,7 +118,7 @@ class Source:
 
     @contextmanager
     def open(self, path: Path) -> Iterator[IO[bytes]]:
-        """The bytes of a file, as they lie there.
+        """Open a file.
 
         Raises:
             SourceError: it is a link, a device or a pipe, or cannot be read.
@@ -137,7 +133,7 @@ class Source:
             yield file
 
     def chunks(self, path: Path) -> Iterator[bytes]:
-        """The content of a file in pieces, unpacked if it is gzip. What is damaged ends it.
+        """Content of a file in pieces, unpacked if it is gzip. Damage ends it.
 
         Raises:
             SourceError: unless damage is skipped.
@@ -168,7 +164,7 @@ class Source:
             yield chunk
 
     def lines(self, path: Path, *, blank: bool = False) -> Generator[tuple[int, bytes]]:
-        """The lines of a file with their numbers, from 1 on, without their ends; `blank`: empty ones, too."""
+        """Lines of a file with their numbers from 1 on, without line ends; `blank`: empty ones, too."""
         number, size = 1, 0
         parts: list[bytes] = []
         for chunk in self.chunks(path):
@@ -195,11 +191,11 @@ class Source:
         self.damaged(self.line(path, number), f"it is longer than {MAX_VALUE // 2**20} MB")
 
     def line(self, path: Path, number: int) -> str:
-        """Where a line stands, in messages."""
+        """Place of a line in messages."""
         return f"{self.name(path)} line {number}" if self.is_folder else f"line {number}"
 
     def values(self, path: Path) -> Items:
-        """The JSON values of a file: one for each line, the elements of one array, or values that span lines."""
+        """JSON values of a file: one in each line, the elements of one array, or values over several lines."""
         lines = self.lines(path)
         first = next(lines, None)
         if first is None:
@@ -207,7 +203,7 @@ class Source:
         text = first[1].removeprefix(codecs.BOM_UTF8).strip()
         if text.startswith(b"[") or _goes_on(text):
             lines.close()
-            yield from _Scanning(self, path).values()
+            yield from _JsonScanner(self, path).values()
             return
         for number, line in chain([first], lines):
             where = self.line(path, number)
@@ -219,10 +215,10 @@ class Source:
                 yield where, value
 
 
-def values_of_files(*suffixes: str) -> Callable[[Source, Any], Items]:
+def values_of_files(*suffixes: str) -> Callable[[ImportSource, Any], Items]:
     """The `items` of a format in which each JSON value is one: those of all files with one of these endings."""
 
-    def items(source: Source, options: Any) -> Items:  # noqa: ARG001
+    def items(source: ImportSource, options: Any) -> Items:  # noqa: ARG001
         for file in source.files(*suffixes):
             yield from source.values(file)
 
@@ -230,7 +226,7 @@ def values_of_files(*suffixes: str) -> Callable[[Source, Any], Items]:
 
 
 def parse(text: bytes | str) -> Any:
-    """A JSON value, taken strictly.
+    """Parse a JSON value strictly.
 
     Raises:
         ValueError: it is none, or one that could not be stored; the message says why.
@@ -245,7 +241,7 @@ def parse(text: bytes | str) -> Any:
 
 
 def first_value(head: bytes) -> Any:
-    """The first JSON value, or element of an array, in the beginning of a file; None where there is none."""
+    """First JSON value, or first element of an array, at the beginning of a file; None where there is none."""
     text = head.decode("utf-8-sig", "ignore").lstrip()
     text = text[1:].lstrip() if text.startswith("[") else text
     try:
@@ -254,17 +250,17 @@ def first_value(head: bytes) -> Any:
         return None
 
 
-class _Scanning:
-    """Values out of text that is read piece by piece: the elements of an array, or one value after the other."""
+class _JsonScanner:
+    """Incremental JSON parser: the elements of an array, or a sequence of values, read piece by piece."""
 
-    def __init__(self, source: Source, path: Path) -> None:
+    def __init__(self, source: ImportSource, path: Path) -> None:
         self._source, self._path = source, path
         self._chunks = source.chunks(path)
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._text, self._at, self._ended = "", 0, False
 
     def values(self) -> Items:
-        """Each value, and which one it is. What stands behind damage cannot be found: it ends there."""
+        """Values with their places. Nothing behind damage can be found: it ends there."""
         number = 1
         try:
             in_array = self._next() == "["
@@ -310,7 +306,7 @@ class _Scanning:
             wanted *= 2  # or a long value would be scanned once for each piece
 
     def _next(self) -> str:
-        """The next sign that is no space, "" at the end; it is not passed."""
+        """Next character that is no space, "" at the end; it is not consumed."""
         while True:
             match = _SPACE.match(self._text, self._at)
             self._at = match.end() if match else self._at
@@ -320,7 +316,7 @@ class _Scanning:
                 return ""
 
     def _read(self, wanted: int) -> bool:
-        """Read on, this much or what is left; whether there was more."""
+        """Read this much more, or the rest; return whether there was any."""
         parts = [self._text[self._at :]]
         had = wanted
         while wanted > 0 and not self._ended:
@@ -333,7 +329,7 @@ class _Scanning:
 
 
 def _checked(value: Any, text: str) -> Any:
-    """The value, if it is not deeper than what can be stored. Counting brackets first spares nearly all the walk."""
+    """The value, if it is not nested deeper than can be stored. Counting brackets first avoids most walks."""
     if text.count("{") + text.count("[") > MAX_DEPTH:
         level, depth = [value], 0
         while level:
@@ -350,7 +346,7 @@ def _checked(value: Any, text: str) -> Any:
 
 
 def _goes_on(line: bytes) -> bool:
-    """Whether a line is the beginning of a value that ends in another one."""
+    """Whether a line begins a value that ends in a later line."""
     try:
         _decoder.decode(line.decode())
     except json.JSONDecodeError as err:

@@ -1,4 +1,4 @@
-"""Declarative mapping of trace spans: each format names the places of an experience's fields, this module reads them.
+"""Declarative mapping of trace spans: a format names the place of each field, this module reads it there.
 
 A place is a path of names into the span, ``usage/input``. ``a|b`` is b where a holds nothing. JSON text on the way is
 read as the object that it is.
@@ -13,14 +13,14 @@ from typing import Any
 from exp_pool.core.experience import MISSING, Experience, Metric, Score
 from exp_pool.curation.importers.openai import answer_in
 from exp_pool.curation.importers.types import (
+    ImportOptions,
     LeftOutError,
-    Options,
-    asked,
-    call,
-    count,
+    arguments_of,
     from_json,
-    moment,
+    imported_call,
+    parse_time,
     seconds_between,
+    token_count,
 )
 
 _NOT_RECORDED = "its input or output was not recorded; many instrumentations do that only when they are asked to"
@@ -28,7 +28,7 @@ _NOT_RECORDED = "its input or output was not recorded; many instrumentations do 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanMapping:
-    """The places of an experience's fields in the spans of one format; `failures`: what stands at `failed` if so."""
+    """Places of the fields in the spans of one format; `failures`: values at `failed` of a call that failed."""
 
     source: str
     function: str = "name"
@@ -46,12 +46,12 @@ class SpanMapping:
     def experience(
         self,
         span: Mapping[str, Any],
-        options: Options,
+        options: ImportOptions,
         given: Any,
         answer: Any,
         scores: Mapping[str, Score] | None = None,
     ) -> Experience:
-        """The experience of a span.
+        """Experience of a span.
 
         Args:
             span: an object of the source.
@@ -69,28 +69,28 @@ class SpanMapping:
         if given is None or answer is None or answer is MISSING:
             raise LeftOutError(_NOT_RECORDED)
         start, cost = find(span, self.start), find(span, self.money_usd)
-        return call(
+        return imported_call(
             options,
             self.source,
             find(span, self.function),
-            asked(given),
+            arguments_of(given),
             answer,
             source_id=find(span, self.id),
-            created_at=moment(start),
+            created_at=parse_time(start),
             metadata={name: find(span, place) for name, place in self.metadata.items()},
             model=find(span, self.model),
             scores=scores,
             metric=Metric(
                 time_s=seconds_between(start, find(span, self.end)),
                 money_usd=None if cost is None else float(cost),
-                tokens_in=count(find(span, self.tokens_in)),
-                tokens_out=count(find(span, self.tokens_out)),
+                tokens_in=token_count(find(span, self.tokens_in)),
+                tokens_out=token_count(find(span, self.tokens_out)),
             ),
         )
 
 
 def find(span: Any, places: str) -> Any:
-    """What stands at the first of these places that holds something; None where none does."""
+    """Value at the first of these places that holds one; None where none does."""
     for place in places.split("|"):
         found = span
         for name in place.split("/"):
@@ -102,7 +102,7 @@ def find(span: Any, places: str) -> Any:
 
 
 def scores_of(rated: Iterable[tuple[Any, Any, Any]], unnamed: str = "") -> dict[str, Score]:
-    """Scores by scorer, of names, values and reasons; values that are no number of 0 to 1 are left out."""
+    """Scores by scorer from names, values and reasons; values outside 0 to 1 are left out."""
     return {
         str(name or unnamed): Score(value=float(value), reason=str(reason or ""), scorer=str(name or unnamed))
         for name, value, reason in rated
@@ -111,6 +111,6 @@ def scores_of(rated: Iterable[tuple[Any, Any, Any]], unnamed: str = "") -> dict[
 
 
 def model_answer(output: Any) -> Any:
-    """The text of a model's answer in one of OpenAI's forms; anything else as it is."""
+    """Text of a model's answer in one of OpenAI's forms; anything else as it is."""
     found = answer_in(output) if isinstance(output, Mapping) else MISSING
     return output if found is MISSING else found

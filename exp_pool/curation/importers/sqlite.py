@@ -1,4 +1,4 @@
-"""SQLite files of strangers, only read: their tables, never their views, and nothing that they say is run."""
+"""Read-only access to untrusted SQLite files: tables only, never views or triggers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from exp_pool.curation.importers.safe_files import MAX_VALUE, Source
+from exp_pool.curation.importers.safe_files import MAX_VALUE, ImportSource
 
 MAGIC = b"SQLite format 3\0"
 _STEPS = 100_000_000  # of SQLite's machine between two rows; a damaged tree may go in circles
 
 
-def rows(source: Source, path: Path, table: str, columns: Sequence[str], order: str) -> Iterator[dict[str, Any]]:
-    """The rows of a table, in an order. What is damaged ends it (`Source.damaged`)."""
+def rows(source: ImportSource, path: Path, table: str, columns: Sequence[str], order: str) -> Iterator[dict[str, Any]]:
+    """Rows of a table, in an order. Damage ends them (`ImportSource.damaged`).
+
+    Args:
+        source: the import, which hears of damage.
+        path: the SQLite file.
+        table: its name; a view of that name is refused.
+        columns: names of columns.
+        order: what stands behind ORDER BY.
+    """
     with source.open(path):  # it is a plain file
         pass
     # Without a journal the file is whole as it lies there, and SQLite need not write beside it.

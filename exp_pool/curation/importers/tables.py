@@ -1,4 +1,4 @@
-"""Rows of tables that other programs wrote: which column is which field of an experience."""
+"""Rows of foreign tables (CSV, Parquet, JSON lines): which column is which field of an experience."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from exp_pool.core.experience import MISSING, Metric, Score
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, call, from_json, moment
+from exp_pool.curation.importers.types import (
+    Imported,
+    ImportOptions,
+    LeftOutError,
+    from_json,
+    imported_call,
+    parse_time,
+)
 from exp_pool.errors import InvalidInputError
 
 _METRIC = ("time_s", "money_usd", "tokens_in", "tokens_out")
@@ -17,8 +24,8 @@ _ASKED = ("request", "arguments")
 _SCORER = "imported"
 
 
-def mapping(options: Options) -> Mapping[str, str]:
-    """By field the column; by default columns that are called as fields are.
+def mapping(options: ImportOptions) -> Mapping[str, str]:
+    """Column of each field; by default columns with the names of fields.
 
     Raises:
         InvalidInputError: a field is unknown.
@@ -30,8 +37,13 @@ def mapping(options: Options) -> Mapping[str, str]:
     return options.columns or {field: field for field in _FIELDS}
 
 
-def experience(row: Mapping[str, Any], options: Options, source: str) -> Made:
-    """The experience of a row. Empty cells count as not there.
+def experience(row: Mapping[str, Any], options: ImportOptions, source: str) -> Imported:
+    """Experience of a row. Empty cells count as missing.
+
+    Args:
+        row: cells by column.
+        options: of the import; `columns` maps fields to columns.
+        source: the format, for the metadata.
 
     Raises:
         LeftOutError: it has no answer, nobody says whose call it is, or it has nothing of the columns that were named
@@ -48,14 +60,14 @@ def experience(row: Mapping[str, Any], options: Options, source: str) -> Made:
     plain = {field: str(told[field]) for field in _PLAIN if field in told}
     metric = Metric(**{field: told[field] for field in _METRIC if field in told})
     score = None if "score" not in told else Score(value=float(told["score"]), scorer=_SCORER)
-    return call(
+    return imported_call(
         options,
         source,
         str(told["function"]) if "function" in told else None,
         arguments or (None if "request" in plain else {}),
         told.get("response", MISSING),
         source_id=told.get("id"),
-        created_at=moment(told.get("created_at")),
+        created_at=parse_time(told.get("created_at")),
         metadata=_members(told, "metadata"),
         expected=told.get("expected", MISSING),
         metric=metric,
@@ -65,7 +77,7 @@ def experience(row: Mapping[str, Any], options: Options, source: str) -> Made:
 
 
 def _members(told: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """What a column of JSON holds, and columns of single members."""
+    """Members of a JSON column, and of columns of single members."""
     whole = from_json(told.get(field, {}))
     if not isinstance(whole, Mapping):
         raise InvalidInputError(f"its {field} are {whole!r:.60}; a JSON object is needed")

@@ -1,4 +1,4 @@
-"""A turn of a coding agent: what a person asked, what the agent did, what it said in the end."""
+"""Turn of a coding agent: the request, the tool calls with their results, and the last text as the answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Any
 
 from exp_pool.core.experience import Metric, Step
 from exp_pool.core.identity.request_text import json_text
-from exp_pool.curation.importers.types import LeftOutError, Made, Options, call, count, moment, seconds_between
+from exp_pool.curation.importers.types import (
+    Imported,
+    ImportOptions,
+    LeftOutError,
+    imported_call,
+    parse_time,
+    seconds_between,
+    token_count,
+)
 
 _LONGEST = 10_000  # letters of what a tool was given or gave; a file that was read is no experience
 _MOST = 1_000  # steps
@@ -15,7 +23,7 @@ _MOST = 1_000  # steps
 
 @dataclass(slots=True)
 class Turn:
-    """A turn while its lines are read."""
+    """Turn of a coding agent while its lines are read."""
 
     where: str
     request: str
@@ -30,12 +38,18 @@ class Turn:
     _used: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def say(self, text: Any) -> None:
-        """The agent said something: the answer, until it does or says something else."""
+        """The agent says something: the answer, until it says or does something else."""
         if isinstance(text, str) and text.strip():
             self.answer = text
 
     def act(self, id_: Any, name: Any, given: Any) -> None:
-        """The agent called a tool. What it said before is the plan."""
+        """The agent calls a tool. What it said before is the plan.
+
+        Args:
+            id_: of the call, which its result names.
+            name: of the tool.
+            given: its arguments.
+        """
         step = {"plan": self.answer or "", "action": _cut(f"{name}({_as_text(given)})"), "observation": ""}
         self.answer = None
         if len(self.steps) < _MOST:
@@ -43,18 +57,21 @@ class Turn:
             self._by_call[str(id_)] = step
 
     def observe(self, id_: Any, result: Any) -> None:
-        """What the tool gave."""
+        """A tool returns its result."""
         step = self._by_call.pop(str(id_), None)
         if step is not None:
             step["observation"] = _cut(_as_text(result))
 
     def use(self, message: Any, used: dict[str, Any]) -> None:
-        """Tokens. A message that is written in several lines says the same numbers in each."""
-        read = sum(count(used.get(name)) or 0 for name in _READ)
-        self._used[str(message) if message else f"#{len(self._used)}"] = (read, count(used.get("output_tokens")) or 0)
+        """Count tokens. A message that is written in several lines repeats the same numbers in each."""
+        read = sum(token_count(used.get(name)) or 0 for name in _READ)
+        self._used[str(message) if message else f"#{len(self._used)}"] = (
+            read,
+            token_count(used.get("output_tokens")) or 0,
+        )
 
     def tokens(self) -> tuple[int | None, int | None]:
-        """Read and written in all; None where nothing is known."""
+        """Tokens read and written in all; None where nothing is known."""
         read, written = (sum(numbers) for numbers in zip(*self._used.values(), strict=True)) if self._used else (0, 0)
         return read or None, written or None
 
@@ -62,8 +79,14 @@ class Turn:
 _READ = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
-def turn_call(turn: Turn, options: Options, source: str, function: str) -> Made:
-    """The experience of a turn.
+def turn_call(turn: Turn, options: ImportOptions, source: str, function: str) -> Imported:
+    """Experience of a turn.
+
+    Args:
+        turn: all of it.
+        options: of the import.
+        source: the format, for the metadata.
+        function: the name under which it is stored by default.
 
     Raises:
         LeftOutError: it ended without an answer.
@@ -72,7 +95,7 @@ def turn_call(turn: Turn, options: Options, source: str, function: str) -> Made:
         raise LeftOutError("it ended without an answer")
     read, written = turn.tokens()
     time_s = seconds_between(turn.started_at, turn.ended_at)
-    return call(
+    return imported_call(
         options,
         source,
         function,
@@ -80,7 +103,7 @@ def turn_call(turn: Turn, options: Options, source: str, function: str) -> Made:
         turn.answer,
         request=turn.request,
         source_id=turn.id,
-        created_at=moment(turn.started_at),
+        created_at=parse_time(turn.started_at),
         metadata={} if turn.session is None else {"session": turn.session},
         model=turn.model,
         trajectory=[Step.model_validate(step) for step in turn.steps],

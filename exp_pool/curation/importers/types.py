@@ -1,4 +1,4 @@
-"""What importers give: experiences of a stranger's calls. And what people say about an import, for all formats."""
+"""Types and helpers of importers: the `Importer` protocol, options of an import, and fields as sources write them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, Protocol, TypeAlias
 
 from exp_pool.core.experience import MISSING, Experience
 from exp_pool.core.identity.request_text import text_of
-from exp_pool.curation.importers.safe_files import Items, Source, parse
-from exp_pool.curation.portable import Row
+from exp_pool.curation.importers.safe_files import ImportSource, Items, parse
+from exp_pool.curation.portable import PortableRow
 from exp_pool.errors import InvalidInputError
 
-Made: TypeAlias = Experience | Row
+Imported: TypeAlias = Experience | PortableRow
 """An experience of a stranger, which gets its id from its content; or a row of a pool, which has one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What `load` was told.
+class ImportOptions:
+    """Options of `load`.
 
     Attributes:
         function: the name under which everything is stored; None: what the source says.
@@ -43,7 +43,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """What a source looks like, by one of its files.
+    """Sample of a source: one of its files.
 
     Attributes:
         name: of a file.
@@ -66,11 +66,11 @@ class Importer(Protocol):
         """Whether a source looks like this format and no other."""
         ...
 
-    def items(self, source: Source, options: Options) -> Items:
+    def items(self, source: ImportSource, options: ImportOptions) -> Items:
         """What stands in the source, one after the other, each with where."""
         ...
 
-    def experiences(self, item: Any, options: Options) -> Iterable[Made]:
+    def experiences(self, item: Any, options: ImportOptions) -> Iterable[Imported]:
         """What there is to import of one item; none where it holds no call.
 
         Raises:
@@ -80,11 +80,11 @@ class Importer(Protocol):
 
 
 class LeftOutError(InvalidInputError):
-    """An item holds nothing to import, which is worth a line in the report."""
+    """Item with nothing to import; the report says why."""
 
 
-def call(
-    options: Options,
+def imported_call(
+    options: ImportOptions,
     source: str,
     function: str | None,
     arguments: Mapping[str, Any] | None,
@@ -95,7 +95,18 @@ def call(
     metadata: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> Experience:
-    """The experience of one call of a stranger; `metadata` says which source it is from, and its id there.
+    """Experience of one imported call; its `metadata` names the source and the id there.
+
+    Args:
+        options: of the import; its `function` replaces that of the source.
+        source: the format.
+        function: the name under which it is stored; None: the source does not say.
+        arguments: what the call was given; None: `fields` has a `request`.
+        response: the answer; `MISSING`: none.
+        source_id: the id in the source.
+        created_at: None: when the source was written.
+        metadata: more of it.
+        fields: other fields of the experience; those that are None are left out.
 
     Raises:
         LeftOutError: nobody says whose call it is, or it has no answer.
@@ -112,23 +123,19 @@ def call(
     if arguments is not None:
         given["arguments"] = dict(arguments)
     return Experience(
-        function=name,
-        response=response,
-        metadata=told,
-        created_at=created_at or options.written_at,
-        **given,
+        function=name, response=response, metadata=told, created_at=created_at or options.written_at, **given
     )
 
 
-def asked(content: Any) -> dict[str, Any]:
-    """The arguments that a call was made with, as sources write them: named ones, messages, a text."""
+def arguments_of(content: Any) -> dict[str, Any]:
+    """Arguments of a call as sources write them: named ones, messages, or a text."""
     if isinstance(content, Mapping):
         return dict(content)
     return {"messages" if isinstance(content, list) and text_of(content) is not None else "input": content}
 
 
-def moment(value: Any) -> datetime | None:
-    """A time as sources write it: ISO 8601 (UTC where it does not say), or seconds to nanoseconds since 1970.
+def parse_time(value: Any) -> datetime | None:
+    """Time as sources write it: ISO 8601 (UTC where it does not say), or seconds to nanoseconds since 1970.
 
     Raises:
         ValueError: it is none.
@@ -153,15 +160,15 @@ def moment(value: Any) -> datetime | None:
 
 
 def seconds_between(start: Any, end: Any) -> float | None:
-    """How long it took, where both times are known and in order."""
-    first, last = moment(start), moment(end)
+    """Duration, where both times are known and in order."""
+    first, last = parse_time(start), parse_time(end)
     if first is None or last is None or last < first:
         return None
     return (last - first).total_seconds()
 
 
 def from_json(text: Any) -> Any:
-    """The value of JSON text, as many sources write structured values; anything else as it is."""
+    """Value of JSON text; anything else as it is."""
     if not isinstance(text, str) or not text.lstrip().startswith(("{", "[", '"')):
         return text
     try:
@@ -170,8 +177,8 @@ def from_json(text: Any) -> Any:
         return text
 
 
-def count(value: Any) -> int | None:
-    """A number of tokens; None where it is none."""
+def token_count(value: Any) -> int | None:
+    """Number of tokens; None where it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a curator ought to look at: duplicates, conflicts, clusters, outliers, stale or low-scored ones, coverage.
+"""Review: duplicates, conflicts, clusters, outliers, stale or low-scored experiences, gaps in coverage.
 
 Each function gives a frame with ids and reasons (columns ``found.*``, which are never stored), that goes into
 `apply_frame` as any other does: mark rows as `deleted`, set `trust`, write what is `expected`.

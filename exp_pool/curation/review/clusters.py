@@ -1,4 +1,4 @@
-"""What a pool is about: requests in clusters, each with a few words, and those that lie far from all others."""
+"""Clusters of requests with keywords (k-means), and outliers among them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from exp_pool.core.tokenizer import words
-from exp_pool.curation.nearness import Places, cells, nearest_cells
-from exp_pool.curation.review.frame import at_least, found_frame, one_of, scanned, short
-from exp_pool.curation.review.vectors import stored_meaning
+from exp_pool.curation.near_duplicates import RowNumbers, k_means, nearest_centres
+from exp_pool.curation.review.frame import at_least, one_of, review_frame, scan_rows, short
+from exp_pool.curation.review.vectors import stored_vectors
 from exp_pool.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -34,13 +34,9 @@ _FENCE = 1.5
 
 
 def clusters(
-    manager: ExpManager,
-    where: Mapping[str, Any] | None = None,
-    *,
-    count: int | None = None,
-    by: str = "meaning",
+    manager: ExpManager, where: Mapping[str, Any] | None = None, *, count: int | None = None, by: str = "meaning"
 ) -> pd.DataFrame:
-    """Experiences by what their requests are about: the largest cluster first, of each its most typical requests first.
+    """Clusters of experiences by their requests: the largest first, in each the most typical requests first.
 
     Clusters are made by k-means; their labels are the words that stand in them more often than elsewhere (class-based
     TF-IDF: Grootendorst, "BERTopic", 2022).
@@ -63,15 +59,15 @@ def clusters(
     one_of("by", by, ("meaning", "words"))
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
         raise InvalidInputError(f"count={count!r} must be a whole number of at least 1")
-    pool, records = scanned(manager, where, "reading requests")
+    pool, records = scan_rows(manager, where, "reading requests")
     ids, texts = _read(records)
     names = ("reason", "cluster", "label", "size", "similarity")
     if not ids:
-        return found_frame(pool, {}, names)
+        return review_frame(pool, {}, names)
     if by == "words":
         places, vectors = np.arange(len(ids)), _by_words(texts)
     else:
-        meaning = stored_meaning(pool, ids)
+        meaning = stored_vectors(pool, ids)
         places, vectors = meaning.places, meaning.vectors
     wanted = count or max(_LEAST, min(_MOST, round(math.sqrt(len(places) / 2))))
     cluster, similarity = _k_means(vectors, min(wanted, len(places)))
@@ -88,13 +84,13 @@ def clusters(
         }
         for at in order
     }
-    return found_frame(pool, notes, names)
+    return review_frame(pool, notes, names)
 
 
 def outliers(
     manager: ExpManager, where: Mapping[str, Any] | None = None, *, share: float | None = None
 ) -> pd.DataFrame:
-    """Experiences whose requests are unlike the others: junk, another language, a new subject; the most unlike first.
+    """Outliers: experiences whose requests are unlike the others (junk, another language, a new subject).
 
     How near a request is to others is its cosine to the fifth nearest of them (Ramaswamy, Rastogi, Shim, "Efficient
     algorithms for mining outliers", 2000); an outlier lies below the lower quartile by more than 1.5 times the distance
@@ -116,10 +112,10 @@ def outliers(
     """
     if share is not None:
         at_least("share", share, 0.0, 1.0)
-    pool, records = scanned(manager, where, "reading requests")
+    pool, records = scan_rows(manager, where, "reading requests")
     ids, texts = _read(records)
     notes: dict[str, dict[str, Any]] = {}
-    meaning = stored_meaning(pool, ids)
+    meaning = stored_vectors(pool, ids)
     if len(meaning.places) > _NEIGHBOURS:
         similarity, nearest = _to_others(meaning.vectors)
         low, high = np.quantile(similarity, [0.25, 0.75])
@@ -131,11 +127,11 @@ def outliers(
                 "similarity": float(similarity[at]),
                 "nearest": ids[near],
             }
-    return found_frame(pool, notes, ("reason", "similarity", "nearest"))
+    return review_frame(pool, notes, ("reason", "similarity", "nearest"))
 
 
-def keywords(texts: Sequence[str], cluster: Places) -> list[str]:
-    """For each cluster the words that stand in it more often than elsewhere, without numbers and English stop words."""
+def keywords(texts: Sequence[str], cluster: RowNumbers) -> list[str]:
+    """Keywords of each cluster: words more frequent in it than elsewhere, without numbers and English stop words."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     counts: list[Counter[str]] = [Counter() for _ in range(int(cluster.max(initial=-1)) + 1)]
@@ -164,7 +160,7 @@ def _read(records: Any) -> tuple[list[str], list[str]]:
 
 
 def _by_words(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """(n, d) by which words occur together: latent semantic analysis (Deerwester and others, 1990)."""
+    """(n, d) vectors by latent semantic analysis (Deerwester and others, 1990)."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
@@ -179,17 +175,17 @@ def _by_words(texts: Sequence[str]) -> npt.NDArray[np.float32]:
     return unit
 
 
-def _k_means(vectors: npt.NDArray[np.float32], count: int) -> tuple[Places, npt.NDArray[np.float32]]:
-    """(n,) the number of each row's cluster, the largest is 0; (n,) the cosine to its middle."""
-    middles = cells(vectors, count, rounds=_ROUNDS)
-    home = nearest_cells(vectors, middles, 1)[:, 0]
+def _k_means(vectors: npt.NDArray[np.float32], count: int) -> tuple[RowNumbers, npt.NDArray[np.float32]]:
+    """(n,) number of each row's cluster, the largest is 0; (n,) cosine to its centre."""
+    middles = k_means(vectors, count, rounds=_ROUNDS)
+    home = nearest_centres(vectors, middles, 1)[:, 0]
     found, home, sizes = np.unique(home, return_inverse=True, return_counts=True)
     rank = np.argsort(np.argsort(-sizes, kind="stable"), kind="stable")
     similarity: npt.NDArray[np.float32] = np.einsum("ij,ij->i", vectors, middles[found][home])
     return rank[home], similarity
 
 
-def _to_others(vectors: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], Places]:
+def _to_others(vectors: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], RowNumbers]:
     """(n,) the cosine to the fifth nearest other; (n,) which one is the nearest."""
     count = len(vectors)
     sample = np.arange(count)

@@ -1,4 +1,4 @@
-"""What the pool is asked and has nothing for: `coverage`."""
+"""Coverage: which requests the pool has no experience for."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def coverage(
     query_type: str = "semantic",
     where: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Of these requests, those for which nothing is found; what is farthest from all that there is first.
+    """Requests for which the pool has nothing; the farthest from all stored ones first.
 
     Found means: by `ExpManager.search`, an experience in use. That a request is covered does not say that it would be
     answered: by default only an identical one is.
@@ -56,7 +56,7 @@ def coverage(
     at_least("min_similarity", min_similarity, -1.0, 1.0)
     one_of("query_type", query_type, ("semantic", "lexical", "hybrid", "exact"))
     pool, name = manager.sync, function_name(function)
-    asked = {experience.key: (given, experience) for given, experience in _asked(requests, name)}
+    asked = {experience.key: (given, experience) for given, experience in _calls_of(requests, name)}
     found: list[tuple[float, dict[str, Any]]] = []
     for given, experience in progress(asked.values(), "looking for what is missing"):
         hits = pool.search(experience.request, function=name, query_type=query_type, top_k=1, where=where)
@@ -83,7 +83,7 @@ def coverage(
     return frame.astype({"id": object, "expected": object, FOUND + "similarity": "float64"})
 
 
-def _asked(
+def _calls_of(
     requests: Iterable[str | Mapping[str, Any]], name: str
 ) -> Iterable[tuple[str | Mapping[str, Any], Experience]]:
     if isinstance(requests, str | Mapping):

@@ -1,4 +1,4 @@
-"""What was drawn from experiences: the answers of calls that were shown them, and insights that cite them."""
+"""Descendants of experiences: answers of calls that were shown them, and insights that cite them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from exp_pool.curation.bulk_edit import ids_of
-from exp_pool.curation.review.frame import found_frame, scanned
+from exp_pool.curation.review.frame import review_frame, scan_rows
 from exp_pool.stores.lineage import descended
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def descendants(manager: ExpManager, experiences: Iterable[str | Experience]) -> pd.DataFrame:
-    """Experiences that were drawn from these, directly or by way of others, the nearest first.
+    """Experiences drawn from these, directly or through others, the nearest first.
 
     Look here when one turns out to be wrong or poisoned: what is stored from then on is quarantined as it is, what was
     stored before is not.
@@ -37,7 +37,7 @@ def descendants(manager: ExpManager, experiences: Iterable[str | Experience]) ->
         StoreError: the store failed.
     """
     ids = ids_of(experiences)
-    pool, records = scanned(manager, None, "looking for what was drawn from them", history=True)
+    pool, records = scan_rows(manager, None, "looking for what was drawn from them", history=True)
     notes = {
         id_: {
             "reason": f"{'cites' if kind == 'insight' else 'was shown'} {', '.join(parents)}",
@@ -46,4 +46,4 @@ def descendants(manager: ExpManager, experiences: Iterable[str | Experience]) ->
         }
         for id_, (kind, generation, parents) in descended(records, ids).items()
     }
-    return found_frame(pool, notes, ("reason", "generation", "parents"))
+    return review_frame(pool, notes, ("reason", "generation", "parents"))

@@ -1,4 +1,4 @@
-"""Requests that are the same or nearly so: once too often (`duplicates`), or answered in two ways (`conflicts`)."""
+"""Duplicate requests (`duplicates`), and requests with different answers (`conflicts`)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from exp_pool.core.record import Record
-from exp_pool.curation.nearness import Apart, Groups, Letters, Measure, Places, plain
-from exp_pool.curation.review.frame import at_least, found_frame, merit, one_of, scanned, short
-from exp_pool.curation.review.vectors import stored_meaning
+from exp_pool.curation.near_duplicates import Apart, Groups, MinHashSimilarity, RowNumbers, SimilarityMeasure, plain
+from exp_pool.curation.review.frame import at_least, merit, one_of, review_frame, scan_rows, short
+from exp_pool.curation.review.vectors import stored_vectors
 from exp_pool.runtime.clock import now_us
+from exp_pool.stores.pages import rows_by_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _LEAST = {"exact": 1.0, "letters": 0.8, "meaning": 0.95}
 _WITHIN = ("scope", "function", "pool")
-_BATCH = 500
 _NAMES = ("reason", "group", "keep", "similarity", "same_answer")
 
 
@@ -36,7 +36,7 @@ def duplicates(
     min_similarity: float | None = None,
     within: str = "scope",
 ) -> pd.DataFrame:
-    """Experiences whose requests say the same, in groups; the best of each group first.
+    """Experiences with the same request, in groups; the best of each group first.
 
     The best one (``found.keep``) is what a person annotated, else what is in use, has the best score, is used most, is
     newest. Each other row of its group is as near to it as `min_similarity` says (``found.similarity``), and no two
@@ -47,9 +47,9 @@ def duplicates(
         manager: whose pool; the namespace is the manager's, or that of ``in_namespace``.
         where: conditions, as in queries.
         by: ``"exact"``: the same but for case and spaces; ``"letters"``: most of their letters in a row
-            (`nearness.Letters`); ``"meaning"``: the cosine of their vectors. Vectors are those that are stored; what
-            is owed one is embedded first, nothing else. Texts that the embedder does not read whole (too long, or
-            in a language that it does not know) are near to nothing.
+            (`MinHashSimilarity`); ``"meaning"``: the cosine of their stored vectors; pending rows are embedded first.
+            Texts that the embedder does not read whole (too long, or in a language that it does not know) are near
+            to nothing.
         min_similarity: 0 to 1; by default 0.8 by letters and 0.95 by meaning. At 0.95 two questions may still want
             different answers (one number, one name): look before you delete.
         within: what is compared: calls that differ in nothing but the request's text (``"scope"``), all of one
@@ -64,11 +64,11 @@ def duplicates(
         EmbedderError, StoreError: what is owed cannot be embedded; the store failed.
     """
     least = _least(by, min_similarity)
-    pool, rows = _collected(manager, where, by, within)
+    pool, rows = _read_rows(manager, where, by, within)
     measure = rows.measure(pool)
     groups = Groups(len(rows))
     groups.join_near(measure, least)
-    kept, similarity = _gathered(rows, groups, measure, least)
+    kept, similarity = _keep_best(rows, groups, measure, least)
     sizes = np.bincount(kept, minlength=len(rows))
     members = [place for place in rows.by_merit() if sizes[kept[place]] > 1]
     members.sort(key=lambda place: (-sizes[kept[place]], kept[place], place != kept[place], -similarity[place]))
@@ -85,7 +85,7 @@ def duplicates(
             "similarity": float(similarity[place]),
             "same_answer": rows.answers[place] == rows.answers[best],
         }
-    return found_frame(pool, notes, _NAMES)
+    return review_frame(pool, notes, _NAMES)
 
 
 def conflicts(
@@ -96,7 +96,7 @@ def conflicts(
     min_similarity: float | None = None,
     within: str = "scope",
 ) -> pd.DataFrame:
-    """Experiences whose requests say the same and whose answers do not, in groups; the best of each first.
+    """Experiences with the same request and different answers, in groups; the best of each group first.
 
     Each row has one in its group that is near to it and has another answer, but for case and spaces. The columns are
     those of `duplicates`; ``found.similarity`` is that to the best one, ``found.answers`` how many answers the group
@@ -105,7 +105,7 @@ def conflicts(
     Arguments and errors are those of `duplicates`.
     """
     least = _least(by, min_similarity)
-    pool, rows = _collected(manager, where, by, within, answered=True)
+    pool, rows = _read_rows(manager, where, by, within, answered=True)
     measure = rows.measure(pool)
     answers = rows.numbered_answers()
     groups = Groups(len(rows))
@@ -130,14 +130,14 @@ def conflicts(
             "same_answer": bool(answers[place] == answers[of]),
             "answers": ways[of],
         }
-    return found_frame(pool, notes, (*_NAMES, "answers"))
+    return review_frame(pool, notes, (*_NAMES, "answers"))
 
 
 @dataclass
 class _Rows:
-    """What must be known of all rows at once to compare them."""
+    """Data of all rows that comparing them needs at once."""
 
-    letters: Letters | None
+    letters: MinHashSimilarity | None
     exact: bool
     ids: list[str] = field(default_factory=list)
     answers: list[bytes] = field(default_factory=list)
@@ -160,26 +160,26 @@ class _Rows:
     def by_merit(self) -> list[int]:
         return sorted(range(len(self)), key=lambda place: (self.merits[place], self.ids[place]), reverse=True)
 
-    def numbered_answers(self) -> Places:
+    def numbered_answers(self) -> RowNumbers:
         numbers: dict[bytes, int] = {}
         return np.array([numbers.setdefault(answer, len(numbers)) for answer in self.answers], dtype=np.int64)
 
-    def measure(self, pool: Pool) -> Measure:
+    def measure(self, pool: Pool) -> SimilarityMeasure:
         scopes = np.array(self.scopes, dtype=np.int64)
         if self.exact:
             return _Same(scopes)
         if self.letters is not None:
             return self.letters
-        return stored_meaning(pool, self.ids, scopes, whole=True)
+        return stored_vectors(pool, self.ids, scopes, whole=True)
 
 
 class _Same:
-    """A measure by which those of one scope are the same."""
+    """Measure of equality: rows of one scope are the same."""
 
-    def __init__(self, scopes: Places) -> None:
+    def __init__(self, scopes: RowNumbers) -> None:
         self._scopes = scopes
 
-    def pairs(self, least: float, apart: Apart) -> Iterator[tuple[Places, Places]]:  # noqa: ARG002
+    def pairs(self, least: float, apart: Apart) -> Iterator[tuple[RowNumbers, RowNumbers]]:  # noqa: ARG002
         """Each with the first of its scope, and with the first that is still apart then: that joins all that differ."""
         _, first, inverse = np.unique(self._scopes, return_index=True, return_inverse=True)
         rows = np.arange(len(inverse))
@@ -194,22 +194,22 @@ class _Same:
             worth = apart(other[inverse[rows]], rows)
             yield other[inverse[rows]][worth], rows[worth]
 
-    def similarity(self, one: Places, other: Places) -> npt.NDArray[np.float32]:
+    def similarity(self, one: RowNumbers, other: RowNumbers) -> npt.NDArray[np.float32]:
         same: npt.NDArray[np.float32] = (self._scopes[one] == self._scopes[other]).astype(np.float32)
         return same
 
 
 def _digest(text: str) -> bytes:
-    """The same for texts that say the same, but for case and spaces."""
+    """Digest that is equal for texts that differ in case and spaces only."""
     return hashlib.blake2b(plain(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _collected(
+def _read_rows(
     manager: ExpManager, where: Mapping[str, Any] | None, by: str, within: str, *, answered: bool = False
 ) -> tuple[Pool, _Rows]:
     one_of("within", within, _WITHIN)
-    pool, records = scanned(manager, where, "reading requests")
-    rows = _Rows(Letters() if by == "letters" else None, by == "exact")
+    pool, records = scan_rows(manager, where, "reading requests")
+    rows = _Rows(MinHashSimilarity() if by == "letters" else None, by == "exact")
     now = now_us()
     for record in records:
         if answered and (record.answer is None or record.kind != "success"):
@@ -223,8 +223,10 @@ def _collected(
     return pool, rows
 
 
-def _gathered(rows: _Rows, groups: Groups, measure: Measure, least: float) -> tuple[Places, npt.NDArray[np.float32]]:
-    """Of each row the one that is kept instead, itself where it is kept, and how near they are.
+def _keep_best(
+    rows: _Rows, groups: Groups, measure: SimilarityMeasure, least: float
+) -> tuple[RowNumbers, npt.NDArray[np.float32]]:
+    """For each row the row that is kept instead, itself where it is kept, and their similarity.
 
     The best row of a group takes what is near to it; the best of the others goes on, until nobody is left. Chains, of
     which the ends are far from each other, so become several.
@@ -245,15 +247,11 @@ def _gathered(rows: _Rows, groups: Groups, measure: Measure, least: float) -> tu
 
 
 def _requests(pool: Pool, rows: _Rows, places: Iterable[int]) -> dict[int, str]:
-    """The beginnings of requests, for reasons."""
+    """Beginnings of requests, for reasons."""
     wanted = [*places]
-    found: dict[int, str] = {}
-    for start in range(0, len(wanted), _BATCH):
-        part = wanted[start : start + _BATCH]
-        records = pool.store.get_many(pool.space, [rows.ids[place] for place in part], by="id")
-        for place, record in zip(part, records, strict=True):
-            found[place] = "what is gone now" if record is None else short(record.request)
-    return found
+    found = rows_by_id(pool.store, pool.namespace, (rows.ids[place] for place in wanted))
+    texts = ("what is gone now" if record is None else short(record.request) for _, record in found)
+    return dict(zip(wanted, texts, strict=True))
 
 
 def _least(by: str, given: float | None) -> float:

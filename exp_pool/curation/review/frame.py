@@ -1,20 +1,20 @@
-"""Frames of what was found: rows with reasons, which can be edited and applied like any other frame."""
+"""Frames of review results: rows with reasons, which can be edited and applied like any other frame."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from exp_pool.core.contracts.plugs import RecordQuery
 from exp_pool.core.filters import parse_where
 from exp_pool.core.record import Record
 from exp_pool.curation.columns import FOUND
-from exp_pool.curation.frames import frame_of, settle
+from exp_pool.curation.frames import frame_of, recover_unfinished
 from exp_pool.curation.optional_packages import package
 from exp_pool.errors import InvalidInputError
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.progress import watched
+from exp_pool.stores.pages import rows_by_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from exp_pool.api.manager import ExpManager
     from exp_pool.api.pool import Pool
 
-_BATCH = 500
 _TEXT = 60  # characters of a request in a reason
 _SHOWN = (
     *("function", "request", "response", "expected", "annotated", "kind", "trust", "score", "access_count"),
@@ -33,36 +32,45 @@ Notes = Mapping[str, Mapping[str, Any]]
 """What was found about rows, by id, in the order in which they are shown; the same names for each."""
 
 
-def scanned(
+def scan_rows(
     manager: ExpManager, where: Mapping[str, Any] | None, what: str, *, history: bool = False
 ) -> tuple[Pool, Iterator[Record]]:
-    """The pool, and the rows that meet the conditions, expired and quarantined ones too, with a progress bar.
+    """Pool and the rows that meet the conditions, with a progress bar. Expired and quarantined rows are included.
+
+    Args:
+        manager: whose pool.
+        where: conditions, as in queries.
+        what: is being done, for the progress bar.
+        history: earlier answers, too.
 
     Raises:
         InvalidInputError: an unknown field in `where`.
     """
     pool = manager.sync
     package("pandas", "curation")
-    settle(pool)
-    query = RecordQuery(pool.space, parse_where(where), history=history)
+    recover_unfinished(pool)
+    query = RecordQuery(pool.namespace, parse_where(where), history=history)
     return pool, watched(pool.store.scan(query), what, pool.store.count(query))
 
 
-def found_frame(pool: Pool, notes: Notes, names: Sequence[str]) -> pd.DataFrame:
-    """The rows of these ids with the notes as ``found.<name>``, and whether each is in use (``found.state``).
+def review_frame(pool: Pool, notes: Notes, names: Sequence[str]) -> pd.DataFrame:
+    """Frame of rows with notes as ``found.<name>``, and whether each row is in use (``found.state``).
 
     What was deleted meanwhile is left out.
+
+    Args:
+        pool: where the rows are.
+        notes: by id, in the order of the frame.
+        names: of the notes.
     """
     states: dict[str, str] = {}
     now = now_us()
 
     def there() -> Iterator[Record]:
-        ids = iter(notes)
-        while batch := list(islice(ids, _BATCH)):
-            for record in pool.store.get_many(pool.space, batch, by="id"):
-                if record is not None:
-                    states[record.id] = state(record, now)
-                    yield record
+        for id_, record in rows_by_id(pool.store, pool.namespace, notes):
+            if record is not None:
+                states[id_] = state(record, now)
+                yield record
 
     frame = frame_of(pool, there(), _SHOWN)
     pandas = package("pandas", "curation")
@@ -74,7 +82,7 @@ def found_frame(pool: Pool, notes: Notes, names: Sequence[str]) -> pd.DataFrame:
 
 
 def state(record: Record, now: int) -> str:
-    """Why a row answers nothing, in words; ``in use`` where it does."""
+    """Reasons why a row answers nothing, in words; ``in use`` where it does."""
     reasons = [
         why
         for why, holds in (
@@ -88,7 +96,7 @@ def state(record: Record, now: int) -> str:
 
 
 def merit(record: Record, now: int) -> tuple[Any, ...]:
-    """The more, the better: annotated by a person, in use, scored well, used much, new."""
+    """Sort key of the best row: annotated by a person, in use, scored well, used much, new."""
     in_use = record.trust == "trusted" and not record.expired(now)
     return record.annotated, in_use, record.score or 0.0, record.access_count, record.created_at
 
@@ -100,7 +108,13 @@ def short(text: str) -> str:
 
 
 def at_least(name: str, value: Any, low: float, high: float) -> float:
-    """A number of this range.
+    """Check a number against a range.
+
+    Args:
+        name: of the parameter, for the message.
+        value: what was passed.
+        low: the least that may be.
+        high: the most that may be.
 
     Raises:
         InvalidInputError: it is none.
@@ -111,7 +125,12 @@ def at_least(name: str, value: Any, low: float, high: float) -> float:
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
-    """One of these words.
+    """Check a word against a list.
+
+    Args:
+        name: of the parameter, for the message.
+        value: what was passed.
+        choices: what may be.
 
     Raises:
         InvalidInputError: it is none.

@@ -1,4 +1,4 @@
-"""What is not worth keeping, perhaps: what nobody uses, and what scorers think little of."""
+"""Low-quality experiences: stale ones, and those that scorers rated low."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from exp_pool.core.record import Record, read_scores
 from exp_pool.core.ttl import Duration, to_seconds
-from exp_pool.curation.review.frame import at_least, found_frame, scanned
+from exp_pool.curation.review.frame import at_least, review_frame, scan_rows
 from exp_pool.runtime.clock import now_us, to_datetime
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def stale(manager: ExpManager, where: Mapping[str, Any] | None = None, *, unused_for: Duration = "30d") -> pd.DataFrame:
-    """Experiences that answer nothing: expired, superseded by a later answer, or not used for long; the oldest first.
+    """Stale experiences: expired, superseded by a later answer, or unused for long; the oldest first.
 
     Args:
         manager: whose pool.
@@ -36,13 +36,13 @@ def stale(manager: ExpManager, where: Mapping[str, Any] | None = None, *, unused
     seconds = to_seconds(unused_for, "unused_for")
     now = now_us()
     before = now - int((seconds or 0) * 1e6)
-    pool, records = scanned(manager, where, "looking for what is stale", history=True)
+    pool, records = scan_rows(manager, where, "looking for what is stale", history=True)
     notes = {
         record.id: {"reason": "; ".join(why), "protected": record.protected}
         for record in records
         if (why := _stale(record, now, before))
     }
-    return found_frame(pool, notes, ("reason", "protected"))
+    return review_frame(pool, notes, ("reason", "protected"))
 
 
 def _stale(record: Record, now: int, before: int) -> list[str]:
@@ -63,13 +63,9 @@ def _day(moment: int) -> str:
 
 
 def low_scores(
-    manager: ExpManager,
-    where: Mapping[str, Any] | None = None,
-    *,
-    below: float = 0.5,
-    scorer: str | None = None,
+    manager: ExpManager, where: Mapping[str, Any] | None = None, *, below: float = 0.5, scorer: str | None = None
 ) -> pd.DataFrame:
-    """Experiences that were scored low, the lowest first, with what the scorer said.
+    """Experiences with low scores, the lowest first, and the reason of the scorer.
 
     Args:
         manager: whose pool.
@@ -87,7 +83,7 @@ def low_scores(
         StoreError: the store failed.
     """
     at_least("below", below, 0.0, 1.0)
-    pool, records = scanned(manager, where, "looking for low scores")
+    pool, records = scan_rows(manager, where, "looking for low scores")
     found: list[tuple[float, str, dict[str, Any]]] = []
     for record in records:
         scores = read_scores(record.scores)
@@ -97,4 +93,4 @@ def low_scores(
             said = f"{name}: {score.value:g}" + (f", {score.reason}" if score.reason else "")
             found.append((score.value, record.id, {"reason": said, "scorer": name, "score": score.value}))
     found.sort(key=lambda row: row[:2])
-    return found_frame(pool, {id_: note for _, id_, note in found}, ("reason", "scorer", "score"))
+    return review_frame(pool, {id_: note for _, id_, note in found}, ("reason", "scorer", "score"))

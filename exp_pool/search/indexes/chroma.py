@@ -10,18 +10,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from exp_pool.core.config import ExpPoolConfig
-from exp_pool.core.contracts.plugs import Neighbour, RecordStore, VectorQuery, VectorRow
+from exp_pool.core.contracts.plugs import RecordStore
+from exp_pool.search.indexes._chroma_collection import HNSW, ChromaCollection
 from exp_pool.search.indexes._chroma_probe import COLLECTION, client
-from exp_pool.search.indexes._chroma_rows import HNSW, nearest, upsert
 from exp_pool.search.indexes._folder_index import FolderIndex
-from exp_pool.search.indexes._identifiers import quote, unquote
+from exp_pool.search.indexes._identifiers import unquote
 
 _PROBE_S = 60.0  # and a second for each MiB
 
@@ -48,8 +45,8 @@ class ChromaIndex(FolderIndex):
         """The index of ``chroma:///folder``."""
         return cls(location, timeout_s=config.store_timeout)
 
-    def _open(self, folder: Path) -> _ChromaCollection:
-        return _ChromaCollection(folder, self._hnsw)
+    def _open(self, folder: Path) -> _FolderCollection:
+        return _FolderCollection(folder, self._hnsw)
 
     def _found_in(self, folder: Path) -> set[str] | None:
         """What another process finds there; None where it dies, complains or takes too long."""
@@ -65,26 +62,14 @@ class ChromaIndex(FolderIndex):
         return {unquote(str(id_)) for id_ in found}
 
 
-class _ChromaCollection:
-    """One Chroma of its own, with one collection."""
+class _FolderCollection(ChromaCollection):
+    """The one collection of a Chroma of its own, in a folder."""
 
     def __init__(self, folder: Path, hnsw: dict[str, Any]) -> None:
         self._client = client(folder)
-        self._rows = self._client.get_or_create_collection(
-            COLLECTION, configuration={"hnsw": hnsw}, embedding_function=None
+        super().__init__(
+            self._client.get_or_create_collection(COLLECTION, configuration={"hnsw": hnsw}, embedding_function=None)
         )
-
-    def upsert(self, rows: Sequence[VectorRow]) -> None:
-        upsert(self._rows, rows)
-
-    def delete(self, ids: Sequence[str]) -> None:
-        self._rows.delete(ids=[quote(id_) for id_ in ids])
-
-    def nearest(self, vector: np.ndarray, query: VectorQuery) -> list[Neighbour]:
-        return nearest(self._rows, vector, query)
-
-    def count(self) -> int:
-        return int(self._rows.count())
 
     def settle(self) -> None:
         """Nothing to do: what Chroma has not put into its graph it searches beside it."""

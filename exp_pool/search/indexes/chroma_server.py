@@ -10,6 +10,7 @@ that client is built, is used instead, with a bound on each request.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -18,8 +19,8 @@ from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore
 from exp_pool.errors import ConfigurationError, VectorIndexError
 from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.search.indexes._address import Address, parse
-from exp_pool.search.indexes._chroma_rows import HNSW, nearest, upsert
-from exp_pool.search.indexes._identifiers import digest, quote
+from exp_pool.search.indexes._chroma_collection import HNSW, ChromaCollection
+from exp_pool.search.indexes._identifiers import digest
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ class ChromaServerIndex:
             raise ConfigurationError(f"index={self._address.shown!r} names a tenant only; write /tenant/database")
         self._timeout_s = timeout_s
         self._server: _Server | None = None
-        self._collections: dict[IndexPartition, Any] = {}
+        self._collections: dict[IndexPartition, ChromaCollection] = {}
 
     @classmethod
     def from_url(cls, url: str, config: ExpPoolConfig, store: RecordStore) -> ChromaServerIndex:  # noqa: ARG003
@@ -66,28 +67,27 @@ class ChromaServerIndex:
         name = f"{_prefix(partition.namespace, pool)}{digest(partition.embedder)}"
         collection = self._do(lambda: self._connected().collection(name))
         self._collections[partition] = collection
-        return str(collection.id)
+        return collection.id
 
     def upsert_many(self, partition: IndexPartition, rows: Sequence[VectorRow]) -> None:
         collection = self._collection(partition)
         for start in range(0, len(rows), _BATCH):
-            self._do(lambda some=rows[start : start + _BATCH]: upsert(collection, some))  # type: ignore[misc]
+            self._do(functools.partial(collection.upsert, rows[start : start + _BATCH]))
 
     def delete_many(self, partition: IndexPartition, ids: Sequence[str]) -> None:
         collection = self._collection(partition)
-        quoted = [quote(id_) for id_ in dict.fromkeys(ids)]  # Chroma refuses an id that stands there twice
-        for start in range(0, len(quoted), _BATCH):
-            self._do(lambda some=quoted[start : start + _BATCH]: collection.delete(ids=some))  # type: ignore[misc]
+        unique = list(dict.fromkeys(ids))
+        for start in range(0, len(unique), _BATCH):
+            self._do(functools.partial(collection.delete, unique[start : start + _BATCH]))
 
     def count(self, partition: IndexPartition) -> int:
-        collection = self._collection(partition)
-        return self._do(lambda: int(collection.count()))
+        return self._do(self._collection(partition).count)
 
     def search(self, query: VectorQuery) -> list[list[Neighbour]]:
         collection = self._collections.get(IndexPartition(query.namespace, query.embedder))
         if collection is None:
             return [[] for _ in query.vectors]
-        return self._do(lambda: [nearest(collection, vector, query) for vector in query.vectors])
+        return self._do(lambda: [collection.nearest(vector, query) for vector in query.vectors])
 
     def clear(self, namespace: str, pool: str) -> None:
         for partition in [partition for partition in self._collections if partition.namespace == namespace]:
@@ -100,7 +100,7 @@ class ChromaServerIndex:
         if server is not None:
             server.close()
 
-    def _collection(self, partition: IndexPartition) -> Any:
+    def _collection(self, partition: IndexPartition) -> ChromaCollection:
         collection = self._collections.get(partition)
         if collection is None:
             raise VectorIndexError(f"{partition} is not open")
@@ -152,12 +152,12 @@ class _Server:
         self._api._session.timeout = httpx.Timeout(timeout_s)  # noqa: SLF001  (no setting says it)
         self._system.start()
 
-    def collection(self, name: str) -> Any:
+    def collection(self, name: str) -> ChromaCollection:
         """The collection of this name, made where there is none."""
         from chromadb.api.models.Collection import Collection
 
         model = self._api.get_or_create_collection(name=name, configuration={"hnsw": HNSW}, **self._where)
-        return Collection(client=self._api, model=model, embedding_function=None)
+        return ChromaCollection(Collection(client=self._api, model=model, embedding_function=None))
 
     def drop(self, prefix: str) -> None:
         """Remove the collections whose names begin so."""

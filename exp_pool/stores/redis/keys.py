@@ -98,6 +98,6 @@ def id_of(handle: bytes) -> str:
     return decoded(handle[HEAD:])
 
 
-def is_reserved(entry: bytes) -> bool:
+def is_reserved(handle: bytes) -> bool:
     """Whether an id has no listed row yet: it was reserved by an intent."""
-    return entry.startswith(_NO_PLACE)
+    return handle.startswith(_NO_PLACE)

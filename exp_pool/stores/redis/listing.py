@@ -6,13 +6,13 @@ takes the changes of only the very next version, and otherwise has to be told ev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from exp_pool.runtime.clock import now_us
 from exp_pool.stores.redis.key_group import KeyGroup
-from exp_pool.stores.redis.keys import LISTED, Keys
-from exp_pool.stores.redis.packed import encoded, load
+from exp_pool.stores.redis.keys import HEAD, LISTED, Keys, Listing
+from exp_pool.stores.redis.packed import decoded, encoded, load
 from exp_pool.stores.redis.scripts import LIST, run
 from exp_pool.stores.redis.server import Command, Server
 
@@ -97,14 +97,48 @@ class Listings:
         for page in pages(list(intents)):
             self._server.until_done(attempt, page)
 
-    def left_behind(self, namespace: str) -> Command:
+    def _left_behind(self, namespace: str) -> Command:
         """The command that asks for intents whose clients must be dead; what it gives is for `Intent.read`."""
         old = f"({now_us() - LEFT_BEHIND_US}"
         return ("ZRANGEBYSCORE", self._keys.listing(namespace).marks, "-inf", old, "LIMIT", 0, _RECOVERED_AT_ONCE)
 
+    def ask(self, namespace: str, *commands: Command) -> list[Any]:
+        """Replies about a namespace's listing, which shows everything that was ever written."""
+        return self.ask_each([namespace], lambda _: commands)[namespace]
+
+    def ask_each(
+        self, namespaces: Sequence[str], commands_of: Callable[[Listing], Sequence[Command]]
+    ) -> dict[str, list[Any]]:
+        """Replies about the listings of several namespaces, in one round trip; in a second one after a recovery."""
+        found: dict[str, list[Any]] = {}
+        left = list(namespaces)
+        for recovering in (True, False):  # once: to a clock that is fast, intents look old that the server keeps
+            asking = {name: (self._left_behind(name), *commands_of(self._keys.listing(name))) for name in left}
+            replies = iter(self._server.pipeline([command for commands in asking.values() for command in commands]))
+            left = []
+            for name, commands in asking.items():
+                intents, *found[name] = [next(replies) for _ in commands]
+                if intents and recovering:
+                    self.recover(name, map(Intent.read, intents))
+                    left.append(name)
+        return found
+
+    def namespaces(self) -> list[str]:
+        """Every namespace that anything was ever written to, in order."""
+        return sorted(decoded(raw) for raw in self._server.call("SMEMBERS", self._keys.namespaces))
+
+    def handles_of(self, namespace: str, ids: Iterable[str]) -> dict[str, bytes]:
+        """The handles of the rows of these ids; see `is_reserved` for rows that are not there yet."""
+        found: dict[str, bytes] = {}
+        at = self._keys.listing(namespace).ids
+        for page in pages(list(dict.fromkeys(ids))):
+            entries = self._server.call("HMGET", at, *map(encoded, page))
+            found |= {id_: raw[:HEAD] + encoded(id_) for id_, raw in zip(page, entries, strict=True) if raw is not None}
+        return found
+
     def recover_left_behind(self, namespace: str) -> bool:
         """Recover what clients left behind; whether there was anything."""
-        found = self._server.call(*self.left_behind(namespace))
+        found = self._server.call(*self._left_behind(namespace))
         self.recover(namespace, map(Intent.read, found))
         return bool(found)
 

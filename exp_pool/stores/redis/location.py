@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from exp_pool.errors import ConfigurationError
-from exp_pool.runtime.urls import without_password
+from exp_pool.runtime.display import without_password
 
 _OPTIONS = ("prefix", "durable", "tls")
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")

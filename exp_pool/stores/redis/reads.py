@@ -1,129 +1,133 @@
-"""Reads that go through the listing of a namespace: first where rows stand, then the rows, page by page.
+"""Reads of a pool in Redis: first where rows stand, by the listing of their namespace, then the rows, page by page.
 
-A handle that leads to no row is skipped: the row has just gone. Intents that a client left behind are looked for in the
-same round trip; where there are any, they are recovered and the listing is read once more.
+A handle that leads to no row is skipped: the row has just gone.
 """
 
 from __future__ import annotations
 
+import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
-from exp_pool.core.contracts.plugs import SCAN_ORDERS, IndexPartition, RecordQuery, RequestRow, VectorRow
-from exp_pool.core.record import Record, TaskKind, hash_text
+from exp_pool.core.contracts.plugs import (
+    SCAN_ORDERS,
+    Deletion,
+    IndexPartition,
+    RecordQuery,
+    RequestRow,
+    Usage,
+    VectorRow,
+)
+from exp_pool.core.record import Record, TaskKind, Vector, hash_text
 from exp_pool.runtime.clock import now_us
-from exp_pool.stores.redis.keys import HEAD, Keys, Listing, group_of, id_of, is_reserved, short_digest
-from exp_pool.stores.redis.listing import PAGE, Intent, Listings, pages
-from exp_pool.stores.redis.packed import StoredRow, StoredVector, decoded, encoded, unpack, unpack_vector
-from exp_pool.stores.redis.server import Command, Server
+from exp_pool.stores.redis.failures import translated
+from exp_pool.stores.redis.keys import HEAD, group_of, id_of, is_reserved, short_digest
+from exp_pool.stores.redis.listing import PAGE, Listings, pages
+from exp_pool.stores.redis.location import Location
+from exp_pool.stores.redis.notes import RedisNotes
+from exp_pool.stores.redis.packed import StoredRow, StoredVector, decoded, unpack, unpack_vector
 from exp_pool.stores.rules import matches, order_of
 
 _FIRST_PAGES = (20, 100)  # rows read at first: who counts to a limit, or wants the last one, needs few
 _SHORT = 16  # characters of a `short_digest` before a handle
 
 
-class RowReader:
-    """Finds rows of a pool."""
+@translated
+class RedisReads(RedisNotes):
+    """What the store reads of rows and their listings.
 
-    def __init__(self, server: Server, keys: Keys, listings: Listings) -> None:
-        self._server = server
-        self._keys = keys
-        self._listings = listings
+    Args:
+        location: what the URL says.
+        timeout_s: seconds that each command may take, and that other clients are waited for.
+    """
 
-    def ask(self, namespace: str, *commands: Command) -> list[Any]:
-        """Replies about a namespace's listing, which shows everything that was ever written."""
-        return self.ask_each([namespace], lambda _: commands)[namespace]
-
-    def ask_each(
-        self, namespaces: Sequence[str], commands_of: Callable[[Listing], Sequence[Command]]
-    ) -> dict[str, list[Any]]:
-        """Replies about the listings of several namespaces, in one round trip."""
-        found: dict[str, list[Any]] = {}
-        left = list(namespaces)
-        for recovering in (True, False):  # once: to a clock that is fast, intents look old that the server keeps
-            asking = {name: (self._listings.left_behind(name), *commands_of(self._keys.listing(name))) for name in left}
-            replies = iter(self._server.pipeline([command for commands in asking.values() for command in commands]))
-            left = []
-            for name, commands in asking.items():
-                intents, *found[name] = [next(replies) for _ in commands]
-                if intents and recovering:
-                    self._listings.recover(name, map(Intent.read, intents))
-                    left.append(name)
-        return found
-
-    def namespaces(self) -> list[str]:
-        """Every namespace that anything was ever written to, in order."""
-        return sorted(decoded(raw) for raw in self._server.call("SMEMBERS", self._keys.namespaces))
+    def __init__(self, location: Location, timeout_s: float) -> None:
+        super().__init__(location, timeout_s)
+        self._listings = Listings(self._server, self._keys)
 
     # Rows
 
-    def entries(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes]:
-        """Where the rows of these ids stand, or are going to stand."""
-        found: dict[str, bytes] = {}
-        listing = self._keys.listing(namespace)
-        for page in pages(list(dict.fromkeys(ids))):
-            values = self._server.call("HMGET", listing.ids, *map(encoded, page))
-            found |= {id_: raw for id_, raw in zip(page, values, strict=True) if raw is not None}
+    def get_many(self, namespace: str, refs: Sequence[str], *, by: Literal["key", "id"] = "key") -> list[Record | None]:
+        found: list[Record | None] = []
+        for page in pages(refs):
+            if by == "key":
+                groups = [self._keys.group(self._keys.group_name(namespace, key)) for key in page]
+                stored = [unpack(raw) for raw in self._server.pipeline([("HGET", group, "=") for group in groups])]
+                found += [None if row is None else row.record for row in stored]
+            else:
+                by_id = self._by_id(namespace, page)
+                found += [by_id.get(id_) for id_ in page]
         return found
 
-    def rows_of(self, handles: Sequence[bytes]) -> list[StoredRow | None]:
-        """The rows that stand there."""
-        if not handles:
-            return []
+    def _by_id(self, namespace: str, ids: Sequence[str]) -> dict[str, Record]:
+        handles = self._listings.handles_of(namespace, ids)
+        rows = zip(handles, self._rows_at(list(handles.values())), strict=True)
+        return {id_: stored.record for id_, stored in rows if stored is not None}
+
+    def usage(self, namespace: str) -> Usage:
+        listing = self._keys.listing(namespace)
+        rows, size = self._listings.ask(namespace, ("ZCARD", listing.rows), ("HGET", listing.counters, "bytes"))
+        return Usage(rows, int(size or 0))
+
+    def namespaces(self) -> list[str]:
+        kept = self._listings.ask_each(
+            self._listings.namespaces(),
+            lambda at: [("EXISTS", at.rows, at.tombs, at.states, at.logs), ("HEXISTS", at.counters, "cutoff")],
+        )
+        return [namespace for namespace, something in kept.items() if namespace and any(something)]
+
+    def _rows_at(self, handles: Sequence[bytes]) -> list[StoredRow | None]:
         commands = [("HMGET", self._keys.group(group_of(h)), "=", b"r:" + h[HEAD:]) for h in handles]
         return [_of(values, id_of(h)) for h, values in zip(handles, self._server.pipeline(commands), strict=True)]
 
     def scan(
         self, query: RecordQuery, *, order_by: str = "created_at", descending: bool = False, limit: int | None = None
     ) -> Iterator[Record]:
-        """See `RecordStore.scan`. By creation, rows are read as they are asked for; by another order, twice."""
+        """By creation, rows are read as they are asked for; by another order, twice."""
         assert order_by in SCAN_ORDERS
         now = now_us()
-        handles: Iterable[bytes] = self.handles(query, now, descending=descending)
+        handles: Iterable[bytes] = self._handles(query, now, descending=descending)
         if order_by != "created_at":
-            rows = self._matching(sorted(handles, key=_place), query, now)
+            rows = self._matching_at(sorted(handles, key=_place), query, now)
             found = [(order_of(getattr(row, order_by)), handle) for handle, row in rows]
             found.sort(key=lambda pair: pair[0], reverse=descending)  # ties stay in the order of insertion
             handles = [handle for _, handle in found[:limit]]
-        for _, row in itertools.islice(self._matching(handles, query, now), limit):
+        for _, row in itertools.islice(self._matching_at(handles, query, now), limit):
             yield row
 
-    def count(self, query: RecordQuery, limit: int | None) -> int:
-        """See `RecordStore.count`."""
+    def count(self, query: RecordQuery, *, limit: int | None = None) -> int:
         if query.namespace is not None and query == RecordQuery(query.namespace, history=query.history):
             listing = self._keys.listing(query.namespace)
-            (found,) = self.ask(query.namespace, ("ZCARD", listing.rows if query.history else listing.current))
+            (found,) = self._listings.ask(
+                query.namespace, ("ZCARD", listing.rows if query.history else listing.current)
+            )
             return int(found) if limit is None else min(int(found), limit)
-        return sum(1 for _ in itertools.islice(self.matching(query), limit))
+        return sum(1 for _ in itertools.islice(self._matching(query), limit))
 
-    def matching(self, query: RecordQuery) -> Iterator[tuple[bytes, Record]]:
+    def _matching(self, query: RecordQuery) -> Iterator[tuple[bytes, Record]]:
         """Rows that the query finds, and where they stand; in the order of their creation."""
         now = now_us()
-        return self._matching(self.handles(query, now), query, now)
+        return self._matching_at(self._handles(query, now), query, now)
 
-    def _matching(self, handles: Iterable[bytes], query: RecordQuery, now: int) -> Iterator[tuple[bytes, Record]]:
+    def _matching_at(self, handles: Iterable[bytes], query: RecordQuery, now: int) -> Iterator[tuple[bytes, Record]]:
         left = iter(handles)
         for size in itertools.chain(_FIRST_PAGES, itertools.repeat(PAGE)):
             page = list(itertools.islice(left, size))
-            for handle, stored in zip(page, self.rows_of(page), strict=True):
+            for handle, stored in zip(page, self._rows_at(page), strict=True):
                 if stored is not None and matches(stored.record, query, now):
                     yield handle, stored.record
             if len(page) < size:
                 return
 
-    def handles(self, query: RecordQuery, now: int, *, descending: bool = False) -> Iterator[bytes]:
-        """Where rows may stand that the query finds, by creation, ties in the order of insertion.
-
-        Args:
-            query: narrows the listing where it names ids, keys, requests or a task.
-            now: microseconds.
-            descending: the newest first; ties stay in the order of insertion.
-        """
-        spaces = self.namespaces() if query.namespace is None else [query.namespace]
+    def _handles(self, query: RecordQuery, now: int, *, descending: bool = False) -> Iterator[bytes]:
+        """Where rows may stand that the query finds, by creation, ties in the order of insertion."""
+        spaces = self._listings.namespaces() if query.namespace is None else [query.namespace]
         if query.pending is not None:  # of all namespaces at once: the worker asks this every second
             due = "embed" if query.pending is TaskKind.EMBED else "score"
-            few = self.ask_each(spaces, lambda listing: [("ZRANGEBYSCORE", getattr(listing, due), "-inf", now)])
+            few = self._listings.ask_each(
+                spaces, lambda listing: [("ZRANGEBYSCORE", getattr(listing, due), "-inf", now)]
+            )
             found = [pair for namespace, (some,) in few.items() for pair in self._created(namespace, some)]
         else:
             few_of = [self._candidates(namespace, query) for namespace in spaces]
@@ -133,7 +137,9 @@ class RowReader:
             found = []
             for namespace, some in zip(spaces, few_of, strict=True):
                 if some is None:
-                    (flat,) = self.ask(namespace, ("ZRANGE", self._keys.listing(namespace).rows, 0, -1, "WITHSCORES"))
+                    (flat,) = self._listings.ask(
+                        namespace, ("ZRANGE", self._keys.listing(namespace).rows, 0, -1, "WITHSCORES")
+                    )
                     found += _pairs(flat)
                 else:
                     found += some
@@ -143,11 +149,11 @@ class RowReader:
         """Every row of a namespace: some first, for those who want no more, then all others."""
         rows = self._keys.listing(namespace).rows
         walk, on, end = ("ZREVRANGE", "ZREVRANGEBYSCORE", "-inf") if descending else ("ZRANGE", "ZRANGEBYSCORE", "+inf")
-        (flat,) = self.ask(namespace, (walk, rows, 0, PAGE - 1, "WITHSCORES"))
+        (flat,) = self._listings.ask(namespace, (walk, rows, 0, PAGE - 1, "WITHSCORES"))
         if len(flat) == 2 * PAGE:
             edge = flat[-1]  # of the rows created at this very time some may be missing: they come with the others
             yield from _ordered([pair for pair in _pairs(flat) if pair[0] != float(edge)], descending=descending)
-            (flat,) = self.ask(namespace, (on, rows, edge, end, "WITHSCORES"))
+            (flat,) = self._listings.ask(namespace, (on, rows, edge, end, "WITHSCORES"))
         yield from _ordered(_pairs(flat), descending=descending)
 
     def _candidates(self, namespace: str, query: RecordQuery) -> list[tuple[float, bytes]] | None:
@@ -159,13 +165,12 @@ class RowReader:
                 continue
             texts = [text for text in wanted if isinstance(text, str)]
             if condition.field == "id":
-                entries = self.entries(namespace, texts)
-                standing = [raw[:HEAD] + encoded(id_) for id_, raw in entries.items() if not is_reserved(raw)]
-                return list(self._created(namespace, standing))
+                listed = self._listings.handles_of(namespace, texts).values()
+                return list(self._created(namespace, [handle for handle in listed if not is_reserved(handle)]))
             if condition.field == "request":
                 starts = [short_digest(hash_text(text)) for text in texts]
                 commands = [("ZRANGEBYLEX", listing.asked, b"[" + start, b"(" + start + b"~") for start in starts]
-                same = {member[_SHORT:] for members in self.ask(namespace, *commands) for member in members}
+                same = {member[_SHORT:] for members in self._listings.ask(namespace, *commands) for member in members}
                 return list(self._created(namespace, list(same)))
             if condition.field == "key":
                 return list(self._created(namespace, self._of_keys(namespace, texts)))
@@ -173,35 +178,48 @@ class RowReader:
 
     def _of_keys(self, namespace: str, texts: Sequence[str]) -> list[bytes]:
         groups = [self._keys.group(self._keys.group_name(namespace, text)) for text in texts]
-        found = self._server.pipeline([("HGETALL", group) for group in groups]) if groups else []
+        found = self._server.pipeline([("HGETALL", group) for group in groups])
         ids = [decoded(field[2:]) for fields in found for field in fields if field.startswith(b"r:")]
         ids += [stored.record.id for fields in found if (stored := unpack(fields.get(b"="))) is not None]
-        return [raw[:HEAD] + encoded(id_) for id_, raw in self.entries(namespace, ids).items()]
+        return list(self._listings.handles_of(namespace, ids).values())
 
     def _created(self, namespace: str, handles: Sequence[bytes]) -> Iterator[tuple[float, bytes]]:
         for page in pages(handles):
             times = self._server.call("ZMSCORE", self._keys.listing(namespace).rows, *page)
             yield from ((float(at), handle) for at, handle in zip(times, page, strict=True) if at is not None)
 
-    # Readers that follow changes
+    # Deletions, vectors, and readers that follow changes
+
+    def deletions(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[Deletion]:
+        tombs = self._keys.listing(namespace).tombs
+        (flat,) = self._listings.ask(namespace, ("ZRANGE", tombs, 0, -1, "WITHSCORES"))
+        found = ((decoded(id_), int(at)) for id_, at in zip(flat[::2], flat[1::2], strict=True))
+        return [Deletion(*pair) for pair in heapq.nsmallest(limit, (pair for pair in found if pair[0] > after))]
+
+    def get_vectors(self, namespace: str, ids: Sequence[str]) -> list[Vector | None]:
+        handles = self._listings.handles_of(namespace, ids)
+        found: dict[str, Vector] = {}
+        for page in pages(list(handles)):
+            stored = self._vectors_at([handles[id_] for id_ in page])
+            found |= {id_: one.vector for id_, one in zip(page, stored, strict=True) if one is not None}
+        return [found.get(id_) for id_ in ids]
 
     def _after(self, namespace: str, key: bytes, position: int, limit: int) -> Iterator[list[tuple[bytes, int]]]:
         """Members of a sorted set and their positions, the next ones after a position, so many at a time."""
         while True:
-            (flat,) = self.ask(
+            (flat,) = self._listings.ask(
                 namespace, ("ZRANGEBYSCORE", key, f"({position}", "+inf", "WITHSCORES", "LIMIT", 0, limit)
             )
             page = list(zip(flat[::2], map(int, flat[1::2]), strict=True))
             yield page
-            if len(page) < limit:
+            if not page or len(page) < limit:
                 return
             position = page[-1][1]
 
     def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
-        """See `RecordStore.requests_after`."""
         found: list[RequestRow] = []
         for page in self._after(namespace, self._keys.listing(namespace).current, position, limit):
-            for (_, place), stored in zip(page, self.rows_of([handle for handle, _ in page]), strict=True):
+            for (_, place), stored in zip(page, self._rows_at([handle for handle, _ in page]), strict=True):
                 if stored is not None and stored.record.is_current:
                     row = stored.record
                     found.append(RequestRow(row.id, row.function, row.version, row.request, place))
@@ -210,12 +228,11 @@ class RowReader:
         return found[:limit]
 
     def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
-        """See `RecordStore.vectors_after`."""
         found: list[VectorRow] = []
         mine = short_digest(embedder)
         for page in self._after(namespace, self._keys.listing(namespace).vectors, position, limit):
             at = [(member[_SHORT:], place) for member, place in page if member.startswith(mine)][: limit - len(found)]
-            for (handle, place), stored in zip(at, self.vectors_at([handle for handle, _ in at]), strict=True):
+            for (handle, place), stored in zip(at, self._vectors_at([handle for handle, _ in at]), strict=True):
                 there = stored is not None and stored.vector.embedder == embedder
                 gone = VectorRow(id_of(handle), namespace, "", "", "", place, None)
                 found.append(stored.row(namespace, place) if stored is not None and there else gone)
@@ -223,10 +240,7 @@ class RowReader:
                 break
         return found
 
-    def vectors_at(self, handles: Sequence[bytes]) -> list[StoredVector | None]:
-        """The vectors of the rows that stand there."""
-        if not handles:
-            return []
+    def _vectors_at(self, handles: Sequence[bytes]) -> list[StoredVector | None]:
         raws = self._server.pipeline([("HGET", self._keys.group(group_of(handle)), "x") for handle in handles])
         found = [unpack_vector(raw) for raw in raws]
         return [
@@ -234,10 +248,9 @@ class RowReader:
             for handle, stored in zip(handles, found, strict=True)
         ]
 
-    def partitions(self, namespace: str | None) -> dict[IndexPartition, int]:
-        """See `RecordStore.spaces`."""
-        spaces = self.namespaces() if namespace is None else [namespace]
-        found = self.ask_each(spaces, lambda listing: [("HGETALL", listing.spaces)])
+    def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
+        spaces = self._listings.namespaces() if namespace is None else [namespace]
+        found = self._listings.ask_each(spaces, lambda listing: [("HGETALL", listing.spaces)])
         return {
             IndexPartition(space, decoded(embedder)): int(count)
             for space, (counts,) in found.items()

@@ -16,7 +16,6 @@ from redis.exceptions import ResponseError
 from exp_pool.stores.redis.keys import Keys, group_of, id_of
 from exp_pool.stores.redis.listing import ANY_STAMP, Intent, Listings, pages
 from exp_pool.stores.redis.packed import encoded, unpack
-from exp_pool.stores.redis.reads import RowReader
 from exp_pool.stores.redis.server import Server
 
 _SCANNED = 1000
@@ -29,11 +28,10 @@ Ids: TypeAlias = dict[tuple[str, bytes], set[str]]
 class RepairTool:
     """Finds and repairs mismatches between rows and their listings."""
 
-    def __init__(self, server: Server, keys: Keys, listings: Listings, reader: RowReader) -> None:
+    def __init__(self, server: Server, keys: Keys, listings: Listings) -> None:
         self._server = server
         self._keys = keys
         self._listings = listings
-        self._reader = reader
 
     def vacuum(self) -> None:
         """Have the file of a server that keeps one written anew, so that what was deleted is no longer in it."""
@@ -58,7 +56,7 @@ class RepairTool:
 
     def repair(self) -> list[str]:
         """Set damaged rows aside, and list every key group as it is; what was done."""
-        for namespace in self._reader.namespaces():  # young intents, too, although their clients may be at it
+        for namespace in self._listings.namespaces():  # young intents, too, although their clients may be at it
             intents = self._server.call("ZRANGE", self._keys.listing(namespace).marks, 0, -1)
             self._listings.recover(namespace, map(Intent.read, intents))
         damaged, unlisted, missing = self._compare()
@@ -87,8 +85,8 @@ class RepairTool:
         Rows are damaged that cannot be read, or stand where rows of another key belong.
         """
         missing: Ids = defaultdict(set)
-        for namespace in self._reader.namespaces():
-            (handles,) = self._reader.ask(namespace, ("ZRANGE", self._keys.listing(namespace).rows, 0, -1))
+        for namespace in self._listings.namespaces():
+            (handles,) = self._listings.ask(namespace, ("ZRANGE", self._keys.listing(namespace).rows, 0, -1))
             for handle in handles:
                 missing[namespace, group_of(handle)].add(id_of(handle))
         damaged: list[tuple[bytes, bytes]] = []
@@ -120,9 +118,9 @@ class RepairTool:
 
     def _miscounted(self) -> Iterator[str]:
         """Counts that say something else than what they count; only rows make them, so only listing anew helps."""
-        for namespace in self._reader.namespaces():
+        for namespace in self._listings.namespaces():
             at = self._keys.listing(namespace)
-            vectors, gone, counts = self._reader.ask(
+            vectors, gone, counts = self._listings.ask(
                 namespace, ("ZCARD", at.vectors), ("ZCARD", at.gone), ("HVALS", at.spaces)
             )
             if vectors - gone != sum(map(int, counts)):

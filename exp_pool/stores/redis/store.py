@@ -15,11 +15,9 @@ between stays.
 from __future__ import annotations
 
 import functools
-import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import (
@@ -28,27 +26,22 @@ from exp_pool.core.contracts.plugs import (
     Deletion,
     Evicted,
     EvictionOrder,
-    IndexPartition,
     Put,
     PutMode,
     PutStatus,
     RecordQuery,
-    RequestRow,
     Touch,
-    Usage,
-    VectorRow,
 )
-from exp_pool.core.record import Record, TaskKind, Vector
+from exp_pool.core.record import Record, TaskKind
 from exp_pool.runtime.clock import monotonic, now_us
 from exp_pool.stores.listener import Listener
 from exp_pool.stores.redis.failures import translated
 from exp_pool.stores.redis.key_group import KeyGroup
 from exp_pool.stores.redis.keys import HEAD, group_of, id_of
-from exp_pool.stores.redis.listing import Intent, Listings, pages
+from exp_pool.stores.redis.listing import Intent, pages
 from exp_pool.stores.redis.location import Location, parse
-from exp_pool.stores.redis.notes import RedisNotes
-from exp_pool.stores.redis.packed import decoded, dump, encoded, unpack
-from exp_pool.stores.redis.reads import RowReader
+from exp_pool.stores.redis.packed import decoded, dump, encoded
+from exp_pool.stores.redis.reads import RedisReads
 from exp_pool.stores.redis.repair import RepairTool
 from exp_pool.stores.redis.scripts import CUT_OFF, FORGET, run
 from exp_pool.stores.redis.writes import Announced, GroupChange, Writer, put_all
@@ -61,7 +54,7 @@ _FORGOTTEN_AT_ONCE = 1000
 
 
 @translated
-class RedisStore(RedisNotes):
+class RedisStore(RedisReads):
     """A record store in Redis, shared by processes and hosts.
 
     Args:
@@ -73,10 +66,8 @@ class RedisStore(RedisNotes):
     def __init__(self, location: Location, timeout_s: float = 5.0, compress_above: int | None = 65536) -> None:
         super().__init__(location, timeout_s)
         self.capabilities = Capabilities(durable=location.durable, shared=True, leases=True)
-        self._listings = Listings(self._server, self._keys)
         self._writer = Writer(self._server, self._keys, self._listings, compress_above)
-        self._reader = RowReader(self._server, self._keys, self._listings)
-        self._repair_tool = RepairTool(self._server, self._keys, self._listings, self._reader)
+        self._repair_tool = RepairTool(self._server, self._keys, self._listings)
         self._tidied_us, self._recovered_s = 0, 0.0
 
     @classmethod
@@ -89,24 +80,6 @@ class RedisStore(RedisNotes):
         return cls(parse(location), config.store_timeout, config.compress_above)
 
     # Rows
-
-    def get_many(self, namespace: str, refs: Sequence[str], *, by: Literal["key", "id"] = "key") -> list[Record | None]:
-        found: list[Record | None] = []
-        for page in pages(refs):
-            if by == "key":
-                groups = [self._keys.group(self._keys.group_name(namespace, key)) for key in page]
-                stored = [unpack(raw) for raw in self._server.pipeline([("HGET", group, "=") for group in groups])]
-                found += [None if row is None else row.record for row in stored]
-            else:
-                by_id = self._by_id(namespace, page)
-                found += [by_id.get(id_) for id_ in page]
-        return found
-
-    def _by_id(self, namespace: str, ids: Sequence[str]) -> dict[str, Record]:
-        entries = self._reader.entries(namespace, ids)
-        handles = [raw[:HEAD] + encoded(id_) for id_, raw in entries.items()]
-        rows = zip(entries, self._reader.rows_of(handles), strict=True)
-        return {id_: stored.record for id_, stored in rows if stored is not None}
 
     def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
         return [status for some in _one_after_the_other(puts) for status in self._put(some)]
@@ -135,9 +108,9 @@ class RedisStore(RedisNotes):
             if put.mode is PutMode.UPDATE:
                 ids[put.record.namespace].append(put.record.id)
         return {
-            (namespace, id_): group_of(entry)
+            (namespace, id_): group_of(handle)
             for namespace, some in ids.items()
-            for id_, entry in self._reader.entries(namespace, some).items()
+            for id_, handle in self._listings.handles_of(namespace, some).items()
         }
 
     def _change(
@@ -156,8 +129,8 @@ class RedisStore(RedisNotes):
                 change(group, id_)
 
         by_group: defaultdict[bytes, dict[str, int]] = defaultdict(dict)
-        for id_, entry in self._reader.entries(namespace, list(ids)).items():
-            by_group[group_of(entry)][id_] = -1
+        for id_, handle in self._listings.handles_of(namespace, ids).items():
+            by_group[group_of(handle)][id_] = -1
         self._writer.run([
             GroupChange(namespace, group, functools.partial(decide, mine=mine), mine, listed, tombstones)
             for group, mine in by_group.items()
@@ -183,21 +156,9 @@ class RedisStore(RedisNotes):
         self._change(namespace, ids, remove, tombstones=tombstones)
         return removed
 
-    def usage(self, namespace: str) -> Usage:
-        listing = self._keys.listing(namespace)
-        rows, size = self._reader.ask(namespace, ("ZCARD", listing.rows), ("HGET", listing.counters, "bytes"))
-        return Usage(rows, int(size or 0))
-
-    def namespaces(self) -> list[str]:
-        kept = self._reader.ask_each(
-            self._reader.namespaces(),
-            lambda at: [("EXISTS", at.rows, at.tombs, at.states, at.logs), ("HEXISTS", at.counters, "cutoff")],
-        )
-        return [namespace for namespace, something in kept.items() if namespace and any(something)]
-
     def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
         now = now_us()
-        everything = self._reader.matching(RecordQuery(namespace, history=True))
+        everything = self._matching(RecordQuery(namespace, history=True))
         rows = sorted((pair for pair in everything if not pair[1].protected), key=lambda pair: pair[0][:HEAD])
         rows.sort(key=lambda pair: turn(pair[1], order, now))
         chosen = [id_of(handle) for handle, _ in rows[:count]]
@@ -218,16 +179,8 @@ class RedisStore(RedisNotes):
         )
         self._listings.recover(namespace, map(Intent.read, intents))  # what was written but not listed goes, too
         self._server.pipeline([("DEL", key) for key in (at.logs, *(at.log(decoded(name)) for name in logs))])
-        (handles,) = self._reader.ask(namespace, ("ZRANGE", at.rows, 0, -1))
+        (handles,) = self._listings.ask(namespace, ("ZRANGE", at.rows, 0, -1))
         return len(self._remove(namespace, [id_of(handle) for handle in handles]))
-
-    def count(self, query: RecordQuery, *, limit: int | None = None) -> int:
-        return self._reader.count(query, limit)
-
-    def scan(
-        self, query: RecordQuery, *, order_by: str = "created_at", descending: bool = False, limit: int | None = None
-    ) -> Iterator[Record]:
-        yield from self._reader.scan(query, order_by=order_by, descending=descending, limit=limit)
 
     def touch_many(self, namespace: str, touches: Sequence[Touch]) -> None:
         by_id: defaultdict[str, list[Touch]] = defaultdict(list)
@@ -259,49 +212,24 @@ class RedisStore(RedisNotes):
             self._change(namespace, mine, functools.partial(complete_all, mine))
 
     def enqueue(self, query: RecordQuery, task: TaskKind) -> int:
-        now, owing = now_us(), set()
+        now, enqueued = now_us(), set()
         found: defaultdict[str, list[str]] = defaultdict(list)
-        for _, row in self._reader.matching(query):
+        for _, row in self._matching(query):
             if row.is_current:
                 found[row.namespace].append(row.id)
 
-        def owe_it(group: KeyGroup, id_: str) -> None:
+        def enqueue_one(group: KeyGroup, id_: str) -> None:
             known = group.find(id_)
             if known is not None and known.record.is_current and matches(known.record, query, now):
                 changes: dict[str, object] = {f"{task}_due": now, f"{task}_tries": 0}
                 group.write(replace(known.record, **changes))  # type: ignore[arg-type]
-                owing.add((known.record.namespace, id_))
+                enqueued.add((known.record.namespace, id_))
 
         for namespace, ids in found.items():
-            self._change(namespace, ids, owe_it)
-        return len(owing)
-
-    # Vectors and requests
-
-    def get_vectors(self, namespace: str, ids: Sequence[str]) -> list[Vector | None]:
-        entries = self._reader.entries(namespace, ids)
-        found: dict[str, Vector] = {}
-        for page in pages(list(entries)):
-            stored = self._reader.vectors_at([entries[id_][:HEAD] + encoded(id_) for id_ in page])
-            found |= {id_: one.vector for id_, one in zip(page, stored, strict=True) if one is not None}
-        return [found.get(id_) for id_ in ids]
-
-    def vectors_after(self, namespace: str, embedder: str, position: int, limit: int) -> list[VectorRow]:
-        return self._reader.vectors_after(namespace, embedder, position, limit)
-
-    def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
-        return self._reader.partitions(namespace)
-
-    def requests_after(self, namespace: str, position: int, limit: int) -> list[RequestRow]:
-        return self._reader.requests_after(namespace, position, limit)
+            self._change(namespace, ids, enqueue_one)
+        return len(enqueued)
 
     # Deletions
-
-    def deletions(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[Deletion]:
-        tombs = self._keys.listing(namespace).tombs
-        (flat,) = self._reader.ask(namespace, ("ZRANGE", tombs, 0, -1, "WITHSCORES"))
-        found = ((decoded(id_), int(at)) for id_, at in zip(flat[::2], flat[1::2], strict=True))
-        return [Deletion(*pair) for pair in heapq.nsmallest(limit, (pair for pair in found if pair[0] > after))]
 
     def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
         at = self._keys.listing(namespace)
@@ -319,8 +247,8 @@ class RedisStore(RedisNotes):
         recovering = monotonic() - self._recovered_s >= _RECOVER_EVERY_S
         if not (forgetting or recovering):
             return
-        spaces = self._reader.namespaces()
-        self._reader.ask_each(spaces, lambda _: ())  # recovers what clients left behind
+        spaces = self._listings.namespaces()
+        self._listings.ask_each(spaces, lambda _: ())  # recovers what clients left behind
         self._recovered_s = monotonic()
         if forgetting:
             for space in spaces:
@@ -347,7 +275,7 @@ class RedisStore(RedisNotes):
 
 
 def _one_after_the_other(puts: Sequence[Put]) -> Iterator[list[Put]]:
-    """The batch in pieces, each with an id under one key: of two keys in one piece nobody knows which comes first."""
+    """The batch in pieces, each with an id under one key: of two keys in one piece either may come first."""
     piece: list[Put] = []
     keys: dict[tuple[str, str], str] = {}
     for put in puts:

@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Capabilities
 from exp_pool.errors import ConfigurationError, StoreError
+from exp_pool.runtime.display import without_password
 from exp_pool.runtime.plugs import to_install
-from exp_pool.runtime.urls import without_password
 from exp_pool.stores.sql.connections import Away
 from exp_pool.stores.sql.dialect import Connection, Cursor, Dialect, marks, percent_marks
 from exp_pool.stores.sql.engine import translated

@@ -20,8 +20,8 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Capabilities, Neighbour, VectorQuery
 from exp_pool.errors import ConfigurationError, StoreError
 from exp_pool.runtime.clock import monotonic
+from exp_pool.runtime.display import without_password
 from exp_pool.runtime.plugs import to_install
-from exp_pool.runtime.urls import without_password
 from exp_pool.stores.columns import restore
 from exp_pool.stores.listener import Listener, News, message
 from exp_pool.stores.sql.connections import Away

@@ -102,7 +102,7 @@ def test_a_rules_quarantine_is_a_judgement_that_undo_respects(manager):
     id_ = exp(manager, "q")
     change = quarantine(manager, id_, "looks odd")
     promote(manager, id_)
-    manager.sync._outcomes._take_out("default", id_, "it hurts")
+    manager.sync._outcomes._quarantine_one("default", id_, "it hurts")
     with pytest.raises(ConflictError, match="others decided on its trust since"):
         undo(manager, change.id)
 

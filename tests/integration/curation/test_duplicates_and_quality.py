@@ -17,7 +17,7 @@ from exp_pool.curation import (
     diff,
     duplicates,
     low_scores,
-    nearness,
+    near_duplicates,
     outliers,
     stale,
     undo,
@@ -111,7 +111,7 @@ def test_no_row_of_a_chain_goes_unless_what_is_kept_is_near_to_it(manager):
     words = [f"w{n:03}ord" for n in range(60)]
     store(manager, *[(" ".join(words[n : n + 20]), "a") for n in range(0, 40, 2)])
     frame = duplicates(manager, min_similarity=0.7)
-    letters = nearness.Letters()
+    letters = near_duplicates.MinHashSimilarity()
     place = {}
     for number, (id_, request) in enumerate(zip(frame["id"], frame["request"], strict=True)):
         letters.add(request)
@@ -166,7 +166,7 @@ def pairs_of(manager, frame):
 @pytest.mark.parametrize("cells", [False, True], ids=["all compared", "in cells"])
 def test_recall_by_meaning(make_manager, monkeypatch, cells):
     if cells:
-        monkeypatch.setattr(nearness, "_ALL_WITH_ALL", 100)
+        monkeypatch.setattr(near_duplicates, "_ALL_WITH_ALL", 100)
     embedder = Stored()
     texts = list(embedder.vectors)[:2000]
     manager = make_manager(embedder=embedder)
@@ -211,7 +211,7 @@ def test_recall_by_letters(make_manager):
 
 
 def test_what_only_looks_near_by_its_signature_is_compared_piece_by_piece():
-    letters = nearness.Letters()
+    letters = near_duplicates.MinHashSimilarity()
     for n in range(300):
         shared, own = random.Random(n // 2), random.Random(n + 1000)
         letters.add("".join(shared.choices("abcdefghij", k=100) + own.choices("abcdefghij", k=10 + n // 10)))

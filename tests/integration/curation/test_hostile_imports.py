@@ -21,8 +21,8 @@ from support.paths import DATA
 from exp_pool import ExpManager, ExpPoolConfig
 from exp_pool.curation import importers
 from exp_pool.curation.importers import parquet as parquet_importer
-from exp_pool.curation.importers.safe_files import Source
-from exp_pool.curation.importers.types import Options
+from exp_pool.curation.importers.safe_files import ImportSource
+from exp_pool.curation.importers.types import ImportOptions
 from exp_pool.errors import InvalidInputError, SourceError
 
 GOOD = [{"req": f"good {n}", "resp": n, "tag": "f"} for n in range(3)]
@@ -420,7 +420,7 @@ def test_a_bomb_of_values_is_not_unpacked(tmp_path):
     table = pyarrow.table({"function": pyarrow.array(["f"] * 2_000), "request": text, "response": text})
     parquet.write_table(table, tmp_path / "a.parquet", store_schema=False)
     assert (tmp_path / "a.parquet").stat().st_size < 2**20
-    items = parquet_importer.items(Source(tmp_path / "a.parquet"), Options(None))
+    items = parquet_importer.items(ImportSource(tmp_path / "a.parquet"), ImportOptions(None))
     before = pyarrow.total_allocated_bytes()
     assert len([item for _, item in itertools.islice(items, 10) if len(item["response"]) == 2_000_000]) == 10
     assert pyarrow.total_allocated_bytes() - before < 100 * 2**20

@@ -65,7 +65,7 @@ def test_the_function_runs_at_times_although_it_would_be_answered(manager):
         answered += sum(found == "semantic" for found, _ in asking.go(50))
     explored = asking.reuse().explored - seen.explored
     assert 0 < explored <= 200 - answered
-    assert len(asking.runs) - runs == 200 - answered, "what was looked into has run"
+    assert len(asking.runs) - runs == 200 - answered, "what was explored has run"
 
 
 def test_an_abstention_labels_its_pair_for_free(manager):

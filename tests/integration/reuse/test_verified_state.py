@@ -64,7 +64,7 @@ def test_children_of_a_fork_toss_their_own_coins(make_manager):
 
 
 def test_the_log_turns_its_pages_and_drops_what_is_old(make_manager, monkeypatch):
-    monkeypatch.setattr(judge_training, "_CHAPTER", 60)
+    monkeypatch.setattr(judge_training, "_SEGMENT", 60)
     store = MemoryStore()
     asking = Asking(make_manager(store=store))
     asking.go(400)
@@ -82,7 +82,7 @@ def test_the_log_turns_its_pages_and_drops_what_is_old(make_manager, monkeypatch
 
 
 def test_who_was_away_for_chapters_begins_with_what_was_carried_over(make_manager, monkeypatch, tmp_path):
-    monkeypatch.setattr(judge_training, "_CHAPTER", 60)
+    monkeypatch.setattr(judge_training, "_SEGMENT", 60)
     store = f"sqlite:///{tmp_path}/pool.db"
     away = Asking(make_manager(store=store), seed=2)
     away.go(40)

@@ -40,7 +40,9 @@ def ids_in_index(manager):
         return [near.id for near in index.search(VectorQuery(*space, to_unit(letters(["abc"]), 1), 1000))[0]]
     # Its searches go by a graph, which may have a row that no way leads to: one in thousands.
     collection = index._collections.get(space)
-    return [] if collection is None else [unquote(id_) for id_ in index._do(lambda: collection.get(include=[])["ids"])]
+    if collection is None:
+        return []
+    return [unquote(id_) for id_ in index._do(lambda: collection._collection.get(include=[])["ids"])]
 
 
 def in_index(manager):
@@ -54,7 +56,7 @@ def answers(manager, text, top_k=3):
 
 def covered(manager):
     (space,) = manager.sync._store.partitions("default")
-    return manager.sync._index_sync._neighbours.covered(space) is not None
+    return manager.sync._index_sync._nearest.covered(space) is not None
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +108,7 @@ def test_it_finds_by_similarity_and_deletes(settings):
         manager.sync.delete_exps({"request": {"in": WORDS[:5]}})
         manager.sync.flush()
         assert in_index(manager) == sorted(WORDS[5:])
-        ours = f"exp_pool-{digest(manager.sync._follower._pool(), 'default')}-"
+        ours = f"exp_pool-{digest(manager.sync._index_sync._pool(), 'default')}-"
         assert len([name for name in collections(manager) if name.startswith(ours)]) == 1
         manager.sync.delete_all_exps()
         assert [name for name in collections(manager) if name.startswith(ours)] == []

@@ -17,7 +17,7 @@ from support.pools import ROUTES, STORES, change, everything, fill, new_store, p
 from exp_pool import Experience, ExpManager, migrate
 from exp_pool.errors import ConfigurationError, InvalidInputError, MigrationError, StoreError
 from exp_pool.protocols import Deletion, Put, PutMode, PutStatus, RecordQuery
-from exp_pool.snapshots import store_copy
+from exp_pool.snapshots import store_copier
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.stores.null import NullStore
 from exp_pool.stores.sql.sqlite import SqliteStore
@@ -58,8 +58,8 @@ def target(route, request, tmp_path):
 @pytest.fixture
 def small(monkeypatch):
     """A pool in memory of 120 rows, moved in pages of 9."""
-    monkeypatch.setattr(store_copy, "_PAGE_ROWS", 9)
-    monkeypatch.setattr(store_copy, "_PAGE_ENTRIES", 50)
+    monkeypatch.setattr(store_copier, "_PAGE_ROWS", 9)
+    monkeypatch.setattr(store_copier, "_PAGE_ENTRIES", 50)
     store = MemoryStore()
     fill(store, 120)
     return store
@@ -162,10 +162,10 @@ def test_it_continues_after_a_failure_of_any_call(small, after, older_copy_there
 _KILLED = """
 import os, signal, sys
 from exp_pool import migrate
-from exp_pool.snapshots import store_copy
+from exp_pool.snapshots import store_copier
 from exp_pool.stores.sql.sqlite import SqliteStore
 from exp_pool.testing import Fault, FaultyStore
-store_copy._PAGE_ROWS = 40
+store_copier._PAGE_ROWS = 40
 writes = 0
 def plan(method, _):
     global writes
@@ -373,7 +373,7 @@ def test_vectors_that_the_target_would_not_find_are_owed_there():
     for _ in range(2):
         migrate(source, target)
         assert target.get_vectors("n", [ours.id]) == [None]
-        assert target.count(RecordQuery("n", owed="embed")) == 1
+        assert target.count(RecordQuery("n", pending="embed")) == 1
     assert target.read_state("n", "embedder").value == "new"
 
 

@@ -11,8 +11,8 @@ from exp_pool import Experience, Score, curation, in_namespace, snapshots
 from exp_pool.errors import ConfigurationError, SourceError, StoreError
 from exp_pool.protocols import PutStatus
 from exp_pool.snapshots import files
-from exp_pool.snapshots.entries import LOADED, Gone
-from exp_pool.snapshots.format import _checksum, write_gone
+from exp_pool.snapshots.entries import LOADED, SnapshotDeletion
+from exp_pool.snapshots.format import _checksum, write_deletion
 
 PLAIN = {"index": "none://", "embedder": "none"}
 
@@ -308,7 +308,7 @@ def test_sizes_are_measured_not_believed(node, tmp_path):
 def test_a_deletion_from_the_future_deletes_nothing(node, tmp_path):
     pool = node()
     exp(pool)
-    files.write(tmp_path / "f.cache", {"": write_gone(Gone("", 2**53 - 1))})
+    files.write(tmp_path / "f.cache", {"": write_deletion(SnapshotDeletion("", 2**53 - 1))})
     with pytest.warns(match="look at the clock"):
         snapshots.load(pool, tmp_path / "f.cache", clear=True)
     assert pool.sync.get_exps_count() == 1

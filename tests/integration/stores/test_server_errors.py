@@ -18,7 +18,7 @@ from exp_pool import ExpManager
 from exp_pool.api.registry import open_store
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.errors import ConfigurationError, ExpPoolWarning, StoreError, VectorIndexError
-from exp_pool.runtime.urls import without_password
+from exp_pool.runtime.display import without_password
 
 SECRET = "s3cret-pässword%"
 QUOTED = "s3cret-p%C3%A4ssword%25"

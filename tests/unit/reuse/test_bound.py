@@ -25,7 +25,7 @@ def least_chance(place):
 
 
 def wager(place, chance, predicted, wrong):
-    """What one request does to exp(a S - W) of one bet: the factor if it is answered, and if it is looked into."""
+    """What one request does to exp(a S - W) of one bet: the factor if it is answered, and if it is explored."""
     a = module._BETS[place].a
     answered, explored = Bound(given_up=place), Bound(given_up=place)
     answered.answered(1, predicted, chance)
@@ -44,7 +44,7 @@ def test_each_request_is_a_fair_game_whatever_the_label(place, wrong):
 
 
 @given(st.floats(1e-9, 0.999), st.sampled_from(PREDICTED), st.booleans())
-def test_what_was_looked_into_less_often_than_any_bet_needs_is_no_gain_either(chance, predicted, wrong):
+def test_what_was_explored_less_often_than_any_bet_needs_is_no_gain_either(chance, predicted, wrong):
     last = BETS[-1]
     answered, explored = wager(last, chance, predicted, wrong)
     assert (1 - chance) * answered + chance * explored <= 1 + 1e-9
@@ -152,7 +152,7 @@ STRATEGIES = {
         0.001,
         bound.least_chance,
     ),
-    "wrong where it is rarely looked into": lambda bound, wrong_answers, coin: (
+    "wrong where it is rarely explored": lambda bound, wrong_answers, coin: (
         (True, 0.05, bound.least_chance) if coin.random() < 0.5 else (False, 0.001, 0.6)
     ),
     "wrong by chance": lambda bound, wrong_answers, coin: (coin.random() < 0.4, 0.01, bound.least_chance),

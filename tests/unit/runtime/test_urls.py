@@ -2,7 +2,7 @@
 
 import pytest
 
-from exp_pool.runtime.urls import without_password
+from exp_pool.runtime.display import without_password
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
-"""Which texts are near to each other, among very many: by their letters, or by vectors that are there already.
+"""Near-duplicate search among very many texts: MinHash of their letters, or cosine of stored vectors.
 
 Comparing all with all is hours of work at 100,000 texts, so candidates are looked for first, and only these compared.
 
-* `Letters`: the share of 5-letter pieces that two texts have in common (Jaccard). Candidates are those whose MinHash
-  signatures meet in a band (Broder, "On the resemblance and containment of documents", 1997; banding: Leskovec,
+* `MinHashSimilarity`: the share of 5-letter pieces that two texts have in common (Jaccard). Candidates are those whose
+  MinHash signatures meet in a band (Broder, "On the resemblance and containment of documents", 1997; banding: Leskovec,
   Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3); these are compared piece by piece.
-* `Meaning`: the cosine of two vectors. Up to `_ALL_WITH_ALL` of them all are compared; of more, each only with those of
-  the nearest cells (inverted file: Sivic, Zisserman, "Video Google", 2003).
+* `VectorSimilarity`: the cosine of two vectors. Up to `_ALL_WITH_ALL` of them all are compared; of more, each only with
+  those of the nearest cells (inverted file: Sivic, Zisserman, "Video Google", 2003).
 
 `Groups` are made of what is near, directly or through others. Everything is the same each time it is asked.
 """
@@ -24,7 +24,7 @@ from exp_pool.core.contracts.plugs import RecordStore
 from exp_pool.core.values.vectors import from_bytes
 from exp_pool.runtime.progress import watched
 
-Places: TypeAlias = npt.NDArray[np.int64]
+RowNumbers: TypeAlias = npt.NDArray[np.int64]
 """Numbers of rows."""
 Apart: TypeAlias = Callable[[Any, Any], Any]
 """Whether pairs are still worth a look; called with two arrays of places that fit together (broadcast)."""
@@ -44,26 +44,32 @@ _SAMPLE = 20  # vectors for each cell, among which the first middles are
 _MANY = 200_000  # near pairs of a block; more are joined in two steps
 
 
-class Measure(Protocol):
-    """One way to compare rows by their places."""
+class SimilarityMeasure(Protocol):
+    """Measure that compares rows by their numbers."""
 
-    def pairs(self, least: float, apart: Apart) -> Iterator[tuple[Places, Places]]:
-        """Pairs that are at least so near, and `apart`; some may come twice."""
+    def pairs(self, least: float, apart: Apart) -> Iterator[tuple[RowNumbers, RowNumbers]]:
+        """Pairs of at least this similarity for which `apart` holds; some may come twice."""
         ...
 
-    def similarity(self, one: Places, other: Places) -> npt.NDArray[np.float32]:
-        """How near each pair is; 0 where that is not known."""
+    def similarity(self, one: RowNumbers, other: RowNumbers) -> npt.NDArray[np.float32]:
+        """Similarity of each pair; 0 where it is unknown."""
         ...
 
 
 class Groups:
-    """What is joined, directly or through others: `of` has a number for each row, the same in a group."""
+    """Disjoint groups of rows: `of` holds a number for each row, the same within a group."""
 
     def __init__(self, count: int) -> None:
-        self.of: Places = np.arange(count)
+        self.of: RowNumbers = np.arange(count)
 
-    def join_near(self, measure: Measure, least: float, differ: Apart | None = None) -> None:
-        """Join what is at least so near; with `differ`, only pairs that do."""
+    def join_near(self, measure: SimilarityMeasure, least: float, differ: Apart | None = None) -> None:
+        """Join rows that are similar.
+
+        Args:
+            measure: compares rows.
+            least: the least similarity.
+            differ: joins only pairs for which this holds.
+        """
 
         def apart(one: Any, other: Any) -> Any:
             separate = self.of[one] != self.of[other]
@@ -72,8 +78,8 @@ class Groups:
         for one, other in measure.pairs(least, apart):
             self.join(one, other)
 
-    def join(self, one: Places, other: Places) -> None:
-        """These pairs belong together."""
+    def join(self, one: RowNumbers, other: RowNumbers) -> None:
+        """Join the groups of these pairs."""
         if not len(one):
             return
         from scipy.sparse import coo_matrix
@@ -86,12 +92,12 @@ class Groups:
 
 
 def plain(text: str) -> str:
-    """The text but for case and spaces."""
+    """Text without differences of case and spaces."""
     return " ".join(text.casefold().split())
 
 
-class Letters:
-    """Texts by their letters, whatever their case and spaces. At most 5 KB for each.
+class MinHashSimilarity:
+    """Similarity of texts by their letters (Jaccard, MinHash), but for case and spaces. At most 5 KB for each text.
 
     Only texts of the same scope are near to each other.
     """
@@ -110,7 +116,7 @@ class Letters:
         return len(self._scopes)
 
     def add(self, text: str, scope: int = 0) -> None:
-        """One more text; its place is the next number."""
+        """Add a text; its number is the next one."""
         letters = np.frombuffer(
             plain(text)[:_LONGEST].ljust(_PIECE).encode("utf-32-le", "surrogatepass"), dtype=np.uint32
         ).astype(np.uint64)
@@ -124,8 +130,8 @@ class Letters:
         self._scopes.append(scope)
         self._rows = None
 
-    def pairs(self, least: float, apart: Apart) -> Iterator[tuple[Places, Places]]:
-        """See `Measure`. Of pairs with a similarity of 0.7, 99 in 100 meet in a band; the nearer, the surer."""
+    def pairs(self, least: float, apart: Apart) -> Iterator[tuple[RowNumbers, RowNumbers]]:
+        """Similar pairs. Of those with a similarity of 0.7, 99 in 100 meet in a band; the nearer, the surer."""
         if len(self) < 2:  # noqa: PLR2004
             return
         signatures, scopes = np.stack(self._signatures), np.array(self._scopes)
@@ -144,8 +150,8 @@ class Letters:
                 yield from self._near(order[same], order[same + shift], signatures, least, apart)
 
     def _near(
-        self, one: Places, other: Places, signatures: npt.NDArray[np.uint32], least: float, apart: Apart
-    ) -> Iterator[tuple[Places, Places]]:
+        self, one: RowNumbers, other: RowNumbers, signatures: npt.NDArray[np.uint32], least: float, apart: Apart
+    ) -> Iterator[tuple[RowNumbers, RowNumbers]]:
         for start in range(0, len(one), _COMPARED_AT_ONCE):
             these, those = one[start : start + _COMPARED_AT_ONCE], other[start : start + _COMPARED_AT_ONCE]
             worth = apart(these, those)
@@ -155,8 +161,8 @@ class Letters:
             near = self.similarity(these, those) >= least
             yield these[near], those[near]
 
-    def similarity(self, one: Places, other: Places) -> npt.NDArray[np.float32]:
-        """Of the pieces that two texts have together, the share that both have."""
+    def similarity(self, one: RowNumbers, other: RowNumbers) -> npt.NDArray[np.float32]:
+        """Share of the pieces of two texts that both have."""
         if not len(one):
             return np.empty(0, dtype=np.float32)
         if self._rows is None:
@@ -179,20 +185,20 @@ class _Sketches:
         # A text is known up to its largest hash, or as a whole: two are compared up to where both are known.
         self._known = np.where(lengths < _SKETCH, 2**32 - 1, hashes[self._ends[1:] - 1])
 
-    def similarity(self, one: Places, other: Places) -> npt.NDArray[np.float32]:
+    def similarity(self, one: RowNumbers, other: RowNumbers) -> npt.NDArray[np.float32]:
         common = np.asarray(self._matrix[one].multiply(self._matrix[other]).sum(axis=1)).ravel()
         known = np.minimum(self._known[one], self._known[other])
         either = self._count(one, known) + self._count(other, known) - common
         shares: npt.NDArray[np.float32] = (common / either).astype(np.float32)
         return shares
 
-    def _count(self, places: Places, known: Places) -> Places:
-        counts: Places = np.searchsorted(self._sorted, places << 32 | known, side="right") - self._ends[places]
+    def _count(self, places: RowNumbers, known: RowNumbers) -> RowNumbers:
+        counts: RowNumbers = np.searchsorted(self._sorted, places << 32 | known, side="right") - self._ends[places]
         return counts
 
 
-class Meaning:
-    """Rows by the cosine of their vectors.
+class VectorSimilarity:
+    """Similarity of rows by the cosine of their vectors.
 
     Args:
         vectors: (n, d) float32 of unit length.
@@ -200,7 +206,7 @@ class Meaning:
         scopes: (n,) only those of the same scope are near to each other.
     """
 
-    def __init__(self, vectors: npt.NDArray[np.float32], places: Places, scopes: Places | None = None) -> None:
+    def __init__(self, vectors: npt.NDArray[np.float32], places: RowNumbers, scopes: RowNumbers | None = None) -> None:
         self.vectors, self.places = vectors, places
         self._scopes = np.zeros(len(places), dtype=np.int64) if scopes is None else scopes
         self._at = np.full(int(places.max(initial=-1)) + 2, -1)  # the last one stands for all that lie beyond
@@ -212,14 +218,22 @@ class Meaning:
         store: RecordStore,
         namespace: str,
         ids: Sequence[str],
-        places: Places,
-        scopes: Places | None = None,
+        places: RowNumbers,
+        scopes: RowNumbers | None = None,
         *,
         whole: bool = False,
     ) -> Self:
-        """By the vectors that the store has of these rows: those of the embedder that made most of them.
+        """Similarity by the stored vectors of these rows, those of the embedder that made most of them.
 
         With `whole` only those of texts that it read whole: of others it knows a part, which many may share.
+
+        Args:
+            store: where the vectors are.
+            namespace: of the rows.
+            ids: (n,) of the rows.
+            places: (n,) their numbers.
+            scopes: (n,) see the class.
+            whole: only vectors of texts that the embedder read whole.
         """
         partitions = store.partitions(namespace)
         owner = (
@@ -238,8 +252,8 @@ class Meaning:
         vectors = from_bytes(values) if values else np.empty((0, 0), dtype=np.float32)
         return cls(vectors, places[known], None if scopes is None else scopes[known])
 
-    def pairs(self, least: float, apart: Apart) -> Iterator[tuple[Places, Places]]:
-        """See `Measure`."""
+    def pairs(self, least: float, apart: Apart) -> Iterator[tuple[RowNumbers, RowNumbers]]:
+        """Similar pairs of one scope."""
         order = np.argsort(self._scopes, kind="stable")
         edges = np.flatnonzero(np.diff(self._scopes[order])) + 1
         for rows in np.split(order, edges):
@@ -248,7 +262,9 @@ class Meaning:
                 for these, those in blocks(self.vectors[rows]):
                     yield from self._near(rows[these], rows[those], least, apart)
 
-    def _near(self, these: Places, those: Places, least: float, apart: Apart) -> Iterator[tuple[Places, Places]]:
+    def _near(
+        self, these: RowNumbers, those: RowNumbers, least: float, apart: Apart
+    ) -> Iterator[tuple[RowNumbers, RowNumbers]]:
         near = self.vectors[these] @ self.vectors[those].T >= least
         one, other = self.places[these], self.places[those]
         if np.count_nonzero(near) > _MANY:  # by one of its neighbours each first; that leaves few that are apart
@@ -260,8 +276,8 @@ class Meaning:
         worth = apart(one[left], other[right])
         yield one[left[worth]], other[right[worth]]
 
-    def similarity(self, one: Places, other: Places) -> npt.NDArray[np.float32]:
-        """The cosine of each pair."""
+    def similarity(self, one: RowNumbers, other: RowNumbers) -> npt.NDArray[np.float32]:
+        """Cosine of each pair."""
         left, right = self._row(one), self._row(other)
         found: npt.NDArray[np.float32] = np.zeros(len(one), dtype=np.float32)
         for start in range(0, len(one), _COMPARED_AT_ONCE):
@@ -269,19 +285,19 @@ class Meaning:
             found[part] = np.einsum("ij,ij->i", self.vectors[left[part]], self.vectors[right[part]])
         return np.where((left < 0) | (right < 0), np.float32(0), found)
 
-    def _row(self, places: Places) -> Places:
+    def _row(self, places: RowNumbers) -> RowNumbers:
         return self._at[np.minimum(places, len(self._at) - 1)]
 
 
-def _all_with_all(vectors: npt.NDArray[np.float32]) -> Iterator[tuple[Places, Places]]:
+def _all_with_all(vectors: npt.NDArray[np.float32]) -> Iterator[tuple[RowNumbers, RowNumbers]]:
     rows = np.arange(len(vectors))
     for start in watched(range(0, len(rows), _BLOCK), "comparing vectors", math.ceil(len(rows) / _BLOCK)):
         yield rows[start : start + _BLOCK], rows[start:]
 
 
-def _near_cells(vectors: npt.NDArray[np.float32]) -> Iterator[tuple[Places, Places]]:
-    """Those of each cell with all that have it among their nearest ones."""
-    nearest = nearest_cells(vectors, cells(vectors, math.isqrt(len(vectors))), _PROBES)
+def _near_cells(vectors: npt.NDArray[np.float32]) -> Iterator[tuple[RowNumbers, RowNumbers]]:
+    """Vectors of each cell with all vectors that have the cell among their nearest ones."""
+    nearest = nearest_centres(vectors, k_means(vectors, math.isqrt(len(vectors))), _PROBES)
     order = np.argsort(nearest[:, 0], kind="stable")
     visits = np.argsort(nearest, axis=None, kind="stable")
     homes, guests = nearest[order, 0], nearest.ravel()[visits]
@@ -292,10 +308,15 @@ def _near_cells(vectors: npt.NDArray[np.float32]) -> Iterator[tuple[Places, Plac
             yield visitors[start : start + _BLOCK], at_home
 
 
-def cells(vectors: npt.NDArray[np.float32], count: int, rounds: int = 3) -> npt.NDArray[np.float32]:
-    """(count, d) middles of so many cells, of unit length: k-means by cosine, some rounds of it.
+def k_means(vectors: npt.NDArray[np.float32], count: int, rounds: int = 3) -> npt.NDArray[np.float32]:
+    """K-means by cosine: (count, d) centres of unit length.
 
     It begins with vectors of a sample that are far from each other (Arthur, Vassilvitskii, "k-means++", 2007).
+
+    Args:
+        vectors: (n, d) float32 of unit length.
+        count: how many centres.
+        rounds: of k-means over all vectors; the first centres come from a sample.
     """
     random = np.random.default_rng(0)
     sample = vectors[random.choice(len(vectors), min(len(vectors), _SAMPLE * count), replace=False)]
@@ -305,7 +326,7 @@ def cells(vectors: npt.NDArray[np.float32], count: int, rounds: int = 3) -> npt.
         middles[cell] = sample[np.searchsorted(np.cumsum(far), random.random() * far.sum())]
         far = np.minimum(far, np.maximum(1e-9, 1 - sample @ middles[cell]))
     for _ in range(rounds):
-        home = nearest_cells(vectors, middles, 1)[:, 0]
+        home = nearest_centres(vectors, middles, 1)[:, 0]
         for cell, rows in enumerate(np.split(np.argsort(home, kind="stable"), np.cumsum(np.bincount(home))[:-1])):
             length = np.linalg.norm(middle := vectors[rows].sum(axis=0))
             if length > 0:
@@ -313,10 +334,16 @@ def cells(vectors: npt.NDArray[np.float32], count: int, rounds: int = 3) -> npt.
     return middles
 
 
-def nearest_cells(
+def nearest_centres(
     vectors: npt.NDArray[np.float32], centres: npt.NDArray[np.float32], count: int
 ) -> npt.NDArray[np.int64]:
-    """(n, count) numbers of the nearest centres, the nearest one first."""
+    """(n, count) numbers of the nearest centres, the nearest one first.
+
+    Args:
+        vectors: (n, d) float32.
+        centres: (m, d) float32.
+        count: how many of them for each vector.
+    """
     count = min(count, len(centres))
     found = np.empty((len(vectors), count), dtype=np.int64)
     for start in range(0, len(vectors), _BLOCK):

@@ -1,4 +1,4 @@
-"""What a record store must remember for upkeep: duties, vectors, leases, states, logs."""
+"""Contract of a record store about maintenance: pending tasks, vectors, leases, states, logs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from exp_pool.runtime import clock
 from exp_pool.testing.factories import put, row, vector
 
 
-class UpkeepRules:
-    """What is owed is settled once, followers hear of every vector, and one has the lease."""
+class MaintenanceRules:
+    """Pending tasks are completed once, index syncs see every vector, and one process has the lease."""
 
     # Upkeep
 

@@ -1,7 +1,8 @@
-"""How one namespace goes from a store to another, and whether it got there: `migration` says what for."""
+"""Store copier: copies one namespace into another store, and verifies the copy. `migration` uses it."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import operator
 from collections import Counter
@@ -16,7 +17,6 @@ from exp_pool.core.contracts.rows import audit_log
 from exp_pool.core.filters import Condition
 from exp_pool.core.record import Record, Vector
 from exp_pool.stores.pages import all_deletions, log_entries
-from exp_pool.stores.store_proxy import StoreProxy
 
 T = TypeVar("T")
 
@@ -41,15 +41,15 @@ _OWNER = "embedder"  # the state that names whose vectors a namespace has
 _POSITIONS = "index:"  # the states that say how far an index got
 
 
-class Row(NamedTuple):
-    """A row with its vector, if it has one."""
+class RowWithVector(NamedTuple):
+    """Row with its vector, if it has one."""
 
     record: Record
     vector: Vector | None
 
 
-class Standing(Enum):
-    """How a row of the target stands to that of the source."""
+class TargetState(Enum):
+    """State of a row in the target, compared with the source."""
 
     ABSENT = auto()
     SAME = auto()
@@ -60,23 +60,29 @@ class Standing(Enum):
     CLASH = auto()  # neither state is the later one
 
 
-class Judged(NamedTuple):
-    """A row of the source, what the target has of it, and the target's own current answer of the same call."""
+class RowComparison(NamedTuple):
+    """Row of the source, the row of the same id in the target, and the target's own current answer of the same call."""
 
-    row: Row
-    there: Row | None
+    row: RowWithVector
+    there: RowWithVector | None
     rival: Record | None
-    standing: Standing
+    target_state: TargetState
 
 
-def standing(row: Row, there: Row, rival: Record | None) -> Standing:
-    """How the target's row stands to the source's of the same id."""
+def target_state(row: RowWithVector, there: RowWithVector, rival: Record | None) -> TargetState:
+    """State of the row in the target, compared with that of the source.
+
+    Args:
+        row: of the source.
+        there: the row of the same id in the target.
+        rival: the target's own current answer of the same call.
+    """
     new, old = row.record, there.record
     if _substance(new) != _substance(old):
         mine, theirs = ((state.annotated, state.revision) for state in (new, old))  # a person first
-        return Standing.CLASH if mine == theirs else Standing.BEHIND if mine > theirs else Standing.AHEAD
-    if new.is_current and not old.is_current and rival is not None and prevails(rival, new):
-        return Standing.SUPERSEDED
+        return TargetState.CLASH if mine == theirs else TargetState.BEHIND if mine > theirs else TargetState.AHEAD
+    if new.is_current and not old.is_current and rival is not None and takes_precedence(rival, new):
+        return TargetState.SUPERSEDED
     if (
         new.revision > old.revision
         or new.is_current != old.is_current
@@ -84,32 +90,33 @@ def standing(row: Row, there: Row, rival: Record | None) -> Standing:
         or (row.vector is not None and row.vector != there.vector)
         or any(getattr(new, due) is None and getattr(old, due) is not None for due in ("embed_due", "score_due"))
     ):
-        return Standing.BEHIND
+        return TargetState.BEHIND
     if new.access_count > old.access_count or (new.last_access or 0) > (old.last_access or 0):
-        return Standing.USED
-    return Standing.SAME
+        return TargetState.USED
+    return TargetState.SAME
 
 
-def prevails(one: Record, other: Record) -> bool:
-    """Which of two answers of one call is current, whatever the direction of the move; as snapshots decide."""
+def takes_precedence(one: Record, other: Record) -> bool:
+    """Whether the first of two answers of one call is current; the same rule as for snapshots, in either direction."""
     first, second = ((row.annotated, row.created_at, row.id) for row in (one, other))
     return first > second
 
 
-class _States(NamedTuple):
+class _StateDiff(NamedTuple):
     behind: list[str]
     ahead: list[str]
 
 
-class Moving:
-    """Moves namespaces, and verifies them.
+class StoreCopier:
+    """Copies namespaces into another store, and verifies the copies.
 
     Args:
         source: from where; only read.
         target: to where.
         where: which rows; empty: everything.
-        tally: what was done, by the names of `migration.Moved`.
-        advance: hears of rows that were looked at.
+        tally: what was done, by the names of `migration.MigrationReport`.
+        advance: of a progress bar (`progress.bar`): hears of rows that were looked at.
+        dry_run: write nothing; the tally says what would be done.
 
     Attributes:
         target: to where; another store on the same place may take over before `verify`.
@@ -122,65 +129,71 @@ class Moving:
         target: RecordStore,
         where: tuple[Condition, ...],
         tally: Counter[str],
-        advance: Callable[[int], None],
+        advance: Callable[..., None],
+        *,
+        dry_run: bool = False,
     ) -> None:
+        self._dry_run = dry_run
         self._source, self.target, self._where = source, target, where
-        self._tally, self._advance = tally, advance
+        self._tally, self._advance = tally, functools.partial(advance, "")
         self._owner: dict[str, str | None] = {}  # whose vectors a namespace of the target has, where not the source's
         self._audited: set[str] = set()  # the audit logs of rows that match
         self._written: set[tuple[str, str]] = set()  # states
         self.checksum = 0
 
-    def move(self, space: str) -> None:
-        """Bring over what the target does not have of a namespace."""
+    def copy(self, space: str) -> None:
+        """Copy what the target lacks of a namespace."""
         if not self._where:
-            for buried in self._unburied(space):
-                self.target.apply_tombstones(space, buried)
+            for buried in self._missing_deletions(space):
+                self._bury(space, buried)
                 self._tally["deletions"] += len(buried)
         awaited = frozenset(d.id for d in all_deletions(self.target, space) if d.deleted_at == _AWAITED)
         for page in self._pages(space):
-            self._bring(space, page, awaited)
+            self._copy_page(space, page, awaited)
             self._advance(len(page))
         states = self._states(space)
         for name in states.behind:
             self._write_state(space, name)
         self._tally["kept"] += len(states.ahead)
         for name in self._logs(space):
-            for entries in self._unlogged(space, name):
-                self.target.append_log(space, name, entries)
+            for entries in self._missing_log_entries(space, name):
+                if not self._dry_run:
+                    self.target.append_log(space, name, entries)
                 self._tally["logs"] += len(entries)
         cutoff = self._later_cutoff(space)
         if cutoff is not None:
-            self.target.apply_tombstones(space, [], cutoff)
+            self._bury(space, [], cutoff)
 
     def verify(self, space: str) -> list[str]:
-        """Read everything back; what is wrong, in words, each with some ids."""
+        """Read everything back; return what is wrong, in words, each with some ids."""
         query = RecordQuery(space, self._where, history=True)
         wrong: dict[str, list[str]] = {"are not as in the source": [], "are of one revision, but not the same": []}
         seen = found = vectors = 0
         absent: dict[str, int] = {}
         for page in self._pages(space):
-            for judged in self._judge(space, page):
-                record = judged.row.record
-                if judged.there is None:
+            for compared in self._compare(space, page):
+                record = compared.row.record
+                if compared.there is None:
                     absent[record.id] = record.created_at
                     continue
                 found += 1
-                if judged.standing is Standing.BEHIND:
+                if compared.target_state is TargetState.BEHIND:
                     wrong["are not as in the source"].append(record.id)
-                elif judged.standing is Standing.CLASH:
+                elif compared.target_state is TargetState.CLASH:
                     wrong["are of one revision, but not the same"].append(record.id)
-                elif judged.standing in (Standing.SAME, Standing.USED):
-                    vectors += judged.row.vector is not None
-                    self.checksum = (self.checksum + _digest(judged.there)) % 2**128
+                elif compared.target_state in (TargetState.SAME, TargetState.USED):
+                    vectors += compared.row.vector is not None
+                    self.checksum = (self.checksum + _digest(compared.there)) % 2**128
             seen += len(page)
             self._advance(len(page))
-        wrong["are not there"] = self._lost(space, absent)
+        wrong["are not there"] = self._missing_rows(space, absent)
         wrong["states are not as in the source"] = self._states(space).behind
-        wrong["logs are not complete"] = [n for n in self._logs(space) if next(self._unlogged(space, n), None)]
+        wrong["logs are not complete"] = [
+            n for n in self._logs(space) if next(self._missing_log_entries(space, n), None)
+        ]
         if not self._where:
-            wrong["deletions are not remembered"] = [d.id for chunk in self._unburied(space) for d in chunk]
-        said = [_said(what, ids) for what, ids in wrong.items() if ids]
+            wrong["deletions are not remembered"] = [d.id for chunk in self._missing_deletions(space) for d in chunk]
+        said = [_problem(what, ids) for what, ids in wrong.items() if ids]
         if self._later_cutoff(space) is not None:
             said.append("it was cleared, and the target does not know")
         kept = self._source.count(query)
@@ -210,20 +223,22 @@ class Moving:
         if page:
             yield page
 
-    def _judge(self, space: str, page: Sequence[Record]) -> list[Judged]:
-        rows = [self._without_strange(space, row) for row in _with_vectors(self._source, space, page)]
+    def _compare(self, space: str, page: Sequence[Record]) -> list[RowComparison]:
+        rows = [self._without_foreign_vector(space, row) for row in _with_vectors(self._source, space, page)]
         known = self.target.get_many(space, [record.id for record in page], by="id")
         there = {r.record.id: r for r in _with_vectors(self.target, space, [k for k in known if k is not None])}
         rivals = self._rivals(space, [row.record for row in rows], there)
-        judged = []
+        compared = []
         for row in rows:
             old = there.get(row.record.id)
             rival = rivals.get(row.record.key) if row.record.is_current else None
-            judged.append(Judged(row, old, rival, Standing.ABSENT if old is None else standing(row, old, rival)))
-        return judged
+            compared.append(
+                RowComparison(row, old, rival, TargetState.ABSENT if old is None else target_state(row, old, rival))
+            )
+        return compared
 
-    def _without_strange(self, space: str, row: Row) -> Row:
-        """A row whose vector the target's embedder would not find is embedded there."""
+    def _without_foreign_vector(self, space: str, row: RowWithVector) -> RowWithVector:
+        """Row without its vector if the target's embedder is another one: it is embedded there."""
         if space not in self._owner:
             ours, theirs = (store.read_state(space, _OWNER) for store in (self._source, self.target))
             same = theirs is None or (ours is not None and ours.value == theirs.value)
@@ -231,46 +246,58 @@ class Moving:
         owner = self._owner[space]
         if owner is None or row.vector is None or row.vector.embedder == owner:
             return row
-        return Row(replace(row.record, embed_due=_OWED, embed_tries=0), None)
+        return RowWithVector(replace(row.record, embed_due=_OWED, embed_tries=0), None)
 
-    def _rivals(self, space: str, records: Sequence[Record], there: dict[str, Row]) -> dict[str, Record]:
-        """By their keys: current rows of the target that are no earlier state of the source."""
+    def _rivals(self, space: str, records: Sequence[Record], there: dict[str, RowWithVector]) -> dict[str, Record]:
+        """Current rows of the target, by key, that are no earlier state of a row of the source."""
         keys = [r.key for r in records if r.is_current and not (r.id in there and there[r.id].record.is_current)]
         others = [row for row in self.target.get_many(space, keys) if row is not None]
         known = self._source.get_many(space, [row.id for row in others], by="id")
         return {
             other.key: other
             for other, row in zip(others, known, strict=True)
-            if row is None or standing(Row(row, None), Row(other, None), None) is Standing.AHEAD
+            if row is None
+            or target_state(RowWithVector(row, None), RowWithVector(other, None), None) is TargetState.AHEAD
         }
 
-    def _bring(self, space: str, page: Sequence[Record], awaited: frozenset[str]) -> None:
+    def _copy_page(self, space: str, page: Sequence[Record], awaited: frozenset[str]) -> None:
         puts, buried, touches = [], [], []
-        for row, there, rival, how in self._judge(space, page):
-            self._tally["skipped"] += how in (Standing.SAME, Standing.USED, Standing.SUPERSEDED, Standing.CLASH)
-            self._tally["kept"] += how is Standing.AHEAD
+        for row, there, rival, how in self._compare(space, page):
+            self._tally["skipped"] += how in (
+                TargetState.SAME,
+                TargetState.USED,
+                TargetState.SUPERSEDED,
+                TargetState.CLASH,
+            )
+            self._tally["kept"] += how is TargetState.AHEAD
             record = row.record
-            if how in (Standing.ABSENT, Standing.BEHIND):
+            if how in (TargetState.ABSENT, TargetState.BEHIND):
                 mode = PutMode.REPLICATE
                 if there is not None:
                     buried.append(Deletion(record.id, _AWAITED))
                 if there is not None or record.id in awaited:
                     mode = PutMode.INSERT
                 self._tally["conflicts"] += rival is not None
-                if rival is not None and prevails(rival, record):
+                if rival is not None and takes_precedence(rival, record):
                     record = replace(record, is_current=False, superseded_by=rival.id)
                 puts.append(Put(record, mode, row.vector if record.is_current else None))
-            elif how is Standing.USED and there is not None:
+            elif how is TargetState.USED and there is not None:
                 more = record.access_count - there.record.access_count
                 touches.append(Touch(record.id, max(0, more), record.last_access or 0))
         if buried:
-            self.target.apply_tombstones(space, buried)
-        if touches:
+            self._bury(space, buried)
+        if touches and not self._dry_run:
             self.target.touch_many(space, touches)
         if puts:
-            self._count(puts, self.target.put_many(puts), {deletion.id for deletion in buried})
+            expected = (PutStatus.CURRENT if put.record.is_current else PutStatus.HISTORY for put in puts)
+            statuses = [*expected] if self._dry_run else self.target.put_many(puts)
+            self._count_statuses(puts, statuses, {deletion.id for deletion in buried})
 
-    def _count(self, puts: Sequence[Put], statuses: Sequence[PutStatus], updated: set[str]) -> None:
+    def _bury(self, space: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+        if not self._dry_run:
+            self.target.apply_tombstones(space, deletions, cutoff)
+
+    def _count_statuses(self, puts: Sequence[Put], statuses: Sequence[PutStatus], updated: set[str]) -> None:
         for put, status in zip(puts, statuses, strict=True):
             match status:
                 case PutStatus.CURRENT | PutStatus.HISTORY if put.record.id in updated:
@@ -287,8 +314,8 @@ class Moving:
 
     # States and logs
 
-    def _states(self, space: str) -> _States:
-        """States in which the target differs from the source."""
+    def _states(self, space: str) -> _StateDiff:
+        """Named states in which the target differs from the source."""
         behind: list[str] = []
         ahead: list[str] = []
         for name in () if self._where else self._source.names(space).states:
@@ -299,19 +326,20 @@ class Moving:
                 behind.append(name)
             elif old.value != new.value:
                 (behind if new.revision > old.revision else ahead).append(name)
-        return _States(behind, ahead)
+        return _StateDiff(behind, ahead)
 
     def _write_state(self, space: str, name: str) -> None:
         new, old = self._source.read_state(space, name), self.target.read_state(space, name)
-        if new is not None and self.target.write_state(space, name, new.value, old.revision if old else None):
+        revision = old.revision if old else None
+        if new is not None and (self._dry_run or self.target.write_state(space, name, new.value, revision)):
             self._written.add((space, name))
             self._tally["states"] += 1
 
     def _logs(self, space: str) -> list[str]:
         return [name for name in self._source.names(space).logs if not self._where or name in self._audited]
 
-    def _unlogged(self, space: str, name: str) -> Iterator[list[str]]:
-        """What is to be appended: the rest of the source's log, once the target's holds its beginning, in order.
+    def _missing_log_entries(self, space: str, name: str) -> Iterator[list[str]]:
+        """Entries to append: the rest of the source's log, after those that the target has, in order.
 
         The target's may hold entries of its own in between.
         """
@@ -327,8 +355,8 @@ class Moving:
 
     # Deletions
 
-    def _unburied(self, space: str) -> Iterator[list[Deletion]]:
-        """Deletions that the target does not remember, or not for as long."""
+    def _missing_deletions(self, space: str) -> Iterator[list[Deletion]]:
+        """Deletions that the target does not remember, or remembers with an earlier time."""
         real = (deletion for deletion in all_deletions(self._source, space) if deletion.deleted_at != _AWAITED)
         for chunk in _chunks(real, _CHUNK):
             missing = {deletion.id: deletion for deletion in chunk}
@@ -342,12 +370,12 @@ class Moving:
                     yield gone
 
     def _later_cutoff(self, space: str) -> int | None:
-        """The source's, where the target was not cleared as late."""
+        """Cut-off of the source, where it is later than that of the target."""
         theirs, ours = self._source.cleared_at(space), self.target.cleared_at(space)
         return None if self._where or theirs is None or (ours is not None and ours >= theirs) else theirs
 
-    def _lost(self, space: str, absent: dict[str, int]) -> list[str]:
-        """Of these rows (by id, when they were created) those which the target did not delete."""
+    def _missing_rows(self, space: str, absent: dict[str, int]) -> list[str]:
+        """Ids of rows that the target lacks although it did not delete them."""
         cutoff = self.target.cleared_at(space)
         lost = {id_ for id_, created_at in absent.items() if cutoff is None or created_at > cutoff}
         if lost:
@@ -355,32 +383,10 @@ class Moving:
         return sorted(lost)
 
 
-class Unwritten(StoreProxy):
-    """A store to read from; what is written to it is answered and forgotten."""
-
-    def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
-        """As if nothing stood in the way."""
-        return [PutStatus.CURRENT if put.record.is_current else PutStatus.HISTORY for put in puts]
-
-    def touch_many(self, namespace: str, touches: Sequence[Touch]) -> None:
-        """Nothing."""
-
-    def write_state(self, namespace: str, name: str, value: str, expected_revision: int | None) -> bool:  # noqa: ARG002
-        """As if nobody else had written it."""
-        return True
-
-    def append_log(self, namespace: str, name: str, entries: Sequence[str]) -> int:  # noqa: ARG002
-        """As if it were the first."""
-        return len(entries)
-
-    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
-        """Nothing."""
-
-
-def _with_vectors(store: RecordStore, space: str, records: Sequence[Record]) -> list[Row]:
+def _with_vectors(store: RecordStore, space: str, records: Sequence[Record]) -> list[RowWithVector]:
     ids = [record.id for record in records if record.is_current]  # history has none
     vectors = dict(zip(ids, store.get_vectors(space, ids), strict=True))
-    return [Row(record, vectors.get(record.id)) for record in records]
+    return [RowWithVector(record, vectors.get(record.id)) for record in records]
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -389,11 +395,11 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def _digest(row: Row) -> int:
+def _digest(row: RowWithVector) -> int:
     text = repr((_substance(row.record), row.record.is_current, row.vector and astuple(row.vector)))
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
 
-def _said(what: str, ids: Sequence[str]) -> str:
+def _problem(what: str, ids: Sequence[str]) -> str:
     more = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
     return f"{len(ids):,} {what}: {', '.join(map(repr, ids[:_NAMED]))}{more}"
