@@ -27,6 +27,14 @@ from exp_pool.core.contracts.rows import (
 )
 from exp_pool.core.record import Record, TaskKind, Vector
 
+__all__ = [
+    "AnnouncingStore",
+    "CacheTier",
+    "Capabilities",
+    "RecordStore",
+    "Ticket",
+]  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:

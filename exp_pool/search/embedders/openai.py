@@ -148,7 +148,7 @@ def _batches(texts: list[str]) -> Iterator[list[str]]:
 
 
 def _start(text: str) -> str:
-    """As much as the API surely takes; it refuses a request with an empty text in it, but not a blank."""
+    """The start of a text that the API surely takes; it refuses a request with an empty text in it, but not a blank."""
     return text.encode("utf-8", "replace")[:_CONTEXT].decode("utf-8", "ignore") or " "
 
 
@@ -161,7 +161,7 @@ def _passes(err: BaseException) -> bool:
 
 
 def _wait(state: RetryCallState) -> float:
-    """As long as the server says, else longer each time."""
+    """Seconds to wait: as the server says, else longer each time."""
     err = state.outcome.exception() if state.outcome is not None else None
     headers = getattr(getattr(err, "response", None), "headers", {})
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
@@ -173,6 +173,6 @@ def _wait(state: RetryCallState) -> float:
 
 
 def _shown(url: str) -> str:
-    """Without a password in it."""
+    """The URL without a password, for people."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from exp_pool.core.contracts.plugs import Embedder, Reader
+from exp_pool.core.contracts.plugs import Embedder, LanguageAwareEmbedder
 from exp_pool.core.values.vectors import to_unit
 from exp_pool.errors import EmbedderError
 from exp_pool.runtime.async_bridge import resolve
@@ -52,7 +52,7 @@ class _EmbeddedText:
 
 @dataclass(eq=False, slots=True)
 class _PendingTexts:
-    """Texts of one caller, and what came of them, perhaps with another's."""
+    """Texts of one caller that wait to be embedded, and their vectors once they are."""
 
     texts: list[str]
     embedded: Embedded | None = None
@@ -61,12 +61,12 @@ class _PendingTexts:
 
 @reinit_after_fork()
 class EmbeddingService:
-    """The embedder of a manager.
+    """Runs the embedder of a manager: batches, caches and checks.
 
     Args:
-        loading: what it comes from, perhaps shared with other managers; begun at first use.
+        loading: where the embedder comes from, perhaps shared with other managers; begun at first use.
         load_timeout_s: how long calls wait for it, once in a process; see `EmbedderLoader.patience`.
-        loaded: told when it is there, or cannot be had; on the loading thread.
+        loaded: called when the embedder is there, or cannot be had; on the loading thread.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class EmbeddingService:
         self._loaded = loaded
         self._thread = SingleThreadExecutor("exp_pool-embedder")
         self._embedder: Embedder | None = None
-        self._told: Future[Embedder] | None = None
+        self._announced: Future[Embedder] | None = None
         self._dimension: int | None = None
         self._waiting: list[_PendingTexts] = []  # the urgent ones, in order of arrival
         self._recent = _VectorCache()
@@ -102,8 +102,8 @@ class EmbeddingService:
     def begin(self) -> Future[Embedder]:
         """A future of the embedder; begins the loading unless it has begun."""
         made = self._source.begin()
-        if made is not self._told:
-            self._told = made
+        if made is not self._announced:
+            self._announced = made
             if not made.done():
                 made.add_done_callback(lambda _: self._loaded())
         return made
@@ -287,7 +287,7 @@ def _stacked(rows: Mapping[str, _EmbeddedText], texts: Sequence[str]) -> Embedde
 def _legible(embedder: Embedder, texts: Sequence[str], whole: Sequence[bool]) -> list[bool]:
     """Whether the embedder can read each text at all: what it read whole, it can."""
     left = [text for text, fits in zip(texts, whole, strict=True) if not fits]
-    if not left or not isinstance(embedder, Reader):
+    if not left or not isinstance(embedder, LanguageAwareEmbedder):
         return [True] * len(texts)
     read = iter(embedder.reads(left))
     return [fits or next(read) for fits in whole]

@@ -49,10 +49,10 @@ class Engine(Protocol):
         ...
 
     def settle(self) -> None:
-        """Everything has been handed over."""
+        """Make lasting what was handed over, if the library wants to be told: everything has been."""
 
     def close(self) -> None:
-        """Write everything and let go of the files."""
+        """Write everything and close the files."""
 
 
 class FolderIndex(ABC):
