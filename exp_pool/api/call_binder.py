@@ -96,25 +96,21 @@ class CallBinder:
 
     # The local cache
 
-    def memo(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Memo | None:
-        """What the local cache finds this call by; None where the call is no matter for it."""
-        around = surroundings()
-        if not around.lets_read:
-            return None
-        owner: object = self if self._source is None else self._source.token()
-        return memo_of(owner, around.namespace, args, kwargs)
-
-    def local_answer(self, memo: Memo) -> Any:
-        """The answer of a moment ago, or `MISS`: never an exception."""
+    def local_answer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Memo | None, Any]:
+        """The call's key in the local cache, None where the call is no matter for it; and its answer, or `MISS`."""
         try:
-            pool = (self._manager or current.get()).sync
-            entry = pool.local_cache.get(memo) if pool.answers_hot() else None
+            pool, around = (self._manager or current.get()).sync, surroundings()
+            if not (around.lets_read and pool.answers_locally()):
+                return None, MISS
+            owner: object = self if self._source is None else self._source.token()
+            memo = memo_of(owner, around.namespace, args, kwargs)
+            entry = None if memo is None else pool.local_cache.get(memo)
             if entry is None:
-                return MISS
+                return memo, MISS
             entry.log_record.write()
-            return entry.copy()
+            return memo, entry.copy()
         except Exception:
-            return MISS  # the flow will say what is wrong
+            return None, MISS  # the flow will say what is wrong
 
     # The flow
 

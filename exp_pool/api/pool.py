@@ -87,9 +87,9 @@ class Pool(PoolSwitches):
 
     # Calls
 
-    def answers_hot(self) -> bool:
+    def answers_locally(self) -> bool:
         """Whether the local cache may answer calls. Each of its hits asks, so this is cheap."""
-        return self._plain and self.enabled and self._reads and not self._closed
+        return self._plain and self.enabled and self._reads and not self._closed and self.local_cache.enabled
 
     def threads(self) -> ThreadPoolExecutor:
         """Where async callers' blocking work is done."""

@@ -48,8 +48,8 @@ class CachedFunction(Blocking[P, R]):
         """The function's answer, from the pool where it has it."""
         local, memo = self._local, None
         if local is not None:
-            memo = local.memo(args, kwargs)
-            if memo is not None and (answer := local.local_answer(memo)) is not MISS:
+            memo, answer = local.local_answer(args, kwargs)
+            if answer is not MISS:
                 return answer  # type: ignore[no-any-return]
         value: R = self._answer(args, kwargs, memo=memo).value
         return value
@@ -84,8 +84,8 @@ class AsyncCachedFunction(Awaitable[P, R]):
         """The function's answer, from the pool where it has it."""
         local, memo = self._local, None
         if local is not None:
-            memo = local.memo(args, kwargs)
-            if memo is not None and (answer := local.local_answer(memo)) is not MISS:
+            memo, answer = local.local_answer(args, kwargs)
+            if answer is not MISS:
                 return answer  # type: ignore[no-any-return]
         value: R = (await self._answer(args, kwargs, memo=memo)).value
         return value

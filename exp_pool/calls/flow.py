@@ -62,6 +62,7 @@ from exp_pool.core.record import Match, Record
 from exp_pool.core.results import Answer
 from exp_pool.core.values.codec_stamp import read_stamp
 from exp_pool.errors import EncodingError, MisfitError, ReplayMissError
+from exp_pool.reuse.refine import Refine
 from exp_pool.reuse.selection import InjectedExperiences
 from exp_pool.runtime.clock import now_us
 
@@ -131,7 +132,9 @@ def _uncoalesced(request: Request, policy: Policy, mode: Mode, *, claim: bool) -
         why = yield from _explain_miss(as_called, policy)
         return CallResult(Answer(None), ReplayMissError(f"{why}. Replay is on, so it does not run: {mode.remedy}"))
     yield NotFound(as_called)
-    refinement = yield from _refine(as_called, request, policy, mode)
+    refinement = None
+    if policy.refine is not None and mode.write:
+        refinement = yield from _start_refinement(as_called, request, policy, policy.refine)
     try:
         while (outcome := (yield Run(request, refinement))) is None:
             if mode.read:  # an identical call was stored since the look-up
@@ -276,20 +279,11 @@ def _explain_miss(request: Request, policy: Policy) -> Flow[str]:
     return why
 
 
-def _refine(as_called: Request, request: Request, policy: Policy, mode: Mode) -> Flow[Refinement | None]:
-    if policy.refine is None or not mode.write:
-        return None
-    return (yield from _start_refinement(as_called, request, policy))
-
-
 @degrades("refine the answer", default=None)
-def _start_refinement(_: Request, request: Request, policy: Policy) -> Flow[Refinement | None]:
+def _start_refinement(_: Request, request: Request, policy: Policy, refine: Refine) -> Flow[Refinement]:
     """Start the better function, with the experiences that were injected for the quick one."""
-    assert policy.refine is not None
     accepted = functools.partial(accepts, request, policy)
-    refinement: Refinement = yield StartRefinement(
-        request.captured(), policy.refine.func, policy.refine.timeout, accepted
-    )
+    refinement: Refinement = yield StartRefinement(request.captured(), refine.func, refine.timeout, accepted)
     return refinement
 
 

@@ -62,7 +62,8 @@ def record(
         InvalidInputError: a negative amount, a step that is none, or metadata that JSON cannot hold or with an entry
             ``"exp_pool"``, which is the pool's own.
     """
-    for name, amount in (("money_usd", money_usd), ("tokens_in", tokens_in), ("tokens_out", tokens_out)):
+    amounts = {"money_usd": money_usd, "tokens_in": tokens_in, "tokens_out": tokens_out}
+    for name, amount in amounts.items():
         if amount is not None and not (isinstance(amount, int | float) and 0 <= amount < float("inf")):
             raise InvalidInputError(f"record({name}={amount!r}) must be a number, finite and not negative")
     if step is not None and not isinstance(step, Step):
@@ -81,12 +82,9 @@ def record(
     with capture.lock:
         capture.model = str(model) if model is not None else capture.model
         capture.strategy = str(strategy) if strategy is not None else capture.strategy
-        if money_usd is not None:
-            capture.money_usd = (capture.money_usd or 0) + money_usd
-        if tokens_in is not None:
-            capture.tokens_in = (capture.tokens_in or 0) + int(tokens_in)
-        if tokens_out is not None:
-            capture.tokens_out = (capture.tokens_out or 0) + int(tokens_out)
+        for name, amount in amounts.items():
+            if amount is not None:
+                setattr(capture, name, (getattr(capture, name) or 0) + (amount if name == "money_usd" else int(amount)))
         if step is not None:
             capture.steps.append(step)
         capture.metadata.update(metadata or {})

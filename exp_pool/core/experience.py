@@ -318,9 +318,7 @@ class Experience(_Frozen):
             return cls(**fields, response=response, expected=expected)
         if isinstance(func, str):
             if args:
-                raise InvalidInputError(
-                    f"{func!r} is a name: its parameters are unknown, so pass kwargs= instead of args="
-                )
+                raise InvalidInputError(f"{func!r} is a name: its parameters are unknown; pass kwargs=, not args=")
             arguments = {name: value for name, value in given.items() if name not in exclude}
         else:
             arguments = bind(inspect.signature(func), args, given, exclude) | closed_over(func, exclude)
@@ -352,13 +350,11 @@ class Experience(_Frozen):
             "metric": Metric(time_s=metric.get("time_cost") or None, money_usd=metric.get("money_cost") or None),
         }
         if score:
-            fields["scores"] = {
-                "metagpt": Score(value=score["val"] / 10, reason=score.get("reason", ""), scorer="metagpt")
-            }
+            rated = Score(value=score["val"] / 10, reason=score.get("reason", ""), scorer="metagpt")
+            fields["scores"] = {"metagpt": rated}
         if trajectory:
-            fields["trajectory"] = [
-                Step(**{k: v for k, v in trajectory.items() if k in Step.model_fields and v is not None})
-            ]
+            step = {name: said for name, said in trajectory.items() if name in Step.model_fields and said is not None}
+            fields["trajectory"] = [Step(**step)]
         if data.get("uuid"):
             fields["id"] = str(data["uuid"])
         if data.get("timestamp"):

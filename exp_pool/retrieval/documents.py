@@ -100,7 +100,7 @@ async def _of_file(path: Path, encoding: str) -> AsyncGenerator[str, None]:
 def _read_block(path: Path, position: int) -> tuple[bytes, tuple[int, ...]]:
     """A block, and what would tell that the file is not the one it was.
 
-    The file is opened anew for each: where nothing is kept open, nobody who is cancelled can leave it open, and a
+    The file is opened anew for each: where nothing is kept open, no cancelled reader can leave it open, and a
     thousand documents side by side need no more files than one.
     """
     if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe waits for who writes to it, and nothing ends that

@@ -195,7 +195,7 @@ class AsyncRAGGenerator:
         except (Exception, asyncio.CancelledError) as err:
             if _of_this_task(err):
                 raise
-            await ready.put(_Over(err))  # of the iterable of documents: nobody knows what it would have given
+            await ready.put(_Over(err))  # of the iterable of documents: what it would have given is not known
 
     async def _read(self, number: int, document: Any, scores: Scores, ready: asyncio.Queue[Chunk | _Over]) -> None:
         """All chunks of one document; whatever is wrong with it is a chunk, too."""

@@ -161,7 +161,7 @@ class ConcurrentRouter:
         """Ask until one says something, and give what it says, text by text.
 
         The arguments are those of `route_request`. Before the first text the next endpoint may answer in place of one
-        that fails; afterwards nobody could go on where it stopped, and the error reaches the reader.
+        that fails; afterwards no other could go on where it stopped, and the error reaches the reader.
 
         Returns:
             An async iterator of texts with `model` and `attempts`. Who does not read to the end closes it

@@ -60,30 +60,24 @@ class RoundRobin:
         return [*candidates[start:], *candidates[:start]]
 
 
-class LeastBusy:
-    """The one with the smallest share of its `max_concurrent` under way; of equals, in turn."""
-
-    def __init__(self) -> None:
-        self._in_turn = RoundRobin()
-
-    def __call__(self, candidates: Sequence[Candidate], load: Load) -> Sequence[Candidate]:
-        """The freest first."""
-        return sorted(self._in_turn(candidates, load), key=lambda each: each.running / each.endpoint.max_concurrent)
+def _least(measure: Callable[[Candidate], float]) -> Strategy:
+    """Whoever has the least of something first; of equals, in turn."""
+    in_turn = RoundRobin()
+    return lambda candidates, load: sorted(in_turn(candidates, load), key=measure)
 
 
-class Latency:
-    """The one with the smallest latency times the requests that it would then have under way; of equals, in turn.
+def least_busy() -> Strategy:
+    """The smallest share of `max_concurrent` under way first; of equals, in turn."""
+    return _least(lambda each: each.running / each.endpoint.max_concurrent)
+
+
+def latency() -> Strategy:
+    """The smallest latency times the requests that the endpoint would then have under way first; of equals, in turn.
 
     The number of requests is a factor lest all go to the quickest until it is the slowest (Finagle's peak EWMA). One
     that has not been measured comes first, and is measured by that.
     """
-
-    def __init__(self) -> None:
-        self._in_turn = RoundRobin()
-
-    def __call__(self, candidates: Sequence[Candidate], load: Load) -> Sequence[Candidate]:
-        """The quickest first."""
-        return sorted(self._in_turn(candidates, load), key=lambda each: (each.latency_s or 0.0) * (each.running + 1))
+    return _least(lambda each: (each.latency_s or 0.0) * (each.running + 1))
 
 
 def cost(candidates: Sequence[Candidate], load: Load) -> Sequence[Candidate]:
@@ -129,8 +123,8 @@ def by_hash(candidates: Sequence[Candidate], load: Load) -> Sequence[Candidate]:
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "priority": lambda: priority,
     "round_robin": RoundRobin,
-    "least_busy": LeastBusy,
-    "latency": Latency,
+    "least_busy": least_busy,
+    "latency": latency,
     "cost": lambda: cost,
     "weighted": Weighted,
     "hash": lambda: by_hash,

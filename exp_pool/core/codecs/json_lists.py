@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from exp_pool.core.values.deep_equal import type_name
 from exp_pool.core.values.encoding import loads, strict_decoder
 from exp_pool.errors import DecodingError
+
+_SPACE = re.compile(r"[ \n\r\t]*")
 
 
 def typed_items(text: str) -> list[Any]:
@@ -28,20 +31,20 @@ def split(text: str) -> list[str]:
         DecodingError: it is no array.
     """
     try:
-        at = _after_space(text, 0)
+        at = _end_of_space(text, 0)
         items: list[str] = []
         if text[at : at + 1] != "[":
             raise DecodingError("a list was expected, and the text holds none")
-        at = _after_space(text, at + 1)
+        at = _end_of_space(text, at + 1)
         while text[at : at + 1] != "]":
             if items:
                 if text[at : at + 1] != ",":
                     raise DecodingError("a list was expected, and the text breaks off")
-                at = _after_space(text, at + 1)
+                at = _end_of_space(text, at + 1)
             _, end = strict_decoder.raw_decode(text, at)
             items.append(text[at:end])
-            at = _after_space(text, end)
-        if _after_space(text, at + 1) != len(text):
+            at = _end_of_space(text, end)
+        if _end_of_space(text, at + 1) != len(text):
             raise DecodingError("a list was expected, and more follows it")
         return items
     except DecodingError:
@@ -50,10 +53,6 @@ def split(text: str) -> list[str]:
         raise DecodingError(f"stored text cannot be read: {err}") from err
 
 
-def _after_space(text: str, at: int) -> int:
-    while text[at : at + 1] in _SPACE:
-        at += 1
-    return at
-
-
-_SPACE = (" ", "\n", "\r", "\t")
+def _end_of_space(text: str, at: int) -> int:
+    space = _SPACE.match(text, at)
+    return at if space is None else space.end()

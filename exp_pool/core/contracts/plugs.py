@@ -12,77 +12,21 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from exp_pool.core.contracts.rows import (
-    SCAN_ORDERS,
-    Claim,
-    Completion,
-    Deletion,
-    Evicted,
-    EvictionOrder,
-    IndexPartition,
-    Lease,
-    LogEntry,
-    Names,
-    Put,
-    PutMode,
-    PutStatus,
-    RecordQuery,
-    RequestRow,
-    State,
-    Touch,
-    Usage,
-    VectorRow,
-)
-from exp_pool.core.contracts.stores import AnnouncingStore, Capabilities, FrontTier, RecordStore, Ticket
+from exp_pool.core.contracts import rows, stores
+from exp_pool.core.contracts.rows import *  # noqa: F403  (all that it lists in `__all__`)
+from exp_pool.core.contracts.rows import IndexPartition, VectorRow
+from exp_pool.core.contracts.stores import *  # noqa: F403  (likewise)
 from exp_pool.core.experience import MISSING, Experience, Score
 from exp_pool.core.results import Hit
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = [  # the words of `rows` and `stores` too, so that whoever writes a plug needs this module only
-    "SCAN_ORDERS",
-    "AnnouncingStore",
-    "Capabilities",
-    "Claim",
-    "Codec",
-    "Completion",
-    "ContextBuilder",
-    "Deletion",
-    "Embedder",
-    "Event",
-    "EventKind",
-    "Evicted",
-    "EvictionOrder",
-    "FrontTier",
-    "IndexPartition",
-    "Judge",
-    "Lease",
-    "LogEntry",
-    "Names",
-    "Neighbour",
-    "Observer",
-    "Put",
-    "PutMode",
-    "PutStatus",
-    "Question",
-    "RecordQuery",
-    "RecordStore",
-    "RenewableIndex",
-    "RequestRow",
-    "ScoreContext",
-    "Scorer",
-    "SearchingStore",
-    "Spending",
-    "State",
-    "Ticket",
-    "Touch",
-    "Usage",
-    "VectorIndex",
-    "VectorQuery",
-    "VectorRow",
-    "Verdict",
-]
+__all__ = [
+    "Codec", "ContextBuilder", "Embedder", "Event", "EventKind", "Judge", "Neighbour", "Observer", "Question",
+    "RenewableIndex", "ScoreContext", "Scorer", "SearchingStore", "Spending", "VectorIndex", "VectorQuery", "Verdict",
+]  # fmt: skip
+__all__ += rows.__all__ + stores.__all__  # whoever writes a plug needs this module only
 
 
 # ── Vector index and embedder ─────────────────────────────────────────────────────────────────────────────────────────
@@ -218,8 +162,8 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
-class Reader(Protocol):
-    """What an embedder offers, too, that knows its vocabulary."""
+class LanguageAwareEmbedder(Protocol):
+    """An embedder that knows its vocabulary offers this, too."""
 
     def reads(self, texts: Sequence[str]) -> list[bool]:
         """Whether it knows the language of each text. Asked only of those that it does not read whole."""

@@ -13,6 +13,28 @@ from exp_pool.core.record import Record, TaskKind, Vector
 from exp_pool.core.values.encoding import to_plain
 from exp_pool.runtime.clock import now
 
+__all__ = [
+    "SCAN_ORDERS",
+    "Claim",
+    "Completion",
+    "Deletion",
+    "Evicted",
+    "EvictionOrder",
+    "IndexPartition",
+    "Lease",
+    "LogEntry",
+    "Names",
+    "Put",
+    "PutMode",
+    "PutStatus",
+    "RecordQuery",
+    "RequestRow",
+    "State",
+    "Touch",
+    "Usage",
+    "VectorRow",
+]  # fmt: skip
+
 SCAN_ORDERS = ("created_at", "last_access", "access_count", "score", "expires_at", "size_bytes", "function")
 
 

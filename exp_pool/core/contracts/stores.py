@@ -27,6 +27,10 @@ from exp_pool.core.contracts.rows import (
 )
 from exp_pool.core.record import Record, TaskKind, Vector
 
+__all__ = [
+    "AnnouncingStore", "Capabilities", "FrontTier", "RecordStore", "Ticket",
+]  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:

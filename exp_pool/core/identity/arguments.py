@@ -25,7 +25,7 @@ _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 
 
 def called_signature(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature by which a call is bound: of the wrapper itself, whatever it passes for."""
+    """The signature by which a call is bound: the wrapper's own, not the one that `functools.wraps` gave it."""
     found: Any = function
     while not isinstance(found, types.FunctionType):
         inner = getattr(found, "__wrapped__", None)
@@ -38,7 +38,7 @@ def called_signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def shown_signature(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature that the function passes for: of the one that it wraps; its own, where that goes in a circle."""
+    """The signature of the wrapped function; the function's own where wrappers go in a circle."""
     try:
         return inspect.signature(function)
     except ValueError:
@@ -46,7 +46,7 @@ def shown_signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def is_open(called: inspect.Signature, shown: inspect.Signature) -> bool:
-    """Whether a wrapper takes what it does not name, so that only what was given says what a call is."""
+    """Whether a wrapper takes ``*args`` or ``**kwargs`` that it does not name: then a call is what was given."""
     return not agree(called, shown) and any(parameter.kind in _OPEN for parameter in called.parameters.values())
 
 
@@ -60,7 +60,7 @@ def agree(one: inspect.Signature, other: inspect.Signature) -> bool:
 
 
 def order_of(names: Sequence[str]) -> list[str]:
-    """The names where their order says something: the one that everybody would take says nothing."""
+    """The names where their order says something; none where they are in alphabetical order, which says nothing."""
     return [] if list(names) == sorted(names) else list(names)
 
 

@@ -40,9 +40,10 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from exp_pool.core.identity.classes import attributes_of, hides_content, make_up
+from exp_pool.core.identity.classes import hides_content, make_up
 from exp_pool.core.identity.names import is_known_by_name, qualified_name
 from exp_pool.core.values import tensors
+from exp_pool.core.values.attributes import attributes_of
 from exp_pool.errors import EncodingError, UnkeyableError
 
 # Deeper values are refused. A bound of our own, not the recursion limit, or the same call would have a key or none
@@ -175,7 +176,7 @@ _BY_TYPE: dict[type, Callable[[Any, int], bytes]] = {
 
 
 def _other(value: Any, depth: int) -> bytes:
-    """Everything that is recognised by more than its exact type."""
+    """The encoding of values that are recognised by more than their exact type."""
     cls = type(value)  # never isinstance: proxies and mocks pass for what they stand for
     if issubclass(cls, type):
         return _class("name", value, depth)
@@ -229,7 +230,7 @@ def _function(value: Any) -> bytes:
 
 
 def _model(value: Any, depth: int) -> tuple[bytes, ...]:
-    """A pydantic model's fields with what it holds beside them; where from, too, if names do not say it."""
+    """A pydantic model: fields, extras and private attributes together; also apart, where names may clash."""
     held = attributes_of(value)
     fields = {name: held.pop(name) for name in type(value).__pydantic_fields__ if name in held}
     extra, private = value.__pydantic_extra__ or {}, value.__pydantic_private__ or {}

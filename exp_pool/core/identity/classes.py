@@ -8,7 +8,6 @@ source, so it is never looked at; a function that does not stand in the class co
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime as dt
 import decimal
@@ -22,11 +21,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from exp_pool.core.identity.names import HEAP_TYPE, is_known_by_name
+from exp_pool.core.values.attributes import attributes_of
+
+NOTHING: Any = object()
 
 _IMMUTABLE_TYPE = 1 << 8  # of type.__flags__: written in C
 _POINTER = object.__basicsize__ // 2
 _MAKERS = ("abc", "collections", "dataclasses", "enum", "functools", "pydantic", "typing")  # they add methods of theirs
-_NOTHING = ("PydanticUndefinedType", "_MISSING_TYPE")  # the types of what stands for "no default"
+_NO_DEFAULT = ("PydanticUndefinedType", "_MISSING_TYPE")  # the types of what stands for "no default"
 # What dataclasses write, each version of Python in its own way; the fields tell all that it depends on.
 _GENERATED = frozenset(
     f"__{name}__" for name in "init repr eq lt le gt ge hash setattr delattr replace getstate setstate".split()
@@ -38,7 +40,7 @@ _IMMUTABLE = frozenset(
 
 
 def hides_content(cls: type, below: type) -> bool:
-    """Whether instances may hold what nobody can see: a class written in C stands below the built-in one."""
+    """Whether instances may hold content that Python cannot see: a class written in C stands between class and base."""
     if getattr(cls, "n_fields", 0) != getattr(cls, "n_sequence_fields", 0):  # time.struct_time and the like
         return True
     own = cls.__mro__[: cls.__mro__.index(below)]
@@ -68,7 +70,7 @@ def _is_in_c(cls: type) -> bool:
 
 
 def _keeps(member: Any) -> bool:
-    """Whether an attribute of a class may keep something for each instance, and nobody knows where."""
+    """Whether a descriptor may keep something for each instance in a place of its own."""
     if isinstance(member, types.MemberDescriptorType | types.GetSetDescriptorType | functools.cached_property):
         return False
     if isinstance(member, property):
@@ -92,31 +94,18 @@ def _is_filled(slot: Any, value: Any) -> bool:
     return True
 
 
-def attributes_of(value: Any) -> dict[str, Any]:
-    """What an object holds in ``__dict__`` and slots; not what cached_property has put there, which follows from it."""
-    cls = type(value)
-    held = dict(getattr(value, "__dict__", None) or {})
-    for base in cls.__mro__:
-        if "__slots__" in vars(base):
-            for name, slot in vars(base).items():
-                if isinstance(slot, types.MemberDescriptorType) and not name.startswith("__"):
-                    with contextlib.suppress(AttributeError):  # nothing in it
-                        held[name] = slot.__get__(value)
-    return {n: item for n, item in held.items() if not isinstance(getattr(cls, n, None), functools.cached_property)}
+def cells_of(function: Any) -> Iterator[tuple[str, types.CellType, Any]]:
+    """The variables that a function closes over: name, cell and content; `NOTHING` where nothing was assigned yet."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield name, cell, cell.cell_contents
+        except ValueError:
+            yield name, cell, NOTHING
 
 
 def closure_values(function: Any) -> dict[str, Any]:
     """Plain immutable values in a nested function's closure, by name; everything else there is left out."""
-    cells = getattr(function, "__closure__", None)
-    found: dict[str, Any] = {}
-    for name, cell in zip(function.__code__.co_freevars, cells, strict=True) if cells else ():
-        try:
-            value = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-        if value is not None and is_plain(value):
-            found[name] = value
-    return found
+    return {name: value for name, _, value in cells_of(function) if value is not None and is_plain(value)}
 
 
 def is_plain(value: Any) -> bool:
@@ -144,7 +133,7 @@ def make_up(cls: type) -> tuple[Any, ...]:
 
 
 def is_set_apart(cls: type) -> bool:
-    """Whether other classes of its name may differ in more than where they were made."""
+    """Whether the class may differ from others of its name: in bases, values, or closures of its functions."""
     if is_known_by_name(cls):
         return False
     bases, members, _ = make_up(cls)
@@ -220,7 +209,7 @@ def _fields(cls: type) -> dict[str, dict[str, Any]]:
         name: {
             key: _functions(cls, key, item) if is_code(item) else item
             for key, item in about.items()
-            if not key.startswith("_") and item is not None and type(item).__name__ not in _NOTHING
+            if not key.startswith("_") and item is not None and type(item).__name__ not in _NO_DEFAULT
         }
         for name, about in declared.items()
     }

@@ -63,7 +63,7 @@ def uses_of(code: types.CodeType) -> Mapping[str, frozenset[Use]]:
 
 @functools.lru_cache(maxsize=4096)
 def uses_of_self(code: types.CodeType) -> frozenset[Use]:
-    """The same for the first parameter of a method."""
+    """What a method does with its first parameter, as `uses_of` says it."""
     if not code.co_argcount or "__class__" in code.co_freevars:  # super() takes it without a word
         return frozenset({READ})
     return _uses(code, code.co_varnames[:1])[code.co_varnames[0]]
@@ -180,7 +180,7 @@ def _names_given(giving: Sequence[dis.Instruction], method: str) -> tuple[Any, .
 
 
 def _with_names(code: types.CodeType, instructions: Sequence[dis.Instruction]) -> list[dis.Instruction]:
-    """The instructions that matter; with those that call by keywords the names of these."""
+    """The instructions that matter; a call by keywords has the names of these as its `argval`."""
     found: list[dis.Instruction] = []
     names: Any = None
     for instruction in instructions:
@@ -218,7 +218,7 @@ def _augmented(instructions: Sequence[dis.Instruction], copied: dis.Instruction)
 
 
 def _from(instructions: Sequence[dis.Instruction], at: int) -> Iterator[tuple[dis.Instruction, int, Use]]:
-    """What takes a value off the stack, and what takes off what that made of it, and so on.
+    """The instructions that consume a value on the stack, then those that consume their result, and so on.
 
     With each how many values lie above it then, and what these are as an index.
     """

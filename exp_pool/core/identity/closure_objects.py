@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from inspect import getattr_static
 from typing import Any, TypeAlias
 
-from exp_pool.core.identity.classes import attributes_of, has_attributes, is_plain, may_hold_unseen
+from exp_pool.core.identity.classes import NOTHING, has_attributes, is_plain, may_hold_unseen
 from exp_pool.core.identity.closure_changes import (
     ANY,
     COLLECTING,
@@ -29,8 +29,9 @@ from exp_pool.core.identity.closure_changes import (
     Use,
     uses_of_self,
 )
-from exp_pool.core.identity.first_contents import NOTHING, WHOLE, beginning
+from exp_pool.core.identity.first_contents import WHOLE, beginning
 from exp_pool.core.identity.value_source import CONTAINERS, Known, source_of_class
+from exp_pool.core.values.attributes import attributes_of
 
 Keyed: TypeAlias = Callable[[Any], Any]  # a value as it can be keyed
 
@@ -58,18 +59,15 @@ _COORDINATING = frozenset(
 )  # fmt: skip
 
 
-def left_of_variable(cell: types.CellType, uses: frozenset[Use], known: Keyed) -> Any:
+def left_of_variable(cell: types.CellType, value: Any, uses: frozenset[Use], known: Keyed) -> Any:
     """What counts of a variable; `NOTHING` where nothing of it does, or nothing was assigned yet.
 
     Args:
         cell: the variable.
+        value: its content; `NOTHING` where nothing was assigned yet.
         uses: what functions do with it.
         known: gives a value as it can be keyed.
     """
-    try:
-        value = cell.cell_contents
-    except ValueError:
-        value = NOTHING
     written = uses & _WRITTEN
     if written:
         begun = beginning(cell, None, value, known)
@@ -206,7 +204,7 @@ def _is_read(uses: Collection[Use]) -> bool:
 
 
 class _Reads:
-    """What is read of an object by the attributes and methods that are asked of it, and what its methods change.
+    """The attributes that are read of an object, through its methods too, and those that its methods change.
 
     Args:
         cls: its class.

@@ -18,11 +18,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from exp_pool.core.identity.arguments import CLOSURE
-from exp_pool.core.identity.classes import has_attributes, is_plain, may_hold_unseen
+from exp_pool.core.identity.classes import NOTHING, cells_of, has_attributes, is_plain, may_hold_unseen
 from exp_pool.core.identity.closure_changes import REBOUND, SUMMED, Use, uses_of
 from exp_pool.core.identity.closure_objects import coordinates, left_of_variable
-from exp_pool.core.identity.first_contents import NOTHING
-from exp_pool.core.identity.names import qualified_name
+from exp_pool.core.identity.names import function_name
 from exp_pool.core.identity.source import computed_defaults
 from exp_pool.core.identity.value_source import CONTAINERS, Known, source_of, source_of_class, with_source
 from exp_pool.errors import UnkeyableError
@@ -51,7 +50,7 @@ def closed_over(function: Any, exclude: Collection[str] = ()) -> dict[str, Any]:
 
 def names_of(function: Any) -> set[str]:
     """The names of all variables that the function, and the functions behind it, close over."""
-    return {name for one in _chain(function) for name, _ in _cells(one)}
+    return {name for one in _chain(function) for name, _, _ in _cells(one)}
 
 
 class _ClosedValues:
@@ -77,16 +76,14 @@ class _ClosedValues:
         return found
 
     def _note_changes(self, functions: Collection[Any], noted: set[Any]) -> None:
-        """What these functions, and those that they close over, change: it does not count for any of them."""
+        """Note what these functions, and those that they close over, change: that counts for none of them."""
         for function in functions:
             if function in noted:
                 continue
             noted.add(function)
             uses = uses_of(function.__code__)
-            for name, cell in _cells(function):
-                try:
-                    value = cell.cell_contents
-                except ValueError:
+            for name, cell, value in _cells(function):
+                if value is NOTHING:
                     continue
                 self._changed[id(cell)] |= uses[name] & {REBOUND, SUMMED}
                 self._changed[id(value)] |= {use for use in uses[name] if use[0] not in _OF_ONE_FUNCTION}
@@ -97,27 +94,22 @@ class _ClosedValues:
     def _cells_of(self, function: Any, behind: Collection[Any] = ()) -> dict[str, Any]:
         found: dict[str, Any] = {}
         uses = uses_of(function.__code__)
-        for name, cell in _cells(function):
-            if name in self._exclude:
+        for name, cell, value in _cells(function):
+            is_of_chain = any(value is other for other in behind) or _function_of(value) in self._seen
+            if name in self._exclude or is_of_chain:
                 continue
             changed = uses[name] | self._changed[id(cell)]
-            try:
-                value = cell.cell_contents
-            except ValueError:  # not assigned yet
-                pass
-            else:
-                if any(value is other for other in behind) or _function_of(value) in self._seen:
-                    continue
+            if value is not NOTHING:
                 changed |= self._changed[id(value)]
-            value = left_of_variable(cell, changed, functools.partial(self._known, name=name, depth=0))
-            if type(value) is Known:
-                found[name] = Known(value, attributes=self._known(value["attributes"], name, 1))
-            elif value is not NOTHING:
-                found[name] = self._known(value, name, 0)
+            left = left_of_variable(cell, value, changed, functools.partial(self._known, name=name, depth=0))
+            if type(left) is Known:
+                found[name] = Known(left, attributes=self._known(left["attributes"], name, 1))
+            elif left is not NOTHING:
+                found[name] = self._known(left, name, 0)
         return found
 
     def _known(self, value: Any, name: str, depth: int) -> Any:
-        """The value as it can be keyed: functions in it, at any depth of built-in containers, by what they are."""
+        """The value in a form that can be keyed: functions in it, also in containers, by name, source and closure."""
         if is_plain(value) or type(value) is Known:
             return value
         if depth > _MAX_DEPTH:
@@ -164,7 +156,7 @@ class _ClosedValues:
 
     def _function(self, value: Any, function: Any, name: str, depth: int) -> Known:
         chain = _chain(function)
-        known = Known(function=_name_of(value), source=[source_of(one) for one in chain])
+        known = Known(function=function_name(value), source=[source_of(one) for one in chain])
         self._seen += chain
         for place, one in enumerate(chain):
             inside = self._cells_of(one, chain) | self._known(_defaults_of(one), name, depth)
@@ -177,7 +169,7 @@ class _ClosedValues:
         return known
 
     def _receiver(self, receiver: Any, name: str, depth: int) -> Any:
-        """What an object whose method is called is known by: without state by its class, as for a cached method."""
+        """The object of a bound method in a form that can be keyed: by its class alone where it has no state."""
         if isinstance(receiver, type) or has_attributes(receiver) or may_hold_unseen(type(receiver)):
             return self._known(receiver, name, depth + 1)
         return Known({"object of": type(receiver)})
@@ -205,16 +197,9 @@ def _function_of(value: Any) -> Any:
     return None
 
 
-def _name_of(value: Any) -> str:
-    stored = getattr(value, "__exp_function__", None)
-    return stored if isinstance(stored, str) else qualified_name(value)
-
-
-def _cells(function: Any) -> Iterator[tuple[str, types.CellType]]:
+def _cells(function: Any) -> Iterator[tuple[str, types.CellType, Any]]:
     """The variables that a function closes over, less `__class__`: the class of self counts by itself."""
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        if name != "__class__":
-            yield name, cell
+    return (cell for cell in cells_of(function) if cell[0] != "__class__")
 
 
 def _defaults_of(function: Any) -> dict[str, Any]:

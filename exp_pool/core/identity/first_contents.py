@@ -16,16 +16,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
 
-from exp_pool.core.identity.classes import is_plain
+from exp_pool.core.identity.classes import NOTHING, is_plain
 from exp_pool.core.identity.keys import make_key
-from exp_pool.errors import UnkeyableError
 
-NOTHING: Any = object()
 WHOLE: Any = object()  # in place of a name: all that a container holds
 
 
 class Beginning(NamedTuple):
-    """What was there at first; `content` is `NOTHING` where that has no stable identity."""
+    """The first content under a name; `content` is `NOTHING` where that has no stable identity."""
 
     was_there: bool
     content: Any
@@ -61,7 +59,7 @@ def beginning(holder: Any, name: Any, value: Any, known: Callable[[Any], Any]) -
 
 
 def is_empty(value: Any) -> bool:
-    """Whether it is what variables start with that are filled later: None, zero, an empty text or container."""
+    """Whether a value is None, zero, or an empty text or container: what variables hold that are filled later."""
     if value is NOTHING or value is None:
         return True
     has_length = is_plain(value) or isinstance(value, list | dict | set | bytearray | collections.deque)
@@ -75,9 +73,7 @@ def _begun(value: Any, known: Callable[[Any], Any]) -> Beginning:
         content = known(value)
         make_key("", "", {"content": content})
         return Beginning(was_there=True, content=copy.deepcopy(content))
-    except UnkeyableError:
-        return Beginning(was_there=True, content=NOTHING)
-    except Exception:  # whatever its class does when it is copied
+    except Exception:  # it has no stable identity, or its class raises when it is copied
         return Beginning(was_there=True, content=NOTHING)
 
 

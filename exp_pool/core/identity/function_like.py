@@ -32,7 +32,7 @@ _NOBODY: Any = object()
 
 @dataclass(frozen=True, eq=False)
 class Original:
-    """What stood there."""
+    """What a proxy stands for."""
 
     like: Callable[..., Any]  # what was decorated
     function: Callable[..., Any]  # whose code runs in the end
@@ -48,7 +48,7 @@ class Original:
 
 
 class FunctionLike:
-    """Stands where a function stood. ``type(f)(f, instance)`` is it as a bound method, as `types.MethodType` would be.
+    """Function proxy. ``type(f)(f, instance)`` makes a bound method, as `types.MethodType` does.
 
     `__dict__` is what the function carried, as that of a function: bound, it is the same.
     """
@@ -131,7 +131,7 @@ class FunctionLike:
         return object.__hash__(self) if self._func is None else hash((self._func, id(self._instance)))
 
     def has_a_name(self) -> bool:
-        """Whether it is what its name leads to: no lambda, no function inside a function."""
+        """Whether its qualified name leads to it: not so for lambdas and functions inside of functions."""
         return _named(self.__dict__) is (self if self._func is None else self._func)
 
     # Copies
@@ -191,7 +191,7 @@ class FunctionLike:
             self._pending = state
 
     def _arrive(self) -> None:
-        """Fill what was not sent: late, as a function that calls itself is sent before all of it is there."""
+        """Fill the slots that pickle left out, when they are needed: a recursive function arrives in parts."""
         if self._func is not None:
             self._take(self._func._setup)  # noqa: SLF001
             return
@@ -204,7 +204,7 @@ class FunctionLike:
 
 
 class _Here:
-    """Gives a function-like object; sent to another process, one that is still to be filled."""
+    """Gives a proxy; in another process, where it was sent, one whose setup arrives later."""
 
     def __init__(self, made: FunctionLike) -> None:
         self._made = weakref.ref(made)  # or it would be in a circle with it
@@ -226,7 +226,7 @@ def _blank(kind: type[FunctionLike], names: Mapping[str, Any]) -> FunctionLike:
 
 
 def _named(names: Mapping[str, Any]) -> Any:
-    """What goes by this name in its module; None if nothing does."""
+    """The object to which a qualified name leads; None where it leads to none."""
     module = sys.modules.get(names.get("__module__") or "")
     try:
         return operator.attrgetter(_path(names["__qualname__"]))(module)
@@ -235,7 +235,7 @@ def _named(names: Mapping[str, Any]) -> Any:
 
 
 def _path(qualname: str) -> str:
-    """Where it is found: private methods have their class's name in front."""
+    """The attribute path of a qualified name: private names are mangled with their class's."""
     parts = qualname.split(".")
     return ".".join(
         f"_{owner.lstrip('_')}{part}" if owner and part.startswith("__") and not part.endswith("__") else part
@@ -247,10 +247,10 @@ _guises: dict[type, type] = {}
 
 
 def _guise(kind: type) -> type:
-    """What pydantic is shown, which takes what it does not know in the body of a model for a field, and refuses it.
+    """The class that pydantic sees: in the body of a model it refuses objects of unknown classes.
 
-    It lets pass functions, properties, class and static methods, and what comes from `functools` (2.0 to 2.14 look at
-    ``value.__class__.__module__``), as this does in spirit. Other ways were worse: an ``ignored_types`` that each model
+    Functions, properties, class and static methods pass, and so does what comes from `functools` (2.0 to 2.14 look at
+    ``value.__class__.__module__``). Other ways were worse: an ``ignored_types`` that each model
     needs; and `functools`' own class of `lru_cache`, since test suites clear every object of it.
     """
     if kind not in _guises:
@@ -287,7 +287,7 @@ class _Chaining:
 
 
 def note_class_body(function: Any, body: Mapping[str, Any]) -> None:
-    """See to it that class methods of this class bind; `body` are the names where `function` is decorated."""
+    """Have class methods of this class bind; `body` is the namespace in which `function` is decorated."""
     if sys.version_info < (3, 13) or not isinstance(body, dict) or "__qualname__" not in body:
         return
     owner = getattr(function, "__qualname__", "").rpartition(".")[0]
@@ -301,7 +301,7 @@ def _like(made: Any, holder: Any) -> Any:
 
 
 def within(holder: Any, decorate: Callable[[Any], Any]) -> Any:
-    """What holds a function (``@staticmethod``, ``@property``, ...) with the function decorated; None if it is none."""
+    """A descriptor (``@staticmethod``, ``@property``, ...) with its function decorated; None where it is no such."""
     match holder:
         case staticmethod():
             return _like(type(holder)(decorate(holder.__func__)), holder)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from exp_pool.core.identity.canonical import counted, encode, framed, text
-from exp_pool.core.identity.classes import attributes_of
+from exp_pool.core.values.attributes import attributes_of
 from exp_pool.errors import UnkeyableError
 
 _KEY_FORMAT = b"exp_pool/key/1"

@@ -93,12 +93,12 @@ def is_of_library(cls: type) -> bool:
 
 
 def is_of_script(obj: Any) -> bool:
-    """Whether a function or class was defined in what was started, not in a module."""
+    """Whether a function or class was defined in ``__main__``."""
     return getattr(obj, "__module__", None) in _MAIN
 
 
 def script_of(obj: Any) -> str:
-    """What the script or notebook is called in which a function or class was defined."""
+    """The path of the script or notebook in which a function or class was defined; ``__main__`` where there is none."""
     for namespace in _namespaces(obj):
         file = namespace.get("__file__")
         if isinstance(file, str) and not file.startswith("<"):  # "<stdin>"

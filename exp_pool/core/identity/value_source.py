@@ -11,15 +11,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import itertools
+import sys
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from exp_pool.core.identity.classes import attributes_of, is_plain
+from exp_pool.core.identity.classes import is_plain
 from exp_pool.core.identity.names import LIBRARIES, is_known_by_name, is_of_library, qualified_name
 from exp_pool.core.identity.source import SourceDigest, digest_of_class
+from exp_pool.core.values.attributes import attributes_of
 
 AND_ARGUMENTS = "+"  # between the digest of the function and that of what its arguments do
 CONTAINERS = (list, tuple, dict, set, frozenset)
@@ -31,18 +32,19 @@ _digests: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 
 
 class Known(dict[str, Any]):
-    """What a function, a method or an object whose attributes are partly left out is known by in a key."""
+    """Stands in a key for a function, a method, or an object whose attributes are partly left out."""
 
 
 def with_arguments(source: str, values: Iterable[Any]) -> str:
     """The digest of a function's source, with that of the project's functions and classes among these arguments."""
+    pending = [value for value in values if type(value) not in _DATA]
     found: dict[str, None] = {}
-    for value in itertools.islice(_within(values), _MOST):
+    for value in _within(pending, _MOST) if pending else ():
         cls = type(value)
         if cls is types.FunctionType:
             if digest := source_of(value):
                 found[f"{qualified_name(value)} {digest}"] = None
-        elif cls not in CONTAINERS and (digest := _statements_of(value if issubclass(cls, type) else cls)):
+        elif digest := _statements_of(value if issubclass(cls, type) else cls):
             found[digest] = None
     if not found:
         return source
@@ -61,30 +63,47 @@ def _is_data_with_methods(value: Any) -> bool:
     cls = type(value)
     if is_plain(value) or hasattr(cls, "__exp_key__"):
         return False
-    return _has_fields(cls) or (cls not in CONTAINERS and isinstance(value, (*CONTAINERS, str, bytes, int, float)))
+    return _has_fields(cls) or isinstance(value, (*CONTAINERS, str, bytes, int, float))
 
 
-def _within(values: Iterable[Any]) -> Iterator[Any]:
-    """The values, and what stands in containers, partials, bound methods and fields at any depth; each object once."""
-    pending = [value for value in values if type(value) not in _DATA][::-1]
+def _within(values: Iterable[Any], most: int = sys.maxsize) -> Iterator[Any]:
+    """What stands in values, containers, partials, bound methods and fields, at any depth: each object once, in order.
+
+    Args:
+        values: where to begin.
+        most: so many objects are looked at; containers count, and are not given.
+    """
+    pending = [*values]
+    pending.reverse()
     seen = set[int]()
-    while pending:
+    for _ in range(most):
+        if not pending:
+            return
         value = pending.pop()
-        if id(value) not in seen:
-            seen.add(id(value))
+        cls = type(value)
+        if cls is dict:
+            found = [item for item in value.values() if type(item) not in _DATA]
+        elif cls in CONTAINERS:
+            found = [item for item in value if type(item) not in _DATA]
+        elif id(value) in seen:
+            continue
+        else:
             yield value
-            pending += [item for item in _parts(value) if type(item) not in _DATA][::-1]
+            found = [item for item in _held_by(value, cls) if type(item) not in _DATA]
+            if not found:
+                seen.add(id(value))
+        if found and id(value) not in seen:  # so a list of plain messages takes no longer than its items
+            seen.add(id(value))
+            found.reverse()
+            pending += found
 
 
-def _parts(value: Any) -> Iterable[Any]:
-    cls = type(value)
-    if cls is dict or (_has_fields(cls) and not hasattr(cls, "__exp_key__")):
-        return list((value if cls is dict else attributes_of(value)).values())
-    if cls in CONTAINERS:
-        return value  # type: ignore[no-any-return]
+def _held_by(value: Any, cls: type) -> Iterable[Any]:
     if cls is functools.partial:
         return value.func, value.args, value.keywords
-    return (value.__func__, value.__self__) if cls is types.MethodType else ()
+    if cls is types.MethodType:
+        return value.__func__, value.__self__
+    return attributes_of(value).values() if _has_fields(cls) and not hasattr(cls, "__exp_key__") else ()
 
 
 def _has_fields(cls: type) -> bool:
@@ -92,7 +111,7 @@ def _has_fields(cls: type) -> bool:
 
 
 def _statements_of(cls: type) -> str:
-    """A class, and the bases that it has in the project, as their statements tell them; "" of a library's."""
+    """The digests of the statements of a class and its bases in the project; "" where all are a library's."""
     if cls not in _digests:
         ours = [base for base in cls.__mro__ if not is_of_library(base)]
         told = [f"{qualified_name(base)} {digest}" for base in ours if (digest := digest_of_class(base))]

@@ -9,8 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import enum
-import functools
-import inspect
 import math
 import pathlib
 from collections import OrderedDict, defaultdict, deque
@@ -18,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from exp_pool.core.values import arrays
+from exp_pool.core.values.attributes import attributes_of
 from exp_pool.core.values.registered_types import is_registered
 
 # Where (".items[0].price", seen from the value) and what.
@@ -214,32 +213,18 @@ def _attributes(a: Any, b: Any) -> _Difference:
 
 
 def _state(value: Any) -> dict[str, Any]:
-    kind = type(value)
-    own = getattr(value, "__dict__", None) or {}
-    state = {name: v for name, v in own.items() if not _is_cache(kind, name)}
-    for base in kind.__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else tuple(slots):
-            name = f"_{base.__name__.lstrip('_')}{slot}" if slot.startswith("__") and not slot.endswith("__") else slot
-            content = getattr(value, name, _ABSENT) if name not in ("__dict__", "__weakref__") else _ABSENT
-            if name in ("__pydantic_extra__", "__pydantic_private__"):
-                state.update(content or {})
-            elif name == "__pydantic_fields_set__":
-                # The JSON form of a model writes every field, so afterwards all are set. Only the SDKs' models, which
-                # tell absent from null on the wire by this, are stored with what was set; extras they count or not.
-                if kind.__module__.partition(".")[0] in _TELL_UNSET:
-                    state["model_fields_set"] = content & kind.__pydantic_fields__.keys()
-            elif content is not _ABSENT:
-                state[name] = content
+    kind, state = type(value), attributes_of(value)
+    if hasattr(kind, "__pydantic_fields__"):
+        for beside in ("__pydantic_extra__", "__pydantic_private__"):  # not of pydantic's dataclasses
+            state |= getattr(value, beside, None) or {}
+        # The JSON form of a model writes every field, so afterwards all are set. Only the SDKs' models, which tell
+        # absent from null on the wire by this, are stored with what was set; extras they count or not.
+        if kind.__module__.partition(".")[0] in _TELL_UNSET:
+            state["model_fields_set"] = value.__pydantic_fields_set__ & kind.__pydantic_fields__.keys()
     return state
 
 
 _TELL_UNSET = ("openai", "anthropic")
-
-
-def _is_cache(kind: type, name: str) -> bool:
-    """Whether the attribute is the memory of a cached_property: computed again where it is missing."""
-    return isinstance(inspect.getattr_static(kind, name, None), functools.cached_property)
 
 
 def _within(step: str, found: tuple[str, str]) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from exp_pool.core.contracts.plugs import Embedder, Reader
+from exp_pool.core.contracts.plugs import Embedder, LanguageAwareEmbedder
 from exp_pool.core.values.vectors import to_unit
 from exp_pool.errors import EmbedderError
 from exp_pool.runtime.async_bridge import resolve
@@ -287,7 +287,7 @@ def _stacked(rows: Mapping[str, _EmbeddedText], texts: Sequence[str]) -> Embedde
 def _legible(embedder: Embedder, texts: Sequence[str], whole: Sequence[bool]) -> list[bool]:
     """Whether the embedder can read each text at all: what it read whole, it can."""
     left = [text for text, fits in zip(texts, whole, strict=True) if not fits]
-    if not left or not isinstance(embedder, Reader):
+    if not left or not isinstance(embedder, LanguageAwareEmbedder):
         return [True] * len(texts)
     read = iter(embedder.reads(left))
     return [fits or next(read) for fits in whole]

@@ -122,20 +122,20 @@ class RedisReads(RedisNotes):
 
     def _handles(self, query: RecordQuery, now: int, *, descending: bool = False) -> Iterator[bytes]:
         """Where rows may stand that the query finds, by creation, ties in the order of insertion."""
-        spaces = self._listings.namespaces() if query.namespace is None else [query.namespace]
+        namespaces = self._listings.namespaces() if query.namespace is None else [query.namespace]
         if query.pending is not None:  # of all namespaces at once: the worker asks this every second
             due = "embed" if query.pending is TaskKind.EMBED else "score"
             few = self._listings.ask_each(
-                spaces, lambda listing: [("ZRANGEBYSCORE", getattr(listing, due), "-inf", now)]
+                namespaces, lambda listing: [("ZRANGEBYSCORE", getattr(listing, due), "-inf", now)]
             )
             found = [pair for namespace, (some,) in few.items() for pair in self._created(namespace, some)]
         else:
-            few_of = [self._candidates(namespace, query) for namespace in spaces]
+            few_of = [self._candidates(namespace, query) for namespace in namespaces]
             if few_of == [None]:
-                yield from self._in_order(spaces[0], descending=descending)
+                yield from self._in_order(namespaces[0], descending=descending)
                 return
             found = []
-            for namespace, some in zip(spaces, few_of, strict=True):
+            for namespace, some in zip(namespaces, few_of, strict=True):
                 if some is None:
                     (flat,) = self._listings.ask(
                         namespace, ("ZRANGE", self._keys.listing(namespace).rows, 0, -1, "WITHSCORES")
@@ -249,11 +249,11 @@ class RedisReads(RedisNotes):
         ]
 
     def partitions(self, namespace: str | None = None) -> dict[IndexPartition, int]:
-        spaces = self._listings.namespaces() if namespace is None else [namespace]
-        found = self._listings.ask_each(spaces, lambda listing: [("HGETALL", listing.spaces)])
+        namespaces = self._listings.namespaces() if namespace is None else [namespace]
+        found = self._listings.ask_each(namespaces, lambda listing: [("HGETALL", listing.spaces)])
         return {
-            IndexPartition(space, decoded(embedder)): int(count)
-            for space, (counts,) in found.items()
+            IndexPartition(namespace, decoded(embedder)): int(count)
+            for namespace, (counts,) in found.items()
             for embedder, count in counts.items()
         }
 

@@ -40,7 +40,7 @@ end
 return {at, redis.call('HGET', KEYS[4], 'cutoff') or '', taken, deleted}
 """
 
-# Change a key group if nobody else has. KEYS: group, lease. ARGV: expected version, operation, the latest time, the
+# Change a key group if no other client has. KEYS: group, lease. ARGV: expected version, operation, the latest time, the
 # lease's token or '', channel and message or '', how many fields to set, these with their values, fields to delete.
 # Gives {outcome, version, rows left}; 'again' says that this very operation was done before, and its reply was lost.
 SWAP = """
@@ -295,7 +295,7 @@ end
 return 1
 """
 
-# A reader fills a row in. ARGV: the marks of the namespace and of the key when it looked, while nobody wrote (a writer
+# A reader fills a row in. ARGV: the marks of the namespace and of the key when it looked, while no writer wrote (one
 # that began since has left another mark), the row, how long it is kept.
 FRONT_FILL = """
 if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] or (redis.call('GET', KEYS[4]) or '') ~= ARGV[2] then return 0 end

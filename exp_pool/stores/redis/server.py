@@ -275,7 +275,7 @@ def _key_of(command: Command) -> Any:
 
 
 def _not_durable(node: redis.Redis) -> str:
-    """What keeps a server from writing to the disk all that it acknowledges; "" where nothing does, or nobody knows."""
+    """What keeps a server from writing all that it acknowledges to the disk; "" where nothing does, as far as known."""
     with suppress(redis.ResponseError):  # managed servers forbid CONFIG: the URL's word is taken
         settings: dict[Any, Any] = node.config_get("append*")
         for name, wanted in (("appendonly", "yes"), ("appendfsync", "always")):

@@ -247,12 +247,12 @@ class RedisStore(RedisReads):
         recovering = monotonic() - self._recovered_s >= _RECOVER_EVERY_S
         if not (forgetting or recovering):
             return
-        spaces = self._listings.namespaces()
-        self._listings.ask_each(spaces, lambda _: ())  # recovers what clients left behind
+        namespaces = self._listings.namespaces()
+        self._listings.ask_each(namespaces, lambda _: ())  # recovers what clients left behind
         self._recovered_s = monotonic()
         if forgetting:
-            for space in spaces:
-                at = self._keys.listing(space)
+            for namespace in namespaces:
+                at = self._keys.listing(namespace)
                 keys = [at.vectors, at.gone, at.tombs, at.units, at.empty]
                 while self._server.call(*run(FORGET, keys, forget_before, now_us() - _EMPTY_US, _FORGOTTEN_AT_ONCE)):
                     pass

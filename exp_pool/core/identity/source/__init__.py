@@ -54,7 +54,7 @@ class SourceDigest:
         return self._digest
 
     def token(self) -> object:
-        """An object that is another one whenever the digest is: a memo of calls is told apart by it."""
+        """An object that is replaced whenever the digest changes: memos of calls are made invalid by it."""
         bindings = self._bindings
         if bindings is None or (bindings and not _hold(bindings)):
             self._make()
@@ -117,7 +117,7 @@ def digest_of_class(cls: type) -> str:
 
 
 def computed_defaults(function: types.FunctionType) -> frozenset[str]:
-    """The parameters whose defaults the source computes of something (``name=name`` in a loop) instead of telling them.
+    """The parameters whose defaults are computed (``name=name`` in a loop): the source does not tell them.
 
     ``seen=dict()`` is no such: it begins as the same each time, and what a function collects there is not what it is.
     """

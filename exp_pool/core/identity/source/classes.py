@@ -19,7 +19,7 @@ _ABSENT: Any = object()
 
 
 class AskedOfSelf(NamedTuple):
-    """What a method asks of its first parameter: names, names above its class, and whether it may be anything."""
+    """The attributes that a method reads of its first parameter, those by ``super()``, and whether it may read any."""
 
     names: set[str]
     above: set[str]
@@ -88,7 +88,7 @@ def _holds(cls: type, name: str, value: Any) -> bool:
 
 
 def lines_of(trees: Iterable[ast.Module], namespace: Mapping[str, Any], qualname: str) -> list[Line]:
-    """For a class, and for each one of its module that comes from it, where its attributes are looked up, in order.
+    """The method resolution orders, as statements, of a class and of its subclasses in the same module.
 
     Args:
         trees: what its module is written in: its file, or a notebook's cells, the newest first.
@@ -130,7 +130,7 @@ def _line(trees: list[ast.Module], cls: type | None, standing: dict[str, list[_S
 
 
 def _base(base: ast.expr, qualname: str, standing: dict[str, list[_Statement]]) -> _Statement | None:
-    """What a base in the text stands for: a class beside it, one of the module, or any of that name."""
+    """The class statement that a base names: beside the class, at the top of the module, or anywhere in it."""
     node = base.value if isinstance(base, ast.Subscript) else base  # ``Agent[str]``
     if not isinstance(node, ast.Name):
         return None
@@ -141,7 +141,7 @@ def _base(base: ast.expr, qualname: str, standing: dict[str, list[_Statement]]) 
 
 
 def members(node: ast.ClassDef) -> dict[str, list[ast.stmt]]:
-    """What stands in a class by name: methods and assignments, under conditions too; a property and its setter."""
+    """The members of a class by name: methods and assignments, under conditions too; a property and its setter."""
     found: dict[str, list[ast.stmt]] = {}
     for definition in definitions_in(node):
         found.setdefault(definition.name, []).append(definition)
@@ -155,7 +155,7 @@ def members(node: ast.ClassDef) -> dict[str, list[ast.stmt]]:
 
 
 def asked_of_self(node: ast.AST) -> AskedOfSelf:
-    """What a method asks of its object or class."""
+    """The attributes that a method reads of its object or class."""
     wanted = AskedOfSelf(set(), set(), whole=False)
     name = _first_parameter(node)
     if name is None:
@@ -196,7 +196,7 @@ def _first_parameter(node: ast.AST) -> str | None:
 
 
 def asked(lines: list[Line], wanted: AskedOfSelf) -> list[tuple[ast.ClassDef, str, list[ast.stmt]]]:
-    """What is asked of a class by name, as it has it, and as the classes of its module do that come from it."""
+    """The members that are read, transitively, as the class has them, and as its subclasses in the module do."""
     tables = [[(one, members(one)) for one in line] for line in lines]
     every = {name for table in tables for _, held in table for name in held}
     found: dict[tuple[int, str], tuple[ast.ClassDef, str, list[ast.stmt]]] = {}

@@ -9,11 +9,10 @@ import types
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from exp_pool.core.identity.classes import is_plain
+from exp_pool.core.identity.classes import cells_of, is_plain
 from exp_pool.core.identity.source.bindings import bindings_of, changed_attributes, declared_global, is_loop
 from exp_pool.core.identity.source.classes import AskedOfSelf, asked, asked_of_self, class_statement, lines_of, members
 from exp_pool.core.identity.source.functions import (
-    cells_of,
     code_text,
     compiled,
     globals_used,
@@ -47,7 +46,7 @@ _OF_PYTHON = frozenset(
 
 
 class DependencyCollector(NameLookup):
-    """Collects one function.
+    """Collects the source of one function and of its dependencies.
 
     Args:
         function: where it begins; what is of its package, or of no library, is its own project's.
@@ -120,7 +119,7 @@ class DependencyCollector(NameLookup):
     def _follow(
         self, nodes: Sequence[ast.AST], namespace: dict[str, Any], without: Collection[str] = (), *, moves: bool = True
     ) -> None:
-        """What nodes of a module name, and what they bind anew.
+        """Collect what nodes of a module name, and note what they bind anew.
 
         Args:
             nodes: expressions and statements.
@@ -137,7 +136,7 @@ class DependencyCollector(NameLookup):
     # ── What it asks of its class: ``self.prompt()``, ``cls.TEMPLATE`` ────────────────────────────────────────────────
 
     def _asked_without_source(self, function: types.FunctionType) -> None:
-        """What its class has of the names that it uses: which of them are asked of `self`, code does not tell."""
+        """The members of its class that code may use: it does not tell which names are attributes of `self`."""
         owner: Any = function.__globals__
         for name in function.__qualname__.split(".")[:-1]:
             owner = owner.get(name) if owner is function.__globals__ else getattr(owner, name, None)
@@ -162,7 +161,7 @@ class DependencyCollector(NameLookup):
                     pending |= names_used(method.__code__)
 
     def _asked_of_class(self, owner: str, wanted: AskedOfSelf, namespace: dict[str, Any]) -> None:
-        """What is asked of a class by name, as it has it, and as the classes of its module do that come from it."""
+        """The members that a method reads of its class, and of the subclasses in the module."""
         lines = lines_of(self.trees(namespace), namespace, owner)
         for name in sorted({one.name for line in lines for one in line} & namespace.keys()):
             self.bound(namespace, name, namespace[name])
@@ -173,7 +172,7 @@ class DependencyCollector(NameLookup):
             self._piece(f"{self.label(namespace, cls.name)}.{name}", statements, namespace)
 
     def _changes_of_class(self, name: str, namespace: dict[str, Any]) -> None:
-        """``Agent.run = better``, at the top of the module."""
+        """Assignments to attributes of a class at the top of the module: ``Agent.run = better``."""
         for tree in self.trees(namespace):
             changes = [
                 s for s in changed_attributes(tree, name) if not is_pools_own(getattr(s, "value", None), namespace)
@@ -274,7 +273,7 @@ class DependencyCollector(NameLookup):
                     self._constant(step, held, vars(module), label)
 
     def _attribute_of_class(self, cls: type, name: str, label: str, namespace: dict[str, Any]) -> None:
-        """What is assigned to it in the statement of the class, or of a base; those of its own module count whole."""
+        """An attribute by the statement of its class or base; a class of the same module counts as a whole."""
         for one in cls.__mro__:
             home = getattr(sys.modules.get(one.__module__), "__dict__", namespace)
             if not self.ours(home):
@@ -318,7 +317,7 @@ class DependencyCollector(NameLookup):
     def _data(
         self, name: str, value: Any, namespace: dict[str, Any], literal: str | None, *, rebound: bool
     ) -> str | None:
-        """A container's value where its text does not tell it: there is none, or another one was bound since.
+        """A container's value where its text does not say it: there is no text, or another container was bound since.
 
         What one and the same container collects changes nothing: it counts as it was when it was first looked at.
         """
@@ -335,7 +334,7 @@ class DependencyCollector(NameLookup):
 
 
 def _container(value: Any, statements: list[ast.expr | ast.stmt]) -> str | None:
-    """A list, dict or the like that one literal makes, as that says it; None for everything else."""
+    """A container that is made by one literal, as text; None for everything else."""
     if len(statements) != 1 or not isinstance(statements[0], ast.expr) or not is_literal(statements[0]):
         return None
     literal = ast.literal_eval(statements[0])

@@ -19,7 +19,7 @@ BY_CODE = "(code "  # begins what was made of a code object
 
 
 def inner(value: Any) -> Any:
-    """The function in a decorated one, a partial, a bound, static or class method; what is none of these as it is."""
+    """The function inside of a decorated one, a partial, a bound, static or class method; other objects as they are."""
     for _ in range(100):  # of what wraps itself
         kind = type(value)  # never isinstance: a proxy may raise
         if issubclass(kind, functools.partial):
@@ -46,7 +46,7 @@ def own_dict(value: Any) -> Mapping[str, Any]:
 
 
 def normal_form(node: ast.AST, namespace: Mapping[str, Any]) -> str:
-    """What a node of a module says, without ``@exp_cache`` and what stands above it."""
+    """A node of a module in normal form, without ``@exp_cache`` and the decorators above it."""
     return canonical(node, lambda decorator: is_pools_own(decorator, namespace))
 
 
@@ -68,15 +68,6 @@ def innermost(function: types.FunctionType) -> types.FunctionType:
             return function
         function = wrapped
     return function
-
-
-def cells_of(function: types.FunctionType) -> Iterator[tuple[str, types.CellType, Any]]:
-    """The variables that a function closes over: name, cell and its content (None where nothing was assigned yet)."""
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            yield name, cell, cell.cell_contents
-        except ValueError:
-            yield name, cell, None
 
 
 def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -101,7 +92,7 @@ def names_used(code: types.CodeType) -> set[str]:
 
 
 def compiled(function: types.FunctionType) -> str:
-    """What a function does, where no source can be read; its defaults are not part of its code."""
+    """A function without source as text: its code, and its defaults, which are no part of that."""
     given = {f"{place}": value for place, value in enumerate(function.__defaults__ or ())}
     given |= function.__kwdefaults__ or {}
     told = [f" {name}={written_value(value)}" for name, value in given.items() if is_plain(value)]
@@ -109,7 +100,7 @@ def compiled(function: types.FunctionType) -> str:
 
 
 def code_text(code: types.CodeType) -> str:
-    """What a code object does, where no source can be read: the same for one version of Python only."""
+    """A code object as text: the same for one version of Python only."""
     constants = [code_text(c) if isinstance(c, types.CodeType) else written_value(c) for c in code.co_consts]
     names = (code.co_names, code.co_varnames, code.co_freevars)
     return f"{BY_CODE}{code.co_code.hex()} {code.co_exceptiontable.hex()} {names} {constants})"

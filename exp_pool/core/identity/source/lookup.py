@@ -30,7 +30,7 @@ class Binding(NamedTuple):
 
 @dataclass
 class Findings:
-    """What was found of a function: pieces by names of their own, and the bindings that they depend on."""
+    """Pieces of source by label, and the bindings on which they depend."""
 
     pieces: dict[str, str] = field(default_factory=dict)
     bindings: list[Binding] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Findings:
 
 
 class NameLookup:
-    """What is found of one function, and the modules in which its names are looked up.
+    """Looks names up in modules of the project, and gathers what is found of one function.
 
     Args:
         function: where it begins; what is of its package, or of no library, is its own project's.
@@ -99,7 +99,7 @@ class NameLookup:
         return trees_of(namespace, self.texts.get(str(namespace.get("__file__"))))
 
     def compare(self, namespace: dict[str, Any]) -> None:
-        """See whether the text of a module is what this process runs."""
+        """Note whether the text of a module is what this process runs."""
         if id(namespace) in self._compared:
             return
         self._compared.add(id(namespace))

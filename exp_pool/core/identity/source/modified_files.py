@@ -91,7 +91,7 @@ def is_new(file: object) -> bool:
 
 
 def is_code_of(code: types.CodeType, text: str) -> bool:
-    """Whether a text has this very code."""
+    """Whether compiling a text gives this very code."""
     codes = _codes(text)
     return codes is not None and code_text(code) in codes.get(code.co_qualname, ())
 
@@ -178,7 +178,7 @@ def _functions(namespace: Mapping[str, Any], module: str) -> Iterator[types.Func
 
 
 def _has_its_literals(namespace: Mapping[str, Any], tree: ast.Module) -> bool:
-    """Whether the constants that count by a text are those of the module; of what is computed nobody could tell."""
+    """Whether the module still has the literals of a text; computed values cannot be compared."""
     bindings = bindings_of(tree)
     for name, value in bindings.literals():
         if is_plain(value) or not value or name in bindings.counted | bindings.rebound:
@@ -197,7 +197,7 @@ def _has_its_literals(namespace: Mapping[str, Any], tree: ast.Module) -> bool:
 
 
 def _frame(node: ast.Module | ast.ClassDef) -> list[str]:
-    """What a text says besides the bodies of its functions."""
+    """The statements of a text without the bodies of its functions, in normal form."""
     found: list[str] = []
     for one in node.body:
         if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):

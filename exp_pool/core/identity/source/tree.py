@@ -169,12 +169,12 @@ def definitions_in(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctio
 
 
 def loaded_names(node: ast.AST | list[ast.AST]) -> set[str]:
-    """The names that are read in it; annotations are not."""
+    """The names that a node reads; those in annotations do not count."""
     return {each.id for each in walk_said(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
 
 
 def chains(node: ast.AST) -> set[tuple[str, ...]]:
-    """What is asked of names, step by step: ``iso.other.WORD`` as three names, and as two what it begins with."""
+    """Attribute chains: of ``iso.other.WORD`` three names, and two for the chain that it begins with."""
     found: set[tuple[str, ...]] = set()
     for each in walk_said(node):
         steps: list[str] = []
@@ -187,7 +187,7 @@ def chains(node: ast.AST) -> set[tuple[str, ...]]:
 
 
 def walk_said(node: object, *, in_class: bool = False) -> Iterator[ast.AST]:
-    """Every node in it but those in annotations."""
+    """Every node below a node, but those in annotations."""
     if isinstance(node, list):
         for item in node:
             yield from walk_said(item, in_class=in_class)
