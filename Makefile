@@ -138,6 +138,7 @@ wheel-test: $(VENV)/.dev  ## the wheel without the source tree, in an environmen
 	$(VENV)/wheel/bin/python -m pip --disable-pip-version-check install --quiet -c constraints-dev.txt "$$(ls dist/*.whl)[offline]"
 	cp examples/01_quickstart.py $(VENV)/wheel/
 	cd $(VENV)/wheel && ./bin/python 01_quickstart.py pool
+	cd $(VENV)/wheel && ./bin/python -c "from exp_pool.reuse.guard import guard; assert guard('is it open', 'is it closed')"  # its word lists
 	rm -rf $(VENV)/wheel
 
 clean:  ## remove what was built

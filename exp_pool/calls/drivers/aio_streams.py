@@ -126,7 +126,15 @@ async def _read(
 
 
 class AsyncStream:
-    """One run of an async generator function, in its own task, in the context of who began it."""
+    """One run of an async generator function, in its own task, in the context of the reader who began it.
+
+    Args:
+        flow: paused at `Run`.
+        run: that step.
+        driver: performs steps for the generator function.
+        buffer: empty, of this stream.
+        same: what streams of the same call share.
+    """
 
     def __init__(self, flow: Flow[CallResult], run: Run, driver: Driver, buffer: StreamBuffer, same: SameCall) -> None:
         self.buffer = buffer
@@ -177,6 +185,11 @@ class AsyncStream:
 
     async def advance(self, reader: Reader, sent: Any = None, thrown: BaseException | None = None) -> bool:
         """Wait for the reader's next chunk; whether there is one.
+
+        Args:
+            reader: who wants the chunk.
+            sent: what the reader's caller sent into the generator.
+            thrown: what it threw.
 
         Raises:
             GoAlone: the reader has to run the function itself, from its position.

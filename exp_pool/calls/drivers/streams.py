@@ -142,7 +142,16 @@ class WatchedFlow:
 
 
 class Stream:
-    """One run of a generator function. It runs on the thread of whoever pulls, in the context of who began it."""
+    """One run of a generator function: on the thread of the reader who pulls, in the context of the one who began it.
+
+    Args:
+        flow: paused at `Run`.
+        run: that step.
+        services: the parts of the pool.
+        function: the generator function.
+        buffer: empty, of this stream.
+        same: what streams of the same call share.
+    """
 
     def __init__(
         self,
@@ -197,6 +206,11 @@ class Stream:
 
     def advance(self, reader: Reader, sent: Any = None, thrown: BaseException | None = None) -> bool:
         """Wait for the reader's next chunk, or pull it; whether there is one.
+
+        Args:
+            reader: who wants the chunk.
+            sent: what the reader's caller sent into the generator.
+            thrown: what it threw.
 
         Raises:
             GoAlone: the reader has to run the function itself, from its position.

@@ -177,9 +177,9 @@ class EmbeddingService:
                 self._waiting.remove(request)
 
     def _too_slow(self) -> str:
-        said = "the embedder is too slow for embed_timeout (of calls) or query_timeout; raise it"
+        message = "the embedder is too slow for embed_timeout (of calls) or query_timeout; raise it"
         lazy = "; if it loads its model with the first text, call warm_up() when the program starts"
-        return said if self._dimension else said + lazy
+        return message if self._dimension else message + lazy
 
     def _serve(self, request: _PendingTexts, embedder: Embedder) -> Embedded:
         """Embed these texts, and in one batch with them those of others who wait as urgently."""
