@@ -117,7 +117,7 @@ def _gone(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, d
     gone = [
         SnapshotDeletion(id_, deleted_at) for id_, deleted_at in all_deletions(pool.store, namespace) if deleted_at > 0
     ]
-    if (cutoff := pool.store.cutoff(namespace)) is not None:
+    if (cutoff := pool.store.cleared_at(namespace)) is not None:
         gone.append(SnapshotDeletion("", cutoff))
     months: dict[str, list[SnapshotDeletion]] = {}
     for each in sorted(gone, key=lambda each: (each.at, each.id)):

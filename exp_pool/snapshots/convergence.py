@@ -98,7 +98,7 @@ class SnapshotLoader:
         buried = [Deletion(id_, at) for id_, at in times.items() if id_ not in kept and ours.get(id_, -1) < at]
         if not buried:
             return 0
-        self._store.bury(self._namespace, buried)
+        self._store.apply_tombstones(self._namespace, buried)
         left = [rows[deletion.id] for deletion in buried if deletion.id in rows]
         if left:
             self._store.drop_logs(self._namespace, logs_of(row.id for row in left))
@@ -109,7 +109,7 @@ class SnapshotLoader:
     def cleared(self, at: int, *, delete: bool) -> tuple[int, int]:
         """Apply the cut-off of a pool that was cleared; return how many rows were deleted here and how many stay."""
         store, namespace = self._store, self._namespace
-        store.bury(namespace, [], at)
+        store.apply_tombstones(namespace, [], at)
         older = RecordQuery(namespace, (Condition("created_at", "", "lte", at),), history=True)
         ids = [row.id for row in store.scan(older) if restored_at(self._audit_log(row.id)) <= at]
         return (self.deletions([SnapshotDeletion(id_, at) for id_ in ids]), 0) if delete else (0, len(ids))
@@ -130,7 +130,7 @@ class SnapshotLoader:
         put = Put(replace(row, embed_due=now if row.is_current else None), PutMode.REPLICATE)
         (status,) = self._store.put_many([put])
         if status is PutStatus.DELETED and (revived := restored_at(entry.log)):
-            cutoff = self._store.cutoff(self._namespace) or 0
+            cutoff = self._store.cleared_at(self._namespace) or 0
             if revived > max(buried().get(row.id, -1), cutoff if row.created_at <= cutoff else -1):
                 (status,) = self._store.put_many([replace(put, mode=PutMode.INSERT)])
         if status not in (PutStatus.CURRENT, PutStatus.HISTORY):
@@ -202,7 +202,7 @@ class SnapshotLoader:
         """
         vectors = self._store.get_vectors(self._namespace, [row.id for row in rows])
         self._store.append_log(self._namespace, _PENDING, [json.dumps(asdict(row)) for row in rows])
-        self._store.bury(self._namespace, [Deletion(row.id, _AWAITED) for row in rows])
+        self._store.apply_tombstones(self._namespace, [Deletion(row.id, _AWAITED) for row in rows])
         self._store.put_many([
             Put(_due(row, vector is None), PutMode.INSERT, vector if row.is_current else None)
             for row, vector in zip(rows, vectors, strict=True)

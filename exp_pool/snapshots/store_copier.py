@@ -297,7 +297,7 @@ class StoreCopier:
 
     def _bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
         if not self._dry_run:
-            self.target.bury(namespace, deletions, cutoff)
+            self.target.apply_tombstones(namespace, deletions, cutoff)
 
     def _count_statuses(self, puts: Sequence[Put], statuses: Sequence[PutStatus], updated: set[str]) -> None:
         for put, status in zip(puts, statuses, strict=True):
@@ -373,12 +373,12 @@ class StoreCopier:
 
     def _later_cutoff(self, namespace: str) -> int | None:
         """Cut-off of the source, where it is later than that of the target."""
-        theirs, ours = self._source.cutoff(namespace), self.target.cutoff(namespace)
+        theirs, ours = self._source.cleared_at(namespace), self.target.cleared_at(namespace)
         return None if self._where or theirs is None or (ours is not None and ours >= theirs) else theirs
 
     def _missing_rows(self, namespace: str, absent: dict[str, int]) -> list[str]:
         """Ids of rows that the target lacks although it did not delete them."""
-        cutoff = self.target.cutoff(namespace)
+        cutoff = self.target.cleared_at(namespace)
         lost = {id_ for id_, created_at in absent.items() if cutoff is None or created_at > cutoff}
         if lost:
             lost -= {id_ for id_, deleted_at in all_deletions(self.target, namespace) if deleted_at != _AWAITED}

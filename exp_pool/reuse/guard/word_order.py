@@ -111,15 +111,15 @@ def _asked(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None
     at = next((at for at in range(1, len(longer)) if longer[at] == "do" and longer[at - 1] in _ASKING), None)
     if at is None or list(longer[:at]) != list(shorter[:at]):
         return None
-    asked, told = list(longer[at + 1 :]), list(shorter[at:])
-    if not 1 < len(asked) <= _LONGEST or sorted(asked) != sorted(told):
+    question, statement = list(longer[at + 1 :]), list(shorter[at:])
+    if not 1 < len(question) <= _LONGEST or sorted(question) != sorted(statement):
         return None
-    for turn in range(1, len(asked)):  # what stands before "do" in the one stands behind the verb in the other
-        kept = len(asked) - turn
-        if asked[turn : turn + kept] + asked[:turn] == told:
-            return " ".join(told), " ".join(asked)
-        if asked[turn : turn + 1] + asked[:turn] + asked[turn + 1 :] == told:
-            return " ".join(told[: turn + 1]), " ".join(asked[: turn + 1])
+    for turn in range(1, len(question)):  # what stands before "do" in the one stands behind the verb in the other
+        kept = len(question) - turn
+        if question[turn : turn + kept] + question[:turn] == statement:
+            return " ".join(statement), " ".join(question)
+        if question[turn : turn + 1] + question[:turn] + question[turn + 1 :] == statement:
+            return " ".join(statement[: turn + 1]), " ".join(question[: turn + 1])
     return None
 
 
