@@ -54,7 +54,7 @@ _EMBEDDED_AT_ONCE, _EMBED_S = 64, 300.0
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Tally(Shown):
-    """What became of so many pairs: `answered` from the pool, of these `wrong`; `explored`: answered live to learn."""
+    """Counts of evaluated pairs: those answered from the pool, of these the wrong ones; those explored to learn."""
 
     total: int
     answered: int
@@ -63,12 +63,12 @@ class Tally(Shown):
 
     @property
     def answered_share(self) -> float:
-        """Of all requests."""
+        """The share of all requests that was answered from the pool."""
         return self.answered / self.total if self.total else 0.0
 
     @property
     def error_rate(self) -> float:
-        """Wrong answers, of all requests."""
+        """The share of all requests that was answered wrongly."""
         return self.wrong / self.total if self.total else 0.0
 
 
@@ -151,7 +151,7 @@ def _orders(orders: int | Sequence[Sequence[int]], count: int, seed: int) -> Ite
 
 
 def _asked(request: str) -> str:
-    """What is asked in an evaluation."""
+    """The function that is evaluated: its answers are the labels."""
     return request
 
 

@@ -26,7 +26,8 @@ from exp_pool.maintenance.worker import MaintenanceWorker
 from exp_pool.runtime.clock import to_datetime
 from exp_pool.runtime.counters import Counters
 from exp_pool.runtime.switches import PoolSwitches
-from exp_pool.stores.journal import ChangeNote, Journal
+from exp_pool.stores.change_notes import ChangeNote
+from exp_pool.stores.journal import Journal
 from exp_pool.stores.lineage import with_inherited_trust
 
 # What `update_exp` may not touch: it is what the experience is found by. `clone` makes another experience.

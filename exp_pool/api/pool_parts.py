@@ -52,7 +52,7 @@ from exp_pool.search.indexes.none import NoIndex
 from exp_pool.search.nearest import NearestNeighbours
 from exp_pool.search.rerank import Reranker, RerankerRunner
 from exp_pool.search.search import Search
-from exp_pool.stores.tiers import tiered
+from exp_pool.stores.near_cache import NearCacheStore
 
 
 class Plugs(TypedDict, total=False):
@@ -169,17 +169,17 @@ class PoolParts:
         )
 
     def _open_store(self, config: ExpPoolConfig, given: RecordStore | None) -> None:
-        """Open the store behind the local cache and the front tier; `opened` is it without the local cache."""
+        """Open the store behind the local cache and the cache tier; `opened` is it without the local cache."""
         opened = given if given is not None else open_store(config.store, config)
         self.local_cache = LocalCache(
             config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared
         )
         if config.hot not in (None, "memory://"):
-            opened = tiered(opened, open_front(str(config.hot), config), config.store_timeout, self._hot_failed)
+            opened = NearCacheStore(opened, open_front(str(config.hot), config), config.store_timeout, self._hot_failed)
         if config.hot == "memory://" and offers(opened, AnnouncingStore):
             self.local_cache.follow(cast("AnnouncingStore", opened))
         self.opened = opened
-        self.store: RecordStore = WatchedStore(opened, self.local_cache)
+        self.store = WatchedStore(opened, self.local_cache)
 
     def _make_maintenance(self, config: ExpPoolConfig, neighbours: NearestNeighbours) -> None:
         store, counters, notices = self.store, self.counters, self.notices

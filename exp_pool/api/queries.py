@@ -183,7 +183,7 @@ class Queries:
                 "'lexical', or make a manager with index='exact://' or 'chroma:///folder' and an embedder"
             )
         deadline = monotonic() + self.timeout_s
-        if not self.search.anything(wanted):
+        if not self.search.any_rows(wanted):
             return []
         embedded = self.embeddings.embed([wanted.text], self.timeout_s)
         self.pending_vectors.run(wanted.namespace, deadline, embedder=embedded.embedder)

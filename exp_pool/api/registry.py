@@ -12,7 +12,7 @@ from typing import Any, cast
 from weakref import WeakValueDictionary
 
 from exp_pool.core.config import ExpPoolConfig
-from exp_pool.core.contracts.plugs import Embedder, FrontTier, RecordStore, Scorer, VectorIndex
+from exp_pool.core.contracts.plugs import CacheTier, Embedder, RecordStore, Scorer, VectorIndex
 from exp_pool.errors import ConfigurationError
 from exp_pool.maintenance.scorer_runner import ScorerSettings
 from exp_pool.runtime.display import without_password
@@ -71,14 +71,14 @@ def open_store(url: str, config: ExpPoolConfig) -> RecordStore:
     return store
 
 
-def open_front(url: str, config: ExpPoolConfig) -> FrontTier:
-    """The front tier of a URL. Nothing is opened yet.
+def open_front(url: str, config: ExpPoolConfig) -> CacheTier:
+    """The cache tier of a URL. Nothing is opened yet.
 
     Raises:
         ConfigurationError: no such scheme, it has no such form, or what it needs is not installed.
     """
     plug, location = _find("hot", url, {**FRONTS, "memory://": ""})
-    front: FrontTier = _load(plug).from_url(location, config)
+    front: CacheTier = _load(plug).from_url(location, config)
     return front
 
 

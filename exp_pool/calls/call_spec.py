@@ -49,6 +49,13 @@ class Prompt(NamedTuple):
 class CallSpec:
     """A decorated function's signature and its options about identity and request text, checked at decoration.
 
+    Args:
+        function: as it was decorated.
+        name: under which calls are stored; None: the function's own name.
+        version, exclude, redact, self_key, key, request: the decorator's options of these names.
+        inject: the parameter that experiences are passed to.
+        describe: gives more text for the log.
+
     Raises:
         ConfigurationError: an option names no parameter, or does not apply; the message lists what there is.
     """

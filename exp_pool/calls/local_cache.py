@@ -49,7 +49,14 @@ class Entry:
 
 
 def memo_of(owner: object, namespace: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Memo | None:
-    """What the call is found by; None where its arguments are not plain."""
+    """The call's key in the local cache; None where its arguments are not plain.
+
+    Args:
+        owner: stands for the function and its source.
+        namespace: of the call; None: the manager's.
+        args: the positional arguments.
+        kwargs: the keyword arguments.
+    """
     types = tuple(map(type, args))
     if not _PLAIN.issuperset(types):
         return None

@@ -28,7 +28,13 @@ from exp_pool.errors import DecodingError
 
 @degrades("look for an answer", default=None)
 def claim_or_look_up(request: Request, policy: Policy, *, claim: bool) -> Flow[Claimed]:
-    """The current row of the key. With `claim`, where there is none that may answer, the lease to compute it."""
+    """The current row of the key; where there is none that may answer, perhaps the lease to compute it.
+
+    Args:
+        request: the call.
+        policy: the options of the function's decorator.
+        claim: take the lease, because this call may store its answer.
+    """
     if not claim:
         return Claimed((yield LookUp(request)))
     claimed: Claimed = yield Claim(request, wait=not policy.stale_s)
@@ -48,7 +54,14 @@ def claim_or_look_up(request: Request, policy: Policy, *, claim: bool) -> Flow[C
 
 @degrades("look for an answer", default=Judgement())
 def judge(request: Request, policy: Policy, mode: Mode, found: Claimed) -> Flow[Judgement]:
-    """What may answer the call, given the row of its key."""
+    """What may answer the call, given the row of its key.
+
+    Args:
+        request: the call.
+        policy: the options of the function's decorator.
+        mode: what this call may do with the pool.
+        found: the row of the call's key.
+    """
     # An expired row is for calls that come while another one, here or elsewhere, renews it.
     late_s = policy.stale_s if found.busy else 0.0
     # A judge that learns has to count the calls that it lets similar rows answer.

@@ -171,7 +171,14 @@ class Request:
         return CallLogRecord(self.function, strategy, model, cached, detail)
 
     def to_record(self, id_: str, answer: str, codec: str, **fields: Any) -> Record:
-        """The row of this call and its encoded answer."""
+        """The row of this call and its answer.
+
+        Args:
+            id_: the row's.
+            answer: as JSON text.
+            codec: the name of the codec that wrote it.
+            fields: further columns of the row.
+        """
         now = now_us()
         arguments = self.stored_arguments
         return Record(

@@ -72,7 +72,13 @@ def store_result(
 
 
 def accepts(request: Request, policy: Policy, outcome: Outcome) -> Flow[bool]:
-    """Whether ``cache_if=`` lets the answer be stored."""
+    """Whether ``cache_if=`` lets the answer be stored.
+
+    Args:
+        request: the call.
+        policy: the options of the function's decorator.
+        outcome: the run of the function.
+    """
     if policy.cache_if is None:
         return True
     return bool((yield Ask(policy.cache_if, (_call_of(request, outcome), outcome.value))))
@@ -120,7 +126,14 @@ def _row(
 
 @degrades("store the failure", default=None)
 def store_failure(request: Request, policy: Policy, outcome: Outcome, injected: InjectedExperiences) -> Flow[None]:
-    """A row for curators, under a key of its own: it takes the place of no answer, and no lookup finds it."""
+    """Store a row for curators, under a key of its own: the row replaces no answer, and no lookup finds it.
+
+    Args:
+        request: the call.
+        policy: the options of the function's decorator.
+        outcome: the run of the function, which raised.
+        injected: the experiences that the function was shown.
+    """
     error = outcome.error
     assert error is not None
     what = {"error": type(error).__qualname__, "message": redacted_text(str(error))}

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from exp_pool.calls.local_cache import LocalCache
 from exp_pool.core.contracts.plugs import Deletion, Evicted, EvictionOrder, Put, PutStatus, RecordStore
+from exp_pool.stores.store_proxy import StoreProxy
 
 
-class WatchedStore:
+class WatchedStore(StoreProxy):
     """The store behind the local cache: after each write, no earlier answer of what was written is given.
-
-    Everything else is the store's own method, not a method that passes the call on, which would cost each call a frame.
 
     Args:
         store: the store of the pool.
@@ -20,41 +18,8 @@ class WatchedStore:
     """
 
     def __init__(self, store: RecordStore, cache: LocalCache) -> None:
-        self._store = store
+        super().__init__(store)
         self._cache = cache
-        self.capabilities = store.capabilities
-        self.get_many = store.get_many
-        self.usage = store.usage
-        self.scan = store.scan
-        self.count = store.count
-        self.touch_many = store.touch_many
-        self.complete_many = store.complete_many
-        self.enqueue = store.enqueue
-        self.get_vectors = store.get_vectors
-        self.vectors_after = store.vectors_after
-        self.partitions = store.partitions
-        self.requests_after = store.requests_after
-        self.claim = store.claim
-        self.renew = store.renew
-        self.release = store.release
-        self.read_state = store.read_state
-        self.write_state = store.write_state
-        self.append_log = store.append_log
-        self.read_log = store.read_log
-        self.drop_logs = store.drop_logs
-        self.names = store.names
-        self.deletions = store.deletions
-        self.cutoff = store.cutoff
-        self.tidy = store.tidy
-        self.vacuum = store.vacuum
-        self.namespaces = store.namespaces
-        self.repair = store.repair
-        self.check = store.check
-        self.close = store.close
-
-    def __getattr__(self, name: str) -> Any:
-        """What only this store offers, such as `backup`."""
-        return getattr(self._store, name)
 
     def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
         """See `RecordStore.put_many`."""
@@ -76,10 +41,10 @@ class WatchedStore:
         self._cache.forget([(namespace, row.key) for row in evicted])
         return evicted
 
-    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
-        """See `RecordStore.bury`."""
+    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
+        """See `RecordStore.apply_tombstones`."""
         try:
-            self._store.bury(namespace, deletions, cutoff)
+            self._store.apply_tombstones(namespace, deletions, cleared_at)
         finally:
             self._cache.forget_ids(namespace, [deletion.id for deletion in deletions])
 

@@ -20,7 +20,7 @@ app = typer.Typer()
 def doctor(
     options: PoolOptions, fix: Annotated[bool, typer.Option("--fix", help="Mend it: see above.")] = False
 ) -> None:
-    """Say what is there, what is owed and what is damaged. Exit code 1: something is damaged.
+    """Say what is there, what is pending and what is damaged. Exit code 1: something is damaged.
 
     With --fix, a damaged index is built anew from the store. A damaged store is set aside under another name, beside a
     new one that holds whatever could be read.

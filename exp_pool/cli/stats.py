@@ -29,18 +29,18 @@ def stats(options: PoolOptions) -> None:
     """
     totals: dict[str, Counter[str]] = {}
     with options.opened() as manager:
-        place, space = without_password(manager.config.store), manager.sync.namespace
-        for row in manager.sync.store.scan(RecordQuery(space, history=True), order_by="function"):
+        place, namespace = without_password(manager.config.store), manager.sync.namespace
+        for row in manager.sync.store.scan(RecordQuery(namespace, history=True), order_by="function"):
             totals.setdefault(row.function, Counter()).update(_figures(row))
     whole: Counter[str] = Counter()
     for each in totals.values():
         whole.update(each)
     if options.json:
         functions = {name: _plain(each) for name, each in totals.items()}
-        as_json({"namespace": space, "store": place, **_plain(whole), "functions": functions})
+        as_json({"namespace": namespace, "store": place, **_plain(whole), "functions": functions})
         return
     rows = totals | ({"all": whole} if len(totals) > 1 else {})
-    line(f"namespace {space} in {place.replace(f'{Path.cwd()}/', '')}")
+    line(f"namespace {namespace} in {place.replace(f'{Path.cwd()}/', '')}")
     if rows:
         columns = [TableColumn(heading, right=True, least=least) for heading, least, _ in _COLUMNS.values()]
         cells = (

@@ -22,9 +22,10 @@ from exp_pool.curation.consolidation import merge
 from exp_pool.curation.frame_diff import diff
 from exp_pool.curation.frames import iter_frames, to_arrow, to_frame, to_polars
 from exp_pool.curation.insights import distill
-from exp_pool.curation.reruns import Outcome, Verification, Verified, verify
+from exp_pool.curation.reruns import RerunOutcome as Outcome
+from exp_pool.curation.reruns import Verification, Verified, verify
 from exp_pool.curation.review import clusters, conflicts, coverage, descendants, duplicates, low_scores, outliers, stale
-from exp_pool.stores.journal import ChangeNote
+from exp_pool.stores.change_notes import ChangeNote
 
 __all__ = [
     "NONE",

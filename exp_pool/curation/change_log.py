@@ -15,7 +15,8 @@ from exp_pool.curation.frame_diff import diff
 from exp_pool.curation.frames import recover_unfinished
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.runtime.clock import now, now_us
-from exp_pool.stores.journal import ChangeNote, Standing, some
+from exp_pool.stores.change_notes import ChangeNote, ChangeStatus
+from exp_pool.stores.journal import some
 from exp_pool.stores.pages import rows_by_id
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
     pool = manager.sync
     recover_unfinished(pool)
     note = _note(pool, change_id)
-    if note.standing is not Standing.APPLIED:
+    if note.standing is not ChangeStatus.APPLIED:
         raise ConflictError(f"the change {change_id} cannot be undone: it is {note.standing}")
     edits = list(pool.journal.edits(change_id))
     trouble: dict[str, str] = {}
@@ -115,7 +116,7 @@ def _reversed(
     for each in notes:
         if each.of in chain:
             chain.add(each.id)
-    undone = {each.id for each in notes if each.standing is Standing.UNDONE}
+    undone = {each.id for each in notes if each.standing is ChangeStatus.UNDONE}
     undone |= {each.id for each in notes if each.of in undone}  # and what undid them: both together are nothing
     rows = rows_by_id(pool.store, pool.namespace, [edit.id for edit in edits])
     for edit, (_, row) in zip(edits, rows, strict=True):

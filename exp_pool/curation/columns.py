@@ -1,7 +1,7 @@
 """Columns of a frame: what a cell of each holds, where its value comes from, and whether it may be edited.
 
-In a cell `MISSING` is nothing, and None is the value None; times are microseconds. How a kind of frame shows them is
-said in `frames`, how an edited cell is read in `cells`.
+In a cell, `MISSING` means no value, and None is the value None. Times are microseconds. `frames` says how each kind of
+frame shows them, `cells` how an edited cell is read.
 """
 
 from __future__ import annotations

@@ -38,13 +38,13 @@ def merge(
 ) -> Change:
     """Merge experiences of the same meaning: all requests are answered by the best answer.
 
-    The best is what a person annotated, else, where all have a deciding score, what has the best one. The others get
-    its answer as `expected` and its id as ``metadata["merged_into"]``: their own response stays beneath it, and `undo`
-    brings it back. None lives longer than the best one.
+    The best experience is the annotated one, else, if all have a deciding score, the one with the best score. The
+    others get its answer as `expected` and its id as ``metadata["merged_into"]``. They keep their own response, and
+    `undo` brings it back. None of them expires later than the best one.
 
-    Nothing is merged where a replay of the requests would get worse: where a person said of one of them that it is to
-    be answered otherwise; where one has a better score than the answer that it would get; where `rate` says so. After
-    the merge every request is looked up; if one is not answered by the best answer, the merge is undone.
+    Nothing is merged if one of the requests would be answered worse: a person annotated it otherwise, it has a better
+    score than the answer that it would get, or `rate` says so. After the merge every request is looked up. If one is
+    not answered by the best answer, the merge is undone.
 
     Args:
         manager: whose pool.

@@ -136,7 +136,7 @@ class EditedFrame:
         """Revision with which the frame was taken.
 
         Raises:
-            InvalidInputError: the frame does not say, or somebody edited it.
+            InvalidInputError: the frame does not say, or the revision was edited.
         """
         cell = self.cell("revision", at)
         taken = self.origin.rows.get(id_) if self.origin is not None else None

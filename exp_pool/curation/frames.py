@@ -1,12 +1,12 @@
 """Data frames of experiences: pandas, Arrow and Polars, whole or in pieces.
 
-A frame says by itself what it was taken from (`FrameOrigin`), in pandas in ``frame.attrs``, in Arrow in the schema's
-metadata, so that edits of it can be told from what others changed meanwhile. It is text: pandas copies it for
-nothing, and Parquet keeps it.
+A frame carries its origin (`FrameOrigin`), in pandas in ``frame.attrs``, in Arrow in the metadata of the schema, so
+that edits can be told from what others changed meanwhile. The origin is one text: copying it costs pandas nothing, and
+Parquet keeps it.
 
-pandas holds values as Python has them. Arrow and Polars, whose columns have one type each, hold JSON text, as the store
-does, in the columns of any type (response, expected, arguments, trajectory, parents); metadata that is not of one plain
-type stands in ``metadata_json.<key>``.
+pandas holds Python values. Columns of Arrow and Polars have one type each. So columns of any type (response, expected,
+arguments, trajectory, parents) hold JSON text there, as in the store, and metadata that is not of one plain type stands
+in ``metadata_json.<key>``.
 """
 
 from __future__ import annotations
@@ -206,19 +206,21 @@ def _pieces(
 ) -> Iterator[tuple[_Cells, FrameOrigin]]:
     """Pieces of a frame, at least one, even if it is empty."""
     pool, wanted = manager.sync, ColumnSelection(columns)
-    space, conditions = pool.namespace, parse_where(where)  # now: a generator may run on under another namespace
+    namespace, conditions = pool.namespace, parse_where(where)  # now: a generator may run on under another namespace
     recover_unfinished(pool)
 
     def read() -> Iterator[tuple[_Cells, FrameOrigin]]:
-        records = pool.store.scan(RecordQuery(space, conditions, history=history))
-        yield _piece(pool, space, islice(records, rows), wanted)
+        records = pool.store.scan(RecordQuery(namespace, conditions, history=history))
+        yield _piece(pool, namespace, islice(records, rows), wanted)
         for record in records:
-            yield _piece(pool, space, chain((record,), islice(records, rows and rows - 1)), wanted)
+            yield _piece(pool, namespace, chain((record,), islice(records, rows and rows - 1)), wanted)
 
     return read()
 
 
-def _piece(pool: Pool, space: str, records: Iterable[Record], wanted: ColumnSelection) -> tuple[_Cells, FrameOrigin]:
+def _piece(
+    pool: Pool, namespace: str, records: Iterable[Record], wanted: ColumnSelection
+) -> tuple[_Cells, FrameOrigin]:
     rows: dict[str, tuple[int, int, int | None]] = {}
 
     def noted() -> Iterator[Record]:
@@ -231,7 +233,7 @@ def _piece(pool: Pool, space: str, records: Iterable[Record], wanted: ColumnSele
         pool.notices.warn_once(f"unreadable:{record.id}", f"left out of the frame: {record.id} cannot be read: {err}")
 
     cells = wanted.cells(noted(), unreadable)
-    return cells, FrameOrigin(space, frozenset(cells), rows)
+    return cells, FrameOrigin(namespace, frozenset(cells), rows)
 
 
 # ── Kinds of frames ───────────────────────────────────────────────────────────────────────────────────────────────────

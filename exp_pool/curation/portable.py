@@ -1,9 +1,9 @@
 """Portable row: a row of a pool as a JSON object and back, for JSON lines and Parquet.
 
-The object is what `Experience.to_dict` writes, and a member ``exp_pool`` with what an experience does not say of
-itself: whether it is current, what was said and changed about it, and its key where that cannot be made from the
-arguments as they stand in the file (they were redacted, or the function has `key=`). Such a key holds for exactly the
-arguments and request it was written with: in a line that somebody changed by hand, the key is made anew.
+The object is what `Experience.to_dict` writes, with a member ``exp_pool`` for what an experience does not hold: whether
+the row is current, its audit log, and its key if it cannot be made from the arguments in the file (they were redacted,
+or the function has `key=`). Such a key holds for exactly the arguments and request it was written with. If a line was
+edited by hand, its key is made anew.
 """
 
 from __future__ import annotations

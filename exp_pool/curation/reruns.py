@@ -35,7 +35,7 @@ Same: TypeAlias = Callable[[Any, Any], bool | Awaitable[bool]]
 _SHOWN = 50  # rows, when it is printed
 
 
-class Outcome(StrEnum):
+class RerunOutcome(StrEnum):
     """Result of running one experience again."""
 
     PASSED = "passed"
@@ -51,7 +51,7 @@ class Verified:
     id: str
     function: str
     request: str
-    outcome: Outcome
+    outcome: RerunOutcome
     expected: Any
     actual: Any = MISSING
     difference: str = ""
@@ -60,12 +60,12 @@ class Verified:
 class Verification(list[Verified]):
     """Results of `verify` as a table. Truthy if there are some and each passed."""
 
-    def count(self, outcome: Outcome | str) -> int:  # type: ignore[override]
+    def count(self, outcome: RerunOutcome | str) -> int:  # type: ignore[override]
         """Number of results with this outcome."""
         return sum(row.outcome == outcome for row in self)
 
     def __bool__(self) -> bool:
-        return len(self) > 0 and self.count(Outcome.PASSED) == len(self)
+        return len(self) > 0 and self.count(RerunOutcome.PASSED) == len(self)
 
     def __repr__(self) -> str:
         lines = [
@@ -97,10 +97,10 @@ class Verification(list[Verified]):
         return frame
 
     def _headline(self) -> str:
-        return ", ".join(f"{self.count(outcome):,} {outcome}" for outcome in Outcome)
+        return ", ".join(f"{self.count(outcome):,} {outcome}" for outcome in RerunOutcome)
 
     def _worst_first(self) -> list[Verified]:
-        return sorted(self, key=lambda row: row.outcome is Outcome.PASSED)[:_SHOWN]
+        return sorted(self, key=lambda row: row.outcome is RerunOutcome.PASSED)[:_SHOWN]
 
 
 def verify(
@@ -161,21 +161,21 @@ def _verified(record: Record, function: Callable[..., Any] | None, same: Same | 
     experience = to_experience(record)
     expected = experience.expected
 
-    def row(outcome: Outcome, actual: Any = MISSING, why: str = "") -> Verified:
+    def row(outcome: RerunOutcome, actual: Any = MISSING, why: str = "") -> Verified:
         return Verified(record.id, record.function, record.request, outcome, expected, actual, why)
 
     if function is None:
-        return row(Outcome.SKIPPED, why="this process has no such function; import it first, or give functions=")
+        return row(RerunOutcome.SKIPPED, why="this process has no such function; import it first, or give functions=")
     try:
         if REDACTED in record.arguments:
             raise TypeError("an argument was redacted")
         call = _call_of(function, experience)
     except (ExpPoolError, TypeError, ValueError) as err:
-        return row(Outcome.SKIPPED, why=f"it cannot be called again: {err}")
+        return row(RerunOutcome.SKIPPED, why=f"it cannot be called again: {err}")
     try:
         actual = _result_of(call())
     except Exception as err:  # whatever the function raises is what came of it
-        return row(Outcome.RAISED, why=repr(err))
+        return row(RerunOutcome.RAISED, why=repr(err))
     try:
         if isinstance(function, Decorated) and not is_typed(record.codec):
             expected = _typed(function, record, streamed=isinstance(actual, _RerunChunks))
@@ -185,8 +185,8 @@ def _verified(record: Record, function: Callable[..., Any] | None, same: Same | 
         if same is not None:
             differs = None if resolve(same(expected, actual)) else (differs or "same() says it differs")
     except Exception as err:
-        return row(Outcome.FAILED, actual, f"it cannot be compared: {err}")
-    return row(Outcome.FAILED if differs else Outcome.PASSED, actual, differs or "")
+        return row(RerunOutcome.FAILED, actual, f"it cannot be compared: {err}")
+    return row(RerunOutcome.FAILED if differs else RerunOutcome.PASSED, actual, differs or "")
 
 
 def _call_of(function: Callable[..., Any], experience: Experience) -> Callable[[], Any]:

@@ -29,7 +29,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class _FlatTrees:
-    """The nodes of all trees behind each other: one pair goes down all trees at once, which takes 0.1 ms, not 3."""
+    """The nodes of all trees in one array each: one pair goes down all trees at once, which takes 0.1 ms, not 3."""
 
     roots: np.ndarray
     feature: np.ndarray
@@ -41,7 +41,7 @@ class _FlatTrees:
     base: float
 
     def log_odds(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) from (n, features)."""
+        """Log-odds (n,) of rows (n, features)."""
         import numpy as np
 
         at = np.broadcast_to(self.roots, (len(rows), len(self.roots)))
@@ -80,7 +80,7 @@ class TreeModel:
 
 
 def fit(rows: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> tuple[TreeModel, np.ndarray]:
-    """What these labelled pairs teach, and the chance of each as predicted by what was learned without it.
+    """Trees fitted to labelled pairs, and the chance of each pair by trees fitted without it (cross-validation).
 
     Args:
         rows: (n, features).
@@ -113,7 +113,7 @@ def fit(rows: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> tuple[TreeM
 
 
 def _flattened(model: Any, probe: np.ndarray) -> TreeModel:
-    """The model, quick; slow, if scikit-learn keeps its trees in another way than it did from 1.0 to 1.9."""
+    """The model in flat arrays; scikit-learn's own if that keeps its trees in another way than from 1.0 to 1.9."""
     import numpy as np
 
     slow = TreeModel(0.5, None, model)

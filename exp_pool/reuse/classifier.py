@@ -28,9 +28,9 @@ class PairClassifier:
 
 
 def fit(pairs: Sequence[PairFeatures], wrong: np.ndarray, weights: np.ndarray) -> tuple[PairClassifier, np.ndarray]:
-    """What these labelled pairs teach, and the chance of each as predicted by what was learned without it.
+    """A classifier fitted to labelled pairs, and the chance of each pair by one fitted without it (cross-validation).
 
-    What the words say of a pair that the trees learn from is learned without that pair, or the trees would believe it
+    The trees learn from log-odds of the words that were fitted without the pair, or they would trust them too much
     (stacked generalization: Wolpert, 1992).
 
     Args:

@@ -166,8 +166,8 @@ class _BlocksBuilder:
         room, share = self.max_chars, max(1, self.max_chars // 4)  # of the four things that a step says
         for step in trajectory:
             reward = "" if step.reward is None else f"{step.reward:g}"
-            said = zip(_STEP, (step.plan, step.action, step.observation, reward), strict=True)
-            text = "; ".join(f"{label}: {quoted(text, share)}" for label, text in said if text)
+            parts = zip(_STEP, (step.plan, step.action, step.observation, reward), strict=True)
+            text = "; ".join(f"{label}: {quoted(text, share)}" for label, text in parts if text)
             room -= len(text)
             if lines and room < 0:
                 lines.append(f"  and {len(trajectory) - len(lines)} more")

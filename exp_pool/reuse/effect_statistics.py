@@ -103,7 +103,7 @@ def posterior(centre: Floats, error: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def surest(chance_of_error: Floats) -> Bools:
-    """Which to name, so that on average at most `_FDR` of those named are wrong: the surest first."""
+    """Which effects to name, the surest first, so that on average at most `_FDR` of those named are wrong."""
     order = np.argsort(chance_of_error, kind="stable")
     average = np.cumsum(chance_of_error[order]) / np.arange(1, len(order) + 1)
     named = np.zeros(len(order), dtype=bool)

@@ -41,7 +41,7 @@ _BINS, _STEPS = 10, 20  # of predictions, of similarities
 
 @dataclass(slots=True)
 class JudgeMemory:
-    """Changed by one thread at a time; read by others meanwhile.
+    """What is known of one function. One thread at a time changes it; others read it meanwhile.
 
     Attributes:
         rate: wrong answers per request that are allowed.
@@ -150,7 +150,7 @@ class JudgeMemory:
                 self._begin_anew()
 
     def mark(self) -> None:
-        """Here a new log begins: what was known before it is carried over once its predecessor is gone."""
+        """Keep what is known where a new log begins: it is carried over once the log before is gone."""
         bound = self.bound
         self.since_mark = 0
         self.marked = {
@@ -161,7 +161,7 @@ class JudgeMemory:
         }
 
     def resume(self, carried: Mapping[str, Any] | None) -> None:
-        """Begin with what was carried over."""
+        """Begin with what `mark` kept of the logs that are gone; None: there are none."""
         if carried is not None:
             self.answered, self.explored = carried["answered"], carried["looked_into"]
             self.alarms = carried["alarms"]

@@ -122,18 +122,6 @@ class ThresholdJudge:
 # ── Behind the guard, and together ────────────────────────────────────────────────────────────────────────────────────
 
 
-def unobjectionable(question: Question) -> tuple[Question, str]:
-    """The question without the similar hits that the guard vetoes, and why it does, in words for people."""
-    kept: list[Hit] = []
-    vetoes: list[str] = []
-    for hit, veto in _with_objections(question.request, question.hits):
-        if veto is None:
-            kept.append(hit)
-        else:
-            vetoes.append(f"similarity {hit.similarity:.3f}, but {veto}")
-    return replace(question, hits=tuple(kept)), "; ".join(vetoes)
-
-
 def _with_objections(request: str, hits: Sequence[Hit]) -> Iterator[tuple[Hit, str | None]]:
     """Each hit with what the guard objects to in it, one by one; to an identical request it never objects."""
     from exp_pool.reuse.guard import objections  # its word lists take 40 ms, for those who want them
@@ -145,7 +133,7 @@ def _with_objections(request: str, hits: Sequence[Hit]) -> Iterator[tuple[Hit, s
 
 
 def _of_the_rest(question: Question) -> str:
-    """What was compared, where that is not the whole texts."""
+    """For people: which parts were compared, where these are not the whole texts."""
     nearest = max(question.hits, key=lambda hit: hit.similarity, default=None)
     parts = None if nearest is None else without_boilerplate(question.request, nearest.experience.request)
     if nearest is None or parts is None:
@@ -181,9 +169,9 @@ def all_of(*judges: Judge) -> Judge:
 
 
 def any_of(*judges: Judge) -> Judge:
-    """A judge that answers with what the first of these chooses that chooses anything.
+    """A judge that answers with the choice of the first of these judges that does not abstain.
 
-    One that raises has abstained; if nobody answers then, the others' abstention is that error.
+    One that raises has abstained; if none answers, its error is raised.
 
     Raises:
         ConfigurationError: none is given, one is no judge, or one learns.
@@ -273,7 +261,9 @@ class _AnyOf(_CompositeJudge):
 
 class _Guarded(_CompositeJudge):
     def _decide(self, question: Question) -> _Decision:
-        shown, vetoes = unobjectionable(question)
+        judged = list(_with_objections(question.request, question.hits))
+        shown = replace(question, hits=tuple(hit for hit, veto in judged if veto is None))
+        vetoes = "; ".join(f"similarity {hit.similarity:.3f}, but {veto}" for hit, veto in judged if veto is not None)
         if not shown.hits:
             return Verdict(None, vetoes or "nothing was found")
         verdict = yield _ask(self.judges[0], shown)

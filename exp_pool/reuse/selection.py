@@ -153,7 +153,7 @@ def diverse(ranked: Sequence[Hit], limit: int, diversity: float) -> list[Hit]:
     """
     if not diversity or len(ranked) < 2:  # noqa: PLR2004  (one is like nobody)
         return list(ranked[:limit])
-    said = [_words(hit.experience) for hit in ranked]
+    words_of = [_words(hit.experience) for hit in ranked]
     alike = [0.0] * len(ranked)
     left, chosen = list(range(len(ranked))), list[Hit]()
     while left and len(chosen) < limit:
@@ -161,7 +161,7 @@ def diverse(ranked: Sequence[Hit], limit: int, diversity: float) -> list[Hit]:
         left.remove(best)
         chosen.append(ranked[best])
         for i in left:
-            alike[i] = max(alike[i], _overlap(said[i], said[best]))
+            alike[i] = max(alike[i], _overlap(words_of[i], words_of[best]))
     return chosen
 
 

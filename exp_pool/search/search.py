@@ -130,7 +130,7 @@ class Search:
         if service is None or service.ready:
             return None
         made = service.begin()
-        return None if made.done() or not self.anything(query) else made
+        return None if made.done() or not self.any_rows(query) else made
 
     def patience(self) -> float:
         """How many seconds a decorated call may still wait for the embedder."""
@@ -152,7 +152,7 @@ class Search:
             )
         if not service.ready:
             service.begin()
-        if not self.anything(query):
+        if not self.any_rows(query):
             return False
         if not service.ready:
             service.wait(self.patience())
@@ -171,7 +171,7 @@ class Search:
             return None
         return embedded
 
-    def anything(self, query: SearchQuery) -> bool:
+    def any_rows(self, query: SearchQuery) -> bool:
         """Whether there is a row to compare with; if not, nothing need be embedded."""
         return bool(self._store.count(query.rows(), limit=1))
 

@@ -1,12 +1,11 @@
 """Snapshots: a pool as files that nodes exchange, ``YYYY-MM/<function hash>_<date>_<partition>.cache``.
 
-Each file is gzip JSON, an object of entries by their ids: ``{"result": ..., "metadata": {...}}``. Nothing in it is ever
-executed. The format carries what a record holds and what was said about it, so ids, scores, annotations and history
-survive; and what was deleted (in files whose function hash is that of no name), so that it goes from every node. What
-was deleted stays deleted.
+Each file is gzip JSON: an object of entries by their ids, ``{"result": ..., "metadata": {...}}``. Reading it executes
+nothing. An entry carries a record and its audit log, so ids, scores, annotations and history survive. Deletions are
+entries, too, in files with the hash of an empty function name: what was deleted on one node is deleted on all of them.
 
-Loading a file twice changes nothing. Nodes that load what the others saved agree in the end, whatever the order:
-`convergence` says how.
+Loading a file twice changes nothing. Nodes that load each other's files agree in the end, whatever the order
+(`convergence`).
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ _NAME = re.compile(r"\d{4}-\d{2}/[0-9a-f]{16}_\d{8}_\d+\.cache")
 def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) -> list[Path]:
     """Write the manager's namespace as partition files, with history and deletions, and return their paths in order.
 
-    Files of the folder that are no longer needed are removed when the new ones are there, if this pool has what they
-    say: it saved them, or loaded them as they are. Files that say the same are left as they are. A namespace that never
-    had anything removes nothing, and a warning says so.
+    Old files of the folder are removed once the new ones are written, if this pool has their content: it saved them, or
+    loaded them as they are. Files with the same content are not written again. A namespace that never had anything
+    removes nothing, and a warning says so.
 
     Args:
         manager: whose pool.
@@ -95,28 +94,30 @@ def save(manager: ExpManager, folder: str | Path, partition_size: int = 10_000) 
 
 
 def _rows(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    space, secret = pool.namespace, fingerprint(pool.secret)
-    logs = set(pool.store.names(space).logs)
+    namespace, secret = pool.namespace, fingerprint(pool.secret)
+    logs = set(pool.store.names(namespace).logs)
     groups: dict[tuple[str, str], list[str]] = {}
-    for record in pool.store.scan(RecordQuery(space, history=True)):
+    for record in pool.store.scan(RecordQuery(namespace, history=True)):
         groups.setdefault((f"{to_datetime(record.created_at):%Y-%m}", record.function), []).append(record.id)
     for (month, function), ids in progress(sorted(groups.items()), "saving"):
         for partition, start in enumerate(range(0, len(ids), partition_size)):
-            part = pool.store.get_many(space, ids[start : start + partition_size], by="id")
+            part = pool.store.get_many(namespace, ids[start : start + partition_size], by="id")
             rows = [row for row in part if row is not None]
             entries = {}
             for row in rows:
-                log = audit_entries(pool.store, space, row.id) if audit_log(row.id) in logs else []
+                log = audit_entries(pool.store, namespace, row.id) if audit_log(row.id) in logs else []
                 if untold := missing_trust_entry(row, log):
-                    pool.store.append_log(space, audit_log(row.id), untold)
+                    pool.store.append_log(namespace, audit_log(row.id), untold)
                 entries[row.id] = write_row(row, [*log, *untold], secret)
             yield _path(root, month, function, rows[0].created_at if rows else 0, partition), entries
 
 
 def _gone(pool: Pool, root: Path, partition_size: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    space = pool.namespace
-    gone = [SnapshotDeletion(id_, deleted_at) for id_, deleted_at in all_deletions(pool.store, space) if deleted_at > 0]
-    if (cutoff := pool.store.cutoff(space)) is not None:
+    namespace = pool.namespace
+    gone = [
+        SnapshotDeletion(id_, deleted_at) for id_, deleted_at in all_deletions(pool.store, namespace) if deleted_at > 0
+    ]
+    if (cutoff := pool.store.cleared_at(namespace)) is not None:
         gone.append(SnapshotDeletion("", cutoff))
     months: dict[str, list[SnapshotDeletion]] = {}
     for each in sorted(gone, key=lambda each: (each.at, each.id)):
@@ -142,8 +143,8 @@ def _files(root: Path) -> Iterator[Path]:
 def load(manager: ExpManager, path: str | Path, incremental: bool = False, *, clear: bool = False) -> int:
     """Load one file, or every partition file of a folder, into the namespace; return how many rows were written.
 
-    Rows that were deleted where it was saved are deleted here, and counted, too. A damaged file of a folder, or entry
-    of a file, is reported (a warning that names it) and skipped.
+    Rows that were deleted in the pool that saved it are deleted here, and counted. A damaged file of a folder, or a
+    damaged entry of a file, is skipped, and a warning names it.
 
     Args:
         manager: whose pool.

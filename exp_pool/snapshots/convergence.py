@@ -1,10 +1,10 @@
 """Convergence: snapshot entries brought into a pool so that nodes agree, whatever the order of loading.
 
-- A row that both have is in its later state (`entries.rank`), and trusted or not by what was said of that last
-  (`entries.merged_trust`); what was said about it is put together.
+- A row that both nodes have gets its later state (`entries.rank`). Its trust is decided apart (`entries.merged_trust`),
+  and its audit logs are merged.
 - A deletion holds, unless it was undone later.
-- Of the answers of one call that no later call replaced, one is current on every node (`_precedence`). The others wait
-  behind it, as history that no row has superseded, and may take its place when it is deleted.
+- Of the answers of one call that no later call replaced, the same one is current on every node (`_precedence`). The
+  others wait as history that no row has superseded, and may become current when that one is deleted.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ class SnapshotLoader:
     """Loads entries into a pool's namespace. It first finishes what a killed process left half done."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool, self._store, self._space = pool, pool.store, pool.namespace
-        self._logs = set(self._store.names(self._space).logs)
+        self._pool, self._store, self._namespace = pool, pool.store, pool.namespace
+        self._logs = set(self._store.names(self._namespace).logs)
         self._refused: list[str] = []
         self._put_back()
 
     def rows(self, entries: Sequence[SnapshotEntry], *, changed_too: bool) -> int:
         """Load rows of another pool; return how many were written."""
-        store, space = self._store, self._space
+        store, namespace = self._store, self._namespace
         records = [entry.record for entry in entries]
-        known = {r.id: r for r in store.get_many(space, [r.id for r in records], by="id") if r is not None}
-        taken = {r.key for r in store.get_many(space, [r.key for r in records]) if r is not None}
+        known = {r.id: r for r in store.get_many(namespace, [r.id for r in records], by="id") if r is not None}
+        taken = {r.key for r in store.get_many(namespace, [r.key for r in records]) if r is not None}
         buried = functools.cache(self._tombstones)  # for these entries, once, and only where one of them was deleted
         unsettled: dict[str, dict[str, str]] = {}  # by key: rows that another node saw superseded, and by which
         written = 0
@@ -76,13 +76,13 @@ class SnapshotLoader:
         for key, facts in unsettled.items():
             self._settle(key, facts)
         if written or unsettled:
-            self._pool.services.maintenance.stored({space}, by_hand=True)
+            self._pool.services.maintenance.stored({namespace}, by_hand=True)
         return written
 
     def all_in(self) -> bool:
         """Whether, since the last call, each row found its place here: as the row, or as a deletion of this pool.
 
-        Nothing does where the namespace was cleared since, or somebody changed the row this moment.
+        Nothing does where the namespace was cleared since, or another process changed the row at this moment.
         """
         refused, self._refused = self._refused, []
         return not refused or self._tombstones().keys() >= set(refused)
@@ -93,24 +93,24 @@ class SnapshotLoader:
         if not times:
             return 0
         ours = self._tombstones()
-        rows = {r.id: r for r in self._store.get_many(self._space, list(times), by="id") if r is not None}
+        rows = {r.id: r for r in self._store.get_many(self._namespace, list(times), by="id") if r is not None}
         kept = {id_ for id_ in rows if restored_at(self._audit_log(id_)) > times[id_]}
         buried = [Deletion(id_, at) for id_, at in times.items() if id_ not in kept and ours.get(id_, -1) < at]
         if not buried:
             return 0
-        self._store.bury(self._space, buried)
+        self._store.apply_tombstones(self._namespace, buried)
         left = [rows[deletion.id] for deletion in buried if deletion.id in rows]
         if left:
-            self._store.drop_logs(self._space, logs_of(row.id for row in left))
+            self._store.drop_logs(self._namespace, logs_of(row.id for row in left))
             for key in {row.key for row in left if row.is_current}:
                 self._settle(key, {})
         return len(left)
 
     def cleared(self, at: int, *, delete: bool) -> tuple[int, int]:
         """Apply the cut-off of a pool that was cleared; return how many rows were deleted here and how many stay."""
-        store, space = self._store, self._space
-        store.bury(space, [], at)
-        older = RecordQuery(space, (Condition("created_at", "", "lte", at),), history=True)
+        store, namespace = self._store, self._namespace
+        store.apply_tombstones(namespace, [], at)
+        older = RecordQuery(namespace, (Condition("created_at", "", "lte", at),), history=True)
         ids = [row.id for row in store.scan(older) if restored_at(self._audit_log(row.id)) <= at]
         return (self.deletions([SnapshotDeletion(id_, at) for id_ in ids]), 0) if delete else (0, len(ids))
 
@@ -123,14 +123,14 @@ class SnapshotLoader:
         taken: set[str],
         buried: Callable[[], Mapping[str, int]],
     ) -> bool:
-        row = replace(entry.record, namespace=self._space)
+        row = replace(entry.record, namespace=self._namespace)
         waits = row.superseded_by is None and row.key in taken
         now = now_us()
         row = replace(row, is_current=row.superseded_by is None and not waits)
         put = Put(replace(row, embed_due=now if row.is_current else None), PutMode.REPLICATE)
         (status,) = self._store.put_many([put])
         if status is PutStatus.DELETED and (revived := restored_at(entry.log)):
-            cutoff = self._store.cutoff(self._space) or 0
+            cutoff = self._store.cleared_at(self._namespace) or 0
             if revived > max(buried().get(row.id, -1), cutoff if row.created_at <= cutoff else -1):
                 (status,) = self._store.put_many([replace(put, mode=PutMode.INSERT)])
         if status not in (PutStatus.CURRENT, PutStatus.HISTORY):
@@ -159,7 +159,7 @@ class SnapshotLoader:
         changed = later != here
         if changed:
             (status,) = self._store.put_many([Put(later, PutMode.UPDATE, expected_revision=here.revision)])
-            if status is PutStatus.CONFLICT:  # somebody changed it this moment: the next loading decides
+            if status is PutStatus.CONFLICT:  # another process changed it: the next load decides
                 self._refused.append(here.id)
                 return False
             self._pool.editor.follow(here, later)
@@ -169,18 +169,18 @@ class SnapshotLoader:
         return changed
 
     def _audit_log(self, id_: str) -> list[str]:
-        return audit_entries(self._store, self._space, id_) if audit_log(id_) in self._logs else []
+        return audit_entries(self._store, self._namespace, id_) if audit_log(id_) in self._logs else []
 
     def _append_log(self, id_: str, log: Sequence[str]) -> None:
         if log:
-            self._store.append_log(self._space, audit_log(id_), log)
+            self._store.append_log(self._namespace, audit_log(id_), log)
             self._logs.add(audit_log(id_))
 
     # Which answer of a call is current
 
     def _settle(self, key: str, superseded: dict[str, str]) -> None:
         """Choose the current row of a key, the same on every node that knows the same rows."""
-        same_call = RecordQuery(self._space, (Condition("key", "", "eq", key),), history=True)
+        same_call = RecordQuery(self._namespace, (Condition("key", "", "eq", key),), history=True)
         rows = list(self._store.scan(same_call))
         origins = {row.id: row.origin for row in rows if not row.annotated}
         settled = []
@@ -200,30 +200,30 @@ class SnapshotLoader:
 
         They are written down before, so that a killed process loses none.
         """
-        vectors = self._store.get_vectors(self._space, [row.id for row in rows])
-        self._store.append_log(self._space, _PENDING, [json.dumps(asdict(row)) for row in rows])
-        self._store.bury(self._space, [Deletion(row.id, _AWAITED) for row in rows])
+        vectors = self._store.get_vectors(self._namespace, [row.id for row in rows])
+        self._store.append_log(self._namespace, _PENDING, [json.dumps(asdict(row)) for row in rows])
+        self._store.apply_tombstones(self._namespace, [Deletion(row.id, _AWAITED) for row in rows])
         self._store.put_many([
             Put(_due(row, vector is None), PutMode.INSERT, vector if row.is_current else None)
             for row, vector in zip(rows, vectors, strict=True)
         ])  # fmt: skip
-        self._store.drop_logs(self._space, [_PENDING])
+        self._store.drop_logs(self._namespace, [_PENDING])
 
     def _put_back(self) -> None:
         if _PENDING not in self._logs:
             return
-        pending = (Record(**json.loads(text)) for text in log_entries(self._store, self._space, _PENDING))
+        pending = (Record(**json.loads(text)) for text in log_entries(self._store, self._namespace, _PENDING))
         rows = {row.id: row for row in pending}
         awaited = {id_ for id_, at in self._tombstones().items() if at == _AWAITED}
-        self._store.put_many([Put(_due(row, owes=True)) for row in rows.values() if row.id in awaited])
-        self._store.drop_logs(self._space, [_PENDING])
+        self._store.put_many([Put(_due(row, pending=True)) for row in rows.values() if row.id in awaited])
+        self._store.drop_logs(self._namespace, [_PENDING])
 
     def _tombstones(self) -> dict[str, int]:
-        return {deletion.id: deletion.deleted_at for deletion in all_deletions(self._store, self._space)}
+        return {deletion.id: deletion.deleted_at for deletion in all_deletions(self._store, self._namespace)}
 
 
-def _due(row: Record, owes: bool) -> Record:
-    return replace(row, embed_due=now_us() if row.is_current and owes else None, embed_tries=0)
+def _due(row: Record, pending: bool) -> Record:
+    return replace(row, embed_due=now_us() if row.is_current and pending else None, embed_tries=0)
 
 
 def _precedence(record: Record) -> tuple[bool, bool, int, str]:

@@ -1,7 +1,7 @@
 """JSON form of a snapshot entry: written, read as untrusted input, and merged with another one of the same id.
 
 ``{"result": ..., "metadata": {...}}``, with a format version and a checksum of its own, so that files can be taken
-apart and merged. Vectors, leases and what is owed are not in it: they are made anew.
+apart and merged. Vectors, leases and pending tasks are not in it: they are made anew.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from exp_pool.runtime.clock import now_us, to_us
 from exp_pool.snapshots.entries import LOADED, SnapshotDeletion, SnapshotEntry, merged_trust, restored_at, revision_of
 
 FORMAT = 2
-_OWED = frozenset(f"{duty}_{what}" for duty in ("embed", "score") for what in ("due", "tries"))
-_LEFT_OUT = _OWED | {"response", "namespace"}
+_TASKS = frozenset(f"{task}_{what}" for task in ("embed", "score") for what in ("due", "tries"))
+_LEFT_OUT = _TASKS | {"response", "namespace"}
 _FIELDS = FIELD_KINDS.keys() - _LEFT_OUT
 _MAX_NUMBER = 2**53
 _MAX_REVISION = 2**40  # nobody changes a row so often, and all that come after it are still numbers

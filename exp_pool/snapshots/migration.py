@@ -1,10 +1,11 @@
 """Migration (`migrate`): everything that a store keeps, into a store of any engine.
 
-Namespace by namespace: deletions, rows with their vectors (history too), named states, logs, and the cut-off last,
-because it refuses what is older. Nothing is noted down anywhere: what is there already is found by its id, a page at a
-time, so a move that was killed goes on when it is started again, and a move that is done changes nothing.
+The order in each namespace: deletions, rows with their vectors (history too), named states, logs; the cut-off comes
+last, because a store refuses rows that are older. No progress is written down. Rows that the target has are found by
+their ids, a page at a time. So a killed migration continues when it is started again, and a finished one changes
+nothing.
 
-What belongs to a place stays there: leases, how far an index got, the identity of the pool (namespace ``""``).
+Leases, the positions of indexes and the identity of the pool (namespace ``""``) belong to a place, and stay there.
 """
 
 from __future__ import annotations
@@ -97,17 +98,17 @@ def migrate(
 ) -> MigrationReport:
     """Copy everything that a store keeps into another store, and verify it. The source is not changed.
 
-    Ids, times, scores, annotations, use, what is owed, and which row of a key is current come out as they were. What
-    the target has of its own stays. A row of both is brought up to date where the source has the later state: the
-    annotated one, else that of the higher revision; a state where it has the higher revision. Deletions of the source
-    hold in the target, and the other way round.
+    Ids, times, scores, annotations, usage, pending tasks and the current row of each key are copied unchanged. Rows
+    that only the target has stay. A row of both is updated if the source has the later state: the annotated one, else
+    that of the higher revision. Of a named state the higher revision is the later one. Deletions of either store hold
+    in the target.
 
-    Started again it continues. Where the source is in use meanwhile, start it again once nobody writes: what is new or
-    changed comes along, and what the source evicted or cleared since stays in the target. Where the target has vectors
-    of another embedder than the source, rows come without vectors and are embedded there.
+    Started again, a migration continues. If the source was in use meanwhile, start it again when no process writes: new
+    and changed rows are copied, but what the source evicted or cleared since stays in the target. If the target has
+    vectors of another embedder, rows are copied without vectors and embedded there.
 
-    Verifying reads everything back from both: each row and vector, the counts, deletions, states and logs. A bar shows
-    how far it is where somebody watches.
+    Verifying reads everything back from both stores: each row and vector, the counts, deletions, states and logs. A
+    progress bar is shown in a terminal or a notebook.
 
     Args:
         source: URL of a store, relative paths from the project's root, or a store.

@@ -59,7 +59,7 @@ def restore(text: str) -> str:
 
 
 def to_row(record: Record, compress_above: int | None) -> list[Any]:
-    """The values of `COLUMNS`; long texts, in bytes of UTF-8 above the limit, as compressed bytes."""
+    """The values of `COLUMNS`; arguments and answers of more characters than `compress_above` as compressed bytes."""
     row = list(_columns_of(record))
     row[_IS_CURRENT] = int(record.is_current)  # a small integer everywhere, so that one condition fits all engines
     if compress_above is not None and record.size_bytes > compress_above:
@@ -94,7 +94,7 @@ def from_row(row: Sequence[Any], check: int | None = None) -> Record:
 
 
 def expanded(value: Any) -> Any:
-    """The value of a column; of a long text, what was compressed."""
+    """The value of a column, decompressed where it was compressed."""
     return _expand(value) if type(value) is bytes else value
 
 

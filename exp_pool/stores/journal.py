@@ -1,4 +1,4 @@
-"""Many rows changed at once, all of them or none, and taken back later: by a journal in the store, whatever the engine.
+"""Change journal: many rows are changed all or none, and can be undone later, whatever the engine.
 
 One change, from top to bottom (`Journal.apply`):
 
@@ -16,80 +16,39 @@ still edit, and the state no longer is as it expects. Readers may see some rows 
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any
 
 from exp_pool.core.contracts.plugs import Put, PutMode, PutStatus, RecordStore
 from exp_pool.core.contracts.rows import audit_entry, audit_log
 from exp_pool.core.edits import Deed, Edit, batches, no_place, restorable, row_of, taken_back
 from exp_pool.core.experience import new_id
 from exp_pool.core.filters import Condition
-from exp_pool.core.record import Record
-from exp_pool.core.values.encoding import dumps, loads
-from exp_pool.errors import ConflictError, DecodingError, ExpPoolError, StoreError
+from exp_pool.core.values.encoding import loads
+from exp_pool.errors import ConflictError, ExpPoolError, StoreError
 from exp_pool.runtime.clock import monotonic
-from exp_pool.runtime.display import Shown
+from exp_pool.stores.change_notes import (
+    NAME,
+    ChangeNote,
+    ChangeNotes,
+    ChangeStatus,
+    LostChangeError,
+    Phase,
+    Renew,
+    journal_name,
+)
 
-_NAME = "curation"  # of the lease, of the state and of the log of changes; of no key, which is hexadecimal
-_PAGE = 100  # entries of a log
 _TRIES = 5  # of taking back a row that others change meanwhile
 _LOOK_S = 0.05  # between two looks at a lease that another process has
 _PATIENCE_S = 1.0  # beyond the end of a lease that nobody renews
 _NAMED = 5  # rows in a message
 
-Renew: TypeAlias = Callable[[], None]
 
-
-class Standing(StrEnum):
-    """What became of a change."""
-
-    APPLIED = "applied"
-    UNDONE = "undone"  # it was applied, and a later change undid it
-    TAKEN_BACK = "taken back"  # it came to nothing
-    UNFINISHED = "unfinished"  # it is being applied, or a process died: the next change ends it
-
-
-class _Phase(StrEnum):
-    JOURNALLING = "journalling"
-    APPLYING = "applying"
-    TAKING_BACK = "taking back"
-    FINISHING = "finishing"
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class ChangeNote(Shown):
-    """One change as a namespace remembers it: what was done, by whom, when and why; and what became of it."""
-
-    id: str
-    at: str  # ISO 8601, UTC
-    who: str
-    why: str
-    what: str  # apply, undo, merge, ...
-    added: int = 0
-    changed: int = 0
-    deleted: int = 0
-    of: str | None = None  # the change that it undoes
-    standing: Standing = Standing.UNFINISHED
-
-
-@dataclass(frozen=True, slots=True)
-class _Open:
-    note: ChangeNote
-    phase: _Phase
-    revision: int
-
-
-class _LostError(ConflictError):
-    """Another process took the lease over, and ends the change."""
-
-
-class Journal:
+class Journal(ChangeNotes):
     """The changes of one namespace.
 
     Args:
@@ -99,7 +58,8 @@ class Journal:
     """
 
     def __init__(self, store: RecordStore, namespace: str, lease_s: float) -> None:
-        self._store, self._namespace, self._lease_s = store, namespace, lease_s
+        super().__init__(store, namespace)
+        self._lease_s = lease_s
 
     def apply(self, note: ChangeNote, edits: Sequence[Edit]) -> ChangeNote:
         """Make a change, all of it or nothing; the note as it is kept.
@@ -114,7 +74,7 @@ class Journal:
                 raise ConflictError(_refusal(standing_in_the_way))
             try:
                 return self._apply(note, edits, renew)
-            except _LostError:
+            except LostChangeError:
                 raise
             except BaseException as err:
                 ended = self._end_after(err, note, renew)
@@ -125,7 +85,7 @@ class Journal:
     def obstacles(self, edits: Sequence[Edit]) -> dict[str, str]:
         """By their ids: rows that cannot be changed as they should, and why."""
         found: dict[str, str] = {}
-        cutoff = self._store.cutoff(self._namespace)
+        cutoff = self._store.cleared_at(self._namespace)
         for batch in batches(edits):
             there = self._rows([edit.id for edit in batch])
             arriving = [edit for edit in batch if edit.deed in (Deed.ADD, Deed.RESTORE)]
@@ -156,37 +116,11 @@ class Journal:
         with self._alone() as renew:
             return self._end_unfinished(renew)
 
-    def unfinished(self) -> ChangeNote | None:
-        """The change that is being applied, or was left so by a killed process."""
-        found = self._open()
-        closed = found is not None and any(_read_note(text).id == found.note.id for text in self._log(_NAME))
-        return None if found is None or closed else found.note
-
-    def notes(self) -> list[ChangeNote]:
-        """Every change, the oldest first, and what became of it."""
-        kept = {note.id: note for note in map(_read_note, self._log(_NAME))}
-        undone: set[str] = set()
-        for note in reversed(kept.values()):
-            if note.of is not None and note.standing is Standing.APPLIED and note.id not in undone:
-                undone.add(note.of)
-        notes = [replace(n, standing=Standing.UNDONE) if n.id in undone else n for n in kept.values()]
-        open_ = self.unfinished()
-        return notes if open_ is None else [*notes, open_]
-
-    def edits(self, id_: str) -> Iterator[Edit]:
-        """What a change did, row by row; without rows that were erased since."""
-        for text in self._log(_journal(id_)):
-            try:
-                edit = Edit(**loads(text))
-                yield replace(edit, deed=Deed(edit.deed))
-            except (TypeError, ValueError) as err:
-                raise DecodingError(f"the journal of the change {id_} cannot be read: {err}") from err
-
     def forget(self, id_: str) -> list[str]:
         """Drop a change's journal, so that it cannot be undone; the ids of rows that it deleted for good."""
         gone = [edit.id for edit in self.edits(id_) if edit.deed is Deed.DELETE]
         there = self._rows(gone)
-        self._store.drop_logs(self._namespace, [_journal(id_)])
+        self._store.drop_logs(self._namespace, [journal_name(id_)])
         return [id_ for id_ in gone if id_ not in there]
 
     def erase(self, where: Sequence[Condition]) -> list[str]:
@@ -200,7 +134,7 @@ class Journal:
             StoreError: the store failed; erase again.
         """
         self.recover()  # or its journal would be missed by whoever ends it
-        prefix = _journal("")
+        prefix = journal_name("")
         logs = self._store.names(self._namespace).logs
         changes = [name.removeprefix(prefix) for name in logs if name.startswith(prefix)]
         stay = {edit.id for id_ in changes for edit in self.edits(id_) if restorable(edit, where)}
@@ -214,23 +148,23 @@ class Journal:
                     matches = edit.deed is Deed.DELETE and not restorable(edit, where)
                     (kept if edit.id in there and not matches else dropped).append(edit)
             if dropped:
-                self._store.drop_logs(self._namespace, [_journal(id_)])
-                self._write(_journal(id_), kept)
+                self._store.drop_logs(self._namespace, [journal_name(id_)])
+                self._write(journal_name(id_), kept)
                 erased |= dict.fromkeys(edit.id for edit in dropped)
         return [id_ for id_ in erased if id_ not in stay and not self._rows([id_])]
 
     # One change
 
     def _apply(self, note: ChangeNote, edits: Sequence[Edit], renew: Renew) -> ChangeNote:
-        revision = self._set(note, _Phase.JOURNALLING, self._revision())
-        self._write(_journal(note.id), edits, renew)
-        revision = self._set(note, _Phase.APPLYING, revision)
+        revision = self._set(note, Phase.JOURNALLING, self._revision())
+        self._write(journal_name(note.id), edits, renew)
+        revision = self._set(note, Phase.APPLYING, revision)
         for batch in batches(edit for edit in edits if edit.deed in (Deed.EDIT, Deed.DELETE)):
             renew()
             self._edit(batch)
-        revision = self._set(note, _Phase.FINISHING, revision)
+        revision = self._set(note, Phase.FINISHING, revision)
         self._finish(note, edits, renew)
-        return self._close(replace(note, standing=Standing.APPLIED), revision)
+        return self._close(replace(note, standing=ChangeStatus.APPLIED), revision)
 
     def _edit(self, edits: Sequence[Edit]) -> None:
         """Rows that will be deleted are written as they are: whoever changes them from now on comes too late."""
@@ -255,7 +189,7 @@ class Journal:
             raise ConflictError(_refusal(refused))
 
     def _finish(self, note: ChangeNote, edits: Iterable[Edit], renew: Renew, *, again: bool = False) -> None:
-        """Whatever of it was done before changes nothing when it is done again."""
+        """Add, delete and restore rows, and write their audit logs. Doing it again changes nothing."""
         for batch in batches(edits):
             renew()
             # A row that was added and deleted since stays deleted; one that is restored is a deleted one.
@@ -294,7 +228,7 @@ class Journal:
                 f"the change {note.id} may be unfinished, and the store goes on to fail ({trouble}). The next call of "
                 f"exp_pool.curation, or doctor --fix, takes it back or finishes it, and history says which: {err}"
             ) from err
-        if ended is not None and ended.standing is Standing.APPLIED:
+        if ended is not None and ended.standing is ChangeStatus.APPLIED:
             return ended
         if isinstance(err, StoreError):
             raise StoreError(f"nothing is changed, the change {note.id} was taken back: {err}") from err
@@ -305,16 +239,16 @@ class Journal:
         if open_ is None:
             return None
         note, revision = open_.note, open_.revision
-        if open_.phase is _Phase.FINISHING:
+        if open_.phase is Phase.FINISHING:
             self._finish(note, self.edits(note.id), renew, again=True)
-            return self._close(replace(note, standing=Standing.APPLIED), revision)
-        if open_.phase is not _Phase.JOURNALLING:
-            revision = self._set(note, _Phase.TAKING_BACK, revision)
+            return self._close(replace(note, standing=ChangeStatus.APPLIED), revision)
+        if open_.phase is not Phase.JOURNALLING:
+            revision = self._set(note, Phase.TAKING_BACK, revision)
             for batch in batches(e for e in self.edits(note.id) if e.deed in (Deed.EDIT, Deed.DELETE)):
                 renew()
                 self._take_back(batch)
-        self._store.drop_logs(self._namespace, [_journal(note.id)])
-        return self._close(replace(note, standing=Standing.TAKEN_BACK), revision)
+        self._store.drop_logs(self._namespace, [journal_name(note.id)])
+        return self._close(replace(note, standing=ChangeStatus.TAKEN_BACK), revision)
 
     def _take_back(self, edits: Sequence[Edit]) -> None:
         """Rows as they were; what others changed on top of it stays. A row not reached yet gets a new revision."""
@@ -333,51 +267,10 @@ class Journal:
             left = {id_: left[id_] for id_ in refused}
         raise ConflictError(f"the experience {min(left)!r} is being changed by others all the time; try again")
 
-    # What is kept
-
-    def _open(self) -> _Open | None:
-        state = self._store.read_state(self._namespace, _NAME)
-        value = None if state is None else json.loads(state.value)
-        if state is None or value is None:
-            return None
-        return _Open(_read_note(json.dumps(value["note"])), _Phase(value["phase"]), state.revision)
-
-    def _revision(self) -> int | None:
-        state = self._store.read_state(self._namespace, _NAME)
-        return None if state is None else state.revision
-
-    def _set(self, note: ChangeNote, phase: _Phase | None, expected: int | None) -> int:
-        value = "null" if phase is None else json.dumps({"note": asdict(note), "phase": phase.value})
-        if not self._store.write_state(self._namespace, _NAME, value, expected):
-            raise _LostError(f"the change {note.id} was ended by another process; exp_pool.curation.history says how")
-        return (expected or 0) + 1
-
-    def _close(self, note: ChangeNote, revision: int) -> ChangeNote:
-        self._store.append_log(self._namespace, _NAME, [json.dumps(asdict(note))])
-        self._set(note, None, revision)
-        return note
-
-    def _write(self, name: str, edits: Iterable[Edit], renew: Renew | None = None) -> None:
-        for batch in batches(edits):
-            if renew is not None:
-                renew()
-            self._store.append_log(
-                self._namespace, name, [dumps({**asdict(edit), "deed": edit.deed.value}) for edit in batch]
-            )
-
-    def _log(self, name: str) -> Iterator[str]:
-        page = self._store.read_log(self._namespace, name, limit=_PAGE)
-        while page:
-            yield from (entry for _, entry in page)
-            page = self._store.read_log(self._namespace, name, after=page[-1].position, limit=_PAGE)
-
-    def _rows(self, ids: Sequence[str]) -> dict[str, Record]:
-        return {row.id: row for row in self._store.get_many(self._namespace, ids, by="id") if row is not None}
-
     @contextmanager
     def _alone(self) -> Iterator[Renew]:
         owner, patience = new_id(), monotonic() + self._lease_s + _PATIENCE_S
-        while (lease := self._store.claim(self._namespace, _NAME, owner, self._lease_s).lease) is None:
+        while (lease := self._store.claim(self._namespace, NAME, owner, self._lease_s).lease) is None:
             if monotonic() > patience:
                 raise ConflictError(
                     f"another process is changing the namespace {self._namespace!r}; try again when it is done"
@@ -388,7 +281,7 @@ class Journal:
         def renew() -> None:
             renewed = self._store.renew(held[0], self._lease_s)
             if renewed is None:
-                raise _LostError(
+                raise LostChangeError(
                     "this process gave no sign of life for too long, and another one ended its change; "
                     "exp_pool.curation.history says how"
                 )
@@ -406,18 +299,6 @@ def _refusal(rows: Mapping[str, str]) -> str:
 
 
 def some(rows: Mapping[str, str]) -> str:
-    """The first of these rows and what is the matter with them, for a message."""
+    """The first few of these rows and their reasons, for a message."""
     said = "; ".join(f"{id_!r}: {reason}" for id_, reason in islice(rows.items(), _NAMED))
     return said + (f"; and {len(rows) - _NAMED:,} more" if len(rows) > _NAMED else "")
-
-
-def _read_note(text: str) -> ChangeNote:
-    try:
-        note = ChangeNote(**json.loads(text))
-        return replace(note, standing=Standing(note.standing))
-    except (TypeError, ValueError) as err:
-        raise DecodingError(f"a change of the past cannot be read: {err}") from err
-
-
-def _journal(id_: str) -> str:
-    return f"{_NAME}:{id_}"

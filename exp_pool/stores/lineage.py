@@ -1,4 +1,4 @@
-"""An experience is trusted no more than those it was made from, and what was made from one can be found."""
+"""Lineage: trust is inherited from parents, and descendants of an experience can be found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hears from a server what other processes changed, on a thread of its own, for as long as anybody wants to know."""
+"""Subscription to a server's notifications of changed keys, on a thread of its own."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _MAX_BYTES = 7000  # PostgreSQL takes messages of less than 8000
 
 
 def message(namespace: str, keys: Sequence[str]) -> str:
-    """What is said of changed keys; of all of a namespace where there are none, or too many."""
+    """The notification of changed keys; it names the whole namespace where no keys are given, or too many."""
     text = json.dumps([namespace, *keys])
     return text if keys and len(text) <= _MAX_BYTES else json.dumps([namespace])
 
 
 class Listener:
-    """One subscription. After a fork the child has none.
+    """One subscription; a forked child has none.
 
     Args:
         subscribe: a block within which messages can be waited for.
@@ -52,7 +52,7 @@ class Listener:
         self._listening(False)
 
     def stop(self) -> None:
-        """Nothing more is heard. The thread ends within a second."""
+        """Unsubscribe; the thread ends within a second."""
         self._stopped.set()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""What the contract means by INSERT, UPDATE, by a query and by eviction, decided from rows: one for every store."""
+"""Rules of every store, on rows: what INSERT and UPDATE come to, what a query matches, what is evicted first."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def to_history(row: Record, successor: str) -> Record:
 
 
 def updated(old: Record, new: Record) -> Record:
-    """The row with the content of another state of it."""
+    """The row after an UPDATE to this content."""
     return replace(old, **{name: getattr(new, name) for name in CONTENT}, revision=old.revision + 1)
 
 
@@ -74,7 +74,13 @@ def complete(row: Record, completion: Completion) -> Record:
 
 
 def matches(row: Record, query: RecordQuery, now: int) -> bool:
-    """Whether a query finds the row at this time (microseconds)."""
+    """Whether a query finds the row.
+
+    Args:
+        row: the row.
+        query: the query.
+        now: the time in microseconds, for expiry and pending tasks.
+    """
     return (
         (query.namespace is None or row.namespace == query.namespace)
         and (query.history or row.is_current)
@@ -91,7 +97,13 @@ def order_of(value: float | str | None) -> tuple[bool, float | str]:
 
 
 def turn(row: Record, order: EvictionOrder, now: int) -> tuple[int, ...]:
-    """Sorts rows that are not protected by when they are evicted; ties stay in the order of insertion."""
+    """Sort key of rows for eviction, the first to be evicted first; ties stay in the order of insertion.
+
+    Args:
+        row: a row that is not protected.
+        order: the eviction policy.
+        now: the time in microseconds: what has expired goes first.
+    """
     used = row.created_at if row.last_access is None else row.last_access
     first = (not row.expired(now), row.is_current)
     match order:

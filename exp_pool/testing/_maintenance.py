@@ -133,7 +133,7 @@ class MaintenanceRules:
         store.release(lease)
         assert store.claim("n", "k", "you", 60).lease is not None
         assert store.renew(lease, 60) is None
-        store.release(lease)  # harmless: it is somebody else's now
+        store.release(lease)  # harmless: another owner has it now
         assert store.claim("n", "k", "me", 60).lease is None
 
     def test_a_claim_of_what_is_stored_gets_the_row(self, store: RecordStore) -> None:

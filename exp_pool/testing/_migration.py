@@ -50,20 +50,20 @@ class MigrationRules:
         rest = store.deletions("n", after=first[-1].id)
         assert [d.id for d in first + rest] == [r.id for r in rows]
         assert all(before <= d.deleted_at <= clock.now_us() for d in first)
-        assert (store.deletions("other"), store.cutoff("n")) == ([], None)
+        assert (store.deletions("other"), store.cleared_at("n")) == ([], None)
         store.clear("n")
-        assert before <= (store.cutoff("n") or 0) <= clock.now_us()
+        assert before <= (store.cleared_at("n") or 0) <= clock.now_us()
 
     def test_what_another_pool_deleted_is_deleted_and_does_not_come_back(self, store: RecordStore) -> None:
         here, never_here, stays = row("here"), row("never here"), row("stays", created_at=5)
         put(store, here, stays, row(namespace="other", id=here.id))
-        store.bury("n", [Deletion(here.id, 7), Deletion(never_here.id, 8)], cutoff=9)
+        store.apply_tombstones("n", [Deletion(here.id, 7), Deletion(never_here.id, 8)], cleared_at=9)
         assert store.get_many("n", [here.id, stays.id], by="id") == [None, stays]
         assert store.get_many("other", [here.id], by="id") != [None]
         assert sorted(store.deletions("n")) == sorted([Deletion(here.id, 7), Deletion(never_here.id, 8)])
         assert put(store, here, never_here, mode=PutMode.REPLICATE) == [PutStatus.DELETED] * 2
         assert put(store, row("before", created_at=9), mode=PutMode.REPLICATE) == [PutStatus.DELETED]
-        store.bury("n", [], cutoff=3)
-        assert store.cutoff("n") == 9
+        store.apply_tombstones("n", [], cleared_at=3)
+        assert store.cleared_at("n") == 9
         assert put(store, here) == [PutStatus.CURRENT]
         assert [d.id for d in store.deletions("n")] == [never_here.id]

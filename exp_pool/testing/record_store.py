@@ -59,7 +59,7 @@ class RecordStoreShape:
         store.touch_many("n", [Touch("a", 1, 1)])
         store.complete_many([Completion("n", "a", TaskKind.EMBED)])
         store.drop_logs("n", ["l"])
-        store.bury("n", [])
+        store.apply_tombstones("n", [])
         assert (store.requests_after("n", 0, 10), store.deletions("n"), store.names("m")) == ([], [], ([], []))
 
     def test_whoever_claims_first_may_compute(self, store: RecordStore) -> None:

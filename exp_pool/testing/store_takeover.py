@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from exp_pool.api.current import current
 from exp_pool.api.pool import Pool
 from exp_pool.core.config import ExpPoolConfig
+from exp_pool.stores.store_proxy import StoreProxy
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -107,15 +108,8 @@ def _of_environment(namespace: str) -> bool:
     return any(name.upper() == "EXP_POOL_NAMESPACE" and value == namespace for name, value in os.environ.items())
 
 
-class _Shared:
+class _Shared(StoreProxy):
     """Store that several pools share and none of them closes."""
-
-    def __init__(self, store: RecordStore) -> None:
-        self._store = store
-        self.capabilities = store.capabilities
 
     def close(self) -> None:
         """Do nothing: other pools use it."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)

@@ -321,10 +321,10 @@ class Session:
         return self.store.names(space)
 
     def do_cutoff(self, space):
-        return lately(self.store.cutoff(space))
+        return lately(self.store.cleared_at(space))
 
     def do_bury(self, space, deletions, cutoff):
-        return self.store.bury(space, deletions, cutoff)
+        return self.store.apply_tombstones(space, deletions, cutoff)
 
     def do_evict(self, space, order, count):
         return self.store.evict(space, order, count)

@@ -94,7 +94,7 @@ def _kept(store, space, in_order):
         {n: store.read_state(space, n).value for n in names.states if not n.startswith("index:")},
         {n: [entry for _, entry in store.read_log(space, n, limit=10**6)] for n in names.logs},
         sorted(store.deletions(space, limit=10**6)),
-        store.cutoff(space),
+        store.cleared_at(space),
     )
 
 
@@ -129,7 +129,7 @@ def fill(store, count):
     put(store, row("gone", namespace="cleared"))
     store.clear("cleared")
     put(store, row("since", namespace="cleared"), row("restored", namespace="cleared", created_at=7))
-    store.bury("buried", [Deletion("x", 5), Deletion("y", 6)])
+    store.apply_tombstones("buried", [Deletion("x", 5), Deletion("y", 6)])
     store.write_state("", "pool", "this one", None)
     store.claim("leased", "k", "me", 3600)
 

@@ -34,7 +34,7 @@ from exp_pool.calls.steps import (
     Shared,
     StartRefinement,
 )
-from exp_pool.runtime.call_context import carried
+from exp_pool.runtime.call_context import copy_context
 from exp_pool.search.embedders.loader import done_or_late
 
 T = TypeVar("T")
@@ -117,10 +117,13 @@ class Driver:
                 return await answer if inspect.isawaitable(answer) else answer
             case FindSimilar():
                 return await self._find_similar(step)
-            case _ if self.services.quick(step):
-                return self.services.perform(step)
             case _:
-                return await hop(self.threads, self.services.perform, step)
+                return await self._by_services(step)
+
+    async def _by_services(self, step: FlowStep) -> Any:
+        if self.services.quick(step):
+            return self.services.perform(step)
+        return await hop(self.threads, self.services.perform, step)
 
     async def _run(self, step: Run) -> Outcome:
         with FunctionRun() as run:
@@ -136,20 +139,14 @@ class Driver:
         return await hop(self.threads, self.services.perform, step)
 
     async def _claim(self, step: Claim) -> Claimed:
-        claimed = await self._look(step)
+        claimed: Claimed = await self._by_services(step)
         if claimed.busy and step.wait:
             for seconds in self.services.leases.waits(nested=len(single_flight.inside()) > 1):
                 await asyncio.sleep(seconds)
-                claimed = await self._look(step)
+                claimed = await self._by_services(step)
                 if not claimed.busy:
                     break
         return claimed
-
-    async def _look(self, step: Claim) -> Claimed:
-        if self.services.quick(step):
-            quick: Claimed = self.services.perform(step)
-            return quick
-        return await hop(self.threads, self.services.perform, step)
 
     # Single flight
 
@@ -215,7 +212,7 @@ class InOwnTask:
 
     def __init__(self, work: Coroutine[Any, Any, Any], leave: Callable[[], bool]) -> None:
         self._leave = leave
-        self._before = carried()
+        self._before = copy_context()
         self._context = self._before.copy()
         self._task = asyncio.create_task(work, context=self._context)
 
@@ -260,7 +257,7 @@ async def hop(threads: Callable[[], Executor], job: Callable[..., T], *args: Any
         job: what the thread calls.
         args: the job's arguments.
     """
-    context = carried()
+    context = copy_context()
 
     def work() -> T:
         try:

@@ -20,7 +20,7 @@ from exp_pool.calls.flow import own_exception
 from exp_pool.calls.request import Request
 from exp_pool.calls.steps import CallResult, Coalesced, Flow, NotFound, Run
 from exp_pool.core.capture import begin_capture
-from exp_pool.runtime.call_context import carried
+from exp_pool.runtime.call_context import copy_context
 from exp_pool.runtime.clock import monotonic
 
 _LOOK_S = 1.0  # how often a reader looks whether the loop that its stream runs on is still there
@@ -126,7 +126,15 @@ async def _read(
 
 
 class AsyncStream:
-    """One run of an async generator function, in its own task, in the context of who began it."""
+    """One run of an async generator function, in its own task, in the context of the reader who began it.
+
+    Args:
+        flow: paused at `Run`.
+        run: that step.
+        driver: performs steps for the generator function.
+        buffer: empty, of this stream.
+        same: what streams of the same call share.
+    """
 
     def __init__(self, flow: Flow[CallResult], run: Run, driver: Driver, buffer: StreamBuffer, same: SameCall) -> None:
         self.buffer = buffer
@@ -141,7 +149,7 @@ class AsyncStream:
         self._news: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
         self._sent: Any = None
         self._thrown: BaseException | None = None
-        context = carried()
+        context = copy_context()
         context.run(lead_in, self.flight)
         self._capture, _ = context.run(begin_capture)
         self._task = self._loop.create_task(self._work(run), context=context)
@@ -177,6 +185,11 @@ class AsyncStream:
 
     async def advance(self, reader: Reader, sent: Any = None, thrown: BaseException | None = None) -> bool:
         """Wait for the reader's next chunk; whether there is one.
+
+        Args:
+            reader: who wants the chunk.
+            sent: what the reader's caller sent into the generator.
+            thrown: what it threw.
 
         Raises:
             GoAlone: the reader has to run the function itself, from its position.

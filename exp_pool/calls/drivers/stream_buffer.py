@@ -137,7 +137,13 @@ class StreamBuffer:
         return True
 
     def outcome(self, error: BaseException | None, capture: Capture, time_s: float) -> Outcome | None:
-        """The outcome of the stream, for the flow; None where the stream was steered or interrupted."""
+        """The outcome of the stream, for the flow; None where the stream was steered or interrupted.
+
+        Args:
+            error: what ended the stream, if anything did.
+            capture: what was recorded while it ran.
+            time_s: how long the function ran (seconds).
+        """
         if self._steered or not (error is None or isinstance(error, Exception)):
             return None
         if self.returned is not None:

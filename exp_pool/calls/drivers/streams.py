@@ -22,7 +22,7 @@ from exp_pool.calls.request import Request
 from exp_pool.calls.steps import CallResult, Coalesced, Flow, NotFound, Run
 from exp_pool.core.capture import begin_capture
 from exp_pool.core.results import Answer
-from exp_pool.runtime.call_context import carried
+from exp_pool.runtime.call_context import copy_context
 from exp_pool.runtime.clock import monotonic
 
 _LOOK_S = 1.0  # how often a reader that waits for another one's chunk looks up
@@ -142,7 +142,16 @@ class WatchedFlow:
 
 
 class Stream:
-    """One run of a generator function. It runs on the thread of whoever pulls, in the context of who began it."""
+    """One run of a generator function: on the thread of the reader who pulls, in the context of the one who began it.
+
+    Args:
+        flow: paused at `Run`.
+        run: that step.
+        services: the parts of the pool.
+        function: the generator function.
+        buffer: empty, of this stream.
+        same: what streams of the same call share.
+    """
 
     def __init__(
         self,
@@ -162,7 +171,7 @@ class Stream:
         self._turn = threading.Condition()
         self._pulling = False
         self._time_s = 0.0
-        self._context = carried()
+        self._context = copy_context()
         self._context.run(lead_in, self.flight)
         self._capture, _ = self._context.run(begin_capture)
         self._source = function(*run.request.args, **run.request.kwargs)
@@ -197,6 +206,11 @@ class Stream:
 
     def advance(self, reader: Reader, sent: Any = None, thrown: BaseException | None = None) -> bool:
         """Wait for the reader's next chunk, or pull it; whether there is one.
+
+        Args:
+            reader: who wants the chunk.
+            sent: what the reader's caller sent into the generator.
+            thrown: what it threw.
 
         Raises:
             GoAlone: the reader has to run the function itself, from its position.

@@ -1,4 +1,4 @@
-"""Protocols of record stores and front tiers; `protocols` names all of it, too."""
+"""Protocols of record stores and cache tiers; `protocols` names all of it, too."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ from exp_pool.core.contracts.rows import (
 from exp_pool.core.record import Record, TaskKind, Vector
 
 __all__ = [
-    "AnnouncingStore", "Capabilities", "FrontTier", "RecordStore", "Ticket",
+    "AnnouncingStore",
+    "CacheTier",
+    "Capabilities",
+    "RecordStore",
+    "Ticket",
 ]  # fmt: skip
 
 
@@ -188,14 +192,14 @@ class RecordStore(Protocol):
         """What is remembered of deleted rows, in the order of their ids, after this one."""
         ...
 
-    def cutoff(self, namespace: str) -> int | None:
+    def cleared_at(self, namespace: str) -> int | None:
         """When the namespace was last cleared (microseconds); None: never."""
         ...
 
-    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
         """Take over what another pool deleted: rows of these ids go, and REPLICATE is refused as after a deletion here.
 
-        A `cutoff` is taken over where it is later than that of this pool; rows that are here stay.
+        A `cleared_at` is taken over where it is later than that of this pool; rows that are here stay.
         """
         ...
 
@@ -245,11 +249,11 @@ class AnnouncingStore(Protocol):
 
 
 Ticket: TypeAlias = tuple[bytes, bytes]
-"""The right to fill the place of a key in a front tier, for as long as nobody begins to write about it."""
+"""The right to fill the place of a key in a cache tier, for as long as nobody begins to write about it."""
 
 
 @runtime_checkable
-class FrontTier(Protocol):
+class CacheTier(Protocol):
     """A quick place in front of a store, which processes share; what it has may be lost at any time.
 
     `contents` names what is in the store: under another name there is nothing. Every method raises `StoreError` on

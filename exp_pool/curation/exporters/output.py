@@ -202,7 +202,7 @@ class Output:
         with self.file_of_manifest() as file:
             told = {name: value for name, value in asdict(manifest).items() if name != "path"}
             file.write(json.dumps(told, ensure_ascii=False, indent=1).encode())
-        # It may be somebody else's by now.
+        # Another process may have written it meanwhile.
         _refuse_to_replace(self.path, folder=self.folder, overwrite=self._overwrite)
         if self.folder:
             if self.path.exists():

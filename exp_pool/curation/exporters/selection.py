@@ -57,7 +57,7 @@ class ExportSelection:
     _test: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        self.namespace = self.pool.namespace  # now: whoever is asked for rows later may stand in another one
+        self.namespace = self.pool.namespace  # now: rows may be read later, within another namespace
 
     @property
     def store(self) -> RecordStore:

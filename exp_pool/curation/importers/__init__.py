@@ -71,12 +71,12 @@ def load(
 ) -> ImportReport:
     """Import the experiences of a file, or of a folder of files, into the namespace (see `in_namespace`).
 
-    They have ``origin="imported"`` and are quarantined, seen by curators only, until a person promotes them
-    (``update_exp(id, trust="trusted")``), unless `trust` says otherwise. What a source says twice is stored once, and
-    importing it again adds nothing: an import that was killed goes on when it is started again. Nothing of the pool is
-    overwritten: where it has an answer of the same call that is trusted (the new one is not), annotated (the new one is
-    not) or newer, that one stays current and the new one becomes its history. Secrets are left out of requests and
-    metadata, as when calls are recorded.
+    They have ``origin="imported"`` and are quarantined until a person promotes them (``update_exp(id,
+    trust="trusted")``), unless `trust` says otherwise. Duplicates in a source are stored once. Importing a source again
+    adds nothing, so a killed import continues when it is started again. Nothing in the pool is overwritten: if the pool
+    has an answer of the same call that is trusted (the new one is not), annotated (the new one is not) or newer, that
+    answer stays current, and the new one becomes history. Secrets are left out of requests and metadata, as when calls
+    are recorded.
 
     Args:
         manager: whose pool.

@@ -39,7 +39,7 @@ class Ingester:
     """Writes imported experiences into the pool's namespace, in batches. `finish` writes the rest."""
 
     def __init__(self, pool: Pool, report: ImportReport, trust: Trust, *, revive: bool, keep_namespaces: bool) -> None:
-        self._pool, self._report, self._trust, self._space = pool, report, trust, pool.namespace
+        self._pool, self._report, self._trust, self._namespace = pool, report, trust, pool.namespace
         self._mode = PutMode.INSERT if revive else PutMode.REPLICATE
         self._keep_namespaces = keep_namespaces
         self._waiting: dict[str, list[_PendingRow]] = {}  # by namespace
@@ -53,9 +53,9 @@ class Ingester:
         except (ExpPoolError, ValueError) as err:
             self._report.skip(where, str(err))
             return
-        record = row.record  # just made, nobody else's yet: changed in place, because copies cost a tenth of it all
+        record = row.record  # just made and not shared yet: changed in place, because copies cost a tenth of it all
         if not self._keep_namespaces:
-            record.namespace = self._space
+            record.namespace = self._namespace
         if self._trust is not Trust.TRUSTED or row.answer_redacted:
             record.trust = Trust.QUARANTINED.value
         record.origin = Origin.IMPORTED.value
@@ -68,31 +68,33 @@ class Ingester:
     def finish(self) -> None:
         """Write the rest of the batch."""
         waiting, self._waiting, self._count, self._size = self._waiting, {}, 0, 0
-        for space, batch in waiting.items():
-            self._write(space, batch)
+        for namespace, batch in waiting.items():
+            self._write(namespace, batch)
 
     def _record(self, experience: Experience) -> Record:
         """Row of a foreign experience: without secrets, with an id made from its content.
 
         The key is made before secrets are left out, so that calls which differ in them stay apart.
         """
-        space, secret = self._space, self._pool.secret
-        record = to_record(experience, space, key=derived_key(experience, secret), secret=secret)
+        namespace, secret = self._namespace, self._pool.secret
+        record = to_record(experience, namespace, key=derived_key(experience, secret), secret=secret)
         texts = {name: redacted(getattr(experience, name)) for name in ("request", "arguments", "metadata")}
         texts["trajectory"] = [step.model_copy(update=redacted(step.model_dump())) for step in experience.trajectory]
         if any(texts[name] != getattr(experience, name) for name in texts):
-            shown = to_record(experience.model_copy(update=texts), space, key=record.key)
+            shown = to_record(experience.model_copy(update=texts), namespace, key=record.key)
             record = replace(shown, reuse_scope=record.reuse_scope)
         content = [experience.key, *(getattr(record, name) for name in _OF_CONTENT)]
         record.id = hashlib.sha256(json_dumps(content).encode()).hexdigest()[:32]
         return record
 
-    def _write(self, space: str, batch: Sequence[_PendingRow]) -> None:
+    def _write(self, namespace: str, batch: Sequence[_PendingRow]) -> None:
         self._pool.check_writable()
         store, report = self._pool.store, self._report
-        found = store.get_many(space, [each.row.record.id for each in batch], by="id")
+        found = store.get_many(namespace, [each.row.record.id for each in batch], by="id")
         known = {row.id: row for row in found if row is not None}
-        current = {row.key: row for row in store.get_many(space, [w.row.record.key for w in batch]) if row is not None}
+        current = {
+            row.key: row for row in store.get_many(namespace, [w.row.record.key for w in batch]) if row is not None
+        }
         puts: list[Put] = []
         placed: list[str] = []
         logs: list[PortableRow] = []
@@ -119,9 +121,9 @@ class Ingester:
             placed.append(where)
         self._count_statuses(placed, store.put_many(puts) if puts else [])
         for row in logs:
-            self._append_log(space, row)
+            self._append_log(namespace, row)
         if puts:
-            self._pool.services.maintenance.stored({space}, by_hand=True)
+            self._pool.services.maintenance.stored({namespace}, by_hand=True)
 
     def _count_statuses(self, placed: Sequence[str], statuses: Sequence[PutStatus]) -> None:
         for where, status in zip(placed, statuses, strict=True):
@@ -132,17 +134,17 @@ class Ingester:
                     self._report.history += 1
                 case PutStatus.DELETED:
                     self._report.skip(where, "it was deleted from this pool; revive=True brings it back")
-                case _:  # somebody else is importing it, too
+                case _:  # another process imports it, too
                     self._report.known += 1
 
-    def _append_log(self, space: str, row: PortableRow) -> None:
+    def _append_log(self, namespace: str, row: PortableRow) -> None:
         """Append entries that the log of the row lacks, also after an import that was killed."""
-        (there,) = self._pool.store.get_many(space, [row.record.id], by="id")
+        (there,) = self._pool.store.get_many(namespace, [row.record.id], by="id")
         if there is None:
             return
-        have = set(audit_entries(self._pool.store, space, row.record.id))
+        have = set(audit_entries(self._pool.store, namespace, row.record.id))
         if missing := [entry for entry in row.log if entry not in have]:
-            self._pool.store.append_log(space, audit_log(row.record.id), missing)
+            self._pool.store.append_log(namespace, audit_log(row.record.id), missing)
 
 
 def _same(one: Record, other: Record, names: Sequence[str]) -> bool:

@@ -39,8 +39,8 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
         return
     line = item if options.function is None else {**item, "function": options.function}
     if "id" in line:
-        space = namespace_of(item) or options.namespace
-        yield from_line(line, space, options.secret, believe_key=options.trusted)
+        namespace = namespace_of(item) or options.namespace
+        yield from_line(line, namespace, options.secret, believe_key=options.trusted)
     else:
         yield Experience.from_dict({"created_at": options.written_at, **line})
 

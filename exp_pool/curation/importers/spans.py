@@ -61,7 +61,7 @@ class SpanMapping:
             scores: by scorer.
 
         Raises:
-            LeftOutError: the call failed, its content was not recorded, or nobody says whose call it is.
+            LeftOutError: the call failed, its content was not recorded, or the function is unknown.
             ValueError: a time or a cost cannot be read.
         """
         if find(span, self.failed) in self.failures:

@@ -46,7 +46,7 @@ def experience(row: Mapping[str, Any], options: ImportOptions, source: str) -> I
         source: the format, for the metadata.
 
     Raises:
-        LeftOutError: it has no answer, nobody says whose call it is, or it has nothing of the columns that were named
+        LeftOutError: it has no answer, its function is unknown, or it has nothing of the columns that were named
             for what was asked.
         ValueError: a cell does not fit its field.
     """

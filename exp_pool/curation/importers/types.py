@@ -1,4 +1,4 @@
-"""Types and helpers of importers: the `Importer` protocol, options of an import, and fields as sources write them."""
+"""Types of importers: the `Importer` protocol, options of an import, and fields as sources write them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def imported_call(
         fields: other fields of the experience; those that are None are left out.
 
     Raises:
-        LeftOutError: nobody says whose call it is, or it has no answer.
+        LeftOutError: its function is unknown, or it has no answer.
         pydantic.ValidationError: a field has a wrong value.
         UnkeyableError: an argument cannot be part of a key.
     """

@@ -101,8 +101,6 @@ def growth(manager: ExpManager, where: Mapping[str, Any] | None = None, *, ax: A
 def scores(manager: ExpManager, where: Mapping[str, Any] | None = None, *, ax: Axes | None = None) -> Axes:
     """Box plot of scores by scorer: median, quartiles, whiskers of 1.5 times their distance, outliers.
 
-    Arguments and errors are those of `growth`.
-
     Args:
         manager: whose pool.
         where: conditions, as in queries.
@@ -222,7 +220,7 @@ def requests(
     """Map of requests in two dimensions: near points are near in meaning, as far as two dimensions allow.
 
     Args:
-        manager: whose pool. Vectors are those that are stored; what is owed one is embedded first.
+        manager: whose pool. Stored vectors are used; pending rows are embedded first.
         where: conditions, as in queries.
         colour: by ``"function"`` or by ``"score"`` (the deciding one; grey: none).
         method: ``"pca"``: the two directions in which requests differ most; or ``"umap"``, which keeps neighbours
@@ -233,7 +231,7 @@ def requests(
     Raises:
         InvalidInputError: a value that cannot be, or a pool without vectors.
         ConfigurationError: matplotlib, or umap-learn, is not installed.
-        EmbedderError, StoreError: what is owed cannot be embedded; the store failed.
+        EmbedderError, StoreError: pending rows cannot be embedded; the store failed.
     """
     one_of("colour", colour, ("function", "score"))
     one_of("method", method, METHODS)

@@ -45,7 +45,7 @@ def clusters(
         manager: whose pool.
         where: conditions, as in queries.
         count: how many clusters; by default the root of half the number of requests, 30 at most.
-        by: ``"meaning"``: vectors that are stored (what is owed one is embedded first); or ``"words"``, without any.
+        by: ``"meaning"``: stored vectors (pending rows are embedded first); or ``"words"``, without any.
 
     Returns:
         a frame with ``found.cluster`` (0 is the largest), ``found.label``, ``found.size``, ``found.similarity`` to the
@@ -54,7 +54,7 @@ def clusters(
     Raises:
         InvalidInputError: a value that cannot be, or `by` meaning in a pool without vectors.
         ConfigurationError: pandas is not installed.
-        EmbedderError, StoreError: what is owed cannot be embedded; the store failed.
+        EmbedderError, StoreError: pending rows cannot be embedded; the store failed.
     """
     one_of("by", by, ("meaning", "words"))
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
@@ -108,7 +108,7 @@ def outliers(
     Raises:
         InvalidInputError: an unknown field in `where`, a `share` that cannot be, or a pool without vectors.
         ConfigurationError: pandas is not installed.
-        EmbedderError, StoreError: what is owed cannot be embedded; the store failed.
+        EmbedderError, StoreError: pending rows cannot be embedded; the store failed.
     """
     if share is not None:
         at_least("share", share, 0.0, 1.0)

@@ -38,10 +38,10 @@ def duplicates(
 ) -> pd.DataFrame:
     """Experiences with the same request, in groups; the best of each group first.
 
-    The best one (``found.keep``) is what a person annotated, else what is in use, has the best score, is used most, is
-    newest. Each other row of its group is as near to it as `min_similarity` says (``found.similarity``), and no two
-    that are kept are. ``found.same_answer`` says whether it has the answer of the best one, but for case and spaces.
-    An experience that is deleted answers its request no more; `merge` lets it go on to, with the best answer.
+    The best row (``found.keep``) is the annotated one, else the one that is in use, has the best score, is used most,
+    is newest, in this order. The similarity of each other row of the group to it (``found.similarity``) is at least
+    `min_similarity`; that of two best rows is less. ``found.same_answer``: the row has the answer of the best one, but
+    for case and spaces. A deleted experience answers its request no more; with `merge` it answers with the best answer.
 
     Args:
         manager: whose pool; the namespace is the manager's, or that of ``in_namespace``.
@@ -61,7 +61,7 @@ def duplicates(
     Raises:
         InvalidInputError: a value that cannot be, or `by` meaning in a pool without vectors.
         ConfigurationError: pandas is not installed.
-        EmbedderError, StoreError: what is owed cannot be embedded; the store failed.
+        EmbedderError, StoreError: pending rows cannot be embedded; the store failed.
     """
     least = _least(by, min_similarity)
     pool, rows = _read_rows(manager, where, by, within)
@@ -98,11 +98,22 @@ def conflicts(
 ) -> pd.DataFrame:
     """Experiences with the same request and different answers, in groups; the best of each group first.
 
-    Each row has one in its group that is near to it and has another answer, but for case and spaces. The columns are
-    those of `duplicates`; ``found.similarity`` is that to the best one, ``found.answers`` how many answers the group
-    has. Calls without an answer, failures and insights are left out.
+    Each row has a row in its group that is near to it and has another answer, but for case and spaces. Calls without an
+    answer, failures and insights are left out.
 
-    Arguments and errors are those of `duplicates`.
+    Args:
+        manager: whose pool.
+        where: conditions, as in queries.
+        by: as for `duplicates`.
+        min_similarity: likewise.
+        within: likewise.
+
+    Returns:
+        a frame like that of `duplicates`; ``found.similarity`` is the similarity to the best row of the group,
+        ``found.answers`` the number of answers in the group.
+
+    Raises:
+        InvalidInputError, ConfigurationError, EmbedderError, StoreError: see `duplicates`.
     """
     least = _least(by, min_similarity)
     pool, rows = _read_rows(manager, where, by, within, answered=True)
@@ -228,7 +239,7 @@ def _keep_best(
 ) -> tuple[RowNumbers, npt.NDArray[np.float32]]:
     """For each row the row that is kept instead, itself where it is kept, and their similarity.
 
-    The best row of a group takes what is near to it; the best of the others goes on, until nobody is left. Chains, of
+    The best row of a group takes what is near to it; the best of the others goes on, until no row is left. Chains, of
     which the ends are far from each other, so become several.
     """
     kept = np.arange(len(rows))

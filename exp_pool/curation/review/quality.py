@@ -26,7 +26,7 @@ def stale(manager: ExpManager, where: Mapping[str, Any] | None = None, *, unused
 
     Returns:
         a frame with ``found.reason``, and ``found.protected``: a person made it or annotated it, or it is an insight,
-        which upkeep never evicts. Mark what is to go as `deleted`, and `apply_frame` it.
+        which maintenance never evicts. Mark what is to go as `deleted`, and `apply_frame` it.
 
     Raises:
         InvalidInputError: an unknown field in `where`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from exp_pool.reuse.guard import english
@@ -21,7 +22,7 @@ __all__ = ["Difference", "DifferenceKind", "differences", "guard", "objections"]
 
 
 def differences(request: str | TokenizedText, stored: str | TokenizedText) -> tuple[Difference, ...]:
-    """Everything that the guard sees in which two requests differ; none for equal texts.
+    """All differences between two requests that the guard sees; none for equal texts.
 
     Args:
         request: a text, or what `tokenize` made of it, where it is compared with several.
@@ -33,12 +34,12 @@ def differences(request: str | TokenizedText, stored: str | TokenizedText) -> tu
         return ()
     if not (a.whole and b.whole):
         return (Difference(DifferenceKind.LENGTH),)
-    sides = token_diff(a, b)
-    found = [finding for rule in _RULES for finding in rule(sides)]
+    diff = token_diff(a, b)
+    found = [finding for rule in _RULES for finding in rule(diff)]
     if not found:
         return ()
     parts = {id(token) for finding in found for token in (*finding.ours, *finding.theirs)}
-    rest = max(weight(t for t in side if id(t) not in parts) for side in (sides.ours, sides.theirs))
+    rest = max(weight(t for t in side if id(t) not in parts) for side in (diff.ours, diff.theirs))
     return tuple(
         Difference(kind, _text(ours), _text(theirs), sure and rest <= (_REST[kind] if most is None else most), rest)
         for kind, ours, theirs, sure, most in found
@@ -77,35 +78,29 @@ _NEGATING = frozenset(stem(word) for word in english.NEGATING)
 _NEGATIVE = frozenset(stem(word) for word in english.NEGATIVE)
 
 
-def _opposites(sides: TokenDiff) -> Iterator[Finding]:
-    ours, theirs = ({_word(token): token for token in side} for side in (sides.ours, sides.theirs))
-    for key, token in ours.items():
-        against = opposite_in(key, theirs)
-        if against is not None:
-            yield Finding(DifferenceKind.OPPOSITE, [token], [theirs[against]])
-            return
-    for key, token in theirs.items():
-        against = opposite_in(key, ours)
-        if against is not None:
-            yield Finding(DifferenceKind.OPPOSITE, [ours[against]], [token])
-            return
+def _opposites(diff: TokenDiff) -> Iterator[Finding]:
+    ours, theirs = ({_word(token): token for token in side} for side in (diff.ours, diff.theirs))
+    found = ((key, against) for key in ours if (against := opposite_in(key, theirs)) is not None)
+    reverse = ((against, key) for key in theirs if (against := opposite_in(key, ours)) is not None)
+    for mine, other in itertools.islice(itertools.chain(found, reverse), 1):
+        yield Finding(DifferenceKind.OPPOSITE, [ours[mine]], [theirs[other]])
 
 
 def _word(token: Token) -> str:
-    """What it is compared by with its contrary: "first" is a number, and the contrary of "last"."""
+    """The key by which a token is compared with its contrary: "first" is a number, and the contrary of "last"."""
     return stem(token.text.lower()) if token.kind == "n" and token.value.soft else token.key
 
 
-def _negation(sides: TokenDiff) -> Iterator[Finding]:
-    mine, other = _negations(sides.a), _negations(sides.b)
+def _negation(diff: TokenDiff) -> Iterator[Finding]:
+    mine, other = _negations(diff.a), _negations(diff.b)
     if len(mine) % 2 == len(other) % 2:
-        ours, theirs = ([t for t in side if t.key in _NEGATING] for side in (sides.ours, sides.theirs))
+        ours, theirs = ([t for t in side if t.key in _NEGATING] for side in (diff.ours, diff.theirs))
         if bool(ours) != bool(theirs):
             yield Finding(DifferenceKind.NEGATION, ours, theirs, most=0)
         return
-    negative = any(t.key in _NEGATIVE for t in (sides.theirs if mine else sides.ours))
+    negative = any(t.key in _NEGATIVE for t in (diff.theirs if mine else diff.ours))
     # "Why is it not?" and "Is it?" ask about the same thing.
-    asked = _asks_why(sides.a) == _asks_why(sides.b)
+    asked = _asks_why(diff.a) == _asks_why(diff.b)
     yield Finding(DifferenceKind.NEGATION, mine, other, sure=asked and not negative)
 
 
@@ -126,27 +121,27 @@ def _asks_why(reading: TokenizedText) -> bool:
 _INFLECTED = 2  # other words that may differ where negation changes the form of the verb, or the article
 
 
-def _foreign_negation(sides: TokenDiff) -> Iterator[Finding]:
+def _foreign_negation(diff: TokenDiff) -> Iterator[Finding]:
     """Negation in other languages: whether there is any, since "ne ... pas" is one of two words."""
-    language = sides.language
+    language = diff.language
     if not language:
         return
-    mine, other = negations_in(sides.a, language), negations_in(sides.b, language)
+    mine, other = negations_in(diff.a, language), negations_in(diff.b, language)
     if bool(mine) == bool(other):
-        verbs = _verbs(sides)
+        verbs = _verbs(diff)
         if verbs is None:
             return
         mine, other = verbs
-    ours = [token for token in sides.ours if is_frequent(token, language)]
-    theirs = [token for token in sides.theirs if is_frequent(token, language)]
+    ours = [token for token in diff.ours if is_frequent(token, language)]
+    theirs = [token for token in diff.theirs if is_frequent(token, language)]
     yield Finding(DifferenceKind.NEGATION, mine or ours, other or theirs, most=_INFLECTED)
 
 
-def _verbs(sides: TokenDiff) -> tuple[list[Token], list[Token]] | None:
+def _verbs(diff: TokenDiff) -> tuple[list[Token], list[Token]] | None:
     """A form of a verb, and in the other text its negation, where a language negates inside the verb."""
-    for one in sides.ours[:_LOOKED_AT]:
-        for other in sides.theirs[:_LOOKED_AT]:
-            if says_the_contrary(one, other, sides.language):
+    for one in diff.ours[:_LOOKED_AT]:
+        for other in diff.theirs[:_LOOKED_AT]:
+            if says_the_contrary(one, other, diff.language):
                 return [one], [other]
     return None
 
@@ -154,20 +149,20 @@ def _verbs(sides: TokenDiff) -> tuple[list[Token], list[Token]] | None:
 _LOOKED_AT = 16
 
 
-def _signs(sides: TokenDiff) -> Iterator[Finding]:
-    found = exchanged_signs(sides.a.tokens, sides.b.tokens)
+def _signs(diff: TokenDiff) -> Iterator[Finding]:
+    found = exchanged_signs(diff.a.tokens, diff.b.tokens)
     if found is not None:
         yield Finding(DifferenceKind.SIGN, [found[0]], [found[1]])
 
 
-def _connectives(sides: TokenDiff) -> Iterator[Finding]:
-    found = exchanged_words(sides.a.tokens, sides.b.tokens)
+def _connectives(diff: TokenDiff) -> Iterator[Finding]:
+    found = exchanged_words(diff.a.tokens, diff.b.tokens)
     if found is not None:
         yield Finding(DifferenceKind.CONNECTIVE, [found[0]], [found[1]])
 
 
-def _order(sides: TokenDiff) -> Iterator[Finding]:
-    found = exchanged([t.key for t in sides.a.tokens], [t.key for t in sides.b.tokens])
+def _order(diff: TokenDiff) -> Iterator[Finding]:
+    found = exchanged([t.key for t in diff.a.tokens], [t.key for t in diff.b.tokens])
     if found is not None:
         one, other = (Token(part, "f", part) for part in found)
         yield Finding(DifferenceKind.ORDER, [one], [other])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from os.path import commonprefix
 
 import regex
 
@@ -145,11 +146,7 @@ _NEGATED = regex.compile(r"m[aeıiuü]z?y?")
 
 @lru_cache(maxsize=1024)
 def _inflected(one: str, other: str) -> bool:
-    common = 0
-    for p, q in zip(one, other, strict=False):
-        if p != q:
-            break
-        common += 1
+    common = len(commonprefix((one, other)))  # noqa: RUF071  (of characters, as is meant)
     for start in (common, common - 1, common - 2):  # -mal-, -mamal-: the next suffix may begin alike
         if start < 2:  # letters of the shortest stem
             continue

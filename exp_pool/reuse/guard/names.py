@@ -17,20 +17,20 @@ _LONGEST_NAME = 8  # characters
 _MOST = 64  # words that are looked at for names: texts that differ in more are no near misses
 
 
-def classes(sides: TokenDiff) -> Iterator[Finding]:
+def classes(diff: TokenDiff) -> Iterator[Finding]:
     """Members of one class, such as weekdays: one in the place of another."""
-    mine = {name: token for token in reversed(sides.ours) if (name := CLASS_OF.get(token.key))}
-    other = {name: token for token in reversed(sides.theirs) if (name := CLASS_OF.get(token.key))}
+    mine = {name: token for token in reversed(diff.ours) if (name := CLASS_OF.get(token.key))}
+    other = {name: token for token in reversed(diff.theirs) if (name := CLASS_OF.get(token.key))}
     for name, token in mine.items():
         if name in other:
             yield Finding(_CLASS_KINDS.get(name, DifferenceKind.ENTITY), [token], [other[name]])
 
 
-def entities(sides: TokenDiff) -> Iterator[Finding]:
-    """Names."""
-    mine, other = _names(sides.ours, sides.a, sides.b), _names(sides.theirs, sides.b, sides.a)
+def entities(diff: TokenDiff) -> Iterator[Finding]:
+    """Names that only one of the texts has, or each another."""
+    mine, other = _names(diff.ours, diff.a, diff.b), _names(diff.theirs, diff.b, diff.a)
     if not (mine and other):
-        exchanged = _chinese_terms(sides)
+        exchanged = _chinese_terms(diff)
         if exchanged is not None:
             yield Finding(DifferenceKind.ENTITY, *exchanged)
             return
@@ -38,9 +38,9 @@ def entities(sides: TokenDiff) -> Iterator[Finding]:
         yield Finding(DifferenceKind.ENTITY, mine, other, sure=bool(mine and other))
 
 
-def identifiers(sides: TokenDiff) -> Iterator[Finding]:
+def identifiers(diff: TokenDiff) -> Iterator[Finding]:
     """Names in code, and flags of commands; a flag that only one of them has is enough."""
-    mine, other = ([token for token in side if token.kind == "c"] for side in (sides.ours, sides.theirs))
+    mine, other = ([token for token in side if token.kind == "c"] for side in (diff.ours, diff.theirs))
     if mine and other:
         yield Finding(DifferenceKind.IDENTIFIER, mine, other)
     elif mine or other:
@@ -76,15 +76,15 @@ def _stands_for(token: Token, squeezed: str, initials: str) -> bool:
     return token.text.isupper() and 2 <= len(letters) <= 6 and letters in initials
 
 
-def _chinese_terms(sides: TokenDiff) -> tuple[list[Token], list[Token]] | None:
+def _chinese_terms(diff: TokenDiff) -> tuple[list[Token], list[Token]] | None:
     """The one run of characters that stands in the place of another, where that is a name or another thing.
 
     Chinese names have no capitals, so what they look like, and what stands around them, must do. And Chinese synonyms of
     two characters mostly share one: those that share none, in texts equal otherwise, are taken for different things.
     """
-    if sides.a.text.isascii() or sides.b.text.isascii():
+    if diff.a.text.isascii() or diff.b.text.isascii():
         return None
-    mine, other = _run(sides.ours, sides.a.tokens), _run(sides.theirs, sides.b.tokens)
+    mine, other = _run(diff.ours, diff.a.tokens), _run(diff.theirs, diff.b.tokens)
     if not mine or not other:
         return None
     x, y = ("".join(token.text for token in run) for run in (mine, other))
@@ -92,7 +92,7 @@ def _chinese_terms(sides: TokenDiff) -> tuple[list[Token], list[Token]] | None:
         return None
     if min(len(x), len(y)) > 1 and not set(x) & set(y):
         return mine, other
-    if any(x.endswith(end) and y.endswith(end) for end in chinese.NAME_ENDINGS) or _before_ending(mine, sides.a.tokens):
+    if any(x.endswith(end) and y.endswith(end) for end in chinese.NAME_ENDINGS) or _before_ending(mine, diff.a.tokens):
         return (mine, other) if x != y and x not in y and y not in x else None
     if all(run[0] in chinese.SURNAMES and 1 < len(run) < 4 for run in (x, y)) and x[0] != y[0]:
         return mine, other

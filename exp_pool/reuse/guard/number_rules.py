@@ -23,9 +23,9 @@ _QUANTIFIERS = _keys(english.QUANTIFIERS) | chinese.QUANTIFIERS
 _BOUNDS = _keys(english.BOUNDS) | chinese.BOUNDS
 
 
-def numbers(sides: TokenDiff) -> Iterator[Finding]:
-    """Numbers, dates and times."""
-    ours, theirs = _amounts(sides)
+def numbers(diff: TokenDiff) -> Iterator[Finding]:
+    """Numbers, dates and times of one text that mean something else in the other."""
+    ours, theirs = _amounts(diff)
     if not ours and not theirs:
         return
     kind = (
@@ -38,16 +38,16 @@ def numbers(sides: TokenDiff) -> Iterator[Finding]:
     yield Finding(kind, ours, theirs, sure=bool(ours and theirs))
 
 
-def _amounts(sides: TokenDiff) -> tuple[list[Token], list[Token]]:
+def _amounts(diff: TokenDiff) -> tuple[list[Token], list[Token]]:
     """The numbers, dates and times that mean something else in the other text."""
-    mine, other = ([token for token in side if token.kind in "ndt"] for side in (sides.ours, sides.theirs))
+    mine, other = ([token for token in side if token.kind in "ndt"] for side in (diff.ours, diff.theirs))
     if mine and other:
         mine, other = _without_equal(mine, other)
     if bool(mine) != bool(other):
-        mine, other = (_with_roman_one(side, against, sides) for side, against in ((mine, other), (other, mine)))
+        mine, other = (_with_roman_one(side, against, diff) for side, against in ((mine, other), (other, mine)))
     if not mine or not other:
         return _sure(mine, {}, set()), _sure(other, {}, set())
-    ours, theirs = _followers(mine, sides.a.tokens), _followers(other, sides.b.tokens)
+    ours, theirs = _followers(mine, diff.a.tokens), _followers(other, diff.b.tokens)
     places = set(ours.values()) & set(theirs.values())
     return _sure(mine, ours, places), _sure(other, theirs, places)
 
@@ -79,11 +79,11 @@ def _same(one: Token, other: Token) -> bool:
     )
 
 
-def _with_roman_one(numbers: list[Token], against: list[Token], sides: TokenDiff) -> list[Token]:
+def _with_roman_one(numbers: list[Token], against: list[Token], diff: TokenDiff) -> list[Token]:
     """World War I against World War II: where the other text has a Roman number, "I" is one in the same place."""
     if numbers or not any(token.text.isalpha() and token.text.isupper() for token in against):
         return numbers
-    ones, others = (sides.a, sides.b) if against and against[0] in sides.theirs else (sides.b, sides.a)
+    ones, others = (diff.a, diff.b) if against and against[0] in diff.theirs else (diff.b, diff.a)
     wanted = {id(token) for token in against}
     places = {before.key for before, token in pairwise(others.tokens) if id(token) in wanted}
     found = (token for before, token in pairwise(ones.tokens) if token.text == "I" and before.key in places)
@@ -96,16 +96,16 @@ def _sure(numbers: list[Token], followers: Mapping[int, str], places: set[str]) 
 
 
 def _followers(numbers: Sequence[Token], tokens: Sequence[Token]) -> dict[int, str]:
-    """What stands behind each of them."""
+    """Of each number, by its id, the key of the token behind it."""
     ids = set(map(id, numbers))
     return {id(token): after.key for token, after in pairwise(tokens) if id(token) in ids}
 
 
-def units(sides: TokenDiff) -> Iterator[Finding]:
-    """Units without a number, of one dimension."""
-    units_of_theirs = [token for token in reversed(sides.theirs) if token.key.startswith("unit:")]
+def units(diff: TokenDiff) -> Iterator[Finding]:
+    """Units without a number: one in the place of another of the same dimension."""
+    units_of_theirs = [token for token in reversed(diff.theirs) if token.key.startswith("unit:")]
     theirs = {dimension: token for token in units_of_theirs for dimension in _dimensions(token)}
-    for token in sides.ours:
+    for token in diff.ours:
         if not token.key.startswith("unit:"):
             continue
         twin = next((theirs[dimension] for dimension in _dimensions(token) if dimension in theirs), None)
@@ -122,9 +122,9 @@ def _dimensions(token: Token) -> tuple[str, ...]:
     return ("time",) if dimension == "span" else (dimension,)
 
 
-def quantifiers(sides: TokenDiff) -> Iterator[Finding]:
+def quantifiers(diff: TokenDiff) -> Iterator[Finding]:
     """All against some, at least against at most, only."""
-    mine, other = _of(sides.ours, _QUANTIFIERS), _of(sides.theirs, _QUANTIFIERS)
+    mine, other = _of(diff.ours, _QUANTIFIERS), _of(diff.theirs, _QUANTIFIERS)
     for name, token in mine.items():
         twin = next((against for theirs, against in other.items() if theirs != name), None)
         if twin is not None:
@@ -133,7 +133,7 @@ def quantifiers(sides: TokenDiff) -> Iterator[Finding]:
     if ("only" in mine) != ("only" in other):
         only, against = ([side["only"]] if "only" in side else [] for side in (mine, other))
         yield Finding(DifferenceKind.QUANTIFIER, only, against)
-    ours, theirs = _of(sides.ours, _BOUNDS), _of(sides.theirs, _BOUNDS)
+    ours, theirs = _of(diff.ours, _BOUNDS), _of(diff.theirs, _BOUNDS)
     if ours and theirs and next(iter(ours)) != next(iter(theirs)):
         yield Finding(DifferenceKind.QUANTIFIER, [next(iter(ours.values()))], [next(iter(theirs.values()))])
 

@@ -19,6 +19,7 @@ def _opposed() -> dict[str, frozenset[str]]:
 
 
 _OPPOSED = _opposed()
+_DETERMINERS = english.DETERMINERS
 _LISTING = english.LISTING | languages.LISTING  # and, or: what stands before and behind may change places
 _Places = Mapping[tuple[str, ...], Sequence[Token]]
 
@@ -61,7 +62,7 @@ def _signs(tokens: Sequence[Token]) -> _Places:
 def _words(tokens: Sequence[Token]) -> _Places:
     """Of each word the small words before it; of "and" and "or" also what stands before these."""
     found: dict[tuple[str, ...], list[Token]] = {}
-    kept = [token for token in tokens if token.key not in english.DETERMINERS]
+    kept = [token for token in tokens if token.key not in _DETERMINERS]
     for at in range(len(kept) - 1):
         if kept[at].key in _OPPOSED:
             after = kept[at + 1].key

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import NamedTuple
 
 from exp_pool.reuse.guard import chinese, english
@@ -23,7 +24,7 @@ _COMPARED = 900  # pairs of words that are looked at for spellings of each other
 
 
 class Finding(NamedTuple):
-    """What a rule found, and the tokens that say it.
+    """What a rule found to differ, and the tokens that say it.
 
     `sure`: it is enough for a veto if the rest of the texts is the same. `most`: how many other words of content the
     fuller text may have then; by default what its kind allows.
@@ -57,12 +58,12 @@ def token_diff(a: TokenizedText, b: TokenizedText) -> TokenDiff:
 
 
 def carries(token: Token) -> bool:
-    """Whether it is a word of content."""
+    """Whether the token is a word of content: no function word, sign or negation."""
     return token.kind not in "fs" and token.key not in NEGATION
 
 
 def weight(tokens: Iterable[Token]) -> int:
-    """How many words of content; a Chinese character is about half a word."""
+    """How many words of content these are; a Chinese character is about half a word."""
     return int(sum(0.5 if t.text[:1] >= FIRST_HAN and len(t.text) == 1 else 1.0 for t in tokens if carries(t)))
 
 
@@ -108,11 +109,7 @@ def _akin(one: Token, other: Token, language: str) -> bool:
         return False
     if are_opposites(x, y) or says_the_contrary(one, other, language):
         return False
-    common = 0
-    for p, q in zip(x, y, strict=False):
-        if p != q:
-            break
-        common += 1
+    common = len(commonprefix((x, y)))  # noqa: RUF071  (of characters, as is meant)
     shorter = min(len(x), len(y))
     if common == shorter:
         return True

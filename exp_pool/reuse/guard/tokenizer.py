@@ -52,10 +52,18 @@ _DATE_PARTS = re.compile(r"\d+")
 
 
 class TokenizedText(NamedTuple):
-    """A text as tokens."""
+    """A text as tokens.
+
+    Attributes:
+        original: the text as given.
+        text: what the tokens were read from: one line, normalized (NFKC), Chinese numbers as digits.
+        tokens: in their order.
+        quoted: what stands between quotation marks.
+        whole: whether the text was short enough to be read to its end.
+    """
 
     original: str
-    text: str  # of which the tokens were read
+    text: str
     tokens: tuple[Token, ...]
     quoted: tuple[str, ...]
     whole: bool = True
@@ -207,7 +215,7 @@ def _number(piece: str, add: Callable[[Token], None]) -> None:
 
 
 def _special(kind: str, piece: str, text: str, at: int, add: Callable[[Token], None]) -> None:
-    """Dates, times, code."""
+    """Add the token of a date, a time, or a name of code."""
     if kind in ("iso", "zhdate"):
         date = _date(piece)
         add(Token(f"d{date.year}-{date.month}-{date.day}{date.either}", "d", piece, date))

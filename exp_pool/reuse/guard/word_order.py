@@ -8,6 +8,7 @@ from itertools import pairwise
 from exp_pool.reuse.guard import chinese, english
 
 _LONGEST = 60  # tokens between the common beginning and end of two texts: longer ones are no single exchange
+_ROLES, _ARTICLES, _PASSIVE, _ASKING = english.ROLES, english.ARTICLES, english.PASSIVE, english.ASKING
 _SYMMETRIC = english.SYMMETRIC | chinese.SYMMETRIC
 _ORDERING = english.ORDERING | chinese.ORDERING
 _ORIGIN = english.ORIGIN | chinese.ORIGIN
@@ -21,8 +22,8 @@ def exchanged(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | N
     sets an order ("to", "than", "before", "-") in one text, and the other way round in the other; or the one that does
     it in one text is the one to whom it is done in the other ("who hired Bob", "who did Bob hire", "was Bob hired by").
     """
-    ours = [english.ROLES.get(key, key) for key in ours if key not in english.ARTICLES]
-    theirs = [english.ROLES.get(key, key) for key in theirs if key not in english.ARTICLES]
+    ours = [_ROLES.get(key, key) for key in ours if key not in _ARTICLES]
+    theirs = [_ROLES.get(key, key) for key in theirs if key not in _ARTICLES]
     return (
         _swapped(ours, theirs)
         or _around(ours, theirs)
@@ -103,33 +104,33 @@ def _ends(keys: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _asked(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
-    """Who V X, against who did X V."""
+    """Who V X, against who did X V: "who hired Bob", "who did Bob hire"."""
     if abs(len(ours) - len(theirs)) != 1:
         return None
     longer, shorter = (ours, theirs) if len(ours) > len(theirs) else (theirs, ours)
-    at = next((at for at in range(1, len(longer)) if longer[at] == "do" and longer[at - 1] in english.ASKING), None)
+    at = next((at for at in range(1, len(longer)) if longer[at] == "do" and longer[at - 1] in _ASKING), None)
     if at is None or list(longer[:at]) != list(shorter[:at]):
         return None
-    asked, told = list(longer[at + 1 :]), list(shorter[at:])
-    if not 1 < len(asked) <= _LONGEST or sorted(asked) != sorted(told):
+    question, statement = list(longer[at + 1 :]), list(shorter[at:])
+    if not 1 < len(question) <= _LONGEST or sorted(question) != sorted(statement):
         return None
-    for turn in range(1, len(asked)):  # what stands before "do" in the one stands behind the verb in the other
-        kept = len(asked) - turn
-        if asked[turn : turn + kept] + asked[:turn] == told:
-            return " ".join(told), " ".join(asked)
-        if asked[turn : turn + 1] + asked[:turn] + asked[turn + 1 :] == told:
-            return " ".join(told[: turn + 1]), " ".join(asked[: turn + 1])
+    for turn in range(1, len(question)):  # what stands before "do" in the one stands behind the verb in the other
+        kept = len(question) - turn
+        if question[turn : turn + kept] + question[:turn] == statement:
+            return " ".join(statement), " ".join(question)
+        if question[turn : turn + 1] + question[:turn] + question[turn + 1 :] == statement:
+            return " ".join(statement[: turn + 1]), " ".join(question[: turn + 1])
     return None
 
 
 def _done(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, str] | None:
-    """X was V by Y, against X V Y."""
+    """X was V by Y, against X V Y: the passive of one text against the active of the other."""
     if ("by" in ours) == ("by" in theirs):
         return None
     passive, active = (ours, theirs) if "by" in ours else (theirs, ours)
-    if english.PASSIVE.isdisjoint(passive) or not english.PASSIVE.isdisjoint(active):
+    if _PASSIVE.isdisjoint(passive) or not _PASSIVE.isdisjoint(active):
         return None
-    if [key for key in passive if key not in english.PASSIVE and key != "by"] != [key for key in active if key != "do"]:
+    if [key for key in passive if key not in _PASSIVE and key != "by"] != [key for key in active if key != "do"]:
         return None
     at = passive.index("by")
     return (passive[at + 1], passive[at - 1]) if 0 < at < len(passive) - 1 else None

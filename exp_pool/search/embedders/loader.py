@@ -109,7 +109,7 @@ class EmbedderLoader:
             made.set_result(embedder)
 
     def failure(self) -> EmbedderError | None:
-        """Why it cannot be had, if that is known and stands. A new error: one that is raised again and again grows."""
+        """Why the embedder cannot be had, if known. A new error each time: one that is raised again grows."""
         made = self._made
         if made is None or not made.done() or self._may_retry(made):
             return None

@@ -169,7 +169,7 @@ def _libraries() -> tuple[Any, Any]:
 
 
 def _source(name: str) -> Path:
-    """The folder of the original."""
+    """The folder of the original model."""
     source = find(name)
     if not Path(source).is_dir():
         from exp_pool.search.embedders.sentence_transformers import load
@@ -198,7 +198,7 @@ def _digest(source: Path) -> str:
 
 
 def _best_precision() -> str:
-    """By the processor's flags, not by the clock: what is measured on a busy machine would be another embedder's."""
+    """The precision by the processor's flags, not by the clock: a busy machine would measure another one each time."""
     if platform.machine() not in {"x86_64", "aarch64"} or not Path("/proc/cpuinfo").exists():
         return "fp32"  # not measured elsewhere
     flags = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
@@ -259,7 +259,7 @@ def _export(source: Path, folder: Path, precision: str) -> ExportedModel:
 
 
 def _run_export(source: Path, new: Path, precision: str) -> None:
-    """In a process of its own, which finds what this one finds.
+    """Run the export in a process of its own, with the import path of this one.
 
     torch takes a gigabyte, and the libraries set up logging and warnings as they like.
     """
@@ -281,7 +281,7 @@ def _run_export(source: Path, new: Path, precision: str) -> None:
 
 
 def _opened(folder: Path) -> ExportedModel:
-    """What lies in this folder.
+    """The model that lies in this folder, checked against its digests.
 
     Raises:
         ValueError: something is damaged.
@@ -298,5 +298,5 @@ def _opened(folder: Path) -> ExportedModel:
 
 
 def digest_of(about: Mapping[str, Any]) -> str:
-    """What about.json must say of itself."""
+    """The digest of ``about.json`` that it must hold itself."""
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

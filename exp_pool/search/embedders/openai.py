@@ -66,11 +66,11 @@ class OpenAIEmbedder:
             answer = self._retrying(self._client().embeddings.create, model=self._name, input=batch)
         # What came from the server, or was sent to it, may have the key in it: it is nobody's cause.
         except openai.APIError as err:
-            refusal = EmbedderError(f"{self._asked()}: {self._remedy(err)} ({self._said(err)})")
+            refusal = EmbedderError(f"{self._target()}: {self._remedy(err)} ({self._message(err)})")
             # Time-outs keep others from asking one by one what could not be asked together.
             raise refusal from (TimeoutError("it does not answer now") if _passes(err) else None)
         except Exception as err:  # the client's own, where the answer is no JSON, or another one's
-            raise EmbedderError(f"{self._asked()}: the answer is no embeddings ({self._said(err)})") from None
+            raise EmbedderError(f"{self._target()}: the answer is no embeddings ({self._message(err)})") from None
         return self._vectors(answer, len(batch))
 
     def _vectors(self, answer: Any, count: int) -> np.ndarray:
@@ -82,11 +82,11 @@ class OpenAIEmbedder:
                 raise ValueError("they are empty, or no numbers")
         except (AttributeError, TypeError, ValueError, KeyError) as err:
             raise EmbedderError(
-                f"{self._asked()}: the answer is no embeddings of {count} texts ({type(err).__name__}: "
-                f"{self._said(err)}); is OPENAI_BASE_URL the address of an API?"
+                f"{self._target()}: the answer is no embeddings of {count} texts ({type(err).__name__}: "
+                f"{self._message(err)}); is OPENAI_BASE_URL the address of an API?"
             ) from None
         if len(indexes) != count:
-            raise EmbedderError(f"{self._asked()}: {len(indexes)} vectors came for {count} texts")
+            raise EmbedderError(f"{self._target()}: {len(indexes)} vectors came for {count} texts")
         return vectors
 
     def _client(self) -> OpenAI:
@@ -107,7 +107,7 @@ class OpenAIEmbedder:
             self._clients[os.getpid()] = client
         return client
 
-    def _asked(self) -> str:
+    def _target(self) -> str:
         return f"openai/{self._name} at {self._url}"
 
     def _remedy(self, err: Exception) -> str:
@@ -126,11 +126,11 @@ class OpenAIEmbedder:
             case _:
                 return f"it failed ({status}); try again later"
 
-    def _said(self, err: BaseException) -> str:
-        said = str(err)[:500]
+    def _message(self, err: BaseException) -> str:
+        message = str(err)[:500]
         for secret in (os.environ.get("OPENAI_API_KEY"), self._client().api_key):
-            said = said.replace(secret, "***") if secret else said
-        return said
+            message = message.replace(secret, "***") if secret else message
+        return message
 
 
 def _batches(texts: list[str]) -> Iterator[list[str]]:
@@ -148,7 +148,7 @@ def _batches(texts: list[str]) -> Iterator[list[str]]:
 
 
 def _start(text: str) -> str:
-    """As much as the API surely takes; it refuses a request with an empty text in it, but not a blank."""
+    """The start of a text that the API surely takes; it refuses a request with an empty text in it, but not a blank."""
     return text.encode("utf-8", "replace")[:_CONTEXT].decode("utf-8", "ignore") or " "
 
 
@@ -161,7 +161,7 @@ def _passes(err: BaseException) -> bool:
 
 
 def _wait(state: RetryCallState) -> float:
-    """As long as the server says, else longer each time."""
+    """Seconds to wait: as the server says, else longer each time."""
     err = state.outcome.exception() if state.outcome is not None else None
     headers = getattr(getattr(err, "response", None), "headers", {})
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
@@ -173,6 +173,6 @@ def _wait(state: RetryCallState) -> float:
 
 
 def _shown(url: str) -> str:
-    """Without a password in it."""
+    """The URL without a password, for people."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")

@@ -131,10 +131,10 @@ def _silence_of_the_hub() -> str:
     if constants.HF_HUB_OFFLINE:
         return ""  # its client knows
     try:
-        said = get_session().head(constants.ENDPOINT, timeout=_HUB_S)
+        answer = get_session().head(constants.ENDPOINT, timeout=_HUB_S)
     except Exception as err:  # of whichever library the hub's client is made of
         return repr(err)
-    return f"HTTP {said.status_code}" if said.status_code >= _SERVER_ERROR else ""
+    return f"HTTP {answer.status_code}" if answer.status_code >= _SERVER_ERROR else ""
 
 
 def _digest(model: Any) -> str:

@@ -24,8 +24,10 @@ from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.single_thread import SingleThreadExecutor
 from exp_pool.search.embedders.loader import EmbedderLoader
 
-_URGENT, _LATER = 0, 1  # who waits for an answer goes before upkeep
-_TOGETHER = 32  # texts of several callers at most: as long as upkeep's batch, so nobody waits longer for company
+_URGENT, _LATER = 0, 1  # who waits for an answer goes before maintenance
+_TOGETHER = (
+    32  # texts of several callers at most: as many as maintenance's batch, so no caller waits longer for company
+)
 _REMEMBERED = 4096  # texts: 8 MB at 384 dimensions
 
 
@@ -52,7 +54,7 @@ class _EmbeddedText:
 
 @dataclass(eq=False, slots=True)
 class _PendingTexts:
-    """Texts of one caller, and what came of them, perhaps with another's."""
+    """Texts of one caller that wait to be embedded, and their vectors once they are."""
 
     texts: list[str]
     embedded: Embedded | None = None
@@ -61,12 +63,12 @@ class _PendingTexts:
 
 @reinit_after_fork()
 class EmbeddingService:
-    """The embedder of a manager.
+    """Runs the embedder of a manager: batches, caches and checks.
 
     Args:
-        loading: what it comes from, perhaps shared with other managers; begun at first use.
+        loading: where the embedder comes from, perhaps shared with other managers; begun at first use.
         load_timeout_s: how long calls wait for it, once in a process; see `EmbedderLoader.patience`.
-        loaded: told when it is there, or cannot be had; on the loading thread.
+        loaded: called when the embedder is there, or cannot be had; on the loading thread.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class EmbeddingService:
         self._loaded = loaded
         self._thread = SingleThreadExecutor("exp_pool-embedder")
         self._embedder: Embedder | None = None
-        self._told: Future[Embedder] | None = None
+        self._announced: Future[Embedder] | None = None
         self._dimension: int | None = None
         self._waiting: list[_PendingTexts] = []  # the urgent ones, in order of arrival
         self._recent = _VectorCache()
@@ -102,8 +104,8 @@ class EmbeddingService:
     def begin(self) -> Future[Embedder]:
         """A future of the embedder; begins the loading unless it has begun."""
         made = self._source.begin()
-        if made is not self._told:
-            self._told = made
+        if made is not self._announced:
+            self._announced = made
             if not made.done():
                 made.add_done_callback(lambda _: self._loaded())
         return made
@@ -177,9 +179,9 @@ class EmbeddingService:
                 self._waiting.remove(request)
 
     def _too_slow(self) -> str:
-        said = "the embedder is too slow for embed_timeout (of calls) or query_timeout; raise it"
+        message = "the embedder is too slow for embed_timeout (of calls) or query_timeout; raise it"
         lazy = "; if it loads its model with the first text, call warm_up() when the program starts"
-        return said if self._dimension else said + lazy
+        return message if self._dimension else message + lazy
 
     def _serve(self, request: _PendingTexts, embedder: Embedder) -> Embedded:
         """Embed these texts, and in one batch with them those of others who wait as urgently."""
@@ -199,7 +201,7 @@ class EmbeddingService:
     def _batch_with(self, request: _PendingTexts) -> list[_PendingTexts]:
         """The request, and others that wait, as far as they are few texts together.
 
-        Upkeep's goes alone: its batch is big enough, and who is in a hurry does not wait for it.
+        Maintenance's texts go alone: their batch is big enough, and a caller in a hurry does not wait for it.
         """
         batch, count = [request], len(request.texts)
         waiting = list(self._waiting)
@@ -230,7 +232,7 @@ class EmbeddingService:
             rows |= {text: _EmbeddedText(vector, fits, name, reads) for text, vector, fits, reads in made}
         for each in batch:
             each.embedded = _stacked(rows, each.texts)
-            if each in self._waiting:  # upkeep's texts come once each, and would push the others out
+            if each in self._waiting:  # maintenance's texts come once each, and would push the others out
                 self._recent.put({text: rows[text] for text in each.texts})
 
     def close(self, timeout_s: float) -> None:

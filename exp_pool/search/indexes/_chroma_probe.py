@@ -18,7 +18,7 @@ _SAME = 1e-3  # cosine distance to itself, in float32
 
 
 def client(folder: Path) -> Any:
-    """A client of its own on this folder."""
+    """A client of Chroma on this folder."""
     import chromadb
     from chromadb.config import Settings
 

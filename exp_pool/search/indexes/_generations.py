@@ -52,7 +52,7 @@ class Generations:
     # Ownership
 
     def acquire(self) -> None:
-        """Become the owner, and see what there is.
+        """Become the owner, and read which generation there is.
 
         Raises:
             IndexOwnedError: another process owns it.
@@ -85,7 +85,7 @@ class Generations:
         return lock
 
     def release(self) -> None:
-        """Let others own it."""
+        """Give the folder back: other processes may own it."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -120,7 +120,7 @@ class Generations:
         return name if place.is_dir() else None
 
     def _set_aside(self, path: Path, why: str) -> None:
-        """What is not ours is neither used nor removed."""
+        """Rename what is not ours: it is neither used nor removed."""
         aside = path.with_name(f"{path.name}.set-aside-{uuid.uuid4().hex[:8]}")
         path.rename(aside)
         logger.warning("{} was set aside as {}: {}", path, aside.name, why)
@@ -143,16 +143,16 @@ class Generations:
 
     @property
     def hopeless(self) -> bool:
-        """Whether the files were changed while nobody had them open: then they are not worth a look."""
+        """Whether the files were changed while no process had them open: then they are not worth a look."""
         return bool(self.doubt) and not (self.folder / "open").exists()
 
     def mark_open(self) -> None:
-        """From now on whoever finds the folder without its owner has a reason to doubt it."""
+        """Set the dirty mark: a process that finds the folder after a kill has a reason to doubt it."""
         if not (self.folder / "open").exists():
             replace_file(self.folder / "open", b"")
 
     def mark_sound(self) -> None:
-        """Everything is written and closed: say so, if anything was opened."""
+        """Record the state of the files and remove the dirty mark, if it was set: everything is written and closed."""
         if not (self.folder / "open").exists():
             return
         if self.current is not None:
@@ -164,11 +164,11 @@ class Generations:
     # Generations
 
     def path(self, name: str) -> Path:
-        """Where a generation lies."""
+        """The folder of a generation."""
         return self.folder / name
 
     def begin(self) -> str:
-        """Make room for a new generation."""
+        """Create the folder of a new generation, and name it."""
         numbers = [int(found[1]) for entry in self.folder.iterdir() if (found := _NAME.fullmatch(entry.name))]
         name = f"g{max(numbers, default=0) + 1}-{uuid.uuid4().hex[:8]}"
         self.mark_open()
@@ -176,7 +176,7 @@ class Generations:
         return name
 
     def flip(self, name: str) -> None:
-        """This generation answers from now on; the others are removed."""
+        """Point to this generation, which answers from now on, and remove the others."""
         replace_file(self.folder / "current", name.encode())
         self.current, self.doubt = name, ""
         for entry in list(self.folder.iterdir()):
@@ -185,7 +185,7 @@ class Generations:
                 _remove(entry)
 
     def condemn(self) -> None:
-        """What is in doubt does not answer, whatever becomes of it."""
+        """Take the pointer from a generation that is in doubt: it does not answer any more."""
         if self.doubt:
             self.current, self.doubt = None, ""
 

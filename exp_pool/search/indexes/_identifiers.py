@@ -10,7 +10,7 @@ _QUOTED = "x:"  # not in a plain id, so no user's id can pass for a quoted one
 
 
 def digest(*texts: str) -> str:
-    """32 hexadecimal digits. Names of folders and collections must not tell the namespace's."""
+    """A digest of 32 hexadecimal digits: names of folders and collections must not tell the namespace."""
     joined = "".join(f"{len(text)}:{text}" for text in texts) if len(texts) != 1 else texts[0]
     return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 

@@ -28,7 +28,7 @@ _WIDEST = 16384  # the most neighbours that Milvus gives
 
 
 def need(*packages: str, extra: str) -> None:
-    """Say what to install.
+    """Check that packages are installed.
 
     Raises:
         ConfigurationError: one of these packages is not there.
@@ -39,7 +39,7 @@ def need(*packages: str, extra: str) -> None:
 
 
 def connect(timeout_s: float, **where: Any) -> Any:
-    """A client of its own."""
+    """A client with a connection of its own."""
     from pymilvus import MilvusClient
 
     return MilvusClient(timeout=timeout_s, dedicated=True, **where)
@@ -145,7 +145,7 @@ _ours = threading.local()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What pymilvus logs on this thread meanwhile is not shown: the error that it raises says the same."""
+    """Suppress what pymilvus logs on this thread: the error that it raises says the same."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or it tells of each fork on stderr
     import pymilvus  # noqa: F401  (it makes its handlers when it is imported)
 

@@ -131,7 +131,7 @@ class ChromaServerIndex:
 
 
 class _Server:
-    """The requests that are made to a server."""
+    """A connection to a server, with a time-out on each request."""
 
     def __init__(self, address: Address, timeout_s: float) -> None:
         import httpx
@@ -180,5 +180,5 @@ class _Server:
 
 
 def _prefix(namespace: str, pool: str) -> str:
-    """How the names of a namespace's collections begin."""
+    """The prefix of the names of a namespace's collections."""
     return f"exp_pool-{digest(pool, namespace)}-"

@@ -69,7 +69,7 @@ class LexicalIndex:
             return self._table(query.namespace).best(query)
 
     def forget(self, namespace: str, ids: Iterable[str]) -> None:
-        """These rows are gone, or history: they need not be ranked again."""
+        """Drop rows that are gone, or history: they need not be ranked again."""
         with self._lock:
             table = self._tables.get(namespace)
             if table is not None:
@@ -171,7 +171,7 @@ class _InvertedIndex:
         ]
 
     def _of(self, word: str, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where a word stands among rows that live, and how often."""
+        """The rows that have a word and live (places), and how often each has it."""
         found = np.array(self._places.get(word, ()), dtype=np.uint32).reshape(-1, 2)
         if self.dead:
             found = found[lengths[found[:, 0]] > 0]

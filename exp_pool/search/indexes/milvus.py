@@ -145,5 +145,5 @@ class MilvusIndex:
 
 
 def _prefix(namespace: str, pool: str) -> str:
-    """How the names of a namespace's collections begin."""
+    """The prefix of the names of a namespace's collections."""
     return f"exp_pool_{digest(pool, namespace)}_"

@@ -9,7 +9,7 @@ JSON text is not in our compact form.
 from __future__ import annotations
 
 import difflib
-import hashlib
+import functools
 import json
 import operator
 import re
@@ -20,7 +20,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from exp_pool.core.experience import ExperienceKind, Metric, Origin, Step, Trust
-from exp_pool.core.record import Record, hash_text, measure, read_scores
+from exp_pool.core.record import Record, hash_text, read_scores, sized
+from exp_pool.core.record_fields import FIELD_KINDS, FieldKind, fits_field
 from exp_pool.core.values.encoding import from_plain, json_dumps, to_plain
 from exp_pool.errors import DecodingError
 from exp_pool.runtime.clock import to_datetime, to_us
@@ -34,14 +35,8 @@ FILE_FIELDS = tuple(
 content_of: Callable[[Record], tuple[Any, ...]] = operator.attrgetter(*FILE_FIELDS)
 """What the file of a row says; equal exactly if the file need not be written."""
 
-_OBJECTS = frozenset({"arguments", "scores", "metric", "metadata"})
-_LISTS = frozenset({"trajectory", "parents"})
-_ANY_JSON = frozenset({"response", "expected"})  # left out of the file where there is none: ``null`` is an answer
-_JSON = _OBJECTS | _LISTS | _ANY_JSON
-_TIMES = frozenset({"created_at", "expires_at"})
-_COUNTS = frozenset({"schema_version", "revision"})
-_MAY_BE_NULL = frozenset({"score", "model", "strategy", "expires_at", "principal", "superseded_by"})
-_REQUIRED = frozenset(f.name for f in fields(Record) if f.default is MISSING) - {"request_hash"} - _ANY_JSON
+_REQUIRED = frozenset(f.name for f in fields(Record) if f.default is MISSING) - {"request_hash", "response", "expected"}
+_OF_JSON = frozenset({FieldKind.OBJECT, FieldKind.LIST, FieldKind.ANSWER})
 _RAW = "$exp:raw"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -57,27 +52,31 @@ class UnreadableError(ValueError):
 # ── Places ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@functools.lru_cache
 def folder_of(namespace: str) -> str:
     """The folder of a namespace: what of it is safe in a name, for people, and a digest that tells it from others."""
     slug = _UNSAFE.sub("-", namespace.lower())[:_SLUG].strip("-") or "namespace"
     return f"{slug}-{hash_text(namespace)[:12]}"
 
 
-def place_of_key(namespace: str, key: str) -> str:
-    """Where the current row of a key stands: ``folder/xx/digest.json``, made of digests only."""
+def place_of_key(namespace: str, key: str, history: str | None = None) -> str:
+    """Where the current row of a key stands, or the row of its history that has this id.
+
+    ``folder/xx/digest.json`` or ``folder/xx/digest.digest.json``, made of digests only.
+
+    Args:
+        namespace: of the row.
+        key: of the row.
+        history: the id of a row that is not current; None: the current one.
+    """
     digest = hash_text(f"{len(namespace)}:{namespace}{key}")[:_DIGEST]
-    return f"{folder_of(namespace)}/{digest[:2]}/{digest}.json"
+    name = digest if history is None else f"{digest}.{hash_text(history)[:_DIGEST]}"
+    return f"{folder_of(namespace)}/{digest[:2]}/{name}.json"
 
 
 def place_of(row: Record) -> str:
     """Where a row stands; history beside the current row."""
-    place = place_of_key(row.namespace, row.key)
-    return place if row.is_current else f"{place.removesuffix('.json')}.{hash_text(row.id)[:_DIGEST]}.json"
-
-
-def digest_of(content: bytes) -> str:
-    """What two contents of a file are told apart by."""
-    return hashlib.sha256(content).hexdigest()[:32]
+    return place_of_key(row.namespace, row.key, None if row.is_current else row.id)
 
 
 # ── Writing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -85,11 +84,15 @@ def digest_of(content: bytes) -> str:
 
 def write_row(row: Record) -> bytes:
     """The file of a row: UTF-8, one field a line, the same bytes for the same row."""
-    members = {name: _write(name, getattr(row, name)) for name in FILE_FIELDS if not _left_out(row, name)}
+    columns = {name: getattr(row, name) for name in FILE_FIELDS}
+    for name, nothing in (("response", None), ("expected", None), ("source", "")):  # ``null`` is an answer
+        if columns[name] == nothing:
+            del columns[name]
+    members = {name: _write(name, value) for name, value in columns.items()}
     try:
         text = _indented(members)
     except RecursionError:  # indenting needs more of the stack than reading does
-        raw = {name: {_RAW: to_plain(getattr(row, name))} for name in members if name in _JSON}
+        raw = {name: {_RAW: to_plain(columns[name])} for name in members if FIELD_KINDS[name] in _OF_JSON}
         text = _indented(members | raw)
     if not text.isascii():
         text = _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
@@ -100,17 +103,12 @@ def _indented(members: dict[str, Any]) -> str:
     return json.dumps(members, ensure_ascii=False, indent=2, allow_nan=False)
 
 
-def _left_out(row: Record, name: str) -> bool:
-    value = getattr(row, name)
-    return (name in _ANY_JSON and value is None) or (name == "source" and value == "")
-
-
 def _write(name: str, value: Any) -> Any:
     if value is None:
         return None
-    if name in _JSON:
+    if FIELD_KINDS[name] in _OF_JSON:
         return _json_value(value)
-    if name in _TIMES:
+    if FIELD_KINDS[name] is FieldKind.TIME:
         return _write_time(value)
     return to_plain(value) if isinstance(value, str) else value
 
@@ -163,14 +161,9 @@ def _parse(content: bytes) -> Record:
         if not isinstance(members, dict):
             raise UnreadableError("it holds no JSON object")
         _check_names(members)
-        row = Record(
-            **{"response": None, "expected": None, "request_hash": ""}
-            | {name: _read(name, value) for name, value in members.items()}
-        )
+        given = {name: _read(name, value) for name, value in members.items()}
+        row = sized(Record(**{"response": None, "expected": None, "request_hash": ""} | given))
         row.request_hash = hash_text(row.request)
-        row.size_bytes = measure(
-            row.request, row.arguments, row.response, row.expected, row.metadata, row.trajectory, row.scores
-        )
         _check_values(row)
     except UnreadableError:
         raise
@@ -194,27 +187,18 @@ def _check_names(members: dict[str, Any]) -> None:
 
 
 def _read(name: str, value: Any) -> Any:
-    if name in _ANY_JSON:
-        return _json_text(value)
-    if value is None and name in _MAY_BE_NULL:
-        return None
-    if name in _OBJECTS and isinstance(value, dict):
-        return _json_text(value)
-    if name in _LISTS and isinstance(value, list | dict):  # a dict: only as a tag
-        return _json_text(value)
-    if name in _TIMES:
-        return _read_time(name, value)
-    if name in _COUNTS and type(value) is int:
-        return value
-    if name == "score" and type(value) in (int, float):
-        return float(value)
-    if name == "is_current" and isinstance(value, bool):
-        return value
-    if name not in _OBJECTS | _LISTS | _COUNTS | {"score", "is_current"}:
-        text = from_plain(value)
-        if isinstance(text, str):
-            return text
-    raise UnreadableError(f"{name!r} cannot be {json.dumps(value):.80}")
+    kind, column = FIELD_KINDS[name], value
+    if kind is FieldKind.ANSWER or (kind in _OF_JSON and isinstance(value, dict)):  # for a list a dict is a tag
+        column = _json_text(value)
+    elif kind is FieldKind.LIST and isinstance(value, list):
+        column = json_dumps(value)
+    elif kind is FieldKind.TIME and isinstance(value, str):
+        column = _read_time(value)
+    elif kind is FieldKind.TEXT and value is not None:
+        column = from_plain(value)
+    if not fits_field(name, column) or (kind in _OF_JSON and column is value):
+        raise UnreadableError(f"{name!r} cannot be {json.dumps(value):.80}")
+    return float(column) if kind is FieldKind.NUMBER and column is not None else column
 
 
 def _json_text(value: Any) -> str:
@@ -226,11 +210,7 @@ def _json_text(value: Any) -> str:
     return json_dumps(value)
 
 
-def _read_time(name: str, value: Any) -> int:
-    if type(value) is int:
-        return value
-    if not isinstance(value, str):
-        raise UnreadableError(f"{name!r} is no time such as '2025-01-31T12:00:00.000000Z'")
+def _read_time(value: str) -> int:
     moment = datetime.fromisoformat(value)
     return to_us(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
 

@@ -1,4 +1,4 @@
-"""``redis://``, ``rediss://``, ``redis+cluster://``: a pool in Redis, and a front tier before another store.
+"""``redis://``, ``rediss://``, ``redis+cluster://``: a pool in Redis, and a cache tier before another store.
 
 `store` says how rows and the listing of rows stay consistent.
 """

@@ -1,4 +1,4 @@
-"""``hot="redis://..."``: a front tier in Redis, for rows that calls have asked for; see `exp_pool.stores.tiers`.
+"""``hot="redis://..."``: a cache tier in Redis, for rows that calls have asked for; see `exp_pool.stores.near_cache`.
 
 For each key there are three: how many write about it now, the mark of who began last, and the row. The namespace as a
 whole has the first two. All of a namespace lie in one slot, under a name that changes with the contents of the store.
@@ -29,7 +29,7 @@ _SEPARATOR = b"|"  # not in a mark
 
 @translated
 class RedisFront:
-    """A front tier in Redis, one or a cluster.
+    """A cache tier in Redis, one or a cluster.
 
     Args:
         location: what the URL says.

@@ -106,6 +106,6 @@ class RedisNotes:
         found = self._server.pipeline([("HKEYS", at.states), ("HKEYS", at.logs)])
         return Names(*(sorted(map(decoded, names)) for names in found))
 
-    def cutoff(self, namespace: str) -> int | None:
+    def cleared_at(self, namespace: str) -> int | None:
         raw = self._server.call("HGET", self._keys.listing(namespace).counters, "cutoff")
         return None if raw is None else int(raw)

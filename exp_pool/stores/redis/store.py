@@ -231,14 +231,14 @@ class RedisStore(RedisReads):
 
     # Deletions
 
-    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
         at = self._keys.listing(namespace)
         for page in pages(deletions):  # remembered first: whoever dies here does it again, and nothing comes back
             pairs = [part for deletion in page for part in (deletion.deleted_at, encoded(deletion.id))]
             self._server.pipeline([self._naming(namespace), ("ZADD", at.tombs, *pairs)])
         self._remove(namespace, [deletion.id for deletion in deletions])
-        if cutoff is not None:
-            self._server.pipeline([self._naming(namespace), run(CUT_OFF, [at.counters], cutoff)])
+        if cleared_at is not None:
+            self._server.pipeline([self._naming(namespace), run(CUT_OFF, [at.counters], cleared_at)])
 
     # Upkeep
 

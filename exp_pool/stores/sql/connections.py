@@ -1,4 +1,4 @@
-"""Connections to one server, kept open and lent to one thread at a time.
+"""Connection pool of one server: connections are kept open and lent to one thread at a time.
 
 Neither psycopg's pool nor another one is used: theirs open connections on threads of their own and let callers wait for
 these, so that with the server away every caller waits for the whole time-out to hear what a refused connection says at
@@ -21,7 +21,7 @@ class Closable(Protocol):
     """A connection of a driver's."""
 
     def close(self) -> object:
-        """End it."""
+        """End the connection."""
         ...
 
 
@@ -44,7 +44,7 @@ class Away(Exception):  # noqa: N818  (it is a state of the server, and never le
 
 @reinit_after_fork(leave=("_idle", "_lent"))  # closing them would end the parent's sessions
 class Connections(Generic[C]):
-    """At most so many connections. Thread-safe.
+    """A bounded connection pool. Thread-safe.
 
     Args:
         connect: opens one, within the time-out, or raises `Away`.

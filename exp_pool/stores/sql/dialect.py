@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 
 class Cursor(Protocol):
-    """What a statement gave."""
+    """The result of a statement."""
 
     @property
     def rowcount(self) -> int:
-        """Rows that it changed."""
+        """How many rows the statement changed."""
         ...
 
     def fetchone(self) -> Any:
@@ -90,13 +90,20 @@ def percent_marks(statement: str) -> str:
 
 @functools.lru_cache(1024)
 def marks(count: int) -> str:
-    """``?, ?, ?``."""
+    """``?, ?, ?``: placeholders for so many values."""
     return ", ".join("?" * count)
 
 
 @functools.lru_cache(64)
 def upsert_on_conflict(table: str, key: tuple[str, ...], others: tuple[str, ...], **changes: str) -> str:
-    """INSERT that writes over the row of its key, in the words of SQLite and PostgreSQL; see `Dialect.upsert`."""
+    """INSERT that replaces the row of its key, in SQLite and PostgreSQL; see `Dialect.upsert`.
+
+    Args:
+        table: its name.
+        key: columns of its primary key.
+        others: the other columns.
+        **changes: SQL for columns that do not simply get the new value.
+    """
     then = "DO NOTHING"
     if others:
         assigned = (
@@ -111,7 +118,13 @@ def upsert_on_conflict(table: str, key: tuple[str, ...], others: tuple[str, ...]
 
 
 def first_on_conflict(table: str, key: Sequence[str], others: Mapping[str, str]) -> str:
-    """INSERT that leaves a row of its key alone, in the words of SQLite and PostgreSQL; see `Dialect.first`."""
+    """INSERT that leaves a row of its key alone, in SQLite and PostgreSQL; see `Dialect.first`.
+
+    Args:
+        table: its name.
+        key: columns of its primary key.
+        others: the other columns, and SQL for their values.
+    """
     columns = ", ".join(f'"{name}"' for name in (*key, *others))
     conflict = ", ".join(f'"{name}"' for name in key)
     values = ", ".join((marks(len(key)), *others.values()))

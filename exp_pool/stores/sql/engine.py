@@ -1,4 +1,4 @@
-"""An engine that speaks SQL, as the methods of a store see it: connections, a dialect, and words for its errors."""
+"""Base class of SQL stores: transactions, the dialect, and drivers' errors as `StoreError`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def translated(method: Callable[P, R]) -> Callable[P, R]:
 
 
 class SqlEngine(ABC):
-    """What is done to a database.
+    """A database, its dialect and its errors.
 
     Args:
         place: where it is, for people: a file, or a URL without its password.
@@ -54,15 +54,15 @@ class SqlEngine(ABC):
 
     @abstractmethod
     def _read(self, work: Callable[[Connection], R], *, patient: bool = False) -> R:
-        """Do what only reads, perhaps twice. What takes long by itself is waited for patiently."""
+        """Run work that only reads; it may be run twice. Patient: without a deadline, as it takes long."""
 
     @abstractmethod
     def _write(self, work: Callable[[Connection], R], *, patient: bool = False) -> R:
-        """Do it in one transaction that nobody else's comes between; perhaps again, if nothing came of it."""
+        """Run work in one serialized transaction; again, if the transaction came to nothing."""
 
     @abstractmethod
     def remedy(self, err: Exception) -> str:
-        """What to do about an error of the driver's, for people; ``""`` where nothing is known."""
+        """What a person can do about an error of the driver; ``""`` where nothing is known."""
 
     def _all(self, statement: str, values: Sequence[Any] = (), *, patient: bool = False) -> list[Any]:
         """All rows of one statement that only reads."""

@@ -92,8 +92,8 @@ _DIALECT = Dialect(
 )
 
 
-class _Session:
-    """Statements with ``?``."""
+class _MysqlSession:
+    """A connection of PyMySQL as `Connection`: statements have ``?`` for values."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -179,7 +179,7 @@ class MysqlStore(ServerStore[Any]):
     def _reading(self, connection: Any, timeout_s: float) -> Iterator[Connection]:
         connection._read_timeout = timeout_s  # noqa: SLF001  (PyMySQL has no other way to change it)
         try:
-            yield _Session(connection)
+            yield _MysqlSession(connection)
         except pymysql.Error as err:
             if isinstance(err, pymysql.err.InterfaceError) or _code(err) in _LOST:
                 connection._force_close()  # noqa: SLF001  (`close` would wait for the server once more)

@@ -1,4 +1,4 @@
-"""Neighbours found by pgvector, in the database that has the vectors: in one transaction with their rows.
+"""Nearest-neighbour search by pgvector, in the database that has the rows and their vectors: one transaction for both.
 
 Small spaces are scanned exactly, by the index over (namespace, embedder). A space that is large gets an HNSW index of
 its own, which leaves out everybody else's rows: one index over all tenants would look at thousands of rows of others

@@ -136,8 +136,8 @@ def _concerns_others(record: logging.LogRecord) -> bool:
 logging.getLogger("psycopg").addFilter(_concerns_others)
 
 
-class _Session:
-    """Statements with ``?``. In a pipeline they are sent together until one's result is wanted."""
+class _PostgresSession:
+    """A connection of psycopg as `Connection`: statements have ``?`` and are sent until a result is read."""
 
     def __init__(self, link: _Link, pipeline: psycopg.Pipeline | None = None) -> None:
         self._link = link
@@ -239,7 +239,7 @@ class PostgresStore(ServerStore[_Link]):
 
     @contextmanager
     def _at(self, link: _Link) -> Iterator[None]:
-        """Whatever goes wrong with the connection is said as `Away`."""
+        """Raise `Away` for whatever goes wrong with the connection."""
         try:
             yield
         except psycopg.Error as err:
@@ -251,13 +251,13 @@ class PostgresStore(ServerStore[_Link]):
     def _reading(self, connection: _Link, timeout_s: float) -> Iterator[Connection]:
         connection.timeout_s = timeout_s
         with self._at(connection):
-            yield _Session(connection)
+            yield _PostgresSession(connection)
 
     @contextmanager
     def _writing(self, connection: _Link, timeout_s: float) -> Iterator[Connection]:
         connection.timeout_s = timeout_s
         with self._at(connection), connection.pipeline() as pipeline, connection.transaction():
-            yield _Session(connection, pipeline)
+            yield _PostgresSession(connection, pipeline)
 
     @contextmanager
     def _migrating(self, connection: _Link) -> Iterator[Connection]:

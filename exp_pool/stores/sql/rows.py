@@ -1,4 +1,4 @@
-"""What one writing transaction does to rows, in as few statements as a batch allows. The caller holds the transaction.
+"""Row operations of one writing SQL transaction, in as few statements as a batch allows; the caller holds it.
 
 Namespaces, ids, keys and embedders are in the form of `columns.keep` here.
 """
@@ -42,7 +42,7 @@ def _new_row(listed: str) -> str:
 
 
 def _once_each(completions: Sequence[Completion]) -> Iterator[tuple[str, dict[Ref, Completion]]]:
-    """In their order, as many at a time as are about one task, and of different rows."""
+    """Completions in their order, grouped so that a group is about one task and has each row once."""
     for task, group in itertools.groupby(completions, lambda completion: completion.task.value):
         some: dict[Ref, Completion] = {}
         for completion in group:
@@ -55,7 +55,7 @@ def _once_each(completions: Sequence[Completion]) -> Iterator[tuple[str, dict[Re
 
 
 def by_namespace(refs: Iterable[Ref]) -> dict[str, list[str]]:
-    """Ids or keys by their namespaces."""
+    """Group ids or keys by their namespaces."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for namespace, ref in refs:
         found[namespace].append(ref)
@@ -77,14 +77,14 @@ class Rows:
         self._compress_above = compress_above
 
     def alone(self, namespaces: Iterable[str]) -> None:
-        """Nobody else changes what is in these namespaces until the transaction ends. Comes before everything else."""
+        """Lock these namespaces against other writers until the transaction ends. To be called first."""
         for namespace in sorted(set(namespaces)):
             self._dialect.alone(self._connection, namespace)
 
     # Vectors
 
     def set_vectors(self, vectors: dict[Ref, tuple[Vector, Scope]]) -> None:
-        """Store vectors at new positions. Readers of another embedder's hear that they have lost theirs."""
+        """Store vectors at new positions. Those of another embedder are erased first: their readers learn of it."""
         if not vectors:
             return
         known = self._embedders(vectors)
@@ -101,7 +101,7 @@ class Rows:
         self._connection.executemany(self._dialect.upsert("vectors", ("namespace", "id"), columns), rows)
 
     def forget_vectors(self, refs: Sequence[Ref]) -> None:
-        """Erase vectors; their readers hear of it at new positions."""
+        """Erase vectors; readers of vectors learn of it at new positions."""
         held = self._embedders(refs)
         if not held:
             return
@@ -116,7 +116,7 @@ class Rows:
         )
 
     def _embedders(self, refs: Iterable[Ref]) -> dict[Ref, str]:
-        """Whose vectors these rows have; those that have none are left out."""
+        """The embedders of the vectors that these rows have; rows without a vector are left out."""
         found: dict[Ref, str] = {}
         for namespace, ids in by_namespace(refs).items():
             statement = f"SELECT id, embedder FROM vectors WHERE namespace = ? AND id IN ({marks(len(ids))})"
@@ -161,7 +161,7 @@ class Rows:
         return PutStatus.CURRENT if stored[_IS_CURRENT] else PutStatus.HISTORY
 
     def _insert(self, puts: Sequence[Put]) -> list[PutStatus]:
-        """Decide row by row on what the batch has come to so far, then write all of it."""
+        """Decide row by row, seeing the batch's earlier rows; then write all of them."""
         places = [(keep(put.record.namespace), keep(put.record.id), keep(put.record.key)) for put in puts]
         taken, current = self._present(places)
         buried = self._buried([place for put, place in zip(puts, places, strict=True) if put.mode is PutMode.REPLICATE])
@@ -202,7 +202,7 @@ class Rows:
                     if put.vector is not None:
                         vectors[ref] = (put.vector, (keep(record.function), keep(record.version), record.reuse_scope))
             statuses.append(status)
-        self._store_rows(new, vectors, left)
+        self.store(new, vectors, left)
         return statuses
 
     def _present(self, places: Sequence[tuple[str, str, str]]) -> tuple[set[Ref], dict[Ref, tuple[str, bool]]]:
@@ -225,7 +225,7 @@ class Rows:
         return taken, current
 
     def _buried(self, places: Sequence[tuple[str, str, str]]) -> dict[Ref, int]:
-        """When which of these ids were deleted here; and as that of ``""``, when the namespace was cleared."""
+        """When each of these ids was deleted; under the id ``""``, when the namespace was cleared."""
         buried: dict[Ref, int] = {}
         for namespace, ids in by_namespace((namespace, id_) for namespace, id_, _ in places).items():
             statement = f"SELECT id, deleted_at FROM tombstones WHERE namespace = ? AND id IN ({marks(len(ids))})"
@@ -249,13 +249,23 @@ class Rows:
         return self._connection.execute(statement, mine).rowcount == 1
 
     def _sound(self, ref: Ref) -> bool:
-        """Whether the row is as it was written: a damaged one answers nothing, and must not keep others from it."""
+        """Whether the row's checksum is right: a damaged row answers nothing, so it does not outrank a new one."""
         check, *row = self._connection.execute(_STORED, ref).fetchone()
         return check is None or check == checksum(row)
 
-    def _store_rows(
-        self, new: dict[Ref, Record], vectors: dict[Ref, tuple[Vector, Scope]], left: dict[Ref, str]
+    def store(
+        self,
+        new: dict[Ref, Record],
+        vectors: dict[Ref, tuple[Vector, Scope]],
+        left: dict[Ref, str] | None = None,
     ) -> None:
+        """Store rows that are not there.
+
+        Args:
+            new: the rows, as they are to be stored.
+            vectors: those that some of them have.
+            left: rows that become history, and the ids of those that follow them.
+        """
         if left:  # before the rows that follow them: one is current at any moment
             self._connection.executemany(_TO_HISTORY, [(successor, *ref) for ref, successor in left.items()])
             self.forget_vectors(list(left))
@@ -281,7 +291,7 @@ class Rows:
     # Deleting
 
     def delete(self, namespace: str, ids: Sequence[str]) -> list[str]:
-        """Delete rows and their vectors; the ids that were there. No tombstones."""
+        """Delete rows and their vectors, without tombstones; the ids of the rows that were there."""
         if not ids:
             return []
         self.alone([namespace])
@@ -296,13 +306,13 @@ class Rows:
             self._dialect.announce(self._connection, namespace, [key for _, key in there])
         return [id_ for id_, _ in there]
 
-    def bury(self, namespace: str, deleted: Iterable[tuple[str, int]]) -> None:
+    def apply_tombstones(self, namespace: str, deleted: Iterable[tuple[str, int]]) -> None:
         """Remember that these ids were deleted, and when."""
         statement = self._dialect.upsert("tombstones", ("namespace", "id"), ("deleted_at",))
         self._connection.executemany(statement, [(namespace, id_, at) for id_, at in deleted])
 
-    def set_cutoff(self, namespace: str, at: int) -> None:
-        """Remember that the namespace was cleared, if it was not later."""
+    def set_cleared_at(self, namespace: str, at: int) -> None:
+        """Remember when the namespace was cleared, unless it was cleared later."""
         latest = f"{self._dialect.greatest}({{old}}, {{new}})"
         statement = self._dialect.upsert("cutoffs", ("namespace",), ("cleared_at",), cleared_at=latest)
         self._connection.execute(statement, (namespace, at))

@@ -49,7 +49,7 @@ class ServerStore(SqlStore, Generic[C]):
 
     @abstractmethod
     def _usable(self, connection: C) -> bool:
-        """Whether it is open, and in no transaction."""
+        """Whether the connection is open, and in no transaction."""
 
     @abstractmethod
     def _reading(self, connection: C, timeout_s: float) -> AbstractContextManager[Connection]:
@@ -65,7 +65,7 @@ class ServerStore(SqlStore, Generic[C]):
 
     @abstractmethod
     def _types(self, connection: Connection) -> Types:
-        """How this server declares things."""
+        """Column types and indexes in the words of this server."""
 
     @abstractmethod
     def _tables(self, connection: Connection) -> list[str]:
@@ -73,7 +73,7 @@ class ServerStore(SqlStore, Generic[C]):
 
     @abstractmethod
     def _met_another(self, err: Exception) -> bool:
-        """Whether a transaction came to nothing because of another one, so that it may be done again."""
+        """Whether a transaction was undone by another one (deadlock, serialization); it is repeated then."""
 
     # What it gets
 

@@ -27,7 +27,8 @@ T = TypeVar("T")
 
 _IDLE_READERS = 16
 _CACHE_KIB = 65536  # of the writer: hashes touch pages in no order, and SQLite's own 2 MB halve its speed
-_REST_S, _LOOK_S = 1.0, 0.001  # how long a fork waits for other threads' statements
+_LOOK_S = 0.001  # between two looks whether other threads rest, for a fork
+_RESUME_S = 1.0  # after which a reader looks whether the fork is over
 _CHECKPOINT_BYTES = 4 * 2**20  # of log, as SQLite's own default: what the background worker waits for
 _URGENT_BYTES = 64 * 2**20  # what a writer does not wait for the worker with
 _LOOK_EVERY = 64  # writes between two looks at the size of the log
@@ -45,11 +46,13 @@ class SqliteFile:
     Args:
         path: the file; it and its folder are created at first use.
         timeout_s: how long to wait for another writer before giving up.
+        rest_s: how long a fork waits for other threads' transactions and statements.
     """
 
-    def __init__(self, path: str | Path, timeout_s: float) -> None:
+    def __init__(self, path: str | Path, timeout_s: float, rest_s: float = 1.0) -> None:
         self.path = Path(path)
         self.timeout_s = timeout_s
+        self._rest_s = rest_s
         self._readers: deque[sqlite3.Connection] = deque()
         self._writer: sqlite3.Connection | None = None
         self._writing = threading.RLock()
@@ -61,10 +64,10 @@ class SqliteFile:
         rest_during_fork(self._rest, self._resume)
 
     def _rest(self) -> None:
-        """No thread is within SQLite while this one forks: the child would wait for its locks for ever."""
+        """Before a fork: keep other threads out of SQLite, whose locks the child could never take."""
         self._resting.clear()
-        self._rested = self._writing.acquire(timeout=_REST_S)
-        self._wait_for_readers(_REST_S)
+        self._rested = self._writing.acquire(timeout=self._rest_s)
+        self._wait_for_readers(self._rest_s)
 
     def _wait_for_readers(self, timeout_s: float) -> None:
         until = monotonic() + timeout_s
@@ -117,7 +120,7 @@ class SqliteFile:
         reading.append(None)
         while not self._resting.is_set():  # looked at after it was said, so that one of the two notices the other
             reading.pop()
-            self._resting.wait(_REST_S)
+            self._resting.wait(_RESUME_S)
             reading.append(None)
         try:
             try:
@@ -147,7 +150,7 @@ class SqliteFile:
 
     @contextmanager
     def put_down(self) -> Iterator[None]:
-        """No thread of this process has the file open meanwhile; they wait, at most `timeout_s`."""
+        """Close the file in this process for the time of the block; other threads wait, at most `timeout_s`."""
         with self._writing:
             self._resting.clear()
             try:
@@ -187,7 +190,7 @@ class SqliteFile:
         return connection
 
     def _choose_journal(self, connection: sqlite3.Connection) -> None:
-        """The log is shared memory, which processes on two machines do not share: on a network, the old journal."""
+        """WAL; on a network file system the rollback journal, because WAL needs shared memory of one machine."""
         network = network_file_system(self.path)
         wanted = "delete" if network else "wal"
         if network:
@@ -199,7 +202,7 @@ class SqliteFile:
             self._patiently(lambda: connection.execute(f"PRAGMA journal_mode = {wanted}"))
 
     def _patiently(self, job: Callable[[], T]) -> T:
-        """Switching needs the file for itself, and SQLite does not wait for that: of two openers one would fail."""
+        """Retry while the file is locked: a change of the journal mode needs it alone, and SQLite does not wait."""
         from tenacity import Retrying, retry_if_exception_message, stop_after_delay, wait_random
 
         patient = Retrying(
@@ -291,7 +294,7 @@ class SqliteFile:
             return False
 
     def quick_check(self) -> list[str]:
-        """What SQLite finds damaged."""
+        """Damage that SQLite's ``quick_check`` finds; empty where there is none."""
         with self.read() as connection:
             found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(20)")]
         return [] if found == ["ok"] else found

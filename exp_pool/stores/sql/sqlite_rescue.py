@@ -1,4 +1,4 @@
-"""What is done to an SQLite pool as a whole, while nobody else has it open: repair, restore. Nothing is overwritten.
+"""Repair and restore of an SQLite file that no other process has open. Nothing is overwritten.
 
 The present file is set aside under a name of its own; what takes its place is written beside it and renamed at the end.
 """
@@ -38,7 +38,7 @@ _AFTERWARDS = (
     "DELETE FROM states WHERE name LIKE 'index:%'",
 )
 _NAMED = 20
-_LARGEST = 2**31  # a number of a row beyond this is damage
+_LARGEST = 2**31  # a number of a row so far beyond the first one is damage
 
 
 def repair(path: Path, timeout_s: float) -> list[str]:
@@ -113,7 +113,7 @@ def _refuse_what_is_no_pool(backup: sqlite3.Connection, source: Path) -> None:
 
 
 def _alone(path: Path, timeout_s: float) -> None:
-    """Nobody else has it open; if it can be read at all, its log is in the file now."""
+    """Make sure that no other process has the file open, and move its log into the file, if it can be read."""
     if not path.exists():
         return
     try:
@@ -127,7 +127,7 @@ def _alone(path: Path, timeout_s: float) -> None:
 
 
 def _state(path: Path) -> list[tuple[int, int]]:
-    """Changes when anybody writes."""
+    """Sizes and times of the files, which change when anybody writes."""
     there = [each.stat() for ending in ("", "-wal") if (each := path.with_name(path.name + ending)).exists()]
     return [(found.st_size, found.st_mtime_ns) for found in there]
 
@@ -239,7 +239,8 @@ def _rows(damaged: sqlite3.Connection, table: str, columns: list[str], lost: lis
 def _by_rowid(damaged: sqlite3.Connection, table: str, selected: str, lost: list[str]) -> Iterator[tuple[Any, ...]]:
     """All rows, by ranges of their numbers, halved where reading fails, so that only what is damaged is lost."""
     unreadable: list[int] = []
-    for start in range(0, _last_rowid(damaged, table) + 1, _RANGE):
+    first = _first_rowid(damaged, table)
+    for start in range(first, _last_rowid(damaged, table, first) + 1, _RANGE):
         ranges = [(start, start + _RANGE - 1)]
         while ranges:
             low, high = ranges.pop()
@@ -258,21 +259,30 @@ def _by_rowid(damaged: sqlite3.Connection, table: str, selected: str, lost: list
 
 
 def _in_words(numbers: list[int]) -> str:
-    """Numbers that rise, as ranges: those of rows that may have been there."""
+    """Rising row numbers as ranges, for people."""
     starts = [n for at, n in enumerate(numbers) if at == 0 or numbers[at - 1] != n - 1]
     ends = [n for at, n in enumerate(numbers) if at + 1 == len(numbers) or numbers[at + 1] != n + 1]
     words = [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
     return ", ".join(words[:_NAMED]) + (f" and {len(words) - _NAMED} more ranges" if len(words) > _NAMED else "")
 
 
-def _last_rowid(damaged: sqlite3.Connection, table: str) -> int:
+def _first_rowid(damaged: sqlite3.Connection, table: str) -> int:
+    """Positions in a JSON folder that has lost its database begin with the time."""
+    with suppress(sqlite3.DatabaseError):
+        found = damaged.execute(f"SELECT min(rowid) FROM {table}").fetchone()
+        if found is not None and isinstance(found[0], int) and found[0] > _LARGEST:
+            return found[0]
+    return 0
+
+
+def _last_rowid(damaged: sqlite3.Connection, table: str, first: int) -> int:
     for statement in (
         f"SELECT max(rowid) FROM {table}",
         f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'",
-        f"SELECT count(*) * 2 FROM {table}",
+        f"SELECT count(*) * 2 + {first} FROM {table}",
     ):
         with suppress(sqlite3.DatabaseError):
             found = damaged.execute(statement).fetchone()
-            if found is not None and isinstance(found[0], int) and 0 <= found[0] < _LARGEST:
+            if found is not None and isinstance(found[0], int) and first <= found[0] < first + _LARGEST:
                 return found[0]
-    return 0
+    return first

@@ -30,7 +30,7 @@ from exp_pool.runtime.clock import now_us
 from exp_pool.stores.columns import COLUMNS, NAMES, checksum, expanded, from_row, keep, restore
 from exp_pool.stores.sql.dialect import Connection, marks
 from exp_pool.stores.sql.engine import translated
-from exp_pool.stores.sql.notes import SqlNotes
+from exp_pool.stores.sql.side_tables import SqlSideTables
 from exp_pool.stores.sql.where import Where, select
 
 _CURRENT = f'SELECT checksum, {NAMES} FROM experiences WHERE namespace = ? AND "key" = ? AND is_current = 1'
@@ -56,7 +56,7 @@ _PAGE = 500  # rows at once: a bound on how long others wait for a writer, enoug
 _TIDY_EVERY_US = 3600 * 10**6  # what was remembered of deletions is looked through once an hour
 
 
-class SqlStore(SqlNotes):
+class SqlStore(SqlSideTables):
     """A record store on an engine that speaks SQL."""
 
     _tidied = 0
@@ -85,7 +85,7 @@ class SqlStore(SqlNotes):
         return row is not None, None if row is None else self._read_row(row[0], row[1:])
 
     def _read_row(self, check: int | None, row: Sequence[Any]) -> Record | None:
-        """The record; None where it is damaged: what cannot be trusted is not there. `check` names it."""
+        """The record; None, and a line of the log, where its checksum is wrong or it cannot be read."""
         try:
             return from_row(row, check)
         except (StoreError, TypeError) as err:
@@ -110,7 +110,7 @@ class SqlStore(SqlNotes):
                 rows = self._rows(connection)
                 gone = set(rows.delete(space, list(page)))
                 now = now_us()
-                rows.bury(space, [(id_, now) for id_ in gone])
+                rows.apply_tombstones(space, [(id_, now) for id_ in gone])
                 return [id_ for kept, id_ in page.items() if kept in gone]
 
             deleted += self._write(delete)
@@ -142,7 +142,7 @@ class SqlStore(SqlNotes):
                 rows.forget_vectors([(space, id_) for (id_,) in held[start : start + _PAGE]])
             deleted = connection.execute("DELETE FROM experiences WHERE namespace = ?", (space,)).rowcount
             connection.execute("DELETE FROM logs WHERE namespace = ?", (space,))
-            rows.set_cutoff(space, now_us())
+            rows.set_cleared_at(space, now_us())
             self._dialect.announce(connection, space, ())
             return deleted
 
@@ -167,7 +167,7 @@ class SqlStore(SqlNotes):
 
     @translated
     def _pages(self, query: RecordQuery, order_by: str, descending: bool, limit: int | None) -> Iterator[list[Record]]:
-        """The handles of all rows first (8 bytes each), then the rows page by page, without holding a transaction."""
+        """Rows page by page: all row numbers are read first (8 bytes each), so that no transaction stays open."""
         assert order_by in SCAN_ORDERS
         # The sign keeps SQLite from walking a whole namespace in this order to save sorting the few rows that match.
         few = query.pending or any(c.operator == "eq" and c.field in ("request", "key", "id") for c in query.where)
@@ -291,7 +291,7 @@ class SqlStore(SqlNotes):
         self._tidied = forget_before
 
     def _damaged_rows(self) -> list[str]:
-        """Rows in which a byte is wrong, which the engine itself may not notice."""
+        """Rows whose checksum is wrong: the engine itself may not notice a changed byte."""
         damaged, after = [], 0
         statement = f"SELECT seq, checksum, {NAMES} FROM experiences WHERE seq > ? ORDER BY seq LIMIT ?"
         while rows := self._all(statement, (after, _PAGE)):

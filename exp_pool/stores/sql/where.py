@@ -30,12 +30,12 @@ class Where:
 
     @property
     def fields(self) -> list[str]:
-        """Their names."""
+        """The names of the fields that these columns are."""
         return list(dict.fromkeys(condition.field for condition in self.rest))
 
 
 def select(query: RecordQuery, dialect: Dialect) -> Where:
-    """The rows of a query."""
+    """A query as a WHERE clause."""
     terms: list[str] = []
     values: list[Any] = []
     now, now_values = dialect.now()

@@ -58,8 +58,8 @@ def test_asking_why_changes_nothing(asked):
     for _ in range(3):
         ask.explain("take 5 pills of aspirin")
     assert ask.cache_info().currsize == 1
-    ask._pool().flush()
-    (report,) = ask._pool().report().functions
+    ask._binder.pool().flush()
+    (report,) = ask._binder.pool().report().functions
     assert report.reuse.requests == 0
 
 

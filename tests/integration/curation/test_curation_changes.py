@@ -24,7 +24,7 @@ from exp_pool.curation import (
 )
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.protocols import Put
-from exp_pool.stores.journal import Standing
+from exp_pool.stores.change_notes import ChangeStatus
 
 
 @pytest.fixture
@@ -435,7 +435,7 @@ def test_history_is_by_namespace_and_survives(make_manager, tmp_path):
         assert history(manager) == []
     with ExpManager(store=url, index="none://", embedder="none", namespace="theirs") as manager:
         (note,) = history(manager)
-        assert (note.who, note.why, note.standing) == ("日本\ud800", "\0", Standing.APPLIED)
+        assert (note.who, note.why, note.standing) == ("日本\ud800", "\0", ChangeStatus.APPLIED)
         undo(manager, change.id)
         assert recover(manager) is None
         json.dumps([n.id for n in history(manager)])

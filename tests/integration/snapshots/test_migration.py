@@ -100,7 +100,9 @@ def test_everything_comes_along_and_a_second_time_changes_nothing(source, target
     assert (moved.skipped, moved.kept, moved.conflicts, moved.refused, moved.before) == (0, 0, 0, 0, 0)
     watched = FaultyStore(target)
     again = migrate(source, watched)
-    assert set(watched.calls).isdisjoint({"put_many", "bury", "write_state", "append_log", "touch_many", "delete_many"})
+    assert set(watched.calls).isdisjoint(
+        {"put_many", "apply_tombstones", "write_state", "append_log", "touch_many", "delete_many"}
+    )
     assert again == replace(
         type(moved)(),
         skipped=moved.rows + moved.history,
@@ -167,7 +169,7 @@ store_copier._PAGE_ROWS = 40
 writes = 0
 def plan(method, _):
     global writes
-    writes += method in ("put_many", "bury", "write_state", "append_log", "touch_many")
+    writes += method in ("put_many", "apply_tombstones", "write_state", "append_log", "touch_many")
     if writes == int(sys.argv[3]):
         return Fault(wait=lambda: os.kill(os.getpid(), signal.SIGKILL))
 migrate(SqliteStore(sys.argv[1]), FaultyStore(SqliteStore(sys.argv[2]), plan))
@@ -231,7 +233,11 @@ LIES = {
     "another vector": ("put_many", _altered(vector=vector(0.5, embedder="e1")), "not as in the source"),
     "a log is cut": ("append_log", lambda real, space, name, entries: real(space, name, entries[:-1]), "not complete"),
     "a state is another": ("write_state", lambda real, space, name, value, at: real(space, name, "lie", at), "states"),
-    "deletions are lost": ("bury", lambda real, space, gone, cutoff=None: real(space, gone[1:]), "not remembered"),
+    "deletions are lost": (
+        "apply_tombstones",
+        lambda real, space, gone, cleared_at=None: real(space, gone[1:]),
+        "not remembered",
+    ),
     "a count is wrong": ("spaces", lambda real, space: {}, "vectors and counts 0"),
 }
 
@@ -387,7 +393,7 @@ def test_a_row_put_back_by_hand_is_not_buried(tmp_path):
 
 def test_a_deletion_under_way_in_the_source_is_none():
     source, target = MemoryStore(), MemoryStore()
-    source.bury("n", [Deletion("x", 0), Deletion("y", 1)])
+    source.apply_tombstones("n", [Deletion("x", 0), Deletion("y", 1)])
     assert migrate(source, target).deletions == 1
     assert put(target, row("q", id="x"), mode=PutMode.REPLICATE) == [PutStatus.CURRENT]
 

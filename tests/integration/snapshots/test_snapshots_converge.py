@@ -266,7 +266,7 @@ def test_a_cleared_pool_clears_others_only_if_they_say_so(node, tmp_path):
     assert {e.id for e in two.sync.iter_exps()} == {new}
 
 
-@pytest.mark.parametrize("dies_at", ["bury", "put_many"])
+@pytest.mark.parametrize("dies_at", ["apply_tombstones", "put_many"])
 def test_a_process_that_dies_while_it_changes_what_is_current_loses_nothing(node, tmp_path, monkeypatch, dies_at):
     one, two = node(), node()
     ids = {m.sync.create_exp(Experience(function="f", request="q", response=str(m))) for m in (one, two)}
@@ -277,7 +277,7 @@ def test_a_process_that_dies_while_it_changes_what_is_current_loses_nothing(node
     def dies(*given):
         if dies_at == "put_many" and next(calls) == 0:  # the row of the file; then those that are put anew
             return real(*given)
-        if dies_at == "bury":
+        if dies_at == "apply_tombstones":
             real(*given)
         raise KeyboardInterrupt
 

@@ -312,7 +312,7 @@ def test_a_deletion_from_the_future_deletes_nothing(node, tmp_path):
     with pytest.warns(match="look at the clock"):
         snapshots.load(pool, tmp_path / "f.cache", clear=True)
     assert pool.sync.get_exps_count() == 1
-    assert pool.sync.store.cutoff("default") is None
+    assert pool.sync.store.cleared_at("default") is None
 
 
 def test_junk_beside_honest_rows_does_not_end_the_loading(node, tmp_path):

@@ -80,7 +80,7 @@ def life(store, said):
     said[a.id] = False
     yield
     said.pop(c.id)
-    store.bury("n", [Deletion(c.id, 7)])
+    store.apply_tombstones("n", [Deletion(c.id, 7)])
     said[c.id] = "buried"
     yield
     everything = dict(said)

@@ -1,4 +1,4 @@
-"""Two tiers: a quick one that processes share stands in front of the store for what calls ask, and either may die.
+"""Near cache: a quick cache tier that processes share, in front of a record store; either may fail.
 
 What the front has was read from the store while nobody wrote about it: a reader that fills it holds a ticket, which is
 worth nothing once somebody has begun to write (the leases of R. Nishtala et al., Scaling Memcache at Facebook, 2013).
@@ -13,16 +13,17 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from loguru import logger
 
 from exp_pool.core.contracts.plugs import (
+    CacheTier,
     Claim,
     Deletion,
     Evicted,
     EvictionOrder,
-    FrontTier,
     Put,
     PutMode,
     PutStatus,
@@ -34,17 +35,17 @@ from exp_pool.errors import StoreError
 from exp_pool.runtime.breaker import Breaker
 from exp_pool.runtime.clock import monotonic, now_us
 from exp_pool.runtime.forks import reinit_after_fork
+from exp_pool.stores.store_proxy import StoreProxy
 
 T = TypeVar("T")
 
 _STATE = "hot"  # in no namespace: the name of what is in the store now
 _LOOK_EVERY_S = 1.0
-_ANEW = frozenset({"repair", "restore"})  # afterwards other rows may be there, without a word about any of them
 
 
 @reinit_after_fork()
-class TieredStore:
-    """A record store with a front tier. Everything but reading and writing rows is the store's own.
+class NearCacheStore(StoreProxy):
+    """A record store with a cache tier. Everything but reading and writing rows is the store's own.
 
     Of rows read by key, use counts and what is owed may be old: they are not written to the front, where each hit
     would throw a row out.
@@ -59,39 +60,35 @@ class TieredStore:
     def __init__(
         self,
         store: RecordStore,
-        front: FrontTier,
+        front: CacheTier,
         timeout_s: float,
         trouble: Callable[[StoreError], object] = lambda _: None,
     ) -> None:
-        self._store = store
+        super().__init__(store)
         self._front = front
         self._failed = trouble
         self._breaker = Breaker(timeout_s)
-        for name in dir(RecordStore):
-            if not name.startswith("_") and not hasattr(type(self), name):
-                setattr(self, name, getattr(store, name))
-        self.capabilities = store.capabilities
         self._lock = threading.Lock()
         self._name = ""
         self._looked = -_LOOK_EVERY_S
 
-    def __getattr__(self, name: str) -> Any:
-        """What only this store offers, such as `changes`."""
-        found = getattr(self._store, name)
-        return self._renaming(found) if name in _ANEW else found
-
-    def _renaming(self, method: Callable[..., T]) -> Callable[..., T]:
-        def call(*args: Any, **kwargs: Any) -> T:
-            try:
-                return method(*args, **kwargs)
-            finally:
-                self._rename()
-
-        return call
-
     def repair(self) -> list[str]:
-        """The store's own; afterwards the front is empty."""
-        return self._renaming(self._store.repair)()
+        """Repair the store; then nothing that the front has is used any more."""
+        with self._renamed():
+            return self._store.repair()
+
+    def restore(self, source: str | Path) -> Path | None:
+        """Restore the store from a backup; then nothing that the front has is used any more."""
+        with self._renamed():
+            return cast("Path | None", cast("Any", self._store).restore(source))
+
+    @contextmanager
+    def _renamed(self) -> Iterator[None]:
+        """Afterwards other rows may be in the store, without a word about any of them."""
+        try:
+            yield
+        finally:
+            self._rename()
 
     def front_trouble(self) -> str:
         """Why the front cannot be used now; empty where it can. Asks it, whatever was found before."""
@@ -104,7 +101,7 @@ class TieredStore:
     # The front, as long as it works
 
     def _try(self, work: Callable[[], T]) -> T | None:
-        """Ask the front; None where it is away."""
+        """Ask the front; None where it fails, or failed a moment ago."""
         if self._breaker.trouble():
             return None
         try:
@@ -140,7 +137,7 @@ class TieredStore:
         return known.value if known else ""
 
     def _rename(self) -> None:
-        """Nothing that the front has is worth anything; others notice within a second."""
+        """Make all that the front has worthless by a new name of the contents; others notice within a second."""
         written = False
         while not written:
             known = self._store.read_state("", _STATE)
@@ -186,7 +183,7 @@ class TieredStore:
 
     @contextmanager
     def _changing(self, places: Mapping[str, Sequence[str]]) -> Iterator[dict[str, list[Record | None]]]:
-        """What the front has of these keys goes; without keys: of the whole namespace.
+        """For the time of a write to the store the front forgets these keys, or a whole namespace without keys.
 
         Yields where the rows may be put that these keys have afterwards, in the order of the keys.
         """
@@ -239,11 +236,11 @@ class TieredStore:
         with self._changing({namespace: keys} if (keys := self._keys(namespace, ids)) else {}):
             return self._store.delete_many(namespace, ids)
 
-    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
         """The store's own; afterwards the front has none of these rows."""
         ids = [deletion.id for deletion in deletions]
         with self._changing({namespace: keys} if (keys := self._keys(namespace, ids)) else {}):
-            self._store.bury(namespace, deletions, cutoff)
+            self._store.apply_tombstones(namespace, deletions, cleared_at)
 
     def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
         """The store's own; afterwards the front has nothing of the namespace."""
@@ -256,15 +253,8 @@ class TieredStore:
             return self._store.clear(namespace)
 
     def close(self) -> None:
-        """Both."""
+        """Close the front and the store."""
         try:
             self._front.close()
         finally:
             self._store.close()
-
-
-def tiered(
-    store: RecordStore, front: FrontTier, timeout_s: float, trouble: Callable[[StoreError], object] = lambda _: None
-) -> RecordStore:
-    """The store behind the front; see `TieredStore`."""
-    return cast("RecordStore", TieredStore(store, front, timeout_s, trouble))

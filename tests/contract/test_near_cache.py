@@ -9,8 +9,8 @@ import pytest
 
 from exp_pool.api.registry import open_front
 from exp_pool.core.config import ExpPoolConfig
+from exp_pool.stores.near_cache import NearCacheStore
 from exp_pool.stores.sql.sqlite import SqliteStore
-from exp_pool.stores.tiers import TieredStore
 from exp_pool.testing import RecordStoreContract
 
 
@@ -18,7 +18,7 @@ class TestTiered(RecordStoreContract):
     @pytest.fixture
     def store(self, tmp_path, redis_url):
         front = open_front(f"{redis_url}?prefix=t{secrets.token_hex(4)}", ExpPoolConfig())
-        store = TieredStore(SqliteStore(tmp_path / "pool.db"), front, 5.0)
+        store = NearCacheStore(SqliteStore(tmp_path / "pool.db"), front, 5.0)
         yield store
         store.close()
 

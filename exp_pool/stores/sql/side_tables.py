@@ -1,4 +1,4 @@
-"""What a store keeps beside its rows: leases, named states, logs, and what was deleted."""
+"""SQL tables beside that of the rows: leases, named states, logs, tombstones."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from exp_pool.stores.sql.rows import Rows
 _RANDOM_BITS = 10  # of a token, which otherwise is the time: they keep two leases of one microsecond apart
 
 
-class SqlNotes(SqlEngine):
-    """Everything but the rows themselves."""
+class SqlSideTables(SqlEngine):
+    """Leases, states, logs and tombstones of a store that speaks SQL."""
 
     def _rows(self, connection: Connection) -> Rows:
         return Rows(connection, self._dialect, self._compress_above)
 
     @abstractmethod
     def _current(self, namespace: str, key: str) -> tuple[bool, Record | None]:
-        """Whether the key has a current row; and that, unless it is damaged."""
+        """Whether the key has a current row; and the row, None where it is damaged."""
 
     # Leases
 
@@ -165,19 +165,19 @@ class SqlNotes(SqlEngine):
         return [Deletion(restore(id_), at) for id_, at in rows]
 
     @translated
-    def cutoff(self, namespace: str) -> int | None:
+    def cleared_at(self, namespace: str) -> int | None:
         rows = self._all("SELECT cleared_at FROM cutoffs WHERE namespace = ?", (keep(namespace),))
         return int(rows[0][0]) if rows else None
 
     @translated
-    def bury(self, namespace: str, deletions: Sequence[Deletion], cutoff: int | None = None) -> None:
+    def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
         space, deleted = keep(namespace), [(keep(id_), at) for id_, at in deletions]
 
-        def bury(connection: Connection) -> None:
+        def write(connection: Connection) -> None:
             rows = self._rows(connection)
             rows.delete(space, [id_ for id_, _ in deleted])
-            rows.bury(space, deleted)
-            if cutoff is not None:
-                rows.set_cutoff(space, cutoff)
+            rows.apply_tombstones(space, deleted)
+            if cleared_at is not None:
+                rows.set_cleared_at(space, cleared_at)
 
-        self._write(bury)
+        self._write(write)

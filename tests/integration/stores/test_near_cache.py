@@ -13,8 +13,8 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.errors import ConfigurationError, StoreError
 from exp_pool.protocols import Deletion, EvictionOrder, Put, PutMode, PutStatus
 from exp_pool.stores.memory import MemoryStore
+from exp_pool.stores.near_cache import NearCacheStore
 from exp_pool.stores.sql.sqlite import SqliteStore
-from exp_pool.stores.tiers import TieredStore
 from exp_pool.testing import FaultyStore, every
 from exp_pool.testing.factories import put, row
 
@@ -38,7 +38,7 @@ def back():
 
 @pytest.fixture
 def store(back, front):
-    return TieredStore(back, front, 0.2)
+    return NearCacheStore(back, front, 0.2)
 
 
 def reads(back):
@@ -63,18 +63,18 @@ def test_what_was_read_or_written_once_is_not_asked_of_the_store_again(store, ba
         lambda s, r: s.delete_many("n", [r.id]),
         lambda s, r: s.clear("n"),
         lambda s, r: s.evict("n", EvictionOrder.LRU, 5),
-        lambda s, r: s.bury("n", [Deletion(r.id, 1)]),
+        lambda s, r: s.apply_tombstones("n", [Deletion(r.id, 1)]),
         lambda s, r: put(s, replace(r, response='"new"'), mode=PutMode.UPDATE, expected_revision=1),
         lambda s, r: put(s, replace(r, response='"new"', key="other"), mode=PutMode.UPDATE, expected_revision=1),
         lambda s, r: put(s, row(r.request, "new")),
         lambda s, r: s.put_many([Put(row(r.request, "newer")), Put(row(r.request, "new"))]),
     ],
-    ids=["delete", "clear", "evict", "bury", "update", "update-by-id", "supersede", "twice"],
+    ids=["delete", "clear", "evict", "apply_tombstones", "update", "update-by-id", "supersede", "twice"],
 )
 def test_another_process_sees_each_change_at_once(store, back, front_url, change):
     mine = row()
     put(store, mine)
-    other = TieredStore(back, open_front(front_url, ExpPoolConfig()), 0.2)
+    other = NearCacheStore(back, open_front(front_url, ExpPoolConfig()), 0.2)
     assert other.get_many("n", [mine.key]) == [mine]
     change(store, mine)
     assert other.get_many("n", [mine.key]) == back.get_many("n", [mine.key]) != [mine]
@@ -204,7 +204,7 @@ def meanwhile(back):
 @pytest.fixture
 def reader(back, front_url):
     """Another process."""
-    store = TieredStore(back, open_front(front_url, ExpPoolConfig()), 0.2)
+    store = NearCacheStore(back, open_front(front_url, ExpPoolConfig()), 0.2)
     yield store
     store._front.close()
 
@@ -219,7 +219,7 @@ def test_who_reads_while_a_writer_without_the_front_writes_does_not_keep_the_old
     """The new name is known before the row is written, so the old one may have been filled in under it."""
     old, new = row(), row(response="new")
     put(back, old)
-    writer = TieredStore(meanwhile, Broken(), 0.2)
+    writer = NearCacheStore(meanwhile, Broken(), 0.2)
     meanwhile.before = lambda: look_again(reader).get_many("n", [old.key])
     assert put(writer, new) == [PutStatus.CURRENT]
     assert look_again(reader).get_many("n", [old.key]) == [new]
@@ -229,7 +229,7 @@ def test_who_writes_under_a_name_that_is_over_leaves_nothing_old_under_the_new_o
     old, new = row(), row(response="new")
     put(back, old)
     store._contents()  # known for a second
-    put(TieredStore(back, Broken(), 0.2), row("other"))  # all that the front has is worth nothing
+    put(NearCacheStore(back, Broken(), 0.2), row("other"))  # all that the front has is worth nothing
     assert look_again(reader).get_many("n", [old.key]) == [old]
     assert put(store, new) == [PutStatus.CURRENT]
     assert reader.get_many("n", [old.key]) == [new]
@@ -243,7 +243,7 @@ def test_what_the_front_forgot_while_somebody_wrote_does_not_bring_an_old_row_ba
     old, new = row(), row(response="new")
     put(back, old)
     front = open_front(front_url, ExpPoolConfig())
-    writer = TieredStore(meanwhile, front, 0.2)
+    writer = NearCacheStore(meanwhile, front, 0.2)
     contents, ticket = reader._contents(), []
 
     def forgotten():
@@ -272,7 +272,7 @@ def test_after_a_write_of_which_nobody_knows_whether_it_came_about_the_front_sta
     old, new = row(), row(response="new")
     put(back, old)
     meanwhile.put_many = StoreFailing()
-    writer = TieredStore(meanwhile, reader._front, 0.2)
+    writer = NearCacheStore(meanwhile, reader._front, 0.2)
     with pytest.raises(StoreError, match="lost"):
         put(writer, new)
     assert reader.get_many("n", [old.key]) == [old]
@@ -360,7 +360,7 @@ def test_expired_rows_leave_the_front_and_tenants_do_not_meet(store, back):
 
 def test_writers_and_readers_at_once_end_with_what_the_store_has(front_url, tmp_path):
     path = tmp_path / "pool.db"
-    stores = [TieredStore(SqliteStore(path), open_front(front_url, ExpPoolConfig()), 0.2) for _ in range(4)]
+    stores = [NearCacheStore(SqliteStore(path), open_front(front_url, ExpPoolConfig()), 0.2) for _ in range(4)]
     keys, trouble = [row(f"r{i}").key for i in range(3)], []
 
     def work(number):
