@@ -25,7 +25,9 @@ from exp_pool.runtime.single_thread import SingleThreadExecutor
 from exp_pool.search.embedders.loader import EmbedderLoader
 
 _URGENT, _LATER = 0, 1  # who waits for an answer goes before maintenance
-_TOGETHER = 32  # texts of several callers at most: as long as maintenance's batch, so nobody waits longer for company
+_TOGETHER = (
+    32  # texts of several callers at most: as many as maintenance's batch, so no caller waits longer for company
+)
 _REMEMBERED = 4096  # texts: 8 MB at 384 dimensions
 
 
@@ -199,7 +201,7 @@ class EmbeddingService:
     def _batch_with(self, request: _PendingTexts) -> list[_PendingTexts]:
         """The request, and others that wait, as far as they are few texts together.
 
-        A batch of maintenance goes alone: it is big enough, and a caller in a hurry does not wait for it.
+        Maintenance's texts go alone: their batch is big enough, and a caller in a hurry does not wait for it.
         """
         batch, count = [request], len(request.texts)
         waiting = list(self._waiting)

@@ -4,7 +4,7 @@ Each partition (namespace, embedder) has a folder of its own, which one process 
 opened here only if nothing speaks against it. Whatever is wrong, it is rebuilt from the store.
 
 The library is loaded and opened by maintenance, never by a caller. One thread of our own talks to it: it may wait for
-its own locks for ever, so whoever waits here has a deadline instead.
+its own locks for ever, so callers wait here with a deadline instead.
 """
 
 from __future__ import annotations
