@@ -245,7 +245,7 @@ class Pool(PoolSwitches):
         self.check_open()
         return report_on(self.namespace, self._outcomes, self._judge_training, self._store)
 
-    # Upkeep
+    # Maintenance
 
     def flush(self, timeout: float | None = None) -> None:
         """Do pending maintenance (embed, index, score, count), at most so many seconds. The rest stays pending."""
