@@ -57,27 +57,16 @@ class Pool(PoolSwitches):
             counters=Counters() if before is None else before.counters,
             **plugs,
         )
-        self.secret = parts.secret
         self.notices: Notices = parts.notices
         self.counters: Counters = parts.counters
-        self.background = parts.background
-        self.local_cache, self.services = parts.local_cache, parts.services
+        self.secret, self.local_cache, self.services = parts.secret, parts.local_cache, parts.services
         self.editor, self.deleter, self.functions = parts.editor, parts.deleter, parts.functions
-        self.queries = parts.queries
-        self._namespaces, self._store, self._index = parts.namespaces, parts.store, parts.index
-        self._embeddings, self._pending_vectors, self._index_sync = (
-            parts.embeddings,
-            parts.pending_vectors,
-            parts.index_sync,
-        )
-        self._pending_scores, self._judge_training, self._outcomes = (
-            parts.pending_scores,
-            parts.judge_training,
-            parts.outcomes,
-        )
-        self._worker = parts.worker
-        # Whether nobody wants to hear of a hit before or while it is given.
-        self._plain = not (plugs.get("feeds") or plugs.get("observers"))
+        self.queries, self.background = parts.queries, parts.background
+        self._store, self._index, self._embeddings = parts.store, parts.index, parts.embeddings
+        self._index_sync, self._worker, self._outcomes = parts.index_sync, parts.worker, parts.outcomes
+        self._pending_scores, self._judge_training = parts.pending_scores, parts.judge_training
+        # Whether the local cache keeps anything, and nobody wants to hear of a hit before or while it is given.
+        self._plain = parts.local_cache.enabled and not (plugs.get("feeds") or plugs.get("observers"))
         self._threads: ThreadPoolExecutor | None = None
         reset_in_child(self._forget_threads)
         _open_pools.add(self)
@@ -89,7 +78,7 @@ class Pool(PoolSwitches):
 
     def answers_locally(self) -> bool:
         """Whether the local cache may answer calls. Each of its hits asks, so this is cheap."""
-        return self._plain and self.enabled and self._reads and not self._closed and self.local_cache.enabled
+        return self._plain and self.enabled and self._reads and not self._closed
 
     def threads(self) -> ThreadPoolExecutor:
         """Where async callers' blocking work is done."""
@@ -120,7 +109,7 @@ class Pool(PoolSwitches):
     @property
     def namespace(self) -> str:
         """The namespace that surrounds the call, else the manager's."""
-        return self._namespaces.of()
+        return self._parts.namespaces.of()
 
     @property
     def journal(self) -> Journal:
@@ -238,7 +227,7 @@ class Pool(PoolSwitches):
     def embed_owed(self) -> None:
         """Embed the rows of this namespace that wait for it, if there is an embedder; nothing is embedded anew."""
         self.check_open()
-        self._pending_vectors.run(self.namespace, float("inf"))
+        self._parts.pending_vectors.run(self.namespace, float("inf"))
 
     def report(self) -> Report:
         """What experiences did to the outcomes of calls, and how answers were reused, for each function."""
@@ -315,7 +304,7 @@ class Pool(PoolSwitches):
                 aside: Path | None = self._file_store().restore(source)
         finally:
             self.local_cache.forget_everything()
-            self._pending_vectors.store_replaced()
+            self._parts.pending_vectors.store_replaced()
             self.services.search.start_over()
         return aside
 

@@ -45,7 +45,9 @@ def reinit_after_fork(*, keep: Sequence[str] = (), leave: Sequence[str] = ()) ->
         @functools.wraps(init)
         def init_and_register(self: Any, *args: Any, **kwargs: Any) -> None:
             init(self, *args, **kwargs)
-            assert vars(self).keys() >= {*keep, *leave}  # a name that is wrong would be noticed in a child only
+            # A name that is wrong would be noticed in a child only. Not by `vars`: an instance whose dict was asked for
+            # has slower attributes from then on (a hit of the local cache takes 2% longer).
+            assert all(hasattr(self, name) for name in (*keep, *leave))
             self._made_from = args, kwargs
             _register(_resets, functools.partial(_reinit_of, weakref.ref(self)))
 
