@@ -27,7 +27,7 @@ from exp_pool.core.results import Call
 from exp_pool.core.ttl import Ttl
 from exp_pool.errors import ConfigurationError, NamespaceError, ReplayMissError
 from exp_pool.maintenance.scorer_runner import FunctionScorer
-from exp_pool.runtime.call_context import current_access, current_namespace, surroundings
+from exp_pool.runtime.call_context import current_access, current_context, current_namespace
 from exp_pool.runtime.notices import Notices
 
 MISS: Any = object()
@@ -99,7 +99,7 @@ class CallBinder:
     def local_answer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Memo | None, Any]:
         """The call's key in the local cache, None where the call is no matter for it; and its answer, or `MISS`."""
         try:
-            pool, around = (self._manager or current.get()).sync, surroundings()
+            pool, around = (self._manager or current.get()).sync, current_context()
             if not (around.lets_read and pool.answers_locally()):
                 return None, MISS
             owner: object = self if self._source is None else self._source.token()

@@ -78,12 +78,12 @@ class Pool(PoolSwitches):
         self._worker = parts.worker
         # Whether nobody wants to hear of a hit before or while it is given.
         self._plain = not (plugs.get("feeds") or plugs.get("observers"))
-        self._start_over()
-        reset_in_child(self._start_over)
+        self._threads: ThreadPoolExecutor | None = None
+        reset_in_child(self._forget_threads)
         _open_pools.add(self)
 
-    def _start_over(self) -> None:
-        self._threads: ThreadPoolExecutor | None = None
+    def _forget_threads(self) -> None:
+        self._threads = None
 
     # Calls
 
@@ -245,7 +245,7 @@ class Pool(PoolSwitches):
         self.check_open()
         return report_on(self.namespace, self._outcomes, self._judge_training, self._store)
 
-    # Upkeep
+    # Maintenance
 
     def flush(self, timeout: float | None = None) -> None:
         """Do pending maintenance (embed, index, score, count), at most so many seconds. The rest stays pending."""

@@ -97,10 +97,16 @@ class PoolParts:
         self.embeddings = (
             None
             if loading is None or isinstance(self.index, NoIndex)
-            else EmbeddingService(loading, config.load_timeout, self._owed)
+            else EmbeddingService(loading, config.load_timeout, self._wake_worker)
         )
         neighbours = NearestNeighbours(self.store, self.index, counters, notices, config.scan_bytes)
-        self.search = Search(self.store, neighbours, self.embeddings, LexicalIndex(self.store), notices)
+        self.search = Search(
+            store=self.store,
+            neighbours=neighbours,
+            embeddings=self.embeddings,
+            lexical=LexicalIndex(self.store),
+            notices=notices,
+        )
         self.reranking = RerankerRunner(plugs.get("reranker", config.reranker))
         self._make_maintenance(config, neighbours)
         self.deleter = Deleter(
@@ -185,14 +191,27 @@ class PoolParts:
         store, counters, notices = self.store, self.counters, self.notices
         self.outcomes = Outcomes(store, notices, quarantine=config.quarantine, confidence=config.quarantine_confidence)
         self.pending_scores = PendingScores(store, counters, notices, feedback=self.outcomes.values)
-        self.judge_training = JudgeTraining(store, self.embeddings, counters, notices, self._owed, load_scorer)
-        self.pending_vectors = PendingVectors(store, self.embeddings, counters, notices, config.query_timeout)
+        self.judge_training = JudgeTraining(
+            store=store,
+            embeddings=self.embeddings,
+            counters=counters,
+            notices=notices,
+            wake=self._wake_worker,
+            load_scorer=load_scorer,
+        )
+        self.pending_vectors = PendingVectors(store, self.embeddings, counters, notices, timeout_s=config.query_timeout)
         self.index_sync = IndexSync(
-            store, self.index, neighbours, counters, notices, config.index_from, self._tell_of_building
+            store=store,
+            index=self.index,
+            nearest=neighbours,
+            counters=counters,
+            notices=notices,
+            index_from=config.index_from,
+            report_building=self._report_building,
         )
         self.worker = MaintenanceWorker(
             store=store,
-            eviction=Eviction(store, config, counters, notices, self._tell_of_evicted),
+            eviction=Eviction(store, config, counters, notices, evicted=self._report_evicted),
             outcomes=self.outcomes,
             judge_training=self.judge_training,
             pending_scores=self.pending_scores,
@@ -211,7 +230,7 @@ class PoolParts:
             self.counters.called(record.function, "hits", record.metric, count)
             self.worker.used(record.namespace, record.id, count, last)
 
-    def _owed(self) -> None:
+    def _wake_worker(self) -> None:
         self.worker.wake()
 
     def _hot_failed(self, err: StoreError) -> None:
@@ -220,9 +239,9 @@ class PoolParts:
             "hot", f"the hot tier (setting `hot`) cannot be used, so the store answers every call: {err}"
         )
 
-    def _tell_of_building(self, space: IndexPartition, done: int, total: int) -> None:
-        self.services.notify(Event(EventKind.REBUILD, space.namespace, detail={"done": done, "total": total}))
+    def _report_building(self, partition: IndexPartition, done: int, total: int) -> None:
+        self.services.notify(Event(EventKind.REBUILD, partition.namespace, detail={"done": done, "total": total}))
 
-    def _tell_of_evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
+    def _report_evicted(self, namespace: str, rows: Sequence[Evicted]) -> None:
         for row in rows:
             self.services.notify(Event(EventKind.EVICT, namespace, row.function, row.key, row.id))

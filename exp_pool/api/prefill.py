@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from exp_pool.core.results import Answer
 from exp_pool.errors import InvalidInputError
-from exp_pool.runtime.call_context import carried
+from exp_pool.runtime.call_context import copy_context
 from exp_pool.runtime.progress import bar
 
 _KEPT = 100  # exceptions: each holds the frames that it came through
@@ -60,7 +60,7 @@ def prefill(name: str, ask: Ask, items: Iterable[Any], concurrency: int, *, prog
         with ThreadPoolExecutor(concurrency, "exp_pool-prefill") as threads:
             try:
                 for item in items:
-                    call = functools.partial(carried().run, ask, *as_call(item))
+                    call = functools.partial(copy_context().run, ask, *as_call(item))
                     running[threads.submit(call)] = item
                     if len(running) >= concurrency:
                         settle()
@@ -89,7 +89,7 @@ async def prefill_async(
                 with tally.one(item):
                     tally.count(await ask(*as_call(item)))
 
-        workers = [asyncio.create_task(work(), context=carried()) for _ in range(concurrency)]
+        workers = [asyncio.create_task(work(), context=copy_context()) for _ in range(concurrency)]
         try:
             await asyncio.gather(*workers)
         finally:

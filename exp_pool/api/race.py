@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 from exp_pool.core.capture import Capture, begin_capture, record
 from exp_pool.errors import InvalidInputError, RaceError
 from exp_pool.runtime.async_bridge import call_async
-from exp_pool.runtime.call_context import carried
+from exp_pool.runtime.call_context import copy_context
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ async def race(*calls: Racer[T], accept: Callable[[T], bool | Awaitable[bool]] |
     """
     _check(calls, accept)
     captures: dict[asyncio.Task[T], Capture] = {}
-    running = [asyncio.create_task(_run(call, captures), context=carried()) for call in calls]
+    running = [asyncio.create_task(_run(call, captures), context=copy_context()) for call in calls]
     left, winner = list(running), None
     refused: list[T] = []
     errors: list[BaseException] = []

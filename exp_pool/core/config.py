@@ -167,9 +167,9 @@ class ExpPoolConfig(BaseSettings):
     query_timeout: float = Field(default=60.0, gt=0)
     """Seconds that a query waits until what it searches is embedded, and for the embedder, its model included."""
     exit_timeout: float = Field(default=5.0, ge=0)
-    """Seconds that closing, and the end of the process, wait for background tasks, and for upkeep in progress.
+    """Seconds that closing, and the end of the process, wait for background tasks, and for maintenance in progress.
 
-    What upkeep has not done stays owed."""
+    What maintenance has not done stays pending."""
 
     _root: ClassVar[Path | None] = None
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -176,7 +176,7 @@ class MaintenanceWorker:
         with self._lock:
             gone = self._thread is None or not self._thread.is_alive()
             if gone and not self._stopping.is_set():
-                self._thread = threading.Thread(target=self._work, name="exp_pool-upkeep", daemon=True)
+                self._thread = threading.Thread(target=self._work, name="exp_pool-maintenance", daemon=True)
                 self._thread.start()
 
     def _work(self) -> None:
@@ -199,9 +199,9 @@ class MaintenanceWorker:
             self._report(err)
 
     def _report(self, err: BaseException) -> None:
-        log_with_trace("WARNING", f"upkeep failed and will try again: {err}", err)
+        log_with_trace("WARNING", f"maintenance failed and will try again: {err}", err)
         detail = str(err) if isinstance(err, ExpPoolError) else repr(err)
-        self.notices.warn_once(f"upkeep:{type(err).__name__}", f"upkeep failed and will try again: {detail}")
+        self.notices.warn_once(f"maintenance:{type(err).__name__}", f"maintenance failed and will try again: {detail}")
 
     def stop(self, timeout_s: float) -> None:
         """End the thread after the batch in hand, waiting at most `timeout_s`; write what stands only in memory."""
@@ -218,7 +218,7 @@ class MaintenanceWorker:
         self.count_hot_uses()
         # Quick work takes milliseconds. Where the thread hangs in it, the counts that it has taken are its to write.
         if not self._turn.acquire(timeout=max(_LINGER_S, deadline - monotonic())):
-            logger.warning("upkeep did not end in time: what was counted in the last moments is not written")
+            logger.warning("maintenance did not end in time: what was counted in the last moments is not written")
             return
         try:
             self._write_touches()

@@ -61,11 +61,11 @@ class _Entry:
         self.order = next(_order)
         self.by = by  # the generator that entered it, if one did
         self.within = within  # the one on whose behalf that ran
-        self.token: Token[Around] | None = None
+        self.token: Token[CallContext] | None = None
         self.left_elsewhere = False  # in another context, so that its own still holds it
 
 
-class Around:
+class CallContext:
     """All blocks around a call, the innermost last.
 
     Args:
@@ -102,8 +102,8 @@ def _rivals(naming: list[_Entry]) -> tuple[str, ...]:
 
 
 _order = itertools.count()
-_NOTHING = Around(())
-_around: ContextVar[Around] = ContextVar("exp_pool_around", default=_NOTHING)
+_NOTHING = CallContext(())
+_around: ContextVar[CallContext] = ContextVar("exp_pool_around", default=_NOTHING)
 _generators: dict[FrameType, _Generator] = {}  # by frame, while the generator is in a block
 _some_left_elsewhere = False
 
@@ -135,7 +135,7 @@ class Block:
         if by is not None:
             by.entries = (*by.entries, entry)
         self._open.append(entry)
-        entry.token = _around.set(Around((*_around.get().entries, entry)))
+        entry.token = _around.set(CallContext((*_around.get().entries, entry)))
 
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
@@ -185,7 +185,7 @@ def bypass(*, read: bool = True, write: bool = True) -> Block:
     return Block(f"bypass(read={read!r}, write={write!r})", read=not read, write=not write)
 
 
-def surroundings() -> Around:
+def current_context() -> CallContext:
     """The blocks around this call. Each local hit asks: without generators it costs one context variable."""
     if _generators or _some_left_elsewhere:
         generator = _running(sys._getframe(1))  # noqa: SLF001
@@ -195,7 +195,7 @@ def surroundings() -> Around:
 
 def current_access() -> Access:
     """Whether the blocks around this call let it read and write."""
-    return surroundings().access
+    return current_context().access
 
 
 def current_namespace() -> str | None:
@@ -204,7 +204,7 @@ def current_namespace() -> str | None:
     Raises:
         NamespaceError: suspended generators left several, and which one is meant cannot be known.
     """
-    around = surroundings()
+    around = current_context()
     if around.unclear:
         names = " and ".join(map(repr, around.unclear))
         raise NamespaceError(
@@ -214,7 +214,7 @@ def current_namespace() -> str | None:
     return around.namespace
 
 
-def carried() -> Context:
+def copy_context() -> Context:
     """A copy of this context for another thread or task, with the blocks around this line."""
     context = contextvars.copy_context()
     if _generators and (generator := _running(sys._getframe(1))) is not None:  # noqa: SLF001
@@ -222,7 +222,7 @@ def carried() -> Context:
     return context
 
 
-def forget_surroundings() -> None:
+def leave_all_blocks() -> None:
     """Take all blocks off this context."""
     _around.set(_NOTHING)
 
@@ -237,7 +237,7 @@ def _in_child() -> None:
     frame: FrameType | None = sys._getframe()  # noqa: SLF001
     while frame is not None:
         if str(frame.f_globals.get("__name__")).endswith(".popen_fork"):
-            forget_surroundings()
+            leave_all_blocks()
             return
         frame = frame.f_back
 
@@ -271,7 +271,7 @@ def _running(frame: FrameType | None) -> _Generator | None:
     return None
 
 
-def _inside(generator: _Generator) -> Around:
+def _inside(generator: _Generator) -> CallContext:
     """The blocks around what this generator runs, without those that other generators left in the context since."""
     own = generator.entries
     if not own:  # left just now, by another thread
@@ -283,10 +283,10 @@ def _inside(generator: _Generator) -> Around:
             inner = (*inner, entry)
         elif entry.by is not generator and (entry.by is None or entry.order < own[0].order):
             outer.append(entry)
-    return Around((*outer, *sorted(inner, key=lambda entry: entry.order)), known=True)
+    return CallContext((*outer, *sorted(inner, key=lambda entry: entry.order)), known=True)
 
 
-def _leave(entry: _Entry, here: Around) -> None:
+def _leave(entry: _Entry, here: CallContext) -> None:
     global _some_left_elsewhere  # noqa: PLW0603  (from then on contexts look whether it is they that still hold it)
     if entry.by is not None:
         entry.by.entries = tuple(e for e in entry.by.entries if e is not entry)
@@ -300,10 +300,10 @@ def _leave(entry: _Entry, here: Around) -> None:
     except ValueError:  # it was entered in another context: by a generator that goes from thread to thread
         entry.left_elsewhere = _some_left_elsewhere = True
     if _around.get().entries != left:
-        _around.set(Around(left) if left else _NOTHING)
+        _around.set(CallContext(left) if left else _NOTHING)
 
 
-def _tidied(around: Around) -> Around:
+def _tidied(around: CallContext) -> CallContext:
     """The same without blocks that were entered in this context and left in another one."""
     for entry in around.entries:
         if entry.left_elsewhere and entry.token is not None:
@@ -311,6 +311,6 @@ def _tidied(around: Around) -> Around:
                 _around.reset(entry.token)
             except (ValueError, RuntimeError):  # another context's, and perhaps that has done so
                 continue
-            around = Around(tuple(e for e in around.entries if e is not entry))
+            around = CallContext(tuple(e for e in around.entries if e is not entry))
             _around.set(around)
     return around

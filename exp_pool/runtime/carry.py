@@ -11,11 +11,11 @@ from typing import Any, ParamSpec, TypeVar
 from exp_pool.errors import InvalidInputError
 from exp_pool.runtime.call_context import (
     bypass,
-    carried,
+    copy_context,
     current_access,
     current_namespace,
-    forget_surroundings,
     in_namespace,
+    leave_all_blocks,
 )
 
 P = ParamSpec("P")
@@ -72,7 +72,7 @@ class _Carried:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._context = carried()
+        self._context = copy_context()
         self._namespace, self._access = current_namespace(), current_access()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -89,7 +89,7 @@ def _surrounded(function: Callable[..., Any], namespace: str | None, read: bool,
 def _run(
     function: Callable[..., Any], namespace: str | None, read: bool, write: bool, /, *args: Any, **kwargs: Any
 ) -> Any:
-    forget_surroundings()  # a process's: what the work before left there
+    leave_all_blocks()  # a process's: what the work before left there
     with ExitStack() as around:
         if namespace is not None:
             around.enter_context(in_namespace(namespace))

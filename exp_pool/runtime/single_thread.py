@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
 
-from exp_pool.runtime.call_context import carried
+from exp_pool.runtime.call_context import copy_context
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.forks import reinit_after_fork
 
@@ -65,7 +65,7 @@ class SingleThreadExecutor:
             raise TimeoutError(f"{self._name} is still busy with a job that somebody has given up on")
         future: Future[T] = Future()
         self._ensure_thread()
-        context = carried()
+        context = copy_context()
         self._jobs.put((priority, next(self._order), future, lambda: context.run(job)))
         try:
             return future.result(timeout_s)

@@ -87,7 +87,7 @@ class NearestNeighbours:
             self._counters.add("degraded")
             logger.warning("exact scan answers, because the index failed: {}", err)
             self._notices.warn_once("index", f"the index failed, exact scan answers until it is back: {err}")
-            self.uncover(partition)  # or each caller would wait for it; upkeep covers it again when it is back
+            self.uncover(partition)  # or each caller would wait for it; maintenance covers it again when it is back
             return _candidates(query, self._scan.search(query)[0])
         if self._turns[partition] != turn:  # it was cleared or is being built anew since we looked
             return _candidates(query, self._scan.search(query)[0])

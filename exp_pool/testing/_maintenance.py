@@ -25,7 +25,7 @@ from exp_pool.testing.factories import put, row, vector
 class MaintenanceRules:
     """Pending tasks are completed once, index syncs see every vector, and one process has the lease."""
 
-    # Upkeep
+    # Maintenance
 
     def test_touches_add_up_and_change_no_revision(self, store: RecordStore) -> None:
         used = row()

@@ -139,7 +139,7 @@ class Program:
             history=self.chance.random() < 0.5,
             expired=self.chance.random() < 0.7,
             quarantined=self.chance.random() < 0.7,
-            owed=self.maybe(self.chance.choice(list(TaskKind)), 0.2),
+            pending=self.maybe(self.chance.choice(list(TaskKind)), 0.2),
         )
 
     # Operations
@@ -256,7 +256,7 @@ WEIGHTS = {
     **dict.fromkeys("put edit scan count get follow_vectors follow_requests claim settle".split(), 6),
     **dict.fromkeys("put_leased delete touch get_vectors".split(), 3),
     **dict.fromkeys("mixed renew release write_state append_log read_log deletions evict bury owe".split(), 2),
-    **dict.fromkeys("usage spaces names namespaces cutoff drop_logs tidy clear".split(), 1),
+    **dict.fromkeys("usage partitions names namespaces cutoff drop_logs tidy clear".split(), 1),
 }
 
 
@@ -379,7 +379,7 @@ class Session:
         rows = self.store.get_many(space, list(told), by="id")
         return to_the_end and {r.id: told[r.id] for r in rows if r is not None and r.is_current}
 
-    def do_spaces(self, space):
+    def do_partitions(self, space):
         return self.store.partitions(space)
 
     def do_claim(self, space, key, owner, ttl_s):

@@ -35,4 +35,4 @@ def until(condition):
 
 
 def aboard(manager):
-    return sum(flight.waiters for flight in manager.sync.services.flights._flights.values())
+    return sum(flight.waiters for flight in list(manager.sync.services.flights._flights.values()))

@@ -34,7 +34,7 @@ from exp_pool.calls.steps import (
     Shared,
     StartRefinement,
 )
-from exp_pool.runtime.call_context import carried
+from exp_pool.runtime.call_context import copy_context
 from exp_pool.search.embedders.loader import done_or_late
 
 T = TypeVar("T")
@@ -212,7 +212,7 @@ class InOwnTask:
 
     def __init__(self, work: Coroutine[Any, Any, Any], leave: Callable[[], bool]) -> None:
         self._leave = leave
-        self._before = carried()
+        self._before = copy_context()
         self._context = self._before.copy()
         self._task = asyncio.create_task(work, context=self._context)
 
@@ -257,7 +257,7 @@ async def hop(threads: Callable[[], Executor], job: Callable[..., T], *args: Any
         job: what the thread calls.
         args: the job's arguments.
     """
-    context = carried()
+    context = copy_context()
 
     def work() -> T:
         try:

@@ -20,7 +20,7 @@ from exp_pool.calls.flow import own_exception
 from exp_pool.calls.request import Request
 from exp_pool.calls.steps import CallResult, Coalesced, Flow, NotFound, Run
 from exp_pool.core.capture import begin_capture
-from exp_pool.runtime.call_context import carried
+from exp_pool.runtime.call_context import copy_context
 from exp_pool.runtime.clock import monotonic
 
 _LOOK_S = 1.0  # how often a reader looks whether the loop that its stream runs on is still there
@@ -149,7 +149,7 @@ class AsyncStream:
         self._news: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
         self._sent: Any = None
         self._thrown: BaseException | None = None
-        context = carried()
+        context = copy_context()
         context.run(lead_in, self.flight)
         self._capture, _ = context.run(begin_capture)
         self._task = self._loop.create_task(self._work(run), context=context)

@@ -12,7 +12,7 @@ from loguru import logger
 
 from exp_pool.calls.steps import Renew
 from exp_pool.runtime.background import Background
-from exp_pool.runtime.call_context import carried
+from exp_pool.runtime.call_context import copy_context
 from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.notices import log_with_trace
 
@@ -43,7 +43,7 @@ class Renewals:
                 ended.set_result(None)
 
         self._background.refine(ended, f"renew {step.request.function}")
-        context = carried()
+        context = copy_context()
         threading.Thread(target=context.run, args=(work,), name="exp_pool-renew", daemon=True).start()
 
     def as_task(self, step: Renew, drive: Callable[[Any], Any]) -> None:
@@ -58,7 +58,7 @@ class Renewals:
                 _log(step, err)
 
         name = f"renew {step.request.function}"
-        task = asyncio.create_task(work(), name=name, context=carried())
+        task = asyncio.create_task(work(), name=name, context=copy_context())
         task.add_done_callback(lambda _: self._end(step))
         self._background.refine(task, name)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from exp_pool.core.contracts.plugs import Judge, Question, Verdict
 from exp_pool.runtime.async_bridge import resolve
-from exp_pool.runtime.call_context import carried
+from exp_pool.runtime.call_context import copy_context
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.forks import reinit_after_fork
 
@@ -54,7 +54,7 @@ class JudgeRunner:
         if self._hung[me] >= _MOST_HUNG:
             raise TimeoutError(f"the judge {type(judge).__name__} still hangs, so it was not asked")
         future: Future[Verdict | Awaitable[Verdict]] = Future()
-        context = carried()
+        context = copy_context()
 
         def work() -> None:
             try:

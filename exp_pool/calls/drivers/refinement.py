@@ -17,7 +17,7 @@ from loguru import logger
 
 from exp_pool.calls.steps import Outcome, StartRefinement
 from exp_pool.core.capture import begin_capture
-from exp_pool.runtime.call_context import carried, in_namespace
+from exp_pool.runtime.call_context import copy_context, in_namespace
 from exp_pool.runtime.clock import monotonic
 from exp_pool.runtime.notices import log_with_trace
 
@@ -129,7 +129,7 @@ def refine_on_thread(step: StartRefinement, drive: Callable[[Any], Any]) -> tupl
             timer.cancel()
             end.set_done()
 
-    context = carried()
+    context = copy_context()
     threading.Thread(target=context.run, args=(work,), name="exp_pool-refine", daemon=True).start()
     return refinement, end
 
@@ -149,7 +149,7 @@ def refine_as_task(step: StartRefinement, drive: Callable[[Any], Any]) -> tuple[
     """Begin as a task of the running loop; `drive` is a coroutine function that drives a flow to its end."""
     refinement = RunningRefinement()
     return refinement, asyncio.create_task(
-        _refine(step, refinement, drive), name=f"refine {step.request.function}", context=carried()
+        _refine(step, refinement, drive), name=f"refine {step.request.function}", context=copy_context()
     )
 
 

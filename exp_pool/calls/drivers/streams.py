@@ -22,7 +22,7 @@ from exp_pool.calls.request import Request
 from exp_pool.calls.steps import CallResult, Coalesced, Flow, NotFound, Run
 from exp_pool.core.capture import begin_capture
 from exp_pool.core.results import Answer
-from exp_pool.runtime.call_context import carried
+from exp_pool.runtime.call_context import copy_context
 from exp_pool.runtime.clock import monotonic
 
 _LOOK_S = 1.0  # how often a reader that waits for another one's chunk looks up
@@ -171,7 +171,7 @@ class Stream:
         self._turn = threading.Condition()
         self._pulling = False
         self._time_s = 0.0
-        self._context = carried()
+        self._context = copy_context()
         self._context.run(lead_in, self.flight)
         self._capture, _ = self._context.run(begin_capture)
         self._source = function(*run.request.args, **run.request.kwargs)

@@ -39,7 +39,7 @@ def with_arguments(source: str, values: Iterable[Any]) -> str:
     """The digest of a function's source, with that of the project's functions and classes among these arguments."""
     pending = [value for value in values if type(value) not in _DATA]
     found: dict[str, None] = {}
-    for value in _within(pending, _MOST) if pending else ():
+    for value in _within(pending, most=_MOST, calls=True) if pending else ():
         cls = type(value)
         if cls is types.FunctionType:
             if digest := source_of(value):
@@ -66,12 +66,13 @@ def _is_data_with_methods(value: Any) -> bool:
     return _has_fields(cls) or isinstance(value, (*CONTAINERS, str, bytes, int, float))
 
 
-def _within(values: Iterable[Any], most: int = sys.maxsize) -> Iterator[Any]:
-    """What stands in values, containers, partials, bound methods and fields, at any depth: each object once, in order.
+def _within(values: Iterable[Any], *, most: int = sys.maxsize, calls: bool = False) -> Iterator[Any]:
+    """What stands in values, in containers and fields, at any depth: each object once, in order.
 
     Args:
         values: where to begin.
         most: so many objects are looked at; containers count, and are not given.
+        calls: look into partials and bound methods, too; not so in closures, or keys that are stored would change.
     """
     pending = [*values]
     pending.reverse()
@@ -89,7 +90,7 @@ def _within(values: Iterable[Any], most: int = sys.maxsize) -> Iterator[Any]:
             continue
         else:
             yield value
-            found = [item for item in _held_by(value, cls) if type(item) not in _DATA]
+            found = [item for item in _held_by(value, cls, calls=calls) if type(item) not in _DATA]
             if not found:
                 seen.add(id(value))
         if found and id(value) not in seen:  # so a list of plain messages takes no longer than its items
@@ -98,10 +99,10 @@ def _within(values: Iterable[Any], most: int = sys.maxsize) -> Iterator[Any]:
             pending += found
 
 
-def _held_by(value: Any, cls: type) -> Iterable[Any]:
-    if cls is functools.partial:
+def _held_by(value: Any, cls: type, *, calls: bool) -> Iterable[Any]:
+    if calls and cls is functools.partial:
         return value.func, value.args, value.keywords
-    if cls is types.MethodType:
+    if calls and cls is types.MethodType:
         return value.__func__, value.__self__
     return attributes_of(value).values() if _has_fields(cls) and not hasattr(cls, "__exp_key__") else ()
 

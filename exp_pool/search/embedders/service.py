@@ -24,8 +24,10 @@ from exp_pool.runtime.forks import reinit_after_fork
 from exp_pool.runtime.single_thread import SingleThreadExecutor
 from exp_pool.search.embedders.loader import EmbedderLoader
 
-_URGENT, _LATER = 0, 1  # who waits for an answer goes before upkeep
-_TOGETHER = 32  # texts of several callers at most: as long as upkeep's batch, so nobody waits longer for company
+_URGENT, _LATER = 0, 1  # who waits for an answer goes before maintenance
+_TOGETHER = (
+    32  # texts of several callers at most: as many as maintenance's batch, so no caller waits longer for company
+)
 _REMEMBERED = 4096  # texts: 8 MB at 384 dimensions
 
 
@@ -199,7 +201,7 @@ class EmbeddingService:
     def _batch_with(self, request: _PendingTexts) -> list[_PendingTexts]:
         """The request, and others that wait, as far as they are few texts together.
 
-        Upkeep's goes alone: its batch is big enough, and who is in a hurry does not wait for it.
+        Maintenance's texts go alone: their batch is big enough, and a caller in a hurry does not wait for it.
         """
         batch, count = [request], len(request.texts)
         waiting = list(self._waiting)
@@ -230,7 +232,7 @@ class EmbeddingService:
             rows |= {text: _EmbeddedText(vector, fits, name, reads) for text, vector, fits, reads in made}
         for each in batch:
             each.embedded = _stacked(rows, each.texts)
-            if each in self._waiting:  # upkeep's texts come once each, and would push the others out
+            if each in self._waiting:  # maintenance's texts come once each, and would push the others out
                 self._recent.put({text: rows[text] for text in each.texts})
 
     def close(self, timeout_s: float) -> None:

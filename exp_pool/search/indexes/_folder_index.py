@@ -3,8 +3,8 @@
 Each partition (namespace, embedder) has a folder of its own, which one process owns (`_generations`), and which is
 opened here only if nothing speaks against it. Whatever is wrong, it is rebuilt from the store.
 
-The library is loaded and opened by upkeep, never by a caller. One thread of our own talks to it: it may wait for its
-own locks for ever, so whoever waits here has a deadline instead.
+The library is loaded and opened by maintenance, never by a caller. One thread of our own talks to it: it may wait for
+its own locks for ever, so callers wait here with a deadline instead.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from exp_pool.search.indexes._identifiers import digest
 
 T = TypeVar("T")
 
-_PATIENCE = 20  # times `timeout_s`, for upkeep; a caller waits once
+_PATIENCE = 20  # times `timeout_s`, for maintenance; a caller waits once
 
 
 class Engine(Protocol):

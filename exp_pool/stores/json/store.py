@@ -146,7 +146,7 @@ class JsonStore(FolderCache):
         self._look()
         return super().requests_after(namespace, position, limit)
 
-    # Upkeep
+    # Maintenance
 
     def vacuum(self) -> None:
         self._look_again()

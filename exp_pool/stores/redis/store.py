@@ -240,7 +240,7 @@ class RedisStore(RedisReads):
         if cleared_at is not None:
             self._server.pipeline([self._naming(namespace), run(CUT_OFF, [at.counters], cleared_at)])
 
-    # Upkeep
+    # Maintenance
 
     def tidy(self, forget_before: int) -> None:
         forgetting = forget_before - self._tidied_us >= _TIDY_EVERY_US

@@ -256,7 +256,7 @@ class MysqlStore(ServerStore[Any]):
                 return remedy
         return ""
 
-    # Upkeep
+    # Maintenance
 
     @translated
     def vacuum(self) -> None:

@@ -354,7 +354,7 @@ class PostgresStore(ServerStore[_Link]):
             link.searches = True
             self._dialect = replace(_DIALECT, embedding=pgvector.Embedding)
 
-    # Upkeep
+    # Maintenance
 
     @translated
     def tidy(self, forget_before: int) -> None:

@@ -331,7 +331,7 @@ class Rows:
         self.delete(namespace, [id_ for id_, *_ in rows])
         return [Evicted(restore(id_), restore(function), restore(key), size) for id_, function, key, size in rows]
 
-    # Upkeep
+    # Maintenance
 
     def settle(self, completions: Sequence[Completion]) -> None:
         """See `protocols.RecordStore.complete_many`."""

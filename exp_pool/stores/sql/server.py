@@ -185,7 +185,7 @@ class ServerStore(SqlStore, Generic[C]):
 
         return self._write(take)
 
-    # Upkeep
+    # Maintenance
 
     @translated
     def check(self) -> list[str]:

@@ -139,7 +139,7 @@ class SqliteEngine(SqlStore):
                 return []
             return [record for handle in handles for record in self._page([handle])]
 
-    # Upkeep
+    # Maintenance
 
     @translated
     def tidy(self, forget_before: int) -> None:

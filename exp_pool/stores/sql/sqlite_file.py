@@ -246,7 +246,7 @@ class SqliteFile:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         return bool(version == len(MIGRATIONS) and application == APPLICATION_ID)
 
-    # Upkeep
+    # Maintenance
 
     def checkpoint(self) -> None:
         """Move what the log holds into the file, if there is much of it."""

@@ -275,7 +275,7 @@ class SqlStore(SqlSideTables):
             for id_, function, version, request, at in self._all(statement, (position, keep(namespace), limit))
         ]
 
-    # Upkeep
+    # Maintenance
 
     @translated
     def tidy(self, forget_before: int) -> None:

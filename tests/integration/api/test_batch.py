@@ -265,7 +265,7 @@ def test_a_cancelled_batch_takes_no_item_from_others_and_the_last_one_ends_it(ma
     gate = []
 
     def aboard():
-        return sum(flight.waiters for flight in manager.sync.services.flights._flights.values())
+        return sum(flight.waiters for flight in list(manager.sync.services.flights._flights.values()))
 
     async def main():
         first = asyncio.create_task(slow([1, 2]))

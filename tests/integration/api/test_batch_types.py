@@ -436,7 +436,7 @@ def test_who_waits_for_an_item_of_a_result_that_cannot_be_taken_apart_is_answere
         return {item: -item for item in items}
 
     def aboard():
-        return sum(flight.waiters for flight in manager.sync.services.flights._flights.values())
+        return sum(flight.waiters for flight in list(manager.sync.services.flights._flights.values()))
 
     if kind == "sync":
         go = threading.Event()

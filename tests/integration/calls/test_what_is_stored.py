@@ -138,7 +138,7 @@ def test_what_is_refused_reaches_those_who_wait(manager):
         assert began.wait(30)
         others = [threads.submit(slow, "q") for _ in range(3)]
         flights = manager.sync.services.flights
-        while sum(flight.waiters for flight in flights._flights.values()) < 4:
+        while sum(flight.waiters for flight in list(flights._flights.values())) < 4:
             pass
         go.set()
         assert [each.result() for each in (first, *others)] == [{"q": "q"}] * 4

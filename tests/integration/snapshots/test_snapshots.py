@@ -155,7 +155,7 @@ def test_bombs_and_links_are_refused(node, tmp_path, monkeypatch):
     path.unlink()
     outside.rename(path)
     monkeypatch.setattr(snapshots.files, "_MAX_BYTES", 100)
-    two.sync.notices._said.clear()
+    two.sync.notices._topics.clear()
     with pytest.warns(ExpPoolWarning, match="more than 100 bytes"):
         assert snapshots.load(two, tmp_path / "cache") == 0
 

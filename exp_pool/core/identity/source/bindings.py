@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from exp_pool.core.identity.source.tree import DEFINITIONS, definitions_in, is_literal
+from exp_pool.core.identity.source.tree import DEFINITIONS, definitions_in, is_literal, names_in
 
 _BLOCKS = (ast.For, ast.AsyncFor, ast.With, ast.AsyncWith)
 
@@ -64,17 +64,12 @@ def bindings_of(tree: ast.AST) -> Bindings:
                 found.imported[alias.asname or alias.name.partition(".")[0]] = (alias.name, 0, "")
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            declared = declared_global(node)
+            declared = names_in(node).declared
             if declared:
                 found.rebound |= declared
                 found.counted |= declared.intersection(_counted(node, found))
     tree._exp_bindings = found  # type: ignore[attr-defined]  # noqa: SLF001  (it lives as long as the tree)
     return found
-
-
-def declared_global(node: ast.AST) -> set[str]:
-    """The names of its module that code declares to bind itself."""
-    return {name for each in ast.walk(node) if isinstance(each, ast.Global) for name in each.names}
 
 
 def _counted(node: ast.AST, bindings: Bindings) -> Iterator[str]:

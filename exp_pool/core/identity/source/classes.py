@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from exp_pool.core.identity.source.bindings import bindings_of, targets_of, top
 from exp_pool.core.identity.source.functions import inner
-from exp_pool.core.identity.source.tree import definitions_in, loaded_names, walk_said
+from exp_pool.core.identity.source.tree import definitions_in, names_in, walk_said
 
 Line = list[ast.ClassDef]  # where attributes are looked up, in order
 _ABSENT: Any = object()
@@ -221,7 +221,7 @@ def asked(lines: list[Line], wanted: AskedOfSelf) -> list[tuple[ast.ClassDef, st
                     more |= {(one, None) for one in asks.names | (every if asks.whole else set())}
                     more |= {(one, cls) for one in asks.above}
                 else:  # ``t = property(_t)``, ``title = P + "!"``
-                    more |= {(one, None) for one in loaded_names(statement)}
+                    more |= {(one, None) for one in names_in(statement).read}
             pending += sorted(more - begun, key=lambda one: one[0])
             begun |= more
     return sorted(found.values(), key=lambda one: (one[0].lineno, one[1]))

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from exp_pool.core.identity.classes import cells_of, is_plain
-from exp_pool.core.identity.source.bindings import bindings_of, changed_attributes, declared_global, is_loop
+from exp_pool.core.identity.source.bindings import bindings_of, changed_attributes, is_loop
 from exp_pool.core.identity.source.classes import AskedOfSelf, asked, asked_of_self, class_statement, lines_of, members
 from exp_pool.core.identity.source.functions import (
     code_text,
@@ -28,10 +28,9 @@ from exp_pool.core.identity.source.text import text_of, tree_of
 from exp_pool.core.identity.source.tree import (
     below,
     canonical,
-    chains,
     find_function,
     is_literal,
-    loaded_names,
+    names_in,
     written_data,
     written_value,
 )
@@ -98,8 +97,9 @@ class DependencyCollector(NameLookup):
         if node is not None:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):  # the decorators below
                 below_ours = below(node.decorator_list, lambda decorator: is_pools_own(decorator, namespace))
-                self._names(loaded_names([*below_ours]), namespace)
-            self._names(loaded_names(node.args), namespace)  # the defaults
+                for decorator in below_ours:
+                    self._names(names_in(decorator).read, namespace)
+            self._names(names_in(node.args).read, namespace)  # the defaults
             self._attributes_of_modules([node], namespace)
             owner = function.__qualname__.rpartition(".")[0]
             if owner and not owner.endswith("<locals>") and code.co_argcount:
@@ -128,10 +128,10 @@ class DependencyCollector(NameLookup):
             moves: whether they are statements, which may bind names of the module anew.
         """
         if moves and any(bindings_of(tree).rebound for tree in self.trees(namespace)):
-            self.moves |= {(id(namespace), name) for node in nodes for name in declared_global(node)}
+            self.moves |= {(id(namespace), name) for node in nodes for name in names_in(node).declared}
         self._attributes_of_modules(nodes, namespace)
         for node in nodes:
-            self._names(loaded_names(node).difference(without), namespace)
+            self._names(names_in(node).read.difference(without), namespace)
 
     # ── What it asks of its class: ``self.prompt()``, ``cls.TEMPLATE`` ────────────────────────────────────────────────
 
@@ -231,7 +231,7 @@ class DependencyCollector(NameLookup):
             if made and type(inner(namespace[name])) is types.FunctionType:  # a factory's, a partial
                 self.found.pieces[f"made {label}"] = canonical(made)
                 for statement in made:
-                    self._names(loaded_names(statement) - {name}, namespace)
+                    self._names(names_in(statement).read - {name}, namespace)
             if imported is not None or made:
                 return
 
@@ -255,7 +255,7 @@ class DependencyCollector(NameLookup):
 
     def _attributes_of_modules(self, nodes: Iterable[ast.AST], namespace: dict[str, Any]) -> None:
         """``prompts.GREETING``, ``app.prompts.GREETING``, ``Settings.GREETING``, where the module is of the project."""
-        for name, *steps in sorted({chain for node in nodes for chain in chains(node)}):
+        for name, *steps in sorted({chain for node in nodes for chain in names_in(node).chains}):
             held: Any = namespace.get(name)
             label = self.label(namespace, name)
             for step in steps:
@@ -285,7 +285,7 @@ class DependencyCollector(NameLookup):
                 self.of_class(one, namespace)
             elif found and not any(isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) for each in found):
                 self.found.pieces[label] = canonical(found)
-                beside = {other for each in found for other in loaded_names(each)} - {name}
+                beside = {other for each in found for other in names_in(each).read} - {name}
                 for other in sorted(beside & held.keys()):  # ``FULL = f"{NAME}!"`` in a class
                     its = f"{label.rpartition('.')[0]}.{other}"
                     if its not in self.found.pieces:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import types
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from exp_pool.core.identity.classes import is_plain
 
@@ -168,21 +168,34 @@ def definitions_in(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctio
             yield from definitions_in(child)
 
 
-def loaded_names(node: ast.AST | list[ast.AST]) -> set[str]:
-    """The names that a node reads; those in annotations do not count."""
-    return {each.id for each in walk_said(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+class NamesIn(NamedTuple):
+    """The names in a node; those in annotations do not count."""
+
+    read: set[str]
+    chains: set[tuple[str, ...]]  # of ``iso.other.WORD`` three names, and two for the chain that it begins with
+    declared: set[str]  # ``global NAME``
 
 
-def chains(node: ast.AST) -> set[tuple[str, ...]]:
-    """Attribute chains: of ``iso.other.WORD`` three names, and two for the chain that it begins with."""
-    found: set[tuple[str, ...]] = set()
+def names_in(node: ast.AST) -> NamesIn:
+    """The names in a node. It is walked once: the functions of a module share what they name."""
+    known: NamesIn | None = getattr(node, "_exp_names", None)
+    if known is not None:
+        return known
+    found = NamesIn(set(), set(), set())
     for each in walk_said(node):
-        steps: list[str] = []
-        while isinstance(each, ast.Attribute):
-            steps.append(each.attr)
-            each = each.value  # noqa: PLW2901  (down to the name)
-        if steps and isinstance(each, ast.Name):
-            found.add((each.id, *reversed(steps)))
+        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load):
+            found.read.add(each.id)
+        elif isinstance(each, ast.Global):
+            found.declared.update(each.names)
+        elif isinstance(each, ast.Attribute):
+            steps: list[str] = []
+            inside: ast.expr = each
+            while isinstance(inside, ast.Attribute):
+                steps.append(inside.attr)
+                inside = inside.value
+            if isinstance(inside, ast.Name):
+                found.chains.add((inside.id, *reversed(steps)))
+    node._exp_names = found  # type: ignore[attr-defined]  # noqa: SLF001  (it lives as long as the tree)
     return found
 
 
