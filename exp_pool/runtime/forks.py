@@ -45,6 +45,7 @@ def reinit_after_fork(*, keep: Sequence[str] = (), leave: Sequence[str] = ()) ->
         @functools.wraps(init)
         def init_and_register(self: Any, *args: Any, **kwargs: Any) -> None:
             init(self, *args, **kwargs)
+            assert vars(self).keys() >= {*keep, *leave}  # a name that is wrong would be noticed in a child only
             self._made_from = args, kwargs
             _register(_resets, functools.partial(_reinit_of, weakref.ref(self)))
 

@@ -35,7 +35,9 @@ def watched(items: Iterable[Any], what: str, total: int) -> Iterator[Any]:
 
 
 @contextmanager
-def bar(what: str, total: float | None, *, show: bool = True) -> Iterator[Callable[..., None]]:
+def bar(
+    what: str, total: float | None, *, show: bool = True, least: int = _WORTH_A_BAR
+) -> Iterator[Callable[..., None]]:
     """Show a bar; gives the function to call after each step, with a note to show, such as the cost so far.
 
     A second argument of that function says how many steps were done.
@@ -44,8 +46,9 @@ def bar(what: str, total: float | None, *, show: bool = True) -> Iterator[Callab
         what: is done.
         total: how many steps; None where that is unknown.
         show: False: no bar in any case.
+        least: no bar for fewer steps.
     """
-    console = _console() if show and (total is None or total >= _WORTH_A_BAR) else None
+    console = _console() if show and (total is None or total >= least) else None
     if console is None:
         yield lambda _note, _count=1: None
         return

@@ -137,7 +137,7 @@ def migrate(
             spaces = [namespace]
         tally: Counter[str] = Counter()
         total = sum(old.count(RecordQuery(space, conditions, history=True)) for space in spaces)
-        with bar("moving and verifying", total if dry_run else 2 * total) as advance:
+        with bar("moving and verifying", total if dry_run else 2 * total, least=1) as advance:
             copier = StoreCopier(old, new, conditions, tally, advance, dry_run=dry_run)
             for space in spaces:
                 tally["before"] += new.count(RecordQuery(space, history=True))

@@ -238,7 +238,7 @@ LIES = {
         lambda real, space, gone, cleared_at=None: real(space, gone[1:]),
         "not remembered",
     ),
-    "a count is wrong": ("spaces", lambda real, space: {}, "vectors and counts 0"),
+    "a count is wrong": ("partitions", lambda real, space: {}, "vectors and counts 0"),
 }
 
 

@@ -217,6 +217,29 @@ def test_an_id_that_comes_back_after_half_a_deletion_is_another_row(redis_url):
         check_all(store, {back.id: True}, follower)
 
 
+@pytest.mark.parametrize("kind", _BOTH)
+@pytest.mark.parametrize("half", ["inserted", "deleted"])
+def test_an_id_that_a_dead_client_holds_is_a_conflict_under_another_key_until_it_is_recovered(
+    kind, half, request, monkeypatch
+):
+    url, prefix = request.getfixturevalue(kind), f"test-{uuid.uuid4().hex}"
+    with pool_at(url, prefix) as store, pool_at(url, prefix) as doomed:
+        mine, follower = row("k"), Follower(store)
+        assert doomed.get_many("n", ["nothing"]) == [None]
+        put(store, row("first"), *([mine] if half == "deleted" else []))  # the listing's master knows the scripts
+        doomed._server.send = Dying(
+            doomed._server, {"inserted": 3, "deleted": 5}[half]
+        )  # announced; or gone, but listed
+        with pytest.raises(StoreError):
+            put(doomed, mine) if half == "inserted" else doomed.delete_many("n", [mine.id])
+        other = replace(row("another"), id=mine.id)
+        assert put(store, other) == ["conflict"]
+        with monkeypatch.context() as patch:  # as if a minute had passed
+            patch.setattr(listing, "LEFT_BEHIND_US", -(10**9))
+            assert put(store, other) == ["current"]
+            check_all(store, {other.id: True}, follower)
+
+
 def test_who_is_taken_over_between_two_steps_is_refused(redis_url):
     prefix = f"test-{uuid.uuid4().hex}"
     with pool_at(redis_url, prefix) as store, pool_at(redis_url, prefix) as other:
