@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from exp_pool.runtime.forks import ForkSafeLock
+from exp_pool.runtime.forks import reinit_after_fork
 
 T = TypeVar("T")
 
 _NAME = "exp_pool-awaiting"
-_starting = ForkSafeLock()
-_loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: after a fork the child starts its own
 
 
 def resolve(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
@@ -35,7 +32,7 @@ def resolve(result: T | Awaitable[T], timeout_s: float | None = None) -> T:
         with ThreadPoolExecutor(1) as executor:
             nested: Future[T] = executor.submit(asyncio.run, _awaited_within(result, timeout_s))
             return nested.result()
-    future: Future[T] = asyncio.run_coroutine_threadsafe(_awaited(result), _loop())
+    future: Future[T] = asyncio.run_coroutine_threadsafe(_awaited(result), _background.loop())
     try:
         return future.result(timeout_s)
     except TimeoutError:
@@ -60,12 +57,21 @@ async def _awaited_within(awaitable: Awaitable[T], timeout_s: float | None) -> T
     return await asyncio.wait_for(_awaited(awaitable), timeout_s)
 
 
-def _loop() -> asyncio.AbstractEventLoop:
-    with _starting:
-        loop = _loops.get(os.getpid())
-        if loop is None:
-            loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name=_NAME, daemon=True).start()
-            _loops.clear()
-            _loops[os.getpid()] = loop
-        return loop
+@reinit_after_fork(leave=("_loop",))
+class _BackgroundLoop:
+    """One event loop on a daemon thread, which starts when the loop is first needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                loop = asyncio.new_event_loop()
+                threading.Thread(target=loop.run_forever, name=_NAME, daemon=True).start()
+                self._loop = loop
+            return self._loop
+
+
+_background = _BackgroundLoop()

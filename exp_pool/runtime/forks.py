@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 import weakref
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 C = TypeVar("C", bound=type)
@@ -81,22 +79,6 @@ def rest_during_fork(rest: Callable[[], None], resume: Callable[[], None]) -> No
     if weakref.WeakMethod(rest) not in _rests:  # else the owner is only made anew, in a child
         _register(_rests, weakref.WeakMethod(rest))
         _register(_resumes, weakref.WeakMethod(resume))
-
-
-@reinit_after_fork()
-class ForkSafeLock:
-    """A lock, to be used by ``with``, that is free in a child process whoever held it in the parent."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
 
 
 def _reinit_of(reference: weakref.ref[Any]) -> Callable[[], None] | None:

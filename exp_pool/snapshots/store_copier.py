@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, fields, replace
-from enum import Enum, auto
+from dataclasses import astuple, replace
 from itertools import chain, islice
 from typing import NamedTuple, TypeVar
 
 from exp_pool.core.contracts.plugs import Deletion, Put, PutMode, PutStatus, RecordQuery, RecordStore, Touch
 from exp_pool.core.contracts.rows import audit_log
 from exp_pool.core.filters import Condition
-from exp_pool.core.record import Record, Vector
+from exp_pool.core.record import Record
+from exp_pool.snapshots.row_comparison import (
+    RowComparison,
+    RowWithVector,
+    TargetState,
+    substance,
+    takes_precedence,
+    target_state,
+)
 from exp_pool.stores.pages import all_deletions, log_entries
 
 T = TypeVar("T")
@@ -31,75 +37,8 @@ _NAMED = 5  # ids in a message
 _AWAITED = 0
 _OWED = 1  # a time that has come; 0 would be no time
 
-# What changes about a row without its being edited; the rest is what it says.
-_CIRCUMSTANCES = frozenset(
-    "is_current superseded_by last_access access_count revision embed_due embed_tries score_due score_tries".split()
-)
-_substance = operator.attrgetter(*(f.name for f in fields(Record) if f.name not in _CIRCUMSTANCES))
-
 _OWNER = "embedder"  # the state that names whose vectors a namespace has
 _POSITIONS = "index:"  # the states that say how far an index got
-
-
-class RowWithVector(NamedTuple):
-    """Row with its vector, if it has one."""
-
-    record: Record
-    vector: Vector | None
-
-
-class TargetState(Enum):
-    """State of a row in the target, compared with the source."""
-
-    ABSENT = auto()
-    SAME = auto()
-    USED = auto()  # the source has counted more use
-    BEHIND = auto()  # the source has a later state
-    AHEAD = auto()  # the target has a later state
-    SUPERSEDED = auto()  # the same but for currency: the target's own answer of the call is current
-    CLASH = auto()  # neither state is the later one
-
-
-class RowComparison(NamedTuple):
-    """Row of the source, the row of the same id in the target, and the target's own current answer of the same call."""
-
-    row: RowWithVector
-    there: RowWithVector | None
-    rival: Record | None
-    target_state: TargetState
-
-
-def target_state(row: RowWithVector, there: RowWithVector, rival: Record | None) -> TargetState:
-    """State of the row in the target, compared with that of the source.
-
-    Args:
-        row: of the source.
-        there: the row of the same id in the target.
-        rival: the target's own current answer of the same call.
-    """
-    new, old = row.record, there.record
-    if _substance(new) != _substance(old):
-        mine, theirs = ((state.annotated, state.revision) for state in (new, old))  # a person first
-        return TargetState.CLASH if mine == theirs else TargetState.BEHIND if mine > theirs else TargetState.AHEAD
-    if new.is_current and not old.is_current and rival is not None and takes_precedence(rival, new):
-        return TargetState.SUPERSEDED
-    if (
-        new.revision > old.revision
-        or new.is_current != old.is_current
-        or (not new.is_current and new.superseded_by != old.superseded_by)
-        or (row.vector is not None and row.vector != there.vector)
-        or any(getattr(new, due) is None and getattr(old, due) is not None for due in ("embed_due", "score_due"))
-    ):
-        return TargetState.BEHIND
-    if new.access_count > old.access_count or (new.last_access or 0) > (old.last_access or 0):
-        return TargetState.USED
-    return TargetState.SAME
-
-
-def takes_precedence(one: Record, other: Record) -> bool:
-    """Whether the first of two answers of one call is current; the same rule as for snapshots, in either direction."""
-    first, second = ((row.annotated, row.created_at, row.id) for row in (one, other))
-    return first > second
 
 
 class _StateDiff(NamedTuple):
@@ -398,7 +337,7 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def _digest(row: RowWithVector) -> int:
-    text = repr((_substance(row.record), row.record.is_current, row.vector and astuple(row.vector)))
+    text = repr((substance(row.record), row.record.is_current, row.vector and astuple(row.vector)))
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
 

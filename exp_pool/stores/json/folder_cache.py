@@ -7,7 +7,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from exp_pool.core.record import Record, Vector
 from exp_pool.errors import StoreError
@@ -27,6 +27,7 @@ from exp_pool.stores.sql.sqlite_file import SqliteFile
 from exp_pool.stores.sql.sqlite_rescue import repair
 
 R = TypeVar("R")
+Stored: TypeAlias = Callable[[Ref], Record | None]  # the row that the database has
 
 _DAMAGE = ("malformed", "not a database")  # what SQLite says of a damaged file
 _DELETED_AT_ONCE = 500
@@ -43,6 +44,8 @@ _TRIGGERS = (
     f"CREATE TEMP TRIGGER changed AFTER UPDATE OF is_current, superseded_by, revision, {', '.join(CONTENT)} "
     f"ON main.experiences BEGIN {_REMEMBER.format('OLD')} {_REMEMBER.format('NEW')} END",
 )
+_COUNT = "SELECT count(*) FROM experiences"
+_STORED = f"SELECT checksum, {NAMES} FROM experiences WHERE namespace = ? AND id = ?"
 _TOUCHED = "SELECT DISTINCT namespace, id, key, is_current FROM touched ORDER BY is_current"
 
 
@@ -165,7 +168,7 @@ class FolderCache(SqliteEngine):
         ((position,),) = connection.execute("SELECT value FROM counters WHERE name = 'position'").fetchall()
         if position == 0:  # a new database; readers of one that was lost go on from where they are
             connection.execute("UPDATE counters SET value = ? WHERE name = 'position'", (now_us(),))
-        self._adopt(connection)
+        self._reconcile(connection)
         if position == 0:
             replay_journal(self._folder.state, connection, self._rows(connection))
 
@@ -174,19 +177,38 @@ class FolderCache(SqliteEngine):
     @translated
     def _look(self, places: Sequence[str] | None = None) -> bool:
         """Take over what people changed in these files, or in all; whether there was anything."""
+
+        def stored(ref: Ref) -> Record | None:
+            return self._read(lambda connection: self._stored(connection, ref))
+
         if places is None:
-            ((count,),) = self._all("SELECT count(*) FROM experiences")
-            there = self._folder.walk()
-            gone = count != len(there)
+            ((count,),) = self._all(_COUNT)
+            agreed = self._all_agree(count, stored)
         else:
             there = {place: stamp for place in places if (stamp := self._folder.stamp(place)) is not None}
-            gone = any(place in self._seen and place not in there for place in places)
-        if not gone and all(self._agrees(place, stamp) for place, stamp in there.items()):
-            return False
-        self._write(self._adopt)
-        return True
+            agreed = all(place in there or place not in self._seen for place in places)
+            agreed = agreed and all(self._agrees(place, stamp, stored) for place, stamp in there.items())
+        if not agreed:
+            self._write(self._adopt)
+        return not agreed
 
-    def _agrees(self, place: str, stamp: FileStamp) -> bool:
+    def _adopt(self, connection: Connection) -> None:
+        """Take over what people changed, unless somebody was only writing it, who is done now."""
+        ((count,),) = connection.execute(_COUNT).fetchall()
+        if not self._all_agree(count, lambda ref: self._stored(connection, ref)):
+            self._reconcile(connection)
+
+    def _stored(self, connection: Connection, ref: Ref) -> Record | None:
+        found = connection.execute(_STORED, (keep(ref[0]), keep(ref[1]))).fetchone()
+        return None if found is None else self._read_row(found[0], found[1:])
+
+    def _all_agree(self, count: int, stored: Stored) -> bool:
+        there = self._folder.walk()
+        for place in [place for place in list(self._seen) if place not in there]:
+            self._seen.pop(place, None)
+        return count == len(there) and all(self._agrees(place, stamp, stored) for place, stamp in there.items())
+
+    def _agrees(self, place: str, stamp: FileStamp, stored: Stored) -> bool:
         """Whether a file says what the database says; it may have been changed by another process, which told it."""
         seen = self._seen.get(place)
         if seen is not None and seen.settled and seen.stamp == stamp:
@@ -200,7 +222,7 @@ class FolderCache(SqliteEngine):
                 row = read_row(content)
             except UnreadableError:
                 return False
-            (known,) = super().get_many(row.namespace, [row.id], by="id")
+            known = stored((row.namespace, row.id))
             if known is None or place_of(known) != place or not says(row, known):
                 return False
         self._saw(place, content, stamp)
@@ -210,7 +232,7 @@ class FolderCache(SqliteEngine):
         settled = stamp.mtime_ns + _COARSE_NS < now_us() * 1000
         self._seen[place] = _KnownFile(stamp, _digest(content), settled)
 
-    def _adopt(self, connection: Connection) -> None:
+    def _reconcile(self, connection: Connection) -> None:
         """Bring the database into agreement with all files."""
         stored = connection.execute(f"SELECT namespace, id, checksum, {NAMES} FROM experiences").fetchall()
         read = [self._read_row(check, row) for _, _, check, *row in stored]
@@ -278,9 +300,8 @@ class FolderCache(SqliteEngine):
     def _write_touched(self, connection: Connection) -> None:
         """Write the files of rows that were changed; then remove those that nothing stands for any more."""
         written, left = set(), set()
-        statement = f"SELECT checksum, {NAMES} FROM experiences WHERE namespace = ? AND id = ? AND is_current = ?"
         for namespace, id_, key, is_current in connection.execute(_TOUCHED).fetchall():
-            found = connection.execute(statement, (namespace, id_, is_current)).fetchone()
+            found = connection.execute(f"{_STORED} AND is_current = ?", (namespace, id_, is_current)).fetchone()
             if found is not None:
                 written.add(self._write_file(from_row(found[1:], found[0])))
             else:

@@ -77,13 +77,16 @@ class JsonStore(FolderCache):
             places = [place_of(row) for row in rows if row is not None]
         if self._look(places):
             return super().get_many(namespace, refs, by=by)
-        if any((row is None) == (place in self._seen) for row, place in zip(rows, places, strict=True)):
-            self._take_over()  # a file that never was seen is gone, or was seen while its row came or went
+        odd = [place for row, place in zip(rows, places, strict=True) if (row is None) == (place in self._seen)]
+        if odd:  # a file that never was seen is gone; or it is there, and its row is damaged, or came or went just now
+            self._take_over(odd)
             return super().get_many(namespace, refs, by=by)
         return rows
 
     @translated
-    def _take_over(self) -> None:
+    def _take_over(self, places: list[str]) -> None:
+        for place in places:
+            self._seen.pop(place, None)
         self._write(self._adopt)
 
     def claim(self, namespace: str, key: str, owner: str, ttl_s: float, passing: str | None = None) -> Claim:

@@ -246,7 +246,7 @@ def test_who_was_given_up_hands_nothing_over(settings, monkeypatch):
         with follower._feeding(space) as may_feed:
             assert may_feed()
             assert store.claim(*key, "another process", 60).lease is None
-            monkeypatch.setattr("exp_pool.stores.sql.sqlite.now_us", lambda: clock.now_us() + 61_000_000)
+            monkeypatch.setattr("exp_pool.stores.sql.sqlite_engine.now_us", lambda: clock.now_us() + 61_000_000)
             assert store.claim(*key, "another process", 60).lease is not None
             assert not may_feed()
         assert store.claim(*key, "a third one", 60).lease is None  # what ended gave back its own lease only

@@ -2,11 +2,12 @@
 
 import gc
 import os
+import threading
 import weakref
 
 import pytest
 
-from exp_pool.runtime.forks import ForkSafeLock, reinit, reinit_after_fork
+from exp_pool.runtime.forks import reinit, reinit_after_fork
 
 
 class Connection:
@@ -19,6 +20,7 @@ class Part:
         self.name, self.size = name, size
         self.count = 0
         self.running = []
+        self.lock = threading.Lock()
         self.connection = Connection()
 
 
@@ -40,13 +42,13 @@ def test_parts_are_held_weakly():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
-def test_a_child_finds_a_part_made_anew_and_a_lock_that_is_free():
-    part, lock = Part("a"), ForkSafeLock()
+def test_a_child_finds_a_part_made_anew_with_a_lock_that_is_free():
+    part = Part("a")
     part.running.append("of the parent")
-    with lock:
+    with part.lock:
         child = os.fork()
         if child == 0:
-            with lock:
+            with part.lock:
                 os._exit(len(part.running))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert part.running == ["of the parent"]
