@@ -19,8 +19,8 @@ from exp_pool.calls.request import Request, bind_call
 from exp_pool.calls.steps import (
     AskFeeds,
     AskJudge,
-    Claim,
     Claimed,
+    ClaimLease,
     Degraded,
     FindSimilar,
     FlowStep,
@@ -203,7 +203,7 @@ class _Replay:
         match step:
             case LookUp():
                 return self.pair.stored if identical else None
-            case Claim():
+            case ClaimLease():
                 return Claimed(self.pair.stored if identical else None)
             case FindSimilar():
                 return [Match(self.pair.stored, self.pair.similarity, "semantic")] if self.pair.whole else []

@@ -17,7 +17,7 @@ from exp_pool.calls.lookup import judge_only, lookup
 from exp_pool.calls.policy import Policy
 from exp_pool.calls.request import KeyOfCall, Request, bind_call
 from exp_pool.calls.steps import Flow
-from exp_pool.core.identity.function_like import FunctionLike
+from exp_pool.core.identity.function_proxy import FunctionProxy
 from exp_pool.core.identity.names import qualified_name
 from exp_pool.core.record import Match
 from exp_pool.core.results import Call
@@ -34,7 +34,7 @@ R = TypeVar("R")
 decorated: WeakValueDictionary[str, Decorated[..., Any]] = WeakValueDictionary()
 
 
-class Decorated(FunctionLike, Generic[P, R]):
+class Decorated(FunctionProxy, Generic[P, R]):
     """A decorated function. On instances it is bound like a method, and so is everything that can be asked of it."""
 
     __slots__ = ("_binder", "_local")

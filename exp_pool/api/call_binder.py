@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from exp_pool.api.current import HasPool, current
+from exp_pool.api.current import ManagerProtocol, current
 from exp_pool.api.pool import Pool
 from exp_pool.calls.call_spec import CallSpec
 from exp_pool.calls.flow import flow
@@ -19,10 +19,10 @@ from exp_pool.calls.local_cache import memo_of
 from exp_pool.calls.policy import Mode, Policy
 from exp_pool.calls.request import Memo, Request, bind_call
 from exp_pool.calls.steps import CallResult, Flow
+from exp_pool.core.identity.argument_source import with_arguments
 from exp_pool.core.identity.arguments import bind
-from exp_pool.core.identity.function_like import Original
+from exp_pool.core.identity.function_proxy import ProxyTarget
 from exp_pool.core.identity.source import SourceDigest
-from exp_pool.core.identity.value_source import with_arguments
 from exp_pool.core.results import Call
 from exp_pool.core.ttl import Ttl
 from exp_pool.errors import ConfigurationError, NamespaceError, ReplayMissError
@@ -36,12 +36,12 @@ _notices = Notices()  # for calls that have no manager to say it
 
 
 @dataclass(frozen=True, eq=False)
-class DecoratorConfig(Original):
+class DecoratorConfig(ProxyTarget):
     """What the decorator made of its options."""
 
     spec: CallSpec
     policy: Policy
-    manager: HasPool | None
+    manager: ManagerProtocol | None
     namespace: str | Callable[[Call], str] | None
     scored: FunctionScorer | None
     bound_by_name: Mapping[str, Any]  # what a partial holds of named arguments

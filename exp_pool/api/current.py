@@ -14,7 +14,7 @@ from exp_pool.errors import ConfigurationError
 from exp_pool.runtime.forks import reset_in_child
 
 
-class HasPool(Protocol):
+class ManagerProtocol(Protocol):
     """What a decorated function knows of a manager."""
 
     @property
@@ -27,14 +27,14 @@ class CurrentManager:
     """Holds the manager. After a fork the child makes its own: the parent's goes on with its files and threads."""
 
     def __init__(self) -> None:
-        self.make: Callable[..., HasPool] | None = None  # `manager` says how, when it is imported
+        self.make: Callable[..., ManagerProtocol] | None = None  # `manager` says how, when it is imported
         self.stand_in: Callable[[Any], Pool] | None = None  # what opens a pool in the place of a manager's own
         self._lock = threading.Lock()
-        self._manager: HasPool | None = None
+        self._manager: ManagerProtocol | None = None
         self._given = False
         # Managers go along where decorated functions are sent: those of this process, and those that came.
-        self.by_token: WeakValueDictionary[str, HasPool] = WeakValueDictionary()
-        self._unpickled: dict[str, HasPool] = {}  # kept, since the same function is sent again and again
+        self.by_token: WeakValueDictionary[str, ManagerProtocol] = WeakValueDictionary()
+        self._unpickled: dict[str, ManagerProtocol] = {}  # kept, since the same function is sent again and again
         reset_in_child(self._in_child)
 
     def _in_child(self) -> None:
@@ -42,7 +42,7 @@ class CurrentManager:
         if not self._given:  # one that was set by hand starts over by itself, with its own store and namespace
             self._manager = None
 
-    def get(self) -> HasPool:
+    def get(self) -> ManagerProtocol:
         """The manager, made now if there is none."""
         manager = self._manager
         if manager is not None:
@@ -53,17 +53,19 @@ class CurrentManager:
             return self._manager
 
     @property
-    def known(self) -> HasPool | None:
+    def known(self) -> ManagerProtocol | None:
         """The manager, if there is one already."""
         return self._manager
 
-    def _make(self, *args: Any, **kwargs: Any) -> HasPool:
+    def _make(self, *args: Any, **kwargs: Any) -> ManagerProtocol:
         if self.make is None:  # a function was sent here, and brought nothing of the package that it does not name
             importlib.import_module("exp_pool.api.manager")
         assert self.make is not None
         return self.make(*args, **kwargs)
 
-    def unpickle(self, token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str) -> HasPool:
+    def unpickle(
+        self, token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str
+    ) -> ManagerProtocol:
         """The manager that was sent: itself in its own process, elsewhere one that opens the same pool.
 
         Args:
@@ -79,11 +81,11 @@ class CurrentManager:
                 self._unpickled[token] = found
             return found
 
-    def replace(self, manager: HasPool | None) -> HasPool | None:
+    def replace(self, manager: ManagerProtocol | None) -> ManagerProtocol | None:
         """Make this the current manager and return the one before."""
         return self.put(manager, given=manager is not None)[0]
 
-    def put(self, manager: HasPool | None, *, given: bool) -> tuple[HasPool | None, bool]:
+    def put(self, manager: ManagerProtocol | None, *, given: bool) -> tuple[ManagerProtocol | None, bool]:
         """Make this the current manager and return the one before, each with whether somebody gave it."""
         with self._lock:
             before = self._manager, self._given
@@ -117,6 +119,6 @@ def _unavailable(objects: str) -> UnavailableManager:
 current = CurrentManager()
 
 
-def unpickle_manager(token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str) -> HasPool:
+def unpickle_manager(token: str, config: ExpPoolConfig, functions: Mapping[str, Any], objects: str) -> ManagerProtocol:
     """What a pickled manager calls; see `CurrentManager.unpickle`."""
     return current.unpickle(token, config, functions, objects)

@@ -15,14 +15,14 @@ from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 from exp_pool.api.batch_wrappers import AsyncCachedBatch, CachedBatch
 from exp_pool.api.cached_function import Decorated
 from exp_pool.api.call_binder import DecoratorConfig
-from exp_pool.api.current import HasPool
+from exp_pool.api.current import ManagerProtocol
 from exp_pool.api.function_registry import NameConflict, register
 from exp_pool.api.options import DEFAULTS, STREAMS, DecoratorOptions, checks_source, policy_of, with_call
 from exp_pool.api.registry import load_scorer
 from exp_pool.api.wrappers import AsyncCachedFunction, AsyncCachedGenerator, CachedFunction, CachedGenerator
 from exp_pool.calls.call_spec import CallSpec
 from exp_pool.calls.policy import Policy
-from exp_pool.core.identity.function_like import note_class_body, within
+from exp_pool.core.identity.function_proxy import note_class_body, within
 from exp_pool.core.identity.request_text import REQUEST_PARAMETERS
 from exp_pool.core.identity.source import SourceDigest
 from exp_pool.errors import ConfigurationError
@@ -95,7 +95,7 @@ class ExpCache:
         ConfigurationError: an option names no parameter, or cannot apply; the message lists the allowed values.
     """
 
-    def __init__(self, manager: HasPool | None = None) -> None:
+    def __init__(self, manager: ManagerProtocol | None = None) -> None:
         self._manager = manager
 
     @overload

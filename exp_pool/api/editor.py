@@ -11,7 +11,7 @@ from typing import Any
 from exp_pool.api.namespaces import Namespaces
 from exp_pool.core.contracts.plugs import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.core.contracts.rows import audit_entry, audit_log
-from exp_pool.core.edits import Deed, Edit, batches
+from exp_pool.core.edits import Edit, EditKind, batches
 from exp_pool.core.experience import MISSING, Experience, Trust
 from exp_pool.core.filters import parse_where
 from exp_pool.core.identity.keys import make_key
@@ -26,7 +26,7 @@ from exp_pool.maintenance.worker import MaintenanceWorker
 from exp_pool.runtime.clock import to_datetime
 from exp_pool.runtime.counters import Counters
 from exp_pool.runtime.switches import PoolSwitches
-from exp_pool.stores.change_notes import ChangeNote
+from exp_pool.stores.change_history import ChangeNote
 from exp_pool.stores.journal import Journal
 from exp_pool.stores.lineage import with_inherited_trust
 
@@ -126,12 +126,12 @@ class ExperienceEditor:
         """Change many rows of this namespace, all or none, and do what follows from it; see `Journal.apply`."""
         self.switches.check_writable()
         kept = self.journal.apply(note, edits)
-        for batch in batches(edit for edit in edits if edit.deed is Deed.EDIT):
+        for batch in batches(edit for edit in edits if edit.deed is EditKind.EDIT):
             rows = self.store.get_many(self.namespaces.of(), [edit.id for edit in batch], by="id")
             for edit, row in zip(batch, rows, strict=True):
                 if row is not None:
                     self.follow(replace(row, **(edit.before or {})), row)
-        new = [Record(**(edit.after or {})) for edit in edits if edit.deed in (Deed.ADD, Deed.RESTORE)]
+        new = [Record(**(edit.after or {})) for edit in edits if edit.deed in (EditKind.ADD, EditKind.RESTORE)]
         self.stored([row for row in new if row.is_current])
         return kept
 

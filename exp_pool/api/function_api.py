@@ -22,7 +22,7 @@ def hit_of(match: Match | None) -> Hit | None:
     return None if match is None else Hit(to_experience(match.record), match.similarity, match.found_by)
 
 
-class Blocking(Decorated[P, R]):
+class SyncFunctionApi(Decorated[P, R]):
     """What can be asked of functions that are called without ``await``."""
 
     def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> Hit | None:
@@ -83,7 +83,7 @@ class Blocking(Decorated[P, R]):
         return prefill(self._spec.name, self._answer, items, concurrency, progress=progress)
 
 
-class Awaitable(Decorated[P, R]):
+class AsyncFunctionApi(Decorated[P, R]):
     """The same for functions that are awaited."""
 
     async def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> Hit | None:

@@ -12,7 +12,7 @@ from exp_pool.calls.request import Request
 from exp_pool.calls.similar_calls import calls_like
 from exp_pool.core.contracts.plugs import Put, PutMode, PutStatus, RecordQuery, RecordStore
 from exp_pool.core.filters import Condition
-from exp_pool.core.identity.value_source import AND_ARGUMENTS
+from exp_pool.core.identity.argument_source import AND_ARGUMENTS
 from exp_pool.core.record import ANY_ARGUMENTS, Match, Record, function_source
 from exp_pool.maintenance.pending_scores import reasons
 from exp_pool.runtime.call_context import current_namespace

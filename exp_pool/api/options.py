@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypedDict
 
 from exp_pool.api.cached_function import Decorated
-from exp_pool.api.current import HasPool, UnavailableManager
+from exp_pool.api.current import ManagerProtocol, UnavailableManager
 from exp_pool.api.wrappers import AsyncCachedFunction, AsyncCachedGenerator, CachedFunction, CachedGenerator
 from exp_pool.calls.drivers.stream_buffer import CompletedStream, StreamCodec
 from exp_pool.calls.policy import Policy
@@ -29,7 +29,7 @@ from exp_pool.runtime.plugs import offers
 class DecoratorOptions(TypedDict, total=False):
     """What ``exp_cache(...)`` takes besides the function; `ExpCache` says what each one means."""
 
-    manager: HasPool | None
+    manager: ManagerProtocol | None
     name: str | None
     version: str
     namespace: str | Callable[[Call], str] | None

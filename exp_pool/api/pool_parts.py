@@ -11,6 +11,7 @@ from exp_pool.api.function_records import FunctionRecords
 from exp_pool.api.namespaces import Namespaces
 from exp_pool.api.queries import Queries
 from exp_pool.api.registry import embedder_loading, load_scorer, open_front, open_index, open_store
+from exp_pool.calls.cache_invalidating_store import CacheInvalidatingStore
 from exp_pool.calls.drivers.early_renewal import Renewals
 from exp_pool.calls.drivers.judge import JudgeRunner
 from exp_pool.calls.drivers.leases import Leases
@@ -18,7 +19,6 @@ from exp_pool.calls.drivers.services import CallServices
 from exp_pool.calls.drivers.single_flight import Flights
 from exp_pool.calls.drivers.stream_buffer import Streams
 from exp_pool.calls.local_cache import LocalCache
-from exp_pool.calls.watched_store import WatchedStore
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import (
     AnnouncingStore,
@@ -185,7 +185,7 @@ class PoolParts:
         if config.hot == "memory://" and offers(opened, AnnouncingStore):
             self.local_cache.follow(cast("AnnouncingStore", opened))
         self.opened = opened
-        self.store = WatchedStore(opened, self.local_cache)
+        self.store = CacheInvalidatingStore(opened, self.local_cache)
 
     def _make_maintenance(self, config: ExpPoolConfig, neighbours: NearestNeighbours) -> None:
         store, counters, notices = self.store, self.counters, self.notices

@@ -34,10 +34,10 @@ STORES = {
     "sqlite:///file": "exp_pool.stores.sql.sqlite:SqliteStore",
 }
 # What may stand in front of a store: a class with `from_url(location, config)`.
-FRONTS = {
-    "redis://user:password@host:port/database": "exp_pool.stores.redis.front:RedisFront",
-    "redis+cluster://user:password@host:port": "exp_pool.stores.redis.front:RedisFront",
-    "rediss://user:password@host:port/database": "exp_pool.stores.redis.front:RedisFront",
+CACHE_TIERS = {
+    "redis://user:password@host:port/database": "exp_pool.stores.redis.cache_tier:RedisCacheTier",
+    "redis+cluster://user:password@host:port": "exp_pool.stores.redis.cache_tier:RedisCacheTier",
+    "rediss://user:password@host:port/database": "exp_pool.stores.redis.cache_tier:RedisCacheTier",
 }
 # By the form of its URL, a class with `from_url(location, config, store)`.
 INDEXES = {
@@ -77,7 +77,7 @@ def open_front(url: str, config: ExpPoolConfig) -> CacheTier:
     Raises:
         ConfigurationError: no such scheme, it has no such form, or what it needs is not installed.
     """
-    plug, location = _find("hot", url, {**FRONTS, "memory://": ""})
+    plug, location = _find("hot", url, {**CACHE_TIERS, "memory://": ""})
     front: CacheTier = _load(plug).from_url(location, config)
     return front
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from exp_pool.api.call_binder import MISS, BoundCall, UncachedCall
-from exp_pool.api.function_api import Awaitable, Blocking
+from exp_pool.api.function_api import AsyncFunctionApi, SyncFunctionApi
 from exp_pool.calls.drivers import aio, aio_streams, streams, sync
 from exp_pool.calls.drivers.stream_buffer import StreamBuffer, StreamCodec
 from exp_pool.calls.request import Memo
@@ -41,7 +41,7 @@ def _driver(call: BoundCall) -> aio.Driver:
     return aio.Driver(call.pool.services, call.function, call.pool.threads)
 
 
-class CachedFunction(Blocking[P, R]):
+class CachedFunction(SyncFunctionApi[P, R]):
     """A plain function behind the pool."""
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -77,7 +77,7 @@ class CachedFunction(Blocking[P, R]):
         return self if instance is None else self._bind_to(instance)
 
 
-class AsyncCachedFunction(Awaitable[P, R]):
+class AsyncCachedFunction(AsyncFunctionApi[P, R]):
     """A coroutine function behind the pool; `R` is what awaiting it gives."""
 
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -124,7 +124,7 @@ def _buffer(call: BoundCall) -> StreamBuffer:
     return StreamBuffer(codec.items, call.pool.config.max_stream_bytes)
 
 
-class CachedGenerator(Blocking[P, R]):
+class CachedGenerator(SyncFunctionApi[P, R]):
     """A generator function behind the pool; `R` is one chunk."""
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Generator[R, Any, Any]:
@@ -139,11 +139,11 @@ class CachedGenerator(Blocking[P, R]):
         call = self._binder.bind(self._bound, args, kwargs, fresh=fresh)
         if isinstance(call, UncachedCall):
             return Answer(list(call.function(*call.args, **call.kwargs)))
-        watched = streams.WatchedFlow(call.flow)
+        recording = streams.RecordingFlow(call.flow)
         reading = streams.stream(
-            watched.watched(), call.request, call.pool.services, call.function, lambda: _buffer(call)
+            recording.recorded(), call.request, call.pool.services, call.function, lambda: _buffer(call)
         )
-        return watched.answer(list(reading))
+        return recording.answer(list(reading))
 
     if not MYPY:
 
@@ -162,7 +162,7 @@ class CachedGenerator(Blocking[P, R]):
         return self if instance is None else self._bind_to(instance)
 
 
-class AsyncCachedGenerator(Awaitable[P, R]):
+class AsyncCachedGenerator(AsyncFunctionApi[P, R]):
     """An async generator function behind the pool; `R` is one chunk."""
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[R, Any]:
@@ -177,9 +177,9 @@ class AsyncCachedGenerator(Awaitable[P, R]):
         call = self._binder.bind(self._bound, args, kwargs, fresh=fresh)
         if isinstance(call, UncachedCall):
             return Answer([chunk async for chunk in call.function(*call.args, **call.kwargs)])
-        watched = streams.WatchedFlow(call.flow)
-        reading = aio_streams.stream(watched.watched(), call.request, _driver(call), lambda: _buffer(call))
-        return watched.answer([chunk async for chunk in reading])
+        recording = streams.RecordingFlow(call.flow)
+        reading = aio_streams.stream(recording.recorded(), call.request, _driver(call), lambda: _buffer(call))
+        return recording.answer([chunk async for chunk in reading])
 
     if not MYPY:
 

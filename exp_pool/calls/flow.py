@@ -37,6 +37,7 @@ from exp_pool.calls.request import Request
 from exp_pool.calls.steps import (
     AskFeeds,
     CallResult,
+    Coalesce,
     Coalesced,
     Degraded,
     Explain,
@@ -44,11 +45,10 @@ from exp_pool.calls.steps import (
     Found,
     HasWaiters,
     Judgement,
+    LogRun,
     LookUp,
     NotFound,
-    Once,
     Outcome,
-    Ran,
     Refinement,
     Renew,
     Run,
@@ -96,13 +96,13 @@ def _single_flight(request: Request, policy: Policy, mode: Mode) -> Flow[CallRes
     part = functools.partial(_uncoalesced, request, policy, mode, claim=mode.write)
     shared: Shared | None = None
     if policy.stale_s:
-        shared = yield from _coalesce(request, Once(request, part, mode.write, wait=False))
+        shared = yield from _coalesce(request, Coalesce(request, part, mode.write, wait=False))
         if shared is None:  # an identical call is renewing the answer
             stale = yield from _stored_answer(request, policy, policy.stale_s)
             if stale is not None:
                 return stale
     if shared is None:
-        shared = yield from _coalesce(request, Once(request, part, mode.write))
+        shared = yield from _coalesce(request, Coalesce(request, part, mode.write))
     if shared is None or shared.led:
         return None if shared is None else shared.result
     return (yield from _copied(request, policy, shared.result))
@@ -164,7 +164,7 @@ def _ask_feeds(request: Request) -> Flow[Any]:
 
 
 @degrades("wait for the same call", default=None)
-def _coalesce(_: Request, once: Once) -> Flow[Shared | None]:
+def _coalesce(_: Request, once: Coalesce) -> Flow[Shared | None]:
     shared: Shared | None = yield once
     return shared
 
@@ -342,7 +342,7 @@ def _failed(
 
 @degrades("log the call", default=None)
 def _log(request: Request, outcome: Outcome) -> Flow[None]:
-    yield Ran(request, outcome)
+    yield LogRun(request, outcome)
 
 
 _accepts = degrades("store the answer", default=False)(accepts)

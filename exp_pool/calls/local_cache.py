@@ -70,7 +70,7 @@ def memo_of(owner: object, namespace: str | None, args: tuple[Any, ...], kwargs:
 
 @reinit_after_fork(keep=("_announcing",))
 class LocalCache:
-    """The local cache of one manager. `WatchedStore` invalidates entries at every write.
+    """The local cache of one manager. `CacheInvalidatingStore` invalidates entries at every write.
 
     Args:
         ttl_s: how long an entry lasts (seconds), where other processes share the store; 0: there is no local cache.

@@ -10,14 +10,14 @@ from exp_pool.calls.policy import Mode, Policy
 from exp_pool.calls.request import Request
 from exp_pool.calls.steps import (
     AskJudge,
-    Claim,
     Claimed,
+    ClaimLease,
     FindSimilar,
     Flow,
     Judgement,
     LookUp,
-    Outdated,
     Recall,
+    ReportStaleSource,
     TrainJudge,
 )
 from exp_pool.core.contracts.plugs import Question, Verdict
@@ -37,18 +37,18 @@ def claim_or_look_up(request: Request, policy: Policy, *, claim: bool) -> Flow[C
     """
     if not claim:
         return Claimed((yield LookUp(request)))
-    claimed: Claimed = yield Claim(request, wait=not policy.stale_s)
+    claimed: Claimed = yield ClaimLease(request, wait=not policy.stale_s)
     if claimed.busy:
         expired: Record | None = yield LookUp(request)
         if expired is None or not policy.lets_answer(expired, request.source, policy.stale_s):
-            claimed = yield Claim(request)
+            claimed = yield ClaimLease(request)
         else:
             return Claimed(expired, busy=True)
     if claimed.record is not None and not claimed.record.made_by(request.source):
-        yield Outdated(request)
-        claimed = yield Claim(request, passing=claimed.record.id)
+        yield ReportStaleSource(request)
+        claimed = yield ClaimLease(request, passing=claimed.record.id)
     elif claimed.record is not None and not policy.returns(claimed.record):
-        claimed = yield Claim(request, passing=claimed.record.id)
+        claimed = yield ClaimLease(request, passing=claimed.record.id)
     return claimed
 
 

@@ -31,7 +31,7 @@ class AskFeeds:
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
+class Coalesce:
     """Drive a part of the flow once for all concurrent identical calls. Result: `Shared`.
 
     The result is None where this call must not wait, because that would be a deadlock, or because of `wait`. The part
@@ -52,7 +52,7 @@ class LookUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ClaimLease:
     """Read the row of the request's key and, where nothing fresh is stored, take the key's lease. Result: `Claimed`.
 
     With `wait`, the driver waits while another process holds the lease. `passing` is the id of a row that is fresh, but
@@ -121,7 +121,7 @@ class StartRefinement:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class CallUserCallback:
     """Call a user's callback, ``def`` or ``async def``, where the function ran. Result: what the callback returns."""
 
     question: Callable[..., Any]
@@ -188,7 +188,7 @@ class NotFound:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class LogRun:
     """The function has returned: log the call."""
 
     request: Request
@@ -196,7 +196,7 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
-class Outdated:
+class ReportStaleSource:
     """An answer is stored, but other source of the function gave it."""
 
     request: Request
@@ -236,15 +236,15 @@ class Renew:
 
 FlowStep: TypeAlias = (
     AskFeeds
-    | Once
+    | Coalesce
     | LookUp
-    | Claim
+    | ClaimLease
     | FindSimilar
     | Recall
     | AskJudge
     | Run
     | StartRefinement
-    | Ask
+    | CallUserCallback
     | ScoreRow
     | StoreRow
     | Explain
@@ -252,8 +252,8 @@ FlowStep: TypeAlias = (
     | Found
     | Coalesced
     | NotFound
-    | Ran
-    | Outdated
+    | LogRun
+    | ReportStaleSource
     | Degraded
     | TrainJudge
     | Renew

@@ -13,7 +13,7 @@ from typing import Any
 from exp_pool.calls.degrade import degrades
 from exp_pool.calls.policy import Mode, Policy
 from exp_pool.calls.request import Request
-from exp_pool.calls.steps import Ask, Flow, LookUp, Outcome, ScoreRow, StoreRow
+from exp_pool.calls.steps import CallUserCallback, Flow, LookUp, Outcome, ScoreRow, StoreRow
 from exp_pool.core.capture import cost_of
 from exp_pool.core.contracts.plugs import Lease
 from exp_pool.core.experience import Metric
@@ -56,7 +56,7 @@ def store_result(
             return first.id
     ttl = policy.ttl
     if callable(ttl):
-        ttl = Ttl.of((yield Ask(ttl, (_call_of(request, outcome), outcome.value))))
+        ttl = Ttl.of((yield CallUserCallback(ttl, (_call_of(request, outcome), outcome.value))))
     record = _row(
         request, policy, outcome, injected, answer, codec, origin="refined" if outcome.refined else "automatic"
     )
@@ -81,7 +81,7 @@ def accepts(request: Request, policy: Policy, outcome: Outcome) -> Flow[bool]:
     """
     if policy.cache_if is None:
         return True
-    return bool((yield Ask(policy.cache_if, (_call_of(request, outcome), outcome.value))))
+    return bool((yield CallUserCallback(policy.cache_if, (_call_of(request, outcome), outcome.value))))
 
 
 def _not_worse(request: Request, record: Record) -> Flow[Record]:

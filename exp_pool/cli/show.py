@@ -27,7 +27,7 @@ from exp_pool.core.results import HistoryEntry, Hit, QueryType
 from exp_pool.core.values.encoding import to_plain
 from exp_pool.runtime import sizes
 from exp_pool.runtime.display import without_password
-from exp_pool.stores.change_notes import ChangeNote
+from exp_pool.stores.change_history import ChangeNote
 
 app = typer.Typer()
 _ROWS = 100  # that a terminal is shown, unless asked for more

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from exp_pool.core.experience import json_form
+from exp_pool.core.identity.argument_source import Known
 from exp_pool.core.identity.names import qualified_name
-from exp_pool.core.identity.value_source import Known
 from exp_pool.core.values.encoding import to_plain
 from exp_pool.errors import EncodingError
 

@@ -13,7 +13,7 @@ from exp_pool.core.record import Record, read_scores, sized
 _BATCH, _BATCH_CHARS = 500, 4 * 2**20  # edits, whichever comes first: rows may have megabytes each
 
 
-class Deed(StrEnum):
+class EditKind(StrEnum):
     """What a change does to one row."""
 
     EDIT = "edit"
@@ -30,7 +30,7 @@ class Edit:
     deleted or restored. `revision`: what the row must have (EDIT, DELETE).
     """
 
-    deed: Deed
+    deed: EditKind
     id: str
     revision: int = 0
     before: Mapping[str, Any] | None = None
@@ -44,18 +44,18 @@ def edit_of(before: Record, after: Record) -> Edit | None:
     if not changed:
         return None
     return Edit(
-        Deed.EDIT, before.id, before.revision, {name: old[name] for name in changed}, {n: new[n] for n in changed}
+        EditKind.EDIT, before.id, before.revision, {name: old[name] for name in changed}, {n: new[n] for n in changed}
     )
 
 
 def added(row: Record) -> Edit:
     """The edit that adds a row."""
-    return Edit(Deed.ADD, row.id, after=asdict(row))
+    return Edit(EditKind.ADD, row.id, after=asdict(row))
 
 
 def deleted(row: Record) -> Edit:
     """The edit that deletes a row."""
-    return Edit(Deed.DELETE, row.id, row.revision, before=asdict(row))
+    return Edit(EditKind.DELETE, row.id, row.revision, before=asdict(row))
 
 
 def taken_back(row: Record, edit: Edit) -> tuple[Record, list[str]]:
@@ -92,14 +92,14 @@ def no_place(edit: Edit, there: Record | None, answering: Mapping[str, Record | 
     other = answering[row.key]
     if row.is_current and other is not None:
         return f"its call is answered by {other.id!r} already; change that one"
-    if edit.deed is Deed.ADD and cutoff is not None and row.created_at <= cutoff:
+    if edit.deed is EditKind.ADD and cutoff is not None and row.created_at <= cutoff:
         return "it was created before everything in this namespace was deleted; leave created_at out"
     return ""
 
 
 def restorable(edit: Edit, where: Sequence[Condition]) -> bool:
     """Whether the edit of a row that is gone is kept when what meets these conditions is erased."""
-    columns = edit.before if edit.deed is Deed.DELETE else None
+    columns = edit.before if edit.deed is EditKind.DELETE else None
     return columns is not None and not all(holds(condition, Record(**columns)) for condition in where)
 
 

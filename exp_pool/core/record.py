@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 from exp_pool.core.experience import MISSING, Experience, ExperienceKind, Metric, Origin, Score, Step, Trust, json_form
+from exp_pool.core.identity.argument_source import AND_ARGUMENTS
 from exp_pool.core.identity.request_text import request_text, reuse_scope
-from exp_pool.core.identity.value_source import AND_ARGUMENTS
 from exp_pool.core.values.annotated import form_of
 from exp_pool.core.values.codec_stamp import ANNOTATED, is_typed, read_stamp
 from exp_pool.core.values.encoding import dumps, json_dumps, loads

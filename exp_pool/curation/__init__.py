@@ -25,7 +25,7 @@ from exp_pool.curation.insights import distill
 from exp_pool.curation.reruns import RerunOutcome as Outcome
 from exp_pool.curation.reruns import Verification, Verified, verify
 from exp_pool.curation.review import clusters, conflicts, coverage, descendants, duplicates, low_scores, outliers, stale
-from exp_pool.stores.change_notes import ChangeNote
+from exp_pool.stores.change_history import ChangeNote
 
 __all__ = [
     "NONE",

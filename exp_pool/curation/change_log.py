@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from exp_pool.core.edits import Deed, Edit, taken_back
+from exp_pool.core.edits import Edit, EditKind, taken_back
 from exp_pool.core.experience import new_id
 from exp_pool.core.record import Record
 from exp_pool.curation.change_set import Change, planned
@@ -15,7 +15,7 @@ from exp_pool.curation.frame_diff import diff
 from exp_pool.curation.frames import recover_unfinished
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.runtime.clock import now, now_us
-from exp_pool.stores.change_notes import ChangeNote, ChangeStatus
+from exp_pool.stores.change_history import ChangeNote, ChangeStatus
 from exp_pool.stores.journal import some
 from exp_pool.stores.pages import rows_by_id
 
@@ -95,7 +95,7 @@ def undo(manager: ExpManager, change_id: str, *, who: str | None = None, why: st
     if erased := note.added + note.changed + note.deleted - len(edits):
         trouble[f"{erased} of its experiences"] = "erased since"
     pairs = list(_reversed(pool, note, edits, trouble))
-    restored = frozenset(edit.id for edit in edits if edit.deed is Deed.DELETE)
+    restored = frozenset(edit.id for edit in edits if edit.deed is EditKind.DELETE)
     change = planned(pool.namespace, "undo", pairs, restored=restored)
     trouble |= pool.journal.obstacles(change.edits)
     if trouble and not partly:
@@ -120,13 +120,13 @@ def _reversed(
     undone |= {each.id for each in notes if each.of in undone}  # and what undid them: both together are nothing
     rows = rows_by_id(pool.store, pool.namespace, [edit.id for edit in edits])
     for edit, (_, row) in zip(edits, rows, strict=True):
-        if edit.deed is Deed.DELETE:
+        if edit.deed is EditKind.DELETE:
             was = Record(**(edit.before or {}))
             due = now_us() if was.is_current else None
             yield None, replace(was, revision=was.revision + 2, embed_due=due, embed_tries=0)
         elif row is None:
             trouble[edit.id] = "it was deleted since"
-        elif edit.deed is Deed.EDIT:
+        elif edit.deed is EditKind.EDIT:
             was, theirs = taken_back(row, edit)
             if theirs:
                 trouble[edit.id] = f"others changed {', '.join(sorted(theirs))} since"
@@ -223,9 +223,9 @@ def commit(pool: Pool, change: Change, *, who: str | None, why: str, of: str | N
         who=_user() if who is None else who,
         why=why,
         what=change.what,
-        added=deeds.count(Deed.ADD) + deeds.count(Deed.RESTORE),
-        changed=deeds.count(Deed.EDIT),
-        deleted=deeds.count(Deed.DELETE),
+        added=deeds.count(EditKind.ADD) + deeds.count(EditKind.RESTORE),
+        changed=deeds.count(EditKind.EDIT),
+        deleted=deeds.count(EditKind.DELETE),
         of=of,
     )
     kept = pool.editor.change(note, change.edits)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from exp_pool.core.edits import Deed, Edit, added, deleted, edit_of
+from exp_pool.core.edits import Edit, EditKind, added, deleted, edit_of
 from exp_pool.core.experience import MISSING, Experience
 from exp_pool.core.record import Record, to_experience
 from exp_pool.core.values.deep_equal import difference
@@ -125,7 +125,7 @@ def planned(
         what: the step: apply, undo, merge, distill, relabel, quarantine, promote.
         pairs: of each row the state before and after; None before: it is added, None after: it is deleted.
         stale: by id, why a row of the frame cannot be changed.
-        restored: ids of added rows that existed before: `Deed.RESTORE`.
+        restored: ids of added rows that existed before: `EditKind.RESTORE`.
     """
     edits: list[Edit] = []
     new, gone = [], []
@@ -134,7 +134,7 @@ def planned(
     for before, after in pairs:
         if before is None and after is not None:
             edit = added(after)
-            edits.append(replace(edit, deed=Deed.RESTORE) if after.id in restored else edit)
+            edits.append(replace(edit, deed=EditKind.RESTORE) if after.id in restored else edit)
             new.append(to_experience(after))
         elif after is None and before is not None:
             edits.append(deleted(before))

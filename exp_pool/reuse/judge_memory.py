@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from exp_pool.reuse.acceptance import NOTHING, AcceptanceRule, chosen
 from exp_pool.reuse.bound import Bound
 from exp_pool.reuse.classifier import PairClassifier, fit
-from exp_pool.reuse.drift import Alarm
+from exp_pool.reuse.drift import DriftDetector
 from exp_pool.reuse.pair_features import PairFeatures
 from exp_pool.reuse.training_examples import Answers, Label, parsed
 
@@ -74,7 +74,7 @@ class JudgeMemory:
     calibration: list[Counter[str]] = field(default_factory=lambda: [Counter() for _ in range(_BINS)])
     marked: dict[str, Any] | None = None
     since_mark: int = 0
-    _alarm: Alarm = field(default_factory=Alarm)
+    _alarm: DriftDetector = field(default_factory=DriftDetector)
     _new: int = 0  # labels since the model was fitted
     _fitted: tuple[Label, ...] = ()  # labels that the model was fitted to
     _predicted: np.ndarray | None = None  # of each of these, as predicted without it
@@ -178,7 +178,7 @@ class JudgeMemory:
         self.labels.clear()
         self._new, self._fitted, self._predicted = 0, (), None
         self.model, self.rule, self._rule_spend = None, NOTHING, -1.0
-        self._alarm = Alarm()
+        self._alarm = DriftDetector()
 
     # What follows from it
 

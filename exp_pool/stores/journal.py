@@ -25,13 +25,13 @@ from typing import Any
 
 from exp_pool.core.contracts.plugs import Put, PutMode, PutStatus, RecordStore
 from exp_pool.core.contracts.rows import audit_entry, audit_log
-from exp_pool.core.edits import Deed, Edit, batches, no_place, restorable, row_of, taken_back
+from exp_pool.core.edits import Edit, EditKind, batches, no_place, restorable, row_of, taken_back
 from exp_pool.core.experience import new_id
 from exp_pool.core.filters import Condition
 from exp_pool.core.values.encoding import loads
 from exp_pool.errors import ConflictError, ExpPoolError, StoreError
 from exp_pool.runtime.clock import monotonic
-from exp_pool.stores.change_notes import (
+from exp_pool.stores.change_history import (
     NAME,
     ChangeNote,
     ChangeNotes,
@@ -88,11 +88,11 @@ class Journal(ChangeNotes):
         cutoff = self._store.cleared_at(self._namespace)
         for batch in batches(edits):
             there = self._rows([edit.id for edit in batch])
-            arriving = [edit for edit in batch if edit.deed in (Deed.ADD, Deed.RESTORE)]
+            arriving = [edit for edit in batch if edit.deed in (EditKind.ADD, EditKind.RESTORE)]
             keys = [str((edit.after or {})["key"]) for edit in arriving]
             answering = dict(zip(keys, self._store.get_many(self._namespace, keys), strict=True))
             for edit in batch:
-                if edit.deed in (Deed.ADD, Deed.RESTORE):
+                if edit.deed in (EditKind.ADD, EditKind.RESTORE):
                     reason = no_place(edit, there.get(edit.id), answering, cutoff)
                 elif edit.id not in there:
                     reason = "it was deleted meanwhile"
@@ -118,7 +118,7 @@ class Journal(ChangeNotes):
 
     def forget(self, id_: str) -> list[str]:
         """Drop a change's journal, so that it cannot be undone; the ids of rows that it deleted for good."""
-        gone = [edit.id for edit in self.edits(id_) if edit.deed is Deed.DELETE]
+        gone = [edit.id for edit in self.edits(id_) if edit.deed is EditKind.DELETE]
         there = self._rows(gone)
         self._store.drop_logs(self._namespace, [journal_name(id_)])
         return [id_ for id_ in gone if id_ not in there]
@@ -145,7 +145,7 @@ class Journal(ChangeNotes):
             for batch in batches(self.edits(id_)):
                 there = stay | self._rows([edit.id for edit in batch]).keys()
                 for edit in batch:
-                    matches = edit.deed is Deed.DELETE and not restorable(edit, where)
+                    matches = edit.deed is EditKind.DELETE and not restorable(edit, where)
                     (kept if edit.id in there and not matches else dropped).append(edit)
             if dropped:
                 self._store.drop_logs(self._namespace, [journal_name(id_)])
@@ -159,7 +159,7 @@ class Journal(ChangeNotes):
         revision = self._set(note, Phase.JOURNALLING, self._revision())
         self._write(journal_name(note.id), edits, renew)
         revision = self._set(note, Phase.APPLYING, revision)
-        for batch in batches(edit for edit in edits if edit.deed in (Deed.EDIT, Deed.DELETE)):
+        for batch in batches(edit for edit in edits if edit.deed in (EditKind.EDIT, EditKind.DELETE)):
             renew()
             self._edit(batch)
         revision = self._set(note, Phase.FINISHING, revision)
@@ -171,7 +171,7 @@ class Journal(ChangeNotes):
         rows = self._rows([edit.id for edit in edits])
         puts = [
             Put(
-                replace(rows[edit.id], **(edit.after or {})) if edit.deed is Deed.EDIT else rows[edit.id],
+                replace(rows[edit.id], **(edit.after or {})) if edit.deed is EditKind.EDIT else rows[edit.id],
                 PutMode.UPDATE,
                 expected_revision=edit.revision,
             )
@@ -193,11 +193,11 @@ class Journal(ChangeNotes):
         for batch in batches(edits):
             renew()
             # A row that was added and deleted since stays deleted; one that is restored is a deleted one.
-            modes = {Deed.ADD: PutMode.REPLICATE, Deed.RESTORE: PutMode.INSERT}
+            modes = {EditKind.ADD: PutMode.REPLICATE, EditKind.RESTORE: PutMode.INSERT}
             puts = [Put(row_of(edit), modes[edit.deed]) for edit in batch if edit.deed in modes]
             if puts:
                 self._store.put_many(puts)
-            gone = [edit.id for edit in batch if edit.deed is Deed.DELETE]
+            gone = [edit.id for edit in batch if edit.deed is EditKind.DELETE]
             if gone:
                 renew()  # nothing refuses a late deletion
                 self._store.delete_many(self._namespace, gone)
@@ -209,7 +209,7 @@ class Journal(ChangeNotes):
         if again and any(loads(text).get("change") == note.id for text in self._log(name)):
             return
         detail: dict[str, Any] = {"change": note.id, "who": note.who, "why": note.why, "deed": edit.deed.value}
-        if edit.deed is Deed.EDIT:
+        if edit.deed is EditKind.EDIT:
             detail["fields"] = sorted(edit.after or {})
             if "trust" in (edit.after or {}):
                 detail["trust"] = (edit.after or {})["trust"]  # nodes that exchange snapshots settle it by this
@@ -244,7 +244,7 @@ class Journal(ChangeNotes):
             return self._close(replace(note, standing=ChangeStatus.APPLIED), revision)
         if open_.phase is not Phase.JOURNALLING:
             revision = self._set(note, Phase.TAKING_BACK, revision)
-            for batch in batches(e for e in self.edits(note.id) if e.deed in (Deed.EDIT, Deed.DELETE)):
+            for batch in batches(e for e in self.edits(note.id) if e.deed in (EditKind.EDIT, EditKind.DELETE)):
                 renew()
                 self._take_back(batch)
         self._store.drop_logs(self._namespace, [journal_name(note.id)])
@@ -257,7 +257,7 @@ class Journal(ChangeNotes):
             puts = []
             for id_, row in self._rows(list(left)).items():
                 edit = left[id_]
-                was = taken_back(row, edit)[0] if edit.deed is Deed.EDIT else row
+                was = taken_back(row, edit)[0] if edit.deed is EditKind.EDIT else row
                 if was != row or row.revision == edit.revision:
                     puts.append(Put(was, PutMode.UPDATE, expected_revision=row.revision))
             statuses = self._store.put_many(puts) if puts else []

@@ -96,7 +96,7 @@ def order_of(value: float | str | None) -> tuple[bool, float | str]:
     return (value is not None, value if value is not None else 0)
 
 
-def turn(row: Record, order: EvictionOrder, now: int) -> tuple[int, ...]:
+def eviction_sort_key(row: Record, order: EvictionOrder, now: int) -> tuple[int, ...]:
     """Sort key of rows for eviction, the first to be evicted first; ties stay in the order of insertion.
 
     Args:

@@ -12,23 +12,23 @@ from exp_pool.calls.lookup import lookup
 from exp_pool.calls.policy import Mode, Policy
 from exp_pool.calls.request import bind_call
 from exp_pool.calls.steps import (
-    Ask,
     AskFeeds,
     AskJudge,
     CallResult,
-    Claim,
+    CallUserCallback,
     Claimed,
+    ClaimLease,
+    Coalesce,
     Coalesced,
     Degraded,
     Explain,
     FindSimilar,
     Found,
     HasWaiters,
+    LogRun,
     LookUp,
     NotFound,
-    Once,
     Outcome,
-    Ran,
     Run,
     Shared,
     StoreRow,
@@ -65,7 +65,7 @@ def drive(call, *results):
     try:
         step = next(call)
         while True:
-            if isinstance(step, Ran):  # for the log; it has no result
+            if isinstance(step, LogRun):  # for the log; it has no result
                 step = call.send(None)
                 continue
             steps.append(step)
@@ -350,7 +350,7 @@ def test_of_identical_calls_one_drives_the_flow_and_the_others_get_copies():
     steps, result = drive(
         flow(REQUEST, TOGETHER), ..., Shared(CallResult(Answer([1], "id"), encoded=("[1]", "json")), led=False), None
     )
-    assert kinds(steps) == [AskFeeds, Once, Coalesced]
+    assert kinds(steps) == [AskFeeds, Coalesce, Coalesced]
     assert (result.answer.value, result.answer.id, result.answer.found_by) == ([1], "id", "coalesced")
     led = CallResult(Answer([1]))
     _, result = drive(flow(REQUEST, TOGETHER), ..., Shared(led, led=True))
@@ -362,17 +362,17 @@ def test_the_part_driven_once_claims_the_key_and_writes_under_the_lease():
     assert isinstance(call.send(None), AskFeeds)
     once = call.send(...)
     steps, result = drive(once.part(), Claimed(lease=LEASE), None, Outcome("x"), True)
-    assert kinds(steps) == [Claim, NotFound, Run, StoreRow]
+    assert kinds(steps) == [ClaimLease, NotFound, Run, StoreRow]
     assert steps[-1].lease is LEASE
     assert result.encoded == ('"x"', "json")
     steps, result = drive(once.part(), Claimed(record()), None)
-    assert kinds(steps) == [Claim, Found]
+    assert kinds(steps) == [ClaimLease, Found]
 
 
 @pytest.mark.parametrize("shared", [None, Shared(CallResult(Answer(object())), led=False)], ids=["alone", "no copy"])
 def test_who_cannot_share_goes_alone_without_a_lease(shared):
     steps, result = drive(flow(REQUEST, TOGETHER), ..., shared, None, None, Outcome("x"), True)
-    assert kinds(steps) == [AskFeeds, Once, LookUp, NotFound, Run, StoreRow]
+    assert kinds(steps) == [AskFeeds, Coalesce, LookUp, NotFound, Run, StoreRow]
     assert steps[-1].lease is None
     assert result.answer.value == "x"
 
@@ -380,7 +380,7 @@ def test_who_cannot_share_goes_alone_without_a_lease(shared):
 def test_a_copy_that_cannot_be_read_is_trouble_and_the_call_goes_alone():
     broken = Shared(CallResult(Answer(1), encoded=("{", "json")), led=False)
     steps, _ = drive(flow(REQUEST, TOGETHER), ..., broken, None, None, None, Outcome("x"), True)
-    assert kinds(steps) == [AskFeeds, Once, Degraded, LookUp, NotFound, Run, StoreRow]
+    assert kinds(steps) == [AskFeeds, Coalesce, Degraded, LookUp, NotFound, Run, StoreRow]
 
 
 def test_an_exception_reaches_those_who_wait_as_their_own():
@@ -405,7 +405,7 @@ def test_a_row_of_another_type_counts_as_if_it_were_not_there():
     call = flow(REQUEST, replace(TOGETHER, codec=OfModels()))
     next(call)
     steps, result = drive(call.send(...).part(), Claimed(other), Claimed(lease=LEASE), None, Outcome(5), True)
-    assert kinds(steps) == [Claim, Claim, NotFound, Run, StoreRow]
+    assert kinds(steps) == [ClaimLease, ClaimLease, NotFound, Run, StoreRow]
     assert steps[1].passing == "other"
     assert steps[-1].lease is LEASE
 
@@ -426,7 +426,7 @@ def test_an_answer_that_is_not_to_be_stored_still_reaches_those_who_wait():
     next(call)
     part = call.send(...).part
     steps, result = drive(part(), Claimed(lease=LEASE), None, Outcome("x"), False, True)
-    assert kinds(steps) == [Claim, NotFound, Run, Ask, HasWaiters]
+    assert kinds(steps) == [ClaimLease, NotFound, Run, CallUserCallback, HasWaiters]
     assert (result.answer.id, result.encoded) == (None, ('"x"', "json"))
     steps, result = drive(part(), Claimed(lease=LEASE), None, Outcome("x"), False, False)
     assert (result.answer.value, result.encoded) == ("x", None), "there is nobody to encode it for"
@@ -436,13 +436,13 @@ def test_stale_is_served_while_somebody_renews_it_here_or_in_another_process():
     policy = replace(TOGETHER, ttl=Ttl(60, stale="1w"))
     old = record(expires_at=record().created_at)
     steps, result = drive(flow(REQUEST, policy), ..., None, old, None)
-    assert kinds(steps) == [AskFeeds, Once, LookUp, Found]
+    assert kinds(steps) == [AskFeeds, Coalesce, LookUp, Found]
     assert not steps[1].wait
     assert result.answer.value == "hello"
     call = flow(REQUEST, policy)
     next(call)
     steps, result = drive(call.send(...).part(), Claimed(busy=True), old, None)
-    assert kinds(steps) == [Claim, LookUp, Found]
+    assert kinds(steps) == [ClaimLease, LookUp, Found]
 
 
 def test_too_stale_is_waited_for():
@@ -450,7 +450,7 @@ def test_too_stale_is_waited_for():
     old = record(expires_at=1)
     shared = Shared(CallResult(Answer(1), encoded=("1", "json")), led=False)
     steps, result = drive(flow(REQUEST, policy), ..., None, old, shared, None)
-    assert kinds(steps) == [AskFeeds, Once, LookUp, Once, Coalesced]
+    assert kinds(steps) == [AskFeeds, Coalesce, LookUp, Coalesce, Coalesced]
     assert result.answer.value == 1
 
 
@@ -485,7 +485,7 @@ def test_in_replay_a_miss_is_an_error_and_nothing_runs():
 def test_the_ttl_may_depend_on_the_response():
     policy = replace(ALONE, ttl=lambda value: "1m" if value == "x" else None)
     steps, _ = drive(flow(REQUEST, policy), ..., None, None, Outcome("x"), "1m", True)
-    assert kinds(steps)[-2:] == [Ask, StoreRow]
+    assert kinds(steps)[-2:] == [CallUserCallback, StoreRow]
     assert steps[-1].record.expires_at - steps[-1].record.created_at == 60_000_000
 
 
@@ -510,5 +510,5 @@ def test_jitter_shortens_only():
 def test_what_another_functions_judge_found_is_not_taken_over(policy, found_by):
     reused = CallResult(Answer(1, "id", found_by), encoded=("1", "json"))
     steps, result = drive(flow(REQUEST, policy), ..., Shared(reused, led=False), None, None, Outcome("x"), True)
-    assert kinds(steps) == [AskFeeds, Once, LookUp, NotFound, Run, StoreRow]
+    assert kinds(steps) == [AskFeeds, Coalesce, LookUp, NotFound, Run, StoreRow]
     assert result.answer.value == "x"

@@ -19,15 +19,15 @@ from exp_pool.calls.drivers.run import FunctionRun
 from exp_pool.calls.drivers.services import CallServices
 from exp_pool.calls.drivers.single_flight import Flight
 from exp_pool.calls.steps import (
-    Ask,
     CallResult,
-    Claim,
+    CallUserCallback,
     Claimed,
+    ClaimLease,
+    Coalesce,
     FindSimilar,
     Flow,
     FlowStep,
     NotFound,
-    Once,
     Outcome,
     Renew,
     Run,
@@ -102,9 +102,9 @@ class Driver:
         match step:
             case Run():
                 return await self._run(step)
-            case Once():
-                return await self._once(step)
-            case Claim():
+            case Coalesce():
+                return await self._coalesce(step)
+            case ClaimLease():
                 return await self._claim(step)
             case StartRefinement(request):
                 refinement, task = refine_as_task(step, self.drive)
@@ -112,7 +112,7 @@ class Driver:
                 return refinement
             case Renew():
                 return self.services.renewals.as_task(step, self.drive)
-            case Ask(question, arguments):
+            case CallUserCallback(question, arguments):
                 answer = question(*arguments)
                 return await answer if inspect.isawaitable(answer) else answer
             case FindSimilar():
@@ -138,7 +138,7 @@ class Driver:
             await done_or_late(made, search.patience())
         return await hop(self.threads, self.services.perform, step)
 
-    async def _claim(self, step: Claim) -> Claimed:
+    async def _claim(self, step: ClaimLease) -> Claimed:
         claimed: Claimed = await self._by_services(step)
         if claimed.busy and step.wait:
             for seconds in self.services.leases.waits(nested=len(single_flight.inside()) > 1):
@@ -150,7 +150,7 @@ class Driver:
 
     # Single flight
 
-    async def _once(self, step: Once) -> Shared | None:
+    async def _coalesce(self, step: Coalesce) -> Shared | None:
         while True:
             flight, leads = self.services.flights.join(step, asyncio.get_running_loop())
             if leads:
@@ -166,7 +166,7 @@ class Driver:
             if result is not None:
                 return Shared(result, led=False)
 
-    async def _lead(self, step: Once, flight: Flight) -> CallResult:
+    async def _lead(self, step: Coalesce, flight: Flight) -> CallResult:
         """Drive the part: up to the function as the caller, from there on as a task that others depend on, too."""
         flow, task = step.part(), None
         result: CallResult | None = None
@@ -188,7 +188,7 @@ class Driver:
         shared: CallResult = await task.result()
         return shared
 
-    async def _fly(self, step: Once, flight: Flight, flow: Flow[CallResult], run: Run) -> CallResult:
+    async def _fly(self, step: Coalesce, flight: Flight, flow: Flow[CallResult], run: Run) -> CallResult:
         result: CallResult | None = None
         try:
             result = returned = (await self.advance(flow, result=await self._run(run))).value
@@ -197,7 +197,7 @@ class Driver:
         finally:
             self._over(step, flight, flow, result)
 
-    def _over(self, step: Once, flight: Flight, flow: Flow[CallResult], result: CallResult | None) -> None:
+    def _over(self, step: Coalesce, flight: Flight, flow: Flow[CallResult], result: CallResult | None) -> None:
         flow.close()
         self.services.complete(step, flight, result)
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from exp_pool.calls.drivers.aio import Driver, End
 from exp_pool.calls.drivers.single_flight import Flight, lead_in, soon, waiting_for
-from exp_pool.calls.drivers.stream_buffer import Reader, SameCall, StreamBuffer
-from exp_pool.calls.drivers.streams import GoAlone
+from exp_pool.calls.drivers.stream_buffer import CallStreamState, Reader, StreamBuffer
+from exp_pool.calls.drivers.streams import FallBackToOwnRun
 from exp_pool.calls.flow import own_exception
 from exp_pool.calls.request import Request
 from exp_pool.calls.steps import CallResult, Coalesced, Flow, NotFound, Run
@@ -116,7 +116,7 @@ async def _read(
             except BaseException as err:
                 thrown = err
         return
-    except GoAlone:
+    except FallBackToOwnRun:
         if thrown is not None:
             raise thrown from None
     finally:
@@ -136,7 +136,9 @@ class AsyncStream:
         same: what streams of the same call share.
     """
 
-    def __init__(self, flow: Flow[CallResult], run: Run, driver: Driver, buffer: StreamBuffer, same: SameCall) -> None:
+    def __init__(
+        self, flow: Flow[CallResult], run: Run, driver: Driver, buffer: StreamBuffer, same: CallStreamState
+    ) -> None:
         self.buffer = buffer
         self._same = same
         self._loop = asyncio.get_running_loop()
@@ -192,7 +194,7 @@ class AsyncStream:
             thrown: what it threw.
 
         Raises:
-            GoAlone: the reader has to run the function itself, from its position.
+            FallBackToOwnRun: the reader has to run the function itself, from its position.
         """
         news = asyncio.Event()
         with waiting_for(self.flight, blocking=False) as may_wait:
@@ -200,14 +202,14 @@ class AsyncStream:
                 with self._lock:
                     if sent is not None or thrown is not None:
                         if not self.buffer.sole(reader):
-                            raise GoAlone
+                            raise FallBackToOwnRun
                         self._sent, self._thrown, sent, thrown = sent, thrown, None, None
                     if reader.position < self.buffer.length:
                         return True
                     if self.buffer.over:
                         return self._end(reader)
                     if not may_wait or self.flight.lost:
-                        raise GoAlone
+                        raise FallBackToOwnRun
                     self._wanted = max(self._wanted, reader.position + 1)
                     news.clear()
                     self._news.append((asyncio.get_running_loop(), news))
@@ -226,7 +228,7 @@ class AsyncStream:
             raise error
         if isinstance(error, Exception):
             raise own_exception(error)
-        raise GoAlone  # a cancellation that was not meant for this reader
+        raise FallBackToOwnRun  # a cancellation that was not meant for this reader
 
     def _publish_news(self) -> None:
         news, self._news = self._news, []

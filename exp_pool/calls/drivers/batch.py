@@ -18,7 +18,7 @@ from exp_pool.calls.drivers.aio import Driver, InOwnTask
 from exp_pool.calls.drivers.run import FunctionRun
 from exp_pool.calls.drivers.services import CallServices
 from exp_pool.calls.drivers.single_flight import Flight
-from exp_pool.calls.steps import CallResult, Flow, FlowStep, Once, Outcome, Run, Shared
+from exp_pool.calls.steps import CallResult, Coalesce, Flow, FlowStep, Outcome, Run, Shared
 from exp_pool.core.capture import Capture
 from exp_pool.core.results import Answer
 from exp_pool.core.values.batch_values import ApartError, Part, Split, parts_of
@@ -32,7 +32,7 @@ class Item:
     key: str = ""
     flow: Flow[CallResult] | None = None
     outer: Flow[CallResult] | None = None  # while `flow` is a part of it that is driven once
-    once: Once | None = None
+    once: Coalesce | None = None
     flight: Flight | None = None
     waits: bool = False
     result: CallResult | None = None
@@ -84,7 +84,7 @@ class Batch:
     word: str | None = None
 
     @property
-    def led(self) -> list[tuple[Once, Flight]]:
+    def led(self) -> list[tuple[Coalesce, Flight]]:
         """The flights that this batch leads and that have not completed."""
         return [
             (i.once, i.flight) for i in self.items if i.once and i.flight and not i.waits and not i.flight.completed
@@ -114,7 +114,7 @@ class Batch:
             return
         step = next(item.flow)
         while not isinstance(step, Run):
-            if isinstance(step, Once):
+            if isinstance(step, Coalesce):
                 flight, leads = self.services.flights.join(step, self.loop)
                 if not leads:
                     item.once, item.flight, item.waits = step, flight, True
@@ -215,7 +215,7 @@ class Batch:
         except StopIteration as end:
             item.result = end.value
             return
-        while step is not None and not isinstance(step, Once | Run):
+        while step is not None and not isinstance(step, Coalesce | Run):
             step = yield from self._advance(item, step)
         if step is not None:  # there is no copy to be had
             item.flow.close()

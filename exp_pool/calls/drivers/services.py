@@ -22,7 +22,8 @@ from exp_pool.calls.steps import (
     AskFeeds,
     AskJudge,
     CallResult,
-    Claim,
+    ClaimLease,
+    Coalesce,
     Coalesced,
     Degraded,
     Explain,
@@ -30,12 +31,11 @@ from exp_pool.calls.steps import (
     FlowStep,
     Found,
     HasWaiters,
+    LogRun,
     LookUp,
     NotFound,
-    Once,
-    Outdated,
-    Ran,
     Recall,
+    ReportStaleSource,
     ScoreRow,
     StoreRow,
     TrainJudge,
@@ -106,9 +106,9 @@ class CallServices:
     def quick(self, step: FlowStep) -> bool:
         """Whether the step needs no wait for I/O, so that an event loop may perform it itself."""
         match step:
-            case Found() | HasWaiters() | Coalesced() | NotFound() | Ran() | Degraded() | Recall() | TrainJudge():
+            case Found() | HasWaiters() | Coalesced() | NotFound() | LogRun() | Degraded() | Recall() | TrainJudge():
                 return True
-            case LookUp() | Claim() | StoreRow():
+            case LookUp() | ClaimLease() | StoreRow():
                 return not self.store.capabilities.blocking
             case AskFeeds():
                 return not self.feeds
@@ -120,9 +120,9 @@ class CallServices:
         match step:
             case LookUp(request):
                 return self.store.get_many(request.namespace, [request.key])[0]
-            case Claim(request):
+            case ClaimLease(request):
                 return self.leases.claim(request.namespace, request.key, step.passing)
-            case Outdated(request):
+            case ReportStaleSource(request):
                 return self.outdated(request)
             case Found():
                 return self._found(step)
@@ -133,7 +133,7 @@ class CallServices:
             case NotFound(request):
                 self.counters.called(request.function, "misses")
                 return self.notify(Event(EventKind.MISS, request.namespace, request.function, request.key))
-            case Ran(request, outcome):
+            case LogRun(request, outcome):
                 capture = outcome.capture
                 strategy = capture.strategy or ("premium" if outcome.refined else None)
                 return request.log_record(strategy, capture.model, lambda: outcome.value).write()
@@ -163,7 +163,7 @@ class CallServices:
             case _:
                 raise TypeError(f"{type(step).__name__} is no step that services perform")
 
-    def complete(self, step: Once, flight: Flight, result: CallResult | None) -> None:
+    def complete(self, step: Coalesce, flight: Flight, result: CallResult | None) -> None:
         """A flight is over: give back the lease that it still holds, then wake its waiters. Idempotent.
 
         In this order, or the next flight of the key might already hold a lease of its own.

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import TypeAlias
 
 from exp_pool.calls.request import Request
-from exp_pool.calls.steps import CallResult, Once
+from exp_pool.calls.steps import CallResult, Coalesce
 from exp_pool.runtime.forks import reinit_after_fork
 
 _LOOK_S = 1.0  # how often those who wait look whether the leader is still there
@@ -116,7 +116,7 @@ class Flights:
         self._lock = threading.Lock()
         self._flights: dict[Ref, Flight] = {}
 
-    def join(self, step: Once, loop: asyncio.AbstractEventLoop | None = None) -> tuple[Flight, bool]:
+    def join(self, step: Coalesce, loop: asyncio.AbstractEventLoop | None = None) -> tuple[Flight, bool]:
         """The flight of this call, and whether the caller leads it. Whoever does not has to `leave` it in the end."""
         ref = (step.request.run, step.write)
         with self._lock:
@@ -133,7 +133,7 @@ class Flights:
             flight = self._flights.get((request.run, True))
             return flight is not None and flight.waiters > 1
 
-    def leave(self, step: Once, flight: Flight) -> bool:
+    def leave(self, step: Coalesce, flight: Flight) -> bool:
         """The caller no longer wants the result; whether it was the last one. Nobody joins after the last."""
         ref = (step.request.run, step.write)
         with self._lock:
@@ -143,7 +143,7 @@ class Flights:
                 del self._flights[ref]
         return last
 
-    def complete(self, step: Once, flight: Flight, result: CallResult | None) -> None:
+    def complete(self, step: Coalesce, flight: Flight, result: CallResult | None) -> None:
         """End a flight and give its result to all waiters.
 
         Args:

@@ -204,7 +204,7 @@ class StreamCodec(ResponseCodec):
         return self.items.problem
 
 
-class SameCall:
+class CallStreamState:
     """What the streams of one call share with those who look for its answer: whether one was `stored` meanwhile."""
 
     __slots__ = ("__weakref__", "stored")
@@ -219,11 +219,11 @@ class SameCall:
 
 
 @dataclass(slots=True)
-class Look:
+class PendingLookup:
     """Somebody looks for the answer of a call, and knows of the streams that were stored up to `seen`."""
 
     ref: _Ref
-    same: SameCall
+    same: CallStreamState
     seen: object
 
 
@@ -234,16 +234,16 @@ class Streams:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[_Ref, Any] = {}
-        self._same: WeakValueDictionary[_Ref, SameCall] = WeakValueDictionary()
+        self._same: WeakValueDictionary[_Ref, CallStreamState] = WeakValueDictionary()
 
-    def look(self, request: Request, kind: type[Shareable]) -> Look:
+    def look(self, request: Request, kind: type[Shareable]) -> PendingLookup:
         """To be asked for before the answer is looked up."""
         ref = (request.run, kind)
         with self._lock:
-            same = self._same.setdefault(ref, SameCall())
-            return Look(ref, same, same.stored)
+            same = self._same.setdefault(ref, CallStreamState())
+            return PendingLookup(ref, same, same.stored)
 
-    def join(self, look: Look, begin: Callable[[SameCall], _S]) -> tuple[_S, Reader] | None:
+    def join(self, look: PendingLookup, begin: Callable[[CallStreamState], _S]) -> tuple[_S, Reader] | None:
         """The stream of this call and a reader of it; a new stream where none can be joined.
 
         None where one was stored since the look: then the answer is to be looked up once more.

@@ -16,7 +16,7 @@ from typing import Any
 from exp_pool.calls.drivers import sync
 from exp_pool.calls.drivers.services import CallServices
 from exp_pool.calls.drivers.single_flight import Flight, lead_in, waiting_for
-from exp_pool.calls.drivers.stream_buffer import Reader, SameCall, StreamBuffer
+from exp_pool.calls.drivers.stream_buffer import CallStreamState, Reader, StreamBuffer
 from exp_pool.calls.flow import own_exception
 from exp_pool.calls.request import Request
 from exp_pool.calls.steps import CallResult, Coalesced, Flow, NotFound, Run
@@ -28,8 +28,8 @@ from exp_pool.runtime.clock import monotonic
 _LOOK_S = 1.0  # how often a reader that waits for another one's chunk looks up
 
 
-class GoAlone(Exception):  # noqa: N818  (no error: it never leaves this package)
-    """This reader cannot go on with the others."""
+class FallBackToOwnRun(Exception):  # noqa: N818  (no error: it never leaves this package)
+    """The reader cannot go on with the shared stream, and has to run the function itself."""
 
 
 def stream(
@@ -111,7 +111,7 @@ def _read(shared: Stream, reader: Reader, request: Request, function: Callable[.
             except BaseException as err:
                 thrown = err
         return shared.buffer.returned
-    except GoAlone:
+    except FallBackToOwnRun:
         if thrown is not None:
             raise thrown from None
     finally:
@@ -119,15 +119,15 @@ def _read(shared: Stream, reader: Reader, request: Request, function: Callable[.
     return (yield from _alone(request, function, reader.position, sent))
 
 
-class WatchedFlow:
+class RecordingFlow:
     """A flow whose result is remembered, to tell where the chunks came from."""
 
     def __init__(self, flow: Flow[CallResult]) -> None:
         self._flow = flow
         self._result: CallResult | None = None
 
-    def watched(self) -> Flow[CallResult]:
-        """The same flow."""
+    def recorded(self) -> Flow[CallResult]:
+        """Drives the flow and remembers its result."""
         try:
             self._result = yield from self._flow
             return self._result
@@ -160,7 +160,7 @@ class Stream:
         services: CallServices,
         function: Callable[..., Any],
         buffer: StreamBuffer,
-        same: SameCall,
+        same: CallStreamState,
     ) -> None:
         self.buffer = buffer
         self._same = same
@@ -213,11 +213,11 @@ class Stream:
             thrown: what it threw.
 
         Raises:
-            GoAlone: the reader has to run the function itself, from its position.
+            FallBackToOwnRun: the reader has to run the function itself, from its position.
         """
         with self._turn:
             if (sent is not None or thrown is not None) and not self.buffer.sole(reader):
-                raise GoAlone
+                raise FallBackToOwnRun
             while True:
                 if reader.position < self.buffer.length:
                     return True
@@ -228,7 +228,7 @@ class Stream:
                     break
                 with waiting_for(self.flight, blocking=True) as may_wait:
                     if not may_wait:
-                        raise GoAlone
+                        raise FallBackToOwnRun
                     self._turn.wait(_LOOK_S)
         return self._pull(sent, thrown)
 
@@ -238,7 +238,7 @@ class Stream:
             return False
         if isinstance(error, Exception):
             raise own_exception(error)
-        raise GoAlone  # whoever pulled was interrupted; that was not meant for this reader
+        raise FallBackToOwnRun  # whoever pulled was interrupted; that was not meant for this reader
 
     def _pull(self, sent: Any, thrown: BaseException | None) -> bool:
         """Read one chunk into the buffer; at the end store the answer, before readers see the end. Whether one came."""

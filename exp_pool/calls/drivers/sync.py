@@ -11,12 +11,12 @@ from exp_pool.calls.drivers.refinement import refine_on_thread
 from exp_pool.calls.drivers.run import FunctionRun
 from exp_pool.calls.drivers.services import CallServices
 from exp_pool.calls.steps import (
-    Ask,
-    Claim,
+    CallUserCallback,
     Claimed,
+    ClaimLease,
+    Coalesce,
     Flow,
     FlowStep,
-    Once,
     Renew,
     Run,
     Shared,
@@ -26,14 +26,14 @@ from exp_pool.runtime.async_bridge import resolve
 
 T = TypeVar("T")
 
-_PERFORMED_HERE = frozenset({Claim, StartRefinement, Renew, Ask})
+_PERFORMED_HERE = frozenset({ClaimLease, StartRefinement, Renew, CallUserCallback})
 
 
 def drive(flow: Flow[T], services: CallServices, function: Callable[..., Any]) -> T:
     """The flow's result. What a step raises is thrown into the flow, unless it ends the process.
 
-    Run and the parts of Once are performed in this frame, not by functions of their own: a function that calls itself
-    pays for each frame that stands in between. With one frame for each of them, recursion came 82 calls deep.
+    `Run` and the parts of `Coalesce` are performed in this frame, not by functions of their own: a function that calls
+    itself pays for each frame that stands in between. With one frame for each of them, recursion came 82 calls deep.
 
     Args:
         flow: the flow, not begun yet.
@@ -67,7 +67,7 @@ def drive(flow: Flow[T], services: CallServices, function: Callable[..., Any]) -
                     with FunctionRun() as run:
                         run.value = function(*step.request.args, **step.request.kwargs)
                     result = run.outcome
-                elif type(step) is Once:
+                elif type(step) is Coalesce:
                     result = _join(step, services)
                     if isinstance(result, single_flight.Flight):
                         parts.append(_Part(now, step, result))
@@ -92,7 +92,7 @@ class _Part:
 
     __slots__ = ("_flight", "_leading", "_step", "around")
 
-    def __init__(self, around: Flow[Any], step: Once, flight: single_flight.Flight) -> None:
+    def __init__(self, around: Flow[Any], step: Coalesce, flight: single_flight.Flight) -> None:
         self.around, self._step, self._flight = around, step, flight
         self._leading = single_flight.leading(flight)
         self._leading.__enter__()
@@ -116,7 +116,7 @@ def advance(flow: Flow[Any], step: FlowStep, services: CallServices, function: C
 
     Args:
         flow: the flow that has yielded the step.
-        step: what is performed; neither `Run` nor `Once`.
+        step: what is performed; neither `Run` nor `Coalesce`.
         services: the parts of the pool.
         function: what the flow of a refinement or renewal runs.
     """
@@ -131,12 +131,12 @@ def perform(step: FlowStep, services: CallServices, function: Callable[..., Any]
     """One step's result.
 
     Args:
-        step: what is performed; neither `Run` nor `Once`.
+        step: what is performed; neither `Run` nor `Coalesce`.
         services: the parts of the pool.
         function: what the flow of a refinement or renewal runs.
     """
     match step:
-        case Claim():
+        case ClaimLease():
             return _claim(step, services)
         case StartRefinement(request):
             refinement, ended = refine_on_thread(step, lambda flow: drive(flow, services, function))
@@ -144,13 +144,13 @@ def perform(step: FlowStep, services: CallServices, function: Callable[..., Any]
             return refinement
         case Renew():
             return services.renewals.on_thread(step, lambda flow: drive(flow, services, function))
-        case Ask(question, arguments):
+        case CallUserCallback(question, arguments):
             return resolve(question(*arguments))
         case _:
             return services.perform(step)
 
 
-def _join(step: Once, services: CallServices) -> single_flight.Flight | Shared | None:
+def _join(step: Coalesce, services: CallServices) -> single_flight.Flight | Shared | None:
     """The flight that this call leads; else the result of the identical call, or None where it must not wait."""
     while True:
         flight, leads = services.flights.join(step)
@@ -169,7 +169,7 @@ def _join(step: Once, services: CallServices) -> single_flight.Flight | Shared |
             return Shared(result, led=False)
 
 
-def _claim(step: Claim, services: CallServices) -> Claimed:
+def _claim(step: ClaimLease, services: CallServices) -> Claimed:
     claimed: Claimed = services.perform(step)
     if claimed.busy and step.wait:
         for seconds in services.leases.waits(nested=len(single_flight.inside()) > 1):

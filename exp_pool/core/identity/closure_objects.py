@@ -1,6 +1,6 @@
 """The part of a closed-over value that goes into the key: not what the function itself changes, nor locks.
 
-What is written and read counts as it was at first (`first_contents`): of a list that grows, of a memo, of an item. So
+What is written and read counts as it was at first (`initial_contents`): of a list that grows, of a memo, of an item. So
 do attributes that hold numbers or containers. Attributes that hold anything else count as they are before the call:
 they are settings, which others set, too.
 """
@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from inspect import getattr_static
 from typing import Any, TypeAlias
 
+from exp_pool.core.identity.argument_source import CONTAINERS, Known, source_of_class
 from exp_pool.core.identity.classes import NOTHING, has_attributes, is_plain, may_hold_unseen
 from exp_pool.core.identity.closure_changes import (
     ANY,
@@ -29,8 +30,7 @@ from exp_pool.core.identity.closure_changes import (
     Use,
     uses_of_self,
 )
-from exp_pool.core.identity.first_contents import WHOLE, beginning
-from exp_pool.core.identity.value_source import CONTAINERS, Known, source_of_class
+from exp_pool.core.identity.initial_contents import WHOLE, initial_contents_of
 from exp_pool.core.values.attributes import attributes_of
 
 Keyed: TypeAlias = Callable[[Any], Any]  # a value as it can be keyed
@@ -70,7 +70,7 @@ def left_of_variable(cell: types.CellType, value: Any, uses: frozenset[Use], kno
     """
     written = uses & _WRITTEN
     if written:
-        begun = beginning(cell, None, value, known)
+        begun = initial_contents_of(cell, None, value, known)
         if not begun.was_there or not _is_read(uses) or isinstance(value, numbers.Number):
             return NOTHING
         if begun.content is not NOTHING:
@@ -105,7 +105,7 @@ def _left_of_container(value: Any, cls: type, uses: frozenset[Use], known: Keyed
     grows = any(kind == "call" for kind, _ in uses) or ANY in items or bool((items or called) and cls is not dict)
     if grows:
         is_content = _is_read(uses) and not isinstance(value, io.IOBase)
-        return beginning(value, WHOLE, value, known).content if is_content else NOTHING
+        return initial_contents_of(value, WHOLE, value, known).content if is_content else NOTHING
     if not items:
         return value
     is_read = any(kind in ("read", "taken") for kind, _ in uses)
@@ -133,7 +133,7 @@ def _part(holder: Any, name: Any, item: Any, uses: Collection[Use], known: Keyed
             return NOTHING
         left = left_of(item, frozenset(uses), known)
         return NOTHING if type(left) is dict and not left else left
-    begun = beginning(holder, name, item, known)
+    begun = initial_contents_of(holder, name, item, known)
     is_number = isinstance(item, numbers.Number)
     is_counter = is_number and SUMMED in uses and REBOUND not in uses
     if item is NOTHING or not begun.was_there or not _is_read(uses) or is_counter:

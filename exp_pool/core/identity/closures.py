@@ -17,13 +17,13 @@ from collections.abc import Collection, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from exp_pool.core.identity.argument_source import CONTAINERS, Known, source_of, source_of_class, with_source
 from exp_pool.core.identity.arguments import CLOSURE
 from exp_pool.core.identity.classes import NOTHING, cells_of, has_attributes, is_plain, may_hold_unseen
 from exp_pool.core.identity.closure_changes import REBOUND, SUMMED, Use, uses_of
 from exp_pool.core.identity.closure_objects import coordinates, left_of_variable
 from exp_pool.core.identity.names import function_name
 from exp_pool.core.identity.source import computed_defaults
-from exp_pool.core.identity.value_source import CONTAINERS, Known, source_of, source_of_class, with_source
 from exp_pool.errors import UnkeyableError
 
 _MAX_DEPTH = 50

@@ -33,7 +33,7 @@ HEAP_TYPE = 1 << 9  # of type.__flags__: made at run time, by a class statement 
 _KEYED_AS = {
     "exp_pool.core.experience": "exp_pool.experience",
     "exp_pool.core.results": "exp_pool.experience",
-    "exp_pool.core.identity.value_source": "exp_pool.closures",
+    "exp_pool.core.identity.argument_source": "exp_pool.closures",
 }
 
 

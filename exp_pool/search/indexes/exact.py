@@ -15,13 +15,13 @@ from exp_pool.core.contracts.plugs import IndexPartition, Neighbour, RecordStore
 from exp_pool.core.values.vectors import VectorTable
 from exp_pool.errors import StoreError, VectorIndexError
 from exp_pool.runtime.forks import reinit_after_fork
-from exp_pool.search.indexes._underived import UnderivedIndex
+from exp_pool.search.indexes._store_backed import StoreBackedIndex
 
 _PAGE = 10_000  # 15 MB of 384 dimensions: few round trips, bounded memory
 
 
 @reinit_after_fork()
-class ExactIndex(UnderivedIndex):
+class ExactIndex(StoreBackedIndex):
     """Exact cosine similarity by numpy.
 
     Args:

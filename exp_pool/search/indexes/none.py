@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Neighbour, RecordStore, VectorQuery
-from exp_pool.search.indexes._underived import UnderivedIndex
+from exp_pool.search.indexes._store_backed import StoreBackedIndex
 
 
-class NoIndex(UnderivedIndex):
+class NoIndex(StoreBackedIndex):
     """The vector index that finds nothing."""
 
     @classmethod

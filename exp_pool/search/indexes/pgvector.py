@@ -9,10 +9,10 @@ from exp_pool.core.config import ExpPoolConfig
 from exp_pool.core.contracts.plugs import Neighbour, RecordStore, SearchingStore, VectorQuery
 from exp_pool.errors import ConfigurationError, StoreError, VectorIndexError
 from exp_pool.runtime.plugs import offers
-from exp_pool.search.indexes._underived import UnderivedIndex
+from exp_pool.search.indexes._store_backed import StoreBackedIndex
 
 
-class PgVectorIndex(UnderivedIndex):
+class PgVectorIndex(StoreBackedIndex):
     """Cosine similarity by pgvector: exact up to `index_from` vectors of a partition, HNSW beyond.
 
     Args:

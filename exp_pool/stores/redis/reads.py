@@ -25,8 +25,8 @@ from exp_pool.stores.redis.failures import translated
 from exp_pool.stores.redis.keys import HEAD, group_of, id_of, is_reserved, short_digest
 from exp_pool.stores.redis.listing import PAGE, Listings, pages
 from exp_pool.stores.redis.location import Location
-from exp_pool.stores.redis.notes import RedisNotes
 from exp_pool.stores.redis.packed import StoredRow, StoredVector, decoded, unpack, unpack_vector
+from exp_pool.stores.redis.side_data import RedisSideData
 from exp_pool.stores.rules import matches, order_of
 
 _FIRST_PAGES = (20, 100)  # rows read at first: who counts to a limit, or wants the last one, needs few
@@ -34,7 +34,7 @@ _SHORT = 16  # characters of a `short_digest` before a handle
 
 
 @translated
-class RedisReads(RedisNotes):
+class RedisReads(RedisSideData):
     """What the store reads of rows and their listings.
 
     Args:

@@ -244,7 +244,7 @@ end
 return math.max(#old, #stubs) == limit and 1 or 0
 """
 
-# The cache tier (`front`). KEYS: writers and mark of the namespace; then writers, mark and row of each key.
+# The cache tier (`cache_tier`). KEYS: writers and mark of the namespace; then writers, mark and row of each key.
 # A writer begins with these keys, or with the namespace. ARGV: its mark, how long it is waited for at most, how long
 # marks are kept. Gives the mark of the namespace. A mark with a + is that of a writer that did not begin alone.
 FRONT_BEGIN = """

@@ -45,7 +45,7 @@ from exp_pool.stores.redis.reads import RedisReads
 from exp_pool.stores.redis.repair import RepairTool
 from exp_pool.stores.redis.scripts import CUT_OFF, FORGET, run
 from exp_pool.stores.redis.writes import Announced, GroupChange, Writer, put_all
-from exp_pool.stores.rules import complete, is_pending, matches, turn
+from exp_pool.stores.rules import complete, eviction_sort_key, is_pending, matches
 
 _TIDY_EVERY_US = 3600 * 10**6  # deletions are looked through for what can be forgotten once an hour
 _RECOVER_EVERY_S = 30.0  # and what clients left behind twice a minute
@@ -160,7 +160,7 @@ class RedisStore(RedisReads):
         now = now_us()
         everything = self._matching(RecordQuery(namespace, history=True))
         rows = sorted((pair for pair in everything if not pair[1].protected), key=lambda pair: pair[0][:HEAD])
-        rows.sort(key=lambda pair: turn(pair[1], order, now))
+        rows.sort(key=lambda pair: eviction_sort_key(pair[1], order, now))
         chosen = [id_of(handle) for handle, _ in rows[:count]]
         removed = self._remove(namespace, chosen, protected=False)
         gone = [removed[id_] for id_ in chosen if id_ in removed]

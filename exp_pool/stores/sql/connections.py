@@ -29,7 +29,7 @@ C = TypeVar("C", bound=Closable)
 R = TypeVar("R")
 
 
-class Away(Exception):  # noqa: N818  (it is a state of the server, and never leaves this package)
+class ServerUnavailable(Exception):  # noqa: N818  (it is a state of the server, and never leaves this package)
     """The server could not be reached, has hung up, or has not answered in time. The driver's error is its cause.
 
     Args:
@@ -47,7 +47,7 @@ class Connections(Generic[C]):
     """A bounded connection pool. Thread-safe.
 
     Args:
-        connect: opens one, within the time-out, or raises `Away`.
+        connect: opens one, within the time-out, or raises `ServerUnavailable`.
         usable: whether one that was used can be used again: it is open, and in no transaction.
         timeout_s: how long to wait for one.
         limit: how many there are at most.
@@ -72,18 +72,18 @@ class Connections(Generic[C]):
         """Do it with a connection. Where one that was kept open turns out to be lost, once more with a new one.
 
         Args:
-            work: raises `Away` where the connection is lost.
+            work: raises `ServerUnavailable` where the connection is lost.
             repeatable: whether it may be done once more; asked after it failed.
 
         Raises:
-            Away: the server is away, or was a moment ago.
+            ServerUnavailable: the server is away, or was a moment ago.
             StoreError: all connections are in use.
         """
         kept = bool(self._idle)
         try:
             with self._lend(kept=kept) as connection:
                 return work(connection)
-        except Away as err:
+        except ServerUnavailable as err:
             if not kept or err.hung or not repeatable():
                 raise
         with self._lend(kept=False) as connection:
@@ -93,7 +93,7 @@ class Connections(Generic[C]):
     def _lend(self, *, kept: bool) -> Iterator[C]:
         trouble = self._breaker.trouble()
         if trouble:
-            raise Away(f"{trouble} (a moment ago; it is tried again soon)", hung=True)
+            raise ServerUnavailable(f"{trouble} (a moment ago; it is tried again soon)", hung=True)
         if not self._free.acquire(timeout=self._timeout_s):
             raise StoreError(
                 f"{self._place}: all {self._limit} connections were in use for longer than "
@@ -113,7 +113,7 @@ class Connections(Generic[C]):
                 else:
                     with suppress(Exception):
                         connection.close()
-        except Away as err:
+        except ServerUnavailable as err:
             self._drop_idle()
             if err.hung or not kept:
                 self._breaker.failed(str(err))

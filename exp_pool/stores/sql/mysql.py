@@ -18,7 +18,7 @@ from exp_pool.core.contracts.plugs import Capabilities
 from exp_pool.errors import ConfigurationError, StoreError
 from exp_pool.runtime.display import without_password
 from exp_pool.runtime.plugs import to_install
-from exp_pool.stores.sql.connections import Away
+from exp_pool.stores.sql.connections import ServerUnavailable
 from exp_pool.stores.sql.dialect import Connection, Cursor, Dialect, marks, percent_marks
 from exp_pool.stores.sql.engine import translated
 from exp_pool.stores.sql.server import ServerStore
@@ -116,7 +116,7 @@ class MysqlStore(ServerStore[Any]):
     """
 
     capabilities = Capabilities(durable=True, shared=True, leases=True)
-    errors = (pymysql.Error, Away)
+    errors = (pymysql.Error, ServerUnavailable)
 
     def __init__(self, url: str, timeout_s: float = 5.0) -> None:
         parts = urlsplit(url)
@@ -162,7 +162,7 @@ class MysqlStore(ServerStore[Any]):
                 ),
             )
         except (pymysql.Error, RuntimeError) as err:  # RuntimeError: a way to log in that needs another package
-            raise Away(_said(err)) from err
+            raise ServerUnavailable(_said(err)) from err
         kind, version = _kind(connection.get_server_info())
         if version < _OLDEST[kind]:
             connection.close()
@@ -183,7 +183,7 @@ class MysqlStore(ServerStore[Any]):
         except pymysql.Error as err:
             if isinstance(err, pymysql.err.InterfaceError) or _code(err) in _LOST:
                 connection._force_close()  # noqa: SLF001  (`close` would wait for the server once more)
-                raise Away(_said(err), hung="timed out" in str(err)) from err
+                raise ServerUnavailable(_said(err), hung="timed out" in str(err)) from err
             raise
 
     @contextmanager

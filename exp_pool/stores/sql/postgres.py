@@ -24,7 +24,7 @@ from exp_pool.runtime.display import without_password
 from exp_pool.runtime.plugs import to_install
 from exp_pool.stores.columns import restore
 from exp_pool.stores.listener import Listener, News, message
-from exp_pool.stores.sql.connections import Away
+from exp_pool.stores.sql.connections import ServerUnavailable
 from exp_pool.stores.sql.dialect import (
     Connection,
     Cursor,
@@ -120,7 +120,7 @@ class _Link(psycopg.Connection[Any]):
             if type(err).__name__ != "_WaitTimeout" or timeout is not None:
                 raise
             self.close()  # its answer may still come, to another question
-            raise Away(f"no answer within {self.timeout_s:g} s", hung=True) from err
+            raise ServerUnavailable(f"no answer within {self.timeout_s:g} s", hung=True) from err
 
 
 def _concerns_others(record: logging.LogRecord) -> bool:
@@ -177,7 +177,7 @@ class PostgresStore(ServerStore[_Link]):
     """
 
     capabilities = Capabilities(durable=True, shared=True, leases=True)
-    errors = (psycopg.Error, Away)
+    errors = (psycopg.Error, ServerUnavailable)
 
     def __init__(self, url: str, timeout_s: float = 5.0) -> None:
         base, _, query = url.partition("?")
@@ -208,7 +208,7 @@ class PostgresStore(ServerStore[_Link]):
                 application_name="exp_pool",
             )
         except psycopg.OperationalError as err:
-            raise Away(_said(err)) from err
+            raise ServerUnavailable(_said(err)) from err
         try:
             self._greet(link)
         except BaseException:
@@ -239,12 +239,12 @@ class PostgresStore(ServerStore[_Link]):
 
     @contextmanager
     def _at(self, link: _Link) -> Iterator[None]:
-        """Raise `Away` for whatever goes wrong with the connection."""
+        """Raise `ServerUnavailable` for whatever goes wrong with the connection."""
         try:
             yield
         except psycopg.Error as err:
             if link.closed or link.broken:
-                raise Away(_said(err)) from err
+                raise ServerUnavailable(_said(err)) from err
             raise
 
     @contextmanager

@@ -324,7 +324,7 @@ class Rows:
         rows = self._connection.execute(
             'SELECT id, "function", "key", size_bytes FROM experiences '
             "WHERE namespace = ? AND expected IS NULL AND origin <> 'manual' AND kind <> 'insight' "
-            f"ORDER BY (expires_at IS NULL OR expires_at > {now}), is_current, {_TURNS[order]}, seq "
+            f"ORDER BY (expires_at IS NULL OR expires_at > {now}), is_current, {_EVICTION_ORDER[order]}, seq "
             f"LIMIT ?{self._dialect.lock}",
             (namespace, *values, count),
         ).fetchall()
@@ -361,7 +361,7 @@ class Rows:
             self.set_vectors(found)
 
 
-_TURNS = {
+_EVICTION_ORDER = {
     EvictionOrder.LRU: "coalesce(last_access, created_at)",
     EvictionOrder.LFU: "access_count, coalesce(last_access, created_at)",
     EvictionOrder.FIFO: "created_at",

@@ -41,7 +41,8 @@ class ServerStore(SqlStore, Generic[C]):
         self._ready = False
         self._connections: Connections[C] = Connections(self._connect, self._usable, timeout_s, _CONNECTIONS, place)
 
-    # What an engine adds. Each gives the driver's errors as they are, but `Away` where the connection is lost.
+    # What an engine adds. Each gives the driver's errors as they are, but `ServerUnavailable` where the connection is
+    # lost.
 
     @abstractmethod
     def _connect(self) -> C:

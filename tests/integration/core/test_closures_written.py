@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from exp_pool import exp_cache, set_exp_manager
 from exp_pool.api import function_registry
-from exp_pool.core.identity import first_contents
+from exp_pool.core.identity import initial_contents
+from exp_pool.core.identity.argument_source import Known
 from exp_pool.core.identity.names import qualified_name
-from exp_pool.core.identity.value_source import Known
 
 
 @pytest.fixture(autouse=True)
@@ -555,7 +555,7 @@ def test_other_threads_have_settings_of_their_own():
 
 
 def test_what_was_noted_is_forgotten_with_what_it_was_noted_of(monkeypatch):
-    monkeypatch.setattr(first_contents, "_noted", {})
+    monkeypatch.setattr(initial_contents, "_noted", {})
 
     class Held:
         pass
@@ -578,15 +578,15 @@ def test_what_was_noted_is_forgotten_with_what_it_was_noted_of(monkeypatch):
         client.ask("q")
         return weakref.ref(client), client.held
 
-    monkeypatch.setattr(first_contents, "_limit", [0])
+    monkeypatch.setattr(initial_contents, "_limit", [0])
     left = [use() for _ in range(3)]
     function_registry._known.clear()
     gc.collect()
-    first_contents._limit[0] = 0
-    first_contents._sweep()
+    initial_contents._limit[0] = 0
+    initial_contents._sweep()
     gc.collect()
     assert [(client(), held()) for client, held in left] == [(None, None)] * 3
-    assert not first_contents._noted
+    assert not initial_contents._noted
 
 
 # Methods of what is closed over

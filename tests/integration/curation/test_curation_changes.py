@@ -24,7 +24,7 @@ from exp_pool.curation import (
 )
 from exp_pool.errors import ConflictError, InvalidInputError, NotFoundError
 from exp_pool.protocols import Put
-from exp_pool.stores.change_notes import ChangeStatus
+from exp_pool.stores.change_history import ChangeStatus
 
 
 @pytest.fixture

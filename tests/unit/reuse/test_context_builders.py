@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from exp_pool import Experience, Score, SimpleContextBuilder, Step
 from exp_pool.errors import ConfigurationError, InvalidInputError
 from exp_pool.reuse.context import ActionNodeContextBuilder, RoleZeroContextBuilder, estimated_tokens
-from exp_pool.reuse.quoted import CUT, quoted
+from exp_pool.reuse.prompt_escaping import CUT, quoted
 
 PROMPT = "Do it.\n<experience>\nNow."
 BUILDERS = [SimpleContextBuilder, ActionNodeContextBuilder, RoleZeroContextBuilder]

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from exp_pool.reuse import drift
-from exp_pool.reuse.drift import Alarm
+from exp_pool.reuse.drift import DriftDetector
 
 STREAMS, LENGTH = 40, 3000
 
@@ -20,7 +20,7 @@ PREDICTIONS = {
 
 def raised(seed, predict, wrong, length=LENGTH):
     """After how many labels the alarm is raised; None if it is not."""
-    coin, alarm = random.Random(seed), Alarm()
+    coin, alarm = random.Random(seed), DriftDetector()
     for number in range(1, length + 1):
         predicted = predict(coin)
         if alarm.raised_by(predicted, wrong=coin.random() < wrong(predicted, number)):
@@ -62,14 +62,14 @@ def test_a_small_shift_is_found_too():
 
 
 def test_what_nobody_relies_on_raises_nothing():
-    alarm = Alarm()
+    alarm = DriftDetector()
     assert not any(alarm.raised_by(0.97, wrong=True) for _ in range(5000))
 
 
 def test_the_game_is_fair_or_worse_at_what_is_expected():
     """On average no better gains by a label whose chance is at most what is expected of it."""
     for predicted in (0.0, 0.01, 0.1, 0.3, 0.5):
-        won, lost = Alarm(), Alarm()
+        won, lost = DriftDetector(), DriftDetector()
         won.raised_by(predicted, wrong=True), lost.raised_by(predicted, wrong=False)
         for up, down in zip(won._wealth, lost._wealth, strict=True):
             assert up > 1 > down > 0

@@ -19,8 +19,8 @@ from typing import Any
 
 from exp_pool.core.identity.source.dependencies import DependencyCollector, Name
 from exp_pool.core.identity.source.functions import code_text, inner, innermost
-from exp_pool.core.identity.source.lookup import Binding, Findings
 from exp_pool.core.identity.source.modified_files import note_files
+from exp_pool.core.identity.source.name_resolution import Binding, CollectedSource
 from exp_pool.core.identity.source.text import is_cell, is_interactive, text_of, tree_of
 from exp_pool.core.identity.source.tree import find_function, is_literal
 
@@ -69,7 +69,7 @@ class SourceDigest:
         try:
             found = self._found()
         except Exception:  # a module that does odd things when it is looked at, a stack that is nearly used up
-            found = Findings({f"{n} code": code_text(f.__code__) for n, f in enumerate(self._functions)})
+            found = CollectedSource({f"{n} code": code_text(f.__code__) for n, f in enumerate(self._functions)})
         self._digest = found.digest()
         # Of a module's names only literals are looked at again: whoever binds a function anew there does it by
         # importing the module again, which decorates it anew.
@@ -77,8 +77,8 @@ class SourceDigest:
         if self._digest != before:
             self._token = object()
 
-    def _found(self) -> Findings:
-        every = Findings()
+    def _found(self) -> CollectedSource:
+        every = CollectedSource()
         for number, function in enumerate(self._functions):
             reader = DependencyCollector(innermost(function), self._texts, self._held)
             reader.function(function, "()")

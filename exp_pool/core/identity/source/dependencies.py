@@ -22,8 +22,8 @@ from exp_pool.core.identity.source.functions import (
     names_used,
     normal_form,
 )
-from exp_pool.core.identity.source.lookup import NameLookup
 from exp_pool.core.identity.source.modified_files import is_code_of, is_new
+from exp_pool.core.identity.source.name_resolution import NameLookup
 from exp_pool.core.identity.source.text import text_of, tree_of
 from exp_pool.core.identity.source.tree import (
     below,

@@ -9,7 +9,7 @@ from exp_pool.core.contracts.plugs import Deletion, Evicted, EvictionOrder, Put,
 from exp_pool.stores.store_proxy import StoreProxy
 
 
-class WatchedStore(StoreProxy):
+class CacheInvalidatingStore(StoreProxy):
     """The store behind the local cache: after each write, no earlier answer of what was written is given.
 
     Args:

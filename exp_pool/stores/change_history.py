@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from exp_pool.core.contracts.plugs import RecordStore
-from exp_pool.core.edits import Deed, Edit, batches
+from exp_pool.core.edits import Edit, EditKind, batches
 from exp_pool.core.record import Record
 from exp_pool.core.values.encoding import dumps, loads
 from exp_pool.errors import ConflictError, DecodingError
@@ -101,7 +101,7 @@ class ChangeNotes:
         for text in self._log(journal_name(id_)):
             try:
                 edit = Edit(**loads(text))
-                yield replace(edit, deed=Deed(edit.deed))
+                yield replace(edit, deed=EditKind(edit.deed))
             except (TypeError, ValueError) as err:
                 raise DecodingError(f"the journal of the change {id_} cannot be read: {err}") from err
 

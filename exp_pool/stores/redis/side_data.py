@@ -18,7 +18,7 @@ _CLAIMS = 3  # a row that is no answer may give way to another one meanwhile
 
 
 @translated
-class RedisNotes:
+class RedisSideData:
     """Everything of the store that touches no listing of rows.
 
     Args:

@@ -29,7 +29,7 @@ class Binding(NamedTuple):
 
 
 @dataclass
-class Findings:
+class CollectedSource:
     """Pieces of source by label, and the bindings on which they depend."""
 
     pieces: dict[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class NameLookup:
     def __init__(self, function: types.FunctionType, texts: Mapping[str, str | None]) -> None:
         self.texts = texts
         self.home = function.__globals__
-        self.found = Findings()
+        self.found = CollectedSource()
         self.edited = False  # a text was read that is not what this process runs
         self._compared: set[int] = set()
 

@@ -31,7 +31,7 @@ _NOBODY: Any = object()
 
 
 @dataclass(frozen=True, eq=False)
-class Original:
+class ProxyTarget:
     """What a proxy stands for."""
 
     like: Callable[..., Any]  # what was decorated
@@ -47,7 +47,7 @@ class Original:
         return hasattr(type(self.like), "__get__") and not inspect.ismethod(self.like)
 
 
-class FunctionLike:
+class FunctionProxy:
     """Function proxy. ``type(f)(f, instance)`` makes a bound method, as `types.MethodType` does.
 
     `__dict__` is what the function carried, as that of a function: bound, it is the same.
@@ -151,7 +151,7 @@ class FunctionLike:
         if self._func is not None:
             return type(self), (self._func, self._instance)
         like, names = self._setup.like, {name: self.__dict__[name] for name in _NAMES if name in self.__dict__}
-        function = isinstance(like, types.FunctionType | FunctionLike) and not inspect.ismethod(like)
+        function = isinstance(like, types.FunctionType | FunctionProxy) and not inspect.ismethod(like)
         if not function or _named(names) is like:  # decorated under another name, it can be sent by its own
             return _blank, (type(self), names), (self._setup.remake, like, self.__dict__)
         if protocol < 4:  # noqa: PLR2004  (older ones find no attributes of attributes)
@@ -206,7 +206,7 @@ class FunctionLike:
 class _Here:
     """Gives a proxy; in another process, where it was sent, one whose setup arrives later."""
 
-    def __init__(self, made: FunctionLike) -> None:
+    def __init__(self, made: FunctionProxy) -> None:
         self._made = weakref.ref(made)  # or it would be in a circle with it
 
     def __call__(self) -> Any:
@@ -218,7 +218,7 @@ class _Here:
         return functools.partial, (_blank, type(made), {n: made.__dict__[n] for n in _NAMES if n in made.__dict__})
 
 
-def _blank(kind: type[FunctionLike], names: Mapping[str, Any]) -> FunctionLike:
+def _blank(kind: type[FunctionProxy], names: Mapping[str, Any]) -> FunctionProxy:
     made = object.__new__(kind)
     made._func, made._instance, made._pending, made._senders = None, _NOBODY, None, {}
     made.__dict__.update(names)
@@ -282,7 +282,7 @@ class _Chaining:
     def __set_name__(self, owner: type, name: str) -> None:
         type.__delattr__(owner, name)
         for attribute, held in list(vars(owner).items()):
-            if type(held) is classmethod and isinstance(held.__func__, FunctionLike):
+            if type(held) is classmethod and isinstance(held.__func__, FunctionProxy):
                 type.__setattr__(owner, attribute, _like(ClassMethod(held.__func__), held))
 
 

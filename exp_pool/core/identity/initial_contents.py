@@ -22,7 +22,7 @@ from exp_pool.core.identity.keys import make_key
 WHOLE: Any = object()  # in place of a name: all that a container holds
 
 
-class Beginning(NamedTuple):
+class InitialContents(NamedTuple):
     """The first content under a name; `content` is `NOTHING` where that has no stable identity."""
 
     was_there: bool
@@ -31,16 +31,16 @@ class Beginning(NamedTuple):
 
 class _Notes(NamedTuple):
     holder: Any  # itself, or a weak reference
-    of: dict[Any, Beginning]
+    of: dict[Any, InitialContents]
 
 
-_ABSENT = Beginning(was_there=False, content=NOTHING)
+_ABSENT = InitialContents(was_there=False, content=NOTHING)
 _MOST = 10_000  # a bound for holders in circles with their content; the oldest is looked at anew then
 _noted: dict[int, _Notes] = {}
 _limit = [64]  # of what is noted; then what nobody holds any more is forgotten
 
 
-def beginning(holder: Any, name: Any, value: Any, known: Callable[[Any], Any]) -> Beginning:
+def initial_contents_of(holder: Any, name: Any, value: Any, known: Callable[[Any], Any]) -> InitialContents:
     """What the holder had by this name when it was first asked for.
 
     Args:
@@ -55,7 +55,7 @@ def beginning(holder: Any, name: Any, value: Any, known: Callable[[Any], Any]) -
         notes = _noted[id(holder)] = _Notes(_reference(holder), {})
     found = notes.of.get(name)
     # Whoever was first has said it, also where two threads ask at once.
-    return found if found is not None else notes.of.setdefault(name, _begun(value, known))
+    return found if found is not None else notes.of.setdefault(name, _initial(value, known))
 
 
 def is_empty(value: Any) -> bool:
@@ -66,15 +66,15 @@ def is_empty(value: Any) -> bool:
     return has_length and not value
 
 
-def _begun(value: Any, known: Callable[[Any], Any]) -> Beginning:
+def _initial(value: Any, known: Callable[[Any], Any]) -> InitialContents:
     if is_empty(value):
         return _ABSENT
     try:
         content = known(value)
         make_key("", "", {"content": content})
-        return Beginning(was_there=True, content=copy.deepcopy(content))
+        return InitialContents(was_there=True, content=copy.deepcopy(content))
     except Exception:  # it has no stable identity, or its class raises when it is copied
-        return Beginning(was_there=True, content=NOTHING)
+        return InitialContents(was_there=True, content=NOTHING)
 
 
 def _reference(holder: Any) -> Any:

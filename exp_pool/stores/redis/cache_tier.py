@@ -28,7 +28,7 @@ _SEPARATOR = b"|"  # not in a mark
 
 
 @translated
-class RedisFront:
+class RedisCacheTier:
     """A cache tier in Redis, one or a cluster.
 
     Args:
@@ -44,7 +44,7 @@ class RedisFront:
         self._compress_above = compress_above
 
     @classmethod
-    def from_url(cls, location: str, config: ExpPoolConfig) -> RedisFront:
+    def from_url(cls, location: str, config: ExpPoolConfig) -> RedisCacheTier:
         """The tier of ``redis://...``, ``rediss://...``, ``redis+cluster://...``.
 
         Raises:

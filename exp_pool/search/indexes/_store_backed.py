@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from exp_pool.core.contracts.plugs import IndexPartition, VectorRow
 
 
-class UnderivedIndex:
+class StoreBackedIndex:
     """A vector index with no rows of its own: what is stored is found, what is deleted is gone."""
 
     derived = False
