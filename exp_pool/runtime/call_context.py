@@ -150,7 +150,7 @@ class Block:
         later = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
         if any(is_later(function) for is_later in later):
             raise ConfigurationError(
-                f"@{self._said} would end before {function!r} begins: write `with {self._said}:` inside it"
+                f"@{self._said} would end before {function!r} begins: write `with {self._said}:` inside of it"
             )
 
         @wraps(function)
