@@ -49,7 +49,7 @@ def measure(what: str, source: str, target: str) -> None:
 
 
 def peak_mb() -> float:
-    """Of this process, since it began."""
+    """The most memory that this process has used so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

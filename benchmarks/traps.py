@@ -62,7 +62,7 @@ def unseen(item: dict[str, Any]) -> bool:
 
 
 def share(judge: ThresholdJudge, items: Sequence[dict[str, Any]], model: Kept) -> str:
-    """Of these, all same or all different, how many were answered."""
+    """How many of these pairs were answered, as a share and a count; all are same or all different."""
     pairs = [(item["a"], item["b"], item["same"]) for item in items]
     (run,) = evaluate(judge, pairs, embedder=model, orders=[range(len(pairs))])
     return f"{run.answered_share:.1%} ({run.answered} of {run.total})"

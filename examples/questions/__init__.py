@@ -36,7 +36,7 @@ def chat_prompts() -> list[str]:
 
 
 def rows(name: str) -> list[dict[str, Any]]:
-    """Of `pairs` or `prompts`, with `kind` and `language`."""
+    """The rows of `pairs` or `prompts`, each with its `kind` and `language`."""
     with (FOLDER / f"{name}.jsonl").open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 

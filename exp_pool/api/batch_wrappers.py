@@ -270,7 +270,7 @@ class CachedBatch(_Batched[P, R], CachedFunction[P, R]):
 
 
 class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
-    """The same for a coroutine function."""
+    """A coroutine function that takes many items and returns as many answers: cached item by item."""
 
     async def _answer(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fresh: bool = False, memo: Memo | None = None

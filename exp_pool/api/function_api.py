@@ -1,4 +1,4 @@
-"""What can be asked of a decorated function: blocking, and the same for functions that are awaited."""
+"""Function API: the methods of decorated functions (`lookup`, `call`, `refresh` ...), blocking and awaited."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SyncFunctionApi(Decorated[P, R]):
         raise NotImplementedError
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
-        """The same as calling it, with where the answer came from. Of a generator the value is the list of chunks."""
+        """Call the function; the answer and where it came from. A generator's value is the list of its chunks."""
         return self._answer(args, kwargs)
 
     def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
@@ -84,7 +84,7 @@ class SyncFunctionApi(Decorated[P, R]):
 
 
 class AsyncFunctionApi(Decorated[P, R]):
-    """The same for functions that are awaited."""
+    """What can be asked of functions that are awaited."""
 
     async def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> Hit | None:
         """What would answer this call now, or None. Runs nothing, counts nothing; the pool's troubles are raised."""
@@ -122,7 +122,7 @@ class AsyncFunctionApi(Decorated[P, R]):
         raise NotImplementedError
 
     async def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
-        """The same as calling it, with where the answer came from. Of a generator the value is the list of chunks."""
+        """Call the function; the answer and where it came from. A generator's value is the list of its chunks."""
         return await self._answer(args, kwargs)
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:

@@ -10,7 +10,7 @@ from exp_pool.api.editor import ExperienceEditor
 from exp_pool.api.function_records import FunctionRecords
 from exp_pool.api.namespaces import Namespaces
 from exp_pool.api.queries import Queries
-from exp_pool.api.registry import embedder_loading, load_scorer, open_front, open_index, open_store
+from exp_pool.api.registry import embedder_loading, load_scorer, open_cache_tier, open_index, open_store
 from exp_pool.calls.cache_invalidating_store import CacheInvalidatingStore
 from exp_pool.calls.drivers.early_renewal import Renewals
 from exp_pool.calls.drivers.judge import JudgeRunner
@@ -181,7 +181,9 @@ class PoolParts:
             config.hot_ttl, config.hot_entries, config.hot_bytes, shared=opened.capabilities.shared
         )
         if config.hot not in (None, "memory://"):
-            opened = NearCacheStore(opened, open_front(str(config.hot), config), config.store_timeout, self._hot_failed)
+            opened = NearCacheStore(
+                opened, open_cache_tier(str(config.hot), config), config.store_timeout, self._hot_failed
+            )
         if config.hot == "memory://" and offers(opened, AnnouncingStore):
             self.local_cache.follow(cast("AnnouncingStore", opened))
         self.opened = opened

@@ -79,7 +79,7 @@ async def prefill_async(
     *,
     progress: bool,
 ) -> int:
-    """The same for a coroutine function, in tasks; see `prefill`."""
+    """Make these calls of a coroutine function, in tasks, and return how many ran; arguments are those of `prefill`."""
     _check(items, concurrency)
     coming = iter(items)
     with _counting(name, items, progress=progress) as tally:

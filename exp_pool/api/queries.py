@@ -1,4 +1,4 @@
-"""Queries: experiences by the text of their request, after what is owed has been done, and by conditions."""
+"""Queries: find experiences by request text (pending rows are embedded first) or by ``where=`` conditions."""
 
 from __future__ import annotations
 

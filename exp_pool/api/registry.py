@@ -71,15 +71,15 @@ def open_store(url: str, config: ExpPoolConfig) -> RecordStore:
     return store
 
 
-def open_front(url: str, config: ExpPoolConfig) -> CacheTier:
+def open_cache_tier(url: str, config: ExpPoolConfig) -> CacheTier:
     """The cache tier of a URL. Nothing is opened yet.
 
     Raises:
         ConfigurationError: no such scheme, it has no such form, or what it needs is not installed.
     """
     plug, location = _find("hot", url, {**CACHE_TIERS, "memory://": ""})
-    front: CacheTier = _load(plug).from_url(location, config)
-    return front
+    tier: CacheTier = _load(plug).from_url(location, config)
+    return tier
 
 
 def open_index(url: str, config: ExpPoolConfig, store: RecordStore) -> VectorIndex:

@@ -40,7 +40,7 @@ class Lift:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Of pairs that were predicted to be wrong with about this chance: how many were, of how many."""
+    """One bin of predictions: `wrong` of its `pairs` were wrong, where about the share `predicted` was expected."""
 
     predicted: float
     wrong: int
@@ -49,7 +49,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class AtSimilarity:
-    """Of pairs about so similar whose answers were compared: the share that had the same answer, of how many."""
+    """One similarity bin: `right` is the share of its pairs whose answers agreed, `pairs` how many were compared."""
 
     similarity: float
     right: float

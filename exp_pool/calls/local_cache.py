@@ -185,7 +185,7 @@ class LocalCache:
         self._gone.append(entry)
 
     def forget(self, refs: Sequence[_Ref]) -> None:
-        """Something was written about these keys."""
+        """Drop the answers of these keys, because their rows were stored, replaced, deleted or evicted."""
         with self._lock:
             self.writes += 1
             for ref in refs:
@@ -193,15 +193,15 @@ class LocalCache:
                     self._kill(entry)
 
     def forget_ids(self, namespace: str, ids: Sequence[str]) -> None:
-        """Something was written about these rows."""
+        """Drop the answers that came from these rows, because the rows were deleted."""
         self.forget([ref for id_ in ids if (ref := self._ref_of_id.get((namespace, id_))) is not None])
 
     def forget_namespace(self, namespace: str) -> None:
-        """Everything of the namespace was deleted."""
+        """Drop every answer of the namespace, because its rows were deleted."""
         self.forget([ref for ref in list(self._of_ref) if ref[0] == namespace])
 
     def forget_everything(self) -> None:
-        """Another store was put in this one's place."""
+        """Drop every answer, because the store was replaced, or changes of other processes were missed."""
         self.forget(list(self._of_ref))
 
     def uses(self) -> list[tuple[Record, int, int]]:

@@ -128,7 +128,7 @@ class Request:
         return replace(self, args=bound.args, kwargs=bound.kwargs)
 
     def _with_context(self, experiences: Sequence[Any] | None, text: str | None) -> Request:
-        """The same for a wrapper: everything else stays as it was given, by place or by name."""
+        """The changed call of a wrapper: everything else stays as it was given, by place or by name."""
         args, kwargs = list(self.args), dict(self.kwargs)
         changed: dict[str, Any] = {}
         if experiences is not None and self.spec.inject is not None:

@@ -1,4 +1,7 @@
-"""Which stored calls are like one that missed, however old they are: for those who want to know why it did."""
+"""Similar calls: finds the stored calls nearest to a call that missed, expired ones included.
+
+`explain` compares the call with them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _COMPARED = 500  # characters of a text
 
 
 def calls_like(request: Request, store: RecordStore) -> list[Record]:
-    """Stored calls of the same function, in any version, the most alike among them; failures are none.
+    """The newest stored calls of the same function, in any version, and the most similar ones; no failures.
 
     Raises:
         StoreError: the store failed.

@@ -37,10 +37,10 @@ def import_(
     columns: Annotated[
         dict[str, Any] | None,
         typer.Option(
-            parser=json_object, metavar="JSON", help="""Of tables and JSON lines: '{"request": "question"}'."""
+            parser=json_object, metavar="JSON", help="""For tables and JSON lines: '{"request": "question"}'."""
         ),
     ] = None,
-    requests: Annotated[Path | None, typer.Option(help="Of OpenAI's batch output the file of the requests.")] = None,
+    requests: Annotated[Path | None, typer.Option(help="The requests file of OpenAI's batch output.")] = None,
     keep_namespaces: Annotated[bool, typer.Option(help="Rows of exported pools stay in their namespaces.")] = False,
     revive: Annotated[bool, typer.Option(help="Bring in what was deleted from this pool, too.")] = False,
     skip_damaged: Annotated[bool, typer.Option(help="Go on behind what cannot be read.")] = False,

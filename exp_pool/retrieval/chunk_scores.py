@@ -27,7 +27,7 @@ Scoring: TypeAlias = Callable[[str, list[str]], Sequence[float] | Awaitable[Sequ
 """Gets the query and the texts of chunks, returns how well each fits: any numbers, the larger the better."""
 
 Scores: TypeAlias = Callable[[list[str]], Awaitable[Sequence[float]]]
-"""The same for the queries of one retrieval: the best score of each text."""
+"""Gets the texts of chunks, returns the best score of each over the queries of one retrieval."""
 
 
 def check_scoring(scoring: Any) -> None:

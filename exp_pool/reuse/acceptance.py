@@ -1,4 +1,8 @@
-"""Which pairs a judge that learns answers, and how often it explores them: the rule, and how it is chosen. Pure."""
+"""Acceptance rule of a judge that learns, and how the rule is chosen. Pure.
+
+The rule has the largest predicted chance of error at which the judge may answer, and gives the probability that a pair
+is explored.
+"""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class TreeModel:
     slow: Any = None
 
     def chances(self, rows: Sequence[Sequence[float]] | np.ndarray) -> list[float]:
-        """Of each pair (its `features`) the chance, 0 to 1, that its stored answer is wrong."""
+        """The chance, 0 to 1, that the stored answer is wrong, for each pair (a row of its features)."""
         import numpy as np
 
         if self.flat is not None:

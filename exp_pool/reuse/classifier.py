@@ -21,7 +21,7 @@ class PairClassifier:
     trees: boosted_trees.TreeModel
 
     def chances(self, pairs: Sequence[PairFeatures]) -> list[float]:
-        """Of each pair the chance, 0 to 1, that its stored answer is wrong."""
+        """The chance, 0 to 1, that the stored answer is wrong, for each pair."""
         return self.trees.chances(
             [(*pair.numbers, wording_model.log_odds(self.coefficients, pair.wording)) for pair in pairs]
         )

@@ -84,7 +84,7 @@ class JudgeMemory:
     # What the judge asks
 
     def predict(self, pairs: Sequence[PairFeatures]) -> list[float] | None:
-        """Of each pair the chance that its stored answer is wrong; None before anything was learned."""
+        """The chance that the stored answer is wrong, for each pair; None before anything was learned."""
         return None if self.model is None else self.model.chances(pairs)
 
     @property

@@ -146,7 +146,7 @@ _SHOWN = 60  # characters of a text
 
 
 def guarded(judge: Judge) -> Judge:
-    """The same judge behind the guard: it never gets to see a similar hit that the guard vetoes.
+    """Put the guard before a judge, which then never sees a similar hit that the guard vetoes.
 
     Args:
         judge: any judge, ``def`` or ``async def``. `ThresholdJudge` needs none of this.

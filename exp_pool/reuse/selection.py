@@ -101,7 +101,7 @@ class ExperienceSelection:
         return ((answers, *score), (Condition("kind", "", "eq", _FAILURE),)) if score else ((),)
 
     def choose(self, hits: Sequence[Hit], draw: Callable[[], float]) -> InjectedExperiences:
-        """Of what was found, what is shown. `draw` gives numbers of [0, 1), one for each candidate for `holdout`.
+        """Choose what is shown of what was found. `draw` gives a number of [0, 1) for each candidate for `holdout`.
 
         What would be shown is decided first, by limit, diversity and room, and only then who of these is left out:
         nobody moves up, so each one's chance is known exactly, whatever happened to the others.

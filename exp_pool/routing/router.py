@@ -296,7 +296,7 @@ class ConcurrentRouter:
         return transport
 
     def health(self) -> dict[str, dict[str, Any]]:
-        """Of each endpoint: `circuit` (closed, open, half-open), `running`, `latency_s` and `p95_s` (or None)."""
+        """Health by endpoint: `circuit` (closed, open, half-open), `running`, `latency_s` and `p95_s` (or None)."""
         return {limiter.endpoint.name: limiter.health() for limiter in self._limiters.all}
 
     async def close(self) -> None:

@@ -108,7 +108,7 @@ class Weighted:
 
 
 def by_hash(candidates: Sequence[Candidate], load: Load) -> Sequence[Candidate]:
-    """The same key to the same endpoint, so that its prompt cache stays warm; when one goes, only its keys move.
+    """Send a key to the same endpoint each time, so that its prompt cache stays warm; if one goes, only its keys move.
 
     Rendezvous hashing (Thaler and Ravishankar 1998). A hash ring does the same with more state, and less evenly.
     """

@@ -304,7 +304,7 @@ def _leave(entry: _Entry, here: CallContext) -> None:
 
 
 def _tidied(around: CallContext) -> CallContext:
-    """The same without blocks that were entered in this context and left in another one."""
+    """The call context without blocks that were entered in this context and left in another one."""
     for entry in around.entries:
         if entry.left_elsewhere and entry.token is not None:
             try:

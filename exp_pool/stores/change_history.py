@@ -1,4 +1,4 @@
-"""The changes that a namespace remembers: a note of each, its edits row by row, and the one that is not finished."""
+"""Change history of a namespace: a summary of each change, its row edits (for undo), and the change in progress."""
 
 from __future__ import annotations
 

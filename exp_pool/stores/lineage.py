@@ -51,7 +51,7 @@ class Descent(NamedTuple):
 
 
 def descended(rows: Iterable[Record], ids: Iterable[str]) -> dict[str, Descent]:
-    """Of a namespace's rows those that were drawn from these, by id, the nearest first; never these themselves."""
+    """The rows of a namespace that descend from these ids, by id, the nearest first; never these themselves."""
     drawn: dict[str, tuple[str, list[str]]] = {}
     children: dict[str, list[str]] = {}
     for row in rows:

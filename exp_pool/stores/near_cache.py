@@ -1,9 +1,9 @@
 """Near cache: a quick cache tier that processes share, in front of a record store; either may fail.
 
-What the front has was read from the store while nobody wrote about it: a reader that fills it holds a ticket, which is
+What the tier has was read from the store while nobody wrote about it: a reader that fills it holds a ticket, which is
 worth nothing once somebody has begun to write (the leases of R. Nishtala et al., Scaling Memcache at Facebook, 2013).
-A writer that cannot reach the front makes all that it has worthless instead, by a new name of the store's contents,
-which every process reads from the store once a second. With the store down, what the front has still answers.
+A writer that cannot reach the tier makes all that it has worthless instead, by a new name of the store's contents,
+which every process reads from the store once a second. With the store down, what the tier has still answers.
 """
 
 from __future__ import annotations
@@ -47,25 +47,25 @@ _LOOK_EVERY_S = 1.0
 class NearCacheStore(StoreProxy):
     """A record store with a cache tier. Everything but reading and writing rows is the store's own.
 
-    Of rows read by key, use counts and what is owed may be old: they are not written to the front, where each hit
+    Of rows read by key, use counts and what is owed may be old: they are not written to the tier, where each hit
     would throw a row out.
 
     Args:
         store: the authority.
-        front: quick, and may lose anything at any time.
-        timeout_s: for how long at most the front is left alone after it failed.
-        trouble: told each time that the front was tried and failed.
+        tier: quick, and may lose anything at any time.
+        timeout_s: for how long at most the tier is left alone after it failed.
+        trouble: told each time that the tier was tried and failed.
     """
 
     def __init__(
         self,
         store: RecordStore,
-        front: CacheTier,
+        tier: CacheTier,
         timeout_s: float,
         trouble: Callable[[StoreError], object] = lambda _: None,
     ) -> None:
         super().__init__(store)
-        self._front = front
+        self._tier = tier
         self._failed = trouble
         self._breaker = Breaker(timeout_s)
         self._lock = threading.Lock()
@@ -73,12 +73,12 @@ class NearCacheStore(StoreProxy):
         self._looked = -_LOOK_EVERY_S
 
     def repair(self) -> list[str]:
-        """Repair the store; then nothing that the front has is used any more."""
+        """Repair the store; then nothing that the tier has is used any more."""
         with self._renamed():
             return self._store.repair()
 
     def restore(self, source: str | Path) -> Path | None:
-        """Restore the store from a backup; then nothing that the front has is used any more."""
+        """Restore the store from a backup; then nothing that the tier has is used any more."""
         with self._renamed():
             return cast("Path | None", cast("Any", self._store).restore(source))
 
@@ -91,17 +91,17 @@ class NearCacheStore(StoreProxy):
             self._rename()
 
     def front_trouble(self) -> str:
-        """Why the front cannot be used now; empty where it can. Asks it, whatever was found before."""
+        """Why the tier cannot be used now; empty where it can. Asks it, whatever was found before."""
         try:
-            self._front.look(self._contents(), "", [""])
+            self._tier.look(self._contents(), "", [""])
         except StoreError as err:
             return str(err)
         return ""
 
-    # The front, as long as it works
+    # The tier, as long as it works
 
     def _try(self, work: Callable[[], T]) -> T | None:
-        """Ask the front; None where it fails, or failed a moment ago."""
+        """Ask the tier; None where it fails, or failed a moment ago."""
         if self._breaker.trouble():
             return None
         try:
@@ -137,7 +137,7 @@ class NearCacheStore(StoreProxy):
         return known.value if known else ""
 
     def _rename(self) -> None:
-        """Make all that the front has worthless by a new name of the contents; others notice within a second."""
+        """Make all that the tier has worthless by a new name of the contents; others notice within a second."""
         written = False
         while not written:
             known = self._store.read_state("", _STATE)
@@ -147,11 +147,11 @@ class NearCacheStore(StoreProxy):
     # Reading
 
     def get_many(self, namespace: str, refs: Sequence[str], *, by: Literal["key", "id"] = "key") -> list[Record | None]:
-        """Current rows from the front where it has them, else the store's own, which the front gets then."""
+        """Current rows from the tier where it has them, else the store's own, which the tier gets then."""
         if by == "id":
             return self._store.get_many(namespace, refs, by=by)
         contents = self._contents()
-        looked = self._try(lambda: self._front.look(contents, namespace, refs))
+        looked = self._try(lambda: self._tier.look(contents, namespace, refs))
         if looked is None:
             return self._store.get_many(namespace, refs)
         missing = [ref for ref, (record, _) in zip(refs, looked, strict=True) if record is None]
@@ -166,12 +166,12 @@ class NearCacheStore(StoreProxy):
     def _fill(self, contents: str, found: Sequence[tuple[Record | None, Ticket | None]]) -> None:
         filling = [(record, ticket) for record, ticket in found if record is not None and ticket is not None]
         if filling:
-            self._try(lambda: self._front.fill(contents, filling))
+            self._try(lambda: self._tier.fill(contents, filling))
 
     def claim(self, namespace: str, key: str, owner: str, ttl_s: float, passing: str | None = None) -> Claim:
-        """The row from the front if it has a fresh one, else the store's own claim."""
+        """The row from the tier if it has a fresh one, else the store's own claim."""
         contents = self._contents()
-        looked = self._try(lambda: self._front.look(contents, namespace, [key]))
+        looked = self._try(lambda: self._tier.look(contents, namespace, [key]))
         record, ticket = looked[0] if looked else (None, None)
         if record is not None and record.id != passing and not record.expired(now_us()):
             return Claim(record=record)
@@ -183,7 +183,7 @@ class NearCacheStore(StoreProxy):
 
     @contextmanager
     def _changing(self, places: Mapping[str, Sequence[str]]) -> Iterator[dict[str, list[Record | None]]]:
-        """For the time of a write to the store the front forgets these keys, or a whole namespace without keys.
+        """For the time of a write to the store the tier forgets these keys, or a whole namespace without keys.
 
         Yields where the rows may be put that these keys have afterwards, in the order of the keys.
         """
@@ -194,7 +194,7 @@ class NearCacheStore(StoreProxy):
         rows: dict[str, list[Record | None]] = {}
         yield rows
         # Where that failed, nobody knows what the store may still carry out of it: a writer who never ends keeps the
-        # front empty of these keys for as long as a store may take.
+        # tier empty of these keys for as long as a store may take.
         named = self._named()
         if begun is not None and named != contents:  # under that name others may have filled in what they read before
             rows.clear()  # somebody may have written since
@@ -203,14 +203,14 @@ class NearCacheStore(StoreProxy):
         if begun is None:
             self._rename()  # once more: what was filled in under the name from before
         for name, space, mark in begun or ():
-            self._try(lambda n=name, s=space, m=mark: self._front.end(n, s, places[s], m, rows.get(s, ())))  # type: ignore[misc]
+            self._try(lambda n=name, s=space, m=mark: self._tier.end(n, s, places[s], m, rows.get(s, ())))  # type: ignore[misc]
 
     def _begin(self, contents: str, places: Mapping[str, Sequence[str]]) -> list[tuple[str, str, bytes]] | None:
-        """Contents, namespaces and marks; None where the front is away."""
-        return self._try(lambda: [(contents, s, self._front.begin(contents, s, keys)) for s, keys in places.items()])
+        """Contents, namespaces and marks; None where the tier is away."""
+        return self._try(lambda: [(contents, s, self._tier.begin(contents, s, keys)) for s, keys in places.items()])
 
     def put_many(self, puts: Sequence[Put]) -> list[PutStatus]:
-        """The store's own; the front has what is current now, or nothing."""
+        """The store's own; the tier has what is current now, or nothing."""
         places: defaultdict[str, list[str]] = defaultdict(list)
         updates: defaultdict[str, list[str]] = defaultdict(list)
         for put in puts:
@@ -232,29 +232,29 @@ class NearCacheStore(StoreProxy):
         return [row.key for row in self._store.get_many(namespace, ids, by="id") if row is not None]
 
     def delete_many(self, namespace: str, ids: Sequence[str]) -> list[str]:
-        """The store's own; afterwards the front has none of these rows."""
+        """The store's own; afterwards the tier has none of these rows."""
         with self._changing({namespace: keys} if (keys := self._keys(namespace, ids)) else {}):
             return self._store.delete_many(namespace, ids)
 
     def apply_tombstones(self, namespace: str, deletions: Sequence[Deletion], cleared_at: int | None = None) -> None:
-        """The store's own; afterwards the front has none of these rows."""
+        """The store's own; afterwards the tier has none of these rows."""
         ids = [deletion.id for deletion in deletions]
         with self._changing({namespace: keys} if (keys := self._keys(namespace, ids)) else {}):
             self._store.apply_tombstones(namespace, deletions, cleared_at)
 
     def evict(self, namespace: str, order: EvictionOrder, count: int) -> list[Evicted]:
-        """The store's own; afterwards the front has nothing of the namespace."""
+        """The store's own; afterwards the tier has nothing of the namespace."""
         with self._changing({namespace: []}):
             return self._store.evict(namespace, order, count)
 
     def clear(self, namespace: str) -> int:
-        """The store's own; afterwards the front has nothing of the namespace."""
+        """The store's own; afterwards the tier has nothing of the namespace."""
         with self._changing({namespace: []}):
             return self._store.clear(namespace)
 
     def close(self) -> None:
-        """Close the front and the store."""
+        """Close the tier and the store."""
         try:
-            self._front.close()
+            self._tier.close()
         finally:
             self._store.close()

@@ -1,7 +1,8 @@
 """Test kit: a pytest plugin for code that uses a pool, contracts and a faulty store for authors of plugs.
 
 ``RecordStoreContract``, ``VectorIndexContract``, ``CodecContract``: subclass one, give the fixtures, and pytest runs
-everything that `exp_pool.core.contracts.plugs` promises. ``FaultyStore`` fails where you say.
+everything that the contract promises: `exp_pool.core.contracts.stores` for record stores, `contracts.plugs` for vector
+indexes and codecs. ``FaultyStore`` fails where you say.
 """
 
 from __future__ import annotations

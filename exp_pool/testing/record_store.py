@@ -84,7 +84,7 @@ class RecordStoreShape:
 
 
 class RecordStoreContract(RecordStoreShape, WriteRules, QueryRules, MaintenanceRules, MigrationRules):
-    """Everything that `exp_pool.core.contracts.plugs.RecordStore` promises.
+    """Everything that `exp_pool.core.contracts.stores.RecordStore` promises.
 
     ::
 

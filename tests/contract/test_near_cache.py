@@ -1,4 +1,4 @@
-"""A store behind a front tier in Redis passes the contract of record stores, but for what upkeep notes on rows.
+"""A store behind a cache tier in Redis passes the contract of record stores, but for what upkeep notes on rows.
 
 How often a row was used and what is owed to it is written to the store alone: whoever needs it scans.
 """
@@ -7,7 +7,7 @@ import secrets
 
 import pytest
 
-from exp_pool.api.registry import open_front
+from exp_pool.api.registry import open_cache_tier
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.stores.near_cache import NearCacheStore
 from exp_pool.stores.sql.sqlite import SqliteStore
@@ -17,8 +17,8 @@ from exp_pool.testing import RecordStoreContract
 class TestTiered(RecordStoreContract):
     @pytest.fixture
     def store(self, tmp_path, redis_url):
-        front = open_front(f"{redis_url}?prefix=t{secrets.token_hex(4)}", ExpPoolConfig())
-        store = NearCacheStore(SqliteStore(tmp_path / "pool.db"), front, 5.0)
+        tier = open_cache_tier(f"{redis_url}?prefix=t{secrets.token_hex(4)}", ExpPoolConfig())
+        store = NearCacheStore(SqliteStore(tmp_path / "pool.db"), tier, 5.0)
         yield store
         store.close()
 

@@ -210,7 +210,7 @@ def wait(flight: Flight) -> CallResult | None:
 
 
 async def wait_async(flight: Flight) -> CallResult | None:
-    """The same for a coroutine, on any loop."""
+    """The flight's result, as `wait` gives it, for a coroutine on any loop."""
     loop = asyncio.get_running_loop()
     completed = asyncio.Event()
     flight.when_completed(lambda: soon(loop, completed.set))

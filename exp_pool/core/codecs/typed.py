@@ -263,7 +263,7 @@ class ResponseCodec:
         return typed_items(text) if isinstance(codec, TypedCodec) else [codec.decode(item) for item in split(text)]
 
     def read_items(self, text: str, name: str, *, given: bool = False) -> list[Any]:
-        """The same for a stored text, if the function as it is now would give it; see `read`.
+        """The items of a stored text, if the function as it is now would give them; see `read`.
 
         Args:
             text: what is stored.

@@ -254,30 +254,40 @@ Ticket: TypeAlias = tuple[bytes, bytes]
 
 @runtime_checkable
 class CacheTier(Protocol):
-    """A quick place in front of a store, which processes share; what it has may be lost at any time.
+    """A fast cache in front of a store, shared by processes; its rows may be lost at any time.
 
     `contents` names what is in the store: under another name there is nothing. Every method raises `StoreError` on
     trouble, after the configured time-out at most.
     """
 
     def look(self, contents: str, namespace: str, keys: Sequence[str]) -> list[tuple[Record | None, Ticket | None]]:
-        """The rows that it has, and tickets for the places of others; no ticket while somebody writes about a key."""
+        """For each key the cached row, else a ticket to `fill` it in with; neither while a write of the key is open."""
         ...
 
     def fill(self, contents: str, rows: Sequence[tuple[Record, Ticket]]) -> None:
-        """Put rows into their places, where the tickets are still good."""
+        """Cache rows that were read from the store, each unless a write has made its ticket void."""
         ...
 
     def begin(self, contents: str, namespace: str, keys: Sequence[str]) -> bytes:
-        """Somebody writes about these keys, or the whole namespace where there are none: it has nothing of them."""
+        """Open a write of these keys, or of the whole namespace without keys, and drop what is cached of them.
+
+        Returns the mark for `end`.
+        """
         ...
 
     def end(
         self, contents: str, namespace: str, keys: Sequence[str], mark: bytes, rows: Sequence[Record | None] = ()
     ) -> None:
-        """It is written; `mark` is what `begin` returned. One that never ends is forgotten after some time.
+        """Close the write that `begin` opened and cache the new rows, unless another write of the keys began since.
 
-        The new rows of the keys, where they are known, take their places, unless somebody else has begun since.
+        A write that is never closed expires.
+
+        Args:
+            contents: the name of the store's contents, as `begin` got it.
+            namespace: the namespace of the keys.
+            keys: the keys that were written; none: the whole namespace was.
+            mark: what `begin` returned.
+            rows: the new row of each key, None where it is not known; empty where none is.
         """
         ...
 

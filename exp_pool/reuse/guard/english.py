@@ -51,7 +51,7 @@ _GRADED = frozenset(_LISTS["graded"].split())
 
 
 def opposites(stem: Callable[[str], str]) -> dict[str, frozenset[str]]:
-    """Of each word, by its stem, those that say the contrary."""
+    """The opposites of each word that has some; all words by their stems."""
     found: dict[str, set[str]] = {}
     for one, other in contraries(_LISTS["opposites"]):
         for first in _degrees(one):

@@ -96,7 +96,7 @@ def _sure(numbers: list[Token], followers: Mapping[int, str], places: set[str]) 
 
 
 def _followers(numbers: Sequence[Token], tokens: Sequence[Token]) -> dict[int, str]:
-    """Of each number, by its id, the key of the token behind it."""
+    """The key of the token behind each number, by the `id` of the number's token."""
     ids = set(map(id, numbers))
     return {id(token): after.key for token, after in pairwise(tokens) if id(token) in ids}
 
@@ -139,7 +139,7 @@ def quantifiers(diff: TokenDiff) -> Iterator[Finding]:
 
 
 def _of(tokens: Iterable[Token], table: Mapping[str, str]) -> dict[str, Token]:
-    """Of each name in the table the first token that has it."""
+    """The first token of each name in the table."""
     found: dict[str, Token] = {}
     for token in tokens:
         if token.key in table:

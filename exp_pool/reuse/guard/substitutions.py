@@ -50,7 +50,7 @@ _MOST = 4  # different signs or words that are looked at in one place
 
 
 def _signs(tokens: Sequence[Token]) -> _Places:
-    """Of each pair of neighbours the signs between them."""
+    """The signs between each two neighbours."""
     found: dict[tuple[str, ...], list[Token]] = {}
     for at in range(len(tokens)):
         if tokens[at].key in operators.COUNTED and tokens[at].kind == "s":
@@ -60,7 +60,7 @@ def _signs(tokens: Sequence[Token]) -> _Places:
 
 
 def _words(tokens: Sequence[Token]) -> _Places:
-    """Of each word the small words before it; of "and" and "or" also what stands before these."""
+    """The small words before each word; for "and" and "or" the place is both their neighbours."""
     found: dict[tuple[str, ...], list[Token]] = {}
     kept = [token for token in tokens if token.key not in _DETERMINERS]
     for at in range(len(kept) - 1):

@@ -17,7 +17,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def by_word(table: Mapping[str, str]) -> dict[str, str]:
-    """Of each word the name that it stands under: ``{"all": "every each"}`` becomes ``{"every": "all", ...}``."""
+    """The name under which each word is listed: ``{"all": "every each"}`` becomes ``{"every": "all", ...}``."""
     return {word: name for name, words in table.items() for word in words.split()}
 
 
@@ -27,7 +27,7 @@ def numbered(words: str) -> dict[str, int]:
 
 
 def contraries(lines: str) -> Iterator[tuple[str, str]]:
-    """Of lines such as "buy purchase / sell" each word of the one side with each of the other."""
+    """Each word of the one side with each of the other, from lines such as "buy purchase / sell"."""
     for line in lines.strip().splitlines():
         left, _, right = line.partition("/")
         for one in left.split():

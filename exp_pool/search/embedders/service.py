@@ -248,7 +248,7 @@ class _VectorCache:
         self._access = threading.Lock()
 
     def get(self, texts: Sequence[str]) -> dict[str, _EmbeddedText]:
-        """Of these texts those that are known."""
+        """What is cached, by text, for those of the texts that are."""
         found = {}
         keys = [_digest(text) for text in texts]
         with self._access:

@@ -67,7 +67,7 @@ class FolderIndex(ABC):
     library: ClassVar[str]
     """The package whose version must be the one that wrote the files."""
     scheme: ClassVar[str]
-    """Of the URL, for errors."""
+    """The scheme of the index's URL, for error messages."""
     batch: ClassVar[int]
     """Rows handed to the engine at once."""
 

@@ -1,4 +1,8 @@
-"""What vector indexes share to which nothing is handed over: they read the store's vectors, or find nothing."""
+"""Store-backed index: the base of the vector indexes without rows of their own.
+
+They search the store's vectors directly (`exact`, `pgvector`) or find nothing (`none`), so `IndexSync` hands them
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from exp_pool.core.contracts.plugs import IndexPartition, VectorRow
 
 
 class StoreBackedIndex:
-    """A vector index with no rows of its own: what is stored is found, what is deleted is gone."""
+    """Base of indexes that hold no rows: what they find is always what the store holds now."""
 
     derived = False
 

@@ -76,7 +76,7 @@ def reconcile(rows: dict[Ref, Record], files: Iterable[RowFile], embedded: Conta
 
 
 def _one_of_each_id(files: Iterable[RowFile], changes: Changes) -> dict[Ref, RowFile]:
-    """Of two files of one id that which says it is current stays; a killed process may have left the other one."""
+    """Keep one file of each id: the one that says it is current. A killed process may have left another."""
     chosen: dict[Ref, RowFile] = {}
     for file in files:
         ref = (file.row.namespace, file.row.id)

@@ -1,8 +1,9 @@
 """``hot="redis://..."``: a cache tier in Redis, for rows that calls have asked for; see `exp_pool.stores.near_cache`.
 
-For each key there are three: how many write about it now, the mark of who began last, and the row. The namespace as a
-whole has the first two. All of a namespace lie in one slot, under a name that changes with the contents of the store.
-Nothing here need survive anything: a server without persistence, and with ``maxmemory-policy allkeys-lru``, is right.
+Per key there are three entries: the number of its writers, the mark of the latest writer, and the cached row. Per
+namespace there are the first two. All entries of a namespace share one hash slot; their prefix changes when the store's
+contents are replaced. Every entry may be lost: a server without persistence, and with ``maxmemory-policy allkeys-lru``,
+is right.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from exp_pool.stores.redis.failures import translated
 from exp_pool.stores.redis.keys import digest
 from exp_pool.stores.redis.location import Location, parse
 from exp_pool.stores.redis.packed import StoredRow, encoded, new_stamp, pack, unpack
-from exp_pool.stores.redis.scripts import FRONT_BEGIN, FRONT_END, FRONT_FILL, FRONT_MARK, run
+from exp_pool.stores.redis.scripts import TIER_BEGIN, TIER_END, TIER_FILL, TIER_MARK, run
 from exp_pool.stores.redis.server import Server
 
 _KEPT_MS = 3_600_000  # a row; marks are kept for twice as long, so that none outlives what was there before it
@@ -53,7 +54,7 @@ class RedisCacheTier:
         return cls(parse(location), config.store_timeout, config.compress_above)
 
     def _places(self, contents: str, namespace: str, keys: Sequence[str]) -> list[bytes]:
-        """Two of the namespace, three of each key."""
+        """The names of the two entries of the namespace, then of the three of each key."""
         space = b"%s:{%s}" % (self._prefix, digest(encoded(contents), encoded(namespace)).hex().encode())
         places = [space + b":n", space + b":m"]
         for key in keys:
@@ -69,7 +70,7 @@ class RedisCacheTier:
         if int(clearing or 0) > 0:
             return [(None, None)] * len(keys)
         if whole is None:  # without it, a ticket from before the server lost everything would be good afterwards
-            whole = self._server.call(*run(FRONT_MARK, places[1:2], uuid.uuid4().hex.encode(), 2 * _KEPT_MS))
+            whole = self._server.call(*run(TIER_MARK, places[1:2], uuid.uuid4().hex.encode(), 2 * _KEPT_MS))
         looked: list[tuple[Record | None, Ticket | None]] = []
         for key, writing, own, row in zip(keys, found[::3], found[1::3], found[2::3], strict=True):
             since, _, body = (row or b"").partition(_SEPARATOR)
@@ -87,7 +88,7 @@ class RedisCacheTier:
             left_ms = self._left_ms(record)
             if left_ms > 0:
                 places = self._places(contents, record.namespace, [record.key])
-                commands.append(run(FRONT_FILL, places, whole, own, self._packed(record), left_ms))
+                commands.append(run(TIER_FILL, places, whole, own, self._packed(record), left_ms))
         if commands:
             self._server.pipeline(commands)
 
@@ -102,7 +103,7 @@ class RedisCacheTier:
     def begin(self, contents: str, namespace: str, keys: Sequence[str]) -> bytes:
         mine, places = uuid.uuid4().hex.encode(), self._places(contents, namespace, keys)
         pending = _WRITING_MS if keys else _CLEARING_MS
-        command = run(FRONT_BEGIN, places, mine, pending, 2 * _KEPT_MS)
+        command = run(TIER_BEGIN, places, mine, pending, 2 * _KEPT_MS)
         whole: bytes = self._server.call(*command, again=False)
         return mine + _SEPARATOR + whole
 
@@ -115,7 +116,7 @@ class RedisCacheTier:
             left_ms = 0 if row is None else self._left_ms(row)
             values += [b"", 1] if row is None or left_ms <= 0 else [self._packed(row), left_ms]
         places = self._places(contents, namespace, keys)
-        self._server.call(*run(FRONT_END, places, mine, whole, 2 * _KEPT_MS, *values), again=False)
+        self._server.call(*run(TIER_END, places, mine, whole, 2 * _KEPT_MS, *values), again=False)
 
     def close(self) -> None:
         self._server.close()

@@ -247,7 +247,7 @@ return math.max(#old, #stubs) == limit and 1 or 0
 # The cache tier (`cache_tier`). KEYS: writers and mark of the namespace; then writers, mark and row of each key.
 # A writer begins with these keys, or with the namespace. ARGV: its mark, how long it is waited for at most, how long
 # marks are kept. Gives the mark of the namespace. A mark with a + is that of a writer that did not begin alone.
-FRONT_BEGIN = """
+TIER_BEGIN = """
 local function begin(writers, mark)
     local alone = redis.call('INCR', writers) == 1
     redis.call('PEXPIRE', writers, ARGV[2])
@@ -263,7 +263,7 @@ return redis.call('GET', KEYS[2])
 """
 
 # The mark of a namespace, a new one where it had none. KEYS: it. ARGV: the new one, how long it is kept.
-FRONT_MARK = """
+TIER_MARK = """
 redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 return redis.call('GET', KEYS[1])
 """
@@ -272,7 +272,7 @@ return redis.call('GET', KEYS[1])
 # new row ('': none) and how long that is kept. The row is kept if no other writer wrote meanwhile: of two, it is not
 # known whose row is the later one. Where the writer was waited for no longer, or the server has forgotten it (restart,
 # failover), readers may have read what was there before: that goes, and so does the right to fill it in.
-FRONT_END = """
+TIER_END = """
 local function leave(writers, mark)
     local left = tonumber(redis.call('GET', writers) or '0')
     local known = redis.call('GET', mark)
@@ -297,7 +297,7 @@ return 1
 
 # A reader fills a row in. ARGV: the marks of the namespace and of the key when it looked, while no writer wrote (one
 # that began since has left another mark), the row, how long it is kept.
-FRONT_FILL = """
+TIER_FILL = """
 if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] or (redis.call('GET', KEYS[4]) or '') ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[5], ARGV[1] .. '|' .. ARGV[3], 'PX', ARGV[4])
 return 1
@@ -305,7 +305,7 @@ return 1
 
 _SCRIPTS = (
     *(ANNOUNCE, SWAP, LIST, CLAIM, RENEW, RELEASE, WRITE_STATE, APPEND, CUT_OFF, FORGET),
-    *(FRONT_BEGIN, FRONT_MARK, FRONT_END, FRONT_FILL),
+    *(TIER_BEGIN, TIER_MARK, TIER_END, TIER_FILL),
 )
 _NAMES = {script: hashlib.sha1((_PRELUDE + script).encode(), usedforsecurity=False).hexdigest() for script in _SCRIPTS}
 TEXTS = {sha: _PRELUDE + script for script, sha in _NAMES.items()}

@@ -1,4 +1,4 @@
-"""What a pool in Redis keeps beside its rows: leases, named states, logs, and the cut-off of each namespace."""
+"""Side data of the Redis store: leases, named states, logs, and the cut-off of each namespace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLAIMS = 3  # a row that is no answer may give way to another one meanwhile
 
 @translated
 class RedisSideData:
-    """Everything of the store that touches no listing of rows.
+    """The part of the store that keeps no rows and touches no listing of rows.
 
     Args:
         location: what the URL says.

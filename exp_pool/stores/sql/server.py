@@ -58,11 +58,11 @@ class ServerStore(SqlStore, Generic[C]):
 
     @abstractmethod
     def _writing(self, connection: C, timeout_s: float) -> AbstractContextManager[Connection]:
-        """The same in a transaction, which ends with the block."""
+        """For statements in one transaction, which ends with the block; each is waited for so long."""
 
     @abstractmethod
     def _migrating(self, connection: C) -> AbstractContextManager[Connection]:
-        """The same for whoever is the only one, of all processes, that changes the schema."""
+        """For statements that change the schema, while no other process changes it."""
 
     @abstractmethod
     def _types(self, connection: Connection) -> Types:

@@ -8,7 +8,7 @@ import pytest
 from support.servers import until
 
 from exp_pool import ExpManager
-from exp_pool.api.registry import open_front
+from exp_pool.api.registry import open_cache_tier
 from exp_pool.core.config import ExpPoolConfig
 from exp_pool.errors import ConfigurationError, StoreError
 from exp_pool.protocols import Deletion, EvictionOrder, Put, PutMode, PutStatus
@@ -20,15 +20,15 @@ from exp_pool.testing.factories import put, row
 
 
 @pytest.fixture
-def front_url(redis_url):
+def tier_url(redis_url):
     return f"{redis_url}?prefix=t{secrets.token_hex(4)}"
 
 
 @pytest.fixture
-def front(front_url):
-    front = open_front(front_url, ExpPoolConfig(store_timeout=2))
-    yield front
-    front.close()
+def tier(tier_url):
+    tier = open_cache_tier(tier_url, ExpPoolConfig(store_timeout=2))
+    yield tier
+    tier.close()
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def back():
 
 
 @pytest.fixture
-def store(back, front):
-    return NearCacheStore(back, front, 0.2)
+def store(back, tier):
+    return NearCacheStore(back, tier, 0.2)
 
 
 def reads(back):
@@ -71,52 +71,52 @@ def test_what_was_read_or_written_once_is_not_asked_of_the_store_again(store, ba
     ],
     ids=["delete", "clear", "evict", "apply_tombstones", "update", "update-by-id", "supersede", "twice"],
 )
-def test_another_process_sees_each_change_at_once(store, back, front_url, change):
+def test_another_process_sees_each_change_at_once(store, back, tier_url, change):
     mine = row()
     put(store, mine)
-    other = NearCacheStore(back, open_front(front_url, ExpPoolConfig()), 0.2)
+    other = NearCacheStore(back, open_cache_tier(tier_url, ExpPoolConfig()), 0.2)
     assert other.get_many("n", [mine.key]) == [mine]
     change(store, mine)
     assert other.get_many("n", [mine.key]) == back.get_many("n", [mine.key]) != [mine]
     other.close()
 
 
-def test_a_reader_overtaken_by_a_writer_does_not_put_back_what_he_read(store, back, front):
+def test_a_reader_overtaken_by_a_writer_does_not_put_back_what_he_read(store, back, tier):
     """Between his look and his fill somebody has written: before, within, and after the writer's own two steps."""
     old = row()
     back.put_many([Put(old)])
     contents = store._contents()
-    ((_, ticket),) = front.look(contents, "n", [old.key])
+    ((_, ticket),) = tier.look(contents, "n", [old.key])
     new = row(response="new")
     put(store, new)
-    front.fill(contents, [(old, ticket)])
+    tier.fill(contents, [(old, ticket)])
     assert store.get_many("n", [old.key]) == [new]
 
-    mark = front.begin(contents, "n", [old.key])
-    ((found, within),) = front.look(contents, "n", [old.key])
+    mark = tier.begin(contents, "n", [old.key])
+    ((found, within),) = tier.look(contents, "n", [old.key])
     assert (found, within) == (None, None)  # nobody fills while somebody writes
-    front.fill(contents, [(old, ticket)])
-    assert front.look(contents, "n", [old.key])[0][0] is None
-    front.end(contents, "n", [old.key], mark)
+    tier.fill(contents, [(old, ticket)])
+    assert tier.look(contents, "n", [old.key])[0][0] is None
+    tier.end(contents, "n", [old.key], mark)
     assert store.get_many("n", [old.key]) == [new]
 
 
-def test_of_two_writers_the_first_does_not_put_its_row_over_the_second(store, front):
+def test_of_two_writers_the_first_does_not_put_its_row_over_the_second(store, tier):
     contents, first, second = store._contents(), row(response="first"), row(response="second")
-    one = front.begin(contents, "n", [first.key])
-    two = front.begin(contents, "n", [first.key])
-    front.end(contents, "n", [first.key], two, [second])
-    front.end(contents, "n", [first.key], one, [first])
-    assert front.look(contents, "n", [first.key])[0][0] is None
+    one = tier.begin(contents, "n", [first.key])
+    two = tier.begin(contents, "n", [first.key])
+    tier.end(contents, "n", [first.key], two, [second])
+    tier.end(contents, "n", [first.key], one, [first])
+    assert tier.look(contents, "n", [first.key])[0][0] is None
 
 
-def test_a_row_is_not_put_into_a_namespace_that_is_being_cleared(store, back, front):
+def test_a_row_is_not_put_into_a_namespace_that_is_being_cleared(store, back, tier):
     kept = row()
     contents = store._contents()
-    mark = front.begin(contents, "n", [kept.key])
-    clearing = front.begin(contents, "n", [])
-    front.end(contents, "n", [kept.key], mark, [kept])
-    front.end(contents, "n", [], clearing)
+    mark = tier.begin(contents, "n", [kept.key])
+    clearing = tier.begin(contents, "n", [])
+    tier.end(contents, "n", [kept.key], mark, [kept])
+    tier.end(contents, "n", [], clearing)
     assert store.get_many("n", [kept.key]) == [None]
 
 
@@ -132,37 +132,37 @@ def orders(*stories):
 
 @pytest.mark.parametrize("deletes", [False, True], ids=["writers", "a-deletion"])
 @pytest.mark.parametrize("forgets", [False, True], ids=["", "forgetful"])
-def test_in_no_order_of_steps_is_an_old_row_given_after_a_write_is_over(front, forgets, deletes):
-    """Two writers and a reader, who fills in what he read; the front may forget everything once, too."""
+def test_in_no_order_of_steps_is_an_old_row_given_after_a_write_is_over(tier, forgets, deletes):
+    """Two writers and a reader, who fills in what he read; the tier may forget everything once, too."""
     versions = [row(response=str(number)) for number in range(3)]
     key = versions[0].key
     writers = ("first",) if forgets else ("first", "second")
     stories = [tuple((who, step) for step in ("begin", "write", "end")) for who in writers]
     stories.append(tuple(("reader", step) for step in ("look", "read", "fill")))
     if forgets:
-        stories.append((("front", "forget"), ("reader", "look again")))
+        stories.append((("tier", "forget"), ("reader", "look again")))
     seen = 0
     for number, order in enumerate(orders(*stories)):
         contents, behind, known = f"{deletes}{forgets}{number}", versions[0], {}
         for who, step in order:
             if step == "begin":
-                known[who] = front.begin(contents, "n", [key])
+                known[who] = tier.begin(contents, "n", [key])
             elif step == "write":
                 behind = None if deletes and who == "first" else versions[1 + writers.index(who)]
                 known[who, "row"] = behind
             elif step == "end":
-                front.end(contents, "n", [key], known[who], [known[who, "row"]])
+                tier.end(contents, "n", [key], known[who], [known[who, "row"]])
             elif step == "look":
-                ((found, known["ticket"]),) = front.look(contents, "n", [key])
+                ((found, known["ticket"]),) = tier.look(contents, "n", [key])
                 assert found in (None, behind), order
             elif step == "read":
                 known["read"] = behind
             elif step == "fill":
                 if known["read"] is not None and known["ticket"] is not None:
-                    front.fill(contents, [(known["read"], known["ticket"])])
+                    tier.fill(contents, [(known["read"], known["ticket"])])
             elif step == "forget":
-                front._server.call("DEL", *front._places(contents, "n", [key]))
-        ((found, _),) = front.look(contents, "n", [key])
+                tier._server.call("DEL", *tier._places(contents, "n", [key]))
+        ((found, _),) = tier.look(contents, "n", [key])
         assert found in (None, behind), order
         seen += found is not None
     assert seen or (forgets and deletes)  # it does keep something
@@ -187,7 +187,7 @@ class Meanwhile:
 
 
 class Broken:
-    """A front tier that is out of reach of one process."""
+    """A cache tier that is out of reach of one process."""
 
     def __getattr__(self, name):
         def fail(*args):
@@ -202,11 +202,11 @@ def meanwhile(back):
 
 
 @pytest.fixture
-def reader(back, front_url):
+def reader(back, tier_url):
     """Another process."""
-    store = NearCacheStore(back, open_front(front_url, ExpPoolConfig()), 0.2)
+    store = NearCacheStore(back, open_cache_tier(tier_url, ExpPoolConfig()), 0.2)
     yield store
-    store._front.close()
+    store._tier.close()
 
 
 def look_again(store):
@@ -229,7 +229,7 @@ def test_who_writes_under_a_name_that_is_over_leaves_nothing_old_under_the_new_o
     old, new = row(), row(response="new")
     put(back, old)
     store._contents()  # known for a second
-    put(NearCacheStore(back, Broken(), 0.2), row("other"))  # all that the front has is worth nothing
+    put(NearCacheStore(back, Broken(), 0.2), row("other"))  # all that the tier has is worth nothing
     assert look_again(reader).get_many("n", [old.key]) == [old]
     assert put(store, new) == [PutStatus.CURRENT]
     assert reader.get_many("n", [old.key]) == [new]
@@ -237,34 +237,34 @@ def test_who_writes_under_a_name_that_is_over_leaves_nothing_old_under_the_new_o
 
 @pytest.mark.parametrize("whole", [False, True], ids=["key", "namespace"])
 def test_what_the_front_forgot_while_somebody_wrote_does_not_bring_an_old_row_back(
-    back, meanwhile, front_url, reader, whole
+    back, meanwhile, tier_url, reader, whole
 ):
     """A server that starts anew, or another one that had not heard of the writer yet."""
     old, new = row(), row(response="new")
     put(back, old)
-    front = open_front(front_url, ExpPoolConfig())
-    writer = NearCacheStore(meanwhile, front, 0.2)
+    tier = open_cache_tier(tier_url, ExpPoolConfig())
+    writer = NearCacheStore(meanwhile, tier, 0.2)
     contents, ticket = reader._contents(), []
 
     def forgotten():
-        places = front._places(contents, "n", [old.key])
-        front._server.call("DEL", *places)
-        ticket.extend(reader._front.look(contents, "n", [old.key]))
+        places = tier._places(contents, "n", [old.key])
+        tier._server.call("DEL", *places)
+        ticket.extend(reader._tier.look(contents, "n", [old.key]))
         assert reader.get_many("n", [old.key]) == [old]
 
     if whole:
-        mark = front.begin(contents, "n", [])
+        mark = tier.begin(contents, "n", [])
         forgotten()
         back.clear("n")
-        front.end(contents, "n", [], mark)
+        tier.end(contents, "n", [], mark)
     else:
         meanwhile.before = forgotten
         assert put(writer, new) == [PutStatus.CURRENT]
     answer = back.get_many("n", [old.key])
     assert reader.get_many("n", [old.key]) == answer != [old]
-    reader._front.fill(contents, [(old, ticket[0][1])])  # a slow one
+    reader._tier.fill(contents, [(old, ticket[0][1])])  # a slow one
     assert reader.get_many("n", [old.key]) == answer
-    front.close()
+    tier.close()
 
 
 def test_after_a_write_of_which_nobody_knows_whether_it_came_about_the_front_stays_empty(back, meanwhile, reader):
@@ -272,7 +272,7 @@ def test_after_a_write_of_which_nobody_knows_whether_it_came_about_the_front_sta
     old, new = row(), row(response="new")
     put(back, old)
     meanwhile.put_many = StoreFailing()
-    writer = NearCacheStore(meanwhile, reader._front, 0.2)
+    writer = NearCacheStore(meanwhile, reader._tier, 0.2)
     with pytest.raises(StoreError, match="lost"):
         put(writer, new)
     assert reader.get_many("n", [old.key]) == [old]
@@ -311,15 +311,15 @@ def test_with_the_front_away_the_store_answers_and_nothing_old_comes_back(own_re
         assert runs == [1, 2]
 
 
-def test_a_writer_who_was_given_up_leaves_nothing_old_behind(store, back, front):
+def test_a_writer_who_was_given_up_leaves_nothing_old_behind(store, back, tier):
     old, contents = row(), store._contents()
     back.put_many([Put(old)])
-    mark = front.begin(contents, "n", [old.key])
-    writers = front._places(contents, "n", [old.key])[2]
-    front._server.call("DEL", writers)  # as its time-out does
+    mark = tier.begin(contents, "n", [old.key])
+    writers = tier._places(contents, "n", [old.key])[2]
+    tier._server.call("DEL", writers)  # as its time-out does
     assert store.get_many("n", [old.key]) == [old]  # is filled now
     back.delete_many("n", [old.id])
-    front.end(contents, "n", [old.key], mark)
+    tier.end(contents, "n", [old.key], mark)
     assert store.get_many("n", [old.key]) == [None]
 
 
@@ -333,8 +333,8 @@ def test_with_the_store_away_what_is_in_front_still_answers(store, back):
         store.get_many("n", ["other"])
 
 
-def test_a_store_that_was_put_back_from_a_copy_has_nothing_in_front(front_url, tmp_path):
-    with ExpManager(store=f"sqlite:///{tmp_path}/pool.db", index="none://", hot=front_url, hot_ttl=0) as manager:
+def test_a_store_that_was_put_back_from_a_copy_has_nothing_in_front(tier_url, tmp_path):
+    with ExpManager(store=f"sqlite:///{tmp_path}/pool.db", index="none://", hot=tier_url, hot_ttl=0) as manager:
         pool = manager.sync
 
         @manager.exp_cache(name="f")
@@ -358,9 +358,9 @@ def test_expired_rows_leave_the_front_and_tenants_do_not_meet(store, back):
     assert store.get_many("n", [theirs.key]) == [gone]
 
 
-def test_writers_and_readers_at_once_end_with_what_the_store_has(front_url, tmp_path):
+def test_writers_and_readers_at_once_end_with_what_the_store_has(tier_url, tmp_path):
     path = tmp_path / "pool.db"
-    stores = [NearCacheStore(SqliteStore(path), open_front(front_url, ExpPoolConfig()), 0.2) for _ in range(4)]
+    stores = [NearCacheStore(SqliteStore(path), open_cache_tier(tier_url, ExpPoolConfig()), 0.2) for _ in range(4)]
     keys, trouble = [row(f"r{i}").key for i in range(3)], []
 
     def work(number):

@@ -1,4 +1,7 @@
-"""Name lookup: where a name is bound, in which text, and whether that is of the project; and what was found."""
+"""Name resolution: finds which statement of which module of the project binds a name.
+
+It follows imports from module to module, and collects source text and bindings for the digest of a function.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class Binding(NamedTuple):
 
 @dataclass
 class CollectedSource:
-    """Pieces of source by label, and the bindings on which they depend."""
+    """Source text that was collected for a function: pieces by label, and the bindings on which they depend."""
 
     pieces: dict[str, str] = field(default_factory=dict)
     bindings: list[Binding] = field(default_factory=list)
@@ -45,7 +48,7 @@ class CollectedSource:
 
 
 class NameLookup:
-    """Looks names up in modules of the project, and gathers what is found of one function.
+    """Resolves names in modules of the project, and collects what one function's digest is made of.
 
     Args:
         function: where it begins; what is of its package, or of no library, is its own project's.

@@ -144,7 +144,7 @@ def find_function(tree: ast.AST, code: types.CodeType) -> Function | None:
 
 
 def _around(candidates: list[ast.Lambda], code: types.CodeType) -> ast.Lambda | None:
-    """Of several lambdas in one line the one whose body holds the positions of the code."""
+    """The lambda, of several in one line, whose body holds the positions of the code."""
     places = {(at[0], at[2]) for at in code.co_positions() if at[0] is not None and at[2] is not None}
     places.discard((code.co_firstlineno, 0))  # what the compiler put in front
     holding = [
