@@ -18,7 +18,7 @@ _STAKES = (0.1, 0.3, 0.8)
 
 @dataclass(slots=True)
 class DriftDetector:
-    """The drift alarm of one function. It is told of every label."""
+    """The drift detector of one function. It is told of every label."""
 
     _wealth: list[float] = field(default_factory=lambda: [1.0] * len(_STAKES))
 

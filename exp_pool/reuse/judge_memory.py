@@ -74,7 +74,7 @@ class JudgeMemory:
     calibration: list[Counter[str]] = field(default_factory=lambda: [Counter() for _ in range(_BINS)])
     marked: dict[str, Any] | None = None
     since_mark: int = 0
-    _alarm: DriftDetector = field(default_factory=DriftDetector)
+    _detector: DriftDetector = field(default_factory=DriftDetector)
     _new: int = 0  # labels since the model was fitted
     _fitted: tuple[Label, ...] = ()  # labels that the model was fitted to
     _predicted: np.ndarray | None = None  # of each of these, as predicted without it
@@ -146,7 +146,7 @@ class JudgeMemory:
         if example.predicted is not None:
             seen = self.calibration[min(int(example.predicted * _BINS), _BINS - 1)]
             seen.update(pairs=1, wrong=wrong)
-            if self._alarm.raised_by(example.predicted, wrong=wrong):
+            if self._detector.raised_by(example.predicted, wrong=wrong):
                 self._begin_anew()
 
     def mark(self) -> None:
@@ -178,7 +178,7 @@ class JudgeMemory:
         self.labels.clear()
         self._new, self._fitted, self._predicted = 0, (), None
         self.model, self.rule, self._rule_spend = None, NOTHING, -1.0
-        self._alarm = DriftDetector()
+        self._detector = DriftDetector()
 
     # What follows from it
 

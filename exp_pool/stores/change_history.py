@@ -18,7 +18,7 @@ from exp_pool.stores.pages import log_entries
 
 NAME = "curation"  # of the lease, of the state and of the log of changes; of no key, which is hexadecimal
 
-Renew: TypeAlias = Callable[[], None]
+RenewLease: TypeAlias = Callable[[], None]
 
 
 class ChangeStatus(StrEnum):
@@ -131,7 +131,7 @@ class ChangeNotes:
         self._set(note, None, revision)
         return note
 
-    def _write(self, name: str, edits: Iterable[Edit], renew: Renew | None = None) -> None:
+    def _write(self, name: str, edits: Iterable[Edit], renew: RenewLease | None = None) -> None:
         for batch in batches(edits):
             if renew is not None:
                 renew()

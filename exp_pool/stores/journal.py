@@ -38,7 +38,7 @@ from exp_pool.stores.change_history import (
     ChangeStatus,
     LostChangeError,
     Phase,
-    Renew,
+    RenewLease,
     journal_name,
 )
 
@@ -155,7 +155,7 @@ class Journal(ChangeNotes):
 
     # One change
 
-    def _apply(self, note: ChangeNote, edits: Sequence[Edit], renew: Renew) -> ChangeNote:
+    def _apply(self, note: ChangeNote, edits: Sequence[Edit], renew: RenewLease) -> ChangeNote:
         revision = self._set(note, Phase.JOURNALLING, self._revision())
         self._write(journal_name(note.id), edits, renew)
         revision = self._set(note, Phase.APPLYING, revision)
@@ -188,7 +188,7 @@ class Journal(ChangeNotes):
         if refused:
             raise ConflictError(_refusal(refused))
 
-    def _finish(self, note: ChangeNote, edits: Iterable[Edit], renew: Renew, *, again: bool = False) -> None:
+    def _finish(self, note: ChangeNote, edits: Iterable[Edit], renew: RenewLease, *, again: bool = False) -> None:
         """Add, delete and restore rows, and write their audit logs. Doing it again changes nothing."""
         for batch in batches(edits):
             renew()
@@ -215,7 +215,7 @@ class Journal(ChangeNotes):
                 detail["trust"] = (edit.after or {})["trust"]  # nodes that exchange snapshots settle it by this
         self._store.append_log(self._namespace, name, [audit_entry(note.what, edit.id, **detail)])
 
-    def _end_after(self, err: BaseException, note: ChangeNote, renew: Renew) -> ChangeNote | None:
+    def _end_after(self, err: BaseException, note: ChangeNote, renew: RenewLease) -> ChangeNote | None:
         """After trouble: the note, if the change was decided and is now finished; None where it came to nothing.
 
         Raises:
@@ -234,7 +234,7 @@ class Journal(ChangeNotes):
             raise StoreError(f"nothing is changed, the change {note.id} was taken back: {err}") from err
         return None
 
-    def _end_unfinished(self, renew: Renew) -> ChangeNote | None:
+    def _end_unfinished(self, renew: RenewLease) -> ChangeNote | None:
         open_ = self._open()
         if open_ is None:
             return None
@@ -268,7 +268,7 @@ class Journal(ChangeNotes):
         raise ConflictError(f"the experience {min(left)!r} is being changed by others all the time; try again")
 
     @contextmanager
-    def _alone(self) -> Iterator[Renew]:
+    def _alone(self) -> Iterator[RenewLease]:
         owner, patience = new_id(), monotonic() + self._lease_s + _PATIENCE_S
         while (lease := self._store.claim(self._namespace, NAME, owner, self._lease_s).lease) is None:
             if monotonic() > patience:

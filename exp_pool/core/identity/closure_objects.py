@@ -70,11 +70,11 @@ def left_of_variable(cell: types.CellType, value: Any, uses: frozenset[Use], kno
     """
     written = uses & _WRITTEN
     if written:
-        begun = initial_contents_of(cell, None, value, known)
-        if not begun.was_there or not _is_read(uses) or isinstance(value, numbers.Number):
+        initial = initial_contents_of(cell, None, value, known)
+        if not initial.was_there or not _is_read(uses) or isinstance(value, numbers.Number):
             return NOTHING
-        if begun.content is not NOTHING:
-            return begun.content
+        if initial.content is not NOTHING:
+            return initial.content
     return value if value is NOTHING else left_of(value, uses - written, known)
 
 
@@ -133,12 +133,12 @@ def _part(holder: Any, name: Any, item: Any, uses: Collection[Use], known: Keyed
             return NOTHING
         left = left_of(item, frozenset(uses), known)
         return NOTHING if type(left) is dict and not left else left
-    begun = initial_contents_of(holder, name, item, known)
+    initial = initial_contents_of(holder, name, item, known)
     is_number = isinstance(item, numbers.Number)
     is_counter = is_number and SUMMED in uses and REBOUND not in uses
-    if item is NOTHING or not begun.was_there or not _is_read(uses) or is_counter:
+    if item is NOTHING or not initial.was_there or not _is_read(uses) or is_counter:
         return NOTHING
-    return item if is_current and not is_number and not is_container else begun.content
+    return item if is_current and not is_number and not is_container else initial.content
 
 
 def _parts(value: Any, cls: type, uses: frozenset[Use], known: Keyed) -> Any:
