@@ -12,6 +12,7 @@ import re
 import runpy
 import shlex
 import sys
+import textwrap
 import tomllib
 import warnings
 from dataclasses import dataclass
@@ -294,3 +295,13 @@ def test_every_page_is_in_the_index():
 def test_lines_of_prose_are_at_most_120_characters(page):
     prose = re.sub(r"^```.*?^```\n", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     assert [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")] == []
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "python"], ids=str)
+def test_what_a_block_imports_is_there(block):
+    """Of fragments, too, which are not run."""
+    code = f"async def block():\n{textwrap.indent(block.code, '    ')}"  # some await
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("exp_pool"):
+            names = ", ".join(name.name for name in node.names)
+            exec(f"from {node.module} import {names}", {})

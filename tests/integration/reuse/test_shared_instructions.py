@@ -9,7 +9,7 @@ import pytest
 from exp_pool import ThresholdJudge
 from exp_pool.evaluation import evaluate
 from exp_pool.protocols import Verdict
-from exp_pool.reuse.pair_features import features
+from exp_pool.reuse.pair_features import pair_features
 from exp_pool.search.embedders.sentence_transformers import SentenceTransformerEmbedder
 
 pytestmark = pytest.mark.slow
@@ -91,7 +91,7 @@ def test_judges_are_evaluated_and_learn_by_what_is_not_shared(model):
     (run,) = evaluate(ThresholdJudge(0.8), pairs, embedder=model)
     assert (run.total, run.answered) == (15, 0)
     for one, other, _ in pairs:
-        _, words_shared, *_ = features(one, other, 0.3, ()).numbers
+        _, words_shared, *_ = pair_features(one, other, 0.3, ()).numbers
         assert words_shared < 0.5
 
 

@@ -10,7 +10,7 @@ from exp_pool.search.indexes.chroma import ChromaIndex
 from exp_pool.stores.memory import MemoryStore
 from exp_pool.testing import VectorIndexShape
 from exp_pool.testing.factories import unit
-from exp_pool.testing.vector_index import POOL, SPACE
+from exp_pool.testing.vector_index import PARTITION, POOL
 
 
 class TestFolder(VectorIndexShape):
@@ -26,10 +26,10 @@ class TestFolder(VectorIndexShape):
 
     def test_it_is_still_there_after_reopening(self, store, index, tmp_path):
         self.fill(store, index)
-        before, generation = self.ask(index, unit(1)), index.generation(SPACE, POOL)
+        before, generation = self.ask(index, unit(1)), index.generation(PARTITION, POOL)
         index.close()
         again = ChromaIndex(tmp_path / "pool" / "chroma")
-        assert (again.generation(SPACE, POOL), again.doubt(SPACE)) == (generation, "")
+        assert (again.generation(PARTITION, POOL), again.doubt(PARTITION)) == (generation, "")
         assert self.ask(again, unit(1)) == before
         again.close()
 
@@ -52,4 +52,4 @@ class TestFolder(VectorIndexShape):
         (tmp_path / "file").touch()
         index = ChromaIndex(tmp_path / "file" / "chroma")
         with pytest.raises(VectorIndexError, match="file/chroma"):
-            index.generation(SPACE, POOL)
+            index.generation(PARTITION, POOL)
