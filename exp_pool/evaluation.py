@@ -189,11 +189,11 @@ class _Replay:
 
     def answered_right(self) -> bool | None:
         """Whether the pool's answer was right; None where it did not answer."""
-        telling = flow(self.pair.call_async, self.policy, Mode())
-        came_of_it: Any = None
+        call_flow = flow(self.pair.call_async, self.policy, Mode())
+        result: Any = None
         try:
             while True:
-                came_of_it = self._perform(telling.send(came_of_it))
+                result = self._perform(call_flow.send(result))
         except StopIteration as end:
             answer = end.value.answer
             return None if answer.found_by is None else bool(answer.value == self.pair.live)

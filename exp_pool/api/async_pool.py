@@ -170,7 +170,7 @@ class AsyncPool:
         (`found_by`), and how similar: the cosine; of a lexical search, the share of what the request itself would
         score, 0 to 1.
 
-        What was written before is found: a semantic search first embeds what is still owed, within `query_timeout`.
+        What was written before is found: a semantic search first embeds pending rows, within `query_timeout`.
         History, expired and quarantined experiences are left out.
 
         Args:

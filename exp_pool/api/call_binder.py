@@ -228,8 +228,8 @@ class CallBinder:
         request = bind_call(self.spec, args, kwargs, namespace, pool.secret, before, source)
         if not source:
             return request
-        told = with_arguments(source, self.spec.keyed_values(request.named))
-        return request if told is source else replace(request, source=told)
+        with_them = with_arguments(source, self.spec.keyed_values(request.named))
+        return request if with_them is source else replace(request, source=with_them)
 
     def namespace(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
         """The namespace of a call; None where that is the manager's."""

@@ -50,9 +50,9 @@ def write_row(record: Record, log: Sequence[str], secret: str | None) -> dict[st
         metadata["no_result"] = True
     if secret is not None:
         metadata["key_secret"] = secret
-    told = [entry for entry in map(json.loads, log) if entry["what"] != LOADED]
-    if told:
-        metadata["said"] = told
+    entries = [entry for entry in map(json.loads, log) if entry["what"] != LOADED]
+    if entries:
+        metadata["said"] = entries
     return _sealed(None if record.response is None else json.loads(record.response), metadata)
 
 

@@ -47,7 +47,7 @@ _LOOK_EVERY_S = 1.0
 class NearCacheStore(StoreProxy):
     """A record store with a cache tier. Everything but reading and writing rows is the store's own.
 
-    Of rows read by key, use counts and what is owed may be old: they are not written to the tier, where each hit
+    Of rows read by key, use counts and pending tasks may be old: they are not written to the tier, where each hit
     would throw a row out.
 
     Args:

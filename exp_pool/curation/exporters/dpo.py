@@ -59,10 +59,10 @@ def _pairs(selection: ExportSelection, call: Sequence[Experience]) -> Iterator[t
     candidates: dict[str, _Candidate] = {}  # by text: the best that is said of an answer counts
     for experience in call:
         score = None if experience.score is None else experience.score.value
-        told = [_Candidate(experience.response, by_a_person=False, score=None if experience.annotated else score)]
+        found = [_Candidate(experience.response, by_a_person=False, score=None if experience.annotated else score)]
         if experience.annotated:
-            told.append(_Candidate(experience.expected, by_a_person=True, score=None))
-        for each in told:
+            found.append(_Candidate(experience.expected, by_a_person=True, score=None))
+        for each in found:
             text = "" if each.value is MISSING else as_text(each.value)
             if each.value is not MISSING and (text not in candidates or _rank(candidates[text]) < _rank(each)):
                 candidates[text] = each

@@ -26,14 +26,14 @@ def write(selection: ExportSelection, output: Output) -> None:
         count = 0
         for experience in selection.experiences(side):
             inputs, outputs = _fields(experience)
-            told = functions.setdefault(experience.function, {"inputs": {}, "outputs": {}, "demos": []})
-            told["inputs"] |= dict.fromkeys(inputs)
-            told["outputs"] |= dict.fromkeys(outputs)
-            told["demos"].append({**inputs, **outputs})
+            demos = functions.setdefault(experience.function, {"inputs": {}, "outputs": {}, "demos": []})
+            demos["inputs"] |= dict.fromkeys(inputs)
+            demos["outputs"] |= dict.fromkeys(outputs)
+            demos["demos"].append({**inputs, **outputs})
             count += 1
         listed = {
-            name: {**told, "inputs": list(told["inputs"]), "outputs": list(told["outputs"])}
-            for name, told in functions.items()
+            name: {**demos, "inputs": list(demos["inputs"]), "outputs": list(demos["outputs"])}
+            for name, demos in functions.items()
         }
         with output.file(f"{side}.json", side) as file:
             file.write(as_json(listed))

@@ -51,11 +51,11 @@ def write(selection: ExportSelection, output: Output) -> None:
             functions.setdefault(experience.function, _Function()).add(experience)
         with output.file(f"{side}.md", side) as file:
             file.write(_page(selection, functions).encode("utf-8", "replace"))
-            file.rows = sum(told.rows for told in functions.values())
+            file.rows = sum(summary.rows for summary in functions.values())
 
 
 def _page(selection: ExportSelection, functions: dict[str, _Function]) -> str:
-    rows = sum(told.rows for told in functions.values())
+    rows = sum(summary.rows for summary in functions.values())
     lines = [
         f"# Experiences of `{_inline(selection.namespace)}`",
         "",
@@ -66,20 +66,20 @@ def _page(selection: ExportSelection, functions: dict[str, _Function]) -> str:
         "| function | experiences | annotated | scored | mean score | used | kinds | models |",
         "|---|---:|---:|---:|---:|---:|---|---|",
     ]
-    for name, told in sorted(functions.items(), key=lambda each: (-each[1].rows, each[0])):
-        mean = f"{told.score / told.scored:.2f}" if told.scored else ""
+    for name, summary in sorted(functions.items(), key=lambda each: (-each[1].rows, each[0])):
+        mean = f"{summary.score / summary.scored:.2f}" if summary.scored else ""
         cells = (
             f"`{_inline(name)}`",
-            *(f"{number:,}" for number in (told.rows, told.annotated, told.scored)),
+            *(f"{number:,}" for number in (summary.rows, summary.annotated, summary.scored)),
             mean,
-            f"{told.used:,}",
-            _counted(told.kinds),
-            _counted(told.models),
+            f"{summary.used:,}",
+            _counted(summary.kinds),
+            _counted(summary.models),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    for name, told in sorted(functions.items()):
+    for name, summary in sorted(functions.items()):
         lines += ["", f"## `{_inline(name)}`"]
-        for _, id_, experience in reversed(told.best):
+        for _, id_, experience in reversed(summary.best):
             lines += ["", *_example(id_, experience)]
     return "\n".join(lines) + "\n"
 

@@ -200,8 +200,8 @@ class Output:
             dict(said),
         )
         with self.file_of_manifest() as file:
-            told = {name: value for name, value in asdict(manifest).items() if name != "path"}
-            file.write(json.dumps(told, ensure_ascii=False, indent=1).encode())
+            fields = {name: value for name, value in asdict(manifest).items() if name != "path"}
+            file.write(json.dumps(fields, ensure_ascii=False, indent=1).encode())
         # Another process may have written it meanwhile.
         _refuse_to_replace(self.path, folder=self.folder, overwrite=self._overwrite)
         if self.folder:

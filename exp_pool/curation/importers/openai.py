@@ -110,8 +110,8 @@ def answer_of(message: Mapping[str, Any]) -> Any:
     """Text of an assistant's message; the message itself where it calls tools or holds more than text."""
     content = message.get("content")
     if message.get("tool_calls") or not isinstance(content, str):
-        told = {name: value for name, value in message.items() if value is not None}
-        return told if content is not None or message.get("tool_calls") else MISSING
+        fields = {name: value for name, value in message.items() if value is not None}
+        return fields if content is not None or message.get("tool_calls") else MISSING
     return content
 
 

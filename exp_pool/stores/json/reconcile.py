@@ -50,7 +50,7 @@ def reconcile(rows: dict[Ref, Record], files: Iterable[RowFile], embedded: Conta
         rows: every row of the database.
         files: every file of the folder that could be read.
         embedded: the rows that have a vector.
-        now: the time in microseconds, from which on new rows owe their vector and their score.
+        now: the time in microseconds, from which on the vector and the score of new rows are pending.
     """
     changes = Changes()
     chosen = _one_of_each_id(files, changes)
@@ -99,7 +99,7 @@ def _precedence(file: RowFile) -> tuple[bool, int, bool]:
 
 def _adopted(row: Record, known: Record | None, embedded: Container[Ref], now: int) -> Record:
     """The row of a file, with what is known of its use; the known row itself where the file says the same."""
-    if known is None:  # everything is owed
+    if known is None:  # everything is pending
         row = replace(row, embed_due=now, score_due=now if row.score is None else None)
     elif says(row, known):
         return known

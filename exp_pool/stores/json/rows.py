@@ -1,6 +1,6 @@
 """A row as the text of its file and back, and where that file stands.
 
-The file holds what was asked and answered. What changes by mere use (counts, what is owed, vectors) stands elsewhere:
+The file holds what was asked and answered. What changes by mere use (counts, pending tasks, vectors) stands elsewhere:
 using an experience does not show in git. Columns of JSON text are JSON values here. Text that JSON would not give back
 exactly is written as a tag: ``{"$exp:text": ...}`` (see `encoding`), or ``{"$exp:raw": ...}`` for a column whose
 JSON text is not in our compact form.

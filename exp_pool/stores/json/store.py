@@ -9,12 +9,12 @@ stamp of each, and each write waits for the disk. For threads and processes of o
     NAMESPACE-digest/xx/DIGEST.json the current experience of a key
     .../DIGEST.DIGEST.json          history
     corrupt/                        files that could not be read, set aside
-    .state/                         an SQLite pool: rows again, use, duties, vectors, leases, states, logs; not for git
+    .state/                         an SQLite pool: rows again, use, pending tasks, vectors, leases, logs; not for git
 
 The files are the authority; the database answers queries, and may be lost. What a person changes, adds or removes is
 found by the files' stamps: by looking up a key, that of its file; by counting and scanning, those of all. Fields that
 say what was asked (request, arguments, key) can be edited like all others, but the key is not computed anew: it answers
-the call that it answered before. Where ``.state`` is lost, everything is owed again.
+the call that it answered before. Where ``.state`` is lost, everything is pending again.
 
 A writing transaction of the database locks out all other processes. Files are written before it ends: those that a
 killed process leaves look as if a person had edited them, and are taken over in the same way. A journal and tables of

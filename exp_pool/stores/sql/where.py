@@ -40,7 +40,7 @@ def select(query: RecordQuery, dialect: Dialect) -> Where:
     values: list[Any] = []
     now, now_values = dialect.now()
     if query.namespace is not None:
-        # The sign keeps SQLite from walking the namespace where a small index of what is owed answers at once.
+        # The sign keeps SQLite from walking the namespace where the small index of pending rows answers at once.
         terms.append(f"{dialect.unindexed if query.pending else ''}namespace = ?")
         values.append(keep(query.namespace))
     if not query.history:
