@@ -21,6 +21,8 @@ FORMAT = 1
 STATE = ".state"
 _POOL = "pool.json"
 _CORRUPT = "corrupt"
+DATABASE = "pool.db"  # in the folder STATE
+_STATE_FILES = (*(f"{DATABASE}{ending}" for ending in ("", "-wal", "-shm", "-journal")), "journal", "lock")
 _IGNORED = f"/{STATE}/\n/{_CORRUPT}/\n*.new\n"
 _ELSE = "or give another path in store='json:///...'"
 # Windows knows none of these; there a link needs rights that others do not have.
@@ -56,7 +58,7 @@ class Folder:
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"{self.root} is no folder; move it away, {_ELSE}")
         self._check_format()
-        for name in (STATE, _CORRUPT):
+        for name in (STATE, _CORRUPT, *(f"{STATE}/{name}" for name in _STATE_FILES)):
             if (self.root / name).is_symlink():
                 raise StoreError(f"{self.root / name} is a link, which is not followed; remove it, {_ELSE}")
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -158,8 +160,20 @@ class Folder:
 
     def links(self) -> list[Path]:
         """Links among the rows' files and folders: what they lead to is not read."""
-        links = (path for path in self.root.rglob("*") if path.is_symlink())
-        return sorted(path for path in links if not path.relative_to(self.root).parts[0].startswith((".", _CORRUPT)))
+        found: list[Path] = []
+        for path, folders, files in os.walk(self.root):
+            names = [*folders, *files]
+            if path == str(self.root):  # other files that stand there are nobody's rows
+                names = folders[:] = [name for name in folders if not name.startswith(".") and name != _CORRUPT]
+            found += (link for name in names if (link := Path(path, name)).is_symlink())
+        return sorted(found)
+
+    def remove_empty(self) -> None:
+        """Remove folders of rows that hold nothing any more."""
+        for folder in _folders(self.root):
+            for path in (*(shard.path for shard in _folders(folder.path)), folder.path):
+                with suppress(OSError):  # it holds something
+                    Path(path).rmdir()
 
     # Files that are no rows
 

@@ -14,7 +14,7 @@ from exp_pool.errors import StoreError
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.notices import warn
 from exp_pool.stores.columns import NAMES, from_row, keep, restore
-from exp_pool.stores.json.folder import FileStamp, Folder
+from exp_pool.stores.json.folder import DATABASE, FileStamp, Folder
 from exp_pool.stores.json.old_journal import drop_journal, replay_journal
 from exp_pool.stores.json.reconcile import Ref, RowFile, reconcile, says
 from exp_pool.stores.json.rows import UnreadableError, place_of, place_of_key, read_row, write_row
@@ -29,7 +29,7 @@ from exp_pool.stores.sql.sqlite_rescue import repair
 R = TypeVar("R")
 Stored: TypeAlias = Callable[[Ref], Record | None]  # the row that the database has
 
-_DAMAGE = ("malformed", "not a database")  # what SQLite says of a damaged file
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # malformed JSON in a query is neither
 _DELETED_AT_ONCE = 500
 # Times of files are this coarse at most: one that was changed just before it was looked at may have been changed just
 # after, too, and its stamp would not tell. It is read once more.
@@ -71,7 +71,7 @@ class FolderCache(SqliteEngine):
         self._opened: tuple[int, int] | None = None  # which file the database is that agrees with the others
         self._traced: Connection | None = None  # the writing connection that has the triggers
         # A transaction takes as long as its files do, and a child would find the lock of one held for ever.
-        file = SqliteFile(self._folder.state / "pool.db", timeout_s, rest_s=timeout_s)
+        file = SqliteFile(self._folder.state / DATABASE, timeout_s, rest_s=timeout_s)
         super().__init__(file, Path(path), compress_above=None)
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ class FolderCache(SqliteEngine):
         try:
             return work()
         except sqlite3.DatabaseError as err:
-            if not any(sign in str(err) for sign in _DAMAGE):
+            if getattr(err, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
                 raise
             warn(f"{self._file.path} is damaged ({err}), so it is made anew; no experience is lost")
             self._mend()
@@ -157,7 +157,7 @@ class FolderCache(SqliteEngine):
     def _database(self) -> tuple[int, int] | None:
         """What the database's file is recognized by."""
         try:
-            there = os.stat(self._file.path)  # noqa: PTH116 - half the time of Path's
+            there = os.lstat(self._file.path)  # noqa: PTH116 - half the time of Path's
         except OSError:
             return None
         return there.st_dev, there.st_ino

@@ -78,7 +78,8 @@ def drop_journal(state: Path) -> None:
 
 def _lines(path: Path) -> Iterator[list[Any]]:
     """The lines that can be read; a killed process may have left a part of one."""
-    for line in path.read_bytes().splitlines() if path.exists() else ():
+    there = path.is_file() and not path.is_symlink()
+    for line in path.read_bytes().splitlines() if there else ():
         try:
             entry = loads(line.decode())
         except (DecodingError, UnicodeDecodeError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -38,6 +39,8 @@ content_of: Callable[[Record], tuple[Any, ...]] = operator.attrgetter(*FILE_FIEL
 _REQUIRED = frozenset(f.name for f in fields(Record) if f.default is MISSING) - {"request_hash", "response", "expected"}
 _OF_JSON = frozenset({FieldKind.OBJECT, FieldKind.LIST, FieldKind.ANSWER})
 _RAW = "$exp:raw"
+_AS_THEY_ARE = (*(name for name, kind in FIELD_KINDS.items() if kind in _OF_JSON), "reuse_scope", "source")
+_REVISIONS = 2**62  # each change of a row adds one
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNSAFE = re.compile("[^a-z0-9]+")
@@ -224,5 +227,11 @@ def _check_values(row: Record) -> None:
         Step(**step)
     if not all(isinstance(parent, str) for parent in json.loads(row.parents)):
         raise UnreadableError("'parents' holds something that is no id")
-    if row.revision < 1:
-        raise UnreadableError("'revision' begins at 1")
+    if not 1 <= row.revision < _REVISIONS:
+        raise UnreadableError(f"'revision' is from 1 to {_REVISIONS - 1}")
+    if row.score is not None and not math.isfinite(row.score):
+        raise UnreadableError("'score' is no finite number")
+    for name in _AS_THEY_ARE:
+        text = getattr(row, name)
+        if text and not text.isascii() and _SURROGATE.search(text):
+            raise UnreadableError(f"{name!r} holds half of a surrogate pair")

@@ -148,8 +148,10 @@ class JsonStore(FolderCache):
 
     # Maintenance
 
+    @translated
     def vacuum(self) -> None:
         self._look_again()
+        self._write(lambda _: self._folder.remove_empty())
         super().vacuum()
 
     @translated

@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 from support.json_pool import edit, files, only
 
+from exp_pool.core.filters import parse_where
 from exp_pool.core.record import TaskKind, hash_text, measure
 from exp_pool.errors import StoreError
 from exp_pool.protocols import (
@@ -21,6 +23,7 @@ from exp_pool.protocols import (
     Touch,
 )
 from exp_pool.stores.json.store import JsonStore
+from exp_pool.stores.sql.sqlite import SqliteStore
 from exp_pool.testing.factories import put, row, vector
 
 
@@ -218,6 +221,13 @@ BROKEN = {
     "missing": lambda text: "\n".join(line for line in text.splitlines() if '"key"' not in line),
     "bytes": lambda text: "\ud800",
     "deep": lambda text: "[" * 100_000,
+    "schema": lambda text: text.replace('"schema_version": 1', f'"schema_version": {10**30}'),
+    "revision": lambda text: text.replace('"revision": 1', f'"revision": {2**63}'),
+    "last revision": lambda text: text.replace('"revision": 1', f'"revision": {2**63 - 1}'),
+    "moment": lambda text: text.replace('"expires_at": null', f'"expires_at": {2**63}'),
+    "score": lambda text: text.replace('"score": null', '"score": 1e999'),
+    "surrogate": lambda text: text.replace('"reuse_scope": "', '"reuse_scope": "\\ud800'),
+    "raw": lambda text: text.replace('"metadata": {}', '"metadata": {"$exp:raw": "\\ud800"}'),
 }
 
 
@@ -229,6 +239,7 @@ def test_a_file_that_cannot_be_read_is_set_aside_and_the_rest_is_served(store, h
     (path,) = [p for p in files(store) if bad.key in p.read_text()]
     before = path.read_bytes()
     broken = BROKEN[how](before.decode()).encode("utf-8", "surrogatepass")
+    assert broken != before
     path.write_bytes(broken)
     if restart:
         store.close()
@@ -244,6 +255,18 @@ def test_a_file_that_cannot_be_read_is_set_aside_and_the_rest_is_served(store, h
     aside.rename(path)
     assert store.get_many("n", [bad.key])[0].response == '"a"'
     assert store.check() == []
+
+
+def test_a_query_of_a_column_that_is_no_json_does_what_it_does_on_sqlite(store, tmp_path):
+    asked = RecordQuery("n", parse_where({"metadata.x": 1}))
+    with closing(SqliteStore(tmp_path / "pool.db")) as plain:
+        for each in (store, plain):
+            put(each, replace(row(), metadata="not json"))
+            each.append_log("n", "audit", ["x"])
+            with pytest.raises(StoreError, match="malformed JSON"):
+                each.count(asked)
+            assert [entry for _, entry in each.read_log("n", "audit")] == ["x"]
+    assert not list((store.path / ".state").glob("*damaged*"))
 
 
 def test_what_is_set_aside_twice_is_kept_twice(store):

@@ -78,6 +78,55 @@ def test_a_hidden_folder_that_is_a_link_is_refused(store, tmp_path):
         store.count(RecordQuery("n"))
 
 
+@pytest.mark.parametrize("name", ["pool.db", "pool.db-wal", "pool.db-shm", "journal"])
+def test_a_hidden_file_that_is_a_link_is_refused_and_what_it_leads_to_is_left_alone(store, tmp_path, name):
+    mine = JsonStore(tmp_path / "mine")
+    put(mine, row())
+    mine.close()
+    put(store, row("b"))
+    store.close()
+    target = mine.path / ".state" / name
+    target.touch()
+    before = target.read_bytes()
+    (store.path / ".state" / name).unlink(missing_ok=True)
+    (store.path / ".state" / name).symlink_to(target)
+    with pytest.raises(StoreError, match=f"{name} is a link"):
+        store.count(RecordQuery("n"))
+    assert target.read_bytes() == before
+    assert mine.count(RecordQuery("n")) == 1
+    mine.close()
+
+
+def test_a_database_that_becomes_a_link_under_a_process_is_refused(store, tmp_path):
+    put(store, row())
+    database = store.path / ".state" / "pool.db"
+    database.rename(tmp_path / "elsewhere")
+    database.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match=r"pool\.db is a link"):
+        store.count(RecordQuery("n"))
+
+
+def test_links_are_named_where_rows_may_stand_and_nowhere_else(store, tmp_path):
+    put(store, row())
+    (path,) = files(store)
+    (store.path / "README.md").symlink_to(tmp_path / "readme")
+    assert store.check() == []
+    (path.parent.parent / "corrupt-notes").symlink_to(tmp_path)
+    (found,) = store.check()
+    assert "corrupt-notes: a link" in found
+
+
+def test_vacuum_removes_folders_that_hold_nothing_any_more(store):
+    kept, gone = row(), row(namespace="gone")
+    put(store, kept, gone)
+    assert store.delete_many("gone", [gone.id]) == [gone.id]
+    store.vacuum()
+    (path,) = files(store)
+    assert [p for p in store.path.iterdir() if p.is_dir() and p.name != ".state"] == [path.parent.parent]
+    assert put(store, row("new", namespace="gone")) == [PutStatus.CURRENT]
+    assert_sound(store)
+
+
 def test_what_is_no_file_is_left_alone(store):
     kept = row()
     put(store, kept)
