@@ -286,7 +286,7 @@ class AsyncPool:
             if not made.done():
                 self.sync.queries.check_loaded()
 
-    async def _hop(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _hop(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """What a job of the pool comes to, done by a thread."""
         call = functools.partial(job, *args, **kwargs)
         if self.sync.closed:

@@ -42,10 +42,11 @@ class Decorated(FunctionProxy, Generic[P, R]):
 
     def _take(self, setup: DecoratorConfig) -> None:
         super()._take(setup)
-        self._binder: CallBinder = setup.binder
+        # Held here and not by the setup, which it holds: a function that nobody holds any more is to be freed at once.
+        self._binder: CallBinder = CallBinder(setup) if self._func is None else self._func._binder  # noqa: SLF001
         # What asks the local cache, if that may know answers. Where the function is bound, the arguments do not say
         # everything about the call.
-        self._local = setup.binder if self._func is None and setup.plain else None
+        self._local = self._binder if self._func is None and setup.plain else None
         if self._func is None:
             self.__exp_function__ = setup.spec.name
             decorated[setup.spec.name] = self

@@ -6,7 +6,6 @@ which stands in for another one by ``__getattr__``, every look at an attribute t
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,11 +48,6 @@ class DecoratorConfig(ProxyTarget):
     notice: str = ""
     batch: str = ""
     source: SourceDigest | None = None  # whose answers count; None: those of any source
-
-    @functools.cached_property
-    def binder(self) -> CallBinder:
-        """Binds the calls of the function, and of its bound methods."""
-        return CallBinder(self)
 
     @property
     def plain(self) -> bool:

@@ -253,7 +253,7 @@ class ExpManager(AsyncPool):
         """What experiences did to the outcomes of calls (`feedback`), for each function that got some.
 
         Each experience's lift with an interval, who helps and who hurts, and how calls with experiences went against
-        those without. Printed, it is a table. LiftTable need calls that leave experiences out at random:
+        those without. Printed, it is a table. Lifts need calls that leave experiences out at random:
         ``Inject(..., holdout=0.1)``.
         """
         return await self._hop(self.sync.report)

@@ -34,7 +34,7 @@ class _TakenOverError(EmbedderError):
     """Another process embeds the namespace with another embedder, and has to make its pending vectors."""
 
 
-@reinit_after_fork()
+@reinit_after_fork(keep=("_owned", "_caught_up", "_behind", "_wanted", "_added"))
 class PendingVectors:
     """Completes tasks of the kind EMBED. Thread-safe: one batch at a time, whichever thread runs it.
 

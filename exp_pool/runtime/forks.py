@@ -93,10 +93,16 @@ def _register(references: list[_Reference], reference: _Reference) -> None:
 
 
 def _call(references: list[_Reference]) -> None:
+    failed: Exception | None = None
     for reference in list(references):
         method = reference()
-        if method is not None:
-            method()
+        try:
+            if method is not None:
+                method()
+        except Exception as err:  # a plug of the user's may be among them; the others are called all the same
+            failed = err
+    if failed is not None:
+        raise failed  # which Python prints, and ignores
 
 
 if hasattr(os, "register_at_fork"):

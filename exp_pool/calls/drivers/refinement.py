@@ -68,7 +68,8 @@ class RunningRefinement:
     async def wait_async(self, timeout_s: float) -> Callable[[Outcome], Any] | None:
         """What was decided; None if nothing was within the time-out (seconds)."""
         try:
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._decision)), timeout_s)
+            async with asyncio.timeout(timeout_s):  # `wait_for` would lose a cancellation that comes with the decision
+                return await asyncio.shield(asyncio.wrap_future(self._decision))
         except TimeoutError:
             return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from exp_pool.core.experience import MISSING
 from exp_pool.curation.importers.openai import answer_of
 from exp_pool.curation.importers.safe_files import ImportSource, Items
 from exp_pool.curation.importers.spans import SpanMapping, find, model_answer, scores_of
@@ -61,6 +62,7 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     message = isinstance(output, Mapping) and output.get("role") == "assistant"
     answer = answer_of(output) if message else model_answer(output)
     rated = ((each.get("name"), each.get("value"), each.get("comment")) for each in scores)
+    answer = MISSING if output is None else answer
     yield _MAPPING.experience(value, options, given, answer, scores_of(rated, "langfuse"))
 
 

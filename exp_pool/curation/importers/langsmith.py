@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from exp_pool.core.experience import MISSING
 from exp_pool.curation.importers.safe_files import values_of_files
 from exp_pool.curation.importers.spans import SpanMapping, find, model_answer, scores_of
 from exp_pool.curation.importers.types import Imported, ImportOptions, LeftOutError, Peek, from_json
@@ -41,6 +42,8 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
 
 def _answer(outputs: Any) -> Any:
     """A model's answer in the form of OpenAI or LangChain; of one named output that; else all of them."""
+    if outputs is None:
+        return MISSING
     answer = model_answer(outputs)
     if answer is not outputs or not isinstance(outputs, Mapping):
         return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from exp_pool.core.experience import MISSING
 from exp_pool.curation.importers.safe_files import ImportSource, Items
 from exp_pool.curation.importers.spans import SpanMapping, find, model_answer, scores_of
 from exp_pool.curation.importers.types import Imported, ImportOptions, Peek, from_json
@@ -37,6 +38,9 @@ def items(source: ImportSource, options: ImportOptions) -> Items:  # noqa: ARG00
     """One for each span, with what people said of its trace."""
     for file in source.files(".json", ".jsonl", ".jsonl.gz"):
         for where, trace in source.values(file):
+            if not isinstance(trace, dict):
+                source.damaged(where, "it is no trace")
+                continue
             for number, span in enumerate(find(trace, "data/spans") or [], 1):
                 yield f"{where} span {number}", (find(trace, "info") or {}, span)
 
@@ -46,7 +50,7 @@ def experiences(item: Any, options: ImportOptions) -> Iterable[Imported]:
     info, span = item
     attributes = {name: from_json(value) for name, value in span.get("attributes", {}).items()}
     span = {**span, "attributes": attributes, "info": info}
-    answer = attributes.get("mlflow.spanOutputs")
+    answer = attributes.get("mlflow.spanOutputs", MISSING)
     if attributes.get("mlflow.spanType") in _MODELS:
         answer = model_answer(answer)
     told = [] if span.get("parent_span_id") else find(info, "assessments") or []

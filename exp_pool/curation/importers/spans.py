@@ -57,7 +57,7 @@ class SpanMapping:
             span: an object of the source.
             options: of the import.
             given: what the call was given, named or not; None: it was not recorded.
-            answer: what came of it; None or `MISSING`: it was not recorded.
+            answer: what came of it; `MISSING`: it was not recorded.
             scores: by scorer.
 
         Raises:
@@ -66,7 +66,7 @@ class SpanMapping:
         """
         if find(span, self.failed) in self.failures:
             raise LeftOutError("it failed")
-        if given is None or answer is None or answer is MISSING:
+        if given is None or answer is MISSING:
             raise LeftOutError(_NOT_RECORDED)
         start, cost = find(span, self.start), find(span, self.money_usd)
         return imported_call(

@@ -2,8 +2,10 @@
 
 import asyncio
 import functools
+import gc
 import inspect
 import threading
+import weakref
 
 import pytest
 
@@ -512,3 +514,17 @@ def test_experiences_are_never_passed_in_the_place_of_the_question(make_manager,
     }[how]
     with pytest.raises(ConfigurationError, match="names a parameter that holds part of the question"):
         manager.exp_cache(**options)(function)
+
+
+def test_a_function_that_nobody_holds_any_more_is_freed_at_once(make_manager):
+    """Without the garbage collector: requests that decorate closures would hold what these hold until it runs."""
+    manager, alive = make_manager(), []
+    gc.disable()
+    try:
+        for _ in range(3):
+            ask = manager.exp_cache(name="ask")(lambda q: q)
+            alive.append(weakref.ref(ask.original))
+            del ask
+        assert [ref() for ref in alive] == [None] * 3
+    finally:
+        gc.enable()

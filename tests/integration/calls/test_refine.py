@@ -10,6 +10,7 @@ import pytest
 from loguru import logger
 
 from exp_pool import Refine, Score, exp_cache, in_namespace
+from exp_pool.calls.drivers.refinement import RunningRefinement
 from exp_pool.errors import ConfigurationError, NotScorableError
 
 PLAIN = {"index": "none://", "embedder": "none"}
@@ -421,3 +422,17 @@ def test_where_a_refinement_cannot_apply():
             exp_cache(refine=refine)(function)
     with pytest.raises(ConfigurationError, match="above zero"):
         Refine(better, timeout=0)
+
+
+def test_a_cancellation_that_comes_with_the_decision_is_not_lost():
+    async def main():
+        refinement = RunningRefinement()
+        waiting = asyncio.create_task(refinement.wait_async(30))
+        await asyncio.sleep(0)
+        refinement.decide(None)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(main())

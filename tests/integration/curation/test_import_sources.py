@@ -368,3 +368,21 @@ def test_values_across_the_pieces_in_which_a_file_is_read(manager, tmp_path, mon
         assert sorted(e.response for e in manager.sync.iter_exps({"function": name})) == [
             n * 1000 for n in range(1, 40)
         ]
+
+
+@pytest.mark.parametrize(
+    ("line", "left"),
+    [
+        ({"run_type": "tool", "name": "find", "inputs": {"q": "x"}, "outputs": {"output": None}}, 0),
+        ({"run_type": "tool", "name": "find", "inputs": {"q": "x"}, "outputs": None}, 1),
+        ({"info": {}, "data": {"spans": [{"name": "find", "attributes": {"mlflow.spanInputs": {"q": "x"}, "mlflow.spanOutputs": None}}]}}, 0),
+        ({"info": {}, "data": {"spans": [{"name": "find", "attributes": {"mlflow.spanInputs": {"q": "x"}}}]}}, 1),
+        ({"input": {"q": "x"}, "output": None, "traceId": "t", "name": "find"}, 1),
+    ],
+    ids=["langsmith", "langsmith, not recorded", "mlflow", "mlflow, not recorded", "langfuse, not recorded"],
+)  # fmt: skip
+def test_none_is_an_answer_where_it_was_recorded(manager, tmp_path, line, left):
+    (tmp_path / "lines.jsonl").write_text(json.dumps(line) + "\n")
+    report = importers.load(manager, tmp_path / "lines.jsonl", trust="trusted")
+    assert (report.stored, report.read - report.stored) == (1 - left, left)
+    assert [e.response for e in manager.sync.iter_exps()] == [None] * (1 - left)

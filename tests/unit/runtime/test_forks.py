@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 
+from exp_pool.runtime import forks
 from exp_pool.runtime.forks import reinit, reinit_after_fork
 
 
@@ -52,3 +53,21 @@ def test_a_child_finds_a_part_made_anew_with_a_lock_that_is_free():
                 os._exit(len(part.running))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert part.running == ["of the parent"]
+
+
+def test_one_that_cannot_be_made_anew_keeps_no_other_from_it():
+    renewed = []
+
+    class Failing:
+        def reset(self):
+            raise ZeroDivisionError
+
+    class Good:
+        def reset(self):
+            renewed.append(self)
+
+    parts = [Failing(), Good()]
+    references = [weakref.WeakMethod(part.reset) for part in parts]
+    with pytest.raises(ZeroDivisionError):
+        forks._call(references)
+    assert renewed == parts[1:]
