@@ -50,7 +50,7 @@ _NULLABLE = frozenset(f.name for f in fields(Record) if "None" in str(f.type))
 
 
 def fits_field(name: str, value: Any) -> bool:
-    """Whether a column of a row may hold this value: JSON columns hold text, True is no number, integers have 64 bits."""
+    """Whether a column of a row may hold a value: JSON columns hold text, True is no number, integers have 64 bits."""
     if type(value) is int and not -(2**63) <= value < 2**63:
         return False
     return type(value) in _TYPES.get(FIELD_KINDS[name], (str,)) or (value is None and name in _NULLABLE)
