@@ -64,10 +64,16 @@ class SqliteFile:
         rest_during_fork(self._rest, self._resume)
 
     def _rest(self) -> None:
-        """Before a fork: keep other threads out of SQLite, whose locks the child could never take."""
+        """Before a fork: keep other threads out of SQLite, whose locks the child could never take, and close the file.
+
+        A child that inherits connections has SQLite's note of the parent's locks, and takes none of its own: the next
+        process that closes the file believes that it is the last, and removes the log in which the child writes.
+        """
         self._resting.clear()
         self._rested = self._writing.acquire(timeout=self._rest_s)
         self._wait_for_readers(self._rest_s)
+        if self._rested and not self._reading and not (self._writer is not None and self._writer.in_transaction):
+            self.close()
 
     def _wait_for_readers(self, timeout_s: float) -> None:
         until = monotonic() + timeout_s

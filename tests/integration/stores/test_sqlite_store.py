@@ -5,11 +5,14 @@ import os
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from support.servers import until
 
 from exp_pool.core.filters import parse_where
 from exp_pool.errors import StoreError
@@ -142,3 +145,42 @@ def test_a_child_process_opens_its_own_connections(store):
     assert os.waitpid(child, 0)[1] == 0
     put(store, row("parent again"))
     assert store.count(RecordQuery("n")) == 3
+
+
+@pytest.mark.parametrize("ends", ["closes", "is read and closed by another"])
+def test_what_a_child_writes_outlives_the_closing_of_its_parent(store, ends):
+    """SQLite takes the last process that closes a file for the last one, and removes the log."""
+    put(store, row("parent"))
+    go, gone = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.close(gone)
+            put(store, row("early"))
+            os.read(go, 1)  # until the parent has closed the pool, or at the latest until it is gone
+            put(store, row("late"))
+            os._exit(0)  # as if it was killed: nothing is closed
+        finally:
+            os._exit(2)
+    os.close(go)
+    until(lambda: store.count(RecordQuery("n")) == 2, "the child has written")
+    store.close()
+    if ends != "closes":
+        subprocess.run([sys.executable, "-c", READS, str(store.path)], check=True, timeout=60)
+    os.close(gone)
+    assert os.waitpid(child, 0)[1] == 0
+    again = SqliteStore(store.path)
+    assert again.count(RecordQuery("n")) == 3
+    assert again.check() == []
+    again.close()
+
+
+READS = """
+import sys
+from exp_pool.protocols import RecordQuery
+from exp_pool.stores.sql.sqlite import SqliteStore
+
+store = SqliteStore(sys.argv[1])
+assert store.count(RecordQuery("n")) == 2
+store.close()
+"""
