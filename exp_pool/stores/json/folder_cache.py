@@ -15,7 +15,7 @@ from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.notices import warn
 from exp_pool.stores.columns import NAMES, from_row, keep, restore
 from exp_pool.stores.json.folder import DATABASE, FileStamp, Folder
-from exp_pool.stores.json.old_journal import drop_journal, replay_journal
+from exp_pool.stores.json.old_journal import drop_journal, has_journal, replay_journal
 from exp_pool.stores.json.reconcile import Ref, RowFile, reconcile, says
 from exp_pool.stores.json.rows import UnreadableError, place_of, place_of_key, read_row, write_row
 from exp_pool.stores.rules import CONTENT
@@ -23,13 +23,12 @@ from exp_pool.stores.sql.dialect import Connection
 from exp_pool.stores.sql.engine import translated
 from exp_pool.stores.sql.rows import Scope, by_namespace
 from exp_pool.stores.sql.sqlite_engine import SqliteEngine
-from exp_pool.stores.sql.sqlite_file import SqliteFile
+from exp_pool.stores.sql.sqlite_file import SqliteFile, is_damage
 from exp_pool.stores.sql.sqlite_rescue import repair
 
 R = TypeVar("R")
 Stored: TypeAlias = Callable[[Ref], Record | None]  # the row that the database has
 
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # malformed JSON in a query is neither
 _DELETED_AT_ONCE = 500
 # Times of files are this coarse at most: one that was changed just before it was looked at may have been changed just
 # after, too, and its stamp would not tell. It is read once more.
@@ -43,6 +42,11 @@ _TRIGGERS = (
     f"CREATE TEMP TRIGGER removed AFTER DELETE ON main.experiences BEGIN {_REMEMBER.format('OLD')} END",
     f"CREATE TEMP TRIGGER changed AFTER UPDATE OF is_current, superseded_by, revision, {', '.join(CONTENT)} "
     f"ON main.experiences BEGIN {_REMEMBER.format('OLD')} {_REMEMBER.format('NEW')} END",
+)
+# Rows are numbered by AUTOINCREMENT, which remembers the last number once there was a row.
+_NUMBER_FROM = (
+    "INSERT INTO sqlite_sequence (name, seq) SELECT 'experiences', ? "
+    "WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'experiences')"
 )
 _COUNT = "SELECT count(*) FROM experiences"
 _STORED = f"SELECT checksum, {NAMES} FROM experiences WHERE namespace = ? AND id = ?"
@@ -128,7 +132,7 @@ class FolderCache(SqliteEngine):
         try:
             return work()
         except sqlite3.DatabaseError as err:
-            if getattr(err, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+            if not is_damage(err):
                 raise
             warn(f"{self._file.path} is damaged ({err}), so it is made anew; no experience is lost")
             self._mend()
@@ -138,21 +142,32 @@ class FolderCache(SqliteEngine):
         """Put another database in the place of a damaged one; what it lacks, the files have."""
         with self._file.put_down():
             self._opened = None
+            if not self._file.damage():  # another thread or process was faster
+                return
             try:
                 repair(self._file.path, self._file.timeout_s)
             except (StoreError, sqlite3.Error):  # another process has it open, and will notice
-                for ending in ("", "-wal", "-shm", "-journal"):
-                    Path(f"{self._file.path}{ending}").unlink(missing_ok=True)
+                try:
+                    repair(self._file.path, self._file.timeout_s, in_use=True)
+                except sqlite3.OperationalError:  # no room for another one, for example
+                    raise
+                except (StoreError, sqlite3.Error):  # nothing can be kept
+                    for ending in ("", "-wal", "-shm", "-journal"):
+                        Path(f"{self._file.path}{ending}").unlink(missing_ok=True)
 
     def _open(self) -> None:
         """Make sure that the database is there and agrees with the files; somebody may have removed it."""
         if self._opened is not None and self._opened == self._database():
             return
-        with self._file.put_down():
-            self._folder.open()
-            self._transaction(self._load)
-            drop_journal(self._folder.state)
-            self._opened = self._database()
+        with self._file.alone():
+            if self._opened is not None and self._opened == self._database():  # another thread was faster
+                return
+            with self._file.put_down():
+                self._folder.open()
+                self._transaction(self._load)
+                if has_journal(self._folder.state) and self._file.empty_log():  # else once more at the next opening
+                    drop_journal(self._folder.state)
+                self._opened = self._database()
 
     def _database(self) -> tuple[int, int] | None:
         """What the database's file is recognized by."""
@@ -168,6 +183,7 @@ class FolderCache(SqliteEngine):
         ((position,),) = connection.execute("SELECT value FROM counters WHERE name = 'position'").fetchall()
         if position == 0:  # a new database; readers of one that was lost go on from where they are
             connection.execute("UPDATE counters SET value = ? WHERE name = 'position'", (now_us(),))
+            connection.execute(_NUMBER_FROM, (now_us(),))
         self._reconcile(connection)
         if position == 0:
             replay_journal(self._folder.state, connection, self._rows(connection))

@@ -23,6 +23,7 @@ _LENGTHS = {  # of the lines that matter: leases are over, and what was tidied i
     "state": (5,),
     "log": (4,),
 }
+_FILES = ("journal", "lock")
 _USE = (
     "UPDATE experiences SET revision = max(revision, ?), size_bytes = ?, last_access = ?, access_count = ?, "
     "embed_due = ?, embed_tries = ?, score_due = ?, score_tries = ? "
@@ -70,9 +71,14 @@ def replay_journal(state: Path, connection: Connection, rows: Rows) -> None:
         connection.executemany("INSERT INTO logs (position, namespace, name, entry) VALUES (?, ?, ?, ?)", lines)
 
 
+def has_journal(state: Path) -> bool:
+    """Whether there is a journal or its lock."""
+    return any((state / name).exists() for name in _FILES)
+
+
 def drop_journal(state: Path) -> None:
-    """Remove the journal and its lock, which were read."""
-    for name in ("journal", "lock"):
+    """Remove the journal and its lock, which were read; what was taken over is on the disk."""
+    for name in _FILES:
         (state / name).unlink(missing_ok=True)
 
 

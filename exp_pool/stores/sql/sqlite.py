@@ -6,7 +6,6 @@ last ones, never the file. Files are 0600 in a folder of 0700, if this store cre
 
 from __future__ import annotations
 
-import glob
 import sqlite3
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from exp_pool.runtime.files import create_file
 from exp_pool.stores.sql.engine import translated
 from exp_pool.stores.sql.sqlite_engine import SqliteEngine
 from exp_pool.stores.sql.sqlite_file import SqliteFile
-from exp_pool.stores.sql.sqlite_rescue import SET_ASIDE, repair, restore_from
+from exp_pool.stores.sql.sqlite_rescue import repair, restore_from
 
 
 class SqliteStore(SqliteEngine):
@@ -47,10 +46,6 @@ class SqliteStore(SqliteEngine):
         except sqlite3.DatabaseError as err:
             found = [str(err)]
         return [f"{self.path}: {what}; {remedy}" for what in found]
-
-    def set_aside(self) -> list[Path]:
-        """Files that a restore or a repair has put beside the pool; they hold what was in it then."""
-        return sorted(p for why in SET_ASIDE for p in self.path.parent.glob(f"{glob.escape(self.path.name)}.{why}-*"))
 
     @translated
     def repair(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from exp_pool.runtime.clock import now_us
 from exp_pool.stores.sql.dialect import Connection, Dialect, first_on_conflict, upsert_on_conflict
 from exp_pool.stores.sql.engine import translated
 from exp_pool.stores.sql.sqlite_file import SqliteFile
+from exp_pool.stores.sql.sqlite_rescue import SET_ASIDE
 from exp_pool.stores.sql.store import SqlStore
 
 R = TypeVar("R")
@@ -140,6 +142,11 @@ class SqliteEngine(SqlStore):
             return [record for handle in handles for record in self._page([handle])]
 
     # Maintenance
+
+    def set_aside(self) -> list[Path]:
+        """Files that a restore or a repair has put beside the pool's file; they hold what was in it then."""
+        beside, name = self._file.path.parent, glob.escape(self._file.path.name)
+        return sorted(path for why in SET_ASIDE for path in beside.glob(f"{name}.{why}-*"))
 
     @translated
     def tidy(self, forget_before: int) -> None:

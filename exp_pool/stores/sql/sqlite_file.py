@@ -87,13 +87,25 @@ class SqliteFile:
 
     # Transactions
 
+    def _acquire(self) -> None:
+        if not self._writing.acquire(timeout=self.timeout_s):
+            raise StoreError(
+                f"{self.path} is locked: another thread has been writing for longer than store_timeout={self.timeout_s}"
+            )
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other threads from writing; they wait, at most `timeout_s`. The file is not opened."""
+        self._acquire()
+        try:
+            yield
+        finally:
+            self._writing.release()
+
     @contextmanager
     def lock(self) -> Iterator[sqlite3.Connection]:
         """The writing connection, for this thread alone; a single statement is its own transaction."""
-        if not self._writing.acquire(timeout=self.timeout_s):
-            raise StoreError(
-                f"{self.path}: another thread has been writing for longer than store_timeout={self.timeout_s}"
-            )
+        self._acquire()
         try:
             yield self._prepare()
             self._writes += 1
@@ -157,7 +169,7 @@ class SqliteFile:
     @contextmanager
     def put_down(self) -> Iterator[None]:
         """Close the file in this process for the time of the block; other threads wait, at most `timeout_s`."""
-        with self._writing:
+        with self.alone():
             self._resting.clear()
             try:
                 self._wait_for_readers(self.timeout_s)
@@ -260,6 +272,11 @@ class SqliteFile:
             with self.lock():
                 self._truncate_log()
 
+    def empty_log(self) -> bool:
+        """Move all that the log holds into the file, on the disk; whether no reader was in the way."""
+        with self.lock():
+            return self._truncate_log()
+
     def _log_bytes(self) -> int:
         try:
             return self.path.with_name(self.path.name + "-wal").stat().st_size
@@ -305,11 +322,27 @@ class SqliteFile:
             found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(20)")]
         return [] if found == ["ok"] else found
 
+    def damage(self) -> list[str]:
+        """Damage that SQLite's ``integrity_check`` finds, while the file is put down; empty where there is none."""
+        with closing(sqlite3.connect(self.path, timeout=self.timeout_s, isolation_level=None)) as connection:
+            try:
+                found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(1)")]
+            except sqlite3.DatabaseError as err:
+                if not is_damage(err):
+                    raise
+                return [str(err)]
+        return [] if found == ["ok"] else found
+
     def backup(self, target: Path) -> None:
         """Copy the file as it is at one moment, while others go on writing."""
         with self.read() as source, closing(sqlite3.connect(target)) as copy:
             source.backup(copy, pages=_PAGES_AT_ONCE)
             copy.execute("PRAGMA journal_mode = delete")  # one file, which reading leaves alone
+
+
+def is_damage(err: sqlite3.Error) -> bool:
+    """Whether SQLite says that the file is damaged, or none of its own; of malformed JSON in a query it does not."""
+    return getattr(err, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def network_file_system(path: Path) -> str:

@@ -41,24 +41,31 @@ _NAMED = 20
 _LARGEST = 2**31  # a number of a row so far beyond the first one is damage
 
 
-def repair(path: Path, timeout_s: float) -> list[str]:
+def repair(path: Path, timeout_s: float, *, in_use: bool = False) -> list[str]:
     """Move a damaged pool aside and put what can be read of it in its place; what was done, in words.
+
+    Args:
+        path: the file.
+        timeout_s: how long to wait for another process that has it open.
+        in_use: go on although one has; what that one writes meanwhile is lost.
 
     Raises:
         StoreError: another process has it open, or there is no room for the new file.
     """
-    _alone(path, timeout_s)
+    if not in_use:
+        _alone(path, timeout_s)
     before = _state(path)
     new = path.with_name(f"{path.name}.repaired")
     _remove(new)
     try:
         with closing(_reading(path)) as damaged:
             kept, lost = _copy(damaged, new, timeout_s)
-        _alone(path, timeout_s)
-        if _state(path) != before:
-            raise StoreError(
-                f"{path}: another process wrote to it meanwhile; close that one first. Nothing was changed"
-            )
+        if not in_use:
+            _alone(path, timeout_s)
+            if _state(path) != before:
+                raise StoreError(
+                    f"{path}: another process wrote to it meanwhile; close that one first. Nothing was changed"
+                )
         aside = _take_the_place(path, new, SET_ASIDE[0])
     finally:
         _remove(new)
@@ -267,11 +274,12 @@ def _in_words(numbers: list[int]) -> str:
 
 
 def _first_rowid(damaged: sqlite3.Connection, table: str) -> int:
-    """Positions in a JSON folder that has lost its database begin with the time."""
-    with suppress(sqlite3.DatabaseError):
-        found = damaged.execute(f"SELECT min(rowid) FROM {table}").fetchone()
-        if found is not None and isinstance(found[0], int) and found[0] > _LARGEST:
-            return found[0]
+    """Numbers in a JSON folder that has lost its database begin with the time."""
+    for statement in (f"SELECT min(rowid) FROM {table}", f"SELECT min(+rowid) FROM {table}"):  # of an index, the second
+        with suppress(sqlite3.DatabaseError):
+            found = damaged.execute(statement).fetchone()
+            if found is not None and isinstance(found[0], int) and found[0] > _LARGEST:
+                return found[0]
     return 0
 
 

@@ -25,6 +25,7 @@ from exp_pool.protocols import (
     RecordQuery,
     Touch,
 )
+from exp_pool.stores.json.old_journal import drop_journal
 from exp_pool.stores.json.store import JsonStore
 from exp_pool.testing.factories import put, row, vector
 
@@ -181,6 +182,86 @@ def test_a_database_that_is_damaged_under_a_process_is_noticed_by_it(store, othe
     assert_sound(store)
 
 
+def damage_one_page(store, id_):
+    store.vacuum()
+    content = bytearray((store.path / ".state" / "pool.db").read_bytes())
+    at = content.index(id_.encode()) // 4096 * 4096
+    with (store.path / ".state" / "pool.db").open("r+b") as database:
+        database.seek(at)
+        database.write(b"\x05" * 4096)
+    store._file.close()
+
+
+def test_what_can_be_read_is_kept_although_another_process_has_the_database_open(store, other):
+    rows = [row(f"r{i}") for i in range(200)]
+    put(store, *rows)
+    store.append_log("n", "audit", ["x"])
+    store.write_state("n", "judge", "learned", None)
+    assert other.read_state("n", "judge") == ("learned", 1)
+    assert store.set_aside() == []
+    damage_one_page(store, rows[100].id)
+    assert store.count(RecordQuery("n")) == 200
+    (aside,) = {path for path in store.set_aside() if not path.name.endswith(("-wal", "-shm"))}
+    assert aside.name.startswith("pool.db.damaged-")
+    for each in (store, other):
+        assert [entry for _, entry in each.read_log("n", "audit")] == ["x"]
+        assert each.read_state("n", "judge") == ("learned", 1)
+    put(other, row("new"))
+    assert store.count(RecordQuery("n")) == 201
+    assert_sound(store)
+
+
+def test_a_database_that_somebody_mended_meanwhile_is_not_mended_again(store, other):
+    put(store, row())
+    store.write_state("n", "judge", "learned", None)
+    assert other.read_state("n", "judge") == ("learned", 1)
+    store._mend()
+    assert store.read_state("n", "judge") == ("learned", 1)
+    assert store.set_aside() == []
+
+
+def test_readers_by_position_see_what_is_added_after_the_hidden_folder_was_lost(store):
+    rows = [row(f"r{i}") for i in range(5)]
+    put(store, *rows)
+    position = store.requests_after("n", 0, 9)[-1].position
+    store.delete_many("n", [r.id for r in rows[1:]])
+    shutil.rmtree(store.path / ".state")
+    new = row("new")
+    put(store, new)
+    assert new.id in [found.id for found in store.requests_after("n", position, 9)]
+
+
+def test_threads_that_open_at_once_load_once(store):
+    put(store, *(row(f"r{i}") for i in range(20)))
+    store.close()
+    loads, load = [], store._load
+    store._load = lambda connection: loads.append(1) or load(connection)
+    with ThreadPoolExecutor(12) as threads:
+        assert list(threads.map(lambda _: store.count(RecordQuery("n")), range(12))) == [20] * 12
+    assert len(loads) == 1
+
+
+def test_opening_waits_for_another_thread_no_longer_than_the_time_out(store):
+    put(store, row())
+    impatient, holding, tried = JsonStore(store.path, timeout_s=0.05), threading.Event(), threading.Event()
+
+    def hold():
+        with impatient._file.put_down():
+            holding.set()
+            tried.wait(5)
+            return tried.is_set()
+
+    with ThreadPoolExecutor(1) as thread:
+        held = thread.submit(hold)
+        holding.wait(5)
+        with pytest.raises(StoreError, match="locked.*store_timeout"):
+            impatient.count(RecordQuery("n"))
+        tried.set()
+        assert held.result()
+    assert impatient.count(RecordQuery("n")) == 1
+    impatient.close()
+
+
 JOURNAL = r"""
 ["row","n","a","x",1,21,"ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",null,0,5,0,null,0]
 ["row","n","c","x",1,27,"283bb9deef02e6843abfb538efa1eca70801bd8a701c3f98191e123496339247",null,0,5,0,null,0]
@@ -227,6 +308,24 @@ def test_what_a_folder_of_before_remembered_is_taken_over(store):
     assert store.append_log("n", "audit", ["z"]) > 1796030392115510
     assert not (store.path / ".state" / "journal").exists()
     assert_sound(store)
+
+
+def test_a_journal_of_before_is_removed_only_once_the_database_is_on_the_disk(store, tmp_path, monkeypatch):
+    put(store, row("a", id="a"))
+    store.close()
+    shutil.rmtree(store.path / ".state")
+    (store.path / ".state").mkdir()
+    (store.path / ".state" / "journal").write_text(JOURNAL)
+
+    def copy_then_drop(state):
+        shutil.copy(state / "pool.db", tmp_path / "on-disk.db")  # without the log, which may not be there yet
+        drop_journal(state)
+
+    monkeypatch.setattr("exp_pool.stores.json.folder_cache.drop_journal", copy_then_drop)
+    assert store.read_state("n", "judge") == ("learned", 2)
+    assert not (store.path / ".state" / "journal").exists()
+    with closing(sqlite3.connect(tmp_path / "on-disk.db")) as copy:
+        assert copy.execute("SELECT value FROM states WHERE name = 'judge'").fetchall() == [("learned",)]
 
 
 def test_many_open_a_new_folder_at_once(tmp_path):
