@@ -324,6 +324,8 @@ class SqliteFile:
 
     def damage(self) -> list[str]:
         """Damage that SQLite's ``integrity_check`` finds, while the file is put down; empty where there is none."""
+        if not self.path.exists():
+            return []
         with closing(sqlite3.connect(self.path, timeout=self.timeout_s, isolation_level=None)) as connection:
             try:
                 found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(1)")]
