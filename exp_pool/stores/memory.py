@@ -36,16 +36,7 @@ from exp_pool.core.contracts.plugs import (
 from exp_pool.core.record import Record, TaskKind, Vector, hash_text
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.forks import reset_in_child
-from exp_pool.stores.rules import (
-    complete,
-    decide,
-    eviction_sort_key,
-    is_pending,
-    matches,
-    order_of,
-    to_history,
-    updated,
-)
+from exp_pool.stores.rules import complete, decide, eviction_sort_key, is_pending, matches, order_of, to_history, updated
 
 Ref: TypeAlias = tuple[str, str]  # (namespace, id or key or name)
 
