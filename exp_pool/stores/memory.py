@@ -36,7 +36,8 @@ from exp_pool.core.contracts.plugs import (
 from exp_pool.core.record import Record, TaskKind, Vector, hash_text
 from exp_pool.runtime.clock import now_us
 from exp_pool.runtime.forks import reset_in_child
-from exp_pool.stores.rules import complete, decide, eviction_sort_key, is_pending, matches, order_of, to_history, updated
+from exp_pool.stores import rules
+from exp_pool.stores.rules import complete, decide, is_pending, matches, order_of, to_history, updated
 
 Ref: TypeAlias = tuple[str, str]  # (namespace, id or key or name)
 
@@ -178,7 +179,7 @@ class MemoryStore:
         with self._lock:
             now = now_us()
             rows = [row for (space, _), row in self._rows.items() if space == namespace and not row.protected]
-            rows.sort(key=lambda row: eviction_sort_key(row, order, now))
+            rows.sort(key=lambda row: rules.eviction_sort_key(row, order, now))
             for row in rows[:count]:
                 self._remove(namespace, row.id)
         return [Evicted(row.id, row.function, row.key, row.size_bytes) for row in rows[:count]]
