@@ -251,17 +251,17 @@ class CachedBatch(_Batched[P, R], CachedFunction[P, R]):
     ) -> Answer[Any]:
         del memo  # of items there is none
         steps = self._steps(self._binder.full(self._bound, args, kwargs), fresh=fresh)
-        came_of_it: Any = None
+        value: Any = None
         while True:
             try:
-                step = steps.send(came_of_it)
+                step = steps.send(value)
             except StopIteration as end:
                 answer: Answer[Any] = end.value
                 return answer
             if isinstance(step, _BoundBatch):
                 drive(step.batch, functools.partial(self._run_items, step))
             else:
-                came_of_it = self._function(*step[0], **step[1])
+                value = self._function(*step[0], **step[1])
 
     def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
         """For each item what would answer it now, or None."""
@@ -277,10 +277,10 @@ class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
     ) -> Answer[Any]:
         del memo  # of items there is none
         steps = self._steps(self._binder.full(self._bound, args, kwargs), fresh=fresh)
-        came_of_it: Any = None
+        value: Any = None
         while True:
             try:
-                step = steps.send(came_of_it)
+                step = steps.send(value)
             except StopIteration as end:
                 answer: Answer[Any] = end.value
                 return answer
@@ -290,7 +290,7 @@ class AsyncCachedBatch(_Batched[P, R], AsyncCachedFunction[P, R]):
                 run = functools.partial(self._run_items, step)  # gives a coroutine
                 await drive_in_own_task(step.batch, run, driver)
             else:
-                came_of_it = await self._function(*step[0], **step[1])
+                value = await self._function(*step[0], **step[1])
 
     async def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Hit | None]:  # type: ignore[override]
         """For each item what would answer it now, or None."""
